@@ -1,0 +1,311 @@
+"""BmiCdlm: the CSDMS Basic Model Interface (2.0) of the model. Names meet arrays here; no science."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from bmipy import Bmi
+
+from bmi_cdlm.config import load_config
+from bmi_cdlm.errors import CdlmError, LifecycleError, UnknownNameError, nearest
+from bmi_cdlm.grids import IDS, BmiGrid, make_grids
+from bmi_cdlm.simulation import Simulation
+from bmi_cdlm.stepping import Stepper
+from bmi_cdlm.variables import VARIABLES, Variable
+
+
+class BmiValueError(CdlmError, ValueError):
+    """A value, buffer or index handed to BMI has another size, or lies outside the variable."""
+
+
+class Published(NamedTuple):
+    """A variable as BMI shows it: registry entry, units, and its live array."""
+
+    variable: Variable
+    units: str
+    values: np.ndarray
+
+
+class BmiCdlm(Bmi):
+    """The model as a BMI component.
+
+    Values are float64, one-dimensional and live: `get_value_ptr` gives the array itself, which stays the same
+    from initialize to finalize. Inputs hold what the next update will use. BMI writes no files.
+    """
+
+    def __init__(self) -> None:
+        self._stepper: Stepper | None = None
+        self._variables: dict[str, Published] = {}
+        self._grids: dict[int, BmiGrid] = {}
+
+    # ---- control -----------------------------------------------------------------------------------------
+
+    def initialize(self, config_file: str) -> None:
+        """Read a configuration file and everything it names; on an error nothing is changed."""
+        stepper = Stepper(Simulation(load_config(config_file)))
+        self.finalize()
+        simulation = stepper.simulation
+        model = simulation.model
+        published = [stepper.published(v) for v in stepper.variables]
+        self._variables = {
+            alias.name: Published(v, alias.units, stepper.inputs[v.short])
+            for v, alias in zip(stepper.variables, published, strict=True)
+        }
+        for v in model.outputs:
+            if model.size_of(v.grid):
+                self._variables[v.name] = Published(v, v.units, model.live[v.short])
+        self._grids = make_grids(model.domain, simulation.config.grid_profile)
+        self._stepper = stepper
+
+    def update(self) -> None:
+        """Advance by one model step."""
+        stepper = self._running()
+        stepper.advance_until(stepper.now + stepper.step)
+
+    def update_until(self, time: float) -> None:
+        """Advance to a time [s since the start]; parts of a step follow the configured policy."""
+        self._running().advance_until(time)
+
+    def finalize(self) -> None:
+        """Close files and threads; initialize may follow."""
+        if self._stepper is not None:
+            self._stepper.simulation.close()
+        self._stepper = None
+        self._variables = {}
+        self._grids = {}
+
+    # ---- model and variables -----------------------------------------------------------------------------
+
+    def get_component_name(self) -> str:
+        """Name of the component."""
+        return "CDLM"
+
+    def get_input_item_count(self) -> int:
+        """Number of inputs."""
+        return len(self.get_input_var_names())
+
+    def get_output_item_count(self) -> int:
+        """Number of outputs."""
+        return len(self.get_output_var_names())
+
+    def get_input_var_names(self) -> tuple[str, ...]:
+        """Names of the inputs; before initialize, all that a configuration may publish."""
+        return self._names(inputs=True)
+
+    def get_output_var_names(self) -> tuple[str, ...]:
+        """Names of the outputs; before initialize, all that a configuration may publish."""
+        return self._names(inputs=False)
+
+    def _names(self, *, inputs: bool) -> tuple[str, ...]:
+        if self._stepper is None:
+            return tuple(v.name for v in VARIABLES if (v.role == "input") == inputs)
+        return tuple(name for name, p in self._variables.items() if (p.variable.role == "input") == inputs)
+
+    def get_var_grid(self, name: str) -> int:
+        """Id of the variable's grid: 0 cells, 1 reaches, 2 gauges, 3 domain."""
+        return IDS[self._find(name).variable.grid]
+
+    def get_var_type(self, name: str) -> str:
+        """Data type of the values: always float64."""
+        return str(self._find(name).values.dtype)
+
+    def get_var_units(self, name: str) -> str:
+        """Units, in UDUNITS spelling."""
+        return self._find(name).units
+
+    def get_var_itemsize(self, name: str) -> int:
+        """Bytes per value."""
+        return int(self._find(name).values.itemsize)
+
+    def get_var_nbytes(self, name: str) -> int:
+        """Bytes of all values."""
+        return int(self._find(name).values.nbytes)
+
+    def get_var_location(self, name: str) -> str:
+        """Where on its grid the variable lies: node, face, or none for domain totals."""
+        return self._grid(self.get_var_grid(name)).location
+
+    # ---- time --------------------------------------------------------------------------------------------
+
+    def get_current_time(self) -> float:
+        """Seconds since the start, a running step included."""
+        return float(self._running().now)
+
+    def get_start_time(self) -> float:
+        """Start of the run: 0."""
+        self._running()
+        return 0.0
+
+    def get_end_time(self) -> float:
+        """Seconds from the start to the end of the configured run."""
+        return float(self._running().end)
+
+    def get_time_units(self) -> str:
+        """Units of all times."""
+        return "s"
+
+    def get_time_step(self) -> float:
+        """Model step [s]."""
+        return float(self._running().step)
+
+    # ---- values ------------------------------------------------------------------------------------------
+
+    def get_value(self, name: str, dest: np.ndarray) -> np.ndarray:
+        """Copy all values into `dest`, which is returned."""
+        values = self._find(name).values
+        _check_size(name, "dest", dest, values.size)
+        dest.flat[:] = values
+        return dest
+
+    def get_value_ptr(self, name: str) -> np.ndarray:
+        """The live array itself, float64[n]: it changes with every update."""
+        return self._find(name).values
+
+    def get_value_at_indices(self, name: str, dest: np.ndarray, inds: np.ndarray) -> np.ndarray:
+        """Copy the values at some places into `dest`, which is returned."""
+        values = self._find(name).values
+        places = _check_indices(name, inds, values.size)
+        _check_size(name, "dest", dest, places.size)
+        dest.flat[:] = values[places]
+        return dest
+
+    def set_value(self, name: str, src: np.ndarray) -> None:
+        """Set all values of an input or a store: copied, and used by the next update."""
+        values = self._writable(name)
+        source = np.asarray(src, np.float64).ravel()
+        _check_size(name, "src", source, values.size)
+        values[:] = source
+
+    def set_value_at_indices(self, name: str, inds: np.ndarray, src: np.ndarray) -> None:
+        """Set the values of an input or a store at some places."""
+        values = self._writable(name)
+        places = _check_indices(name, inds, values.size)
+        source = np.asarray(src, np.float64).ravel()
+        _check_size(name, "src", source, places.size)
+        values[places] = source
+
+    # ---- grids -------------------------------------------------------------------------------------------
+
+    def get_grid_rank(self, grid: int) -> int:
+        """Number of dimensions of the grid's space; 0 for a scalar."""
+        return self._grid(grid).rank
+
+    def get_grid_size(self, grid: int) -> int:
+        """Number of nodes; 1 for a scalar."""
+        found = self._grid(grid)
+        return 1 if found.type == "scalar" else int(found.x.size)
+
+    def get_grid_type(self, grid: int) -> str:
+        """Type of the grid."""
+        return self._grid(grid).type
+
+    def get_grid_shape(self, grid: int, shape: np.ndarray) -> np.ndarray:
+        """Refused: no grid here is structured."""
+        raise self._not_structured(grid, "shape")
+
+    def get_grid_spacing(self, grid: int, spacing: np.ndarray) -> np.ndarray:
+        """Refused: no grid here is structured."""
+        raise self._not_structured(grid, "spacing")
+
+    def get_grid_origin(self, grid: int, origin: np.ndarray) -> np.ndarray:
+        """Refused: no grid here is structured."""
+        raise self._not_structured(grid, "origin")
+
+    def get_grid_x(self, grid: int, x: np.ndarray) -> np.ndarray:
+        """Longitude of every node [degrees east]."""
+        return self._fill(grid, "x", self._grid(grid).x, x)
+
+    def get_grid_y(self, grid: int, y: np.ndarray) -> np.ndarray:
+        """Latitude of every node [degrees north]."""
+        return self._fill(grid, "y", self._grid(grid).y, y)
+
+    def get_grid_z(self, grid: int, z: np.ndarray) -> np.ndarray:
+        """Height of every node: the grids are flat, 0."""
+        return self._fill(grid, "z", np.zeros_like(self._grid(grid).x), z)
+
+    def get_grid_node_count(self, grid: int) -> int:
+        """Number of nodes; 1 for a scalar."""
+        return self.get_grid_size(grid)
+
+    def get_grid_edge_count(self, grid: int) -> int:
+        """Number of edges."""
+        return int(self._grid(grid).edge_nodes.size // 2)
+
+    def get_grid_face_count(self, grid: int) -> int:
+        """Number of faces."""
+        return int(self._grid(grid).nodes_per_face.size)
+
+    def get_grid_edge_nodes(self, grid: int, edge_nodes: np.ndarray) -> np.ndarray:
+        """Both nodes of every edge; of a reach's edge, the upper one first."""
+        return self._fill(grid, "edge_nodes", self._grid(grid).edge_nodes, edge_nodes)
+
+    def get_grid_face_edges(self, grid: int, face_edges: np.ndarray) -> np.ndarray:
+        """Edges of every face, one face after the other."""
+        return self._fill(grid, "face_edges", self._grid(grid).face_edges, face_edges)
+
+    def get_grid_face_nodes(self, grid: int, face_nodes: np.ndarray) -> np.ndarray:
+        """Nodes of every face, one face after the other, counter-clockwise."""
+        return self._fill(grid, "face_nodes", self._grid(grid).face_nodes, face_nodes)
+
+    def get_grid_nodes_per_face(self, grid: int, nodes_per_face: np.ndarray) -> np.ndarray:
+        """Number of nodes of every face."""
+        return self._fill(grid, "nodes_per_face", self._grid(grid).nodes_per_face, nodes_per_face)
+
+    # ---- lookups -----------------------------------------------------------------------------------------
+
+    def _running(self) -> Stepper:
+        if self._stepper is None:
+            raise LifecycleError("the component is not initialized. Call initialize(config_file) first.")
+        return self._stepper
+
+    def _find(self, name: str) -> Published:
+        self._running()
+        try:
+            return self._variables[name]
+        except (KeyError, TypeError):
+            raise UnknownNameError(
+                f"there is no variable '{name}'.{nearest(name, self._variables)} "
+                "Names are those of get_input_var_names and get_output_var_names."
+            ) from None
+
+    def _writable(self, name: str) -> np.ndarray:
+        found = self._find(name)
+        stored = found.variable.role == "state" and found.variable.grid == "cell"
+        if found.variable.role != "input" and not stored:
+            raise BmiValueError(
+                f"'{name}' is an output that the model derives ({found.variable.role}), expected an input or a store of a "
+                "cell. Set one of those."
+            )
+        return found.values
+
+    def _grid(self, grid: int) -> BmiGrid:
+        self._running()
+        if grid not in self._grids:
+            raise UnknownNameError(f"there is no grid {grid}. Grids: {', '.join(f'{i} {n}s' for n, i in IDS.items())}.")
+        return self._grids[grid]
+
+    def _fill(self, grid: int, what: str, values: np.ndarray, dest: np.ndarray) -> np.ndarray:
+        _check_size(f"grid {grid}", what, dest, values.size)
+        dest.flat[:] = values
+        return dest
+
+    def _not_structured(self, grid: int, what: str) -> Exception:
+        kind = self._grid(grid).type
+        return NotImplementedError(f"grid {grid} is of type '{kind}', which has no {what}. Use the node coordinates.")
+
+
+def _check_size(name: str, what: str, array: np.ndarray, size: int) -> None:
+    got = np.size(array)
+    if got != size:
+        raise BmiValueError(f"'{name}': '{what}' holds {got} values, expected {size}. Give an array of that size.")
+
+
+def _check_indices(name: str, inds: np.ndarray, size: int) -> np.ndarray:
+    places = np.asarray(inds).ravel()
+    if places.size and places.dtype.kind not in "iu":
+        raise BmiValueError(f"'{name}': indices are {places.dtype}, expected integers.")
+    bad = np.flatnonzero((places < 0) | (places >= size))
+    if bad.size:
+        raise BmiValueError(f"'{name}': index {places[bad[0]]} is out of range, expected 0 to {size - 1}.")
+    return places.astype(np.int64)

@@ -1,0 +1,203 @@
+"""The configuration of a run: every key with its unit, default and meaning. The reference is generated from here."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from bmi_cdlm.errors import ConfigError, UnknownNameError, nearest
+from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.variables import select, variable
+
+UNITS = {"s": 1, "min": 60, "h": HOUR, "d": DAY}
+Fill = Literal["refuse", "zero", "hold", "interpolate"]
+
+
+def parse_duration(value: object) -> int:
+    """Return the seconds of a duration such as '1 d', '1 h' or '15 min'."""
+    words = str(value).split()
+    if len(words) == 2 and words[1] in UNITS and words[0].isdigit() and int(words[0]) > 0:
+        return int(words[0]) * UNITS[words[1]]
+    raise ValueError(f"'{value}' is not a duration; expected a whole number and a unit, such as '1 d', '1 h', '15 min'")
+
+
+def parse_date(value: object) -> np.datetime64:
+    """Return a date or time of day as datetime64[s]; YAML gives dates, text or datetime objects."""
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+    try:
+        date = np.datetime64(value, "s")  # type: ignore[call-overload]
+    except ValueError as cause:
+        raise ValueError(f"'{value}' is not a date; expected for example 2012-08-01 or 2012-08-01T06:00") from cause
+    if np.isnat(date):
+        raise ValueError("a date is missing")
+    return date
+
+
+def parse_fill(value: object) -> object:
+    """Let one word stand for every input."""
+    return {v.short: value for v in select(role="input")} if isinstance(value, str) else value
+
+
+Seconds = Annotated[int, BeforeValidator(parse_duration)]
+Date = Annotated[Any, BeforeValidator(parse_date)]
+
+
+class Config(BaseModel):
+    """A run of the model. Paths are relative to the configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    domain: Path = Field(description="Domain file: cells, reaches, links and gauges (NetCDF).")
+    forcing: Path | Literal["caller"] = Field(
+        description="Forcing file (NetCDF), or `caller`: inputs come through set_value."
+    )
+    forcing_fill: Annotated[dict[str, Fill], BeforeValidator(parse_fill)] = Field(
+        default={}, description="What to do where forcing is missing, for all inputs or per input: refuse, zero, hold "
+        "(the last value before) or interpolate (in time)."
+    )
+    parameters: Path | Literal["default"] = Field(
+        default="default", description="Parameter file (NetCDF) on cells and reaches, or `default`."
+    )
+    start: Date = Field(description="Start of the run (ISO date or time).")
+    end: Date = Field(description="End of the run, exclusive (ISO date or time).")
+    time_step: Seconds = Field(default=DAY, description="Model step: `1 d` or `1 h`.", examples=["1 d"])
+    routing_step: Seconds = Field(
+        default=HOUR, description="Routing sub-step, an integer divisor of the model step.", examples=["1 h"]
+    )
+    snow: Literal["none", "cemaneige", "cemaneige_hysteresis"] = Field(
+        default="none", description="Snow model; needs air temperature and the domain's mean annual snowfall."
+    )
+    initial_state: Path | Literal["steady"] = Field(
+        default="steady", description="`steady` (customary stores, rivers in steady state) or a restart file."
+    )
+    restart_mode: Literal["resume", "hot_start"] = Field(
+        default="resume", description="With a restart file: resume (state and clock) or hot_start (state only, at `start`)."
+    )
+    spin_up: int = Field(
+        default=0, ge=0, description="How many times the first year (or the record) is run before `start` [1]."
+    )
+    output: Path | None = Field(default=None, description="Output file (NetCDF); without it nothing is written.")
+    output_variables: tuple[str, ...] = Field(
+        default=("discharge",), description="Short names of the variables to write, all on the grid of `output_at`."
+    )
+    output_at: Literal["gauges", "reaches", "cells"] | tuple[str, ...] = Field(
+        default="gauges", description="Where to write: gauges, reaches, cells, or a list of reach ids."
+    )
+    restart: Path | None = Field(default=None, description="Restart file to write at the end of the run.")
+    observations: Path | None = Field(default=None, description="Observed discharge (NetCDF), for evaluate and training.")
+    threads: int = Field(default=1, ge=1, le=1024, description="Threads for the kernels [1].")
+    sub_step_policy: Literal["accumulate", "refuse"] = Field(
+        default="accumulate", description="A BMI call shorter than the model step: accumulate its inputs, or refuse it."
+    )
+    name_profile: Literal["csdms", "ngen"] = Field(
+        default="csdms", description="Names and units under which BMI publishes inputs."
+    )
+    grid_profile: Literal["unstructured", "points"] = Field(
+        default="unstructured", description="BMI type of the grids of cells, reaches and gauges."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        if self.time_step not in (DAY, HOUR):
+            raise ValueError(
+                f"time_step is {self.time_step} s; expected `1 d` or `1 h`: GR4J has constants for these two only"
+            )
+        if self.time_step % self.routing_step:
+            raise ValueError(
+                f"routing_step is {self.routing_step} s; expected a divisor of the time step of {self.time_step} s"
+            )
+        if self.end <= self.start:
+            raise ValueError(f"end is {self.end}; expected a time after start, {self.start}")
+        if (self.end - self.start).astype(int) % self.time_step:
+            raise ValueError(f"start to end is no whole number of time steps of {self.time_step} s")
+        for name in self.forcing_fill:
+            if name not in [v.short for v in select(role="input")]:
+                raise ValueError(f"forcing_fill: there is no input '{name}'")
+        self._check_output()
+        return self
+
+    def _check_output(self) -> None:
+        grids = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
+        wanted = grids.get(self.output_at, "reach") if isinstance(self.output_at, str) else "reach"
+        if not self.output_variables:
+            raise ValueError("output_variables is empty; expected at least one name, such as discharge")
+        for name in self.output_variables:
+            try:
+                found = variable(name)
+            except UnknownNameError as cause:
+                raise ValueError(f"output_variables: {cause}") from cause
+            if found.role == "input" or found.grid != wanted:
+                raise ValueError(
+                    f"output_variables: '{name}' is {found.role} on {found.grid}; expected an output on {wanted}, which "
+                    f"is where output_at: {self.output_at} writes"
+                )
+
+    @property
+    def n_steps(self) -> int:
+        """Number of model steps from start to end."""
+        return int((self.end - self.start).astype(int)) // self.time_step
+
+    @property
+    def inputs(self) -> list[str]:
+        """Short names of the inputs that this run needs."""
+        return [v.short for v in select(role="input", snow=self.snow != "none")]
+
+
+PATH_KEYS = ("domain", "forcing", "parameters", "initial_state", "output", "restart", "observations")
+KEYWORDS = ("caller", "default", "steady")
+
+
+def load_config(path: Path | str, overrides: Mapping[str, object] | None = None) -> Config:
+    """Read a YAML configuration; `overrides` replace keys before validation.
+
+    Raises
+    ------
+    ConfigError
+        Missing or unreadable file, unknown key (with the nearest valid one), bad value.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ConfigError(f"{path}: cannot be read ({cause}). Expected a YAML configuration file.") from cause
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as cause:
+        raise ConfigError(f"{path}: is not valid YAML: {cause}") from cause
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds {type(content).__name__}, expected keys and values. See cfg/README.md.")
+    for key in content:
+        if key not in Config.model_fields:
+            raise ConfigError(
+                f"{path}: unknown key '{key}'.{nearest(str(key), Config.model_fields)} "
+                f"Known: {', '.join(Config.model_fields)}."
+            )
+    for key in PATH_KEYS:
+        if isinstance(content.get(key), str) and content[key] not in KEYWORDS:
+            content[key] = path.parent / content[key]
+    try:
+        return Config(**{**content, **(overrides or {})})
+    except ValidationError as cause:
+        raise ConfigError(f"{path}: {_explain(cause)} See cfg/README.md.") from cause
+
+
+def _explain(cause: ValidationError) -> str:
+    """One sentence per problem: key path, got, expected."""
+    sentences = []
+    for problem in cause.errors():
+        key = ".".join(str(part) for part in problem["loc"][:1]) or "configuration"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "missing":
+            sentences.append(f"key '{key}' is missing.")
+        elif problem["type"] == "value_error":
+            sentences.append(f"{key}: {message}.")
+        else:
+            sentences.append(f"{key} is {problem['input']!r}: {message}.")
+    return " ".join(dict.fromkeys(sentences))

@@ -1,0 +1,60 @@
+"""Errors of bmi_cdlm. Every message says what, where, got, expected and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CdlmError(Exception):
+    """Base of every error that bmi_cdlm raises on purpose."""
+
+
+class ConfigError(CdlmError, ValueError):
+    """A configuration file or key is missing, unknown or contradictory."""
+
+
+class DomainError(CdlmError, ValueError):
+    """A domain file breaks its schema: topology, areas, links or gauges."""
+
+
+class ParameterError(CdlmError, ValueError):
+    """A model parameter is missing, of another size, or outside its bounds."""
+
+
+class ForcingError(CdlmError, ValueError):
+    """Forcing is missing, has gaps, other units, or values that have no meaning."""
+
+
+class ObservationError(CdlmError, ValueError):
+    """An observation file cannot be used with this domain or period."""
+
+
+class StateError(CdlmError, ValueError):
+    """A state or restart file does not belong to this domain or model."""
+
+
+class OutputError(CdlmError, OSError):
+    """An output file cannot be written."""
+
+
+class ClockError(CdlmError, ValueError):
+    """The model is asked to step to a time that it cannot reach."""
+
+
+class LifecycleError(CdlmError, RuntimeError):
+    """A BMI function was called before initialize or after finalize."""
+
+
+class UnknownNameError(CdlmError, KeyError):
+    """A variable or parameter of that name does not exist."""
+
+    def __str__(self) -> str:
+        """Return the message itself: KeyError would show its repr."""
+        return str(self.args[0])
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint naming the known name closest to `name`, or the empty string."""
+    found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{found[0]}'?" if found else ""

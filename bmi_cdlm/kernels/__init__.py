@@ -1,0 +1,1 @@
+"""Physics as scalar steps (one cell or reach, one step) and the loops that run them."""

@@ -1,0 +1,109 @@
+"""Groups of arrays that kernels take and give, as named tuples (numba takes them as they are)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Step(NamedTuple):
+    """Constants of the model step: its length [d], its inverse, and GR4J's percolation constant c^-4."""
+
+    days: float
+    per_day: float
+    percolation_scale: float
+
+
+class SnowParameters(NamedTuple):
+    """float[cell]: registry parameters, and the pack that is full cover [mm]."""
+
+    thermal_weighting: np.ndarray
+    melt_factor: np.ndarray
+    accumulation_threshold: np.ndarray
+    full_cover: np.ndarray
+
+
+class SnowState(NamedTuple):
+    """float[cell]: pack [mm], thermal state [degC], pack at the last peak [mm], cover [1]."""
+
+    snowpack: np.ndarray
+    thermal_state: np.ndarray
+    snow_peak: np.ndarray
+    snow_cover: np.ndarray
+
+
+class SnowFluxes(NamedTuple):
+    """float[time or 1, cell] [mm d-1]; one row keeps the last step only."""
+
+    snowfall: np.ndarray
+    snowmelt: np.ndarray
+
+
+class RunoffParameters(NamedTuple):
+    """float[cell]: X1 to X3; float[k, cell]: ordinates of the unit hydrographs."""
+
+    production_capacity: np.ndarray
+    exchange_coefficient: np.ndarray
+    routing_capacity: np.ndarray
+    ordinates_1: np.ndarray
+    ordinates_2: np.ndarray
+
+
+class RunoffState(NamedTuple):
+    """float[cell] stores [mm]; float[k, cell] water in the unit hydrographs that leaves k steps later [mm]."""
+
+    production_store: np.ndarray
+    routing_store: np.ndarray
+    unit_hydrograph_1: np.ndarray
+    unit_hydrograph_2: np.ndarray
+
+
+class RunoffFluxes(NamedTuple):
+    """float[time or 1, cell] [mm d-1]; one row keeps the last step only."""
+
+    evapotranspiration: np.ndarray
+    net_rainfall: np.ndarray
+    infiltration: np.ndarray
+    percolation: np.ndarray
+    effective_rainfall: np.ndarray
+    routed_flow: np.ndarray
+    direct_flow: np.ndarray
+    groundwater_exchange: np.ndarray
+    potential_exchange: np.ndarray
+    routing_store_exchange: np.ndarray
+    direct_exchange: np.ndarray
+    routing_store_outflow: np.ndarray
+    direct_runoff: np.ndarray
+    runoff: np.ndarray
+
+
+class CellTotals(NamedTuple):
+    """float[cell]: water since the start [mm]."""
+
+    precipitation_total: np.ndarray
+    evapotranspiration_total: np.ndarray
+    exchange_total: np.ndarray
+    runoff_total: np.ndarray
+
+
+class Network(NamedTuple):
+    """River network in processing order.
+
+    sequence: int64[reach], order of processing; first_child: int64[reach + 1] and child: int64[], children of
+    reach i in their stored order; slot: int64[reach], buffer that holds the reach's hydrograph.
+    """
+
+    sequence: np.ndarray
+    first_child: np.ndarray
+    child: np.ndarray
+    slot: np.ndarray
+
+
+class ReachParameters(NamedTuple):
+    """float[reach]: coefficients of `muskingum_coefficients`, and the storage time [s]."""
+
+    direct: np.ndarray
+    gain: np.ndarray
+    keep: np.ndarray
+    storage_time: np.ndarray

@@ -1,0 +1,123 @@
+"""The only place that compiles: every kernel, for float64 or float32, from the same plain functions.
+
+A function is compiled after its callees: the float literals in its code become the precision's own type, so
+that float32 stays float32, and the names it calls become the compiled ones. With NUMBA_DISABLE_JIT=1 the plain
+functions run as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+from numba import config, njit
+
+from bmi_cdlm.kernels import cemaneige, elementary, gr4j, links, loops_routing, loops_runoff, muskingum
+from bmi_cdlm.kernels.cache import KernelCache
+from bmi_cdlm.kernels.groups import SnowParameters
+
+SCALARS: tuple[Callable, ...] = (
+    elementary.tanh_ratio,
+    elementary.store_outflow_fraction,
+    gr4j.production_step,
+    gr4j.queue_step,
+    gr4j.routing_store_step,
+    gr4j.s_curve_1,
+    gr4j.s_curve_2,
+    cemaneige.solid_fraction,
+    cemaneige.thermal_state_step,
+    cemaneige.potential_melt,
+    cemaneige.snow_step,
+    cemaneige.cover_on_depletion,
+    cemaneige.snow_hysteresis_step,
+    links.link_flow,
+    muskingum.muskingum_coefficients,
+    muskingum.muskingum_step,
+    muskingum.muskingum_variance,
+)
+ROWS: tuple[Callable, ...] = (
+    loops_runoff.production_row,
+    loops_runoff.queue_row,
+    loops_runoff.last_queue_row,
+    loops_runoff.routing_store_row,
+    loops_runoff.total_row,
+    loops_runoff.snow_row,
+    loops_runoff.snow_hysteresis_row,
+    loops_runoff.advance_queue,
+    loops_runoff.unroll_queue,
+    loops_routing.add_link_row,
+    loops_routing.add_row,
+    loops_routing.route_reach,
+    loops_routing.add_volume,
+)
+LOOPS: tuple[Callable, ...] = (
+    loops_runoff.advance_snow,
+    loops_runoff.advance_gr4j,
+    loops_runoff.fill_ordinates,
+    loops_routing.collect_runoff,
+    loops_routing.fill_coefficients,
+    loops_routing.route,
+    loops_routing.accumulate,
+    loops_routing.steady_flow,
+    loops_routing.assign_slots,
+    loops_routing.compensated_sum,
+)
+
+
+def retyped(function: Callable, dtype: type[np.floating], names: dict) -> types.FunctionType:
+    """Return the function with its float literals in `dtype`, looking names up in `names`."""
+    code = function.__code__
+    constants = tuple(dtype(c) if type(c) is float else c for c in code.co_consts)
+    return types.FunctionType(code.replace(co_consts=constants), names, function.__name__)
+
+
+@lru_cache(maxsize=2)
+def kernels(dtype: type[np.floating] = np.float64) -> types.SimpleNamespace:
+    """Return every scalar step, row and loop compiled for float64 or float32, by its name.
+
+    Compilation happens at the first call of a loop, and is kept on disk from process to process.
+    """
+    names: dict = {
+        "__name__": __name__, "math": math, "np": np, "real": dtype, "SnowParameters": SnowParameters,
+    }
+    for function in SCALARS:
+        names[function.__name__] = njit(forceinline=True, error_model="numpy", nogil=True)(
+            retyped(function, dtype, names)
+        )
+    for function in ROWS:
+        names[function.__name__] = njit(error_model="numpy", nogil=True)(retyped(function, dtype, names))
+    for function in LOOPS:
+        compiled = njit(error_model="numpy", nogil=True)(retyped(function, dtype, names))
+        if not config.DISABLE_JIT and hasattr(compiled, "_cache"):
+            compiled._cache = KernelCache(function.__name__, np.dtype(dtype).name)
+        names[function.__name__] = compiled
+    return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *ROWS, *LOOPS)})
+
+
+class Workers:
+    """Our own threads for kernels without the interpreter lock: nothing starts before it is needed."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+
+    def run(self, function: Callable, arguments: tuple, ranges: Sequence[tuple[int, int]]) -> None:
+        """Call function(*arguments, lo, hi) for every range; in any order when there are several threads."""
+        if self.threads == 1 or len(ranges) == 1:
+            for lo, hi in ranges:
+                function(*arguments, lo, hi)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cdlm")
+        for future in [self._pool.submit(function, *arguments, lo, hi) for lo, hi in ranges]:
+            future.result()
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None

@@ -1,0 +1,375 @@
+"""The model: domain, parameters and state, advanced by one step or by a block of steps with the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from bmi_cdlm import parameters as registry
+from bmi_cdlm.domain import Domain
+from bmi_cdlm.errors import ConfigError, DomainError, ParameterError
+from bmi_cdlm.kernels.groups import (
+    ReachParameters, RunoffFluxes, RunoffParameters, SnowFluxes, SnowParameters, Step,
+)
+from bmi_cdlm.kernels.launch import Workers, kernels
+from bmi_cdlm.network import accumulate_downstream, plan_network
+from bmi_cdlm.parameters import DAY, HOUR, TRAVEL_TIME
+from bmi_cdlm.state import State, new_state
+from bmi_cdlm.variables import select
+
+Snow = Literal["none", "cemaneige", "cemaneige_hysteresis"]
+PERCOLATION_SCALE = {DAY: (9 / 4) ** -4, HOUR: (21 / 4) ** -4}
+HYDROGRAPH_EXPONENT = {DAY: 2.5, HOUR: 1.25}
+TILE = 256
+REACHES_PER_TASK = 4096
+COVER_SHARE = 0.9
+"""Share of the mean annual snowfall that covers a cell fully in plain CemaNeige."""
+
+
+class Forcing(NamedTuple):
+    """Forcing of consecutive steps, float64[time, cell]: mm d-1, mm d-1, degC (None without snow)."""
+
+    precipitation: np.ndarray
+    potential_evapotranspiration: np.ndarray
+    air_temperature: np.ndarray | None = None
+
+
+class Model:
+    """GR4J on cells, Muskingum on reaches.
+
+    Parameters
+    ----------
+    domain : Domain
+    parameters : mapping of registry names to float64[cell] or float64[reach]
+        Missing ones take their default; `travel_time` [s] on reaches takes the place of length / celerity.
+    step, routing_step : int
+        Seconds. step is 86400 or 3600; routing_step divides it.
+    snow : "none", "cemaneige" or "cemaneige_hysteresis"
+    threads : int
+
+    Attributes
+    ----------
+    state : State
+    live : dict of float64[cell | reach | gauge | 1]
+        The last step's value of every output variable by its short name: allocated once, changed in place; the
+        stores are the state's own arrays.
+
+    Raises
+    ------
+    ConfigError, ParameterError, DomainError
+        A step that the model does not offer; a parameter of another size or outside its legal range; snow on
+        a domain without mean annual snowfall.
+    """
+
+    def __init__(
+        self, domain: Domain, parameters: Mapping[str, np.ndarray] | None = None, *, step: int = DAY,
+        routing_step: int = HOUR, snow: Snow = "none", threads: int = 1,
+    ) -> None:
+        check_steps(step, routing_step)
+        self.domain, self.step, self.routing_step, self.snow = domain, step, routing_step, snow
+        self.n_sub = step // routing_step
+        self._kernels = kernels()
+        self._workers = Workers(threads)
+        self._plan = plan_network(domain.reaches.downstream, threads)
+        self._constants = Step(step / DAY, DAY / step, PERCOLATION_SCALE[step])
+        self._tiles = _ranges(domain.n_cells, TILE, threads)
+        self._reach_tasks = _ranges(domain.n_reaches, REACHES_PER_TASK, threads)
+        self._set_parameters(parameters or {})
+        self.state = self._initial_state()
+        stored = self.state.on_cells()
+        self.live = {
+            v.short: stored[v.short] if v.short in stored else np.zeros(self.size_of(v.grid)) for v in self.outputs
+        }
+        self._single = self._buffers(1, ())
+        self.refresh()
+
+    @property
+    def outputs(self) -> list:
+        """Registry entries of every variable that the model computes."""
+        return [v for v in select(snow=self.snow != "none") if v.role != "input"]
+
+    def size_of(self, grid: str) -> int:
+        """Number of values of a variable on a grid."""
+        sizes = {"cell": self.domain.n_cells, "reach": self.domain.n_reaches,
+                 "gauge": self.domain.gauges.reach.size, "domain": 1}
+        return sizes[grid]
+
+    def advance(self, forcing: Forcing, keep: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Advance over all steps of the forcing; the bits do not depend on how a run is cut into calls.
+
+        Returns the fluxes named in `keep` as float64[time, cell | reach | gauge], good until the next call;
+        states and totals are at the end of the call, in `live` and `state`.
+        """
+        n_steps = forcing.precipitation.shape[0]
+        b = self._single if n_steps == 1 else self._buffers(n_steps, keep)
+        liquid = self._melt_snow(forcing, b)
+        self._generate_runoff(forcing, liquid, b)
+        self._collect_runoff(b)
+        self._route(b)
+        self._keep_last(b)
+        return {name: b.series(name, self.domain.gauges.reach) for name in keep}
+
+    def _melt_snow(self, forcing: Forcing, b: Buffers) -> np.ndarray:
+        """Rain plus melt [mm d-1], float64[time, cell]."""
+        if self.snow == "none":
+            return forcing.precipitation
+        self._workers.run(self._kernels.advance_snow, (
+            forcing.precipitation, forcing.air_temperature, self._snow_parameters, self.state.snow, b.liquid, b.snow,
+            self._constants, self.snow == "cemaneige_hysteresis",
+        ), self._tiles)
+        return b.liquid
+
+    def _generate_runoff(self, forcing: Forcing, liquid: np.ndarray, b: Buffers) -> None:
+        self._workers.run(self._kernels.advance_gr4j, (
+            forcing.precipitation, liquid, forcing.potential_evapotranspiration, self._runoff_parameters,
+            self.state.runoff, self.state.totals, b.runoff, self._constants,
+        ), self._tiles)
+
+    def _collect_runoff(self, b: Buffers) -> None:
+        links = self.domain.links
+        self._workers.run(self._kernels.collect_runoff, (
+            links.first, links.cell, links.area, b.runoff.runoff, b.lateral_inflow,
+        ), self._reach_tasks)
+
+    def _route(self, b: Buffers) -> None:
+        arguments = (
+            self._plan.network, self._reach_parameters, self.state.reach_flow, b.lateral_inflow, b.hydrographs,
+            b.discharge, self.state.outflow_total, self.n_sub, float(self.step),
+        )
+        self._workers.run(self._kernels.route, arguments, self._plan.pieces)
+        self._workers.run(self._kernels.route, arguments, self._plan.trunk)
+
+    def _keep_last(self, b: Buffers) -> None:
+        """Bring the last step of a block into the live arrays."""
+        if b is not self._single:
+            b.copy_last(self._single)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Derive the live values that are not written by a kernel: gauges, storages, totals of the domain."""
+        live, state = self.live, self.state
+        live["gauge_discharge"][:] = live["discharge"][self.domain.gauges.reach]
+        np.multiply(state.reach_flow, self._reach_parameters.storage_time, out=live["reach_storage"])
+        self._refresh_totals()
+
+    def _refresh_totals(self) -> None:
+        """Water of the whole domain [m3]: 1 mm on 1 km2 is 1000 m3."""
+        live, totals, volume = self.live, self.state.totals, self._volume
+        total = self._kernels.compensated_sum
+        outlets = self.domain.outlets
+        live["water_in"][0] = total(totals.precipitation_total, volume)
+        live["water_exchanged"][0] = total(totals.exchange_total, volume)
+        live["water_out"][0] = (
+            total(totals.evapotranspiration_total, volume)
+            + total(self.state.outflow_total[outlets], np.ones(outlets.size))
+        )
+        live["water_stored"][0] = total(self.cell_storage(), volume) + total(
+            live["reach_storage"], np.ones(self.domain.n_reaches)
+        )
+        self.set_runoff_depth(self.step)
+
+    def set_runoff_depth(self, seconds: float) -> None:
+        """Express the last step's runoff as a depth [m] over the drained area and a duration [s]."""
+        drained = self._volume.sum()
+        runoff = self._kernels.compensated_sum(self.live["runoff"], self._volume)
+        self.live["runoff_depth"][0] = runoff / (1000.0 * drained) * (seconds / DAY) if drained else 0.0
+
+    def cell_storage(self) -> np.ndarray:
+        """Water in snow, stores and unit hydrographs of every cell [mm], float64[cell]."""
+        runoff = self.state.runoff
+        queued = runoff.unit_hydrograph_1.sum(axis=0) + runoff.unit_hydrograph_2.sum(axis=0)
+        return self.state.snow.snowpack + runoff.production_store + runoff.routing_store + queued
+
+    def _set_parameters(self, given: Mapping[str, np.ndarray]) -> None:
+        values = registry.defaults(self.step, self.domain.n_cells, self.domain.n_reaches)
+        for name, value in given.items():
+            grid = "reach" if name == TRAVEL_TIME else registry.parameter(name).grid
+            array = np.array(np.broadcast_to(value, np.shape(value) or (self.size_of(grid),)), np.float64)
+            if array.shape != (self.size_of(grid),):
+                raise ParameterError(
+                    f"parameter '{name}' has shape {array.shape}, expected ({self.size_of(grid)},), one value per {grid}."
+                )
+            values[name] = array
+        registry.check(values, "parameters")
+        self.parameters = values
+        self._prepare_cells(values)
+        self._prepare_reaches(values)
+        self._volume = self.domain.cells.drained_area * 1000.0
+
+    def _prepare_cells(self, p: Mapping[str, np.ndarray]) -> None:
+        x4 = p["unit_hydrograph_base"]
+        longest = float(x4.max())
+        places = max(1, int(np.ceil(longest))), max(1, int(np.ceil(2 * longest)))
+        ordinates = [np.zeros((n, self.domain.n_cells)) for n in places]
+        # An X4 of 0 is no delay, as any X4 up to one half is.
+        self._kernels.fill_ordinates(np.maximum(x4, 0.5), HYDROGRAPH_EXPONENT[self.step], *ordinates)
+        self._runoff_parameters = RunoffParameters(
+            p["production_capacity"], p["exchange_coefficient"], p["routing_capacity"], *ordinates
+        )
+        snowfall = self.domain.cells.mean_annual_snowfall
+        if self.snow != "none" and not np.isfinite(snowfall).all():
+            raise DomainError(
+                f"snow is '{self.snow}' but 'mean_annual_snowfall' [mm yr-1] is missing in the domain, expected on every "
+                "cell. Add it to the domain file, or set snow: none."
+            )
+        share = p["cover_ratio_threshold"] if self.snow == "cemaneige_hysteresis" else COVER_SHARE
+        self._snow_parameters = SnowParameters(
+            p["thermal_weighting"], p["melt_factor"], p["accumulation_threshold"], share * snowfall
+        )
+
+    def _prepare_reaches(self, p: Mapping[str, np.ndarray]) -> None:
+        self.travel_time = p.get(TRAVEL_TIME, self.domain.reaches.length / p["celerity"])
+        self._reach_parameters = ReachParameters(*(np.empty(self.domain.n_reaches) for _ in ReachParameters._fields))
+        self._kernels.fill_coefficients(
+            self.travel_time, p["weighting"], float(self.routing_step), self._reach_parameters
+        )
+
+    def _initial_state(self) -> State:
+        """Stores at their customary fill [SPEC 1.4], rivers in a steady state with the runoff of a dry day."""
+        o1, o2 = self._runoff_parameters.ordinates_1, self._runoff_parameters.ordinates_2
+        state = new_state(self.domain.n_cells, self.domain.n_reaches, o1.shape[0], o2.shape[0])
+        state.runoff.production_store[:] = 0.3 * self._runoff_parameters.production_capacity
+        state.runoff.routing_store[:] = 0.5 * self._runoff_parameters.routing_capacity
+        if self.snow == "cemaneige_hysteresis":
+            state.snow.snow_peak[:] = self._snow_parameters.full_cover
+        return state
+
+    def fill_rivers(self, forcing: Forcing) -> None:
+        """Put every reach in a steady state with the mean runoff over the forcing; cells keep their state."""
+        kept = self.state.copy()
+        b = self._buffers(forcing.precipitation.shape[0], ())
+        self._generate_runoff(forcing, self._melt_snow(forcing, b), b)
+        self._collect_runoff(b)
+        mean = np.zeros(self.domain.n_reaches)
+        for t in range(b.lateral_inflow.shape[1]):
+            mean += b.lateral_inflow[:, t]
+        mean /= b.lateral_inflow.shape[1]
+        flow = np.empty_like(mean)
+        self._kernels.steady_flow(self._plan.network, mean, flow)
+        kept.reach_flow[:] = (1.0 - self._reach_parameters.direct) * flow
+        self.state.assign(kept.arrays())
+        self.begin(flow)
+
+    def begin(self, discharge: np.ndarray) -> None:
+        """Start the clock: the ledger and all fluxes are 0, reaches hold their initial discharge [m3 s-1]."""
+        self.state.clear_totals()
+        for v in self.outputs:
+            if v.role == "flux":
+                self.live[v.short][:] = 0.0
+        self.live["discharge"][:] = discharge
+        self.refresh()
+
+    @property
+    def storage_time(self) -> np.ndarray:
+        """Water in a reach [m3] per unit of its state [m3 s-1], float64[reach] [s]."""
+        return self._reach_parameters.storage_time
+
+    def restore(self, cell: Mapping[str, np.ndarray], reach: Mapping[str, np.ndarray]) -> None:
+        """Take over a saved state and the last fluxes; the water in reaches is kept where their K or x is another.
+
+        Raises
+        ------
+        StateError
+            The state does not fit this domain.
+        """
+        saved = reach["reach_storage_time"]
+        same = saved == self.storage_time
+        flow = np.where(same, reach["reach_flow"], reach["reach_flow"] * saved / self.storage_time)
+        self.state.assign({**cell, **reach, "reach_flow": flow})
+        for v in self.outputs:
+            source = {"cell": cell, "reach": reach}.get(v.grid, {})
+            if v.role == "flux" and v.short in source:
+                self.live[v.short][:] = source[v.short]
+        self.refresh()
+
+    def travel_time_spread(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation [s] of the travel time from the heads of the reaches above to each reach's end.
+
+        The area-weighted mean over all paths that end in a reach; what the routing step adds is in it. Both
+        float64[reach]; SPEC 4.2.
+        """
+        variance = np.array([
+            self._kernels.muskingum_variance(k, x, float(self.routing_step))
+            for k, x in zip(self.travel_time, self.parameters["weighting"], strict=True)
+        ])
+        return _mean_above(self.domain, self.travel_time), np.sqrt(np.maximum(_mean_above(self.domain, variance), 0.0))
+
+    def _buffers(self, n_steps: int, keep: Sequence[str]) -> Buffers:
+        def cells(name: str) -> np.ndarray:
+            whole = n_steps > 1 and (name in keep or name == "runoff")
+            return np.empty((n_steps, self.domain.n_cells)) if whole else self.live[name].reshape(1, -1)
+
+        def reaches(name: str) -> np.ndarray:
+            return self.live[name].reshape(-1, 1) if n_steps == 1 else np.empty((self.domain.n_reaches, n_steps))
+
+        has_snow = self.snow != "none"
+        none = np.empty((1, 0))
+        return Buffers(
+            liquid=np.empty((n_steps, self.domain.n_cells)) if has_snow else none,
+            snow=SnowFluxes(*(cells(name) if has_snow else none for name in SnowFluxes._fields)),
+            runoff=RunoffFluxes(*(cells(name) for name in RunoffFluxes._fields)),
+            lateral_inflow=reaches("lateral_inflow"),
+            discharge=reaches("discharge"),
+            hydrographs=np.empty((self._plan.n_slots, n_steps * self.n_sub)),
+        )
+
+    def close(self) -> None:
+        """End the threads."""
+        self._workers.close()
+
+
+class Buffers(NamedTuple):
+    """Arrays of one block: a flux that nobody keeps is one row, the live one."""
+
+    liquid: np.ndarray
+    snow: SnowFluxes
+    runoff: RunoffFluxes
+    lateral_inflow: np.ndarray
+    discharge: np.ndarray
+    hydrographs: np.ndarray
+
+    def series(self, name: str, gauge_reach: np.ndarray) -> np.ndarray:
+        """A flux as float64[time, n]."""
+        if name in RunoffFluxes._fields:
+            return getattr(self.runoff, name)
+        if name in SnowFluxes._fields:
+            return getattr(self.snow, name)
+        if name == "gauge_discharge":
+            return self.discharge[gauge_reach].T
+        return getattr(self, name).T
+
+    def copy_last(self, single: Buffers) -> None:
+        """Copy the last step into the buffers of one step, which are the live arrays."""
+        for whole, last in zip((*self.snow, *self.runoff), (*single.snow, *single.runoff), strict=True):
+            if whole.base is not last.base:
+                last[0] = whole[-1]
+        single.lateral_inflow[:, 0] = self.lateral_inflow[:, -1]
+        single.discharge[:, 0] = self.discharge[:, -1]
+
+
+def check_steps(step: int, routing_step: int) -> None:
+    """Refuse steps that the model does not offer."""
+    if step not in PERCOLATION_SCALE:
+        raise ConfigError(
+            f"time_step is {step} s, expected 86400 s (1 d) or 3600 s (1 h): GR4J has constants for these two only."
+        )
+    if routing_step <= 0 or step % routing_step:
+        raise ConfigError(
+            f"routing_step is {routing_step} s, expected a divisor of the time step of {step} s, such as 3600 s."
+        )
+
+
+def _ranges(n: int, tile: int, threads: int) -> list[tuple[int, int]]:
+    """Cut 0..n into tiles; small domains are still shared between threads."""
+    size = max(1, min(tile, -(-n // threads)))
+    return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
+
+
+def _mean_above(domain: Domain, per_reach: np.ndarray) -> np.ndarray:
+    """Area-weighted mean over all reaches above, of the sum of `per_reach` along the path down to each reach's end."""
+    reaches = domain.reaches
+    path = accumulate_downstream(reaches.downstream, reaches.area)
+    weighted = accumulate_downstream(reaches.downstream, per_reach * path)
+    return weighted / np.where(path > 0, path, 1.0)

@@ -1,0 +1,86 @@
+"""Parameter files: registry names on cells and reaches, or uniform values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+
+from bmi_cdlm.domain import Domain
+from bmi_cdlm.errors import ParameterError, nearest
+from bmi_cdlm.files import check_units, open_input, read_strings, read_values, replacing
+from bmi_cdlm.parameters import BY_NAME, TRAVEL_TIME
+
+
+def read_parameters(path: Path, domain: Domain) -> dict[str, np.ndarray]:
+    """Read registry names on `cell` and `reach`, or without a dimension for a uniform value.
+
+    Returns them as arrays in the order of the domain; `cell_id` and `reach_id`, where the file has them, must
+    be the domain's.
+
+    Raises
+    ------
+    ParameterError
+        Unreadable file, unknown names, other units, other counts or ids.
+    """
+    where = str(path)
+    values: dict[str, np.ndarray] = {}
+    order = {"cell": np.arange(domain.n_cells), "reach": domain.file_order}
+    ids = {"cell": domain.cells.id, "reach": domain.reaches.id}
+    with open_input(path, ParameterError) as dataset:
+        for grid in ("cell", "reach"):
+            if f"{grid}_id" in dataset.variables:
+                order[grid] = _match(read_strings(dataset, f"{grid}_id", where, ParameterError), ids[grid], grid, where)
+        known = {name: (p.grid, p.units) for name, p in BY_NAME.items()} | {TRAVEL_TIME: ("reach", "s")}
+        for name in dataset.variables:
+            if name in ("cell_id", "reach_id"):
+                continue
+            if name not in known:
+                raise ParameterError(f"{where}: unknown parameter '{name}'.{nearest(name, known)} Known: {', '.join(known)}.")
+            grid, units = known[name]
+            if dataset.variables[name].dimensions == ():
+                _check_parameter_units(dataset, name, units, where)
+                values[name] = np.full(len(ids[grid]), float(dataset.variables[name][...]))
+                continue
+            if "per step" in units:
+                _check_parameter_units(dataset, name, units, where)
+                array = read_values(dataset, name, (grid,), None, where, ParameterError)
+            else:
+                array = read_values(dataset, name, (grid,), units, where, ParameterError)
+            if array.size != len(ids[grid]) and f"{grid}_id" not in dataset.variables:
+                raise ParameterError(
+                    f"{where}: '{name}' has {array.size} values, expected {len(ids[grid])}, one per {grid} of the domain."
+                )
+            values[name] = array[order[grid]]
+    return values
+
+
+def _check_parameter_units(dataset: netCDF4.Dataset, name: str, units: str, where: str) -> None:
+    """'mm per step' is no UDUNITS unit: it must be spelt as in the registry."""
+    got = str(getattr(dataset.variables[name], "units", ""))
+    if got != units:
+        check_units(dataset, name, units, where, ParameterError)
+
+
+def _match(found: list[str], wanted: list[str], grid: str, where: str) -> np.ndarray:
+    place = {name: i for i, name in enumerate(found)}
+    missing = [name for name in wanted if name not in place]
+    if missing:
+        raise ParameterError(
+            f"{where}: has no values for {grid} {missing[0]} ({len(missing)} of {len(wanted)} are missing). "
+            "Use a parameter file of this domain."
+        )
+    return np.array([place[name] for name in wanted], np.int64)
+
+
+def write_parameters(path: Path, values: Mapping[str, float], attributes: Mapping[str, str]) -> None:
+    """Write uniform parameters as a parameter file."""
+    with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as dataset:
+        dataset.setncatts({"title": "bmi_cdlm parameters", **attributes})
+        for name, value in values.items():
+            found = BY_NAME[name]
+            stored = dataset.createVariable(name, "f8", ())
+            stored.setncatts({"units": found.units, "long_name": found.meaning})
+            stored[...] = value

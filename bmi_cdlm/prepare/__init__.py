@@ -1,0 +1,1 @@
+"""Making domain, forcing and observation files from rasters and tables."""

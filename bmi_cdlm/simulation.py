@@ -1,0 +1,228 @@
+"""A run: a model with its files and its clock. What `cdlm run` and BMI drive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bmi_cdlm.config import Config
+from bmi_cdlm.domain import read_domain
+from bmi_cdlm.errors import ConfigError, ForcingError, StateError
+from bmi_cdlm.files import check_writable
+from bmi_cdlm.forcing import ForcingFile
+from bmi_cdlm.model import Forcing, Model
+from bmi_cdlm.output import OutputFile
+from bmi_cdlm.parameter_file import read_parameters
+from bmi_cdlm.parameters import DAY
+from bmi_cdlm.state import Restart, read_restart, write_restart
+from bmi_cdlm.variables import variable
+
+BLOCK_BYTES = 64 * 2**20
+LONGEST_BLOCK = 512
+STEADY_DAYS = 10
+YEAR_DAYS = 365
+PENDING = "pending_"
+"""Prefix under which a restart file keeps inputs that were accumulated within a step."""
+
+
+class Simulation:
+    """A model with its forcing, clock and files.
+
+    Attributes
+    ----------
+    config : Config
+    model : Model
+    elapsed : int
+        Seconds of completed steps since the start of the configuration.
+    pending : dict of float64[cell]
+        Inputs accumulated within the running step [value x s]; empty at a step boundary.
+    pending_seconds : int
+        How much of the running step has passed.
+
+    Raises
+    ------
+    CdlmError
+        Whatever is wrong with any file or key, before anything is written.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        domain = read_domain(config.domain)
+        parameters = {} if config.parameters == "default" else read_parameters(Path(config.parameters), domain)
+        self.forcing: ForcingFile | None = None
+        if config.forcing != "caller":
+            self.forcing = ForcingFile(
+                Path(config.forcing), config.inputs, domain.cells.id, config.start, config.end, config.time_step,
+                config.forcing_fill,
+            )
+        self.model = Model(
+            domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
+            threads=config.threads,
+        )
+        self.elapsed = 0
+        self.pending: dict[str, np.ndarray] = {}
+        self.pending_seconds = 0
+        self._initialise()
+
+    @property
+    def time(self) -> np.datetime64:
+        """End of the last completed step."""
+        return self.config.start + np.timedelta64(self.elapsed, "s")
+
+    @property
+    def n_done(self) -> int:
+        """Number of completed steps."""
+        return self.elapsed // self.config.time_step
+
+    def advance(self, forcing: Forcing, keep: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Advance model and clock over the steps of the forcing; see `Model.advance`."""
+        series = self.model.advance(forcing, keep)
+        self.elapsed += forcing.precipitation.shape[0] * self.config.time_step
+        return series
+
+    def read_forcing(self, first: int, count: int) -> Forcing:
+        """Forcing of `count` steps, counted from the start, from the file."""
+        if self.forcing is None:
+            raise ForcingError("forcing is 'caller': there is no file to read. Set the inputs, or name a forcing file.")
+        return Forcing(**self.forcing.read(first, count))
+
+    def run(self, progress: Callable[[int], None] = lambda steps: None) -> None:
+        """Run to the end in blocks; output streams to its file, the restart file is written last.
+
+        progress is called after each block with the number of its steps.
+        """
+        config = self.config
+        self.check_outputs()
+        if config.output is None:
+            self._run_blocks(None, (), progress)
+        else:
+            dimension, ids, index = self._output_places()
+            with OutputFile(
+                config.output, dimension, ids, config.output_variables, config.time_step, self._attributes()
+            ) as output:
+                self._run_blocks(output, index, progress)
+        if config.restart is not None:
+            self.save(config.restart)
+
+    def check_outputs(self) -> None:
+        """Refuse output and restart paths that cannot be written."""
+        for path in (self.config.output, self.config.restart):
+            if path is not None:
+                check_writable(path)
+
+    def _run_blocks(
+        self, output: OutputFile | None, index: Sequence[int] | slice, progress: Callable[[int], None]
+    ) -> None:
+        names = self.config.output_variables if output is not None else ()
+        fluxes = [name for name in names if variable(name).role == "flux"]
+        length = self.block_length() if len(fluxes) == len(names) else 1
+        while self.n_done < self.config.n_steps:
+            first = self.n_done
+            count = min(length, self.config.n_steps - first)
+            start = self.time
+            series = self.advance(self.read_forcing(first, count), fluxes)
+            if output is not None:
+                values = {n: series[n] if n in series else self.model.live[n][None] for n in names}
+                starts = start + np.arange(count) * np.timedelta64(self.config.time_step, "s")
+                output.append(starts, {n: v[:, index] for n, v in values.items()})
+            progress(count)
+
+    def block_length(self) -> int:
+        """Steps per block: as many as a fixed memory holds, since a block costs the same whatever its length."""
+        model = self.model
+        per_step = 8 * (6 * model.domain.n_cells + 2 * model.domain.n_reaches)
+        return int(np.clip(BLOCK_BYTES // per_step, 1, LONGEST_BLOCK))
+
+    def _output_places(self) -> tuple[str, list[str], Sequence[int] | slice]:
+        """Dimension of the output file, its ids, and their places among reaches or cells."""
+        domain, at = self.model.domain, self.config.output_at
+        if at == "cells":
+            return "cell", domain.cells.id, slice(None)
+        if at == "reaches":
+            return "reach", domain.reaches.id, slice(None)
+        if at == "gauges":
+            return "gauge", domain.gauges.id, domain.gauges.reach.tolist()
+        place = {reach_id: i for i, reach_id in enumerate(domain.reaches.id)}
+        unknown = [i for i in at if i not in place]
+        if unknown:
+            raise ConfigError(f"output_at: the domain has no reach '{unknown[0]}'. Use ids of 'reach_id'.")
+        return "reach", list(at), [place[i] for i in at]
+
+    def _attributes(self) -> dict[str, str]:
+        keys = ("start", "end", "time_step", "routing_step", "snow", "spin_up")
+        return {f"configuration_{key}": str(getattr(self.config, key)) for key in keys}
+
+    def _initialise(self) -> None:
+        if self.config.initial_state != "steady":
+            self.restore(read_restart(
+                Path(self.config.initial_state), self.model.domain.cells.id, self.model.domain.reaches.id
+            ), hot_start=self.config.restart_mode == "hot_start")
+            return
+        if self.forcing is None:
+            dry = np.zeros((1, self.model.domain.n_cells))
+            self.model.fill_rivers(Forcing(dry, dry, dry))
+        else:
+            steps = min(STEADY_DAYS * DAY // self.config.time_step, self.config.n_steps)
+            self.model.fill_rivers(self.read_forcing(0, steps))
+            self._spin_up()
+
+    def _spin_up(self) -> None:
+        steps = min(YEAR_DAYS * DAY // self.config.time_step, self.config.n_steps)
+        length = self.block_length()
+        for _ in range(self.config.spin_up):
+            for first in range(0, steps, length):
+                self.model.advance(self.read_forcing(first, min(length, steps - first)))
+        if self.config.spin_up:
+            self.model.begin(self.model.live["discharge"].copy())
+
+    def snapshot(self) -> Restart:
+        """Everything that the future and the outputs depend on, with the clock."""
+        model, domain = self.model, self.model.domain
+        fluxes = {v.short: v.grid for v in model.outputs if v.role == "flux"}
+        cell = {**model.state.on_cells(), **{n: model.live[n] for n, g in fluxes.items() if g == "cell"}}
+        cell |= {PENDING + name: values for name, values in self.pending.items()}
+        reach = {**model.state.on_reaches(), **{n: model.live[n] for n, g in fluxes.items() if g == "reach"}}
+        reach["reach_storage_time"] = model.storage_time
+        attributes = {
+            "time_step": str(self.config.time_step), "snow": self.config.snow,
+            "pending_seconds": str(self.pending_seconds),
+        }
+        return Restart(cell, reach, domain.cells.id, domain.reaches.id, attributes, self.time)
+
+    def save(self, path: Path) -> None:
+        """Write a restart file."""
+        write_restart(path, self.snapshot())
+
+    def restore(self, restart: Restart, *, hot_start: bool = False) -> None:
+        """Take over a saved state; with its clock, or (hot start) at the configured start.
+
+        Raises
+        ------
+        StateError
+            Another time step or snow model, or a clock outside the configured period.
+        """
+        for key in ("time_step", "snow"):
+            got, expected = restart.attributes.get(key), str(getattr(self.config, key))
+            if got != expected:
+                raise StateError(f"restart: {key} is '{got}', expected '{expected}'. Restart with the options of that run.")
+        elapsed = 0 if hot_start else int((restart.time - self.config.start).astype(int))
+        if not 0 <= elapsed <= self.config.n_steps * self.config.time_step or elapsed % self.config.time_step:
+            raise StateError(
+                f"restart: valid at {restart.time}, expected a step between start {self.config.start} and end "
+                f"{self.config.end}. Change start or end, or set restart_mode: hot_start."
+            )
+        self.model.restore(restart.cell, restart.reach)
+        self.elapsed = elapsed
+        self.pending_seconds = 0 if hot_start else int(restart.attributes["pending_seconds"])
+        names = [n for n in restart.cell if n.startswith(PENDING)]
+        self.pending = {} if hot_start else {n.removeprefix(PENDING): restart.cell[n].copy() for n in names}
+        if hot_start:
+            self.model.begin(self.model.live["discharge"].copy())
+
+    def close(self) -> None:
+        """Close files and threads."""
+        if self.forcing is not None:
+            self.forcing.close()
+        self.model.close()

@@ -1,0 +1,171 @@
+"""The state of the model: every number that the future depends on, saved and restored along one path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import netCDF4
+import numpy as np
+
+from bmi_cdlm import __version__
+from bmi_cdlm.errors import StateError
+from bmi_cdlm.files import open_input, read_strings, replacing
+from bmi_cdlm.kernels.groups import CellTotals, RunoffState, SnowState
+
+FORMAT = "bmi_cdlm restart 1"
+
+
+class State(NamedTuple):
+    """All states; the arrays are allocated once and changed in place.
+
+    snow, runoff, totals: groups on cells; reach_flow : float64[reach], the state y of Muskingum [m3 s-1];
+    outflow_total : float64[reach], water that has left the reach since the start [m3].
+    """
+
+    snow: SnowState
+    runoff: RunoffState
+    totals: CellTotals
+    reach_flow: np.ndarray
+    outflow_total: np.ndarray
+
+    def on_cells(self) -> dict[str, np.ndarray]:
+        """Arrays whose last dimension is the cell, by name; views, not copies."""
+        return {name: getattr(g, name) for g in (self.snow, self.runoff, self.totals) for name in g._fields}
+
+    def on_reaches(self) -> dict[str, np.ndarray]:
+        """Arrays whose last dimension is the reach, by name; views, not copies."""
+        return {"reach_flow": self.reach_flow, "outflow_total": self.outflow_total}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every array by its name; views, not copies."""
+        return {**self.on_cells(), **self.on_reaches()}
+
+    def copy(self) -> State:
+        """Return an independent copy."""
+        return State(
+            SnowState(*(a.copy() for a in self.snow)), RunoffState(*(a.copy() for a in self.runoff)),
+            CellTotals(*(a.copy() for a in self.totals)), self.reach_flow.copy(), self.outflow_total.copy(),
+        )
+
+    def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take over values in place; queues of unit hydrographs may be shorter or longer, water is kept.
+
+        Raises
+        ------
+        StateError
+            A missing array, another number of cells or reaches, or water in a unit hydrograph beyond the longest one here.
+        """
+        own = self.arrays()
+        missing = [name for name in own if name not in arrays]
+        if missing:
+            raise StateError(f"state lacks '{missing[0]}'. Expected {', '.join(own)}; use a state of this version.")
+        checked = {name: _fitted(name, np.asarray(arrays[name], np.float64), own[name]) for name in own}
+        for name, values in checked.items():
+            own[name][...] = values
+
+    def clear_totals(self) -> None:
+        """Set the ledger to zero: the run starts here."""
+        for total in (*self.totals, self.outflow_total):
+            total[...] = 0.0
+
+
+def new_state(n_cells: int, n_reaches: int, n_places_1: int, n_places_2: int) -> State:
+    """Return an empty state: no water anywhere."""
+    def cells(count: int) -> list[np.ndarray]:
+        return [np.zeros(n_cells) for _ in range(count)]
+
+    return State(
+        SnowState(*cells(4)),
+        RunoffState(*cells(2), np.zeros((n_places_1, n_cells)), np.zeros((n_places_2, n_cells))),
+        CellTotals(*cells(4)), np.zeros(n_reaches), np.zeros(n_reaches),
+    )
+
+
+def _fitted(name: str, values: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Values in the shape of `own`; only the length of a unit hydrograph's queue may differ."""
+    if values.shape == own.shape:
+        return values
+    if values.ndim != 2 or own.ndim != 2 or values.shape[1] != own.shape[1]:
+        raise StateError(f"state '{name}' has shape {values.shape}, expected {own.shape}. Use a state of this domain.")
+    n = min(values.shape[0], own.shape[0])
+    if (values[n:] != 0).any():
+        raise StateError(
+            f"state '{name}' holds water up to {values.shape[0]} steps ahead, the unit hydrographs here end after "
+            f"{own.shape[0]}. Raise 'unit_hydrograph_base' of any cell, or restart with the parameters of that run."
+        )
+    fitted = np.zeros(own.shape)
+    fitted[:n] = values[:n]
+    return fitted
+
+
+class Restart(NamedTuple):
+    """A saved state: named arrays on cells and on reaches (last dimension), ids, text attributes, valid time."""
+
+    cell: dict[str, np.ndarray]
+    reach: dict[str, np.ndarray]
+    cell_id: list[str]
+    reach_id: list[str]
+    attributes: dict[str, str]
+    time: np.datetime64
+
+
+def write_restart(path: Path, restart: Restart) -> None:
+    """Write a state in full, to a temporary name that is then moved."""
+    with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as dataset:
+        dataset.setncatts({
+            "title": "bmi_cdlm restart", "format": FORMAT, "source": f"bmi_cdlm {__version__}",
+            "valid_at": str(restart.time), **restart.attributes,
+        })
+        for grid, ids, arrays in (
+            ("cell", restart.cell_id, restart.cell), ("reach", restart.reach_id, restart.reach),
+        ):
+            dataset.createDimension(grid, len(ids))
+            dataset.createVariable(f"{grid}_id", str, (grid,))[:] = np.array(ids, object)
+            for name, values in arrays.items():
+                dims = (grid,)
+                if values.ndim == 2:
+                    dims = (f"{name}_place", grid)
+                    dataset.createDimension(dims[0], values.shape[0])
+                dataset.createVariable(name, "f8", dims, fill_value=False)[...] = values
+
+
+def read_restart(path: Path, cell_id: list[str], reach_id: list[str]) -> Restart:
+    """Read a restart file and bring it into the order of these cells and reaches, all of which it must hold.
+
+    Raises
+    ------
+    StateError
+        Unreadable file, another format, a cell or reach that the file does not hold.
+    """
+    where = str(path)
+    with open_input(path, StateError) as dataset:
+        found = str(getattr(dataset, "format", "none"))
+        if found != FORMAT:
+            raise StateError(
+                f"{where}: format is '{found}', expected '{FORMAT}'. Use a restart file written by this version."
+            )
+        arrays: dict[str, dict[str, np.ndarray]] = {"cell": {}, "reach": {}}
+        order = {
+            grid: _positions(read_strings(dataset, f"{grid}_id", where, StateError), ids, grid, where)
+            for grid, ids in (("cell", cell_id), ("reach", reach_id))
+        }
+        for name, variable in dataset.variables.items():
+            if name not in ("cell_id", "reach_id"):
+                grid = variable.dimensions[-1]
+                arrays[grid][name] = np.asarray(variable[...], np.float64)[..., order[grid]]
+        attributes = {key: str(dataset.getncattr(key)) for key in dataset.ncattrs()}
+    time = np.datetime64(attributes["valid_at"], "s")
+    return Restart(arrays["cell"], arrays["reach"], cell_id, reach_id, attributes, time)
+
+
+def _positions(saved: list[str], wanted: list[str], what: str, where: str) -> np.ndarray:
+    place = {name: i for i, name in enumerate(saved)}
+    missing = [name for name in wanted if name not in place]
+    if missing:
+        raise StateError(
+            f"{where}: holds {len(saved)} {what} ids, but not {missing[0]} ({len(missing)} of {len(wanted)} are missing). "
+            "Use a restart file of this domain, or of one that contains it."
+        )
+    return np.array([place[name] for name in wanted], np.int64)

@@ -1,0 +1,187 @@
+"""The registry of variables: what each is called, in which unit, on which grid, and what it means.
+
+BMI, output files, configuration and documentation are all derived from this table; a name or a unit
+stands nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from bmi_cdlm.errors import UnknownNameError, nearest
+
+Grid = Literal["cell", "reach", "gauge", "domain"]
+Role = Literal["input", "flux", "state", "total"]
+Part = Literal["core", "snow"]
+
+
+class Alias(NamedTuple):
+    """Another published name of an input: value in registry units = value * factor + offset."""
+
+    name: str
+    units: str
+    factor: float
+    offset: float
+
+
+class Variable(NamedTuple):
+    """One variable of the model.
+
+    short: name in files, configuration and code; name: CSDMS Standard Name; role: `input`, `flux` (mean
+    over the last step), `state` (at the end of the step) or `total` (cumulative since the start).
+    """
+
+    short: str
+    name: str
+    units: str
+    grid: Grid
+    role: Role
+    meaning: str
+    part: Part = "core"
+    ngen: Alias | None = None
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable(
+        "precipitation", "atmosphere_water_precipitation__leq_volume_flux", "mm d-1", "cell", "input",
+        "Rain and snow falling on the cell",
+        ngen=Alias("atmosphere_water__liquid_equivalent_precipitation_rate", "mm s^-1", 86400.0, 0.0),
+    ),
+    Variable(
+        "potential_evapotranspiration", "land_surface_water_evapotranspiration__potential_volume_flux",
+        "mm d-1", "cell", "input", "Evaporative demand of the atmosphere",
+    ),
+    Variable(
+        "air_temperature", "land_surface_air__temperature", "degC", "cell", "input",
+        "Mean air temperature near the ground", part="snow",
+        ngen=Alias("land_surface_air__temperature", "K", 1.0, -273.15),
+    ),
+    Variable(
+        "snowfall", "atmosphere_snowfall_water__leq_volume_flux", "mm d-1", "cell", "flux",
+        "Solid part of precipitation", part="snow",
+    ),
+    Variable(
+        "snowmelt", "snowpack_meltwater__volume_flux", "mm d-1", "cell", "flux",
+        "Melt leaving the snowpack", part="snow",
+    ),
+    Variable("snowpack", "snowpack__leq_depth", "mm", "cell", "state", "Snow water equivalent", part="snow"),
+    Variable(
+        "evapotranspiration", "land_surface_water_evapotranspiration__volume_flux", "mm d-1", "cell", "flux",
+        "Actual evapotranspiration",
+    ),
+    Variable(
+        "net_rainfall", "land_surface_water_net-rainfall__volume_flux", "mm d-1", "cell", "flux",
+        "Rain and melt left after evaporation from interception (Pn)",
+    ),
+    Variable(
+        "infiltration", "soil_production-store_water_infiltration__volume_flux", "mm d-1", "cell", "flux",
+        "Net rainfall entering the production store (Ps)",
+    ),
+    Variable(
+        "percolation", "soil_production-store_water_percolation__volume_flux", "mm d-1", "cell", "flux",
+        "Leakage from the production store",
+    ),
+    Variable(
+        "effective_rainfall", "soil_production-store_water_effective-rainfall__volume_flux", "mm d-1", "cell",
+        "flux", "Water entering the unit hydrographs (Pr)",
+    ),
+    Variable(
+        "routed_flow", "soil_routing-store_water_inflow__volume_flux", "mm d-1", "cell", "flux",
+        "Outflow of the first unit hydrograph, into the routing store (Q9)",
+    ),
+    Variable(
+        "direct_flow", "land_surface_water_direct-branch_inflow__volume_flux", "mm d-1", "cell", "flux",
+        "Outflow of the second unit hydrograph, into the direct branch (Q1)",
+    ),
+    Variable(
+        "potential_exchange", "land_subsurface_water_exchange__potential_volume_flux", "mm d-1", "cell", "flux",
+        "Potential groundwater exchange, positive into the cell (F)",
+    ),
+    Variable(
+        "routing_store_exchange", "soil_routing-store_water_exchange__volume_flux", "mm d-1", "cell", "flux",
+        "Groundwater exchange of the routing store, positive into the cell",
+    ),
+    Variable(
+        "direct_exchange", "land_surface_water_direct-branch_exchange__volume_flux", "mm d-1", "cell", "flux",
+        "Groundwater exchange of the direct branch, positive into the cell",
+    ),
+    Variable(
+        "groundwater_exchange", "land_subsurface_water_exchange__volume_flux", "mm d-1", "cell", "flux",
+        "Groundwater exchange of the cell, positive into the cell",
+    ),
+    Variable(
+        "routing_store_outflow", "soil_routing-store_water_outflow__volume_flux", "mm d-1", "cell", "flux",
+        "Runoff from the routing store (Qr)",
+    ),
+    Variable(
+        "direct_runoff", "land_surface_water_direct-branch_runoff__volume_flux", "mm d-1", "cell", "flux",
+        "Runoff from the direct branch (Qd)",
+    ),
+    Variable(
+        "runoff", "land_surface_water_runoff__volume_flux", "mm d-1", "cell", "flux",
+        "Runoff of the cell into the river network",
+    ),
+    Variable(
+        "production_store", "soil_production-store_water__volume-per-area_storage_density", "mm", "cell",
+        "state", "Water in the production store (S)",
+    ),
+    Variable(
+        "routing_store", "soil_routing-store_water__volume-per-area_storage_density", "mm", "cell", "state",
+        "Water in the routing store (R)",
+    ),
+    Variable(
+        "lateral_inflow", "stream_channel_reach_water~incoming__lateral_component_of_volume_rate", "m3 s-1",
+        "reach", "flux", "Runoff entering at the head of the reach",
+    ),
+    Variable(
+        "discharge", "channel_exit_water_flowing_x-section__volume_rate", "m3 s-1", "reach", "flux",
+        "Discharge at the end of the reach, mean over the model step",
+    ),
+    Variable(
+        "reach_storage", "stream_channel_reach_water__volume", "m3", "reach", "state", "Water in the reach",
+    ),
+    Variable(
+        "gauge_discharge", "drainage-basin_outlet_water_flowing_x-section__volume_rate", "m3 s-1", "gauge",
+        "flux", "Discharge at the gauge, mean over the model step",
+    ),
+    Variable(
+        "runoff_depth", "drainage-basin_water_runoff__time_integral_of_volume_flux", "m", "domain", "flux",
+        "Runoff of all cells over the last call, as a depth over the drained area",
+    ),
+    Variable(
+        "water_in", "drainage-basin_water~incoming__time_integral_of_volume_rate", "m3", "domain", "total",
+        "Precipitation since the start",
+    ),
+    Variable(
+        "water_out", "drainage-basin_water~outgoing__time_integral_of_volume_rate", "m3", "domain", "total",
+        "Evapotranspiration and discharge at the outlets since the start",
+    ),
+    Variable(
+        "water_exchanged", "drainage-basin_subsurface_water_exchange__time_integral_of_volume_rate", "m3",
+        "domain", "total", "Groundwater exchange since the start, positive into the domain",
+    ),
+    Variable(
+        "water_stored", "drainage-basin_water__volume", "m3", "domain", "state",
+        "Water in snow, stores, unit hydrographs and reaches now",
+    ),
+)
+
+BY_SHORT: dict[str, Variable] = {v.short: v for v in VARIABLES}
+
+
+def variable(short: str) -> Variable:
+    """Return the variable of that short name; UnknownNameError names the nearest."""
+    try:
+        return BY_SHORT[short]
+    except KeyError:
+        raise UnknownNameError(
+            f"There is no variable '{short}'.{nearest(short, BY_SHORT)} Known: {', '.join(BY_SHORT)}."
+        ) from None
+
+
+def select(*, role: Role | None = None, grid: Grid | None = None, snow: bool = True) -> list[Variable]:
+    """Return the variables of a role and a grid, in registry order; without `snow`, the core ones."""
+    return [
+        v for v in VARIABLES
+        if (role is None or v.role == role) and (grid is None or v.grid == grid) and (snow or v.part == "core")
+    ]

@@ -1,0 +1,66 @@
+"""Small rasters made on the spot, and the two real cases, prepared once per session."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.fixture
+def write_raster() -> Callable[..., Path]:
+    """Write a GeoTIFF; pixels of 1 km in Lambert-93 unless told otherwise."""
+    rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
+
+    def write(
+        path: Path, values: np.ndarray, *, left: float = 800_000.0, top: float = 6_500_000.0,
+        size: float = 1000.0, crs: str | None = "EPSG:2154", nodata: float | None = -99.0,
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        transform = rasterio.Affine(size, 0.0, left, 0.0, -size, top)
+        with rasterio.open(
+            path, "w", driver="GTiff", height=values.shape[0], width=values.shape[1], count=1,
+            dtype=values.dtype, crs=crs, transform=transform, nodata=nodata,
+        ) as raster:
+            raster.write(values, 1)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Path]]:
+    """Prepare a real case, once for all tests."""
+    for package in ("smash", "rasterio", "pyproj"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"the package '{package}' is not installed")
+    from bmi_cdlm.prepare.cases import prepare_case
+
+    made: dict[str, dict[str, Path]] = {}
+
+    def prepare(name: str) -> dict[str, Path]:
+        if name not in made:
+            made[name] = prepare_case(name, tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return prepare
+
+
+@pytest.fixture
+def shared() -> Callable[[str], dict[str, np.ndarray]]:
+    """Read all variables of a reference file."""
+
+    def read(name: str) -> dict[str, np.ndarray]:
+        if not (SHARED / name).is_file():
+            pytest.skip(f"reference file {name} is not there")
+        with netCDF4.Dataset(SHARED / name) as dataset:
+            dataset.set_auto_mask(False)
+            return {key: variable[:] for key, variable in dataset.variables.items()}
+
+    return read

@@ -1,0 +1,1 @@
+"""Training of parameter generators for bmi_cdlm."""
