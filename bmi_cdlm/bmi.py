@@ -44,9 +44,10 @@ class BmiCdlm(Bmi):
     def initialize(self, config_file: str) -> None:
         """Read a configuration file and everything it names; on an error nothing is changed."""
         stepper = Stepper(Simulation(load_config(config_file)))
-        self.finalize()
         simulation = stepper.simulation
         model = simulation.model
+        grids = make_grids(model.domain, simulation.config.grid_profile)
+        self.finalize()
         published = [stepper.published(v) for v in stepper.variables]
         self._variables = {
             alias.name: Published(v, alias.units, stepper.inputs[v.short])
@@ -55,7 +56,7 @@ class BmiCdlm(Bmi):
         for v in model.outputs:
             if model.size_of(v.grid):
                 self._variables[v.name] = Published(v, v.units, model.live[v.short])
-        self._grids = make_grids(model.domain, simulation.config.grid_profile)
+        self._grids = grids
         self._stepper = stepper
 
     def update(self) -> None:
@@ -89,11 +90,11 @@ class BmiCdlm(Bmi):
         """Number of outputs."""
         return len(self.get_output_var_names())
 
-    def get_input_var_names(self) -> tuple[str, ...]:
+    def get_input_var_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the inputs; before initialize, all that a configuration may publish."""
         return self._names(inputs=True)
 
-    def get_output_var_names(self) -> tuple[str, ...]:
+    def get_output_var_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the outputs; before initialize, all that a configuration may publish."""
         return self._names(inputs=False)
 
@@ -154,7 +155,7 @@ class BmiCdlm(Bmi):
     def get_value(self, name: str, dest: np.ndarray) -> np.ndarray:
         """Copy all values into `dest`, which is returned."""
         values = self._find(name).values
-        _check_size(name, "dest", dest, values.size)
+        _check_dest(name, dest, values.size)
         dest.flat[:] = values
         return dest
 
@@ -166,7 +167,7 @@ class BmiCdlm(Bmi):
         """Copy the values at some places into `dest`, which is returned."""
         values = self._find(name).values
         places = _check_indices(name, inds, values.size)
-        _check_size(name, "dest", dest, places.size)
+        _check_dest(name, dest, places.size)
         dest.flat[:] = values[places]
         return dest
 
@@ -274,8 +275,8 @@ class BmiCdlm(Bmi):
         stored = found.variable.role == "state" and found.variable.grid == "cell"
         if found.variable.role != "input" and not stored:
             raise BmiValueError(
-                f"'{name}' is an output that the model derives ({found.variable.role}), expected an input or a store of a "
-                "cell. Set one of those."
+                f"'{name}' is an output that the model derives ({found.variable.role}), expected an input or a store "
+                "of a cell. Set one of those."
             )
         return found.values
 
@@ -299,6 +300,13 @@ def _check_size(name: str, what: str, array: np.ndarray, size: int) -> None:
     got = np.size(array)
     if got != size:
         raise BmiValueError(f"'{name}': '{what}' holds {got} values, expected {size}. Give an array of that size.")
+
+
+def _check_dest(name: str, dest: np.ndarray, size: int) -> None:
+    if not isinstance(dest, np.ndarray) or dest.dtype.kind != "f":
+        got = getattr(dest, "dtype", type(dest).__name__)
+        raise BmiValueError(f"'{name}': 'dest' is {got}, expected a numpy array of floats. Give np.empty({size}).")
+    _check_size(name, "dest", dest, size)
 
 
 def _check_indices(name: str, inds: np.ndarray, size: int) -> np.ndarray:

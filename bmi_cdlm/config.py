@@ -29,15 +29,22 @@ def parse_duration(value: object) -> int:
 
 def parse_date(value: object) -> np.datetime64:
     """Return a date or time of day as datetime64[s]; YAML gives dates, text or datetime objects."""
-    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
-        value = value.astimezone(datetime.UTC).replace(tzinfo=None)
-    try:
-        date = np.datetime64(value, "s")  # type: ignore[call-overload]
-    except ValueError as cause:
-        raise ValueError(f"'{value}' is not a date; expected for example 2012-08-01 or 2012-08-01T06:00") from cause
-    if np.isnat(date):
-        raise ValueError("a date is missing")
-    return date
+    wrong = f"'{value}' is not a date; expected for example 2012-08-01 or 2012-08-01T06:00"
+    if isinstance(value, np.datetime64) and not np.isnat(value):
+        value = value.astype("datetime64[us]").item()
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError as cause:
+            raise ValueError(wrong) from cause
+    if not isinstance(value, datetime.date):  # a number among them: 2012 is no date
+        raise ValueError(wrong)
+    if isinstance(value, datetime.datetime):
+        if value.tzinfo is not None:
+            value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+        if value.microsecond:
+            raise ValueError(f"'{value}' is within a second; expected a whole second")
+    return np.datetime64(value, "s")
 
 
 def parse_fill(value: object) -> object:
@@ -45,8 +52,16 @@ def parse_fill(value: object) -> object:
     return {v.short: value for v in select(role="input")} if isinstance(value, str) else value
 
 
+def parse_places(value: object) -> object:
+    """Let ids of reaches be written as whole numbers, as YAML reads most of them."""
+    if not isinstance(value, list):
+        return value
+    return [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in value]
+
+
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
 Date = Annotated[Any, BeforeValidator(parse_date)]
+Places = Annotated[Literal["gauges", "reaches", "cells"] | tuple[str, ...], BeforeValidator(parse_places)]
 
 
 class Config(BaseModel):
@@ -78,7 +93,7 @@ class Config(BaseModel):
         default="steady", description="`steady` (customary stores, rivers in steady state) or a restart file."
     )
     restart_mode: Literal["resume", "hot_start"] = Field(
-        default="resume", description="With a restart file: resume (state and clock) or hot_start (state only, at `start`)."
+        default="resume", description="With a restart file: resume (state and clock) or hot_start (state only)."
     )
     spin_up: int = Field(
         default=0, ge=0, description="How many times the first year (or the record) is run before `start` [1]."
@@ -87,11 +102,13 @@ class Config(BaseModel):
     output_variables: tuple[str, ...] = Field(
         default=("discharge",), description="Short names of the variables to write, all on the grid of `output_at`."
     )
-    output_at: Literal["gauges", "reaches", "cells"] | tuple[str, ...] = Field(
+    output_at: Places = Field(
         default="gauges", description="Where to write: gauges, reaches, cells, or a list of reach ids."
     )
     restart: Path | None = Field(default=None, description="Restart file to write at the end of the run.")
-    observations: Path | None = Field(default=None, description="Observed discharge (NetCDF), for evaluate and training.")
+    observations: Path | None = Field(
+        default=None, description="Observed discharge (NetCDF), for evaluate and training."
+    )
     threads: int = Field(default=1, ge=1, le=1024, description="Threads for the kernels [1].")
     sub_step_policy: Literal["accumulate", "refuse"] = Field(
         default="accumulate", description="A BMI call shorter than the model step: accumulate its inputs, or refuse it."
@@ -120,23 +137,43 @@ class Config(BaseModel):
         for name in self.forcing_fill:
             if name not in [v.short for v in select(role="input")]:
                 raise ValueError(f"forcing_fill: there is no input '{name}'")
+        if self.spin_up and (self.forcing == "caller" or self.initial_state != "steady"):
+            raise ValueError(
+                f"spin_up is {self.spin_up}; expected 0 with forcing: caller or a restart file, since it repeats the "
+                "first year of the forcing file from a steady state"
+            )
+        self._check_paths()
         self._check_output()
         return self
+
+    def _check_paths(self) -> None:
+        taken = [self.domain, self.forcing, self.parameters, self.observations]
+        for key in ("output", "restart"):
+            path = getattr(self, key)
+            if path is not None and path in taken:
+                raise ValueError(f"{key} is {path}, the file of another key; expected a path of its own")
+            taken.append(path)
 
     def _check_output(self) -> None:
         grids = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
         wanted = grids.get(self.output_at, "reach") if isinstance(self.output_at, str) else "reach"
         if not self.output_variables:
             raise ValueError("output_variables is empty; expected at least one name, such as discharge")
+        if len(set(self.output_variables)) < len(self.output_variables):
+            raise ValueError(f"output_variables names one variable twice: {', '.join(self.output_variables)}")
+        if isinstance(self.output_at, tuple) and len(set(self.output_at)) < max(1, len(self.output_at)):
+            raise ValueError("output_at holds no id or one twice; expected different ids")
         for name in self.output_variables:
             try:
                 found = variable(name)
             except UnknownNameError as cause:
                 raise ValueError(f"output_variables: {cause}") from cause
+            if found.part == "snow" and self.snow == "none":
+                raise ValueError(f"output_variables: '{name}' needs a snow model; expected snow other than none")
             if found.role == "input" or found.grid != wanted:
                 raise ValueError(
-                    f"output_variables: '{name}' is {found.role} on {found.grid}; expected an output on {wanted}, which "
-                    f"is where output_at: {self.output_at} writes"
+                    f"output_variables: '{name}' is {found.role} on {found.grid}; expected an output on {wanted}, "
+                    f"which is where output_at: {self.output_at} writes"
                 )
 
     @property
@@ -192,7 +229,8 @@ def _explain(cause: ValidationError) -> str:
     """One sentence per problem: key path, got, expected."""
     sentences = []
     for problem in cause.errors():
-        key = ".".join(str(part) for part in problem["loc"][:1]) or "configuration"
+        path = problem["loc"][: 2 if problem["loc"][:1] == ("forcing_fill",) else 1]
+        key = ".".join(str(part) for part in path) or "configuration"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":
             sentences.append(f"key '{key}' is missing.")

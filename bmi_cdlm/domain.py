@@ -111,7 +111,7 @@ def read_domain(path: Path) -> Domain:
         for dim in ("cell", "reach", "link"):
             if dim not in dataset.dimensions or not dataset.dimensions[dim].size:
                 raise DomainError(f"{where}: dimension '{dim}' is missing or empty. Make the file with `cdlm prepare`.")
-        reach_id = read_strings(dataset, "reach_id", where, DomainError)
+        reach_id = _read_ids(dataset, "reach", where)
         downstream = _read_index(dataset, "downstream", ("reach",), where)
         _check_downstream(downstream, reach_id, where)
         order = order_reaches(downstream, reach_id, where)
@@ -126,12 +126,6 @@ def read_domain(path: Path) -> Domain:
 
 def _check_downstream(downstream: np.ndarray, reach_id: list[str], where: str) -> None:
     n = downstream.size
-    if len(reach_id) != n:
-        raise DomainError(f"{where}: {len(reach_id)} values of 'reach_id' for {n} reaches. Expected one each.")
-    if len(set(reach_id)) != n:
-        seen: set[str] = set()
-        twice = next(i for i in reach_id if i in seen or seen.add(i))
-        raise DomainError(f"{where}: 'reach_id' {twice} occurs more than once. Expected unique ids.")
     own = np.flatnonzero(downstream == np.arange(n))
     if own.size:
         raise DomainError(
@@ -145,6 +139,19 @@ def _check_downstream(downstream: np.ndarray, reach_id: list[str], where: str) -
             f"{where}: 'downstream' of reach {reach_id[i]} is {downstream[i]}, expected an index from 0 to {n - 1}, "
             "or -1 at an outlet."
         )
+
+
+def _read_ids(dataset: netCDF4.Dataset, dim: str, where: str) -> list[str]:
+    """Ids of cells, reaches or gauges: one each, and none twice."""
+    name, n = f"{dim}_id", dataset.dimensions[dim].size
+    ids = read_strings(dataset, name, where, DomainError)
+    if len(ids) != n:
+        raise DomainError(f"{where}: '{name}' has {len(ids)} values, the dimension '{dim}' has {n}. Expected one each.")
+    if len(set(ids)) != n:
+        found, counts = np.unique(np.array(ids), return_counts=True)
+        twice = found[counts > 1][0]
+        raise DomainError(f"{where}: '{name}' {twice} occurs more than once. Expected unique ids.")
+    return ids
 
 
 def _read_index(dataset: netCDF4.Dataset, name: str, dims: tuple[str, ...], where: str) -> np.ndarray:
@@ -222,7 +229,7 @@ def _read_cells(dataset: netCDF4.Dataset, links: Links, where: str) -> Cells:
     lon, lat = read("cell_lon", "degrees_east"), read("cell_lat", "degrees_north")
     corner_lon, corner_lat = _corners(dataset, lon, lat, area, where)
     return Cells(
-        id=read_strings(dataset, "cell_id", where, DomainError),
+        id=_read_ids(dataset, "cell", where),
         lon=lon, lat=lat, area=area,
         drained_area=np.bincount(links.cell, weights=links.area, minlength=area.size),
         corner_lon=corner_lon, corner_lat=corner_lat,
@@ -252,7 +259,7 @@ def _corners(
 def _read_gauges(dataset: netCDF4.Dataset, order: np.ndarray, where: str) -> Gauges:
     if "gauge" not in dataset.dimensions:
         return Gauges([], [], np.zeros(0, np.int64), np.zeros(0))
-    gauge_id = read_strings(dataset, "gauge_id", where, DomainError)
+    gauge_id = _read_ids(dataset, "gauge", where)
     names = read_strings(dataset, "gauge_name", where, DomainError) if "gauge_name" in dataset.variables else gauge_id
     reach = _read_index(dataset, "gauge_reach", ("gauge",), where)
     bad = np.flatnonzero((reach < 0) | (reach >= order.size))

@@ -97,7 +97,7 @@ def read_values(
     bad = int(np.count_nonzero(~np.isfinite(values)))
     if bad and not nan_ok:
         first = np.argwhere(~np.isfinite(values))[0].tolist()
-        raise error(f"{where}: '{name}' has {bad} missing values, the first at index {first}. Expected none; fill them.")
+        raise error(f"{where}: '{name}' has {bad} missing values, the first at {first}. Expected none; fill them.")
     return values
 
 
@@ -139,7 +139,8 @@ def read_strings(dataset: netCDF4.Dataset, name: str, where: str, error: type[Cd
     require(dataset, [name], where, error)
     values = dataset.variables[name][:]
     if values.dtype.kind == "S" and values.ndim == 2:
-        values = netCDF4.chartostring(values)
+        width = values.shape[1]  # not chartostring, which takes ASCII only
+        values = np.char.rstrip(np.ascontiguousarray(values).view(f"S{width}").reshape(-1))
     return [v.decode() if isinstance(v, bytes) else str(v) for v in np.asarray(values).tolist()]
 
 
@@ -198,7 +199,7 @@ def _dates(
         dates = netCDF4.num2date(values, units, calendar, only_use_cftime_datetimes=True)
     except (ValueError, TypeError) as cause:
         raise error(f"{where}: 'time' has units '{units}', expected '<unit> since <date>' ({cause}).") from cause
-    flat = [d.replace(microsecond=0).isoformat() for d in np.ravel(dates)]
+    flat = [d.replace(microsecond=0).isoformat() for d in np.ravel(np.asarray(dates))]
     return np.array(flat, "datetime64[s]").reshape(np.shape(values))
 
 

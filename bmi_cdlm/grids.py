@@ -15,7 +15,10 @@ NO_INDEX = np.zeros(0, np.int32)
 
 
 class BmiGrid(NamedTuple):
-    """One grid. x, y : float64[node]; edge_nodes : int32[2 edge]; face_nodes, face_edges : int32[sum of nodes per face]."""
+    """One grid.
+
+    x, y : float64[node]; edge_nodes : int32[2 edge]; face_nodes, face_edges : int32[sum of nodes per face].
+    """
 
     type: str
     rank: int
@@ -36,8 +39,10 @@ def make_grids(domain: Domain, profile: str) -> dict[int, BmiGrid]:
     scalar = BmiGrid("scalar", 0, "none", nothing, nothing)
     if profile == "points":
         return {
-            0: BmiGrid("points", 1, "node", cells.lon, cells.lat), 1: BmiGrid("points", 1, "node", reaches.lon, reaches.lat),
-            2: BmiGrid("points", 1, "node", *at_gauges), 3: scalar,
+            0: BmiGrid("points", 1, "node", cells.lon, cells.lat),
+            1: BmiGrid("points", 1, "node", reaches.lon, reaches.lat),
+            2: BmiGrid("points", 1, "node", *at_gauges),
+            3: scalar,
         }
     above = np.flatnonzero(reaches.downstream >= 0)
     edges = np.stack([above, reaches.downstream[above]], axis=1).astype(np.int32).ravel()

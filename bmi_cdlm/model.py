@@ -11,7 +11,12 @@ from bmi_cdlm import parameters as registry
 from bmi_cdlm.domain import Domain
 from bmi_cdlm.errors import ConfigError, DomainError, ParameterError
 from bmi_cdlm.kernels.groups import (
-    ReachParameters, RunoffFluxes, RunoffParameters, SnowFluxes, SnowParameters, Step,
+    ReachParameters,
+    RunoffFluxes,
+    RunoffParameters,
+    SnowFluxes,
+    SnowParameters,
+    Step,
 )
 from bmi_cdlm.kernels.launch import Workers, kernels
 from bmi_cdlm.network import accumulate_downstream, plan_network
@@ -22,8 +27,7 @@ from bmi_cdlm.variables import select
 Snow = Literal["none", "cemaneige", "cemaneige_hysteresis"]
 PERCOLATION_SCALE = {DAY: (9 / 4) ** -4, HOUR: (21 / 4) ** -4}
 HYDROGRAPH_EXPONENT = {DAY: 2.5, HOUR: 1.25}
-TILE = 256
-REACHES_PER_TASK = 4096
+TASKS_PER_THREAD = 4
 COVER_SHARE = 0.9
 """Share of the mean annual snowfall that covers a cell fully in plain CemaNeige."""
 
@@ -74,8 +78,8 @@ class Model:
         self._workers = Workers(threads)
         self._plan = plan_network(domain.reaches.downstream, threads)
         self._constants = Step(step / DAY, DAY / step, PERCOLATION_SCALE[step])
-        self._tiles = _ranges(domain.n_cells, TILE, threads)
-        self._reach_tasks = _ranges(domain.n_reaches, REACHES_PER_TASK, threads)
+        self._cell_tasks = _ranges(domain.n_cells, threads)
+        self._reach_tasks = _ranges(domain.n_reaches, threads)
         self._set_parameters(parameters or {})
         self.state = self._initial_state()
         stored = self.state.on_cells()
@@ -118,28 +122,28 @@ class Model:
         self._workers.run(self._kernels.advance_snow, (
             forcing.precipitation, forcing.air_temperature, self._snow_parameters, self.state.snow, b.liquid, b.snow,
             self._constants, self.snow == "cemaneige_hysteresis",
-        ), self._tiles)
+        ), self._cell_tasks, forcing.precipitation.size)
         return b.liquid
 
     def _generate_runoff(self, forcing: Forcing, liquid: np.ndarray, b: Buffers) -> None:
         self._workers.run(self._kernels.advance_gr4j, (
             forcing.precipitation, liquid, forcing.potential_evapotranspiration, self._runoff_parameters,
             self.state.runoff, self.state.totals, b.runoff, self._constants,
-        ), self._tiles)
+        ), self._cell_tasks, liquid.size)
 
     def _collect_runoff(self, b: Buffers) -> None:
         links = self.domain.links
         self._workers.run(self._kernels.collect_runoff, (
             links.first, links.cell, links.area, b.runoff.runoff, b.lateral_inflow,
-        ), self._reach_tasks)
+        ), self._reach_tasks, b.lateral_inflow.size)
 
     def _route(self, b: Buffers) -> None:
         arguments = (
             self._plan.network, self._reach_parameters, self.state.reach_flow, b.lateral_inflow, b.hydrographs,
             b.discharge, self.state.outflow_total, self.n_sub, float(self.step),
         )
-        self._workers.run(self._kernels.route, arguments, self._plan.pieces)
-        self._workers.run(self._kernels.route, arguments, self._plan.trunk)
+        for ranges in (self._plan.pieces, self._plan.trunk):
+            self._workers.run(self._kernels.route, arguments, ranges, b.lateral_inflow.size * self.n_sub)
 
     def _keep_last(self, b: Buffers) -> None:
         """Bring the last step of a block into the live arrays."""
@@ -189,7 +193,7 @@ class Model:
             array = np.array(np.broadcast_to(value, np.shape(value) or (self.size_of(grid),)), np.float64)
             if array.shape != (self.size_of(grid),):
                 raise ParameterError(
-                    f"parameter '{name}' has shape {array.shape}, expected ({self.size_of(grid)},), one value per {grid}."
+                    f"parameter '{name}' has shape {array.shape}, expected one value per {grid}: {self.size_of(grid)}."
                 )
             values[name] = array
         registry.check(values, "parameters")
@@ -211,8 +215,8 @@ class Model:
         snowfall = self.domain.cells.mean_annual_snowfall
         if self.snow != "none" and not np.isfinite(snowfall).all():
             raise DomainError(
-                f"snow is '{self.snow}' but 'mean_annual_snowfall' [mm yr-1] is missing in the domain, expected on every "
-                "cell. Add it to the domain file, or set snow: none."
+                f"snow is '{self.snow}' but 'mean_annual_snowfall' [mm yr-1] is missing in the domain, expected on "
+                "every cell. Add it to the domain file, or set snow: none."
             )
         share = p["cover_ratio_threshold"] if self.snow == "cemaneige_hysteresis" else COVER_SHARE
         self._snow_parameters = SnowParameters(
@@ -361,9 +365,9 @@ def check_steps(step: int, routing_step: int) -> None:
         )
 
 
-def _ranges(n: int, tile: int, threads: int) -> list[tuple[int, int]]:
-    """Cut 0..n into tiles; small domains are still shared between threads."""
-    size = max(1, min(tile, -(-n // threads)))
+def _ranges(n: int, threads: int) -> list[tuple[int, int]]:
+    """Cut 0..n into tasks: one for one thread, else a few per thread, that the slower ones share."""
+    size = n if threads == 1 else max(1, -(-n // (TASKS_PER_THREAD * threads)))
     return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
 
 

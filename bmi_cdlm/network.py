@@ -74,6 +74,12 @@ def accumulate_downstream(downstream: np.ndarray, values: np.ndarray) -> np.ndar
     return total
 
 
+def upstream_of(downstream: np.ndarray, reach: int) -> tuple[int, int]:
+    """Range lo, hi of the reaches that drain through `reach`, itself included: a sub-tree is contiguous."""
+    size = int(accumulate_downstream(downstream, np.ones(downstream.size))[reach])
+    return reach + 1 - size, reach + 1
+
+
 def _levels_from_headwaters(downstream: np.ndarray, reach_id: list[str], where: str) -> list[np.ndarray]:
     waiting = np.bincount(downstream[downstream >= 0], minlength=downstream.size)
     level = np.flatnonzero(waiting == 0)

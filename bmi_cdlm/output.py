@@ -1,45 +1,42 @@
-"""Output to a NetCDF file that can be read after a crash, up to the last block written."""
+"""Output to a NetCDF file, of which everything written so far can be read after a crash."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
+import shutil
+import struct
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO
 
 import netCDF4
 import numpy as np
 
-import bmi_cdlm
+from bmi_cdlm.cf import Dimension, Layout, define
 from bmi_cdlm.errors import OutputError
-from bmi_cdlm.files import (
-    check_writable,
-    create_time,
-    filled,
-    open_input,
-    read_strings,
-    require,
-    write_time,
-)
+from bmi_cdlm.files import check_writable, filled, open_input, read_strings, replacing, require, write_time
 from bmi_cdlm.variables import variable
 
-Dimension = Literal["gauge", "reach", "cell"]
-CHUNK_STEPS, CHUNK_POINTS = 64, 4096
+CHUNK_STEPS = 64
 BUFFER_BYTES = 128 * 2**20
-SLACK_BYTES = 2**20  # chunk index and headers, on top of the values themselves
+SLACK_BYTES = 2**16  # what a header may take on top of the values
 
 logger = logging.getLogger(__name__)
 
 
 class OutputFile:
-    """Streams variables to `NAME.partial`, which `close` moves to NAME.
+    """Streams variables to `NAME.partial`, from which `close` makes NAME.
 
-    Rows are gathered to whole chunks, so that no chunk is compressed twice, then written and synced. A
-    process that is killed loses at most the rows not yet written, fewer than `block_steps`. Free space is
-    checked before each write, since HDF5 does not survive a disk that fills up while it writes.
+    The partial file is classic NetCDF (CDF-5). There a new step counts only once its number, eight bytes in
+    the header, is written after the values; so the file can be read at every moment, also by others while the
+    run goes on. An HDF5 file killed in the middle of a sync can be lost as a whole. The finished file is
+    NetCDF-4, compressed.
+
+    Rows are gathered to blocks of `block_steps`, then written and synced: a process that is killed loses
+    fewer than that.
 
     Parameters
     ----------
@@ -60,7 +57,7 @@ class OutputFile:
     Raises
     ------
     OutputError
-        The file cannot be created, or is being written by another run.
+        There are no points, the file cannot be created, or another run is writing it.
     """
 
     def __init__(
@@ -69,24 +66,25 @@ class OutputFile:
     ) -> None:
         self.path, self.partial = path, partial_path(path)
         self.names, self.step, self.n_points = tuple(names), step, len(ids)
-        row_bytes = 8 * max(1, self.n_points) * max(1, len(self.names))
+        if not self.n_points:
+            raise OutputError(f"{path}: there is no {dimension} to write, expected at least one. Change output_at.")
+        row_bytes = 8 * self.n_points * max(1, len(self.names))
         self.block_steps = int(np.clip(BUFFER_BYTES // row_bytes, 1, CHUNK_STEPS))
         self.n_written, self._waiting = 0, 0
         self._starts = np.empty(self.block_steps, "datetime64[s]")
         self._values = {variable(n).short: np.empty((self.block_steps, self.n_points)) for n in self.names}
         self._next: np.datetime64 | None = None
+        self._layout = Layout(dimension, ids, self.names, self.block_steps, dict(attributes), position)
         check_writable(path)
         check_writable(self.partial)
-        if self.partial.exists():
-            logger.warning("%s: left by a run that did not finish; overwritten now", self.partial)
         self._dataset: netCDF4.Dataset | None = None
-        self._reserve(0, SLACK_BYTES)
+        self._lock: BinaryIO | None = None
         try:
-            self._dataset = netCDF4.Dataset(self.partial, "w")
-            _define(self._dataset, dimension, ids, self.names, self.block_steps)
-            if position is not None:
-                _define_position(self._dataset, dimension, position, self.names)
-            self._dataset.setncatts(dict(attributes))
+            self._take_over()
+            self._reserve(0, 300 * self.n_points + SLACK_BYTES)
+            self._dataset = netCDF4.Dataset(self.partial, "w", format="NETCDF3_64BIT_DATA")
+            self._dataset.set_fill_off()  # rows are written in full
+            define(self._dataset, self._layout)
             self._dataset.sync()
         except (OSError, RuntimeError) as cause:
             raise self._failure(cause) from cause
@@ -120,15 +118,23 @@ class OutputFile:
         self._next = starts[-1] + np.timedelta64(self.step, "s")
 
     def close(self) -> None:
-        """Write what is left and move the file to its name; a second call does nothing."""
-        if self._dataset is not None:
-            self._finish(self._dataset)
-            self.partial.replace(self.path)
+        """Write what is left and make the finished file; a second call does nothing."""
+        if self._dataset is None:
+            return
+        self._finish(self._dataset)
+        try:
+            with replacing(self.path) as temporary:
+                _compress(self.partial, temporary, self._layout)
+            self.partial.unlink()
+        except (OSError, RuntimeError) as cause:
+            raise self._failure(cause) from cause
+        self._release()
 
     def abandon(self) -> None:
         """Write what is left and leave the partial file where it is; after `close` this does nothing."""
         if self._dataset is not None:
             self._finish(self._dataset)
+            self._release()
 
     def __enter__(self) -> OutputFile:
         """Return the file itself."""
@@ -166,7 +172,7 @@ class OutputFile:
         size = 8 * count * (3 + self.n_points * len(self.names))
         try:
             self._reserve(self.partial.stat().st_size, size + SLACK_BYTES)
-            for name in self.names:  # before the times: a time in the file means that its row is complete
+            for name in self.names:
                 dataset.variables[name][first : first + count] = self._values[name][:count]
             write_time(dataset, first, self._starts[:count], self.step)
             dataset.sync()
@@ -183,12 +189,42 @@ class OutputFile:
         except RuntimeError as cause:
             raise self._failure(cause) from cause
 
+    def _take_over(self) -> None:
+        """Lock the partial file for as long as this run writes it; BlockingIOError if another run does."""
+        left_over = self.partial.exists()
+        self._lock = self.partial.open("ab")
+        try:
+            import fcntl
+
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except (ImportError, OSError):  # Windows, or a file system without locks
+            logger.debug("%s: cannot be locked", self.partial)
+        if left_over:
+            logger.warning("%s: left by a run that did not finish; overwritten now", self.partial)
+
+    def _cut(self) -> None:
+        """Set the number of steps in the header to those complete: the library counts begun ones too."""
+        with self.partial.open("r+b") as file:
+            if file.read(4) == b"CDF\x05":  # followed by the number of steps, big-endian
+                file.write(struct.pack(">q", self.n_written))
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def _reserve(self, at: int, size: int) -> None:
         """Raise OSError unless a file of `at` bytes can grow by `size` bytes here.
 
         A sparse file is allocated from there on and given back, which finds out about the disk, quotas and
-        limits on file sizes alike.
+        limits on file sizes alike. Where that cannot be done (macOS), the free space has to do.
         """
+        if not hasattr(os, "posix_fallocate"):
+            if shutil.disk_usage(self.partial.parent).free < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return
         with tempfile.TemporaryFile(dir=self.partial.parent) as scratch:
             try:
                 os.posix_fallocate(scratch.fileno(), at, size)
@@ -204,12 +240,31 @@ class OutputFile:
                 dataset.close()
             except RuntimeError:
                 logger.warning("%s: could not be closed properly", self.partial)
+            self._cut()
+        self._release()
+        if isinstance(cause, BlockingIOError):
+            return OutputError(
+                f"{self.partial}: is being written by another run, expected a file of our own. Wait for that run, or "
+                "choose another output path."
+            )
         kept = f"its first {self.n_written} steps stay readable" if self.n_written else "it holds no steps"
-        hint = "Free space on the disk, or choose another output path."
-        if isinstance(cause, PermissionError):  # also what a lock held by another process looks like
-            hint = "Another run may be writing it: wait for it, or choose another output path."
-        reason = getattr(cause, "strerror", None) or cause
-        return OutputError(f"{self.partial}: cannot be written ({reason}); {kept}. {hint}")
+        return OutputError(
+            f"{self.partial}: cannot be written ({getattr(cause, 'strerror', None) or cause}); {kept}. Free space on "
+            "the disk, or choose another output path."
+        )
+
+
+def _compress(source: Path, target: Path, layout: Layout) -> None:
+    """Copy a partial file to a compressed NetCDF-4 file, block by block."""
+    with netCDF4.Dataset(source) as partial, netCDF4.Dataset(target, "w") as finished:
+        for dataset in (partial, finished):
+            dataset.set_auto_maskandscale(False)
+        define(finished, layout)
+        n_steps = partial.dimensions["time"].size
+        for first in range(0, n_steps, layout.chunk_steps):
+            rows = slice(first, min(first + layout.chunk_steps, n_steps))
+            for name in ("time", "time_bnds", *layout.names):
+                finished.variables[name][rows] = partial.variables[name][rows]
 
 
 def partial_path(path: Path) -> Path:
@@ -240,46 +295,10 @@ def read_output(path: Path, name: str) -> tuple[np.ndarray, list[str], np.ndarra
         seconds = filled(dataset.variables["time"], slice(None))
         n_steps = int(np.count_nonzero(~np.isnan(seconds)))
         starts = seconds[:n_steps].astype(np.int64).astype("datetime64[s]")
-        values = filled(dataset.variables[name], slice(0, n_steps))
-        return starts, read_strings(dataset, f"{dims[1]}_id", where, OutputError), values
-
-
-def _define(
-    dataset: netCDF4.Dataset, dimension: str, ids: Sequence[str], names: Sequence[str], block_steps: int
-) -> None:
-    dataset.setncatts({
-        "Conventions": "CF-1.11", "title": "Output of CDLM", "source": f"bmi_cdlm {bmi_cdlm.__version__}",
-    })
-    create_time(dataset)
-    dataset.createDimension(dimension, len(ids))
-    label = dataset.createVariable(f"{dimension}_id", str, (dimension,))
-    label.long_name = f"id of the {dimension}"
-    label[:] = np.array(list(ids), object)
-    for name in names:
-        entry = variable(name)
-        target = dataset.createVariable(
-            name, "f8", ("time", dimension), zlib=True, complevel=1, shuffle=True, fill_value=np.nan,
-            chunksizes=(block_steps, max(1, min(len(ids), CHUNK_POINTS))),
-        )
-        target.setncatts({
-            "long_name": entry.meaning, "units": entry.units, "csdms_name": entry.name,
-            "cell_methods": "time: point" if entry.role == "state" else "time: mean",
-        })
-
-
-def _define_position(
-    dataset: netCDF4.Dataset, dimension: str, position: tuple[np.ndarray, np.ndarray], names: Sequence[str]
-) -> None:
-    for suffix, standard, units, values in (
-        ("lon", "longitude", "degrees_east", position[0]), ("lat", "latitude", "degrees_north", position[1]),
-    ):
-        target = dataset.createVariable(f"{dimension}_{suffix}", "f8", (dimension,))
-        target.setncatts({
-            "standard_name": standard, "long_name": f"{standard} of the {dimension}", "units": units,
-        })
-        target[:] = values
-    for name in names:
-        dataset.variables[name].coordinates = f"{dimension}_lat {dimension}_lon"
-    if dimension == "gauge":
-        dataset.featureType = "timeSeries"
-        dataset.variables["gauge_id"].cf_role = "timeseries_id"
+        ids = read_strings(dataset, f"{dims[1]}_id", where, OutputError)
+        try:
+            return starts, ids, filled(dataset.variables[name], slice(0, n_steps))
+        except (OSError, RuntimeError) as cause:
+            raise OutputError(
+                f"{where}: '{name}' cannot be read ({cause}), expected a complete file. Run the model again."
+            ) from cause

@@ -10,7 +10,7 @@ import numpy as np
 
 from bmi_cdlm.domain import Domain
 from bmi_cdlm.errors import ParameterError, nearest
-from bmi_cdlm.files import check_units, open_input, read_strings, read_values, replacing
+from bmi_cdlm.files import check_units, open_input, read_strings, read_values, replacing, select_ids
 from bmi_cdlm.parameters import BY_NAME, TRAVEL_TIME
 
 
@@ -32,13 +32,15 @@ def read_parameters(path: Path, domain: Domain) -> dict[str, np.ndarray]:
     with open_input(path, ParameterError) as dataset:
         for grid in ("cell", "reach"):
             if f"{grid}_id" in dataset.variables:
-                order[grid] = _match(read_strings(dataset, f"{grid}_id", where, ParameterError), ids[grid], grid, where)
+                found = read_strings(dataset, f"{grid}_id", where, ParameterError)
+                order[grid] = select_ids(found, ids[grid], f"{grid}_id", where, ParameterError)
         known = {name: (p.grid, p.units) for name, p in BY_NAME.items()} | {TRAVEL_TIME: ("reach", "s")}
         for name in dataset.variables:
             if name in ("cell_id", "reach_id"):
                 continue
             if name not in known:
-                raise ParameterError(f"{where}: unknown parameter '{name}'.{nearest(name, known)} Known: {', '.join(known)}.")
+                hint = nearest(name, known)
+                raise ParameterError(f"{where}: unknown parameter '{name}'.{hint} Known: {', '.join(known)}.")
             grid, units = known[name]
             if dataset.variables[name].dimensions == ():
                 _check_parameter_units(dataset, name, units, where)
@@ -51,7 +53,7 @@ def read_parameters(path: Path, domain: Domain) -> dict[str, np.ndarray]:
                 array = read_values(dataset, name, (grid,), units, where, ParameterError)
             if array.size != len(ids[grid]) and f"{grid}_id" not in dataset.variables:
                 raise ParameterError(
-                    f"{where}: '{name}' has {array.size} values, expected {len(ids[grid])}, one per {grid} of the domain."
+                    f"{where}: '{name}' has {array.size} values, expected {len(ids[grid])}, one per {grid}."
                 )
             values[name] = array[order[grid]]
     return values
@@ -62,17 +64,6 @@ def _check_parameter_units(dataset: netCDF4.Dataset, name: str, units: str, wher
     got = str(getattr(dataset.variables[name], "units", ""))
     if got != units:
         check_units(dataset, name, units, where, ParameterError)
-
-
-def _match(found: list[str], wanted: list[str], grid: str, where: str) -> np.ndarray:
-    place = {name: i for i, name in enumerate(found)}
-    missing = [name for name in wanted if name not in place]
-    if missing:
-        raise ParameterError(
-            f"{where}: has no values for {grid} {missing[0]} ({len(missing)} of {len(wanted)} are missing). "
-            "Use a parameter file of this domain."
-        )
-    return np.array([place[name] for name in wanted], np.int64)
 
 
 def write_parameters(path: Path, values: Mapping[str, float], attributes: Mapping[str, str]) -> None:

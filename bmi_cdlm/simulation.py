@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bmi_cdlm.config import Config
-from bmi_cdlm.domain import read_domain
+from bmi_cdlm.domain import Domain, read_domain
 from bmi_cdlm.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.files import check_writable
 from bmi_cdlm.forcing import ForcingFile
 from bmi_cdlm.model import Forcing, Model
-from bmi_cdlm.output import OutputFile
+from bmi_cdlm.output import Dimension, OutputFile
 from bmi_cdlm.parameter_file import read_parameters
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.state import Restart, read_restart, write_restart
@@ -23,6 +23,8 @@ BLOCK_BYTES = 64 * 2**20
 LONGEST_BLOCK = 512
 STEADY_DAYS = 10
 YEAR_DAYS = 365
+Progress = Callable[[int], None]
+Take = Callable[[np.ndarray, dict[str, np.ndarray]], None]
 PENDING = "pending_"
 """Prefix under which a restart file keeps inputs that were accumulated within a step."""
 
@@ -57,6 +59,15 @@ class Simulation:
                 Path(config.forcing), config.inputs, domain.cells.id, config.start, config.end, config.time_step,
                 config.forcing_fill,
             )
+        try:
+            self._start(domain, parameters)
+        except BaseException:
+            if self.forcing is not None:
+                self.forcing.close()
+            raise
+
+    def _start(self, domain: Domain, parameters: Mapping[str, np.ndarray]) -> None:
+        config = self.config
         self.model = Model(
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
             threads=config.threads,
@@ -65,6 +76,11 @@ class Simulation:
         self.pending: dict[str, np.ndarray] = {}
         self.pending_seconds = 0
         self._initialise()
+
+    def reset(self, parameters: Mapping[str, np.ndarray]) -> None:
+        """Start again with other parameters: initial state, spin-up and clock."""
+        self.model.close()
+        self._start(self.model.domain, parameters)
 
     @property
     def time(self) -> np.datetime64:
@@ -88,21 +104,31 @@ class Simulation:
             raise ForcingError("forcing is 'caller': there is no file to read. Set the inputs, or name a forcing file.")
         return Forcing(**self.forcing.read(first, count))
 
-    def run(self, progress: Callable[[int], None] = lambda steps: None) -> None:
+    def run(self, progress: Progress = lambda steps: None) -> None:
         """Run to the end in blocks; output streams to its file, the restart file is written last.
 
         progress is called after each block with the number of its steps.
         """
         config = self.config
+        if self.forcing is None:
+            raise ForcingError("forcing is 'caller', expected a forcing file. Name one, or step through BMI.")
+        if self.pending_seconds:
+            raise StateError(
+                f"restart: saved {self.pending_seconds} s into a step, expected the end of a step. Step on through BMI."
+            )
+        dimension, ids, index = self._output_places()
         self.check_outputs()
         if config.output is None:
-            self._run_blocks(None, (), progress)
+            self.run_blocks((), lambda starts, values: None, progress)
         else:
-            dimension, ids, index = self._output_places()
             with OutputFile(
                 config.output, dimension, ids, config.output_variables, config.time_step, self._attributes()
             ) as output:
-                self._run_blocks(output, index, progress)
+                self.run_blocks(
+                    config.output_variables,
+                    lambda starts, values: output.append(starts, {n: v[:, index] for n, v in values.items()}),
+                    progress,
+                )
         if config.restart is not None:
             self.save(config.restart)
 
@@ -112,21 +138,15 @@ class Simulation:
             if path is not None:
                 check_writable(path)
 
-    def _run_blocks(
-        self, output: OutputFile | None, index: Sequence[int] | slice, progress: Callable[[int], None]
-    ) -> None:
-        names = self.config.output_variables if output is not None else ()
+    def run_blocks(self, names: Sequence[str], take: Take, progress: Progress = lambda steps: None) -> None:
+        """Run to the end; hand each block's step starts and the variables `names`, [time, n], to `take`."""
         fluxes = [name for name in names if variable(name).role == "flux"]
         length = self.block_length() if len(fluxes) == len(names) else 1
         while self.n_done < self.config.n_steps:
-            first = self.n_done
-            count = min(length, self.config.n_steps - first)
-            start = self.time
-            series = self.advance(self.read_forcing(first, count), fluxes)
-            if output is not None:
-                values = {n: series[n] if n in series else self.model.live[n][None] for n in names}
-                starts = start + np.arange(count) * np.timedelta64(self.config.time_step, "s")
-                output.append(starts, {n: v[:, index] for n, v in values.items()})
+            count = min(length, self.config.n_steps - self.n_done)
+            starts = self.time + np.arange(count) * np.timedelta64(self.config.time_step, "s")
+            series = self.advance(self.read_forcing(self.n_done, count), fluxes)
+            take(starts, {n: series[n] if n in series else self.model.live[n][None] for n in names})
             progress(count)
 
     def block_length(self) -> int:
@@ -135,7 +155,7 @@ class Simulation:
         per_step = 8 * (6 * model.domain.n_cells + 2 * model.domain.n_reaches)
         return int(np.clip(BLOCK_BYTES // per_step, 1, LONGEST_BLOCK))
 
-    def _output_places(self) -> tuple[str, list[str], Sequence[int] | slice]:
+    def _output_places(self) -> tuple[Dimension, list[str], Sequence[int] | slice]:
         """Dimension of the output file, its ids, and their places among reaches or cells."""
         domain, at = self.model.domain, self.config.output_at
         if at == "cells":
@@ -143,6 +163,8 @@ class Simulation:
         if at == "reaches":
             return "reach", domain.reaches.id, slice(None)
         if at == "gauges":
+            if self.config.output is not None and not domain.gauges.id:
+                raise ConfigError("output_at: gauges, but the domain has none. Use reaches, cells, or reach ids.")
             return "gauge", domain.gauges.id, domain.gauges.reach.tolist()
         place = {reach_id: i for i, reach_id in enumerate(domain.reaches.id)}
         unknown = [i for i in at if i not in place]
@@ -206,7 +228,7 @@ class Simulation:
         for key in ("time_step", "snow"):
             got, expected = restart.attributes.get(key), str(getattr(self.config, key))
             if got != expected:
-                raise StateError(f"restart: {key} is '{got}', expected '{expected}'. Restart with the options of that run.")
+                raise StateError(f"restart: {key} is '{got}', expected '{expected}'. Use the options of that run.")
         elapsed = 0 if hot_start else int((restart.time - self.config.start).astype(int))
         if not 0 <= elapsed <= self.config.n_steps * self.config.time_step or elapsed % self.config.time_step:
             raise StateError(

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import netCDF4
 import numpy as np
 
-from bmi_cdlm import __version__
 from bmi_cdlm.errors import StateError
-from bmi_cdlm.files import open_input, read_strings, replacing
+from bmi_cdlm.files import open_input, read_strings, replacing, select_ids
 from bmi_cdlm.kernels.groups import CellTotals, RunoffState, SnowState
+from bmi_cdlm.version import __version__
 
 FORMAT = "bmi_cdlm restart 1"
 
@@ -55,7 +55,7 @@ class State(NamedTuple):
         Raises
         ------
         StateError
-            A missing array, another number of cells or reaches, or water in a unit hydrograph beyond the longest one here.
+            A missing array, another number of cells or reaches, or water queued beyond the longest unit hydrograph.
         """
         own = self.arrays()
         missing = [name for name in own if name not in arrays]
@@ -73,13 +73,13 @@ class State(NamedTuple):
 
 def new_state(n_cells: int, n_reaches: int, n_places_1: int, n_places_2: int) -> State:
     """Return an empty state: no water anywhere."""
-    def cells(count: int) -> list[np.ndarray]:
-        return [np.zeros(n_cells) for _ in range(count)]
+    def cells() -> np.ndarray:
+        return np.zeros(n_cells)
 
     return State(
-        SnowState(*cells(4)),
-        RunoffState(*cells(2), np.zeros((n_places_1, n_cells)), np.zeros((n_places_2, n_cells))),
-        CellTotals(*cells(4)), np.zeros(n_reaches), np.zeros(n_reaches),
+        SnowState(cells(), cells(), cells(), cells()),
+        RunoffState(cells(), cells(), np.zeros((n_places_1, n_cells)), np.zeros((n_places_2, n_cells))),
+        CellTotals(cells(), cells(), cells(), cells()), np.zeros(n_reaches), np.zeros(n_reaches),
     )
 
 
@@ -124,7 +124,7 @@ def write_restart(path: Path, restart: Restart) -> None:
             dataset.createDimension(grid, len(ids))
             dataset.createVariable(f"{grid}_id", str, (grid,))[:] = np.array(ids, object)
             for name, values in arrays.items():
-                dims = (grid,)
+                dims: tuple[str, ...] = (grid,)
                 if values.ndim == 2:
                     dims = (f"{name}_place", grid)
                     dataset.createDimension(dims[0], values.shape[0])
@@ -147,10 +147,10 @@ def read_restart(path: Path, cell_id: list[str], reach_id: list[str]) -> Restart
                 f"{where}: format is '{found}', expected '{FORMAT}'. Use a restart file written by this version."
             )
         arrays: dict[str, dict[str, np.ndarray]] = {"cell": {}, "reach": {}}
-        order = {
-            grid: _positions(read_strings(dataset, f"{grid}_id", where, StateError), ids, grid, where)
-            for grid, ids in (("cell", cell_id), ("reach", reach_id))
-        }
+        order = {}
+        for grid, ids in (("cell", cell_id), ("reach", reach_id)):
+            saved = read_strings(dataset, f"{grid}_id", where, StateError)
+            order[grid] = select_ids(saved, ids, f"{grid}_id", where, StateError)
         for name, variable in dataset.variables.items():
             if name not in ("cell_id", "reach_id"):
                 grid = variable.dimensions[-1]
@@ -159,13 +159,3 @@ def read_restart(path: Path, cell_id: list[str], reach_id: list[str]) -> Restart
     time = np.datetime64(attributes["valid_at"], "s")
     return Restart(arrays["cell"], arrays["reach"], cell_id, reach_id, attributes, time)
 
-
-def _positions(saved: list[str], wanted: list[str], what: str, where: str) -> np.ndarray:
-    place = {name: i for i, name in enumerate(saved)}
-    missing = [name for name in wanted if name not in place]
-    if missing:
-        raise StateError(
-            f"{where}: holds {len(saved)} {what} ids, but not {missing[0]} ({len(missing)} of {len(wanted)} are missing). "
-            "Use a restart file of this domain, or of one that contains it."
-        )
-    return np.array([place[name] for name in wanted], np.int64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from bmi_cdlm.errors import ClockError, ForcingError
@@ -32,6 +34,7 @@ class Stepper:
         n_cells = simulation.model.domain.n_cells
         self.variables = [variable(name) for name in simulation.config.inputs]
         self.inputs = {v.short: np.full(n_cells, np.nan) for v in self.variables}
+        self._loaded: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._load()
 
     def published(self, v: Variable) -> Alias:
@@ -70,11 +73,11 @@ class Stepper:
         self.simulation.model.set_runoff_depth(target - called_at)
 
     def _target(self, seconds: float) -> int:
-        target = round(seconds)
-        if target != seconds:
+        if not math.isfinite(seconds) or round(seconds) != seconds:
             raise ClockError(f"asked for {seconds} s, expected a whole second.")
+        target = round(seconds)
         if target < self.now:
-            raise ClockError(f"cannot go back: asked for {target} s, the model is at {self.now} s. Restore a saved state.")
+            raise ClockError(f"cannot go back: asked for {target} s, the model is at {self.now} s. Restore a state.")
         if target > self.end:
             raise ClockError(
                 f"asked for {target} s, but the run ends at {self.end} s. Set a later 'end' in the configuration."
@@ -120,7 +123,10 @@ class Stepper:
         for v in self.variables:
             alias = self.published(v)
             held = self.inputs[v.short]
-            value = held if alias.factor == 1.0 and alias.offset == 0.0 else held * alias.factor + alias.offset
+            value = held if _same_units(alias) else held * alias.factor + alias.offset
+            if v.short in self._loaded:
+                shown, original = self._loaded[v.short]
+                value = np.where(held == shown, original, value)
             if not (value.min() >= SMALLEST[v.short] and value.max() < np.inf):
                 self._refuse(v, alias, value)
             values[v.short] = value
@@ -132,8 +138,8 @@ class Stepper:
         got = self.inputs[v.short][bad[0]]
         hint = f"Call set_value('{alias.name}', ...) before update" if np.isnan(got) else "Correct the value"
         raise ForcingError(
-            f"input '{alias.name}' is {got} {alias.units} at cell {cell} ({bad.size} of {value.size} cells), expected a "
-            f"finite number of at least {SMALLEST[v.short]:g} {v.units}. {hint}."
+            f"input '{alias.name}' is {got} {alias.units} at cell {cell} ({bad.size} of {value.size} cells), expected "
+            f"a finite number of at least {SMALLEST[v.short]:g} {v.units}. {hint}."
         )
 
     def _load(self) -> None:
@@ -146,3 +152,9 @@ class Stepper:
             alias = self.published(v)
             np.subtract(values[v.short][0], alias.offset, out=self.inputs[v.short])
             self.inputs[v.short] /= alias.factor
+            if not _same_units(alias):  # there and back again would not give the file's bits
+                self._loaded[v.short] = (self.inputs[v.short].copy(), values[v.short][0])
+
+
+def _same_units(alias: Alias) -> bool:
+    return alias.factor == 1.0 and alias.offset == 0.0

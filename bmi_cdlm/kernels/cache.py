@@ -28,13 +28,14 @@ def source_digest() -> str:
     import llvmlite
     import numba
     import numpy
+    from numba.core import config
 
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     digest.update(repr((
         numba.__version__, llvmlite.__version__, numpy.__version__, sys.version, platform.platform(),
-        numba.config.OPT, numba.config.BOUNDSCHECK, numba.config.DEBUGINFO_DEFAULT,
+        getattr(config, "OPT", None), getattr(config, "BOUNDSCHECK", None), getattr(config, "DEBUGINFO_DEFAULT", None),
     )).encode())
     return digest.hexdigest()
 
@@ -84,7 +85,7 @@ class KernelCache:
             if path is None or not path.exists():
                 return None
             return CompileResult._rebuild(target_context, *pickle.loads(path.read_bytes()))
-        except Exception as cause:  # noqa: BLE001 - a cache that cannot be read must never stop a run
+        except Exception as cause:
             log.warning("compiled kernel %s cannot be used, compiling again: %r", path, cause)
             return None
 
@@ -101,7 +102,7 @@ class KernelCache:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
             Path(name).replace(path)
-        except Exception as cause:  # noqa: BLE001
+        except Exception as cause:
             log.warning("compiled kernel %s cannot be kept: %r", path, cause)
 
     def enable(self) -> None:

@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
-from numba import config, njit
+from numba import njit
 
 from bmi_cdlm.kernels import cemaneige, elementary, gr4j, links, loops_routing, loops_runoff, muskingum
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.groups import SnowParameters
 
+WORTH_A_THREAD = 20_000
+"""Cell-steps or reach-steps below which handing work to a thread costs more than it saves."""
 SCALARS: tuple[Callable, ...] = (
     elementary.tanh_ratio,
     elementary.store_outflow_fraction,
@@ -49,6 +51,7 @@ ROWS: tuple[Callable, ...] = (
     loops_runoff.snow_hysteresis_row,
     loops_runoff.advance_queue,
     loops_runoff.unroll_queue,
+    loops_runoff.advance_gr4j_tile,
     loops_routing.add_link_row,
     loops_routing.add_row,
     loops_routing.route_reach,
@@ -92,7 +95,7 @@ def kernels(dtype: type[np.floating] = np.float64) -> types.SimpleNamespace:
         names[function.__name__] = njit(error_model="numpy", nogil=True)(retyped(function, dtype, names))
     for function in LOOPS:
         compiled = njit(error_model="numpy", nogil=True)(retyped(function, dtype, names))
-        if not config.DISABLE_JIT and hasattr(compiled, "_cache"):
+        if hasattr(compiled, "_cache"):
             compiled._cache = KernelCache(function.__name__, np.dtype(dtype).name)
         names[function.__name__] = compiled
     return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *ROWS, *LOOPS)})
@@ -105,9 +108,12 @@ class Workers:
         self.threads = threads
         self._pool: ThreadPoolExecutor | None = None
 
-    def run(self, function: Callable, arguments: tuple, ranges: Sequence[tuple[int, int]]) -> None:
-        """Call function(*arguments, lo, hi) for every range; in any order when there are several threads."""
-        if self.threads == 1 or len(ranges) == 1:
+    def run(self, function: Callable, arguments: tuple, ranges: Sequence[tuple[int, int]], work: int) -> None:
+        """Call function(*arguments, lo, hi) for every range; in any order when there are several threads.
+
+        work: cell-steps or reach-steps in all; a small job is not worth a thread.
+        """
+        if self.threads == 1 or len(ranges) == 1 or work < WORTH_A_THREAD:
             for lo, hi in ranges:
                 function(*arguments, lo, hi)
             return

@@ -139,7 +139,8 @@ def assign_slots(network, downstream, piece_end, free):
 
 def compensated_sum(values, weights):
     """Sum of values times weights with Neumaier's compensation: a ledger of a million cells stays exact."""
-    total, lost = 0.0, 0.0
+    total = 0.0
+    lost = 0.0
     for i in range(values.size):
         term = values[i] * weights[i]
         after = total + term

@@ -134,6 +134,13 @@ def advance_gr4j(precipitation, liquid, demand, p, state, totals, fluxes, step, 
     precipitation (for the totals), liquid (rain plus melt) and demand (potential evapotranspiration):
     float[time, cell] [mm d-1]. After a step, place 0 of a unit hydrograph is water that leaves with the next.
     """
+    for first in range(lo, hi, 256):
+        last = first + 256 if first + 256 < hi else hi
+        advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, step, first, last)
+
+
+def advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, step, lo, hi):
+    """GR4J of a few hundred cells, whose state stays in the first caches while time goes by."""
     S, R = state.production_store[lo:hi].copy(), state.routing_store[lo:hi].copy()
     ring_1, ring_2 = state.unit_hydrograph_1[:, lo:hi].copy(), state.unit_hydrograph_2[:, lo:hi].copy()
     o1, o2 = p.ordinates_1[:, lo:hi].copy(), p.ordinates_2[:, lo:hi].copy()

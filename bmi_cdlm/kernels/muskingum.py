@@ -17,10 +17,15 @@ def muskingum_coefficients(K, x, step):
     if 2.0 * K * (1.0 - x) <= step:
         return 1.0 - K / step, K / step, 0.0, step
     if 2.0 * K * x >= step:
-        return 0.0, step / K, 1.0 - step / K, K
-    D = 2.0 * K * (1.0 - x) + step
-    c0, c1, c2 = (step - 2.0 * K * x) / D, (step + 2.0 * K * x) / D, (2.0 * K * (1.0 - x) - step) / D
-    return c0, c1 + c0 * c2, c2, step / (1.0 - c2)
+        direct = 0.0
+        keep = 1.0 - step / K
+    else:
+        D = 2.0 * K * (1.0 - x) + step
+        direct = (step - 2.0 * K * x) / D
+        keep = (2.0 * K * (1.0 - x) - step) / D
+    # C1 + C0 C2 = (1 - C0) (1 - C2): from the rounded C2, so that volume is exact however long the reach is.
+    lost = 1.0 - keep
+    return direct, (1.0 - direct) * lost, keep, step / lost
 
 
 def muskingum_step(y, inflow, direct, gain, keep):

@@ -1,0 +1,43 @@
+# Everything installs into the active virtual environment, or into .venv, which is made when there is none.
+ifdef VIRTUAL_ENV
+VENV := $(VIRTUAL_ENV)
+else
+VENV := .venv
+endif
+PYTHON ?= python3
+RUN := $(VENV)/bin
+MARK := $(VENV)/.bmi_cdlm
+
+.PHONY: demo test lint bench clean
+
+demo: $(MARK)-demo
+	$(RUN)/cdlm prepare lez --to cfg/lez
+	$(RUN)/cdlm-train uniform cfg/lez.yaml --to cfg/lez/calibrated.nc
+	$(RUN)/cdlm run cfg/lez.yaml --parameters cfg/lez/calibrated.nc
+	$(RUN)/cdlm evaluate cfg/lez.yaml
+
+test: $(MARK)-test
+	$(RUN)/python -m pytest -q
+	NUMBA_DISABLE_JIT=1 $(RUN)/python -m pytest -q -m "not slow and not benchmark"
+
+lint: $(MARK)-test
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+bench: $(MARK)-test
+	$(RUN)/python benchmarks/forward.py
+
+$(MARK)-demo: pyproject.toml constraints.txt | $(RUN)/python
+	$(RUN)/python -m pip install -q -c constraints.txt -e ".[train,plot,examples]"
+	touch $@
+
+$(MARK)-test: pyproject.toml constraints.txt | $(RUN)/python
+	$(RUN)/python -m pip install -q -c constraints.txt -e ".[train,plot,examples,prepare,dev]"
+	touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache cfg/lez cfg/cance

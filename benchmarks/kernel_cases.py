@@ -1,0 +1,120 @@
+"""The runoff and the routing kernel alone, on cells and on a river network made up for the purpose."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from timing import Case
+
+from bmi_cdlm.kernels.groups import Network, ReachParameters, RunoffFluxes, RunoffParameters, RunoffState, Step
+from bmi_cdlm.kernels.launch import Workers, kernels
+from bmi_cdlm.model import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE, TILE
+from bmi_cdlm.network import order_reaches, plan_network
+from bmi_cdlm.parameters import DAY
+from bmi_cdlm.state import new_state
+
+
+class Weather(NamedTuple):
+    """Rain and potential evapotranspiration, float[time, cell] [mm d-1]."""
+
+    precipitation: np.ndarray
+    potential_evapotranspiration: np.ndarray
+
+
+def random_weather(seed: int, n_steps: int, n_cells: int) -> Weather:
+    """Daily weather of a temperate basin in float32: rain on two days of five, evapotranspiration with the seasons."""
+    rng = np.random.default_rng(seed)
+    wet = rng.random((n_steps, 1)) < 0.4
+    rain = rng.exponential(6.0, (n_steps, 1)) * rng.uniform(0.5, 1.5, (n_steps, n_cells))
+    season = 2.0 - 1.5 * np.cos(2 * np.pi * np.arange(n_steps) / 365.25)[:, None]
+    return Weather(
+        np.where(wet, rain, 0.0).astype(np.float32),
+        (season * rng.uniform(0.8, 1.2, n_cells)).astype(np.float32),
+    )
+
+
+def runoff_case(name: str, dtype: type, threads: int, longest: float, weather: Weather) -> Case:
+    """GR4J of all cells over all days, runoff kept; `longest` is the largest X4 [d]."""
+    n_steps, n_cells = weather.precipitation.shape
+    rng = np.random.default_rng(1)
+    compiled = kernels(dtype)
+    x4 = rng.uniform(0.5, longest, n_cells).astype(dtype)
+    x4[0] = longest
+    ordinates = [np.zeros((int(np.ceil(base)), n_cells), dtype) for base in (longest, 2 * longest)]
+    compiled.fill_ordinates(x4, dtype(HYDROGRAPH_EXPONENT[DAY]), *ordinates)
+    x1, x2, x3 = (rng.uniform(*bounds, n_cells).astype(dtype) for bounds in ((100, 900), (-2, 1), (20, 300)))
+    parameters = RunoffParameters(x1, x2, x3, *ordinates)
+    empty = new_state(n_cells, 0, *(o.shape[0] for o in ordinates))
+    state = RunoffState(*(a.astype(dtype) for a in empty.runoff))
+    state.production_store[:] = 0.3 * x1
+    state.routing_store[:] = 0.5 * x3
+    totals = type(empty.totals)(*(a.astype(dtype) for a in empty.totals))
+    fluxes = RunoffFluxes(*(
+        np.empty((n_steps if field == "runoff" else 1, n_cells), dtype) for field in RunoffFluxes._fields
+    ))
+    rain, demand = (a.astype(dtype) for a in weather)
+    arguments = (
+        rain, rain, demand, parameters, state, totals, fluxes,
+        Step(dtype(1), dtype(1), dtype(PERCOLATION_SCALE[DAY])),
+    )
+    workers = Workers(threads)
+    tiles = [(lo, min(lo + TILE, n_cells)) for lo in range(0, n_cells, TILE)]
+    return Case(
+        name, np.dtype(dtype).name, threads, n_steps * n_cells,
+        lambda: workers.run(compiled.advance_gr4j, arguments, tiles),
+    )
+
+
+def random_river(seed: int, n_sources: int) -> np.ndarray:
+    """Downstream reach of one river with that many sources, all its shapes equally likely [Shreve 1966].
+
+    Returns int64[2 n_sources - 1], -1 at the outlet: two reaches join in every third one, and the mean number of
+    reaches from a source to the outlet is near sqrt(pi n_sources), as in real rivers.
+    """
+    rng = np.random.default_rng(seed)
+    is_source = rng.permutation(np.arange(2 * n_sources - 1) < n_sources)
+    # Of all rotations of the sequence just one is a tree written from its sources down: it starts after the lowest
+    # point of the running sum [cycle lemma].
+    running = np.cumsum(np.where(is_source, 1, -1))
+    is_source = np.roll(is_source, -1 - (running.size - 1 - int(np.argmin(running[::-1]))))
+    downstream = np.full(is_source.size, -1, np.int64)
+    open_ends: list[int] = []
+    for i, source in enumerate(is_source.tolist()):
+        if not source:
+            downstream[open_ends.pop()] = downstream[open_ends.pop()] = i
+        open_ends.append(i)
+    return downstream
+
+
+def in_routing_order(downstream: np.ndarray) -> np.ndarray:
+    """The same network with its reaches in routing order."""
+    order = order_reaches(downstream, [f"{i:08d}" for i in range(downstream.size)])
+    position = np.empty_like(order)
+    position[order] = np.arange(order.size)
+    below = downstream[order]
+    return np.where(below >= 0, position[below], -1)
+
+
+def routing_case(name: str, dtype: type, threads: int, downstream: np.ndarray, n_steps: int, n_sub: int) -> Case:
+    """Muskingum of all reaches over a block of days, n_sub sub-steps each; the daily mean is kept."""
+    n = downstream.size
+    rng = np.random.default_rng(2)
+    compiled = kernels(dtype)
+    plan = plan_network(downstream, threads)
+    coefficients = ReachParameters(*(np.empty(n, dtype) for _ in ReachParameters._fields))
+    travel_time = rng.lognormal(np.log(3600.0), 1.0, n).astype(dtype)
+    compiled.fill_coefficients(travel_time, np.full(n, 0.2, dtype), dtype(DAY / n_sub), coefficients)
+    network = Network(*plan.network)
+    lateral_inflow = rng.uniform(0.01, 1.0, (n, n_steps)).astype(dtype)
+    arguments = (
+        network, coefficients, np.zeros(n, dtype), lateral_inflow, np.empty((plan.n_slots, n_steps * n_sub), dtype),
+        np.empty((n, n_steps), dtype), np.zeros(n, dtype), n_sub, dtype(DAY),
+    )
+    workers = Workers(threads)
+
+    def run() -> None:
+        workers.run(compiled.route, arguments, plan.pieces)
+        workers.run(compiled.route, arguments, plan.trunk)
+
+    return Case(name, np.dtype(dtype).name, threads, n * n_steps * n_sub, run)
