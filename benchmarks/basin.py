@@ -1,15 +1,14 @@
-"""A real basin, the Charente on 9,936 cells of 1 km2, in this model and in hydro-smash, with the same made-up weather.
+"""A real basin in this model and in hydro-smash, with the same made-up weather.
 
-The flow directions are those that the package hydro-smash carries. One cell is one reach in both.
+One cell is one reach in both. Discharge is kept at the outlet only, and nothing is read or written.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from kernel_cases import Weather
@@ -21,41 +20,54 @@ from bmi_cdlm.network import accumulate_downstream, order_reaches
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.prepare.network import delineate, downstream_pixels, flow_lengths, invert
 
-OUTLET = {"x": 382500.0, "y": 6549500.0, "area": 9936e6}
-SMALL_OUTLET = {"x": 464500.0, "y": 6914500.0, "area": 2980e6}
 BLOCK_BYTES = 64 * 2**20
 
 
-def make_mesh(outlet: Mapping[str, float]) -> dict[str, Any]:
-    """hydro-smash's mesh of the basin above an outlet."""
+class Outlet(NamedTuple):
+    """Where a basin ends: easting and northing in RGF93 / Lambert-93 [m], and its area [m2]."""
+
+    x: float
+    y: float
+    area: float
+
+
+CHARENTE = Outlet(382500.0, 6549500.0, 9936e6)
+
+
+def make_mesh(outlet: Outlet) -> dict[str, Any]:
+    """hydro-smash's mesh of the basin above an outlet, on the flow directions that it carries."""
     from smash.factory import generate_mesh, load_dataset
 
-    return generate_mesh(load_dataset("flwdir"), **outlet)
+    return generate_mesh(load_dataset("flwdir"), **outlet._asdict())
 
 
 def make_domain(mesh: Mapping[str, Any]) -> Domain:
-    """The same basin as a domain of ours: one reach per cell, cells in routing order too."""
+    """The same basin as a domain of ours; the name of a cell is its place in the raster."""
     directions = np.where(mesh["active_cell"] == 1, mesh["flwdir"], np.nan).astype(np.float64)
     below = downstream_pixels(directions)
     row, column = mesh["gauge_pos"][0]
     network = delineate(below, invert(below), np.array([row * directions.shape[1] + column]))
-    n = network.pixel.size
-    order = order_reaches(network.downstream, [f"{i:08d}" for i in range(n)])
+    length = flow_lengths(directions, float(mesh["xres"])).ravel()[network.pixel]
+    area = np.asarray(mesh["dx"] * mesh["dy"], np.float64).ravel()[network.pixel] * 1e-6
+    return one_cell_per_reach(network.downstream, length, area, [str(i) for i in network.pixel])
+
+
+def one_cell_per_reach(downstream: np.ndarray, length: np.ndarray, area: np.ndarray, ids: list[str]) -> Domain:
+    """A domain with one gauge, at the outlet; reaches in any order come into routing order, and cells with them."""
+    n = downstream.size
+    order = order_reaches(downstream, ids)
     position = np.empty(n, np.int64)
     position[order] = np.arange(n)
-    downstream = network.downstream[order]
-    downstream = np.where(downstream >= 0, position[downstream], -1)
-    pixel = network.pixel[order]
-    ids = [str(i) for i in pixel]
-    length = flow_lengths(directions, float(mesh["xres"])).ravel()[pixel]
-    nowhere, area = np.zeros(n), (np.asarray(mesh["dx"] * mesh["dy"], np.float64) * 1e-6).ravel()[pixel]
-    upstream_area = accumulate_downstream(downstream, area)
+    below = downstream[order]
+    below = np.where(below >= 0, position[below], -1)
+    length, area, names, nowhere = length[order], area[order], [ids[i] for i in order], np.zeros(n)
+    upstream_area = accumulate_downstream(below, area)
     return Domain(
-        Cells(ids, nowhere, nowhere, area, area, np.zeros((n, 4)), np.zeros((n, 4)), np.full(n, np.nan)),
-        Reaches(ids, downstream, length, nowhere, area, upstream_area, nowhere, nowhere),
+        Cells(names, nowhere, nowhere, area, area, np.zeros((n, 4)), np.zeros((n, 4)), np.full(n, np.nan)),
+        Reaches(names, below, length, nowhere, area, upstream_area, nowhere, nowhere),
         Links(np.arange(n + 1), np.arange(n), area),
         Gauges(["outlet"], ["outlet"], np.array([n - 1]), upstream_area[-1:]),
-        np.arange(n),
+        order,
     )
 
 
@@ -77,11 +89,11 @@ def make_smash_model(mesh: Mapping[str, Any], domain: Domain, weather: Weather) 
     return model
 
 
-def smash_case(model: Any, threads: int) -> Case:
+def smash_case(name: str, model: Any, threads: int) -> Case:
     """One forward run of hydro-smash; it keeps discharge at the gauge."""
     options = {"ncpu": threads, "verbose": False}
     work = int(model.mesh.nac) * int(model.setup.ntime_step)
-    return Case("hydro-smash, gr4-lr", "float32", threads, work, lambda: model.forward_run(common_options=options))
+    return Case(name, "float32", threads, work, lambda: model.forward_run(common_options=options))
 
 
 class Run:
@@ -94,6 +106,7 @@ class Run:
     """
 
     def __init__(self, domain: Domain, weather: Weather, threads: int, routing_step: int) -> None:
+        self.threads = threads
         self.model = Model(domain, step=DAY, routing_step=routing_step, threads=threads)
         self.forcing = Forcing(*(a.astype(np.float64) for a in weather))
         self.block = int(np.clip(BLOCK_BYTES // (8 * 8 * domain.n_cells), 1, 512))
@@ -101,7 +114,7 @@ class Run:
 
     def case(self, name: str) -> Case:
         """This run, to be timed."""
-        return Case(name, "float64", self.model._workers.threads, self.forcing.precipitation.size, self)
+        return Case(name, "float64", self.threads, self.forcing.precipitation.size, self)
 
     def __call__(self) -> None:
         """Advance over the record, from the state of the run before."""
@@ -119,3 +132,31 @@ class Run:
         self()
         gained = live["water_in"][0] + live["water_exchanged"][0] - live["water_out"][0]
         return float(abs(gained - (live["water_stored"][0] - before)) / (live["water_in"][0] + before))
+
+
+def check_runs(runs: Sequence[Run], cases: Sequence[Case], weather: Weather, peer: Any) -> list[str]:
+    """Check that all runs did the same work and that ours is sound; say so in words.
+
+    Raises
+    ------
+    AssertionError
+        Other cells, steps or rain; a discharge that is negative or not finite; a water balance that does not close.
+    """
+    n_steps, n_cells = weather.precipitation.shape
+    assert {case.work for case in cases} == {n_steps * n_cells}, [case.work for case in cases]
+    errors = [run.balance_error() for run in runs]
+    assert max(errors) < 1e-12, errors
+    for run in runs:
+        assert np.isfinite(run.discharge).all()
+        assert run.discharge.min() >= 0.0
+    said = f"Checked: {n_cells} cells x {n_steps} steps in every run"
+    if peer is not None:
+        rain = np.asarray(peer.atmos_data.prcp)[np.asarray(peer.mesh.active_cell) == 1]
+        assert rain.size == weather.precipitation.size
+        assert np.isclose(rain.sum(dtype=np.float64), weather.precipitation.sum(dtype=np.float64), rtol=1e-12)
+        theirs = np.asarray(peer.response.q)[0]
+        assert theirs.size == n_steps
+        assert np.isfinite(theirs).all()
+        assert theirs.min() >= 0.0
+        said += f"; the same rain; mean discharge {runs[0].discharge.mean():.0f} m3/s here, {theirs.mean():.0f} there"
+    return [said + f"; discharge finite and not negative; our water balance closes to {max(errors):.1e}."]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from timing import Case
 
-from bmi_cdlm.kernels.groups import Network, ReachParameters, RunoffFluxes, RunoffParameters, RunoffState, Step
+from bmi_cdlm.kernels.groups import ReachParameters, RunoffFluxes, RunoffParameters, RunoffState, Step
 from bmi_cdlm.kernels.launch import Workers, kernels
-from bmi_cdlm.model import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE, TILE
+from bmi_cdlm.model import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE, TASKS_PER_THREAD
 from bmi_cdlm.network import order_reaches, plan_network
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.state import new_state
@@ -58,11 +59,11 @@ def runoff_case(name: str, dtype: type, threads: int, longest: float, weather: W
         rain, rain, demand, parameters, state, totals, fluxes,
         Step(dtype(1), dtype(1), dtype(PERCOLATION_SCALE[DAY])),
     )
-    workers = Workers(threads)
-    tiles = [(lo, min(lo + TILE, n_cells)) for lo in range(0, n_cells, TILE)]
+    workers, work = Workers(threads), n_steps * n_cells
+    cuts = np.linspace(0, n_cells, 1 + (1 if threads == 1 else TASKS_PER_THREAD * threads)).astype(int).tolist()
+    tasks = list(pairwise(cuts))
     return Case(
-        name, np.dtype(dtype).name, threads, n_steps * n_cells,
-        lambda: workers.run(compiled.advance_gr4j, arguments, tiles),
+        name, np.dtype(dtype).name, threads, work, lambda: workers.run(compiled.advance_gr4j, arguments, tasks, work)
     )
 
 
@@ -105,16 +106,15 @@ def routing_case(name: str, dtype: type, threads: int, downstream: np.ndarray, n
     coefficients = ReachParameters(*(np.empty(n, dtype) for _ in ReachParameters._fields))
     travel_time = rng.lognormal(np.log(3600.0), 1.0, n).astype(dtype)
     compiled.fill_coefficients(travel_time, np.full(n, 0.2, dtype), dtype(DAY / n_sub), coefficients)
-    network = Network(*plan.network)
     lateral_inflow = rng.uniform(0.01, 1.0, (n, n_steps)).astype(dtype)
     arguments = (
-        network, coefficients, np.zeros(n, dtype), lateral_inflow, np.empty((plan.n_slots, n_steps * n_sub), dtype),
+        plan.network, coefficients, np.zeros(n, dtype), lateral_inflow, np.empty((plan.n_slots, n_steps * n_sub), dtype),
         np.empty((n, n_steps), dtype), np.zeros(n, dtype), n_sub, dtype(DAY),
     )
-    workers = Workers(threads)
+    workers, work = Workers(threads), n * n_steps * n_sub
 
     def run() -> None:
-        workers.run(compiled.route, arguments, plan.pieces)
-        workers.run(compiled.route, arguments, plan.trunk)
+        for ranges in (plan.pieces, plan.trunk):
+            workers.run(compiled.route, arguments, ranges, work)
 
-    return Case(name, np.dtype(dtype).name, threads, n * n_steps * n_sub, run)
+    return Case(name, np.dtype(dtype).name, threads, work, run)

@@ -9,7 +9,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.errors import DomainError
-from bmi_cdlm.files import open_input, read_strings, read_values
+from bmi_cdlm.files import one_at_a_time, open_input, read_strings, read_values
 from bmi_cdlm.network import accumulate_downstream, order_reaches
 
 LINK_TOLERANCE = 1e-5
@@ -97,6 +97,7 @@ class Domain(NamedTuple):
         return np.flatnonzero(self.reaches.downstream < 0)
 
 
+@one_at_a_time
 def read_domain(path: Path) -> Domain:
     """Read and check `domain.nc`; reaches come out in depth-first post-order.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import netCDF4
 import numpy as np
@@ -16,6 +18,20 @@ from bmi_cdlm.errors import CdlmError, OutputError, nearest
 
 TIME_UNITS = "seconds since 1970-01-01 00:00:00"
 CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
+LIBRARY = threading.RLock()
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def one_at_a_time(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Let one thread at a time into functions that touch files: HDF5 crashes otherwise, netCDF4 does not lock."""
+
+    @wraps(function)
+    def locked(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        with LIBRARY:
+            return function(*args, **kwargs)
+
+    return locked
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from bmi_cdlm.files import (
     check_dims,
     check_numeric,
     check_units,
+    one_at_a_time,
     open_input,
     read_strings,
     read_time,
@@ -62,6 +63,7 @@ class ForcingFile:
         another order of dimensions, time gaps, a period that is not covered, values without a meaning.
     """
 
+    @one_at_a_time
     def __init__(
         self, path: Path, names: Sequence[str], cell_id: Sequence[str], start: np.datetime64,
         end: np.datetime64, step: int, fill: Mapping[str, str],
@@ -95,6 +97,7 @@ class ForcingFile:
             )
         return {name: self._read_one(name, first, count) for name in self._series}
 
+    @one_at_a_time
     def close(self) -> None:
         """Close the file; what was read into memory as a whole stays readable."""
         self._stack.close()
@@ -119,6 +122,7 @@ class ForcingFile:
             out[a - begin : b - begin] = block[a - offset : b - offset]
         return out
 
+    @one_at_a_time
     def _hold(self, name: str, number: int) -> tuple[np.ndarray, int]:
         """Return a block and its first step in the file; the last one is kept for callers in small steps."""
         series = self._series[name]

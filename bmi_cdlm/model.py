@@ -20,14 +20,12 @@ from bmi_cdlm.kernels.groups import (
 )
 from bmi_cdlm.kernels.launch import Workers, kernels
 from bmi_cdlm.network import accumulate_downstream, plan_network
+from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
 from bmi_cdlm.parameters import DAY, HOUR, TRAVEL_TIME
 from bmi_cdlm.state import State, new_state
 from bmi_cdlm.variables import select
 
 Snow = Literal["none", "cemaneige", "cemaneige_hysteresis"]
-PERCOLATION_SCALE = {DAY: (9 / 4) ** -4, HOUR: (21 / 4) ** -4}
-HYDROGRAPH_EXPONENT = {DAY: 2.5, HOUR: 1.25}
-TASKS_PER_THREAD = 4
 COVER_SHARE = 0.9
 """Share of the mean annual snowfall that covers a cell fully in plain CemaNeige."""
 
@@ -77,9 +75,10 @@ class Model:
         self._kernels = kernels()
         self._workers = Workers(threads)
         self._plan = plan_network(domain.reaches.downstream, threads)
+        self._no_tape = np.empty((domain.n_reaches, 0))
         self._constants = Step(step / DAY, DAY / step, PERCOLATION_SCALE[step])
-        self._cell_tasks = _ranges(domain.n_cells, threads)
-        self._reach_tasks = _ranges(domain.n_reaches, threads)
+        self._cell_tasks = self._workers.tasks(domain.n_cells)
+        self._reach_tasks = self._workers.tasks(domain.n_reaches)
         self._set_parameters(parameters or {})
         self.state = self._initial_state()
         stored = self.state.on_cells()
@@ -140,7 +139,7 @@ class Model:
     def _route(self, b: Buffers) -> None:
         arguments = (
             self._plan.network, self._reach_parameters, self.state.reach_flow, b.lateral_inflow, b.hydrographs,
-            b.discharge, self.state.outflow_total, self.n_sub, float(self.step),
+            b.discharge, self._no_tape, self.state.outflow_total, self.n_sub, float(self.step),
         )
         for ranges in (self._plan.pieces, self._plan.trunk):
             self._workers.run(self._kernels.route, arguments, ranges, b.lateral_inflow.size * self.n_sub)
@@ -363,12 +362,6 @@ def check_steps(step: int, routing_step: int) -> None:
         raise ConfigError(
             f"routing_step is {routing_step} s, expected a divisor of the time step of {step} s, such as 3600 s."
         )
-
-
-def _ranges(n: int, threads: int) -> list[tuple[int, int]]:
-    """Cut 0..n into tasks: one for one thread, else a few per thread, that the slower ones share."""
-    size = n if threads == 1 else max(1, -(-n // (TASKS_PER_THREAD * threads)))
-    return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
 
 
 def _mean_above(domain: Domain, per_reach: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from bmi_cdlm.files import (
     check_numeric,
     check_units,
     filled,
+    one_at_a_time,
     open_input,
     read_strings,
     read_time,
@@ -23,6 +24,7 @@ from bmi_cdlm.files import (
 from bmi_cdlm.variables import variable
 
 
+@one_at_a_time
 def read_observations(
     path: Path, gauge_id: Sequence[str], start: np.datetime64, end: np.datetime64, step: int
 ) -> tuple[np.ndarray, np.ndarray]:

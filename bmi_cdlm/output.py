@@ -17,7 +17,16 @@ import numpy as np
 
 from bmi_cdlm.cf import Dimension, Layout, define
 from bmi_cdlm.errors import OutputError
-from bmi_cdlm.files import check_writable, filled, open_input, read_strings, replacing, require, write_time
+from bmi_cdlm.files import (
+    check_writable,
+    filled,
+    one_at_a_time,
+    open_input,
+    read_strings,
+    replacing,
+    require,
+    write_time,
+)
 from bmi_cdlm.variables import variable
 
 CHUNK_STEPS = 64
@@ -60,6 +69,7 @@ class OutputFile:
         There are no points, the file cannot be created, or another run is writing it.
     """
 
+    @one_at_a_time
     def __init__(
         self, path: Path, dimension: Dimension, ids: Sequence[str], names: Sequence[str], step: int,
         attributes: Mapping[str, str], position: tuple[np.ndarray, np.ndarray] | None = None,
@@ -89,6 +99,7 @@ class OutputFile:
         except (OSError, RuntimeError) as cause:
             raise self._failure(cause) from cause
 
+    @one_at_a_time
     def append(self, starts: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         """Add steps: `starts` datetime64[time], and per variable float[time, point], which are copied.
 
@@ -117,6 +128,7 @@ class OutputFile:
                 self._write(self._dataset)
         self._next = starts[-1] + np.timedelta64(self.step, "s")
 
+    @one_at_a_time
     def close(self) -> None:
         """Write what is left and make the finished file; a second call does nothing."""
         if self._dataset is None:
@@ -130,6 +142,7 @@ class OutputFile:
             raise self._failure(cause) from cause
         self._release()
 
+    @one_at_a_time
     def abandon(self) -> None:
         """Write what is left and leave the partial file where it is; after `close` this does nothing."""
         if self._dataset is not None:
@@ -272,6 +285,7 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
+@one_at_a_time
 def read_output(path: Path, name: str) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Read one variable of an output file, or of the `.partial` of a run that did not finish.
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from bmi_cdlm.domain import Domain
 from bmi_cdlm.errors import ParameterError, nearest
-from bmi_cdlm.files import check_units, open_input, read_strings, read_values, replacing, select_ids
+from bmi_cdlm.files import check_units, one_at_a_time, open_input, read_strings, read_values, replacing, select_ids
 from bmi_cdlm.parameters import BY_NAME, TRAVEL_TIME
 
 
+@one_at_a_time
 def read_parameters(path: Path, domain: Domain) -> dict[str, np.ndarray]:
     """Read registry names on `cell` and `reach`, or without a dimension for a uniform value.
 
@@ -66,6 +67,7 @@ def _check_parameter_units(dataset: netCDF4.Dataset, name: str, units: str, wher
         check_units(dataset, name, units, where, ParameterError)
 
 
+@one_at_a_time
 def write_parameters(path: Path, values: Mapping[str, float], attributes: Mapping[str, str]) -> None:
     """Write uniform parameters as a parameter file."""
     with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as dataset:

@@ -10,7 +10,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.errors import StateError
-from bmi_cdlm.files import open_input, read_strings, replacing, select_ids
+from bmi_cdlm.files import one_at_a_time, open_input, read_strings, replacing, select_ids
 from bmi_cdlm.kernels.groups import CellTotals, RunoffState, SnowState
 from bmi_cdlm.version import __version__
 
@@ -111,6 +111,7 @@ class Restart(NamedTuple):
     time: np.datetime64
 
 
+@one_at_a_time
 def write_restart(path: Path, restart: Restart) -> None:
     """Write a state in full, to a temporary name that is then moved."""
     with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as dataset:
@@ -131,6 +132,7 @@ def write_restart(path: Path, restart: Restart) -> None:
                 dataset.createVariable(name, "f8", dims, fill_value=False)[...] = values
 
 
+@one_at_a_time
 def read_restart(path: Path, cell_id: list[str], reach_id: list[str]) -> Restart:
     """Read a restart file and bring it into the order of these cells and reaches, all of which it must hold.
 

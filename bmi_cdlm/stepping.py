@@ -143,11 +143,11 @@ class Stepper:
         )
 
     def _load(self) -> None:
-        """Show the file's values for the step that comes next; at the end, the last ones stay."""
+        """Show the file's values for the step that comes next; at the end, those of the last."""
         simulation = self.simulation
-        if simulation.forcing is None or simulation.n_done >= simulation.config.n_steps:
+        if simulation.forcing is None:
             return
-        values = simulation.forcing.read(simulation.n_done, 1)
+        values = simulation.forcing.read(min(simulation.n_done, simulation.config.n_steps - 1), 1)
         for v in self.variables:
             alias = self.published(v)
             np.subtract(values[v.short][0], alias.offset, out=self.inputs[v.short])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from bmi_cdlm.kernels.elementary import store_outflow_fraction, tanh_ratio
+from bmi_cdlm.kernels.elementary import store_outflow_fraction, store_outflow_slope, tanh_ratio
 
 
 def production_step(S, P, E, x1, percolation_scale):
@@ -38,9 +38,54 @@ def production_step(S, P, E, x1, percolation_scale):
     return S - percolation, AE, Pn, Ps, percolation, (Pn - Ps) + percolation
 
 
+def production_step_adjoint(S, P, E, x1, percolation_scale, S_adj, Pr_adj):
+    """Adjoint of `production_step` in its S and Pr. Returns the adjoints of S, P, E and x1."""
+    wet = P > E
+    inverse = 1.0 / x1
+    net = P - E if wet else E - P
+    w = net * inverse
+    n, d = tanh_ratio(w if w < 13.0 else 13.0)
+    T = n / d
+    s = S * inverse
+    rest = s if wet else 1.0 - s
+    D = 1.0 / (1.0 + rest * T)
+    top = x1 * (1.0 - s * s) if wet else S * (2.0 - s)
+    moved = top * T * D
+    S2 = S + moved if wet else S - moved
+    alive = S2 > 0.0
+    S2 = S2 if alive else 0.0
+    z = S2 * inverse
+    z2 = z * z
+    a = z2 * z2 * percolation_scale
+    slope = store_outflow_slope(a)
+
+    percolation_adj = Pr_adj - S_adj
+    S2_adj = S_adj + (store_outflow_fraction(a) + slope) * percolation_adj
+    x1_adj = -z * slope * percolation_adj
+    S2_adj = S2_adj if alive else 0.0
+    moved_adj = S2_adj - Pr_adj if wet else -S2_adj
+    T_adj = top * D * D * moved_adj
+    # Both branches of d(moved)/ds at fixed T and x1; the dry one counts S itself apart, as x1 s.
+    wet_slope = -x1 * T * (2.0 * s + T * (1.0 + s * s)) * D * D
+    dry_slope = S * T * (T - 1.0) * D * D
+    s_adj = (wet_slope if wet else dry_slope) * moved_adj
+    net_adj = (1.0 - T * T) * T_adj * inverse if w < 13.0 else 0.0
+    x1_adj = x1_adj - (s * s_adj) * inverse - w * net_adj
+    x1_adj = x1_adj + (1.0 - s * s) * T * D * moved_adj if wet else x1_adj
+    S0_adj = S2_adj + s_adj * inverse
+    S0_adj = S0_adj if wet else S0_adj + (2.0 - s) * T * D * moved_adj
+    P_adj = Pr_adj + net_adj if wet else -net_adj
+    return S0_adj, P_adj, -P_adj, x1_adj
+
+
 def queue_step(following, ordinate, inflow):
     """Move the water of a unit hydrograph one place on and add its share of the inflow."""
     return following + ordinate * inflow
+
+
+def queue_step_adjoint(ordinate, inflow, queue_adj):
+    """Adjoint of `queue_step`; that of `following` is `queue_adj`. Returns the adjoints of ordinate and inflow."""
+    return inflow * queue_adj, ordinate * queue_adj
 
 
 def routing_store_step(R, Q9, Q1, x2, x3):
@@ -64,6 +109,30 @@ def routing_store_step(R, Q9, Q1, x2, x3):
     return R - Qr, Qr + Qd, AE1 + AE2, F, AE1, AE2, Qr, Qd
 
 
+def routing_store_step_adjoint(R, Q9, Q1, x2, x3, R_adj, Q_adj):
+    """Adjoint of `routing_store_step` in its R and Q. Returns the adjoints of R, Q9, Q1, x2 and x3."""
+    inverse = 1.0 / x3
+    r = R * inverse
+    r2_5 = r * r * math.sqrt(r)
+    F = x2 * (r2_5 * r)
+    filled = R + Q9 + F
+    full = filled >= 0.0
+    R1 = filled if full else 0.0
+    z = R1 * inverse
+    z2 = z * z
+    a = z2 * z2
+    slope = store_outflow_slope(a)
+
+    Qr_adj = Q_adj - R_adj
+    R1_adj = R_adj + (store_outflow_fraction(a) + slope) * Qr_adj
+    x3_adj = -z * slope * Qr_adj
+    R1_adj = R1_adj if full else 0.0
+    Q1_adj = Q_adj if Q1 + F >= 0.0 else 0.0
+    F_adj = R1_adj + Q1_adj
+    r_adj = 3.5 * x2 * r2_5 * F_adj * inverse
+    return R1_adj + r_adj, R1_adj, Q1_adj, r2_5 * r * F_adj, x3_adj - r * r_adj
+
+
 def s_curve_1(k, x4, exponent):
     """Share of an impulse that has left the first unit hydrograph after k steps."""
     return (k / x4) ** exponent if k < x4 else 1.0
@@ -74,3 +143,17 @@ def s_curve_2(k, x4, exponent):
     if k <= x4:
         return 0.5 * (k / x4) ** exponent
     return 1.0 - 0.5 * (2.0 - k / x4) ** exponent if k < 2.0 * x4 else 1.0
+
+
+def s_curve_1_adjoint(k, x4, exponent, share_adj):
+    """Adjoint of `s_curve_1` in x4."""
+    return -exponent / x4 * (k / x4) ** exponent * share_adj if 0.0 < k < x4 else 0.0
+
+
+def s_curve_2_adjoint(k, x4, exponent, share_adj):
+    """Adjoint of `s_curve_2` in x4."""
+    if k <= 0.0 or k >= 2.0 * x4:
+        return 0.0
+    if k <= x4:
+        return -0.5 * exponent / x4 * (k / x4) ** exponent * share_adj
+    return -0.5 * exponent * (2.0 - k / x4) ** (exponent - 1.0) * k / (x4 * x4) * share_adj

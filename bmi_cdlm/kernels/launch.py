@@ -16,30 +16,56 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
-from bmi_cdlm.kernels import cemaneige, elementary, gr4j, links, loops_routing, loops_runoff, muskingum
+from bmi_cdlm.kernels import (
+    cemaneige,
+    elementary,
+    gr4j,
+    links,
+    loops_routing,
+    loops_routing_adjoint,
+    loops_runoff,
+    loops_runoff_adjoint,
+    muskingum,
+)
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.groups import SnowParameters
 
+TASKS_PER_THREAD = 4
 WORTH_A_THREAD = 20_000
 """Cell-steps or reach-steps below which handing work to a thread costs more than it saves."""
 SCALARS: tuple[Callable, ...] = (
     elementary.tanh_ratio,
     elementary.store_outflow_fraction,
+    elementary.store_outflow_slope,
     gr4j.production_step,
     gr4j.queue_step,
     gr4j.routing_store_step,
     gr4j.s_curve_1,
     gr4j.s_curve_2,
+    gr4j.production_step_adjoint,
+    gr4j.queue_step_adjoint,
+    gr4j.routing_store_step_adjoint,
+    gr4j.s_curve_1_adjoint,
+    gr4j.s_curve_2_adjoint,
     cemaneige.solid_fraction,
     cemaneige.thermal_state_step,
     cemaneige.potential_melt,
     cemaneige.snow_step,
     cemaneige.cover_on_depletion,
     cemaneige.snow_hysteresis_step,
+    cemaneige.solid_fraction_adjoint,
+    cemaneige.thermal_state_step_adjoint,
+    cemaneige.potential_melt_adjoint,
+    cemaneige.cover_on_depletion_adjoint,
+    cemaneige.snow_step_adjoint,
+    cemaneige.snow_hysteresis_step_adjoint,
     links.link_flow,
+    links.link_flow_adjoint,
     muskingum.muskingum_coefficients,
     muskingum.muskingum_step,
     muskingum.muskingum_variance,
+    muskingum.muskingum_coefficients_adjoint,
+    muskingum.muskingum_step_adjoint,
 )
 ROWS: tuple[Callable, ...] = (
     loops_runoff.production_row,
@@ -52,15 +78,30 @@ ROWS: tuple[Callable, ...] = (
     loops_runoff.advance_queue,
     loops_runoff.unroll_queue,
     loops_runoff.advance_gr4j_tile,
+    loops_runoff_adjoint.production_row_adjoint,
+    loops_runoff_adjoint.queue_row_adjoint,
+    loops_runoff_adjoint.routing_store_row_adjoint,
+    loops_runoff_adjoint.sweep_queue,
+    loops_runoff_adjoint.roll_queue,
+    loops_runoff_adjoint.retrace_gr4j,
+    loops_runoff_adjoint.reverse_gr4j_tile,
+    loops_runoff_adjoint.retrace_snow,
+    loops_runoff_adjoint.snow_row_adjoint,
+    loops_runoff_adjoint.snow_hysteresis_row_adjoint,
     loops_routing.add_link_row,
     loops_routing.add_row,
     loops_routing.route_reach,
     loops_routing.add_volume,
+    loops_routing_adjoint.retrace_reach,
+    loops_routing_adjoint.reverse_reach,
 )
 LOOPS: tuple[Callable, ...] = (
     loops_runoff.advance_snow,
     loops_runoff.advance_gr4j,
     loops_runoff.fill_ordinates,
+    loops_runoff_adjoint.reverse_gr4j,
+    loops_runoff_adjoint.fill_ordinates_adjoint,
+    loops_runoff_adjoint.reverse_snow,
     loops_routing.collect_runoff,
     loops_routing.fill_coefficients,
     loops_routing.route,
@@ -68,6 +109,9 @@ LOOPS: tuple[Callable, ...] = (
     loops_routing.steady_flow,
     loops_routing.assign_slots,
     loops_routing.compensated_sum,
+    loops_routing_adjoint.spread_runoff,
+    loops_routing_adjoint.reverse_route,
+    loops_routing_adjoint.fill_coefficients_adjoint,
 )
 
 
@@ -107,6 +151,11 @@ class Workers:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._pool: ThreadPoolExecutor | None = None
+
+    def tasks(self, n: int) -> list[tuple[int, int]]:
+        """Cut 0..n into ranges: one for one thread, else a few per thread, shared by whoever is free."""
+        size = n if self.threads == 1 else max(1, -(-n // (TASKS_PER_THREAD * self.threads)))
+        return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
 
     def run(self, function: Callable, arguments: tuple, ranges: Sequence[tuple[int, int]], work: int) -> None:
         """Call function(*arguments, lo, hi) for every range; in any order when there are several threads.

@@ -38,11 +38,15 @@ def fill_coefficients(travel_time, weighting, step, p):
         p.storage_time[i] = storage_time
 
 
-def route(network, p, y, lateral_inflow, hydrographs, discharge, outflow_total, n_sub, step_seconds, lo, hi):
+def route(
+    network, p, y, lateral_inflow, hydrographs, discharge, upstream_inflow, outflow_total, n_sub, step_seconds, lo, hi
+):
     """Muskingum routing of the reaches sequence[lo:hi] over all model steps, n_sub sub-steps each.
 
     y: float[reach], state, in place; lateral_inflow, discharge (mean of the sub-steps): float[reach, time]
-    [m3 s-1]; hydrographs: float[slot, time * n_sub], working space; outflow_total: float[reach] [m3], in place.
+    [m3 s-1]; hydrographs: float[slot, time * n_sub], working space; upstream_inflow: float[reach, time * n_sub],
+    filled for the adjoint with what the reaches above send, or float[reach, 0]; outflow_total: float[reach] [m3],
+    in place.
     """
     for place in range(lo, hi):
         i = network.sequence[place]
@@ -52,6 +56,8 @@ def route(network, p, y, lateral_inflow, hydrographs, discharge, outflow_total, 
             flow[:] = 0.0
         for c in range(first + 1, last):
             add_row(flow, hydrographs[network.slot[network.child[c]]])
+        if upstream_inflow.shape[1] > 0:
+            upstream_inflow[i, :] = flow
         y[i] = route_reach(
             flow, lateral_inflow[i], y[i], p.direct[i], p.gain[i], p.keep[i], n_sub, discharge[i]
         )

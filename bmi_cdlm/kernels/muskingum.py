@@ -33,6 +33,29 @@ def muskingum_step(y, inflow, direct, gain, keep):
     return direct * inflow + y, gain * inflow + keep * y
 
 
+def muskingum_coefficients_adjoint(K, x, step, direct_adj, gain_adj, keep_adj):
+    """Adjoint of `muskingum_coefficients` in direct, gain and keep. Returns the adjoints of K and x."""
+    direct, _gain, keep, _storage_time = muskingum_coefficients(K, x, step)
+    if 2.0 * K * (1.0 - x) <= step:
+        return (gain_adj - direct_adj) / step, 0.0
+    if 2.0 * K * x >= step:
+        return (keep_adj - gain_adj) * step / (K * K), 0.0
+    D = 2.0 * K * (1.0 - x) + step
+    direct_adj = direct_adj - (1.0 - keep) * gain_adj
+    keep_adj = keep_adj - (1.0 - direct) * gain_adj
+    K_adj = (-2.0 * (x + direct * (1.0 - x)) * direct_adj + 2.0 * (1.0 - x) * (1.0 - keep) * keep_adj) / D
+    x_adj = (2.0 * K * (direct - 1.0) * direct_adj + 2.0 * K * (keep - 1.0) * keep_adj) / D
+    return K_adj, x_adj
+
+
+def muskingum_step_adjoint(y, inflow, direct, gain, keep, outflow_adj, y_adj):
+    """Adjoint of `muskingum_step`. Returns the adjoints of y, inflow, direct, gain and keep."""
+    return (
+        outflow_adj + keep * y_adj, direct * outflow_adj + gain * y_adj,
+        inflow * outflow_adj, inflow * y_adj, y * y_adj,
+    )
+
+
 def muskingum_variance(K, x, step):
     """Variance [s2] that a reach adds to the travel time of water."""
     if 2.0 * K * (1.0 - x) <= step:

@@ -1,0 +1,249 @@
+"""Adjoint loops over cells, mirroring `loops_runoff`.
+
+A block is recomputed tile by tile from the state at its start, with a tape of five rows per step that stays in
+cache, then swept backwards. What is kept between forward and backward is the states at block starts only:
+(2 + n1 + n2) numbers per cell and block, where n1 and n2 are the lengths of the unit hydrographs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bmi_cdlm.kernels.cemaneige import snow_hysteresis_step_adjoint, snow_step_adjoint
+from bmi_cdlm.kernels.gr4j import (
+    production_step_adjoint,
+    queue_step_adjoint,
+    routing_store_step_adjoint,
+    s_curve_1_adjoint,
+    s_curve_2_adjoint,
+)
+from bmi_cdlm.kernels.groups import SnowParameters
+from bmi_cdlm.kernels.loops_runoff import (
+    advance_queue,
+    production_row,
+    real,
+    routing_store_row,
+    snow_hysteresis_row,
+    snow_row,
+)
+
+
+def production_row_adjoint(S, P, E, x1, step, S_adj, Pr_adj, P_adj, E_adj, x1_adj):
+    """Adjoint of `production_row`: S_adj in place, P_adj and E_adj set, x1_adj added to."""
+    for i in range(S.size):
+        s, p, e, x = production_step_adjoint(
+            S[i], P[i] * step.days, E[i] * step.days, x1[i], step.percolation_scale, S_adj[i], Pr_adj[i]
+        )
+        S_adj[i] = s
+        P_adj[i] = p * step.days
+        E_adj[i] = e * step.days
+        x1_adj[i] += x
+
+
+def queue_row_adjoint(ordinate, Pr, share, queue_adj, Pr_adj, ordinate_adj):
+    """Adjoint of `queue_row` and `last_queue_row`: Pr_adj and ordinate_adj are added to."""
+    for i in range(Pr.size):
+        o, inflow = queue_step_adjoint(ordinate[i], share * Pr[i], queue_adj[i])
+        ordinate_adj[i] += o
+        Pr_adj[i] += share * inflow
+
+
+def routing_store_row_adjoint(R, Q9, Q1, x2, x3, step, runoff_adj, R_adj, Q9_adj, Q1_adj, x2_adj, x3_adj):
+    """Adjoint of `routing_store_row`: R_adj in place, Q9_adj and Q1_adj set, x2_adj and x3_adj added to."""
+    for i in range(R.size):
+        r, q9, q1, a, b = routing_store_step_adjoint(
+            R[i], Q9[i], Q1[i], x2[i], x3[i], R_adj[i], runoff_adj[i] * step.per_day
+        )
+        R_adj[i] = r
+        Q9_adj[i] = q9
+        Q1_adj[i] = q1
+        x2_adj[i] += a
+        x3_adj[i] += b
+
+
+def sweep_queue(ring_adj, head, ordinates, Pr, share, Pr_adj, ordinates_adj):
+    """Adjoint of `advance_queue`, when the row at `head` holds the adjoint of the outflow."""
+    n = ring_adj.shape[0]
+    for k in range(n):
+        place = head + k
+        queue_row_adjoint(
+            ordinates[k], Pr, share, ring_adj[place if place < n else place - n], Pr_adj, ordinates_adj[k]
+        )
+
+
+def roll_queue(queue_adj, head, ring_adj, lo, hi):
+    """Adjoint of `unroll_queue`: a tile's ring from its queue; the place that has left counts for nothing."""
+    n = ring_adj.shape[0]
+    for k in range(n - 1):
+        place = head + k
+        ring_adj[place if place < n else place - n] = queue_adj[k, lo:hi]
+
+
+def retrace_gr4j(liquid, demand, x1, x2, x3, o1, o2, start, step, tape, lo, hi):
+    """Run a tile forward from the block's start; the tape keeps S, R, Pr, Q9 and Q1 before each step uses them."""
+    S, R = start.production_store[lo:hi].copy(), start.routing_store[lo:hi].copy()
+    ring_1, ring_2 = start.unit_hydrograph_1[:, lo:hi].copy(), start.unit_hydrograph_2[:, lo:hi].copy()
+    waste = np.empty((10, hi - lo), S.dtype)
+    head_1, head_2 = 0, 0
+    for t in range(liquid.shape[0]):
+        tape[0, t] = S
+        tape[1, t] = R
+        production_row(
+            S, liquid[t, lo:hi], demand[t, lo:hi], x1, step, tape[2, t], waste[0], waste[1], waste[2], waste[3],
+            waste[4],
+        )
+        advance_queue(ring_1, head_1, o1, tape[2, t], 0.9)
+        advance_queue(ring_2, head_2, o2, tape[2, t], 0.1)
+        tape[3, t] = ring_1[head_1]
+        tape[4, t] = ring_2[head_2]
+        routing_store_row(
+            R, tape[3, t], tape[4, t], x2, x3, step, waste[0], waste[1], waste[2], waste[3], waste[4], waste[5],
+            waste[6], waste[7], waste[8],
+        )
+        head_1 = head_1 + 1 if head_1 + 1 < ring_1.shape[0] else 0
+        head_2 = head_2 + 1 if head_2 + 1 < ring_2.shape[0] else 0
+
+
+def reverse_gr4j(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, demand_adj, lo, hi):
+    """Adjoint of `advance_gr4j` in the runoff, for one block of steps and the cells lo to hi.
+
+    start: state at the block's start; runoff_adj: float[time, cell], derivative by the runoff [mm d-1]; state_adj:
+    adjoint of the state at the block's end, becomes that at its start; p_adj: parameters, added to; liquid_adj,
+    demand_adj: float[time, cell], filled.
+    """
+    for first in range(lo, hi, 256):
+        last = first + 256 if first + 256 < hi else hi
+        reverse_gr4j_tile(
+            liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, demand_adj, first, last
+        )
+
+
+def reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, demand_adj, lo, hi):
+    """Adjoint of `advance_gr4j_tile`."""
+    n_steps = liquid.shape[0]
+    x1, x2 = p.production_capacity[lo:hi].copy(), p.exchange_coefficient[lo:hi].copy()
+    x3 = p.routing_capacity[lo:hi].copy()
+    o1, o2 = p.ordinates_1[:, lo:hi].copy(), p.ordinates_2[:, lo:hi].copy()
+    tape = np.empty((5, n_steps, hi - lo), x1.dtype)
+    retrace_gr4j(liquid, demand, x1, x2, x3, o1, o2, start, step, tape, lo, hi)
+
+    S_adj, R_adj = state_adj.production_store[lo:hi].copy(), state_adj.routing_store[lo:hi].copy()
+    n1, n2 = o1.shape[0], o2.shape[0]
+    ring_1, ring_2 = np.zeros((n1, hi - lo), x1.dtype), np.zeros((n2, hi - lo), x1.dtype)
+    roll_queue(state_adj.unit_hydrograph_1, n_steps % n1, ring_1, lo, hi)
+    roll_queue(state_adj.unit_hydrograph_2, n_steps % n2, ring_2, lo, hi)
+    o1_adj, o2_adj = np.zeros((n1, hi - lo), x1.dtype), np.zeros((n2, hi - lo), x1.dtype)
+    x_adj = np.zeros((3, hi - lo), x1.dtype)
+    Pr_adj = np.empty(hi - lo, x1.dtype)
+    for t in range(n_steps - 1, -1, -1):
+        head_1, head_2 = t % n1, t % n2
+        routing_store_row_adjoint(
+            tape[1, t], tape[3, t], tape[4, t], x2, x3, step, runoff_adj[t, lo:hi], R_adj, ring_1[head_1],
+            ring_2[head_2], x_adj[1], x_adj[2],
+        )
+        Pr_adj[:] = 0.0
+        sweep_queue(ring_2, head_2, o2, tape[2, t], 0.1, Pr_adj, o2_adj)
+        sweep_queue(ring_1, head_1, o1, tape[2, t], 0.9, Pr_adj, o1_adj)
+        production_row_adjoint(
+            tape[0, t], liquid[t, lo:hi], demand[t, lo:hi], x1, step, S_adj, Pr_adj, liquid_adj[t, lo:hi],
+            demand_adj[t, lo:hi], x_adj[0],
+        )
+    state_adj.production_store[lo:hi] = S_adj
+    state_adj.routing_store[lo:hi] = R_adj
+    ring_1[n1 - 1] = 0.0
+    ring_2[n2 - 1] = 0.0
+    state_adj.unit_hydrograph_1[:, lo:hi] = ring_1
+    state_adj.unit_hydrograph_2[:, lo:hi] = ring_2
+    p_adj.production_capacity[lo:hi] += x_adj[0]
+    p_adj.exchange_coefficient[lo:hi] += x_adj[1]
+    p_adj.routing_capacity[lo:hi] += x_adj[2]
+    p_adj.ordinates_1[:, lo:hi] += o1_adj
+    p_adj.ordinates_2[:, lo:hi] += o2_adj
+
+
+def fill_ordinates_adjoint(x4, exponent, ordinates_1_adj, ordinates_2_adj, x4_adj):
+    """Adjoint of `fill_ordinates`: x4_adj is added to."""
+    for i in range(x4.size):
+        for k in range(ordinates_1_adj.shape[0]):
+            above = ordinates_1_adj[k + 1, i] if k + 1 < ordinates_1_adj.shape[0] else 0.0
+            x4_adj[i] += s_curve_1_adjoint(real(k + 1), x4[i], exponent, ordinates_1_adj[k, i] - above)
+        for k in range(ordinates_2_adj.shape[0]):
+            above = ordinates_2_adj[k + 1, i] if k + 1 < ordinates_2_adj.shape[0] else 0.0
+            x4_adj[i] += s_curve_2_adjoint(real(k + 1), x4[i], exponent, ordinates_2_adj[k, i] - above)
+
+
+def reverse_snow(
+    precipitation, air_temperature, p, start, step, hysteresis, liquid_adj, state_adj, p_adj, P_adj, T_adj, lo, hi
+):
+    """Adjoint of `advance_snow` in rain plus melt, for one block of steps and the cells lo to hi.
+
+    Arguments as in `reverse_gr4j`; P_adj, T_adj: float[time, cell], filled.
+    """
+    for first in range(lo, hi, 256):
+        last = first + 256 if first + 256 < hi else hi
+        tape = np.empty((4, precipitation.shape[0], last - first), precipitation.dtype)
+        retrace_snow(precipitation, air_temperature, p, start, step, hysteresis, tape, first, last)
+        for t in range(precipitation.shape[0] - 1, -1, -1):
+            if hysteresis:
+                snow_hysteresis_row_adjoint(
+                    tape[:, t], precipitation[t], air_temperature[t], p, step, liquid_adj[t], state_adj, p_adj,
+                    P_adj[t], T_adj[t], first, last,
+                )
+            else:
+                snow_row_adjoint(
+                    tape[:, t], precipitation[t], air_temperature[t], p, step, liquid_adj[t], state_adj, p_adj,
+                    P_adj[t], T_adj[t], first, last,
+                )
+
+
+def retrace_snow(precipitation, air_temperature, p, start, step, hysteresis, tape, lo, hi):
+    """Run the snow of a tile forward from the block's start; the tape keeps the state before each step."""
+    tile = SnowParameters(
+        p.thermal_weighting[lo:hi], p.melt_factor[lo:hi], p.accumulation_threshold[lo:hi], p.full_cover[lo:hi]
+    )
+    G, eTG = start.snowpack[lo:hi].copy(), start.thermal_state[lo:hi].copy()
+    peak, cover = start.snow_peak[lo:hi].copy(), start.snow_cover[lo:hi].copy()
+    waste = np.empty((3, hi - lo), G.dtype)
+    for t in range(precipitation.shape[0]):
+        tape[0, t], tape[1, t], tape[2, t], tape[3, t] = G, eTG, peak, cover
+        P, T = precipitation[t, lo:hi], air_temperature[t, lo:hi]
+        if hysteresis:
+            snow_hysteresis_row(G, eTG, peak, cover, P, T, tile, step, waste[0], waste[1], waste[2])
+        else:
+            snow_row(G, eTG, P, T, tile, step, waste[0], waste[1], waste[2])
+
+
+def snow_row_adjoint(tape, P, T, p, step, liquid_adj, state_adj, p_adj, P_adj, T_adj, lo, hi):
+    """Adjoint of `snow_row` for the cells lo to hi: state_adj in place, p_adj added to, P_adj and T_adj set."""
+    for i in range(lo, hi):
+        g, e, precipitation_adj, temperature_adj, ctg, kf = snow_step_adjoint(
+            tape[0, i - lo], tape[1, i - lo], P[i] * step.days, T[i], p.thermal_weighting[i], p.melt_factor[i],
+            p.full_cover[i], state_adj.snowpack[i], state_adj.thermal_state[i], liquid_adj[i] * step.per_day,
+        )
+        state_adj.snowpack[i] = g
+        state_adj.thermal_state[i] = e
+        P_adj[i] = precipitation_adj * step.days
+        T_adj[i] = temperature_adj
+        p_adj.thermal_weighting[i] += ctg
+        p_adj.melt_factor[i] += kf
+
+
+def snow_hysteresis_row_adjoint(tape, P, T, p, step, liquid_adj, state_adj, p_adj, P_adj, T_adj, lo, hi):
+    """Adjoint of `snow_hysteresis_row` for the cells lo to hi."""
+    for i in range(lo, hi):
+        g, e, peak, cover, precipitation_adj, temperature_adj, ctg, kf, ga, full = snow_hysteresis_step_adjoint(
+            tape[0, i - lo], tape[1, i - lo], tape[2, i - lo], tape[3, i - lo], P[i] * step.days, T[i],
+            p.thermal_weighting[i], p.melt_factor[i], p.accumulation_threshold[i], p.full_cover[i],
+            state_adj.snowpack[i], state_adj.thermal_state[i], state_adj.snow_peak[i], state_adj.snow_cover[i],
+            liquid_adj[i] * step.per_day,
+        )
+        state_adj.snowpack[i] = g
+        state_adj.thermal_state[i] = e
+        state_adj.snow_peak[i] = peak
+        state_adj.snow_cover[i] = cover
+        P_adj[i] = precipitation_adj * step.days
+        T_adj[i] = temperature_adj
+        p_adj.thermal_weighting[i] += ctg
+        p_adj.melt_factor[i] += kf
+        p_adj.accumulation_threshold[i] += ga
+        p_adj.full_cover[i] += full
