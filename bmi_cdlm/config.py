@@ -22,7 +22,7 @@ Fill = Literal["refuse", "zero", "hold", "interpolate"]
 def parse_duration(value: object) -> int:
     """Return the seconds of a duration such as '1 d', '1 h' or '15 min'."""
     words = str(value).split()
-    if len(words) == 2 and words[1] in UNITS and words[0].isdigit() and int(words[0]) > 0:
+    if len(words) == 2 and words[1] in UNITS and words[0].isdecimal() and int(words[0]) > 0:
         return int(words[0]) * UNITS[words[1]]
     raise ValueError(f"'{value}' is not a duration; expected a whole number and a unit, such as '1 d', '1 h', '15 min'")
 
@@ -222,10 +222,10 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
     try:
         return Config(**{**content, **(overrides or {})})
     except ValidationError as cause:
-        raise ConfigError(f"{path}: {_explain(cause)} See cfg/README.md.") from cause
+        raise ConfigError(f"{path}: {explain(cause)} See cfg/README.md.") from cause
 
 
-def _explain(cause: ValidationError) -> str:
+def explain(cause: ValidationError) -> str:
     """One sentence per problem: key path, got, expected."""
     sentences = []
     for problem in cause.errors():

@@ -10,7 +10,17 @@ import numpy as np
 
 from bmi_cdlm.domain import Domain
 from bmi_cdlm.errors import ParameterError, nearest
-from bmi_cdlm.files import check_units, one_at_a_time, open_input, read_strings, read_values, replacing, select_ids
+from bmi_cdlm.files import (
+    check_numeric,
+    check_units,
+    filled,
+    one_at_a_time,
+    open_input,
+    read_strings,
+    read_values,
+    replacing,
+    select_ids,
+)
 from bmi_cdlm.parameters import BY_NAME, TRAVEL_TIME
 
 
@@ -45,7 +55,8 @@ def read_parameters(path: Path, domain: Domain) -> dict[str, np.ndarray]:
             grid, units = known[name]
             if dataset.variables[name].dimensions == ():
                 _check_parameter_units(dataset, name, units, where)
-                values[name] = np.full(len(ids[grid]), float(dataset.variables[name][...]))
+                check_numeric(dataset, name, where, ParameterError)
+                values[name] = np.full(len(ids[grid]), float(filled(dataset.variables[name], ...)))
                 continue
             if "per step" in units:
                 _check_parameter_units(dataset, name, units, where)

@@ -99,6 +99,7 @@ PARAMETERS: tuple[Parameter, ...] = (
 )
 
 BY_NAME: dict[str, Parameter] = {p.name: p for p in PARAMETERS}
+LONGEST_TRAVEL_TIME = 1e12
 TRAVEL_TIME = "travel_time"
 """Name of the optional variable K [s] on reaches, which takes the place of length / celerity."""
 
@@ -128,7 +129,7 @@ def check(values: Mapping[str, np.ndarray], where: str) -> None:
         Naming the parameter, the place, the value and the range.
     """
     for name, value in values.items():
-        low, high = (0.0, INFINITE) if name == TRAVEL_TIME else parameter(name).legal
+        low, high = (0.0, LONGEST_TRAVEL_TIME) if name == TRAVEL_TIME else parameter(name).legal
         bad = np.flatnonzero(~(np.isfinite(value) & (value >= low) & (value <= high)))
         if bad.size:
             i = int(bad[0])

@@ -84,16 +84,20 @@ def new_state(n_cells: int, n_reaches: int, n_places_1: int, n_places_2: int) ->
 
 
 def _fitted(name: str, values: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Values in the shape of `own`; only the length of a unit hydrograph's queue may differ."""
-    if values.shape == own.shape:
-        return values
-    if values.ndim != 2 or own.ndim != 2 or values.shape[1] != own.shape[1]:
+    """Values in the shape of `own`; only the length of a unit hydrograph's queue may differ.
+
+    The last place of a queue is empty after every step, and the next step overwrites it.
+    """
+    if values.ndim != own.ndim or values.shape[-1:] != own.shape[-1:]:
         raise StateError(f"state '{name}' has shape {values.shape}, expected {own.shape}. Use a state of this domain.")
+    if values.ndim == 1:
+        return values
     n = min(values.shape[0], own.shape[0])
-    if (values[n:] != 0).any():
+    occupied = np.flatnonzero((values != 0).any(axis=1))
+    if occupied.size and occupied[-1] >= own.shape[0] - 1:
         raise StateError(
-            f"state '{name}' holds water up to {values.shape[0]} steps ahead, the unit hydrographs here end after "
-            f"{own.shape[0]}. Raise 'unit_hydrograph_base' of any cell, or restart with the parameters of that run."
+            f"state '{name}' holds water up to {occupied[-1] + 1} steps ahead, the unit hydrographs here reach "
+            f"{own.shape[0] - 1}. Raise 'unit_hydrograph_base' of any cell, or restart with the parameters of that run."
         )
     fitted = np.zeros(own.shape)
     fitted[:n] = values[:n]

@@ -1,0 +1,48 @@
+"""Shared fixtures, and what is left out without the compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numba
+import pytest
+from hypothesis import settings
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+INTERPRETED = bool(numba.config.DISABLE_JIT)
+
+settings.register_profile("compiled", deadline=None, derandomize=True, max_examples=100, database=None)
+settings.register_profile("interpreted", deadline=None, derandomize=True, max_examples=15, database=None)
+settings.load_profile("interpreted" if INTERPRETED else "compiled")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if INTERPRETED:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow without the compiler (NUMBA_DISABLE_JIT=1)"))
+
+
+@pytest.fixture(scope="session")
+def shared_path() -> Callable[[str], Path]:
+    """Path of a reference file beside the project; skips where it is absent."""
+
+    def find(name: str) -> Path:
+        path = SHARED / name
+        if not path.is_file():
+            pytest.skip(f"reference file {path} is not there")
+        return path
+
+    return find
+
+
+@pytest.fixture
+def kernel_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """An empty folder of compiled kernels of this process and of those it starts."""
+    from bmi_cdlm.kernels.cache import cache_folder
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cache_folder.cache_clear()
+    yield tmp_path / "cache" / "bmi_cdlm" / "kernels"
+    cache_folder.cache_clear()
