@@ -28,8 +28,8 @@ SHOWN = (
 console = Console(markup=False, highlight=False, soft_wrap=True)
 
 
-class CleanErrors(click.Group):
-    """Shows an error of ours as one message, without a traceback."""
+class CleanErrors(click.Command):
+    """A command that shows an error of ours as one message, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
@@ -39,7 +39,11 @@ class CleanErrors(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-@click.group(cls=CleanErrors)
+class CleanGroup(CleanErrors, click.Group):
+    """A group of such commands."""
+
+
+@click.group(cls=CleanGroup)
 @click.version_option(__version__, prog_name="cdlm")
 @click.option("--verbose", is_flag=True, help="Log what is filled, cached and reordered.")
 def main(verbose: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bmi_cdlm.errors import DomainError
 from bmi_cdlm.files import one_at_a_time, open_input, read_strings, read_values
-from bmi_cdlm.network import accumulate_downstream, order_reaches
+from bmi_cdlm.network import accumulate_downstream, order_reaches, upstream_of
 
 LINK_TOLERANCE = 1e-5
 UNCOVERED_LIMIT = 0.02
@@ -123,6 +123,42 @@ def read_domain(path: Path) -> Domain:
         uncovered = _optional(dataset, "reach_uncovered_area", "reach", "km2", where, 0.0)[order]
     _check_areas(reaches, links, gauges, uncovered, where)
     return Domain(cells, reaches, links, gauges, order)
+
+
+def cut(domain: Domain, reach: int) -> tuple[Domain, np.ndarray, np.ndarray]:
+    """Cut out what drains through a reach.
+
+    Returns
+    -------
+    domain : Domain
+        Reaches keep their order, so that results in it are those of the whole, bit for bit; a cell that only
+        partly drains there keeps the links that do.
+    cells, reaches : int64[]
+        Their places in the whole domain.
+    """
+    lo, hi = upstream_of(domain.reaches.downstream, reach)
+    reaches = np.arange(lo, hi)
+    first = domain.links.first[lo : hi + 1]
+    link = slice(first[0], first[-1])
+    cells, link_cell = np.unique(domain.links.cell[link], return_inverse=True)
+    links = Links(first - first[0], link_cell.astype(np.int64), domain.links.area[link])
+    inside = np.flatnonzero((domain.gauges.reach >= lo) & (domain.gauges.reach < hi))
+    below = domain.reaches.downstream[lo:hi] - lo
+    below[-1] = -1
+    part = Domain(
+        Cells(*(_take(a, cells) for a in domain.cells))._replace(
+            drained_area=np.bincount(links.cell, weights=links.area, minlength=cells.size)
+        ),
+        Reaches(*(_take(a, reaches) for a in domain.reaches))._replace(downstream=below),
+        links,
+        Gauges(*(_take(a, inside) for a in domain.gauges))._replace(reach=domain.gauges.reach[inside] - lo),
+        domain.file_order[lo:hi],
+    )
+    return part, cells, reaches
+
+
+def _take(values: list | np.ndarray, places: np.ndarray) -> list | np.ndarray:
+    return values[places] if isinstance(values, np.ndarray) else [values[i] for i in places]
 
 
 def _check_downstream(downstream: np.ndarray, reach_id: list[str], where: str) -> None:

@@ -26,6 +26,8 @@ from bmi_cdlm.state import State, new_state
 from bmi_cdlm.variables import select
 
 Snow = Literal["none", "cemaneige", "cemaneige_hysteresis"]
+INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL = 0.3, 0.5
+"""Share of X1 and X3 in the stores at a cold start."""
 COVER_SHARE = 0.9
 """Share of the mean annual snowfall that covers a cell fully in plain CemaNeige."""
 
@@ -233,8 +235,8 @@ class Model:
         """Stores at their customary fill [SPEC 1.4], rivers in a steady state with the runoff of a dry day."""
         o1, o2 = self._runoff_parameters.ordinates_1, self._runoff_parameters.ordinates_2
         state = new_state(self.domain.n_cells, self.domain.n_reaches, o1.shape[0], o2.shape[0])
-        state.runoff.production_store[:] = 0.3 * self._runoff_parameters.production_capacity
-        state.runoff.routing_store[:] = 0.5 * self._runoff_parameters.routing_capacity
+        state.runoff.production_store[:] = INITIAL_PRODUCTION_FILL * self._runoff_parameters.production_capacity
+        state.runoff.routing_store[:] = INITIAL_ROUTING_FILL * self._runoff_parameters.routing_capacity
         if self.snow == "cemaneige_hysteresis":
             state.snow.snow_peak[:] = self._snow_parameters.full_cover
         return state

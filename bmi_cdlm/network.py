@@ -106,7 +106,7 @@ def _levels_from_headwaters(downstream: np.ndarray, reach_id: list[str], where: 
     return levels
 
 
-def plan_network(downstream: np.ndarray, threads: int, smallest_piece: int = SMALLEST_PIECE) -> NetworkPlan:
+def plan_network(downstream: np.ndarray, threads: int, smallest_piece: int | None = None) -> NetworkPlan:
     """Cut a network in routing order into pieces for threads, and give every reach a hydrograph buffer.
 
     Parameters
@@ -115,7 +115,7 @@ def plan_network(downstream: np.ndarray, threads: int, smallest_piece: int = SMA
         Reach below, -1 at an outlet; depth-first post-order.
     threads : int
     smallest_piece : int
-        Reaches below which a piece is not worth a task.
+        Reaches below which a piece is not worth a task; SMALLEST_PIECE where not given.
 
     Returns
     -------
@@ -126,7 +126,8 @@ def plan_network(downstream: np.ndarray, threads: int, smallest_piece: int = SMA
     n = downstream.size
     first_child, child = _children(downstream)
     size = accumulate_downstream(downstream, np.ones(n)).astype(np.int64)
-    limit = n if threads == 1 else max(smallest_piece, n // (PIECES_PER_THREAD * threads))
+    least = SMALLEST_PIECE if smallest_piece is None else smallest_piece
+    limit = n if threads == 1 else max(least, n // (PIECES_PER_THREAD * threads))
     small = size <= limit
     below = np.where(downstream >= 0, downstream, 0)
     roots = np.flatnonzero(small & ((downstream < 0) | ~small[below]))

@@ -24,6 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="slow without the compiler (NUMBA_DISABLE_JIT=1)"))
 
 
+@pytest.fixture(autouse=True)
+def every_job_is_worth_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small cases really run on several threads, where a test asks for them."""
+    monkeypatch.setattr("bmi_cdlm.kernels.launch.WORTH_A_THREAD", 0)
+
+
 @pytest.fixture(scope="session")
 def shared_path() -> Callable[[str], Path]:
     """Path of a reference file beside the project; skips where it is absent."""

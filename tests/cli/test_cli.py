@@ -1,0 +1,96 @@
+"""The command line: the README's commands, and what a user sees of an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import change_config, write_case
+from click.testing import CliRunner, Result
+
+from bmi_cdlm.cli import main
+from bmi_cdlm.output import read_output
+from bmi_cdlm.reference import render
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def test_run_writes_the_output_and_says_where_the_water_is(tmp_path: Path) -> None:
+    config = write_case(tmp_path, output="out/run.nc")
+    result = call("run", config, "--quiet")
+    assert result.exit_code == 0, result.output
+    starts, ids, values = read_output(tmp_path / "out" / "run.nc", "discharge")
+    assert values.shape == (starts.size, len(ids))
+    assert np.isfinite(values).all()
+    assert "water [m3]: in" in result.output
+    assert "mean travel time" in result.output
+
+
+def test_evaluate_prints_scores_and_draws_a_hydrograph_per_gauge(tmp_path: Path) -> None:
+    config = write_case(tmp_path, output="run.nc")
+    assert call("run", config, "--quiet").exit_code == 0
+    result = call("evaluate", config)
+    assert result.exit_code == 0, result.output
+    _, ids, _ = read_output(tmp_path / "run.nc", "discharge")
+    for gauge in ids:
+        assert gauge in result.output
+        assert (tmp_path / f"run_{gauge}.png").read_bytes().startswith(b"\x89PNG")
+    assert "NSE" in result.output
+
+
+def test_evaluate_can_leave_the_pictures_out(tmp_path: Path) -> None:
+    config = write_case(tmp_path, output="run.nc")
+    call("run", config, "--quiet")
+    assert call("evaluate", config, "--no-plots").exit_code == 0
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_parameters_given_on_the_command_line_replace_the_configured_ones(tmp_path: Path) -> None:
+    config = write_case(tmp_path, output="run.nc", parameters="default")
+    call("run", config, "--quiet")
+    default = read_output(tmp_path / "run.nc", "discharge")[2]
+    assert call("run", config, "--quiet", "--parameters", tmp_path / "parameters.nc").exit_code == 0
+    assert (read_output(tmp_path / "run.nc", "discharge")[2] != default).any()
+
+
+def test_an_error_is_one_message_without_a_traceback_and_nothing_is_written(tmp_path: Path) -> None:
+    config = write_case(tmp_path, output="run.nc", rooting_step="1 h")
+    result = call("run", config)
+    assert result.exit_code == 1
+    assert "unknown key 'rooting_step'" in result.output
+    assert "Did you mean 'routing_step'?" in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "run.nc").exists()
+
+
+def test_evaluate_needs_observations(tmp_path: Path) -> None:
+    config = change_config(write_case(tmp_path, output="run.nc"), observations=None)
+    result = call("evaluate", config)
+    assert result.exit_code == 1
+    assert "observations" in result.output
+
+
+def test_the_reference_in_the_repository_is_the_one_the_code_renders() -> None:
+    assert (ROOT / "cfg" / "README.md").read_text(encoding="utf-8") == render(), "run: cdlm reference --to cfg/README.md"
+
+
+@pytest.mark.smash
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_the_lez(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    folder = tmp_path / "lez"
+    result = call("prepare", "lez", "--to", folder)
+    if result.exit_code and "hydro-smash" in result.output:
+        pytest.skip("hydro-smash is not installed")
+    assert result.exit_code == 0, result.output
+    config = tmp_path / "lez.yaml"
+    config.write_text((ROOT / "cfg" / "lez.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    assert call("run", config, "--quiet").exit_code == 0
+    shown = call("evaluate", config)
+    assert shown.exit_code == 0
+    assert "Y3204040" in shown.output
