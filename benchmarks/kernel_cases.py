@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +9,8 @@ from timing import Case
 
 from bmi_cdlm.kernels.groups import ReachParameters, RunoffFluxes, RunoffParameters, RunoffState, Step
 from bmi_cdlm.kernels.launch import Workers, kernels
-from bmi_cdlm.model import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE, TASKS_PER_THREAD
 from bmi_cdlm.network import order_reaches, plan_network
+from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.state import new_state
 
@@ -60,8 +59,7 @@ def runoff_case(name: str, dtype: type, threads: int, longest: float, weather: W
         Step(dtype(1), dtype(1), dtype(PERCOLATION_SCALE[DAY])),
     )
     workers, work = Workers(threads), n_steps * n_cells
-    cuts = np.linspace(0, n_cells, 1 + (1 if threads == 1 else TASKS_PER_THREAD * threads)).astype(int).tolist()
-    tasks = list(pairwise(cuts))
+    tasks = workers.tasks(n_cells)
     return Case(
         name, np.dtype(dtype).name, threads, work, lambda: workers.run(compiled.advance_gr4j, arguments, tasks, work)
     )
@@ -108,8 +106,9 @@ def routing_case(name: str, dtype: type, threads: int, downstream: np.ndarray, n
     compiled.fill_coefficients(travel_time, np.full(n, 0.2, dtype), dtype(DAY / n_sub), coefficients)
     lateral_inflow = rng.uniform(0.01, 1.0, (n, n_steps)).astype(dtype)
     arguments = (
-        plan.network, coefficients, np.zeros(n, dtype), lateral_inflow, np.empty((plan.n_slots, n_steps * n_sub), dtype),
-        np.empty((n, n_steps), dtype), np.zeros(n, dtype), n_sub, dtype(DAY),
+        plan.network, coefficients, np.zeros(n, dtype), lateral_inflow,
+        np.empty((plan.n_slots, n_steps * n_sub), dtype), np.empty((n, n_steps), dtype), np.empty((n, 0), dtype),
+        np.zeros(n, dtype), n_sub, dtype(DAY),
     )
     workers, work = Workers(threads), n * n_steps * n_sub
 

@@ -64,6 +64,11 @@ def read_attributes(
     return AttributeTable(tuple(names), tuple(found_units), np.stack(columns, 1) if columns else np.empty((size, 0)))
 
 
+def read_attribute(path: Path, domain: Domain, name: str, grid: Grid, units: str) -> np.ndarray:
+    """Read one attribute, float64[cell | reach]; see `read_attributes`."""
+    return read_attributes(path, domain, grid, [name], [units]).values[:, 0]
+
+
 def _read_one(
     dataset: netCDF4.Dataset, domain: Domain, grid: Grid, name: str, where: str
 ) -> tuple[np.ndarray, str]:
@@ -82,7 +87,7 @@ def _read_one(
     check_dims(dataset, variable, (grid,), where, DomainError)
     got = getattr(dataset.variables[variable], "units", None)
     if got is None:
-        raise DomainError(f"{where}: '{variable}' has no units. Set its units attribute, '1' if it is a share or ratio.")
+        raise DomainError(f"{where}: '{variable}' has no units. Set its units attribute, '1' for a ratio.")
     values = filled(dataset.variables[variable], slice(None))
     order = np.arange(domain.n_cells) if grid == "cell" else domain.file_order
     ids = domain.cells.id if grid == "cell" else domain.reaches.id

@@ -176,6 +176,7 @@ class BmiCdlm(Bmi):
         values = self._writable(name)
         source = np.asarray(src, np.float64).ravel()
         _check_size(name, "src", source, values.size)
+        self._running().check_store(self._find(name).variable, np.arange(values.size), source)
         values[:] = source
 
     def set_value_at_indices(self, name: str, inds: np.ndarray, src: np.ndarray) -> None:
@@ -184,6 +185,7 @@ class BmiCdlm(Bmi):
         places = _check_indices(name, inds, values.size)
         source = np.asarray(src, np.float64).ravel()
         _check_size(name, "src", source, places.size)
+        self._running().check_store(self._find(name).variable, places, source)
         values[places] = source
 
     # ---- grids -------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def prepare(case: str, folder: Path | None) -> None:
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--parameters", type=click.Path(path_type=Path), help="Parameter file instead of the configured one.")
+@click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file to use.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def run(config: Path, parameters: Path | None, quiet: bool) -> None:
     """Run the model as a CONFIG file says; output streams to its file."""

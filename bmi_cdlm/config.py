@@ -9,7 +9,15 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from bmi_cdlm.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.parameters import DAY, HOUR
@@ -60,7 +68,7 @@ def parse_places(value: object) -> object:
 
 
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
-Date = Annotated[Any, BeforeValidator(parse_date)]
+Date = Annotated[Any, BeforeValidator(parse_date), PlainSerializer(str)]
 Places = Annotated[Literal["gauges", "reaches", "cells"] | tuple[str, ...], BeforeValidator(parse_places)]
 
 
@@ -78,7 +86,8 @@ class Config(BaseModel):
         "(the last value before) or interpolate (in time)."
     )
     parameters: Path | Literal["default"] = Field(
-        default="default", description="Parameter file (NetCDF) on cells and reaches, or `default`."
+        default="default", description="Checkpoint of a trained generator (`.safetensors`), parameter file (NetCDF) on "
+        "cells and reaches, or `default`."
     )
     start: Date = Field(description="Start of the run (ISO date or time).")
     end: Date = Field(description="End of the run, exclusive (ISO date or time).")
@@ -108,6 +117,9 @@ class Config(BaseModel):
     restart: Path | None = Field(default=None, description="Restart file to write at the end of the run.")
     observations: Path | None = Field(
         default=None, description="Observed discharge (NetCDF), for evaluate and training."
+    )
+    training: dict[str, Any] | None = Field(
+        default=None, description="Keys of `cdlm-train`, which runs ignore; see training/README.md."
     )
     threads: int = Field(default=1, ge=1, le=1024, description="Threads for the kernels [1].")
     sub_step_policy: Literal["accumulate", "refuse"] = Field(

@@ -22,6 +22,10 @@ class ParameterError(CdlmError, ValueError):
     """A model parameter is missing, of another size, or outside its bounds."""
 
 
+class CheckpointError(CdlmError, ValueError):
+    """A checkpoint is damaged, of another version, or does not fit the run."""
+
+
 class ForcingError(CdlmError, ValueError):
     """Forcing is missing, has gaps, other units, or values that have no meaning."""
 

@@ -1,4 +1,4 @@
-"""Parameter generators: what they are made of, and their evaluation with numpy.
+"""Parameter generators: made for a training domain, and evaluated with numpy.
 
 A generator has a network from cell attributes to cell parameters, one from reach attributes to reach parameters
 and, optionally, one from the forcing of the model step, the season and cell attributes to a factor on potential
@@ -8,205 +8,154 @@ evapotranspiration. Its weights are named arrays, `<part>.<layer>.<weight | bias
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter
-from pydantic.dataclasses import dataclass
 
 from bmi_cdlm.attributes import read_attributes
-from bmi_cdlm.domain import Domain
-from bmi_cdlm.errors import nearest
+from bmi_cdlm.domain import Domain, read_domain
+from bmi_cdlm.errors import CdlmError, ConfigError
 from bmi_cdlm.kernels.groups import PetNetwork
-from bmi_cdlm.parameters import BY_NAME
+from bmi_cdlm.parameters import DAY, HOUR, PARAMETERS, Grid, Part
+from bmi_cdlm.specification import (
+    EXPONENTS,
+    FORCING_FEATURES,
+    SEASON_FEATURES,
+    Attribute,
+    Feature,
+    GeneratorSpec,
+    MappingName,
+    NetworkSpec,
+    PetSpec,
+    Snow,
+    Target,
+    Transform,
+    explain,
+    network_inputs,
+    standardise,
+    transformed,
+)
 
-MappingName = Literal["uniform", "linear", "power", "mlp"]
-Transform = Literal["none", "log", "log1p"]
-FORCING_FEATURES = ("precipitation", "potential_evapotranspiration", "air_temperature")
-SEASON_FEATURES = 2
+__all__ = [
+    "Attribute", "Feature", "GeneratorSpec", "Inputs", "NetworkSpec", "PetSpec", "Target", "describe_forcing",
+    "make_spec", "pet_network", "read_inputs", "static_parameters",
+]
 LANES = 4
 """The compiled loops take the inputs of a layer in fours: layers are padded with zeros."""
-SMALLEST_SHARE = 0.01
-"""Least value of an attribute that is raised to a power: those of the training domain lie between it and 1."""
-EXPONENTS = 0.5, 2.0
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+FORCING_UNITS = {"precipitation": "mm d-1", "potential_evapotranspiration": "mm d-1", "air_temperature": "degC"}
+LOGARITHMIC = ("length", "slope", "area", "upstream_area", "drained_area")
+"""Attributes that are taken by their logarithm unless the caller says otherwise."""
+FLOOR_SHARE = 0.01
+"""Floor of a logarithm, as a share of the median positive value."""
+PARTS: dict[str, tuple[Part, ...]] = {
+    "none": ("core",), "cemaneige": ("core", "snow"), "cemaneige_hysteresis": ("core", "snow", "hysteresis"),
+}
+Names = Sequence[str] | Mapping[str, Transform]
 
 
-@dataclass(frozen=True, config=STRICT)
-class Attribute:
-    """A static input. After `transform`, `mean`, `std`, `low` and `high` are those of the training domain.
+def describe_forcing(values: Mapping[str, np.ndarray]) -> tuple[Feature, ...]:
+    """Return the dynamic features of forcing float[time, cell], by registry name, standardised over the period.
 
-    log is ln(max(value, floor)): lengths, slopes and areas of 0 are legal.
+    Precipitation p goes in as p / (p + half), half being its mean over the wet steps: skewed no more, and
+    bounded where a storm goes beyond the training period.
     """
-
-    name: str
-    units: str
-    transform: Transform
-    floor: float
-    mean: float
-    std: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be divided by, or has no logarithm."""
-        _expect(self.std > 0, f"std of '{self.name}' is {self.std}, expected > 0")
-        _expect(self.high >= self.low, f"high of '{self.name}' is {self.high}, expected >= low, {self.low}")
-        _expect(self.transform != "log" or self.floor > 0, f"floor of '{self.name}' is {self.floor}, expected > 0")
+    features = []
+    for name in (n for n in FORCING_FEATURES if n in values):
+        v = np.asarray(values[name], np.float64)
+        half = 0.0
+        if name == "precipitation":
+            wet = v[v > 0]
+            half = float(wet.mean()) if wet.size else 1.0
+            v = v / (v + half)
+        features.append(Feature(name, FORCING_UNITS[name], half, float(v.mean()), _spread(v)))
+    return tuple(features)
 
 
-@dataclass(frozen=True, config=STRICT)
-class Target:
-    """A registry parameter that is generated: bounds, start and scale at the generator's model step."""
+def make_spec(
+    domain_path: Path, *, cell_attributes: Names, reach_attributes: Names, mapping: MappingName = "mlp",
+    hidden: Sequence[int] = (32,), activation: Literal["tanh", "relu"] = "tanh", snow: Snow = "none", step: int = DAY,
+    routing_step: int = HOUR, learn_weighting: bool = False, pet: bool = False, pet_attributes: Names | None = None,
+    pet_hidden: Sequence[int] = (16,), pet_limits: tuple[float, float] = (0.3, 2.0), pet_kind: str = "unknown",
+    features: Sequence[Feature] = (),
+) -> GeneratorSpec:
+    """Specify a generator for a training domain, whose attributes give means and standard deviations.
 
-    name: str
-    low: float
-    high: float
-    default: float
-    scale: Literal["linear", "log"]
+    Parameters
+    ----------
+    cell_attributes, reach_attributes, pet_attributes : names, or a mapping from names to their transform
+        By names alone, lengths, slopes and areas are taken by their logarithm, others as they are; pet_attributes
+        are the cell attributes unless given.
+    mapping, hidden, activation
+        Of the networks of cells and of reaches; hidden sizes are read with `mlp` only.
+    learn_weighting : bool
+        Generate Muskingum's x too, which is inert in reaches much shorter than a sub-step's way.
+    pet, pet_hidden, pet_limits, pet_kind, features
+        With or without a PET network, its hidden sizes, the limits of its factor, which potential
+        evapotranspiration it corrects, and its dynamic features, from `describe_forcing`.
 
-    def __post_init__(self) -> None:
-        """Refuse unknown names and bounds outside the legal range."""
-        _expect(self.name in BY_NAME, f"there is no parameter '{self.name}'.{nearest(self.name, BY_NAME)}")
-        low, high = BY_NAME[self.name].legal
-        _expect(
-            low <= self.low < self.high <= high and (self.scale == "linear" or self.low > 0),
-            f"bounds of '{self.name}' are {self.low} to {self.high}, expected them within {low:g} to {high:g}",
+    Raises
+    ------
+    DomainError
+        An attribute that the domain lacks.
+    ConfigError
+        Options that contradict each other.
+    """
+    domain = read_domain(domain_path)
+
+    def network(grid: Grid, names: Names, parts: tuple[Part, ...], left_out: tuple[str, ...]) -> NetworkSpec:
+        kind = mapping if names else "uniform"
+        return NetworkSpec(
+            kind, () if kind == "uniform" else _describe_attributes(domain_path, domain, grid, names),
+            tuple(hidden) if kind == "mlp" else (), activation, _targets(grid, parts, left_out, step),
         )
 
-    @property
-    def start(self) -> float:
-        """The z that gives the default."""
-        low, high, at = (math.log(v) if self.scale == "log" else v for v in (self.low, self.high, self.default))
-        share = min(max((at - low) / (high - low), 0.01), 0.99)
-        return math.log(share / (1 - share))
+    try:
+        return GeneratorSpec(
+            network("cell", cell_attributes, PARTS[snow], ()),
+            network("reach", reach_attributes, ("core",), () if learn_weighting else ("weighting",)),
+            PetSpec(
+                tuple(features),
+                _describe_attributes(domain_path, domain, "cell", cell_attributes if pet_attributes is None else
+                                     pet_attributes),
+                tuple(pet_hidden), *pet_limits, pet_kind,
+            ) if pet else None,
+            step, routing_step, snow,
+        )
+    except ValueError as cause:
+        if isinstance(cause, CdlmError):
+            raise
+        raise ConfigError(f"generator: {explain(cause)}") from cause
 
 
-@dataclass(frozen=True, config=STRICT)
-class NetworkSpec:
-    """A network from attributes to parameters.
-
-    mapping: `uniform` (biases only), `linear` (affine in the standardised attributes), `power` (a weighted sum
-    of attributes, scaled to (0, 1], to learned exponents) or `mlp` (dense layers of the sizes `hidden`).
-    """
-
-    mapping: MappingName
-    attributes: tuple[Attribute, ...]
-    hidden: tuple[int, ...]
-    activation: Literal["tanh", "relu"]
-    targets: tuple[Target, ...]
-
-    def __post_init__(self) -> None:
-        """Refuse contradictions."""
-        _expect(bool(self.hidden) == (self.mapping == "mlp"), f"mapping {self.mapping} with hidden sizes {self.hidden}")
-        _expect(bool(self.attributes) == (self.mapping != "uniform"),
-                f"mapping {self.mapping} with {len(self.attributes)} attributes")
-        _expect(all(0 < n <= 65536 for n in self.hidden), f"hidden sizes are {self.hidden}, expected positive ones")
-        _expect(bool(self.targets), "a network without targets")
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Sizes of the layers, input and output among them."""
-        return len(self.attributes), *self.hidden, len(self.targets)
+def _targets(grid: Grid, parts: tuple[Part, ...], left_out: tuple[str, ...], step: int) -> tuple[Target, ...]:
+    return tuple(
+        Target(p.name, *p.range_at(step), p.scale) for p in PARAMETERS
+        if p.grid == grid and p.part in parts and p.name not in left_out
+    )
 
 
-@dataclass(frozen=True, config=STRICT)
-class Feature:
-    """A dynamic input, (value - mean) / std; with `half`, value / (value + half) in place of the value."""
-
-    name: str
-    units: str
-    half: float
-    mean: float
-    std: float
-
-    def __post_init__(self) -> None:
-        """Refuse what the compiled loops do not offer."""
-        _expect(self.name in FORCING_FEATURES, f"there is no feature '{self.name}'")
-        _expect(self.std > 0, f"std of '{self.name}' is {self.std}, expected > 0")
-        _expect((self.half > 0) == (self.name == "precipitation") and self.half >= 0,
-                f"half of '{self.name}' is {self.half}, expected a positive value for precipitation, 0 for others")
+def _describe_attributes(path: Path, domain: Domain, grid: Grid, names: Names) -> tuple[Attribute, ...]:
+    table = read_attributes(path, domain, grid, list(names))
+    described = []
+    for name, units, values in zip(table.names, table.units, table.values.T, strict=True):
+        logarithmic = name.removeprefix(f"{grid}_") in LOGARITHMIC
+        default: Transform = "log" if logarithmic else "none"
+        transform = names.get(name, default) if isinstance(names, Mapping) else default
+        positive = values[values > 0]
+        floor = FLOOR_SHARE * float(np.median(positive)) if positive.size else 1.0
+        v = transformed(transform, floor, values)
+        described.append(
+            Attribute(name, units, transform, floor, float(v.mean()), _spread(v), float(v.min()), float(v.max()))
+        )
+    return tuple(described)
 
 
-@dataclass(frozen=True, config=STRICT)
-class PetSpec:
-    """A network to the factor on potential evapotranspiration, low + (high - low) sigmoid(z), with relu.
-
-    Inputs, in this order: `features` of this model step (no lags), sine and cosine of the season, `attributes`
-    of cells. kind: which potential evapotranspiration it was trained on.
-    """
-
-    features: tuple[Feature, ...]
-    attributes: tuple[Attribute, ...]
-    hidden: tuple[int, ...]
-    low: float
-    high: float
-    kind: str
-
-    def __post_init__(self) -> None:
-        """Refuse limits that exclude 1, and features out of order."""
-        _expect(0 <= self.low < 1 < self.high, f"limits of the factor are {self.low} and {self.high}, expected 1 between")
-        names = [f.name for f in self.features]
-        _expect(names == [n for n in FORCING_FEATURES if n in names], f"features are {names}, expected another order")
-        _expect(bool(self.hidden) and all(0 < n <= 65536 for n in self.hidden),
-                f"hidden sizes are {self.hidden}, expected at least one layer")
-
-    @property
-    def start(self) -> float:
-        """The z that gives a factor of 1."""
-        return math.log((1 - self.low) / (self.high - 1))
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Sizes of the layers, input and output among them."""
-        return len(self.features) + SEASON_FEATURES + len(self.attributes), *self.hidden, 1
-
-
-@dataclass(frozen=True, config=STRICT)
-class GeneratorSpec:
-    """Everything of a generator but its weights; step and routing_step in seconds."""
-
-    cell: NetworkSpec
-    reach: NetworkSpec
-    pet: PetSpec | None
-    step: int
-    routing_step: int
-    snow: Literal["none", "cemaneige", "cemaneige_hysteresis"]
-
-    def __post_init__(self) -> None:
-        """Refuse parameters on the wrong grid."""
-        for grid, network in (("cell", self.cell), ("reach", self.reach)):
-            for target in network.targets:
-                _expect(BY_NAME[target.name].grid == grid, f"'{target.name}' is no parameter of a {grid}")
-
-    def to_json(self) -> str:
-        """Return the specification as JSON; numbers come back to the bit."""
-        return ADAPTER.dump_json(self).decode()
-
-    @staticmethod
-    def from_json(text: str) -> GeneratorSpec:
-        """Read and check what `to_json` wrote; ValueError says what is wrong."""
-        return ADAPTER.validate_json(text)
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every weight array by its name."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for part, network in (("cell", self.cell), ("reach", self.reach), ("pet", self.pet)):
-            if network is None:
-                continue
-            mapping = network.mapping if isinstance(network, NetworkSpec) else "mlp"
-            for k, (n_in, n_out) in enumerate(zip(network.sizes[:-1], network.sizes[1:], strict=True)):
-                if mapping != "uniform":
-                    shapes[f"{part}.{k}.weight"] = (n_out, n_in)
-                if mapping == "power":
-                    shapes[f"{part}.{k}.exponent"] = (n_out, n_in)
-                shapes[f"{part}.{k}.bias"] = (n_out,)
-        return shapes
-
-
-ADAPTER = TypeAdapter(GeneratorSpec)
+def _spread(values: np.ndarray) -> float:
+    """Standard deviation; 1 where all values are the same."""
+    spread = float(values.std())
+    return spread if spread > 1e-9 * float(np.abs(values).max(initial=0.0)) else 1.0
 
 
 class Inputs(NamedTuple):
@@ -230,31 +179,6 @@ def read_inputs(spec: GeneratorSpec, path: Path, domain: Domain) -> Inputs:
         read("cell", spec.cell.attributes), read("reach", spec.reach.attributes),
         read("cell", spec.pet.attributes if spec.pet else ()),
     )
-
-
-def transformed(transform: Transform, floor: float, values: np.ndarray) -> np.ndarray:
-    """Return attribute values on the scale on which they are standardised."""
-    if transform == "log":
-        return np.log(np.maximum(values, floor))
-    return np.log1p(values) if transform == "log1p" else values
-
-
-def standardise(attributes: tuple[Attribute, ...], values: np.ndarray, *, to_shares: bool = False) -> np.ndarray:
-    """Return raw attributes float64[n, attribute] standardised, or scaled to (0, 1] for a power."""
-    scaled = np.empty(values.shape)
-    for k, a in enumerate(attributes):
-        v = transformed(a.transform, a.floor, values[:, k])
-        if to_shares:
-            share = (v - a.low) / (a.high - a.low) if a.high > a.low else np.ones(v.shape)
-            scaled[:, k] = np.maximum(SMALLEST_SHARE + (1 - SMALLEST_SHARE) * share, SMALLEST_SHARE)
-        else:
-            scaled[:, k] = (v - a.mean) / a.std
-    return scaled
-
-
-def network_inputs(network: NetworkSpec, values: np.ndarray) -> np.ndarray:
-    """Return what the first layer of a network takes, float64[n, attribute], from raw attributes."""
-    return standardise(network.attributes, values, to_shares=network.mapping == "power")
 
 
 def static_parameters(
@@ -347,8 +271,3 @@ def _padded(values: np.ndarray, n: int) -> np.ndarray:
     padded = np.zeros((n, *values.shape[1:]))
     padded[: values.shape[0]] = values
     return padded
-
-
-def _expect(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)

@@ -9,8 +9,10 @@ import numpy as np
 
 from bmi_cdlm import parameters as registry
 from bmi_cdlm.domain import Domain
-from bmi_cdlm.errors import ConfigError, DomainError, ParameterError
+from bmi_cdlm.errors import ConfigError, DomainError, ForcingError, ParameterError
 from bmi_cdlm.kernels.groups import (
+    PetFluxes,
+    PetNetwork,
     ReachParameters,
     RunoffFluxes,
     RunoffParameters,
@@ -22,6 +24,7 @@ from bmi_cdlm.kernels.launch import Workers, kernels
 from bmi_cdlm.network import accumulate_downstream, plan_network
 from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
 from bmi_cdlm.parameters import DAY, HOUR, TRAVEL_TIME
+from bmi_cdlm.season import season
 from bmi_cdlm.state import State, new_state
 from bmi_cdlm.variables import select
 
@@ -33,11 +36,15 @@ COVER_SHARE = 0.9
 
 
 class Forcing(NamedTuple):
-    """Forcing of consecutive steps, float64[time, cell]: mm d-1, mm d-1, degC (None without snow)."""
+    """Forcing of consecutive steps, float64[time, cell]: mm d-1, mm d-1, degC (None without snow).
+
+    day_of_year : float64[time], from `season.day_of_year`; read by a PET network only.
+    """
 
     precipitation: np.ndarray
     potential_evapotranspiration: np.ndarray
     air_temperature: np.ndarray | None = None
+    day_of_year: np.ndarray | None = None
 
 
 class Model:
@@ -52,6 +59,8 @@ class Model:
         Seconds. step is 86400 or 3600; routing_step divides it.
     snow : "none", "cemaneige" or "cemaneige_hysteresis"
     threads : int
+    pet : PetNetwork, optional
+        Corrects potential evapotranspiration at every step.
 
     Attributes
     ----------
@@ -69,9 +78,10 @@ class Model:
 
     def __init__(
         self, domain: Domain, parameters: Mapping[str, np.ndarray] | None = None, *, step: int = DAY,
-        routing_step: int = HOUR, snow: Snow = "none", threads: int = 1,
+        routing_step: int = HOUR, snow: Snow = "none", threads: int = 1, pet: PetNetwork | None = None,
     ) -> None:
         check_steps(step, routing_step)
+        self.pet = pet
         self.domain, self.step, self.routing_step, self.snow = domain, step, routing_step, snow
         self.n_sub = step // routing_step
         self._kernels = kernels()
@@ -93,7 +103,7 @@ class Model:
     @property
     def outputs(self) -> list:
         """Registry entries of every variable that the model computes."""
-        return [v for v in select(snow=self.snow != "none") if v.role != "input"]
+        return [v for v in select(snow=self.snow != "none", pet=self.pet is not None) if v.role != "input"]
 
     def size_of(self, grid: str) -> int:
         """Number of values of a variable on a grid."""
@@ -109,12 +119,28 @@ class Model:
         """
         n_steps = forcing.precipitation.shape[0]
         b = self._single if n_steps == 1 else self._buffers(n_steps, keep)
+        demand = self._correct_demand(forcing, b)
         liquid = self._melt_snow(forcing, b)
-        self._generate_runoff(forcing, liquid, b)
+        self._generate_runoff(forcing.precipitation, liquid, demand, b)
         self._collect_runoff(b)
         self._route(b)
         self._keep_last(b)
         return {name: b.series(name, self.domain.gauges.reach) for name in keep}
+
+    def _correct_demand(self, forcing: Forcing, b: Buffers) -> np.ndarray:
+        """Potential evapotranspiration [mm d-1], corrected where there is a PET network, float64[time, cell]."""
+        demand = forcing.potential_evapotranspiration
+        if self.pet is None:
+            return demand
+        if forcing.day_of_year is None:
+            raise ForcingError("forcing lacks day_of_year, which the PET network takes. Give season.day_of_year(starts).")
+        # Without snow there is no temperature, and the network has no weight on it.
+        temperature = demand if forcing.air_temperature is None else forcing.air_temperature
+        self._workers.run(self._kernels.correct_demand, (
+            forcing.precipitation, demand, temperature, season(forcing.day_of_year), self.pet, b.pet.pet_factor,
+            b.pet.corrected_evapotranspiration,
+        ), self._cell_tasks, demand.size)
+        return b.pet.corrected_evapotranspiration
 
     def _melt_snow(self, forcing: Forcing, b: Buffers) -> np.ndarray:
         """Rain plus melt [mm d-1], float64[time, cell]."""
@@ -126,10 +152,12 @@ class Model:
         ), self._cell_tasks, forcing.precipitation.size)
         return b.liquid
 
-    def _generate_runoff(self, forcing: Forcing, liquid: np.ndarray, b: Buffers) -> None:
+    def _generate_runoff(
+        self, precipitation: np.ndarray, liquid: np.ndarray, demand: np.ndarray, b: Buffers
+    ) -> None:
         self._workers.run(self._kernels.advance_gr4j, (
-            forcing.precipitation, liquid, forcing.potential_evapotranspiration, self._runoff_parameters,
-            self.state.runoff, self.state.totals, b.runoff, self._constants,
+            precipitation, liquid, demand, self._runoff_parameters, self.state.runoff, self.state.totals, b.runoff,
+            self._constants,
         ), self._cell_tasks, liquid.size)
 
     def _collect_runoff(self, b: Buffers) -> None:
@@ -245,7 +273,8 @@ class Model:
         """Put every reach in a steady state with the mean runoff over the forcing; cells keep their state."""
         kept = self.state.copy()
         b = self._buffers(forcing.precipitation.shape[0], ())
-        self._generate_runoff(forcing, self._melt_snow(forcing, b), b)
+        demand = self._correct_demand(forcing, b)
+        self._generate_runoff(forcing.precipitation, self._melt_snow(forcing, b), demand, b)
         self._collect_runoff(b)
         mean = np.zeros(self.domain.n_reaches)
         for t in range(b.lateral_inflow.shape[1]):
@@ -303,7 +332,7 @@ class Model:
 
     def _buffers(self, n_steps: int, keep: Sequence[str]) -> Buffers:
         def cells(name: str) -> np.ndarray:
-            whole = n_steps > 1 and (name in keep or name == "runoff")
+            whole = n_steps > 1 and (name in keep or name in ("runoff", "corrected_evapotranspiration"))
             return np.empty((n_steps, self.domain.n_cells)) if whole else self.live[name].reshape(1, -1)
 
         def reaches(name: str) -> np.ndarray:
@@ -313,6 +342,7 @@ class Model:
         none = np.empty((1, 0))
         return Buffers(
             liquid=np.empty((n_steps, self.domain.n_cells)) if has_snow else none,
+            pet=PetFluxes(*(cells(name) if self.pet is not None else none for name in PetFluxes._fields)),
             snow=SnowFluxes(*(cells(name) if has_snow else none for name in SnowFluxes._fields)),
             runoff=RunoffFluxes(*(cells(name) for name in RunoffFluxes._fields)),
             lateral_inflow=reaches("lateral_inflow"),
@@ -329,6 +359,7 @@ class Buffers(NamedTuple):
     """Arrays of one block: a flux that nobody keeps is one row, the live one."""
 
     liquid: np.ndarray
+    pet: PetFluxes
     snow: SnowFluxes
     runoff: RunoffFluxes
     lateral_inflow: np.ndarray
@@ -337,17 +368,18 @@ class Buffers(NamedTuple):
 
     def series(self, name: str, gauge_reach: np.ndarray) -> np.ndarray:
         """A flux as float64[time, n]."""
-        if name in RunoffFluxes._fields:
-            return getattr(self.runoff, name)
-        if name in SnowFluxes._fields:
-            return getattr(self.snow, name)
+        for group in (self.runoff, self.snow, self.pet):
+            if name in group._fields:
+                return getattr(group, name)
         if name == "gauge_discharge":
             return self.discharge[gauge_reach].T
         return getattr(self, name).T
 
     def copy_last(self, single: Buffers) -> None:
         """Copy the last step into the buffers of one step, which are the live arrays."""
-        for whole, last in zip((*self.snow, *self.runoff), (*single.snow, *single.runoff), strict=True):
+        for whole, last in zip(
+            (*self.pet, *self.snow, *self.runoff), (*single.pet, *single.snow, *single.runoff), strict=True
+        ):
             if whole.base is not last.base:
                 last[0] = whole[-1]
         single.lateral_inflow[:, 0] = self.lateral_inflow[:, -1]

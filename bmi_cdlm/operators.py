@@ -32,6 +32,8 @@ PERCOLATION_SCALE = {DAY: (9 / 4) ** -4, HOUR: (21 / 4) ** -4}
 HYDROGRAPH_EXPONENT = {DAY: 2.5, HOUR: 1.25}
 BLOCK_STEPS = 64
 ROUTING_BYTES = 64 * 2**20
+ROUTING_SUB_STEPS = 1024
+"""Sub-steps of a block that keep a hydrograph in the first cache and make little of what a reach costs by itself."""
 Group = TypeVar("Group", SnowState, RunoffState, SnowParameters, RunoffParameters, ReachParameters)
 
 
@@ -97,7 +99,7 @@ class Operators:
         self.exponent = dtype(HYDROGRAPH_EXPONENT[step])
         self._plan = plan_network(domain.reaches.downstream, threads)
         self._link_area = domain.links.area.astype(dtype)
-        self._links_by_cell = _sort_by_cell(domain, dtype)
+        self._links_by_cell = sort_by_cell(domain, dtype)
         self._cell_tasks = self.workers.tasks(domain.n_cells)
         self._reach_tasks = self.workers.tasks(domain.n_reaches)
 
@@ -269,7 +271,8 @@ class Operators:
 
     def _routing_blocks(self, n_steps: int) -> list[slice]:
         per_step = self.domain.n_reaches * self.n_sub * np.dtype(self.dtype).itemsize
-        return _blocks(n_steps, int(np.clip(ROUTING_BYTES // per_step, 1, BLOCK_STEPS)))
+        longest = max(BLOCK_STEPS, ROUTING_SUB_STEPS // self.n_sub)
+        return _blocks(n_steps, int(np.clip(ROUTING_BYTES // per_step, 1, longest)))
 
     def close(self) -> None:
         """End the threads."""
@@ -285,7 +288,8 @@ def _add(total: Group, part: Group) -> None:
         a += b
 
 
-def _sort_by_cell(domain: Domain, dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sort_by_cell(domain: Domain, dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Links sorted by cell: first int64[cell + 1], reach int64[link], area float[link]."""
     links = domain.links
     reach = np.repeat(np.arange(domain.n_reaches), np.diff(links.first))
     order = np.argsort(links.cell, kind="stable")

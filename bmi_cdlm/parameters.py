@@ -13,6 +13,7 @@ import numpy as np
 from bmi_cdlm.errors import ParameterError, UnknownNameError, nearest
 
 Grid = Literal["cell", "reach"]
+Part = Literal["core", "snow", "hysteresis"]
 DAY, HOUR = 86400, 3600
 STEP_NAMES = {DAY: "1 d", HOUR: "1 h"}
 
@@ -41,7 +42,7 @@ class Parameter(NamedTuple):
     daily: Range
     hourly: Range
     scale: Literal["linear", "log"]
-    part: Literal["core", "snow", "hysteresis"]
+    part: Part
     meaning: str
     source: str
 

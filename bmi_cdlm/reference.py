@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from bmi_cdlm.config import Config
@@ -19,25 +20,29 @@ The files of this folder are runnable cases. A configuration is one flat YAML fi
 
 def render() -> str:
     """Return the reference as Markdown."""
-    return "\n".join([HEAD, *_configuration(), *_variables(), *_parameters()]) + "\n"
+    return "\n".join([HEAD, "## Configuration keys\n", *key_table(Config), *_variables(), *_parameters()]) + "\n"
 
 
-def _configuration() -> list[str]:
-    lines = ["## Configuration keys\n", "| key | default | meaning |", "|---|---|---|"]
-    for name, field in Config.model_fields.items():
-        default = field.default
-        if default is PydanticUndefined:
-            shown = "required"
-        elif default is None:
-            shown = "none"
-        elif name in ("time_step", "routing_step"):
-            shown = f"`{STEP_NAMES[default]}`"
-        elif isinstance(default, tuple):
-            shown = f"`[{', '.join(default)}]`"
-        else:
-            shown = f"`{default}`"
-        lines.append(f"| `{name}` | {shown} | {field.description} |")
+def key_table(model: type[BaseModel]) -> list[str]:
+    """Rows of a table of the keys of a configuration: name, default, meaning."""
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    for name, field in model.model_fields.items():
+        lines.append(f"| `{name}` | {_default(name, field.default)} | {field.description} |")
     return [*lines, ""]
+
+
+def _default(name: str, default: object) -> str:
+    if default is PydanticUndefined:
+        return "required"
+    if default is None:
+        return "none"
+    if isinstance(default, BaseModel):
+        return "see below"
+    if name in ("time_step", "routing_step"):
+        return f"`{STEP_NAMES[int(str(default))]}`"
+    if isinstance(default, tuple):
+        return f"`[{', '.join(map(str, default))}]`"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def _variables() -> list[str]:

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
+from bmi_cdlm.checkpoint import load_checkpoint
 from bmi_cdlm.config import Config
 from bmi_cdlm.domain import Domain, read_domain
 from bmi_cdlm.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.files import check_writable
 from bmi_cdlm.forcing import ForcingFile
+from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.model import Forcing, Model
 from bmi_cdlm.output import Dimension, OutputFile
 from bmi_cdlm.parameter_file import read_parameters
 from bmi_cdlm.parameters import DAY
+from bmi_cdlm.season import day_of_year
 from bmi_cdlm.state import Restart, read_restart, write_restart
 from bmi_cdlm.variables import variable
 
@@ -52,7 +55,7 @@ class Simulation:
     def __init__(self, config: Config) -> None:
         self.config = config
         domain = read_domain(config.domain)
-        parameters = {} if config.parameters == "default" else read_parameters(Path(config.parameters), domain)
+        parameters, pet = read_any_parameters(config, domain)
         self.forcing: ForcingFile | None = None
         if config.forcing != "caller":
             self.forcing = ForcingFile(
@@ -60,27 +63,28 @@ class Simulation:
                 config.forcing_fill,
             )
         try:
-            self._start(domain, parameters)
+            self._start(domain, parameters, pet)
         except BaseException:
             if self.forcing is not None:
                 self.forcing.close()
             raise
 
-    def _start(self, domain: Domain, parameters: Mapping[str, np.ndarray]) -> None:
+    def _start(self, domain: Domain, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None) -> None:
         config = self.config
+        _check_pet_outputs(config, pet)
         self.model = Model(
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
-            threads=config.threads,
+            threads=config.threads, pet=pet,
         )
         self.elapsed = 0
         self.pending: dict[str, np.ndarray] = {}
         self.pending_seconds = 0
         self._initialise()
 
-    def reset(self, parameters: Mapping[str, np.ndarray]) -> None:
-        """Start again with other parameters: initial state, spin-up and clock."""
+    def reset(self, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None = None) -> None:
+        """Start again with these parameters and this PET network or none: initial state, spin-up and clock."""
         self.model.close()
-        self._start(self.model.domain, parameters)
+        self._start(self.model.domain, parameters, pet)
 
     @property
     def time(self) -> np.datetime64:
@@ -94,15 +98,23 @@ class Simulation:
 
     def advance(self, forcing: Forcing, keep: Sequence[str] = ()) -> dict[str, np.ndarray]:
         """Advance model and clock over the steps of the forcing; see `Model.advance`."""
-        series = self.model.advance(forcing, keep)
-        self.elapsed += forcing.precipitation.shape[0] * self.config.time_step
+        count = forcing.precipitation.shape[0]
+        series = self.model.advance(self._dated(forcing, self.n_done, count), keep)
+        self.elapsed += count * self.config.time_step
         return series
 
     def read_forcing(self, first: int, count: int) -> Forcing:
         """Forcing of `count` steps, counted from the start, from the file."""
         if self.forcing is None:
             raise ForcingError("forcing is 'caller': there is no file to read. Set the inputs, or name a forcing file.")
-        return Forcing(**self.forcing.read(first, count))
+        return self._dated(Forcing(**self.forcing.read(first, count)), first, count)
+
+    def _dated(self, forcing: Forcing, first: int, count: int) -> Forcing:
+        """Forcing with the day of the year, where the model reads it."""
+        if self.model.pet is None or forcing.day_of_year is not None:
+            return forcing
+        starts = self.config.start + (first + np.arange(count)) * np.timedelta64(self.config.time_step, "s")
+        return forcing._replace(day_of_year=day_of_year(starts))
 
     def run(self, progress: Progress = lambda steps: None) -> None:
         """Run to the end in blocks; output streams to its file, the restart file is written last.
@@ -184,7 +196,7 @@ class Simulation:
             return
         if self.forcing is None:
             dry = np.zeros((1, self.model.domain.n_cells))
-            self.model.fill_rivers(Forcing(dry, dry, dry))
+            self.model.fill_rivers(self._dated(Forcing(dry, dry, dry), 0, 1))
         else:
             steps = min(STEADY_DAYS * DAY // self.config.time_step, self.config.n_steps)
             self.model.fill_rivers(self.read_forcing(0, steps))
@@ -248,3 +260,30 @@ class Simulation:
         if self.forcing is not None:
             self.forcing.close()
         self.model.close()
+
+
+def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
+    """Parameters by registry name and the PET network, from whatever the configuration names.
+
+    Raises
+    ------
+    CheckpointError, DomainError, ParameterError
+        A file that is refused, or that does not fit the run or the domain.
+    """
+    if config.parameters == "default":
+        return {}, None
+    path = Path(config.parameters)
+    if path.suffix != ".safetensors":
+        return read_parameters(path, domain), None
+    checkpoint = load_checkpoint(path)
+    checkpoint.check_run(time_step=config.time_step, routing_step=config.routing_step, snow=config.snow)
+    return checkpoint.evaluate(config.domain, domain)
+
+
+def _check_pet_outputs(config: Config, pet: PetNetwork | None) -> None:
+    for name in config.output_variables:
+        if variable(name).part == "pet" and pet is None:
+            raise ConfigError(
+                f"output_variables: '{name}' needs a checkpoint with a PET network in 'parameters', and there is none. "
+                "Leave it out, or name such a checkpoint."
+            )

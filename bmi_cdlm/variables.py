@@ -12,7 +12,7 @@ from bmi_cdlm.errors import UnknownNameError, nearest
 
 Grid = Literal["cell", "reach", "gauge", "domain"]
 Role = Literal["input", "flux", "state", "total"]
-Part = Literal["core", "snow"]
+Part = Literal["core", "snow", "pet"]
 
 
 class Alias(NamedTuple):
@@ -65,6 +65,15 @@ VARIABLES: tuple[Variable, ...] = (
         "Melt leaving the snowpack", part="snow",
     ),
     Variable("snowpack", "snowpack__leq_depth", "mm", "cell", "state", "Snow water equivalent", part="snow"),
+    Variable(
+        "pet_factor", "land_surface_water_evapotranspiration__potential_volume_flux_correction_factor", "1",
+        "cell", "flux", "Factor on potential evapotranspiration from the generator's PET network", part="pet",
+    ),
+    Variable(
+        "corrected_evapotranspiration",
+        "land_surface_water_evapotranspiration__corrected_potential_volume_flux", "mm d-1", "cell", "flux",
+        "Evaporative demand of the atmosphere times its factor", part="pet",
+    ),
     Variable(
         "evapotranspiration", "land_surface_water_evapotranspiration__volume_flux", "mm d-1", "cell", "flux",
         "Actual evapotranspiration",
@@ -179,9 +188,12 @@ def variable(short: str) -> Variable:
         ) from None
 
 
-def select(*, role: Role | None = None, grid: Grid | None = None, snow: bool = True) -> list[Variable]:
-    """Return the variables of a role and a grid, in registry order; without `snow`, the core ones."""
+def select(
+    *, role: Role | None = None, grid: Grid | None = None, snow: bool = True, pet: bool = True
+) -> list[Variable]:
+    """Return the variables of a role and a grid, in registry order, with or without those of snow and PET factor."""
+    parts = {"core": True, "snow": snow, "pet": pet}
     return [
         v for v in VARIABLES
-        if (role is None or v.role == role) and (grid is None or v.grid == grid) and (snow or v.part == "core")
+        if (role is None or v.role == role) and (grid is None or v.grid == grid) and parts[v.part]
     ]

@@ -41,7 +41,8 @@ def write_case(
     discharge = np.random.default_rng(SEED).uniform(0, 5, (n_steps, gauge_id.size))
     write_series(folder / "observations.nc", "gauge", gauge_id, {"discharge": (discharge, "m3 s-1")}, START, step)
     content = {
-        "domain": "domain.nc", "forcing": "forcing.nc", "parameters": "parameters.nc", "observations": "observations.nc",
+        "domain": "domain.nc", "forcing": "forcing.nc", "parameters": "parameters.nc",
+        "observations": "observations.nc",
         "start": str(START), "end": str(START + np.timedelta64(n_steps * step, "s")),
         "time_step": "1 d" if step == DAY else "1 h", "routing_step": "1 h" if step == DAY else "15 min",
     }

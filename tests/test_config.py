@@ -57,12 +57,13 @@ EVERY_KEY = {
     "forcing_fill": ({"precipitation": "zero"}, {"precipitation": "zero"}),
     "start": ("2012-08-01T06:00", np.datetime64("2012-08-01T06:00:00")),
     "end": ("2012-08-02 06:00:00", np.datetime64("2012-08-02T06:00:00")),
-    "time_step": ("1 h", 3600), "routing_step": ("15 min", 900), "snow": ("cemaneige_hysteresis", "cemaneige_hysteresis"),
+    "time_step": ("1 h", 3600), "routing_step": ("15 min", 900),
+    "snow": ("cemaneige_hysteresis", "cemaneige_hysteresis"),
     "initial_state": ("state.nc", "state.nc"), "restart_mode": ("hot_start", "hot_start"), "spin_up": (0, 0),
     "output": ("out/run.nc", "out/run.nc"), "output_variables": (["snowmelt", "runoff"], ("snowmelt", "runoff")),
     "output_at": ("cells", "cells"), "restart": ("end.nc", "end.nc"), "observations": ("o.nc", "o.nc"),
     "threads": (2, 2), "sub_step_policy": ("refuse", "refuse"), "name_profile": ("ngen", "ngen"),
-    "grid_profile": ("points", "points"),
+    "grid_profile": ("points", "points"), "training": ({"epochs": 3}, {"epochs": 3}),
 }
 
 
@@ -93,7 +94,8 @@ def test_a_configuration_is_frozen(load):
 def test_paths_are_relative_to_the_file(tmp_path, monkeypatch):
     folder = tmp_path / "cases"
     folder.mkdir()
-    (folder / "run.yaml").write_text(yaml.safe_dump({**LEAST, "output": "../out.nc", "parameters": str(tmp_path / "p.nc")}))
+    keys = {**LEAST, "output": "../out.nc", "parameters": str(tmp_path / "p.nc")}
+    (folder / "run.yaml").write_text(yaml.safe_dump(keys))
     monkeypatch.chdir(tmp_path)
     config = load_config("cases/run.yaml")
     assert config.domain == Path("cases/domain.nc")
@@ -136,7 +138,8 @@ def test_a_file_that_is_no_configuration(tmp_path, content, message):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("tread", "threads"), ("outputs", "output"), ("routing-step", "routing_step"), ("Domain", "domain")]
+    ("wrong", "right"),
+    [("tread", "threads"), ("outputs", "output"), ("routing-step", "routing_step"), ("Domain", "domain")],
 )
 def test_an_unknown_key_names_the_nearest(load, wrong, right):
     assert_refused(load, f"unknown key '{wrong}'", f"Did you mean '{right}'?", "Known: domain, forcing", **{wrong: 1})
@@ -156,14 +159,16 @@ def test_a_missing_key(load, key):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("1 d", 86400), ("1 h", 3600), ("15 min", 900), ("30 s", 30), ("24 h", 86400), (" 2  h ", 7200)]
+    ("text", "seconds"),
+    [("1 d", 86400), ("1 h", 3600), ("15 min", 900), ("30 s", 30), ("24 h", 86400), (" 2  h ", 7200)],
 )
 def test_durations(text, seconds):
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "d", "1 day", "1d", "1.5 h", "-1 h", "0 h", "h 1", "1 h 30 min", None, 3600, "¹ h", "1 H", True]
+    "text",
+    ["", "1", "d", "1 day", "1d", "1.5 h", "-1 h", "0 h", "h 1", "1 h 30 min", None, 3600, "¹ h", "1 H", True],
 )
 def test_durations_that_are_none(text):
     with pytest.raises(ValueError, match="duration"):
@@ -183,8 +188,9 @@ def test_dates(value):
 
 
 @pytest.mark.parametrize(
-    "value", [2012, "2012", "2012-08", "now", "today", "NaT", "", "2012-13-01", "2012-02-30", "01.08.2012", None, [1], True,
-              np.datetime64("NaT"), 3.5, {"a": 1}]
+    "value",
+    [2012, "2012", "2012-08", "now", "today", "NaT", "", "2012-13-01", "2012-02-30", "01.08.2012", None, [1], True,
+     np.datetime64("NaT"), 3.5, {"a": 1}],
 )
 def test_dates_that_are_none(load, value):
     with pytest.raises(ValueError, match="is not a date; expected for example 2012-08-01"):
@@ -215,7 +221,8 @@ def test_a_step_that_the_model_does_not_offer(load, step):
 
 @pytest.mark.parametrize(("step", "routing"), [("1 d", "7 h"), ("1 d", "2 d"), ("1 h", "1 d"), ("1 h", "25 min")])
 def test_a_routing_step_that_does_not_divide(load, step, routing):
-    assert_refused(load, f"routing_step is {parse_duration(routing)} s", "divisor", time_step=step, routing_step=routing)
+    got = f"routing_step is {parse_duration(routing)} s"
+    assert_refused(load, got, "divisor", time_step=step, routing_step=routing)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +275,7 @@ def test_one_fill_for_all_inputs(load):
         ({"output_variables": ["discharge", "discharge"]}, ["one variable twice"]),
         ({"output_variables": "discharge"}, ["output_variables is 'discharge'"]),
         ({"output_variables": ["precipitation"], "output_at": "cells"}, ["'precipitation' is input"]),
-        ({"output_variables": ["runoff"]}, ["'runoff' is flux on cell; expected an output on reach", "output_at: gauges"]),
+        ({"output_variables": ["runoff"]}, ["'runoff' is flux on cell; expected an output on reach", "at: gauges"]),
         ({"output_variables": ["discharge"], "output_at": "cells"}, ["on reach; expected an output on cell"]),
         ({"output_variables": ["runoff"], "output_at": ["7"]}, ["expected an output on reach"]),
         ({"output_variables": ["water_in"]}, ["'water_in' is total on domain"]),

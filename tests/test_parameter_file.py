@@ -121,7 +121,10 @@ def test_other_units(path, domain, dims, units):
 
 @pytest.mark.parametrize(
     ("name", "units", "dims"),
-    [("exchange_coefficient", "mm d-1", ("cell",)), ("melt_factor", "mm degC-1 d-1", ()), ("unit_hydrograph_base", "d", ())],
+    [
+        ("exchange_coefficient", "mm d-1", ("cell",)), ("melt_factor", "mm degC-1 d-1", ()),
+        ("unit_hydrograph_base", "d", ()),
+    ],
 )
 def test_a_parameter_per_step_has_the_units_of_the_registry(path, domain, name, units, dims):
     write(path, name, 1.0, units, dims, cell=N_CELLS)

@@ -107,3 +107,33 @@ class ReachParameters(NamedTuple):
     gain: np.ndarray
     keep: np.ndarray
     storage_time: np.ndarray
+
+
+class PetNetwork(NamedTuple):
+    """The network to the factor on potential evapotranspiration, padded to multiples of four units a layer.
+
+    static : float[unit, cell], what the first layer gets from attributes, biases and standardisation;
+    forcing_weight : float[unit, 3], of saturated precipitation, demand and temperature; season_weight :
+    float[unit, 2]; half_rain : half value of the saturation [mm d-1]; widths : int64[layer]; weight, bias :
+    float[layer - 1, out, in], float[layer - 1, out], of the later layers; last_weight, last_bias : of the
+    output; low, high : limits of the factor.
+    """
+
+    static: np.ndarray
+    forcing_weight: np.ndarray
+    season_weight: np.ndarray
+    half_rain: float
+    widths: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    last_weight: np.ndarray
+    last_bias: float
+    low: float
+    high: float
+
+
+class PetFluxes(NamedTuple):
+    """float[time or 1, cell]: factor [1] (one row keeps the last step only) and corrected demand [mm d-1]."""
+
+    pet_factor: np.ndarray
+    corrected_evapotranspiration: np.ndarray

@@ -25,6 +25,7 @@ from bmi_cdlm.kernels import (
     loops_routing_adjoint,
     loops_runoff,
     loops_runoff_adjoint,
+    mlp,
     muskingum,
 )
 from bmi_cdlm.kernels.cache import KernelCache
@@ -66,6 +67,7 @@ SCALARS: tuple[Callable, ...] = (
     muskingum.muskingum_variance,
     muskingum.muskingum_coefficients_adjoint,
     muskingum.muskingum_step_adjoint,
+    mlp.limited_sigmoid,
 )
 ROWS: tuple[Callable, ...] = (
     loops_runoff.production_row,
@@ -88,12 +90,19 @@ ROWS: tuple[Callable, ...] = (
     loops_runoff_adjoint.retrace_snow,
     loops_runoff_adjoint.snow_row_adjoint,
     loops_runoff_adjoint.snow_hysteresis_row_adjoint,
-    loops_routing.add_link_row,
     loops_routing.add_row,
     loops_routing.route_reach,
     loops_routing.add_volume,
     loops_routing_adjoint.retrace_reach,
     loops_routing_adjoint.reverse_reach,
+    mlp.saturate_row,
+    mlp.first_layer_row,
+    mlp.start_row,
+    mlp.add_four_row,
+    mlp.relu_row,
+    mlp.factor_row,
+    mlp.add_layer,
+    mlp.correct_demand_tile,
 )
 LOOPS: tuple[Callable, ...] = (
     loops_runoff.advance_snow,
@@ -112,6 +121,7 @@ LOOPS: tuple[Callable, ...] = (
     loops_routing_adjoint.spread_runoff,
     loops_routing_adjoint.reverse_route,
     loops_routing_adjoint.fill_coefficients_adjoint,
+    mlp.correct_demand,
 )
 
 

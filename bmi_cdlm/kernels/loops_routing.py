@@ -14,18 +14,21 @@ from bmi_cdlm.kernels.muskingum import muskingum_coefficients, muskingum_step
 
 
 def collect_runoff(first_link, link_cell, link_area, runoff, lateral_inflow, lo, hi):
-    """Lateral inflow [reach, time] of the reaches lo to hi from runoff [time, cell]."""
-    for i in range(lo, hi):
-        for t in range(runoff.shape[0]):
-            lateral_inflow[i, t] = 0.0
-        for link in range(first_link[i], first_link[i + 1]):
-            add_link_row(lateral_inflow[i], runoff[:, link_cell[link]], link_area[link])
+    """Lateral inflow [reach, time] of the reaches lo to hi from runoff [time, cell].
 
-
-def add_link_row(inflow, runoff, area):
-    """Add what one cell sends to one reach."""
-    for t in range(inflow.size):
-        inflow[t] += link_flow(runoff[t], area)
+    A few steps at a time: a column of many steps would touch a cache line each, of which little is used.
+    """
+    n_steps = runoff.shape[0]
+    for start in range(0, n_steps, 16):
+        stop = start + 16 if start + 16 < n_steps else n_steps
+        for i in range(lo, hi):
+            for t in range(start, stop):
+                lateral_inflow[i, t] = 0.0
+            for link in range(first_link[i], first_link[i + 1]):
+                cell = link_cell[link]
+                area = link_area[link]
+                for t in range(start, stop):
+                    lateral_inflow[i, t] += link_flow(runoff[t, cell], area)
 
 
 def fill_coefficients(travel_time, weighting, step, p):

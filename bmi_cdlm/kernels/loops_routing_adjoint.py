@@ -12,12 +12,17 @@ def spread_runoff(first_link, link_reach, link_area, lateral_adj, runoff_adj, lo
 
     first_link, link_reach, link_area: the links sorted by cell.
     """
-    for cell in range(lo, hi):
-        for t in range(runoff_adj.shape[0]):
-            runoff_adj[t, cell] = 0.0
-        for link in range(first_link[cell], first_link[cell + 1]):
-            for t in range(runoff_adj.shape[0]):
-                runoff_adj[t, cell] += link_flow_adjoint(link_area[link], lateral_adj[link_reach[link], t])
+    n_steps = runoff_adj.shape[0]
+    for start in range(0, n_steps, 16):
+        stop = start + 16 if start + 16 < n_steps else n_steps
+        for cell in range(lo, hi):
+            for t in range(start, stop):
+                runoff_adj[t, cell] = 0.0
+            for link in range(first_link[cell], first_link[cell + 1]):
+                reach = link_reach[link]
+                area = link_area[link]
+                for t in range(start, stop):
+                    runoff_adj[t, cell] += link_flow_adjoint(area, lateral_adj[reach, t])
 
 
 def reverse_route(

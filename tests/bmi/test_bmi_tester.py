@@ -18,9 +18,10 @@ from bmi_cdlm.prepare.cases import prepare_case
 pytest.importorskip("bmi_tester")
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = 4
-# bmi-tester's fixtures lie above its test folders, where pytest 8 and later look only when told to;
-# pytest-benchmark would leave a folder in the staged one, which bmi-tester cannot copy.
-OPTIONS = "--confcutdir=/ -p no:benchmark -p no:cacheprovider"
+# bmi-tester's fixtures lie above its test folders, where pytest 8 and later look only when told to, and a
+# virtual environment inside a project would have it read that project's options. pytest-benchmark would leave a
+# folder in the staged one, which bmi-tester cannot copy.
+OPTIONS = f"-c {os.devnull} --confcutdir=/ -p no:benchmark -p no:cacheprovider"
 
 
 def bmi_test(folder: Path, config: str) -> str:
@@ -46,7 +47,9 @@ def assert_all_passed(report: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("keys", [{}, {"snow": "cemaneige", "name_profile": "ngen", "step": 3600}], ids=["csdms", "ngen"])
+@pytest.mark.parametrize(
+    "keys", [{}, {"snow": "cemaneige", "name_profile": "ngen", "step": 3600}], ids=["csdms", "ngen"]
+)
 def test_all_stages_pass(tmp_path, keys):
     write_case(tmp_path, **keys)
     report = bmi_test(tmp_path, "case.yaml")

@@ -12,10 +12,10 @@ from cases import DEPTH, GAUGE_Q, N_CELLS, N_GAUGES, N_REACHES, N_STEPS, P, Q, o
 from bmi_cdlm.bmi import BmiCdlm, BmiValueError
 from bmi_cdlm.config import load_config
 from bmi_cdlm.domain import read_domain
-from bmi_cdlm.errors import ClockError, ConfigError, DomainError, LifecycleError, UnknownNameError
+from bmi_cdlm.errors import ClockError, ConfigError, DomainError, LifecycleError, StateError, UnknownNameError
 from bmi_cdlm.files import same_units
 from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.variables import VARIABLES, select, variable
+from bmi_cdlm.variables import VARIABLES, variable
 
 SIZES = {"cell": N_CELLS, "reach": N_REACHES, "gauge": N_GAUGES, "domain": 1}
 PROFILES = [
@@ -39,10 +39,16 @@ def component(tmp_path):
         yield found
 
 
-def entries(config, component):
+def offered(config):
+    """Registry entries that a run without a checkpoint has."""
+    parts = ("core",) if config.snow == "none" else ("core", "snow")
+    return [v for v in VARIABLES if v.part in parts]
+
+
+def entries(config):
     """Registry entry and published name and unit of every variable that must be there."""
     found = {}
-    for v in select(snow=config.snow != "none"):
+    for v in offered(config):
         alias = v.ngen if config.name_profile == "ngen" and v.role == "input" and v.ngen else v
         found[alias.name] = (v, alias.units)
     return found
@@ -50,7 +56,7 @@ def entries(config, component):
 
 def test_names_and_units_answer_before_the_first_update(profile):
     config, component = profile
-    expected = entries(config, component)
+    expected = entries(config)
     inputs, outputs = component.get_input_var_names(), component.get_output_var_names()
     assert isinstance(inputs, tuple) and isinstance(outputs, tuple)
     assert set(inputs) == {n for n, (v, _) in expected.items() if v.role == "input"}
@@ -114,7 +120,8 @@ def test_get_value_fills_what_it_is_given(component):
 
 
 @pytest.mark.parametrize(
-    "dest", [np.empty(N_REACHES - 1), np.empty(1), np.empty(N_REACHES, int), [0.0] * N_REACHES, np.empty(N_REACHES, bool)],
+    "dest",
+    [np.empty(N_REACHES - 1), np.empty(1), np.empty(N_REACHES, int), [0.0] * N_REACHES, np.empty(N_REACHES, bool)],
     ids=["short", "one", "integers", "list", "bool"],
 )
 def test_a_buffer_that_cannot_hold_the_values_is_refused(component, dest):
@@ -124,7 +131,10 @@ def test_a_buffer_that_cannot_hold_the_values_is_refused(component, dest):
 
 @pytest.mark.parametrize(
     ("places", "message"),
-    [([-1], "index -1 .* 0 to 39"), ([0, N_REACHES], "index 40"), ([0.0], "float64"), ([True], "bool"), ([1.5], "integers")],
+    [
+        ([-1], "index -1 .* 0 to 39"), ([0, N_REACHES], "index 40"), ([0.0], "float64"), ([True], "bool"),
+        ([1.5], "integers"),
+    ],
 )
 def test_indices_are_checked(component, places, message):
     before = component.get_value_ptr(P).copy()
@@ -168,7 +178,7 @@ def test_setters_copy_cast_and_check(component):
 
 def test_a_store_can_be_set_and_a_flux_cannot(component):
     store = variable("production_store").name
-    component.set_value(store, np.full(N_CELLS, 1.0))
+    component.set_value(store, np.full(N_CELLS, 1.0))  # X1 is 1 or more
     component.set_value(variable("snowpack").name, np.zeros(N_CELLS))
     assert (component.get_value_ptr(store) == 1.0).all()
     with opened_twin(component) as twin:
@@ -183,6 +193,24 @@ def test_a_store_can_be_set_and_a_flux_cannot(component):
             component.set_value_at_indices(name, np.array([0]), np.array([1.0]))
 
 
+@pytest.mark.parametrize(("short", "value"), [
+    ("production_store", -1e-9), ("production_store", np.nan), ("production_store", 1e6), ("routing_store", np.inf),
+    ("routing_store", -1.0), ("snowpack", np.nan),
+])
+def test_a_store_cannot_be_set_to_what_it_cannot_hold(component, short, value):
+    name = variable(short).name
+    before = component.get_value_ptr(name).copy()
+    wrong = before.copy()
+    wrong[3] = value
+    with pytest.raises(StateError, match=r"at cell c3 \(1 of 25 cells\), expected 0 to"):
+        component.set_value(name, wrong)
+    with pytest.raises(StateError, match=r"at cell c3 \(1 of 1 cells\)"):
+        component.set_value_at_indices(name, np.array([3]), np.array([value]))
+    np.testing.assert_array_equal(component.get_value_ptr(name), before)
+    component.set_value_at_indices(name, np.array([3]), np.array([0.0]))
+    component.update()
+
+
 def opened_twin(component):
     return opened(component._stepper.simulation.config.domain.parent / "case.yaml")
 
@@ -190,9 +218,10 @@ def opened_twin(component):
 def test_an_unknown_name_is_a_key_error_that_names_the_nearest(component):
     buffer = np.empty(N_REACHES)
     calls = [
-        lambda n: component.get_value(n, buffer), component.get_value_ptr, component.get_var_units, component.get_var_grid,
-        component.get_var_type, component.get_var_itemsize, component.get_var_nbytes, component.get_var_location,
-        lambda n: component.set_value(n, buffer), lambda n: component.get_value_at_indices(n, buffer, np.arange(40)),
+        lambda n: component.get_value(n, buffer), component.get_value_ptr, component.get_var_units,
+        component.get_var_grid, component.get_var_type, component.get_var_itemsize, component.get_var_nbytes,
+        component.get_var_location, lambda n: component.set_value(n, buffer),
+        lambda n: component.get_value_at_indices(n, buffer, np.arange(40)),
         lambda n: component.set_value_at_indices(n, np.arange(40), buffer),
     ]
     for call in calls:
@@ -421,7 +450,7 @@ def test_before_the_first_update_the_river_flows_and_nothing_else_has(profile):
     assert (component.get_value_ptr(Q) > 0).any()
     domain = component._stepper.simulation.model.domain
     np.testing.assert_array_equal(component.get_value_ptr(GAUGE_Q), component.get_value_ptr(Q)[domain.gauges.reach])
-    for v in select(snow=config.snow != "none"):
+    for v in offered(config):
         if v.role in ("flux", "total") and v.short not in ("discharge", "gauge_discharge"):
             assert (component.get_value_ptr(v.name) == 0).all(), v.short
     assert component.get_value_ptr(DEPTH) == 0

@@ -71,7 +71,8 @@ def test_one_cell_never_set_is_named(caller):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(P, -1e-9), (P, np.inf), (E, -0.5), (E, np.inf), (T, -300.0), (T, -np.inf), (T, np.inf), (P, np.nan)]
+    ("name", "value"),
+    [(P, -1e-9), (P, np.inf), (P, np.nan), (E, -0.5), (E, np.inf), (T, -300.0), (T, -np.inf), (T, np.inf)],
 )
 def test_a_value_without_meaning_is_refused_at_the_update(caller, name, value):
     set_all(caller)
@@ -109,7 +110,7 @@ def test_a_caller_that_sets_the_file_gets_the_files_run(tmp_path, step):
         expected = step_all(component)[Q]
     with opened(change_config(from_file, "caller.yaml", forcing="caller")) as component:
         for t in range(N_STEPS[step]):
-            for name, values in zip((P, E, T), forcing, strict=True):
+            for name, values in zip((P, E, T), forcing[:3], strict=True):
                 component.set_value(name, values[t])
             component.update()
             np.testing.assert_array_equal(component.get_value_ptr(Q), expected[t])
@@ -147,9 +148,9 @@ def test_setting_an_input_of_the_file_replaces_that_step_only(tmp_path):
             if t >= 2:
                 np.testing.assert_array_equal(touched.get_value_ptr(P), forcing.precipitation[t + 1])
         long.update_until(5 * DAY)
-        assert_same(
-            {n: v for n, v in outputs(long).items() if n != DEPTH}, {n: v for n, v in outputs(touched).items() if n != DEPTH}
-        )
+        got, expected = outputs(long), outputs(touched)
+        del got[DEPTH], expected[DEPTH]  # over calls of other lengths
+        assert_same(got, expected)
         extra = 10.0 * 1000.0 * plain._stepper.simulation.model.domain.cells.drained_area.sum()
     assert water[:2] == [0.0, 0.0]
     np.testing.assert_allclose(water[2:], extra, rtol=1e-9)
@@ -182,7 +183,7 @@ def test_units_of_the_host_give_the_same_river(tmp_path, step):
         assert other.get_var_units(NGEN_P) == "mm s^-1"
         assert (other.get_var_units(T), component.get_var_units(T)) == ("K", "degC")
         for t in range(N_STEPS[step]):
-            for name, values in zip((P, E, T), forcing, strict=True):
+            for name, values in zip((P, E, T), forcing[:3], strict=True):
                 component.set_value(name, values[t])
             other.set_value(NGEN_P, forcing.precipitation[t] / 86400.0)
             other.set_value(E, forcing.potential_evapotranspiration[t])

@@ -44,7 +44,7 @@ def test_the_ledger_closes_over_calls_of_any_length(tmp_path, snow):
         area = component._stepper.simulation.model.domain.cells.drained_area * 1000.0
         rained = 0.0
         time = 0
-        for target in np.sort(rng.choice(np.arange(60, 8 * DAY, 60), 40, replace=False)).tolist() + [9 * DAY]:
+        for target in [*np.sort(rng.choice(np.arange(60, 8 * DAY, 60), 40, replace=False)), 9 * DAY]:
             rain = rng.exponential(1e-4, 25)
             component.set_value(names[0], rain)
             component.set_value(E, rng.uniform(0, 5, 25))

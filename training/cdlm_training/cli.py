@@ -1,4 +1,4 @@
-"""The command `cdlm-train`."""
+"""The command `cdlm-train`: train a generator of parameters end to end on discharge at gauges."""
 
 from __future__ import annotations
 
@@ -6,49 +6,56 @@ import sys
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 from bmi_cdlm.cli import CleanErrors, console
-from bmi_cdlm.config import load_config
-from bmi_cdlm.errors import ConfigError
-from bmi_cdlm.files import check_writable
-from bmi_cdlm.parameter_file import write_parameters
 from bmi_cdlm.version import __version__
-from cdlm_training.calibrate import calibrate
+from cdlm_training.distributed import Team, team
+from cdlm_training.evaluate import Scores
+from cdlm_training.loop import Epoch, Trainer
 
 
-@click.group(cls=CleanErrors)
-@click.version_option(__version__, prog_name="cdlm-train")
-def main() -> None:
-    """Fit the parameters of CDLM to observed discharge."""
-
-
-@main.command()
+@click.command(cls=CleanErrors)
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--to", "output", type=click.Path(path_type=Path), required=True, help="Parameter file to write.")
-@click.option("--runs", default=600, show_default=True, help="Forward runs to spend, about.")
-@click.option("--seed", default=1, show_default=True, help="Seed of the search.")
-def uniform(config: Path, output: Path, runs: int, seed: int) -> None:
-    """Calibrate one value per parameter for the whole domain (differential evolution on the mean NSE)."""
-    settings = load_config(config)
-    if settings.observations is None:
-        raise ConfigError(f"{config}: 'observations' is missing. Name the file of observed discharge to fit to.")
-    check_writable(output)
+@click.option("--resume", is_flag=True, help="Go on from the last epoch that was saved.")
+@click.version_option(__version__, prog_name="cdlm-train")
+def main(config: Path, resume: bool) -> None:
+    """Train as CONFIG says; the best checkpoint is written to its `output`."""
+    with team() as here:
+        trainer = Trainer(config, here)
+        scores = _train(trainer, here, resume=resume)
+        if here.leads:
+            console.print(_table(scores, f"{trainer.config.output.name}, validation period"))
+            console.print(f"wrote {trainer.config.output}")
+
+
+def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
+    config = trainer.config
     with Progress(
-        TextColumn("calibrating, mean NSE {task.fields[best]:.3f}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("runs"), TimeElapsedColumn(), console=console,
+        TextColumn("loss {task.fields[loss]:.4f}  validation NSE {task.fields[nse]:.3f}  KGE {task.fields[kge]:.3f}"),
+        BarColumn(), MofNCompleteColumn(), TextColumn("updates"), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=console, disable=not here.leads,
     ) as bar:
-        task = bar.add_task("calibrating", total=runs, best=float("nan"))
-        values, score = calibrate(
-            settings, runs=runs, seed=seed, progress=lambda best: bar.update(task, advance=1, best=best)
+        nothing = float("nan")
+        task = bar.add_task("", total=config.epochs * config.updates, loss=nothing, nse=nothing, kge=nothing)
+
+        def report(epoch: Epoch) -> None:
+            bar.update(
+                task, completed=epoch.number * config.updates, loss=epoch.loss, nse=epoch.scores.nse,
+                kge=epoch.scores.kge,
+            )
+
+        return trainer.train(
+            resume=resume, report=report, progress=lambda loss: bar.update(task, advance=1, loss=loss)
         )
-    write_parameters(output, values, {
-        "source": f"cdlm-train uniform {config.name} --runs {runs} --seed {seed}, bmi_cdlm {__version__}",
-        "score": f"mean NSE {score:.4f} over {settings.start} to {settings.end}, all gauges",
-    })
-    for name, value in values.items():
-        console.print(f"{name:24s} {value:10.4g}")
-    console.print(f"wrote {output}")
+
+
+def _table(scores: Scores, title: str) -> Table:
+    table = Table("gauge", "NSE", "KGE", title=title)
+    for gauge, (nse, kge) in scores.gauges.items():
+        table.add_row(gauge, f"{nse:.3f}", f"{kge:.3f}")
+    return table
 
 
 if __name__ == "__main__":

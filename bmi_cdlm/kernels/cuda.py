@@ -1,0 +1,101 @@
+"""The kernels of a CUDA device, compiled from the same plain functions as those of the CPU.
+
+The scalar steps are `launch.SCALARS`, retyped and compiled as device functions; around them stand the loops of
+`cuda_runoff` and `cuda_routing`. Only `operators_cuda` imports this module: the model runs without numba-cuda.
+Nothing is cached on disk; a process compiles what it launches.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import warnings
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import config, cuda
+
+from bmi_cdlm.kernels import cuda_routing, cuda_runoff
+from bmi_cdlm.kernels.launch import SCALARS, retyped
+
+DEVICE = (*cuda_runoff.DEVICE, *cuda_routing.DEVICE)
+GRID = (*cuda_runoff.GRID, *cuda_routing.GRID)
+SIMULATED = bool(config.ENABLE_CUDASIM)
+MOST_BLOCKS_Y = 65535
+"""Along the second axis of a grid, a limit of CUDA."""
+
+
+@cache
+def cuda_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
+    """Return every scalar step as a device function and every loop as a kernel, for one precision, by name."""
+    names: dict = {"__name__": __name__, "math": math, "np": np, "real": dtype, "cuda": cuda}
+    # Device functions that are not inlined hand tuples through memory; the simulator knows no such option.
+    inline = {} if SIMULATED else {"forceinline": True}
+    for function in (*SCALARS, *DEVICE):
+        names[function.__name__] = cuda.jit(device=True, **inline)(retyped(function, dtype, names))
+    for function in GRID:
+        names[function.__name__] = cuda.jit(retyped(function, dtype, names))
+    return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *DEVICE, *GRID)})
+
+
+class Launcher:
+    """Launches the kernels of one precision on one stream.
+
+    Parameters
+    ----------
+    dtype : float64 or float32
+    stream : numba.cuda stream, or 0 for the default one
+    threads : int
+        Threads per block.
+    """
+
+    def __init__(self, dtype: type[np.floating], stream: Any = 0, threads: int = 128) -> None:
+        self.kernels, self.stream, self.threads = cuda_kernels(dtype), stream, threads
+        self._configured: dict[tuple, Any] = {}
+
+    def over(self, n: int, name: str, *arguments: Any) -> None:
+        """Launch a kernel with a thread for each of n cells, reaches or places."""
+        if n:
+            self._configure(name, -(-n // self.threads))(*arguments)
+
+    def over_times(self, n: int, n_steps: int, name: str, *arguments: Any) -> None:
+        """Launch a kernel with a thread for each of n cells or places and each time."""
+        if n and n_steps:
+            self._configure(name, (-(-n // self.threads), min(n_steps, MOST_BLOCKS_Y)))(*arguments)
+
+    def _configure(self, name: str, blocks: int | tuple[int, int]) -> Any:
+        kernel = getattr(self.kernels, name)
+        threads = self.threads if isinstance(blocks, int) else (self.threads, 1)
+        if SIMULATED:
+            return kernel[blocks, threads]
+        if (name, blocks) not in self._configured:
+            with warnings.catch_warnings():  # a narrow wave is no mistake
+                warnings.filterwarnings("ignore", message="Grid size")
+                self._configured[name, blocks] = kernel[blocks, threads, self.stream]
+        return self._configured[name, blocks]
+
+
+def as_device_array(array: Any) -> Any:
+    """Return the device array behind an array with `__cuda_array_interface__`, without a copy.
+
+    The simulator takes numpy arrays as they are.
+    """
+    if SIMULATED:
+        return array
+    if not hasattr(array, "__cuda_array_interface__"):
+        raise TypeError(
+            f"got {type(array).__name__} {getattr(array, 'dtype', '')}, expected an array on the CUDA device. "
+            "Move it there first: torch.Tensor.cuda(), or numba.cuda.to_device()."
+        )
+    return cuda.as_cuda_array(array)
+
+
+def empty_device_array(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Allocate on the device; under the simulator, a numpy array."""
+    return np.empty(shape, dtype) if SIMULATED else cuda.device_array(shape, dtype)
+
+
+def to_device(array: np.ndarray) -> Any:
+    """Copy to the device; under the simulator, as it is."""
+    return array if SIMULATED else cuda.to_device(np.ascontiguousarray(array))

@@ -1,0 +1,147 @@
+"""Run as a program, prints how far CudaOperators are from Operators: JSON {case: {operator: {result: difference}}}.
+
+A difference is relative to the largest value of the result, 0 where every bit is equal. A process of its own:
+numba decides at its import whether it simulates a device (NUMBA_ENABLE_CUDASIM=1).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from make_domain import random_domain
+from operator_cases import CHAIN, PAIRS, Arrays, Case, make_case
+
+from bmi_cdlm import operators, operators_cuda
+from bmi_cdlm.kernels.cuda import SIMULATED, to_device
+from bmi_cdlm.operators_cuda import CudaOperators
+from bmi_cdlm.parameters import HOUR
+
+BLOCK = 8
+
+
+class CudaCase(NamedTuple):
+    """A case, its precision, and what must not change the results: the tile, and the waves of a block."""
+
+    case: Case
+    dtype: type
+    tile: int | None = None
+    waves: int = 5
+
+
+def cases() -> dict[str, CudaCase]:
+    forest, hourly = random_domain(21, 12, 5, 20), random_domain(22, 12, 5, 20)
+    daily = make_case(31, forest, 20)
+    plain = make_case(32, forest, 20, hysteresis=False)
+    hours = make_case(33, hourly, 20, step=HOUR, x4=(5.0, 30.0))
+    return {
+        "daily, hysteresis": CudaCase(daily, np.float64),
+        "daily, plain snow": CudaCase(plain, np.float64, tile=3),
+        "daily, one block of waves": CudaCase(daily, np.float64, tile=10, waves=64),
+        "daily, a launch per sub-step": CudaCase(make_case(34, forest, 5), np.float64, tile=1),
+        "hourly": CudaCase(hours, np.float64),
+        "daily, single precision": CudaCase(daily, np.float32),
+        "hourly, single precision": CudaCase(hours, np.float32, tile=6),
+    }
+
+
+def to_host(array):
+    return array.copy_to_host() if hasattr(array, "copy_to_host") else np.array(array)
+
+
+class FromHost:
+    """CudaOperators behind the face of Operators: numpy arrays in and out, changed in place where it does so."""
+
+    def __init__(self, ops: CudaOperators) -> None:
+        self._ops = ops
+
+    def __getattr__(self, name: str) -> Callable:
+        method = getattr(self._ops, name)
+
+        def call(*arguments):
+            if SIMULATED:
+                return method(*arguments)
+            # Which reaches to hand out stays on the host, and so do records and numbers.
+            sent = [a if name == "route" and k == 3 else over(to_device, a) for k, a in enumerate(arguments)]
+            results = method(*sent)
+            for mine, device in zip(arguments, sent, strict=True):
+                fetch(mine, device)
+            if isinstance(results, tuple) and not hasattr(results, "_fields"):
+                return tuple(over(to_host, r) for r in results)
+            return over(to_host, results)
+
+        return call
+
+
+def over(move: Callable, value):
+    """Apply to an array or to a group of float arrays; leave records and numbers as they are."""
+    if isinstance(value, np.ndarray) or hasattr(value, "copy_to_host"):
+        return move(value)
+    if hasattr(value, "_fields") and all(hasattr(a, "shape") for a in value):
+        return type(value)(*map(move, value))
+    return value
+
+
+def fetch(mine, device) -> None:
+    """Bring back what was changed in place."""
+    for a, b in zip(*((x,) if isinstance(x, np.ndarray) or hasattr(x, "copy_to_host") else x
+                      for x in (mine, device)), strict=True) if is_arrays(mine) else ():
+        a[...] = to_host(b)
+
+
+def is_arrays(value) -> bool:
+    return isinstance(value, np.ndarray) or (
+        hasattr(value, "_fields") and all(isinstance(a, np.ndarray) for a in value)
+    )
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = np.asarray(a), np.asarray(b)
+    assert a.shape == b.shape and a.dtype == b.dtype, (a.shape, b.shape, a.dtype, b.dtype)
+    assert np.isfinite(a).all() and np.isfinite(b).all()
+    if np.array_equal(a, b):
+        return 0.0
+    return float(np.abs(a - b).max() / np.abs(a).max())
+
+
+def compare(cuda_case: CudaCase) -> dict[str, dict[str, float]]:
+    """Every operator forward and adjoint, on the same arrays: those that the CPU has computed on the way."""
+    case, dtype, tile, waves = cuda_case
+    n_sub = case.step // case.routing_step
+    wave_bytes = 2 * (tile or n_sub) * case.domain.n_reaches * np.dtype(dtype).itemsize
+    cpu = case.operators(dtype)
+    device = FromHost(CudaOperators(
+        case.domain, case.step, case.routing_step, dtype, tile=tile, tape_bytes=waves * wave_bytes,
+        threads=4 if SIMULATED else 128,
+    ))
+    rng, values = np.random.default_rng(9), {n: a.astype(dtype) for n, a in case.inputs.items()}
+    found: dict[str, dict[str, float]] = {}
+    for step in CHAIN:
+        name = step[0].__name__
+        (expected, expected_record), (outputs, record) = (step[0](o, case, values) for o in (cpu, device))
+        found[name] = {n: difference(expected[n], outputs[n]) for n in expected}
+        adj = {n: rng.normal(size=a.shape).astype(dtype) for n, a in expected.items()}
+        expected_adj, outputs_adj = (
+            step[1](o, case, r, {n: a.copy() for n, a in adj.items()})
+            for o, r in ((cpu, expected_record), (device, record))
+        )
+        found[f"{name}_adjoint"] = {n: difference(expected_adj[n], outputs_adj[n]) for n in expected_adj}
+        values |= {n: a for n, a in expected.items() if n not in case.inputs}
+    inputs: Arrays = {n: a.astype(dtype) for n, a in case.inputs.items()}
+    (expected, _), (outputs, _) = (PAIRS["chain"].forward(o, case, inputs) for o in (cpu, device))
+    found["chain"] = {n: difference(expected[n], outputs[n]) for n in expected}
+    cpu.close()
+    return found
+
+
+if __name__ == "__main__":
+    operators.BLOCK_STEPS = operators_cuda.BLOCK_STEPS = BLOCK
+    chosen = {n: c for n, c in cases().items() if n in sys.argv[1:] or len(sys.argv) == 1}
+    sys.stdout.write(json.dumps({"simulated": SIMULATED, **{n: compare(c) for n, c in chosen.items()}}))

@@ -1,0 +1,309 @@
+"""Every adjoint step transposes its forward step: <J u, v> = <u, J^T v>, with J from dual numbers.
+
+At kinks the derivative is the one-sided one of the branch that is taken; each has its case below.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from kernels.dual import dual_kernels, jacobian
+
+from bmi_cdlm.kernels import cemaneige, gr4j, links, muskingum
+from bmi_cdlm.kernels.launch import SCALARS, kernels
+from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
+from bmi_cdlm.parameters import DAY, HOUR
+
+TOLERANCE = 1e-10
+N_RANDOM = 300
+Arguments = dict[str, float]
+
+
+class Pair(NamedTuple):
+    """A forward step and its adjoint.
+
+    active: arguments that have an adjoint, in the order in which it returns them; outputs: places of the forward
+    results whose adjoints it takes; keeps: arguments of the forward step that the adjoint takes as well; floor: share
+    of the largest input that the terms are taken to have at least. Evaporation far beyond the capacity leaves S - Es
+    = 1e-11 S, known to five digits in the step itself; nothing else here cancels.
+    """
+
+    forward: Callable
+    adjoint: Callable
+    active: tuple[str, ...]
+    outputs: tuple[int, ...]
+    keeps: tuple[str, ...]
+    draw: Callable[[np.random.Generator], Arguments]
+    edges: list[Arguments]
+    floor: float = 0.0
+
+
+def production(S=120.0, P=8.0, E=3.0, x1=350.0, step=DAY) -> Arguments:
+    return {"S": S, "P": P, "E": E, "x1": x1, "percolation_scale": PERCOLATION_SCALE[step]}
+
+
+def store(R=40.0, Q9=5.0, Q1=0.6, x2=-1.0, x3=90.0) -> Arguments:
+    return {"R": R, "Q9": Q9, "Q1": Q1, "x2": x2, "x3": x3}
+
+
+def snow(G=50.0, eTG=-1.0, P=6.0, T=1.0, ctg=0.5, kf=4.0, threshold=90.0) -> Arguments:
+    return {"G": G, "eTG": eTG, "P": P, "T": T, "ctg": ctg, "kf": kf, "threshold": threshold}
+
+
+def hysteresis(
+    G=50.0, eTG=-1.0, peak=80.0, cover=0.6, P=6.0, T=1.0, ctg=0.5, kf=4.0, accumulation=30.0, threshold=90.0
+) -> Arguments:
+    return {"G": G, "eTG": eTG, "peak": peak, "cover": cover, "P": P, "T": T, "ctg": ctg, "kf": kf,
+            "accumulation": accumulation, "threshold": threshold}
+
+
+def reach(K=5000.0, x=0.2, step=3600.0) -> Arguments:
+    return {"K": K, "x": x, "step": step}
+
+
+def curve(k=2.0, x4=3.3, step=DAY) -> Arguments:
+    return {"k": k, "x4": x4, "exponent": HYDROGRAPH_EXPONENT[step]}
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def draw_production(rng: np.random.Generator) -> Arguments:
+    x1, step = log_uniform(rng, 1, 3000), rng.choice([DAY, HOUR])
+    dry = rng.random(2) < 0.3
+    P, E = np.where(dry, 0.0, rng.exponential(10.0, 2))
+    return production(x1 * rng.random(), P, E, x1, step)
+
+
+def draw_store(rng: np.random.Generator) -> Arguments:
+    x3 = log_uniform(rng, 1, 1000)
+    return store(x3 * rng.uniform(0, 1.2), rng.exponential(5.0), rng.exponential(1.0), rng.uniform(-10, 5), x3)
+
+
+def draw_snow(rng: np.random.Generator) -> Arguments:
+    return snow(rng.choice([0.0, rng.uniform(0, 200)]), rng.choice([0.0, -rng.exponential(3.0)]),
+                rng.choice([0.0, rng.exponential(8.0)]), rng.uniform(-6, 12), rng.random(), rng.uniform(0.1, 15),
+                rng.choice([0.0, rng.uniform(1, 200)]))
+
+
+def draw_hysteresis(rng: np.random.Generator) -> Arguments:
+    common = draw_snow(rng)
+    return hysteresis(peak=rng.uniform(0, 200), cover=rng.choice([1.0, rng.random()]),
+                      accumulation=rng.uniform(1, 100), **common)
+
+
+def draw_reach(rng: np.random.Generator) -> Arguments:
+    step = float(rng.choice([900.0, 3600.0, 86400.0]))
+    return reach(step * log_uniform(rng, 1e-3, 100), rng.uniform(0, 0.5), step)
+
+
+def draw_curve(rng: np.random.Generator) -> Arguments:
+    step = rng.choice([DAY, HOUR])
+    x4 = rng.uniform(0.2, 5) * (1 if step == DAY else 24)
+    return curve(float(rng.integers(0, math.ceil(2 * x4) + 2)), x4, step)
+
+
+def draw_names(*names: str) -> Callable[[np.random.Generator], Arguments]:
+    return lambda rng: {name: rng.normal() for name in names}
+
+
+PRODUCTION_EDGES = [
+    production(S=0.0), production(S=0.0, P=0.0), production(S=0.0, P=0.0, E=0.0),  # empty
+    production(S=350.0), production(S=350.0, P=0.0), production(S=350.0, P=0.0, E=0.0),  # full
+    production(P=3.0, E=3.0), production(P=3.0, E=math.nextafter(3.0, 0)), production(P=0.0, E=0.0),  # P = E
+    production(P=400.0, E=1.0, x1=10.0, S=4.0), production(P=0.0, E=200.0, x1=10.0, S=4.0),  # beyond tanh's cap
+    production(P=130.0, E=0.0, x1=10.0, S=4.0), production(P=math.nextafter(130.0, 0), E=0.0, x1=10.0, S=4.0),
+    production(P=5.0, E=0.0, x1=20.0 / math.log(2), S=1.0), production(S=1e-12, P=0.0, E=40.0, x1=1.0),
+    production(step=HOUR), production(S=340.0, P=0.0, E=1.0, step=HOUR),
+]
+# R = x3 makes F = x2 exactly, so that the sums below are exactly 0.
+STORE_EDGES = [
+    store(R=0.0), store(R=0.0, Q9=0.0, Q1=0.0), store(R=90.0), store(R=130.0, x2=4.0), store(x2=0.0),
+    store(R=8.0, x3=8.0, Q9=2.0, x2=-10.0, Q1=1.0), store(R=8.0, x3=8.0, Q9=2.0, x2=-10.5, Q1=1.0),
+    store(R=8.0, x3=8.0, Q9=2.0, x2=-9.5, Q1=9.5), store(R=8.0, x3=8.0, Q9=2.0, x2=-9.5, Q1=9.0),
+    store(R=8.0, x3=8.0, Q9=0.0, x2=-8.0, Q1=8.0), store(R=1e-9, Q9=0.0, Q1=0.0, x2=5.0), store(R=0.0, x2=-10.0),
+]
+SNOW_EDGES = [
+    snow(T=-1.0), snow(T=3.0), snow(T=0.0), snow(T=-8.0), snow(T=9.0), snow(T=math.nextafter(3.0, 0)),
+    snow(eTG=0.0, T=1.0), snow(eTG=0.0, T=0.0), snow(eTG=-1.0, T=1.0, ctg=0.5), snow(eTG=-0.5, T=2.0, ctg=0.8),
+    snow(eTG=0.0, T=5.0, G=90.0, P=0.0), snow(eTG=0.0, T=5.0, G=120.0), snow(eTG=0.0, T=5.0, G=0.0, P=0.0),
+    snow(eTG=0.0, T=5.0, G=20.0, P=0.0), snow(eTG=0.0, T=5.0, G=3.0), snow(eTG=0.0, T=5.0, threshold=0.0),
+    snow(G=0.0, eTG=0.0, P=0.0, T=5.0, threshold=0.0), snow(ctg=0.0), snow(ctg=1.0, eTG=0.0, T=2.0),
+]
+HYSTERESIS_EDGES = [
+    *({"peak": peak, "cover": cover, "accumulation": 30.0} | edge
+      for edge in SNOW_EDGES for peak, cover in ((80.0, 0.6), (80.0, 1.0), (0.0, 1.0), (50.0, 0.5), (40.0, 1.0))),
+    hysteresis(eTG=0.0, T=5.0, G=50.0, P=0.0, cover=1.0), hysteresis(T=-5.0, P=12.0, cover=0.6),
+    hysteresis(T=-5.0, P=15.0, cover=0.5), hysteresis(T=-5.0, P=0.0), hysteresis(T=-5.0, P=60.0, cover=1.0),
+    hysteresis(G=0.0, P=0.0, T=-5.0, cover=0.0, peak=0.0), hysteresis(eTG=0.0, T=0.5, P=40.0, kf=1.0, cover=0.99),
+    hysteresis(eTG=0.0, T=0.5, P=40.0, kf=1.0, cover=1.0, peak=40.0),
+]
+REACH_EDGES = [
+    reach(K=0.0), reach(K=0.0, x=0.5), reach(K=1e-300), reach(K=3.6e-3), reach(K=3.6e9), reach(K=3.6e9, x=0.0),
+    reach(K=2250.0, x=0.2), reach(K=math.nextafter(2250.0, 1e9), x=0.2),  # 2 K (1 - x) = step
+    reach(K=9000.0, x=0.2), reach(K=math.nextafter(9000.0, 0), x=0.2),  # 2 K x = step
+    reach(K=1800.0, x=0.0), reach(K=3600.0, x=0.5), reach(K=3600.0, x=0.499), reach(K=7200.0, x=0.5), reach(x=0.0),
+]
+CURVE_EDGES = [
+    curve(k=0.0), curve(k=1.0, x4=1.0), curve(k=2.0, x4=1.0), curve(k=1.0, x4=0.5), curve(k=1.0, x4=0.3),
+    curve(k=1.0, x4=0.51), curve(k=3.0, x4=3.0), curve(k=6.0, x4=3.0), curve(k=100.0, x4=100.0, step=HOUR),
+    curve(k=200.0, x4=100.0, step=HOUR), curve(k=199.0, x4=100.0, step=HOUR), curve(k=37.0, x4=100.0, step=HOUR),
+]
+PAIRS = {
+    "production_step": Pair(
+        gr4j.production_step, gr4j.production_step_adjoint, ("S", "P", "E", "x1"), (0, 5),
+        ("S", "P", "E", "x1", "percolation_scale"), draw_production, PRODUCTION_EDGES, 1e-5,
+    ),
+    "queue_step": Pair(
+        gr4j.queue_step, gr4j.queue_step_adjoint, ("ordinate", "inflow"), (0,), ("ordinate", "inflow"),
+        draw_names("following", "ordinate", "inflow"), [{"following": 0.0, "ordinate": 1.0, "inflow": 0.0}],
+    ),
+    "routing_store_step": Pair(
+        gr4j.routing_store_step, gr4j.routing_store_step_adjoint, ("R", "Q9", "Q1", "x2", "x3"), (0, 1),
+        ("R", "Q9", "Q1", "x2", "x3"), draw_store, STORE_EDGES,
+    ),
+    "s_curve_1": Pair(
+        gr4j.s_curve_1, gr4j.s_curve_1_adjoint, ("x4",), (0,), ("k", "x4", "exponent"), draw_curve, CURVE_EDGES,
+    ),
+    "s_curve_2": Pair(
+        gr4j.s_curve_2, gr4j.s_curve_2_adjoint, ("x4",), (0,), ("k", "x4", "exponent"), draw_curve, CURVE_EDGES,
+    ),
+    "solid_fraction": Pair(
+        cemaneige.solid_fraction, cemaneige.solid_fraction_adjoint, ("T",), (0,), ("T",),
+        lambda rng: {"T": rng.uniform(-3, 5)}, [{"T": T} for T in (-1.0, 3.0, 0.0, -1.0 + 1e-15, 3.0 - 1e-15)],
+    ),
+    "thermal_state_step": Pair(
+        cemaneige.thermal_state_step, cemaneige.thermal_state_step_adjoint, ("eTG", "T", "ctg"), (0,),
+        ("eTG", "T", "ctg"), lambda rng: {"eTG": -rng.exponential(3.0), "T": rng.normal(0, 4), "ctg": rng.random()},
+        [{"eTG": -1.0, "T": 1.0, "ctg": 0.5}, {"eTG": 0.0, "T": -2.0, "ctg": 1.0}, {"eTG": 0.0, "T": -2.0, "ctg": 0.0}],
+    ),
+    "potential_melt": Pair(
+        cemaneige.potential_melt, cemaneige.potential_melt_adjoint, ("G", "T", "kf"), (0,), ("G", "eTG", "T", "kf"),
+        lambda rng: {"G": rng.uniform(0, 60), "eTG": rng.choice([0.0, -1.0], p=[0.8, 0.2]), "T": rng.uniform(-2, 10),
+                     "kf": rng.uniform(0.1, 10)},
+        [{"G": 8.0, "eTG": 0.0, "T": 2.0, "kf": 4.0}, {"G": 0.0, "eTG": 0.0, "T": 2.0, "kf": 4.0},
+         {"G": 8.0, "eTG": 0.0, "T": 0.0, "kf": 4.0}, {"G": 8.0, "eTG": -1e-300, "T": 2.0, "kf": 4.0}],
+    ),
+    "cover_on_depletion": Pair(
+        cemaneige.cover_on_depletion, cemaneige.cover_on_depletion_adjoint, ("G", "peak"), (0,), ("G", "peak"),
+        lambda rng: {"G": rng.uniform(0, 100), "peak": rng.uniform(0, 100)},
+        [{"G": 0.0, "peak": 0.0}, {"G": 5.0, "peak": 5.0}, {"G": 0.0, "peak": 5.0}, {"G": 5.0, "peak": 0.0}],
+    ),
+    "snow_step": Pair(  # the threshold is a static attribute: no adjoint
+        cemaneige.snow_step, cemaneige.snow_step_adjoint, ("G", "eTG", "P", "T", "ctg", "kf"), (0, 1, 2),
+        ("G", "eTG", "P", "T", "ctg", "kf", "threshold"), draw_snow, SNOW_EDGES,
+    ),
+    "snow_hysteresis_step": Pair(
+        cemaneige.snow_hysteresis_step, cemaneige.snow_hysteresis_step_adjoint, tuple(hysteresis()), (0, 1, 2, 3, 4),
+        tuple(hysteresis()), draw_hysteresis, HYSTERESIS_EDGES,
+    ),
+    "link_flow": Pair(
+        links.link_flow, links.link_flow_adjoint, ("runoff",), (0,), ("area",), draw_names("runoff", "area"),
+        [{"runoff": 0.0, "area": 2.0}, {"runoff": 3.0, "area": 0.0}],
+    ),
+    "muskingum_coefficients": Pair(
+        muskingum.muskingum_coefficients, muskingum.muskingum_coefficients_adjoint, ("K", "x"), (0, 1, 2),
+        ("K", "x", "step"), draw_reach, REACH_EDGES,
+    ),
+    "muskingum_step": Pair(
+        muskingum.muskingum_step, muskingum.muskingum_step_adjoint, ("y", "inflow", "direct", "gain", "keep"), (0, 1),
+        ("y", "inflow", "direct", "gain", "keep"), draw_names("y", "inflow", "direct", "gain", "keep"),
+        [dict.fromkeys(("y", "inflow", "direct", "gain", "keep"), 0.0)],
+    ),
+}
+
+
+def cotangents(pair: Pair, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Each output alone, and all at random."""
+    yield from np.eye(len(pair.outputs))
+    yield rng.normal(size=len(pair.outputs))
+
+
+def dot_error(pair: Pair, arguments: Arguments, rng: np.random.Generator) -> float:
+    """Largest difference of <J u, v> and <u, J^T v> over inputs u taken singly, relative to the sum of their terms.
+
+    Each input moves by its own size (by 1 where it is 0).
+    """
+    derivatives = jacobian(pair.forward, arguments, pair.active)[list(pair.outputs)]
+    u = np.array([abs(arguments[name]) or 1.0 for name in pair.active])
+    worst = 0.0
+    for v in cotangents(pair, rng):
+        returned = pair.adjoint(*(arguments[name] for name in pair.keeps), *v)
+        found = np.array(returned if isinstance(returned, tuple) else (returned,)) * u
+        terms = v[:, None] * derivatives * u
+        assert np.isfinite(terms).all() and np.isfinite(found).all(), arguments
+        scale = max(np.abs(terms).sum(), np.abs(found).sum(), pair.floor * u.max() * np.abs(v).max())
+        if scale > 0.0:
+            worst = max(worst, float(np.abs(terms.sum(axis=0) - found).max() / scale))
+    return worst
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_dot_at_random(name, record_property):
+    rng = np.random.default_rng(len(name))
+    worst = max(dot_error(PAIRS[name], PAIRS[name].draw(rng), rng) for _ in range(N_RANDOM))
+    record_property("dot_error", worst)
+    assert worst <= TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "edge"), [(n, e) for n, p in PAIRS.items() for e in range(len(p.edges))])
+def test_dot_at_edges(name, edge, record_property):
+    worst = dot_error(PAIRS[name], PAIRS[name].edges[edge], np.random.default_rng(edge))
+    record_property("dot_error", worst)
+    assert worst <= TOLERANCE, PAIRS[name].edges[edge]
+
+
+def test_every_adjoint_is_tested():
+    adjoints = {f.__name__ for f in SCALARS if f.__name__.endswith("_adjoint")}
+    assert adjoints == {f"{name}_adjoint" for name in PAIRS}
+    for name, pair in PAIRS.items():
+        assert pair.forward is getattr(inspect.getmodule(pair.forward), name)
+        assert pair.adjoint in SCALARS and pair.forward in SCALARS, "not what the runtime compiles"
+
+
+@pytest.mark.parametrize("function", SCALARS, ids=lambda f: f.__name__)
+def test_tangents_come_from_the_code_that_is_compiled(function):
+    plain = getattr(dual_kernels(), function.__name__).__code__
+    compiled = getattr(kernels(), function.__name__)
+    code = getattr(compiled, "py_func", compiled).__code__
+    assert (plain.co_code, plain.co_names, plain.co_consts) == (code.co_code, code.co_names, code.co_consts)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_slightly_wrong_adjoint_is_seen(name):
+    """One part in a million of one of its results is enough."""
+    pair, rng = PAIRS[name], np.random.default_rng(1)
+    for place in range(len(pair.active)):
+        def wrong(*arguments, place=place):
+            returned = pair.adjoint(*arguments)
+            returned = list(returned) if isinstance(returned, tuple) else [returned]
+            returned[place] *= 1.000001
+            return tuple(returned)
+
+        worst = max(dot_error(pair._replace(adjoint=wrong), pair.draw(rng), rng) for _ in range(100))
+        assert worst > 1e-8, pair.active[place]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_tangents_are_what_central_differences_come_to(name):
+    """Of dual numbers themselves: away from kinks, on the steps and the elementary functions below them."""
+    pair, rng = PAIRS[name], np.random.default_rng(3)
+    errors = []
+    for _ in range(40):
+        arguments = pair.draw(rng)
+        exact = jacobian(pair.forward, arguments, pair.active)
+        for i, argument in enumerate(pair.active):
+            h = 1e-6 * (abs(arguments[argument]) or 1.0)
+            above, below = (
+                np.atleast_1d(pair.forward(**arguments | {argument: arguments[argument] + d})) for d in (h, -h)
+            )
+            slope = (above - below) / (2 * h)
+            errors.append(np.abs(slope - exact[:, i]).max() / max(np.abs(exact[:, i]).max(), 1e-3))
+    assert np.median(errors) < 1e-6
+    assert np.quantile(errors, 0.8) < 1e-4  # the rest may straddle a kink

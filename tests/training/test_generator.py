@@ -1,0 +1,141 @@
+"""The torch twin: equal to the evaluation with numpy, its start, its gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from generator_cases import drawn_tensors, forcing_values, specify, write_attribute_domain
+
+from bmi_cdlm.domain import read_domain
+from bmi_cdlm.generator import pet_network, read_inputs, static_parameters
+from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.parameters import BY_NAME, DAY
+from bmi_cdlm.season import season
+from cdlm_training.generator import Generator
+
+N_STEPS = 30
+DAYS = np.linspace(1, 366, N_STEPS)
+PRECISIONS = [(torch.float64, 1e-12), (torch.float32, 1e-6)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_attribute_domain(tmp_path / "domain.nc")
+
+
+def factor_of(generator, values, attributes):
+    f = {name: torch.from_numpy(v) for name, v in values.items()}
+    return generator.pet_factor(
+        f["precipitation"], f["potential_evapotranspiration"], f.get("air_temperature"), torch.from_numpy(DAYS),
+        attributes,
+    )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
+@pytest.mark.parametrize("mapping", ["uniform", "linear", "power", "mlp"])
+def test_parameters_equal_those_of_the_runtime(path, mapping, dtype, tolerance):
+    spec = specify(path, mapping=mapping)
+    generator = Generator(spec, 1, dtype)
+    generator.load(drawn_tensors(spec, 2))
+    inputs = read_inputs(spec, path, read_domain(path))
+    expected = static_parameters(spec, generator.tensors(), inputs)
+    got = generator.cell_parameters(torch.from_numpy(inputs.cell)) | generator.reach_parameters(inputs.reach)
+    assert list(got) == list(expected)
+    for name, value in got.items():
+        assert value.dtype == dtype
+        span = np.abs(expected[name])
+        np.testing.assert_array_less(np.abs(value.detach().numpy() - expected[name]), tolerance * np.maximum(span, 1))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
+@pytest.mark.parametrize("snow", ["none", "cemaneige"])
+def test_the_pet_factor_equals_that_of_the_runtime(path, snow, dtype, tolerance, monkeypatch):
+    spec = specify(path, snow=snow)
+    generator = Generator(spec, 1, dtype)
+    generator.load(drawn_tensors(spec, 2))
+    domain = read_domain(path)
+    inputs = read_inputs(spec, path, domain)
+    values = forcing_values(9, N_STEPS, domain.n_cells, warm=snow != "none")
+    expected, corrected = np.empty((2, N_STEPS, domain.n_cells))
+    demand = values["potential_evapotranspiration"]
+    kernels().correct_demand(
+        values["precipitation"], demand, values.get("air_temperature", demand), season(DAYS),
+        pet_network(spec, generator.tensors(), inputs), expected, corrected, 0, domain.n_cells,
+    )
+    got = factor_of(generator, values, inputs.pet)
+    assert got.dtype == dtype and got.shape == expected.shape
+    np.testing.assert_allclose(got.detach().numpy(), expected, rtol=tolerance)
+    monkeypatch.setattr("cdlm_training.generator.BLOCK_VALUES", 4 * domain.n_cells * 7)
+    torch.testing.assert_close(factor_of(generator, values, inputs.pet), got, rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("mapping", ["uniform", "linear", "power", "mlp"])
+def test_training_starts_near_the_defaults_and_with_a_factor_of_one(path, mapping):
+    spec = specify(path, mapping=mapping)
+    inputs = read_inputs(spec, path, read_domain(path))
+    generator = Generator(spec, 3, torch.float64)
+    values = generator.cell_parameters(inputs.cell) | generator.reach_parameters(inputs.reach)
+    for target in (*spec.cell.targets, *spec.reach.targets):
+        default = BY_NAME[target.name].range_at(DAY).default
+        scale = target.high - target.low if target.scale == "linear" else default
+        assert float((values[target.name] - default).abs().max()) < 0.15 * scale
+    factor = factor_of(generator, forcing_values(9, N_STEPS, 25, warm=True), inputs.pet)
+    np.testing.assert_allclose(factor.detach().numpy(), 1.0, rtol=1e-14)
+
+
+def test_the_seed_decides_the_start_at_both_precisions(path):
+    spec = specify(path)
+    double, single, other = Generator(spec, 3, torch.float64), Generator(spec, 3), Generator(spec, 4)
+    assert {name: v.shape for name, v in double.tensors().items()} == spec.shapes()
+    for name, value in double.tensors().items():
+        np.testing.assert_array_equal(value.astype(np.float32), single.tensors()[name])
+    assert (other.tensors()["cell.0.weight"] != single.tensors()["cell.0.weight"]).all()
+
+
+def test_tensors_are_copies_and_come_back(path):
+    spec = specify(path)
+    generator, other = Generator(spec, 1), Generator(spec, 2)
+    tensors = generator.tensors()
+    other.load(tensors)
+    tensors["cell.0.bias"][:] = 7
+    assert (generator.tensors()["cell.0.bias"] != 7).all()
+    for name, value in generator.tensors().items():
+        np.testing.assert_array_equal(value, other.tensors()[name])
+
+
+@pytest.mark.parametrize("mapping", ["uniform", "linear", "power", "mlp"])
+def test_gradients_reach_every_weight_and_are_right(path, mapping):
+    spec = specify(path, mapping=mapping, hidden=(3,), pet_hidden=(3,))
+    inputs = read_inputs(spec, path, read_domain(path))
+    generator = Generator(spec, 1, torch.float64)
+    generator.load({n: 0.5 * v for n, v in drawn_tensors(spec, 5).items()})
+    values = forcing_values(9, 6, 25, warm=True)
+    f = [torch.from_numpy(values[n]) for n in ("precipitation", "potential_evapotranspiration", "air_temperature")]
+    rng = np.random.default_rng(0)
+    pull = torch.from_numpy(rng.normal(size=(6, 25)))
+
+    def total():
+        p = generator.cell_parameters(inputs.cell) | generator.reach_parameters(inputs.reach)
+        factor = generator.pet_factor(*f, torch.from_numpy(DAYS[:6]), inputs.pet)
+        return sum(torch.log(v + 20).sum() for v in p.values()) + (pull * factor).sum()
+
+    total().backward()
+    for name, weight in generator.named_parameters():
+        assert weight.grad is not None and bool((weight.grad != 0).any()), name
+        i = int(weight.grad.abs().argmax())
+        flat, h = weight.data.view(-1), 1e-6
+        kept = float(flat[i])
+        flat[i] = kept + h
+        above = float(total().detach())
+        flat[i] = kept - h
+        below = float(total().detach())
+        flat[i] = kept
+        assert (above - below) / (2 * h) == pytest.approx(float(weight.grad.view(-1)[i]), rel=1e-5), name
+
+
+def test_without_a_network_the_factor_is_one(path):
+    spec = specify(path, pet=False)
+    generator = Generator(spec, 1)
+    factor = factor_of(generator, forcing_values(9, N_STEPS, 25, warm=True), np.empty((25, 0)))
+    assert bool((factor == 1).all())

@@ -1,0 +1,125 @@
+"""The configuration of a training: the keys below `training` in the configuration of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bmi_cdlm.config import Config, Date, explain, load_config
+from bmi_cdlm.errors import ConfigError, nearest
+
+Period = tuple[Date, Date]
+
+
+class LossWeights(BaseModel):
+    """How much each term of the loss counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nse: float = Field(default=1.0, ge=0, description="Squared error over the variance of a gauge's observations.")
+    kge: float = Field(default=0.0, ge=0, description="1 - KGE per gauge and window; windows of a year or more.")
+    rmse_log: float = Field(default=0.0, ge=0, description="RMSE of depth and of its logarithm, 3 to 1.")
+    mean_runoff: float = Field(default=0.0, ge=0, description="Squared relative error against a map of mean runoff.")
+    pet_factor: float = Field(default=0.01, ge=0, description="Squared deviation of the mean PET factor from 1.")
+
+
+class TrainConfig(BaseModel):
+    """A training of the run beside it. Paths are relative to the configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    output: Path = Field(description="Checkpoint to write (.safetensors); the log folder stands beside it.")
+    train: Period = Field(description="Start and end of the training period.")
+    validate_on: Period | None = Field(
+        default=None, description="Start and end of the validation period, for early stopping; none: the training period."
+    )
+    gauges: tuple[str, ...] | Literal["all"] = Field(default="all", description="Gauges to train on.")
+    cell_attributes: tuple[str, ...] = Field(default=(), description="Attributes of cells for X1 to X4 and snow.")
+    reach_attributes: tuple[str, ...] = Field(default=(), description="Attributes of reaches for the celerity.")
+    mapping: Literal["uniform", "linear", "power", "mlp"] = Field(
+        default="mlp", description="From attributes to parameters."
+    )
+    hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of the hidden layers of the mapping [1].")
+    learn_routing: bool = Field(default=True, description="Learn the celerity, else keep its default.")
+    learn_weighting: bool = Field(default=False, description="Learn the Muskingum weighting too.")
+    pet_factor: bool = Field(default=True, description="Learn a factor on the day's PET from forcing and season.")
+    pet_hidden: tuple[int, ...] = Field(default=(8,), description="Units of the hidden layers of the PET factor [1].")
+    pet_limits: tuple[float, float] = Field(default=(0.3, 2.0), description="Limits of the PET factor [1].")
+    pet_kind: str = Field(default="unknown", description="The formula behind the PET of the forcing, such as Oudin.")
+    window: int = Field(default=365, ge=1, description="Length of a training window [steps].")
+    warm_up: int = Field(default=365, ge=0, description="Steps run before each window, which count for nothing [steps].")
+    windows_per_update: int = Field(default=1, ge=1, description="Windows whose gradients are summed per update [1].")
+    updates: int = Field(default=20, ge=1, description="Updates per epoch [1].")
+    epochs: int = Field(default=20, ge=1, description="Epochs; validation and a saved state follow each [1].")
+    optimizer: Literal["adamw", "lbfgs"] = Field(default="adamw", description="AdamW, or LBFGS for small mappings.")
+    learning_rate: float = Field(default=0.01, gt=0, description="Learning rate at the start [1].")
+    final_learning_rate: float = Field(default=0.1, gt=0, le=1, description="Its share at the end (cosine) [1].")
+    weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay of AdamW [1].")
+    clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient [1].")
+    loss: LossWeights = Field(default=LossWeights(), description="Weights of the terms of the loss.")
+    gauge_weights: Literal["equal", "incremental_area"] = Field(
+        default="equal", description="Nested gauges: all equal, or by the area that a gauge adds."
+    )
+    mean_runoff_attribute: str | None = Field(
+        default=None, description="Cell attribute with the map of mean runoff [mm yr-1], for loss.mean_runoff."
+    )
+    patience: int = Field(default=10, ge=1, description="Epochs without a better validation score before stopping [1].")
+    precision: Literal["float32", "float64"] = Field(default="float32", description="Of the training.")
+    threads: int = Field(default=1, ge=1, description="Threads for the kernels of each process [1].")
+    select_by: Literal["nse", "kge"] = Field(default="nse", description="Validation score that chooses the best epoch.")
+    seed: int = Field(default=1, ge=0, description="Seed of weights and windows [1].")
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        for name, period in (("train", self.train), ("validate_on", self.validate_on)):
+            if period is not None and period[1] <= period[0]:
+                raise ValueError(f"{name} ends at {period[1]}; expected a time after its start, {period[0]}")
+        if self.output.suffix != ".safetensors":
+            raise ValueError(f"output is {self.output.name}; expected a name that ends in .safetensors")
+        low, high = self.pet_limits
+        if not 0 < low < 1 < high:
+            raise ValueError(f"pet_limits are {low} and {high}; expected 0 < low < 1 < high")
+        if self.mapping != "uniform" and not self.cell_attributes:
+            raise ValueError(f"mapping is {self.mapping}, but cell_attributes is empty; name some, or use uniform")
+        if self.loss.mean_runoff and self.mean_runoff_attribute is None:
+            raise ValueError("loss.mean_runoff needs mean_runoff_attribute")
+        return self
+
+    @property
+    def dtype(self) -> type[np.floating]:
+        """Precision of the training as a numpy type."""
+        return np.float32 if self.precision == "float32" else np.float64
+
+    @property
+    def log_folder(self) -> Path:
+        """Folder of the log, the last state and the copy of the configuration."""
+        return self.output.with_name(f"{self.output.stem}_training")
+
+
+def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
+    """Read the run and the training of a configuration file, whose key `training` holds the latter.
+
+    Raises
+    ------
+    ConfigError
+        Missing or unreadable file, no `training`, unknown key (with the nearest valid one), bad value.
+    """
+    run = load_config(path)
+    content = run.training
+    if content is None:
+        raise ConfigError(f"{path}: key 'training' is missing. Add it; training/README.md lists its keys.")
+    for key in content:
+        if key not in TrainConfig.model_fields:
+            raise ConfigError(
+                f"{path}: unknown key 'training.{key}'.{nearest(str(key), TrainConfig.model_fields)} "
+                f"Known: {', '.join(TrainConfig.model_fields)}."
+            )
+    if isinstance(content.get("output"), str):
+        content = {**content, "output": path.parent / content["output"]}
+    try:
+        return run, TrainConfig(**content)
+    except ValidationError as cause:
+        raise ConfigError(f"{path}: training: {explain(cause)} See training/README.md.") from cause

@@ -1,0 +1,144 @@
+"""What a training sees: forcing, observations and windows of a domain, in the precision of the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bmi_cdlm.config import Config
+from bmi_cdlm.domain import Domain
+from bmi_cdlm.errors import ConfigError, ObservationError
+from bmi_cdlm.forcing import ForcingFile
+from bmi_cdlm.network import upstream_of
+from bmi_cdlm.observations import read_observations
+from bmi_cdlm.parameters import DAY
+from cdlm_training.config import Period, TrainConfig
+
+
+class Window(NamedTuple):
+    """Steps of the record to run, warm-up first; `counted` of them, at the end, count in the loss."""
+
+    steps: np.ndarray
+    counted: int
+
+    @property
+    def target(self) -> np.ndarray:
+        """The counted steps."""
+        return self.steps[self.steps.size - self.counted :]
+
+
+class Dataset:
+    """Forcing and observations of a run, over its whole record.
+
+    Attributes
+    ----------
+    forcing : dict of [time, cell]
+        Registry short names and units.
+    day_of_year : [time]
+    observed : [time, gauge]
+        Discharge [m3 s-1] of the training gauges, NaN where missing.
+    gauges : int64[gauge]
+        Places of the training gauges among those of the domain.
+    spread : [gauge]
+        Standard deviation of the observations in the training period [m3 s-1].
+    to_depth : [gauge]
+        mm d-1 per m3 s-1 over the official area.
+    weights : [gauge]
+        Weight of each gauge, summing to one.
+    """
+
+    def __init__(self, run: Config, config: TrainConfig, domain: Domain) -> None:
+        self.run, self.config, self.domain, dtype = run, config, domain, config.dtype
+        if run.forcing == "caller" or run.observations is None:
+            raise ConfigError("training needs files in 'forcing' and 'observations'. Name them in the configuration.")
+        for name, period in (("train", config.train), ("validate_on", config.validate_on)):
+            if period is not None and not (run.start <= period[0] and period[1] <= run.end):
+                raise ConfigError(
+                    f"{name} is {period[0]} to {period[1]}, expected within the run, {run.start} to {run.end}."
+                )
+        with ForcingFile(
+            Path(run.forcing), run.inputs, domain.cells.id, run.start, run.end, run.time_step, run.forcing_fill
+        ) as file:
+            self.forcing = {name: a.astype(dtype) for name, a in file.read(0, run.n_steps).items()}
+        starts, observed = read_observations(
+            run.observations, domain.gauges.id, run.start, run.end, run.time_step
+        )
+        self.day_of_year = _day_of_year(starts).astype(dtype)
+        self.gauges = self._choose_gauges()
+        self.observed = observed[:, self.gauges].astype(dtype)
+        train = self.steps_of(config.train)
+        self._check_observations(observed[train][:, self.gauges])
+        self.spread = np.nanstd(observed[train][:, self.gauges], axis=0).astype(dtype)
+        area = np.where(np.isfinite(domain.gauges.area), domain.gauges.area, self._drained())[self.gauges]
+        self.to_depth = (DAY / (1000.0 * area)).astype(dtype)
+        self.weights = self._gauge_weights().astype(dtype)
+
+    def steps_of(self, period: Period) -> slice:
+        """Steps of the record that lie in a period."""
+        first, last = (int((t - self.run.start).astype(int)) // self.run.time_step for t in period)
+        return slice(first, last)
+
+    def windows(self, generator: np.random.Generator, count: int) -> list[Window]:
+        """Draw windows from the training period."""
+        train = self.steps_of(self.config.train)
+        length = min(self.config.window, train.stop - train.start)
+        firsts = generator.integers(train.start, train.stop - length + 1, count)
+        return [self.window(int(first), length) for first in firsts]
+
+    def window(self, first: int, length: int) -> Window:
+        """A window of the record; a warm-up that would begin before it cycles through the first year."""
+        steps = np.arange(first - self.config.warm_up, first + length)
+        year = min(365 * DAY // self.run.time_step, self.run.n_steps)
+        return Window(np.where(steps >= 0, steps, steps % year), length)
+
+    def _choose_gauges(self) -> np.ndarray:
+        ids = self.domain.gauges.id
+        if self.config.gauges == "all":
+            return np.arange(len(ids))
+        unknown = [g for g in self.config.gauges if g not in ids]
+        if unknown:
+            raise ConfigError(f"gauges: the domain has no gauge '{unknown[0]}'. Known: {', '.join(ids)}.")
+        return np.array([ids.index(g) for g in self.config.gauges])
+
+    def _check_observations(self, observed: np.ndarray) -> None:
+        for place, series in zip(self.gauges, observed.T, strict=True):
+            if np.count_nonzero(np.isfinite(series)) < 2 or not np.nanstd(series) > 0:
+                raise ObservationError(
+                    f"gauge {self.domain.gauges.id[place]} has no varying discharge in the training period, expected "
+                    "observations. Leave it out with 'gauges', or choose another period."
+                )
+
+    def _drained(self) -> np.ndarray:
+        return self.domain.reaches.upstream_area[self.domain.gauges.reach]
+
+    def _gauge_weights(self) -> np.ndarray:
+        weights = np.ones(self.gauges.size)
+        if self.config.gauge_weights == "incremental_area":
+            weights = _incremental_area(self.domain, self.gauges)
+        return weights / weights.sum()
+
+
+def _incremental_area(domain: Domain, gauges: np.ndarray) -> np.ndarray:
+    """Area that drains to each gauge through no other of them [km2]."""
+    reach = domain.gauges.reach[gauges]
+    order = np.argsort(reach)
+    area = domain.reaches.upstream_area[reach].copy()
+    increment = area.copy()
+    for i in order:
+        lo, hi = upstream_of(domain.reaches.downstream, int(reach[i]))
+        inside = [j for j in order if lo <= reach[j] < hi - 1]
+        direct = [j for j in inside if not any(_within(domain, reach[j], reach[k]) for k in inside if k != j)]
+        increment[i] = area[i] - area[direct].sum()
+    return np.maximum(increment, 1e-3 * area)
+
+
+def _within(domain: Domain, above: int, below: int) -> bool:
+    lo, hi = upstream_of(domain.reaches.downstream, int(below))
+    return bool(lo <= above < hi - 1)
+
+
+def _day_of_year(starts: np.ndarray) -> np.ndarray:
+    days = starts.astype("datetime64[D]")
+    return (days - starts.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1.0

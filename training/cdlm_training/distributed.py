@@ -1,0 +1,69 @@
+"""Several processes: work is dealt out item by item, gradients are summed, every process takes the same step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Item = TypeVar("Item")
+
+
+class Team(NamedTuple):
+    """This process among those that torchrun started; alone, rank 0 of 1."""
+
+    rank: int
+    size: int
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes, logs and validates."""
+        return self.rank == 0
+
+    def share(self, items: list[Item]) -> list[Item]:
+        """The items that fall to this process."""
+        return items[self.rank :: self.size]
+
+    def add_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Sum the gradients over all processes, in float64."""
+        if self.size == 1:
+            return
+        for parameter in parameters:
+            total = torch.zeros_like(parameter, dtype=torch.float64) if parameter.grad is None else parameter.grad.double()
+            dist.all_reduce(total)
+            parameter.grad = total.to(parameter.dtype)
+
+    def total(self, value: float) -> float:
+        """Sum of a number over all processes."""
+        if self.size == 1:
+            return value
+        total = torch.tensor(value, dtype=torch.float64)
+        dist.all_reduce(total)
+        return float(total)
+
+    def from_leader(self, value: float) -> float:
+        """The leader's number, on every process."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64)
+        dist.broadcast(shared, src=0)
+        return float(shared)
+
+
+@contextmanager
+def team() -> Iterator[Team]:
+    """Join the processes that torchrun started: gloo on processors, nccl where every process has a device."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Team(0, 1)
+        return
+    dist.init_process_group("gloo")
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,205 @@
+"""The generator in torch: the networks of `bmi_cdlm.generator`, with gradients to their weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from bmi_cdlm.season import YEAR
+from bmi_cdlm.specification import (
+    EXPONENTS,
+    LARGEST_Z,
+    SEASON_FEATURES,
+    GeneratorSpec,
+    NetworkSpec,
+    PetSpec,
+    Target,
+    network_inputs,
+    standardise,
+)
+
+BLOCK_VALUES = 2**22
+START_SPREAD = 0.01
+"""Standard deviation of what the last layer adds to z at the start, per unit of its inputs' length."""
+
+
+class Layer(nn.Module):
+    """Weights of one layer, drawn in float64 so that both precisions start alike."""
+
+    weight: nn.Parameter
+    exponent: nn.Parameter
+    bias: nn.Parameter
+
+    def __init__(self, n_in: int, n_out: int, spread: float, draw: torch.Generator, mapping: str = "mlp") -> None:
+        super().__init__()
+        if mapping != "uniform":
+            values = torch.randn((n_out, n_in), generator=draw, dtype=torch.float64)
+            self.weight = nn.Parameter(values * (spread / math.sqrt(n_in)))
+        if mapping == "power":
+            at_one = (1 - EXPONENTS[0]) / (EXPONENTS[1] - EXPONENTS[0])
+            start = math.log(at_one / (1 - at_one))
+            self.exponent = nn.Parameter(torch.full((n_out, n_in), start, dtype=torch.float64))
+        self.bias = nn.Parameter(torch.zeros(n_out, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x W' + b, [n, n_out]."""
+        return x @ self.weight.T + self.bias
+
+
+class Layers(nn.ModuleList):
+    """Layers by their place, which is their name in the checkpoint."""
+
+    @property
+    def each(self) -> list[Layer]:
+        """The layers, first to last."""
+        return [layer for layer in self if isinstance(layer, Layer)]
+
+
+class StaticNetwork(Layers):
+    """A network from attributes to parameters."""
+
+    def __init__(self, spec: NetworkSpec, draw: torch.Generator) -> None:
+        gain = math.sqrt(2.0) if spec.activation == "relu" else 1.0
+        sizes = spec.sizes
+        super().__init__(
+            Layer(sizes[k], sizes[k + 1], START_SPREAD if k == len(spec.hidden) else gain, draw, spec.mapping)
+            for k in range(len(sizes) - 1)
+        )
+        self.spec = spec
+        with torch.no_grad():
+            self.each[-1].bias.add_(torch.tensor([target.start for target in spec.targets], dtype=torch.float64))
+
+    def forward(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
+        """Return parameters [n] by registry name from raw attributes [n, attribute]."""
+        *hidden, last = self.each
+        x = _standardised(network_inputs(self.spec, _raw(attributes)), last.bias)
+        for layer in hidden:
+            x = torch.tanh(layer(x)) if self.spec.activation == "tanh" else torch.relu(layer(x))
+        if self.spec.mapping == "uniform":
+            z = last.bias.expand(x.shape[0], -1)
+        elif self.spec.mapping == "power":
+            power = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * torch.sigmoid(last.exponent)
+            z = (last.weight * x[:, None, :] ** power).sum(2) + last.bias
+        else:
+            z = last(x)
+        return {target.name: _within(target, z[:, k]) for k, target in enumerate(self.spec.targets)}
+
+
+class PetNetwork(Layers):
+    """A network from forcing, season and attributes to the factor on potential evapotranspiration."""
+
+    def __init__(self, spec: PetSpec, draw: torch.Generator) -> None:
+        sizes, gain = spec.sizes, math.sqrt(2.0)
+        super().__init__(
+            Layer(sizes[k], sizes[k + 1], 0.0 if k == len(spec.hidden) else gain, draw) for k in range(len(sizes) - 1)
+        )
+        self.spec = spec
+        with torch.no_grad():
+            self.each[-1].bias.add_(spec.start)
+
+    def forward(self, forcing: Mapping[str, Tensor], day_of_year: Tensor, attributes: Tensor | np.ndarray) -> Tensor:
+        """Return the factor [time, cell]; memory for the gradient is that of one block of steps."""
+        first = self.each[0]
+        n = len(self.spec.features)
+        x = _standardised(standardise(self.spec.attributes, _raw(attributes)), first.bias)
+        static = x @ first.weight[:, n + SEASON_FEATURES :].T + first.bias
+        angle = day_of_year.to(torch.float64) * (2 * math.pi / YEAR)
+        season = torch.stack([torch.sin(angle), torch.cos(angle)], 1).to(static) @ first.weight[
+            :, n : n + SEASON_FEATURES
+        ].T
+        inputs = [forcing[f.name] for f in self.spec.features]
+        block = max(1, BLOCK_VALUES // (static.shape[0] * max(self.spec.hidden)))
+        parts = []
+        for lo in range(0, season.shape[0], block):
+            part = slice(lo, lo + block)
+            rows = [v[part] for v in inputs]
+            if torch.is_grad_enabled():
+                parts.append(checkpoint(self._block, static, season[part], *rows, use_reentrant=False))
+            else:
+                parts.append(self._block(static, season[part], *rows))
+        return torch.cat(parts)
+
+    def _block(self, static: Tensor, season: Tensor, *inputs: Tensor) -> Tensor:
+        first, *later = self.each
+        x = static + season[:, None, :]
+        for k, (feature, value) in enumerate(zip(self.spec.features, inputs, strict=True)):
+            value = value.to(static)
+            if feature.half:
+                value = value / (value + feature.half)
+            x = x + ((value - feature.mean) / feature.std)[..., None] * first.weight[:, k]
+        for layer in later:
+            x = layer(torch.relu(x))
+        z = x[..., 0].clamp(-LARGEST_Z, LARGEST_Z)
+        return self.spec.low + (self.spec.high - self.spec.low) * torch.sigmoid(z)
+
+
+class Generator(nn.Module):
+    """All networks of a generator.
+
+    Parameters
+    ----------
+    spec : GeneratorSpec
+    seed : int
+        The same seed gives the same start, at either precision.
+    dtype : torch.float32 or torch.float64
+        Of weights and results. Raw attributes come in float64, and are standardised in it.
+    """
+
+    def __init__(self, spec: GeneratorSpec, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(seed)
+        self.spec = spec
+        self.cell = StaticNetwork(spec.cell, draw)
+        self.reach = StaticNetwork(spec.reach, draw)
+        self.pet = PetNetwork(spec.pet, draw) if spec.pet is not None else None
+        self.to(dtype)
+
+    def cell_parameters(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
+        """Return the generated cell parameters [cell] by registry name from raw attributes [cell, attribute]."""
+        return self.cell(attributes)
+
+    def reach_parameters(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
+        """Return the generated reach parameters [reach] by registry name from raw attributes [reach, attribute]."""
+        return self.reach(attributes)
+
+    def pet_factor(
+        self, precipitation: Tensor, potential_evapotranspiration: Tensor, air_temperature: Tensor | None,
+        day_of_year: Tensor, attributes: Tensor | np.ndarray,
+    ) -> Tensor:
+        """Return the factor on potential evapotranspiration, [time, cell]; 1 where there is no network for it."""
+        if self.pet is None:
+            return torch.ones_like(precipitation)
+        forcing = {"precipitation": precipitation, "potential_evapotranspiration": potential_evapotranspiration}
+        if air_temperature is not None:
+            forcing["air_temperature"] = air_temperature
+        return self.pet(forcing, day_of_year, attributes)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return a copy of every weight array by its name in the checkpoint."""
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+
+    def load(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take over weights by name, in this generator's precision."""
+        self.load_state_dict({name: torch.tensor(np.asarray(value)) for name, value in tensors.items()})
+
+
+def _raw(attributes: Tensor | np.ndarray) -> np.ndarray:
+    values = attributes.detach().cpu().numpy() if isinstance(attributes, Tensor) else attributes
+    return np.asarray(values, np.float64)
+
+
+def _standardised(values: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(values).to(like)
+
+
+def _within(target: Target, z: Tensor) -> Tensor:
+    """Bring z into the bounds of a parameter."""
+    if target.scale == "log":
+        low, high = math.log(target.low), math.log(target.high)
+        return torch.exp(low + (high - low) * torch.sigmoid(z))
+    return target.low + (target.high - target.low) * torch.sigmoid(z)

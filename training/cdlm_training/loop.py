@@ -1,0 +1,296 @@
+"""The training loop: windows, gradients, updates, validation, saved states."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from bmi_cdlm.attributes import read_attributes
+from bmi_cdlm.checkpoint import fingerprint
+from bmi_cdlm.config import Config
+from bmi_cdlm.domain import read_domain
+from bmi_cdlm.errors import CdlmError
+from bmi_cdlm.files import check_writable, replacing
+from bmi_cdlm.generator import describe_forcing, make_spec, read_inputs
+from bmi_cdlm.specification import GeneratorSpec
+from cdlm_training.config import TrainConfig, load_train_config
+from cdlm_training.dataset import Dataset, Window
+from cdlm_training.distributed import Team
+from cdlm_training.evaluate import Scores, validate, write_checkpoint
+from cdlm_training.generator import Generator
+from cdlm_training.loss import kge_term, mean_runoff_term, nse_term, pet_factor_term, rmse_log_term
+from cdlm_training.simulate import Chain, Part, make_parts
+
+STATE = "state.pt"
+LOG = "log.csv"
+
+
+class TrainingError(CdlmError, RuntimeError):
+    """A training cannot go on: a loss or a gradient without a value."""
+
+
+class Epoch(NamedTuple):
+    """What one epoch gave: mean loss, validation scores, seconds."""
+
+    number: int
+    loss: float
+    scores: Scores
+    seconds: float
+
+
+class Trainer:
+    """Trains a generator as a configuration says; the same seed gives the same weights.
+
+    Attributes
+    ----------
+    epoch : int
+        Completed epochs.
+    best : float
+        Best validation score so far.
+    """
+
+    def __init__(self, path: Path, team: Team) -> None:
+        self.path, self.team = path, team
+        self.run: Config
+        self.config: TrainConfig
+        self.run, self.config = load_train_config(path)
+        torch.manual_seed(self.config.seed)
+        torch.set_num_threads(self.config.threads)
+        domain = read_domain(self.run.domain)
+        self.data = Dataset(self.run, self.config, domain)
+        self.spec = self._specify()
+        dtype = torch.float32 if self.config.precision == "float32" else torch.float64
+        self.generator = Generator(self.spec, self.config.seed, dtype)
+        self.generator.reach.requires_grad_(self.config.learn_routing)
+        self.chain = Chain(self.data, self.generator, read_inputs(self.spec, self.run.domain, domain))
+        assert self.run.observations is not None
+        files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
+        self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
+        self.parts = make_parts(self.data)
+        self.target = self._mean_runoff()
+        self.random = np.random.default_rng(self.config.seed)
+        self.optimizer, self.schedule = self._optimizer()
+        self.epoch, self.best, self.best_epoch = 0, -np.inf, 0
+
+    def train(self, *, resume: bool, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> Scores:
+        """Train to the end, or until the validation score has not risen for `patience` epochs.
+
+        report is called after each epoch, progress after each update with its loss. Returns the scores of the best
+        checkpoint, which is written to the configured output.
+        """
+        config = self.config
+        check_writable(config.output)
+        if resume:
+            self._load_state()
+        if self.team.leads:
+            self._open_log(resume=resume)
+        while self.epoch < config.epochs and self.epoch - self.best_epoch < config.patience:
+            began = time.perf_counter()
+            losses = [self._update(progress) for _ in range(config.updates)]
+            self.epoch += 1
+            scores = self._validate()
+            if self._selected(scores) > self.best:
+                self.best, self.best_epoch = self._selected(scores), self.epoch
+                if self.team.leads:
+                    shutil.copyfile(self._last, config.output)
+            if self.team.leads:
+                epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
+                self._save_state()
+                self._log(epoch)
+                report(epoch)
+        return validate(self.run, config, config.output)
+
+    def _specify(self) -> GeneratorSpec:
+        config, run = self.config, self.run
+        train = self.data.steps_of(config.train)
+        features = describe_forcing({name: values[train] for name, values in self.data.forcing.items()})
+        return make_spec(
+            run.domain, cell_attributes=config.cell_attributes, reach_attributes=config.reach_attributes,
+            mapping=config.mapping, hidden=config.hidden, snow=run.snow, step=run.time_step,
+            routing_step=run.routing_step, learn_weighting=config.learn_weighting, pet=config.pet_factor,
+            pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
+        )
+
+    # ---- one update --------------------------------------------------------------------------------------
+
+    def _update(self, progress: Callable[[float], None]) -> float:
+        if self.config.optimizer == "lbfgs":
+            windows = self._all_windows()
+        else:
+            windows = self.data.windows(self.random, self.config.windows_per_update)
+        loss = self.gradient(windows)
+        if self.config.optimizer == "lbfgs":
+            self.optimizer.step(lambda: torch.tensor(self.gradient(windows)))
+        else:
+            self.optimizer.step()
+        if self.schedule is not None:
+            self.schedule.step()
+        progress(loss)
+        return loss
+
+    def gradient(self, windows: list[Window]) -> float:
+        """Set the gradient of the mean loss over windows, clipped; returns the loss. Equal on every process."""
+        self.optimizer.zero_grad(set_to_none=True)
+        items = [(window, part) for window in windows for part in self.parts]
+        loss = 0.0
+        for window, part in self.team.share(items):
+            term = self._loss(window, part) / len(windows)
+            term.backward()
+            loss += float(term.detach())
+        weights = [w for w in self.generator.parameters() if w.requires_grad]
+        self.team.add_gradients(weights)
+        self._check_gradients(windows)
+        torch.nn.utils.clip_grad_norm_(weights, self.config.clip)
+        return self.team.total(loss)
+
+    def _loss(self, window: Window, part: Part) -> torch.Tensor:
+        simulated = self.chain(part, window)
+        data, weigh = self.data, self.config.loss
+        observed = torch.from_numpy(data.observed[np.ix_(window.target, part.gauges)])
+        weights = torch.from_numpy(data.weights[part.gauges]).double()
+        terms = torch.zeros(part.gauges.size, dtype=torch.float64)
+        if weigh.nse:
+            spread = torch.from_numpy(data.spread[part.gauges])
+            terms = terms + weigh.nse * nse_term(simulated.discharge, observed, spread)
+        if weigh.kge:
+            terms = terms + weigh.kge * kge_term(simulated.discharge, observed)
+        if weigh.rmse_log:
+            to_depth = torch.from_numpy(data.to_depth[part.gauges])
+            terms = terms + weigh.rmse_log * rmse_log_term(simulated.discharge, observed, to_depth)
+        self._check_terms(terms, window, part)
+        loss = (weights * terms).sum()
+        share = part.cells.size / sum(p.cells.size for p in self.parts)
+        if weigh.mean_runoff and self.target is not None:
+            area = torch.from_numpy(part.domain.cells.drained_area)
+            target = torch.from_numpy(self.target[part.cells])
+            loss = loss + share * weigh.mean_runoff * mean_runoff_term(simulated.runoff, target, area)
+        if weigh.pet_factor and simulated.pet_factor is not None:
+            loss = loss + share * weigh.pet_factor * pet_factor_term(simulated.pet_factor)
+        return loss
+
+    def _check_terms(self, terms: torch.Tensor, window: Window, part: Part) -> None:
+        bad = np.flatnonzero(~torch.isfinite(terms).numpy())
+        if bad.size:
+            gauge = self.data.domain.gauges.id[self.data.gauges[part.gauges[bad[0]]]]
+            raise TrainingError(
+                f"the loss at gauge {gauge} is {float(terms[bad[0]])} in the window that starts at "
+                f"{self._date(window)}; {self._worst_weight()}. Lower learning_rate or clip, and resume."
+            )
+
+    def _check_gradients(self, windows: list[Window]) -> None:
+        for name, weight in self.generator.named_parameters():
+            if weight.grad is not None and not bool(torch.isfinite(weight.grad).all()):
+                dates = ", ".join(str(self._date(w)) for w in windows)
+                raise TrainingError(
+                    f"the gradient of '{name}' is not finite in the windows that start at {dates}. Lower "
+                    "learning_rate, and resume."
+                )
+
+    def _worst_weight(self) -> str:
+        for name, weight in self.generator.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                return f"the weight '{name}' is not finite"
+        return "all weights are finite"
+
+    def _date(self, window: Window) -> np.datetime64:
+        return self.run.start + int(window.target[0]) * np.timedelta64(self.run.time_step, "s")
+
+    def _all_windows(self) -> list[Window]:
+        train = self.data.steps_of(self.config.train)
+        length = min(self.config.window, train.stop - train.start)
+        return [self.data.window(first, length) for first in range(train.start, train.stop - length + 1, length)]
+
+    def _optimizer(self) -> tuple[torch.optim.Optimizer, Any]:
+        weights, config = [w for w in self.generator.parameters() if w.requires_grad], self.config
+        if config.optimizer == "lbfgs":
+            return torch.optim.LBFGS(weights, lr=config.learning_rate, max_iter=5, line_search_fn="strong_wolfe"), None
+        adamw = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+            adamw, T_max=config.epochs * config.updates, eta_min=config.learning_rate * config.final_learning_rate
+        )
+        return adamw, schedule
+
+    def _mean_runoff(self) -> np.ndarray | None:
+        name = self.config.mean_runoff_attribute
+        if name is None:
+            return None
+        table = read_attributes(self.run.domain, self.data.domain, "cell", [name], ["mm yr-1"])
+        return table.values[:, 0]
+
+    # ---- validation, states, log -------------------------------------------------------------------------
+
+    @property
+    def _last(self) -> Path:
+        return self.config.log_folder / "last.safetensors"
+
+    def _validate(self) -> Scores:
+        """Scores of the weights as they are, by the runtime in float64; the leader runs, all get the selected one."""
+        scores = Scores(float("nan"), float("nan"), {})
+        if self.team.leads:
+            write_checkpoint(self._last, self, None)
+            scores = validate(self.run, self.config, self._last)
+            write_checkpoint(self._last, self, scores)
+        return scores._replace(nse=self.team.from_leader(scores.nse), kge=self.team.from_leader(scores.kge))
+
+    def _selected(self, scores: Scores) -> float:
+        return scores.nse if self.config.select_by == "nse" else scores.kge
+
+    def _save_state(self) -> None:
+        state = {
+            "generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(), "epoch": self.epoch,
+            "best": self.best, "best_epoch": self.best_epoch, "random": repr(self.random.bit_generator.state),
+            "config": self.config.model_dump_json(),
+        }
+        with replacing(self.config.log_folder / STATE) as temporary:
+            torch.save(state, temporary)
+
+    def _load_state(self) -> None:
+        import ast
+
+        path = self.config.log_folder / STATE
+        if not path.is_file():
+            raise TrainingError(f"{path}: there is no state to resume from. Train without --resume.")
+        state = torch.load(path, weights_only=True)
+        if state["config"] != self.config.model_dump_json():
+            raise TrainingError(
+                f"{path}: belongs to another training configuration. Restore that one, or train without --resume."
+            )
+        self.generator.load_state_dict(state["generator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
+        self.random.bit_generator.state = ast.literal_eval(state["random"])
+
+    def _open_log(self, *, resume: bool) -> None:
+        folder = self.config.log_folder
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.path, folder / "config.yaml")
+        packages = sorted(f"{d.name}=={d.version}" for d in importlib.metadata.distributions())
+        text = f"python {platform.python_version()} on {platform.platform()}\n" + "\n".join(packages) + "\n"
+        (folder / "environment.txt").write_text(text, encoding="utf-8")
+        log = folder / LOG
+        rows = list(csv.reader(log.open(encoding="utf-8"))) if resume and log.exists() else []
+        with log.open("w", encoding="utf-8", newline="") as file:
+            kept = [row for row in rows[1:] if int(row[0]) <= self.epoch]
+            csv.writer(file).writerows([["epoch", "loss", "nse", "kge", "seconds"], *kept])
+
+    def _log(self, epoch: Epoch) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        row = [epoch.loss, epoch.scores.nse, epoch.scores.kge, epoch.seconds]
+        with (self.config.log_folder / LOG).open("a", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerow([epoch.number, *(f"{value:.6g}" for value in row)])
+        with SummaryWriter(str(self.config.log_folder)) as board:
+            for name, value in zip(("loss", "validation/nse", "validation/kge", "seconds"), row, strict=True):
+                board.add_scalar(name, value, epoch.number)

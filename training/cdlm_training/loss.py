@@ -1,0 +1,79 @@
+"""Terms of the loss: sums over gauges and windows, NaN-masked, so that they can be added over processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NSE_FLOOR = 0.1
+"""Added to a gauge's standard deviation, as a share of the mean deviation: a quiet gauge does not rule."""
+LOG_OFFSET = 1e-6
+LOG_SHARE = 0.25
+
+
+def nse_term(simulated: Tensor, observed: Tensor, spread: Tensor) -> Tensor:
+    """Mean squared error over (spread + floor)^2, per gauge [Kratzert et al. 2019].
+
+    simulated, observed : [time, gauge], observed NaN where missing; spread : [gauge], standard deviation of the
+    training period. Returns [gauge]; 0 where a gauge has no observation.
+    """
+    valid = ~torch.isnan(observed)
+    error = torch.where(valid, simulated - torch.nan_to_num(observed), 0.0)
+    count = valid.sum(dim=0).clamp(min=1)
+    return (error.double() ** 2).sum(dim=0) / count / (spread.double() * (1 + NSE_FLOOR)) ** 2
+
+
+def kge_term(simulated: Tensor, observed: Tensor) -> Tensor:
+    """1 - KGE of the window, per gauge [Gupta et al. 2009]; 0 where undefined. Returns [gauge]."""
+    valid = ~torch.isnan(observed)
+    count = valid.sum(dim=0).clamp(min=2)
+    s = torch.where(valid, simulated, 0.0).double()
+    o = torch.nan_to_num(observed).double()
+    mean_s, mean_o = s.sum(dim=0) / count, o.sum(dim=0) / count
+    ds, do = torch.where(valid, s - mean_s, 0.0), torch.where(valid, o - mean_o, 0.0)
+    variance_s, variance_o = (ds**2).sum(dim=0), (do**2).sum(dim=0)
+    defined = (valid.sum(dim=0) > 2) & (variance_o > 0) & (mean_o > 0)
+    safe_o, safe_mean = torch.where(defined, variance_o, 1.0), torch.where(defined, mean_o, 1.0)
+    # A constant simulation has r = 0 and no slope there: the tiny term keeps the root differentiable.
+    root = torch.sqrt(variance_s * safe_o + 1e-24 * safe_o**2)
+    r = (ds * do).sum(dim=0) / root
+    alpha = torch.sqrt(variance_s / safe_o + 1e-24)
+    beta = mean_s / safe_mean
+    distance = torch.sqrt((r - 1) ** 2 + (alpha - 1) ** 2 + (beta - 1) ** 2 + 1e-24)
+    return torch.where(defined, distance, torch.zeros_like(distance))
+
+
+def rmse_log_term(simulated: Tensor, observed: Tensor, to_depth: Tensor) -> Tensor:
+    """(1 - a) RMSE of depth + a RMSE of log10(sqrt(depth + b) + 0.1), per gauge [Song et al. 2025].
+
+    to_depth : [gauge], mm d-1 per m3 s-1 over the official area. Returns [gauge].
+    """
+    valid = ~torch.isnan(observed)
+    count = valid.sum(dim=0).clamp(min=1)
+    s = (simulated * to_depth).double().clamp(min=0)
+    o = (torch.nan_to_num(observed) * to_depth).double().clamp(min=0)
+
+    def root_mean(x: Tensor) -> Tensor:
+        return torch.sqrt((torch.where(valid, x, torch.zeros_like(x)) ** 2).sum(dim=0) / count + 1e-24)
+
+    def scale(x: Tensor) -> Tensor:
+        return torch.log10(torch.sqrt(x + LOG_OFFSET) + 0.1)
+
+    return (1 - LOG_SHARE) * root_mean(s - o) + LOG_SHARE * root_mean(scale(s) - scale(o))
+
+
+def mean_runoff_term(runoff: Tensor, target: Tensor, area: Tensor) -> Tensor:
+    """Squared relative error of each cell's mean runoff against a map, area-weighted over the cells.
+
+    runoff : [time, cell] [mm d-1]; target : [cell] [mm yr-1], NaN where unknown; area : [cell]. Returns a scalar.
+    """
+    known = ~torch.isnan(target) & (target > 0)
+    mean = runoff.double().mean(dim=0) * 365.25
+    error = torch.where(known, mean / torch.where(known, target, torch.ones_like(target)).double() - 1.0, 0.0)
+    weight = area.double() * known
+    return (weight * error**2).sum() / weight.sum().clamp(min=1e-12)
+
+
+def pet_factor_term(factor: Tensor) -> Tensor:
+    """Squared deviation of each cell's mean PET factor from 1, mean over cells. factor : [time, cell]."""
+    return ((factor.double().mean(dim=0) - 1.0) ** 2).mean()
