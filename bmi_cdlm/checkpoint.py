@@ -29,6 +29,8 @@ from bmi_cdlm.version import __version__
 FORMAT = "bmi_cdlm checkpoint 1"
 REQUIRED = ("gauges", "periods", "scores", "fingerprints", "licence", "command")
 """What a record must hold: training gauges, periods by name, scores, sha256 of files by name, licence, command."""
+HEADER = "bmi_cdlm"
+"""The one key of the file's metadata, so that the same content gives the same bytes: safetensors shuffles keys."""
 KEYS = ("format", "specification", "record", "digest")
 PRECISIONS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -57,8 +59,8 @@ class Checkpoint(NamedTuple):
         ):
             if got != expected:
                 raise CheckpointError(
-                    f"{self.where}: was trained with {key}: {expected}, the run has {key}: {got}. Set {key}: {expected} in "
-                    "the configuration, or train anew."
+                    f"{self.where}: was trained with {key}: {expected}, the run has {key}: {got}. Set {key}: "
+                    f"{expected} in the configuration, or train anew."
                 )
 
     def evaluate(self, domain_path: Path, domain: Domain) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
@@ -93,15 +95,17 @@ def save_checkpoint(
     where = str(path)
     weights = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     _check_tensors(spec, weights, where)
+    header = {
+        "format": FORMAT, "specification": json.loads(spec.to_json()),
+        "record": {"code_version": __version__, **record},
+    }
+    _check_record(header["record"], where)
     try:
-        text = json.dumps({"code_version": __version__, **record}, sort_keys=True, allow_nan=False)
+        header["digest"] = _digest(header, weights)
     except (TypeError, ValueError) as cause:
         raise CheckpointError(f"{where}: the record is no JSON ({cause}). Give text, finite numbers, lists.") from cause
-    _check_record(json.loads(text), where)
-    metadata = {"format": FORMAT, "specification": spec.to_json(), "record": text}
-    metadata["digest"] = _digest(metadata, weights)
     with replacing(path) as temporary:
-        save_file(weights, temporary, metadata)
+        save_file(weights, temporary, {HEADER: _canonical(header)})
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -124,8 +128,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
     try:
         with safe_open(path, framework="np") as file:
-            metadata = dict(file.metadata() or {})
-            _check_format(metadata, where)
+            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+            _check_format(header, where)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as cause:
         if isinstance(cause, CheckpointError):
@@ -133,32 +137,32 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
         raise CheckpointError(
             f"{where}: cannot be read as a checkpoint ({cause}). Expected a whole .safetensors file; copy it again."
         ) from cause
-    if metadata["digest"] != _digest(metadata, weights):
+    if header["digest"] != _digest(header, weights):
         raise CheckpointError(
             f"{where}: the content does not match its sha256: the file was damaged or changed by hand. Copy it again, "
             "or write it anew with cdlm-train."
         )
     try:
-        spec = GeneratorSpec.from_json(metadata["specification"])
+        spec = GeneratorSpec.from_json(json.dumps(header["specification"]))
     except ValueError as cause:
         raise CheckpointError(f"{where}: the specification is refused: {explain(cause)} Train it anew.") from cause
-    record = json.loads(metadata["record"])
-    _check_record(record, where)
+    _check_record(header["record"], where)
     _check_tensors(spec, weights, where)
     for value in weights.values():
         value.flags.writeable = False
-    return Checkpoint(where, spec, MappingProxyType(weights), MappingProxyType(record))
+    return Checkpoint(where, spec, MappingProxyType(weights), MappingProxyType(header["record"]))
 
 
-def _check_format(metadata: Mapping[str, str], where: str) -> None:
-    found = metadata.get("format")
+def _check_format(header: object, where: str) -> None:
+    found = header.get("format") if isinstance(header, dict) else None
     if found != FORMAT:
         got = f"format '{found}'" if found else "no format"
         raise CheckpointError(
             f"{where}: has {got}, expected '{FORMAT}'. Use a checkpoint of cdlm-train {__version__}, or the version of "
             "bmi_cdlm that wrote it."
         )
-    _require(metadata, KEYS, "its header", where)
+    assert isinstance(header, dict)
+    _require(header, KEYS, "its header", where)
 
 
 def _check_record(record: object, where: str) -> None:
@@ -196,9 +200,14 @@ def _check_tensors(spec: GeneratorSpec, tensors: Mapping[str, np.ndarray], where
             )
 
 
-def _digest(metadata: Mapping[str, str], tensors: Mapping[str, np.ndarray]) -> str:
+def _canonical(header: Mapping[str, Any]) -> str:
+    return json.dumps(header, sort_keys=True, allow_nan=False)
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    """Hash of the header but for its digest, and of every weight array."""
     digest = hashlib.sha256()
-    parts: list[bytes] = [metadata[key].encode() for key in KEYS if key != "digest"]
+    parts = [_canonical({key: header[key] for key in KEYS if key != "digest"}).encode()]
     for name in sorted(tensors):
         value = tensors[name]
         parts += [name.encode(), f"{value.dtype}{list(value.shape)}".encode(), value.tobytes()]

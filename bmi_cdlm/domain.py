@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import netCDF4
 import numpy as np
@@ -70,6 +70,9 @@ class Gauges(NamedTuple):
     name: list[str]
     reach: np.ndarray
     area: np.ndarray
+
+
+Group = TypeVar("Group", Cells, Reaches, Gauges)
 
 
 class Domain(NamedTuple):
@@ -146,19 +149,21 @@ def cut(domain: Domain, reach: int) -> tuple[Domain, np.ndarray, np.ndarray]:
     below = domain.reaches.downstream[lo:hi] - lo
     below[-1] = -1
     part = Domain(
-        Cells(*(_take(a, cells) for a in domain.cells))._replace(
+        _take(domain.cells, cells)._replace(
             drained_area=np.bincount(links.cell, weights=links.area, minlength=cells.size)
         ),
-        Reaches(*(_take(a, reaches) for a in domain.reaches))._replace(downstream=below),
+        _take(domain.reaches, reaches)._replace(downstream=below),
         links,
-        Gauges(*(_take(a, inside) for a in domain.gauges))._replace(reach=domain.gauges.reach[inside] - lo),
+        _take(domain.gauges, inside)._replace(reach=domain.gauges.reach[inside] - lo),
         domain.file_order[lo:hi],
     )
     return part, cells, reaches
 
 
-def _take(values: list | np.ndarray, places: np.ndarray) -> list | np.ndarray:
-    return values[places] if isinstance(values, np.ndarray) else [values[i] for i in places]
+def _take(group: Group, places: np.ndarray) -> Group:
+    """Every field of a group at some places."""
+    fields: list[Any] = [a[places] if isinstance(a, np.ndarray) else [a[i] for i in places] for a in group]
+    return type(group)(*fields)
 
 
 def _check_downstream(downstream: np.ndarray, reach_id: list[str], where: str) -> None:

@@ -88,7 +88,8 @@ def make_spec(
         By names alone, lengths, slopes and areas are taken by their logarithm, others as they are; pet_attributes
         are the cell attributes unless given.
     mapping, hidden, activation
-        Of the networks of cells and of reaches; hidden sizes are read with `mlp` only.
+        Of the networks of cells and of reaches; hidden sizes are read with `mlp` only, and a network without
+        attributes is `uniform`.
     learn_weighting : bool
         Generate Muskingum's x too, which is inert in reaches much shorter than a sub-step's way.
     pet, pet_hidden, pet_limits, pet_kind, features

@@ -133,7 +133,7 @@ class Model:
         if self.pet is None:
             return demand
         if forcing.day_of_year is None:
-            raise ForcingError("forcing lacks day_of_year, which the PET network takes. Give season.day_of_year(starts).")
+            raise ForcingError("forcing lacks day_of_year, which the PET network takes. Give season.day_of_year.")
         # Without snow there is no temperature, and the network has no weight on it.
         temperature = demand if forcing.air_temperature is None else forcing.air_temperature
         self._workers.run(self._kernels.correct_demand, (

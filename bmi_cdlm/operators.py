@@ -8,7 +8,7 @@ for the state. Everything else has the size of one block.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -93,9 +93,10 @@ class Operators:
     ) -> None:
         self.domain, self.step, self.routing_step, self.dtype = domain, step, routing_step, dtype
         self.n_sub = step // routing_step
-        self.kernels = kernels(dtype)
+        self.kernels = kernels(dtype)  # type: ignore[arg-type]
         self.workers = Workers(threads)
-        self.constants = Step(dtype(step / DAY), dtype(DAY / step), dtype(PERCOLATION_SCALE[step]))
+        constants: tuple[Any, ...] = (dtype(step / DAY), dtype(DAY / step), dtype(PERCOLATION_SCALE[step]))
+        self.constants = Step(*constants)
         self.exponent = dtype(HYDROGRAPH_EXPONENT[step])
         self._plan = plan_network(domain.reaches.downstream, threads)
         self._link_area = domain.links.area.astype(dtype)
@@ -116,7 +117,8 @@ class Operators:
         for block in _blocks(precipitation.shape[0], BLOCK_STEPS):
             starts.append(copy_group(state))
             self.workers.run(self.kernels.advance_snow, (
-                precipitation[block], air_temperature[block], p, state, liquid[block], waste, self.constants, hysteresis,
+                precipitation[block], air_temperature[block], p, state, liquid[block], waste, self.constants,
+                hysteresis,
             ), self._cell_tasks, liquid[block].size)
         return liquid, SnowRecord(precipitation, air_temperature, p, hysteresis, starts)
 
@@ -232,9 +234,8 @@ class Operators:
             lateral_adj[:, block], p_adj = self._reverse_block(record, start, block, discharge_adj[block], y_adj)
             _add(total, p_adj)
         runoff_adj = np.empty((n_steps, self.domain.n_cells), self.dtype)
-        self.workers.run(
-            self.kernels.spread_runoff, (*self._links_by_cell, lateral_adj, runoff_adj), self._cell_tasks, runoff_adj.size
-        )
+        arguments = (*self._links_by_cell, lateral_adj, runoff_adj)
+        self.workers.run(self.kernels.spread_runoff, arguments, self._cell_tasks, runoff_adj.size)
         return runoff_adj, total
 
     def _route_block(
@@ -262,8 +263,8 @@ class Operators:
         p_adj, lateral_adj = zeros_of(record.parameters), np.empty_like(lateral)
         space = np.empty((2, self._plan.n_slots, tape.shape[1]), self.dtype)
         arguments = (
-            self._plan.network, self.domain.reaches.downstream, record.parameters, start, lateral, tape, by_reach, y_adj,
-            p_adj, space[0], lateral_adj, space[1], self.n_sub,
+            self._plan.network, self.domain.reaches.downstream, record.parameters, start, lateral, tape, by_reach,
+            y_adj, p_adj, space[0], lateral_adj, space[1], self.n_sub,
         )
         for ranges in (self._plan.trunk, self._plan.pieces):
             self.workers.run(self.kernels.reverse_route, arguments, ranges, lateral.size * self.n_sub)

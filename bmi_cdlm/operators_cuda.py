@@ -99,7 +99,8 @@ class CudaOperators:
         self.n_sub = step // routing_step
         self.tile = self.n_sub if tile is None else tile
         self.launcher = Launcher(dtype, stream, threads)
-        self.constants = Step(dtype(step / DAY), dtype(DAY / step), dtype(PERCOLATION_SCALE[step]))
+        real: Any = dtype  # its numbers are what Step calls float
+        self.constants = Step(real(step / DAY), real(DAY / step), real(PERCOLATION_SCALE[step]))
         self.exponent = dtype(HYDROGRAPH_EXPONENT[step])
         self._allocate, self._tape_bytes = empty, tape_bytes
         self._levels = level_reaches(domain.reaches.downstream)
@@ -187,7 +188,8 @@ class CudaOperators:
         n = travel_time.shape[0]
         p = ReachParameters(*(self._empty(n) for _ in ReachParameters._fields))
         self.launcher.over(
-            n, "fill_coefficients_reaches", _view(travel_time), _view(weighting), self.dtype(self.routing_step), _views(p)
+            n, "fill_coefficients_reaches", _view(travel_time), _view(weighting), self.dtype(self.routing_step),
+            _views(p),
         )
         return p
 
@@ -240,8 +242,9 @@ class CudaOperators:
             for wave in reversed(block):
                 lo, hi = waves.active(wave)
                 self.launcher.over(
-                    hi - lo, "reverse_wave", wave, lo, hi, block.start, waves.within(block)[0], record.places, record.chain,
-                    tape, _view(discharge_adj), y, sent_adj, step_total, self.n_sub, chain_adj, lateral_adj,
+                    hi - lo, "reverse_wave", wave, lo, hi, block.start, waves.within(block)[0], record.places,
+                    record.chain, tape, _view(discharge_adj), y, sent_adj, step_total, self.n_sub, chain_adj,
+                    lateral_adj,
                 )
         self.launcher.over(n, "give_reaches", self._reach, y, _view(y_adj))
         self.launcher.over_times(

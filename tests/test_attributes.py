@@ -33,17 +33,18 @@ def test_every_variable_of_the_grid_is_an_attribute_in_the_order_of_the_domain(t
     np.testing.assert_array_equal(table.values[:, 0], fields["reach_length"].values[domain.file_order])
     np.testing.assert_array_equal(table.values[:, 1], domain.reaches.slope)
     np.testing.assert_array_equal(table.values[:, 2], domain.reaches.upstream_area)
-    np.testing.assert_array_equal(read_attribute(path, domain, "drained_area", "cell", "km2"), domain.cells.drained_area)
+    drained = read_attribute(path, domain, "drained_area", "cell", "km2")
+    np.testing.assert_array_equal(drained, domain.cells.drained_area)
     assert read_attributes(path, domain, "cell", []).values.shape == (6, 0)
 
 
 def test_units_are_compared_by_meaning(tmp_path, fields):
     path, domain = opened(tmp_path, fields)
     read_attributes(path, domain, "cell", ["elevation"], ["meter"])
-    with pytest.raises(DomainError, match="'elevation' has units 'm', expected 'km'. Convert"):
+    with pytest.raises(DomainError, match=r"'elevation' has units 'm', expected 'km'. Convert"):
         read_attributes(path, domain, "cell", ["elevation"], ["km"])
     path, domain = opened(tmp_path, fields | {"cell_elevation": fields["cell_elevation"]._replace(units=None)})
-    with pytest.raises(DomainError, match="'cell_elevation' has no units. Set"):
+    with pytest.raises(DomainError, match=r"'cell_elevation' has no units. Set"):
         read_attributes(path, domain, "cell", ["elevation"])
 
 

@@ -134,7 +134,7 @@ def test_a_network_without_attributes_is_uniform(path):
 
 def test_bounds_outside_the_legal_range_are_refused(path):
     target = specify(path).cell.targets[0]
-    with pytest.raises(ValueError, match="expected them within 0.01 to inf"):
+    with pytest.raises(ValueError, match=r"expected them within 0\.01 to inf"):
         dataclasses.replace(target, low=0.001)
     with pytest.raises(ValueError, match="Did you mean 'celerity'"):
         dataclasses.replace(target, name="celerty")

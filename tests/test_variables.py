@@ -9,7 +9,7 @@ import pytest
 
 from bmi_cdlm.errors import UnknownNameError
 from bmi_cdlm.files import same_units
-from bmi_cdlm.kernels.groups import RunoffFluxes, SnowFluxes
+from bmi_cdlm.kernels.groups import PetFluxes, RunoffFluxes, SnowFluxes
 from bmi_cdlm.variables import VARIABLES, select, variable
 
 every = pytest.mark.parametrize("entry", VARIABLES, ids=lambda v: v.short)
@@ -38,7 +38,7 @@ def test_units_are_known_to_udunits(entry):
 
     assert not Unit(entry.units).is_unknown()
     if entry.role == "flux" and entry.grid == "cell":
-        assert entry.units == "mm d-1"
+            assert entry.units == ("1" if entry.short == "pet_factor" else "mm d-1")
     if entry.ngen:
         for value in (0.0, 7.5):
             converted = value * entry.ngen.factor + entry.ngen.offset
@@ -55,8 +55,9 @@ def test_names_are_csdms_standard_names(entry):
 
 
 def test_every_flux_of_the_kernels_has_an_entry():
-    assert set(RunoffFluxes._fields) == {v.short for v in VARIABLES if v.grid == "cell" and v.role == "flux"} - set(
-        SnowFluxes._fields)
+    assert {*RunoffFluxes._fields, *SnowFluxes._fields, *PetFluxes._fields} == {
+        v.short for v in VARIABLES if v.grid == "cell" and v.role == "flux"}
+    assert {v.short for v in VARIABLES if v.part == "pet"} == set(PetFluxes._fields)
     assert {v.short for v in VARIABLES if v.part == "snow"} == {*SnowFluxes._fields, "snowpack", "air_temperature"}
 
 
@@ -64,6 +65,7 @@ def test_selection_by_role_grid_and_snow():
     assert [v.short for v in select(role="input")] == [
         "precipitation", "potential_evapotranspiration", "air_temperature"]
     assert [v.short for v in select(role="input", snow=False)] == ["precipitation", "potential_evapotranspiration"]
+    assert set(select()) - set(select(pet=False)) == {variable(n) for n in PetFluxes._fields}
     assert [v.short for v in select(grid="gauge")] == ["gauge_discharge"]
     assert select() == list(VARIABLES)
 

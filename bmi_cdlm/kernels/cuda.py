@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import types
 import warnings
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -19,15 +20,15 @@ from numba import config, cuda
 from bmi_cdlm.kernels import cuda_routing, cuda_runoff
 from bmi_cdlm.kernels.launch import SCALARS, retyped
 
-DEVICE = (*cuda_runoff.DEVICE, *cuda_routing.DEVICE)
-GRID = (*cuda_runoff.GRID, *cuda_routing.GRID)
-SIMULATED = bool(config.ENABLE_CUDASIM)
+DEVICE: tuple[Callable, ...] = (*cuda_runoff.DEVICE, *cuda_routing.DEVICE)
+GRID: tuple[Callable, ...] = (*cuda_runoff.GRID, *cuda_routing.GRID)
+SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))
 MOST_BLOCKS_Y = 65535
 """Along the second axis of a grid, a limit of CUDA."""
 
 
 @cache
-def cuda_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
+def cuda_kernels(dtype: Any) -> types.SimpleNamespace:
     """Return every scalar step as a device function and every loop as a kernel, for one precision, by name."""
     names: dict = {"__name__": __name__, "math": math, "np": np, "real": dtype, "cuda": cuda}
     # Device functions that are not inlined hand tuples through memory; the simulator knows no such option.
@@ -50,7 +51,7 @@ class Launcher:
         Threads per block.
     """
 
-    def __init__(self, dtype: type[np.floating], stream: Any = 0, threads: int = 128) -> None:
+    def __init__(self, dtype: Any, stream: Any = 0, threads: int = 128) -> None:
         self.kernels, self.stream, self.threads = cuda_kernels(dtype), stream, threads
         self._configured: dict[tuple, Any] = {}
 

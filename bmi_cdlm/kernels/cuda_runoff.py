@@ -84,7 +84,8 @@ def retrace_melt_cell(precipitation, air_temperature, p, starts, step, hysteresi
     """Run block b of a cell again; the tape, float[4, block, cell], keeps the state before each step."""
     ctg, kf = p.thermal_weighting[i], p.melt_factor[i]
     accumulation, threshold = p.accumulation_threshold[i], p.full_cover[i]
-    G, eTG, peak, cover = starts.snowpack[b, i], starts.thermal_state[b, i], starts.snow_peak[b, i], starts.snow_cover[b, i]
+    G, eTG = starts.snowpack[b, i], starts.thermal_state[b, i]
+    peak, cover = starts.snow_peak[b, i], starts.snow_cover[b, i]
     for t in range(b * block, min((b + 1) * block, precipitation.shape[0])):
         k = t - b * block
         tape[0, k, i] = G
@@ -110,8 +111,10 @@ def melt_cells_adjoint(
         return
     ctg, kf = p.thermal_weighting[i], p.melt_factor[i]
     accumulation, threshold = p.accumulation_threshold[i], p.full_cover[i]
-    g, e, top, ratio = state_adj.snowpack[i], state_adj.thermal_state[i], state_adj.snow_peak[i], state_adj.snow_cover[i]
-    ctg_total, kf_total, accumulation_total, threshold_total = np.float64(0), np.float64(0), np.float64(0), np.float64(0)
+    g, e = state_adj.snowpack[i], state_adj.thermal_state[i]
+    top, ratio = state_adj.snow_peak[i], state_adj.snow_cover[i]
+    ctg_total, kf_total = np.float64(0), np.float64(0)
+    accumulation_total, threshold_total = np.float64(0), np.float64(0)
     n_steps = liquid_adj.shape[0]
     for b in range((n_steps - 1) // block, -1, -1):
         retrace_melt_cell(precipitation, air_temperature, p, starts, step, hysteresis, block, b, tape, i)
@@ -223,7 +226,7 @@ def runoff_cells(liquid, demand, p, state, starts, rings, step, block, runoff):
 
 
 def retrace_runoff_cell(liquid, demand, p, starts, rings, step, block, b, tape, i):
-    """Run block b of a cell again; the tape, float[5, block, cell], keeps S, R, Pr, Q9 and Q1 as each step uses them."""
+    """Run block b of a cell again; the tape, float[5, block, cell], keeps S, R, Pr, Q9, Q1 as a step uses them."""
     x1, x2, x3 = p.production_capacity[i], p.exchange_coefficient[i], p.routing_capacity[i]
     S, R = starts.production_store[b, i], starts.routing_store[b, i]
     n1, n2, head_1, head_2 = rings.first.shape[0], rings.second.shape[0], 0, 0

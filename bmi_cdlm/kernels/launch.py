@@ -132,12 +132,17 @@ def retyped(function: Callable, dtype: type[np.floating], names: dict) -> types.
     return types.FunctionType(code.replace(co_consts=constants), names, function.__name__)
 
 
-@lru_cache(maxsize=2)
 def kernels(dtype: type[np.floating] = np.float64) -> types.SimpleNamespace:
-    """Return every scalar step, row and loop compiled for float64 or float32, by its name.
+    """Return every scalar step, row and loop compiled for float64 or float32, by its name: one set per process.
 
     Compilation happens at the first call of a loop, and is kept on disk from process to process.
     """
+    return compile_kernels(dtype)  # `kernels()` and `kernels(np.float64)` would be two entries of a cache
+
+
+@lru_cache(maxsize=2)
+def compile_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
+    """Make the kernels of a precision, callees before callers."""
     names: dict = {
         "__name__": __name__, "math": math, "np": np, "real": dtype, "SnowParameters": SnowParameters,
     }

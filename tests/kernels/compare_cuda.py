@@ -52,10 +52,6 @@ def cases() -> dict[str, CudaCase]:
     }
 
 
-def to_host(array):
-    return array.copy_to_host() if hasattr(array, "copy_to_host") else np.array(array)
-
-
 class FromHost:
     """CudaOperators behind the face of Operators: numpy arrays in and out, changed in place where it does so."""
 
@@ -64,42 +60,35 @@ class FromHost:
 
     def __getattr__(self, name: str) -> Callable:
         method = getattr(self._ops, name)
+        return method if SIMULATED else lambda *arguments: self._call(method, arguments)
 
-        def call(*arguments):
-            if SIMULATED:
-                return method(*arguments)
-            # Which reaches to hand out stays on the host, and so do records and numbers.
-            sent = [a if name == "route" and k == 3 else over(to_device, a) for k, a in enumerate(arguments)]
-            results = method(*sent)
-            for mine, device in zip(arguments, sent, strict=True):
-                fetch(mine, device)
-            if isinstance(results, tuple) and not hasattr(results, "_fields"):
-                return tuple(over(to_host, r) for r in results)
-            return over(to_host, results)
+    def _call(self, method: Callable, arguments: tuple):
+        stays = method == self._ops.route  # its reaches are numbers for the host
+        sent = [a if stays and k == 3 else over(to_device, a) for k, a in enumerate(arguments)]
+        results = method(*sent)
+        for mine, device in zip(arguments, sent, strict=True):
+            if mine is not device:
+                for host, changed in zip(arrays_of(mine), arrays_of(device), strict=True):
+                    host[...] = changed.copy_to_host()
+        if isinstance(results, tuple) and not hasattr(results, "_fields"):
+            return tuple(over(lambda a: a.copy_to_host(), r) for r in results)
+        return over(lambda a: a.copy_to_host(), results)
 
-        return call
+
+def arrays_of(value) -> list:
+    """The arrays of an array or of a group; none of a record or a number."""
+    if hasattr(value, "shape") and value.shape:
+        return [value]
+    is_group = isinstance(value, tuple) and all(hasattr(a, "shape") for a in value)
+    return list(value) if is_group else []
 
 
 def over(move: Callable, value):
-    """Apply to an array or to a group of float arrays; leave records and numbers as they are."""
-    if isinstance(value, np.ndarray) or hasattr(value, "copy_to_host"):
-        return move(value)
-    if hasattr(value, "_fields") and all(hasattr(a, "shape") for a in value):
-        return type(value)(*map(move, value))
-    return value
-
-
-def fetch(mine, device) -> None:
-    """Bring back what was changed in place."""
-    for a, b in zip(*((x,) if isinstance(x, np.ndarray) or hasattr(x, "copy_to_host") else x
-                      for x in (mine, device)), strict=True) if is_arrays(mine) else ():
-        a[...] = to_host(b)
-
-
-def is_arrays(value) -> bool:
-    return isinstance(value, np.ndarray) or (
-        hasattr(value, "_fields") and all(isinstance(a, np.ndarray) for a in value)
-    )
+    """Move an array or a group of arrays; anything else stays as it is."""
+    moved = [move(a) for a in arrays_of(value)]
+    if not moved:
+        return value
+    return type(value)(*moved) if isinstance(value, tuple) else moved[0]
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -15,7 +15,7 @@ from numba import config, njit
 from numba.core.compiler import CompileResult
 
 from bmi_cdlm.kernels import cache
-from bmi_cdlm.kernels.launch import LOOPS, kernels
+from bmi_cdlm.kernels.launch import LOOPS, compile_kernels, kernels
 
 PACKAGE = Path(cache.__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is cached without the compiler")
@@ -66,7 +66,7 @@ def finish(process: subprocess.Popen) -> list[str]:
 
 def run_fresh() -> tuple[np.ndarray, object]:
     """Accumulate with kernels that this process has not compiled yet."""
-    accumulate = kernels.__wrapped__(np.float64).accumulate
+    accumulate = compile_kernels.__wrapped__(np.float64).accumulate
     total = np.arange(5.0)
     accumulate(np.array([2, 2, 4, 4, -1]), total)
     assert total.tolist() == [0, 1, 3, 3, 10]

@@ -34,7 +34,7 @@ class TrainConfig(BaseModel):
     output: Path = Field(description="Checkpoint to write (.safetensors); the log folder stands beside it.")
     train: Period = Field(description="Start and end of the training period.")
     validate_on: Period | None = Field(
-        default=None, description="Start and end of the validation period, for early stopping; none: the training period."
+        default=None, description="Start and end of the validation period; none: the training period."
     )
     gauges: tuple[str, ...] | Literal["all"] = Field(default="all", description="Gauges to train on.")
     cell_attributes: tuple[str, ...] = Field(default=(), description="Attributes of cells for X1 to X4 and snow.")
@@ -45,12 +45,12 @@ class TrainConfig(BaseModel):
     hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of the hidden layers of the mapping [1].")
     learn_routing: bool = Field(default=True, description="Learn the celerity, else keep its default.")
     learn_weighting: bool = Field(default=False, description="Learn the Muskingum weighting too.")
-    pet_factor: bool = Field(default=True, description="Learn a factor on the day's PET from forcing and season.")
+    pet_factor: bool = Field(default=True, description="Learn a factor on PET from forcing and season.")
     pet_hidden: tuple[int, ...] = Field(default=(8,), description="Units of the hidden layers of the PET factor [1].")
     pet_limits: tuple[float, float] = Field(default=(0.3, 2.0), description="Limits of the PET factor [1].")
     pet_kind: str = Field(default="unknown", description="The formula behind the PET of the forcing, such as Oudin.")
     window: int = Field(default=365, ge=1, description="Length of a training window [steps].")
-    warm_up: int = Field(default=365, ge=0, description="Steps run before each window, which count for nothing [steps].")
+    warm_up: int = Field(default=365, ge=0, description="Steps run before each window, uncounted [steps].")
     windows_per_update: int = Field(default=1, ge=1, description="Windows whose gradients are summed per update [1].")
     updates: int = Field(default=20, ge=1, description="Updates per epoch [1].")
     epochs: int = Field(default=20, ge=1, description="Epochs; validation and a saved state follow each [1].")

@@ -34,7 +34,8 @@ class Team(NamedTuple):
         if self.size == 1:
             return
         for parameter in parameters:
-            total = torch.zeros_like(parameter, dtype=torch.float64) if parameter.grad is None else parameter.grad.double()
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            total = own.double()
             dist.all_reduce(total)
             parameter.grad = total.to(parameter.dtype)
 

@@ -47,8 +47,8 @@ class Layer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x W' + b, [n, n_out]."""
-        return x @ self.weight.T + self.bias
+        """Return x W' + b, [n, n_out], in the precision of x."""
+        return x @ self.weight.T.to(x) + self.bias.to(x)
 
 
 class Layers(nn.ModuleList):
@@ -61,7 +61,7 @@ class Layers(nn.ModuleList):
 
 
 class StaticNetwork(Layers):
-    """A network from attributes to parameters."""
+    """A network from attributes to parameters, evaluated in float64 whatever the precision of its weights."""
 
     def __init__(self, spec: NetworkSpec, draw: torch.Generator) -> None:
         gain = math.sqrt(2.0) if spec.activation == "relu" else 1.0
@@ -77,17 +77,17 @@ class StaticNetwork(Layers):
     def forward(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Return parameters [n] by registry name from raw attributes [n, attribute]."""
         *hidden, last = self.each
-        x = _standardised(network_inputs(self.spec, _raw(attributes)), last.bias)
+        x = torch.from_numpy(network_inputs(self.spec, _raw(attributes))).to(last.bias.device)
         for layer in hidden:
             x = torch.tanh(layer(x)) if self.spec.activation == "tanh" else torch.relu(layer(x))
         if self.spec.mapping == "uniform":
-            z = last.bias.expand(x.shape[0], -1)
+            z = last.bias.to(x).expand(x.shape[0], -1)
         elif self.spec.mapping == "power":
-            power = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * torch.sigmoid(last.exponent)
-            z = (last.weight * x[:, None, :] ** power).sum(2) + last.bias
+            power = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * torch.sigmoid(last.exponent.to(x))
+            z = (last.weight.to(x) * x[:, None, :] ** power).sum(2) + last.bias.to(x)
         else:
             z = last(x)
-        return {target.name: _within(target, z[:, k]) for k, target in enumerate(self.spec.targets)}
+        return {t.name: _within(t, z[:, k]).to(last.bias.dtype) for k, t in enumerate(self.spec.targets)}
 
 
 class PetNetwork(Layers):
@@ -106,7 +106,7 @@ class PetNetwork(Layers):
         """Return the factor [time, cell]; memory for the gradient is that of one block of steps."""
         first = self.each[0]
         n = len(self.spec.features)
-        x = _standardised(standardise(self.spec.attributes, _raw(attributes)), first.bias)
+        x = torch.from_numpy(standardise(self.spec.attributes, _raw(attributes))).to(first.bias)
         static = x @ first.weight[:, n + SEASON_FEATURES :].T + first.bias
         angle = day_of_year.to(torch.float64) * (2 * math.pi / YEAR)
         season = torch.stack([torch.sin(angle), torch.cos(angle)], 1).to(static) @ first.weight[
@@ -191,10 +191,6 @@ class Generator(nn.Module):
 def _raw(attributes: Tensor | np.ndarray) -> np.ndarray:
     values = attributes.detach().cpu().numpy() if isinstance(attributes, Tensor) else attributes
     return np.asarray(values, np.float64)
-
-
-def _standardised(values: np.ndarray, like: Tensor) -> Tensor:
-    return torch.from_numpy(values).to(like)
 
 
 def _within(target: Target, z: Tensor) -> Tensor:

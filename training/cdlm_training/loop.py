@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.tensorboard import SummaryWriter
 
 from bmi_cdlm.attributes import read_attributes
 from bmi_cdlm.checkpoint import fingerprint
@@ -129,7 +130,7 @@ class Trainer:
             windows = self.data.windows(self.random, self.config.windows_per_update)
         loss = self.gradient(windows)
         if self.config.optimizer == "lbfgs":
-            self.optimizer.step(lambda: torch.tensor(self.gradient(windows)))
+            self.optimizer.step(lambda: self.gradient(windows))
         else:
             self.optimizer.step()
         if self.schedule is not None:
@@ -284,13 +285,12 @@ class Trainer:
         with log.open("w", encoding="utf-8", newline="") as file:
             kept = [row for row in rows[1:] if int(row[0]) <= self.epoch]
             csv.writer(file).writerows([["epoch", "loss", "nse", "kge", "seconds"], *kept])
+        self.board = SummaryWriter(str(folder), purge_step=self.epoch + 1 if resume else None)
 
     def _log(self, epoch: Epoch) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         row = [epoch.loss, epoch.scores.nse, epoch.scores.kge, epoch.seconds]
         with (self.config.log_folder / LOG).open("a", encoding="utf-8", newline="") as file:
             csv.writer(file).writerow([epoch.number, *(f"{value:.6g}" for value in row)])
-        with SummaryWriter(str(self.config.log_folder)) as board:
-            for name, value in zip(("loss", "validation/nse", "validation/kge", "seconds"), row, strict=True):
-                board.add_scalar(name, value, epoch.number)
+        for name, value in zip(("loss", "validation/nse", "validation/kge", "seconds"), row, strict=True):
+            self.board.add_scalar(name, value, epoch.number)
+        self.board.flush()

@@ -34,8 +34,8 @@ class Melt(torch.autograd.Function):
     ) -> Tensor:
         """Run the kernel; keep the states at block starts."""
         p = SnowParameters(*map(_array, (thermal_weighting, melt_factor, accumulation_threshold, full_cover)))
-        state = SnowState(*(np.zeros_like(p.melt_factor) for _ in range(2)), p.full_cover.copy(),
-                          np.zeros_like(p.melt_factor))
+        zero = np.zeros_like(p.melt_factor)
+        state = SnowState(zero.copy(), zero.copy(), snow_peak=p.full_cover.copy(), snow_cover=zero.copy())
         liquid, ctx.record = operators.melt(_array(precipitation), _array(air_temperature), p, state, hysteresis)
         ctx.operators, ctx.like = operators, precipitation
         return _tensor(liquid, precipitation)
@@ -63,7 +63,8 @@ class Runoff(torch.autograd.Function):
     ) -> Tensor:
         """Run the kernel; keep the states at block starts."""
         ctx.x4 = _array(x4)
-        p = RunoffParameters(*map(_array, (x1, x2, x3)), *operators.ordinates(ctx.x4, n_places))
+        o1, o2 = operators.ordinates(ctx.x4, n_places)
+        p = RunoffParameters(_array(x1), _array(x2), _array(x3), o1, o2)
         state = RunoffState(
             _array(S).copy(), _array(R).copy(), np.zeros_like(p.ordinates_1), np.zeros_like(p.ordinates_2)
         )

@@ -115,7 +115,7 @@ class Chain:
     def _filled(self, generated: dict[str, Tensor], grid: str, n: int) -> dict[str, Tensor]:
         """Generated parameters, and the defaults of those that are not."""
         return {
-            p.name: generated[p.name] if p.name in generated else torch.full((n,), self._default(p.name), dtype=self.dtype)
+            p.name: generated.get(p.name, torch.full((n,), self._default(p.name), dtype=self.dtype))
             for p in PARAMETERS if p.grid == grid
         }
 
