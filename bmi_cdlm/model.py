@@ -9,7 +9,7 @@ import numpy as np
 
 from bmi_cdlm import parameters as registry
 from bmi_cdlm.domain import Domain
-from bmi_cdlm.errors import ConfigError, DomainError, ForcingError, ParameterError
+from bmi_cdlm.errors import ConfigError, DomainError, ForcingError, ParameterError, StateError
 from bmi_cdlm.kernels.groups import (
     PetFluxes,
     PetNetwork,
@@ -22,15 +22,18 @@ from bmi_cdlm.kernels.groups import (
 )
 from bmi_cdlm.kernels.launch import Workers, kernels
 from bmi_cdlm.network import accumulate_downstream, plan_network
-from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
+from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE, Operators
 from bmi_cdlm.parameters import DAY, HOUR, TRAVEL_TIME
 from bmi_cdlm.season import season
+from bmi_cdlm.sensitivity import Gradients, Recording, Setting, Weather, adjoint, record
 from bmi_cdlm.state import State, new_state
 from bmi_cdlm.variables import select
 
 Snow = Literal["none", "cemaneige", "cemaneige_hysteresis"]
 INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL = 0.3, 0.5
 """Share of X1 and X3 in the stores at a cold start."""
+SHORTEST_BASE = 0.5
+"""X4 [steps] at and below which nothing is delayed."""
 COVER_SHARE = 0.9
 """Share of the mean annual snowfall that covers a cell fully in plain CemaNeige."""
 
@@ -87,6 +90,7 @@ class Model:
         self._kernels = kernels()
         self._workers = Workers(threads)
         self._plan = plan_network(domain.reaches.downstream, threads)
+        self._recording: Recording | None = None
         self._no_tape = np.empty((domain.n_reaches, 0))
         self._constants = Step(step / DAY, DAY / step, PERCOLATION_SCALE[step])
         self._cell_tasks = self._workers.tasks(domain.n_cells)
@@ -237,7 +241,7 @@ class Model:
         places = max(1, int(np.ceil(longest))), max(1, int(np.ceil(2 * longest)))
         ordinates = [np.zeros((n, self.domain.n_cells)) for n in places]
         # An X4 of 0 is no delay, as any X4 up to one half is.
-        self._kernels.fill_ordinates(np.maximum(x4, 0.5), HYDROGRAPH_EXPONENT[self.step], *ordinates)
+        self._kernels.fill_ordinates(np.maximum(x4, SHORTEST_BASE), HYDROGRAPH_EXPONENT[self.step], *ordinates)
         self._runoff_parameters = RunoffParameters(
             p["production_capacity"], p["exchange_coefficient"], p["routing_capacity"], *ordinates
         )
@@ -329,6 +333,42 @@ class Model:
             for k, x in zip(self.travel_time, self.parameters["weighting"], strict=True)
         ])
         return _mean_above(self.domain, self.travel_time), np.sqrt(np.maximum(_mean_above(self.domain, variance), 0.0))
+
+    def record(self, forcing: Forcing) -> np.ndarray:
+        """Run over the forcing from the present state, which stays; discharge float64[time, reach] of every reach.
+
+        The same bits as `advance` would give. What `adjoint` needs is kept until the next recording.
+        """
+        n_steps = forcing.precipitation.shape[0]
+        demand = self._correct_demand(forcing, self._buffers(n_steps, ()))
+        weather = Weather(
+            forcing.precipitation, forcing.potential_evapotranspiration,
+            forcing.air_temperature if self.snow != "none" else None, demand,
+            None if forcing.day_of_year is None else season(forcing.day_of_year),
+        )
+        operators = Operators(self.domain, self.step, self.routing_step, np.float64, self._workers.threads)
+        setting = Setting(
+            operators, self.snow, self._snow_parameters, self._runoff_parameters, self._reach_parameters,
+            np.maximum(self.parameters["unit_hydrograph_base"], SHORTEST_BASE), self.travel_time,
+            self.parameters["weighting"], self.pet,
+        )
+        discharge, self._recording = record(setting, weather, self.state)
+        return discharge
+
+    def adjoint(self, discharge_adj: np.ndarray) -> Gradients:
+        """Gradients of any scalar J of the recorded discharge, from dJ / d discharge, float64[time, reach].
+
+        Raises
+        ------
+        StateError
+            Nothing was recorded, or the recording has another shape.
+        """
+        if self._recording is None:
+            raise StateError("there is no recording to go back over. Call record(forcing) first.")
+        expected = (self._recording.weather.demand.shape[0], self.domain.n_reaches)
+        if np.shape(discharge_adj) != expected:
+            raise StateError(f"discharge_adj has shape {np.shape(discharge_adj)}, expected {expected}: [time, reach].")
+        return adjoint(self._recording, discharge_adj)
 
     def _buffers(self, n_steps: int, keep: Sequence[str]) -> Buffers:
         def cells(name: str) -> np.ndarray:

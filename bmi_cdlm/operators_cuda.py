@@ -5,8 +5,9 @@ device arrays), and what `empty` allocates comes out. Under numba's simulator (N
 numpy arrays, and float64 results have the bits of the CPU.
 
 What is kept between forward and adjoint, above the arrays handed in and out: runoff and snow as on the CPU; per
-reach-day the lateral inflow, and (1 + tile) numbers per block of waves that the reach is active in. The adjoint
-works in 5 x 64 numbers per cell, and in 2 x n_sub numbers per reach and day of one block of waves (`tape_bytes`).
+reach-day the lateral inflow, and 1 + tile numbers per reach and block of waves that it is active in. The adjoint
+works in 5 x 64 numbers per cell, and in a tape of 2 x tile numbers per wave of one block and reach active in it.
+With blocks of about sqrt(T / 2) waves both grow with the root of the T tiles of the period.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ from bmi_cdlm.operators import BLOCK_STEPS, HYDROGRAPH_EXPONENT, PERCOLATION_SCA
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.waves import Waves, level_reaches
 
-TAPE_BYTES = 2 * 2**30
-MOST_WAVES = 64
 Array = Any
 """Anything on the device."""
 
@@ -84,8 +83,8 @@ class CudaOperators:
         T n_sub / tile + depth launches. The bits do not depend on it.
     empty : callable, optional
         empty(shape, dtype) allocates on the device; numba's allocator by default, `torch.empty` in training.
-    tape_bytes : int
-        Device memory for a block of waves in the adjoint of routing.
+    block : int, optional
+        Waves of routing between two kept states; what takes the least memory by default. No bit depends on it.
     threads : int
         Threads per block.
     """
@@ -93,7 +92,7 @@ class CudaOperators:
     def __init__(
         self, domain: Domain, step: int, routing_step: int, dtype: type[np.floating] = np.float64, *, stream: Any = 0,
         tile: int | None = None, empty: Callable[[tuple[int, ...], Any], Array] = empty_device_array,
-        tape_bytes: int = TAPE_BYTES, threads: int = 128,
+        block: int | None = None, threads: int = 128,
     ) -> None:
         self.domain, self.step, self.routing_step, self.dtype = domain, step, routing_step, dtype
         self.n_sub = step // routing_step
@@ -102,7 +101,7 @@ class CudaOperators:
         real: Any = dtype  # its numbers are what Step calls float
         self.constants = Step(real(step / DAY), real(DAY / step), real(PERCOLATION_SCALE[step]))
         self.exponent = dtype(HYDROGRAPH_EXPONENT[step])
-        self._allocate, self._tape_bytes = empty, tape_bytes
+        self._allocate, self.block = empty, block
         self._levels = level_reaches(domain.reaches.downstream)
         self._place_topology()
         self._place_links()
@@ -215,7 +214,7 @@ class CudaOperators:
         start, now, step_total = self._take(y), _view(self._empty(n)), _view(self._empty(n))
         sent, kept = _view(self._empty(2, self.tile, n)), []
         waves = self.waves(n_steps)
-        for block in waves.blocks(self._block_length()):
+        for block in self._blocks(waves):
             kept.append(self._keep(waves, block.start, now, sent))
             for wave in block:
                 lo, hi = waves.active(wave)
@@ -234,7 +233,7 @@ class CudaOperators:
         chain_adj = Chain(*(_view(self._allocate((n,), np.float64)) for _ in Chain._fields))
         sent, sent_adj = _view(self._empty(2, self.tile, n)), _view(self._empty(2, self.tile, n))
         waves = self.waves(n_steps)
-        blocks = waves.blocks(self._block_length())
+        blocks = self._blocks(waves)
         width = max(hi - lo for lo, hi in map(waves.within, blocks))
         tape = _view(self._empty(2, len(blocks[0]), self.tile, width))
         for block, kept in zip(reversed(blocks), reversed(record.kept), strict=True):
@@ -280,10 +279,12 @@ class CudaOperators:
         """The waves of a period; one launch each forward, two in the adjoint."""
         return Waves(self._levels, n_steps * self.n_sub, self.tile)
 
-    def _block_length(self) -> int:
-        """Waves whose tape fits: the more in a block, the less is kept between forward and adjoint."""
-        wave_bytes = 2 * self.tile * self.domain.n_reaches * np.dtype(self.dtype).itemsize
-        return int(np.clip(self._tape_bytes // wave_bytes, 1, MOST_WAVES))
+    def _blocks(self, waves: Waves) -> list[range]:
+        """Blocks of waves: the longer, the less is kept between forward and adjoint and the longer the tape."""
+        if self.block is not None:
+            return waves.blocks(self.block)
+        widest = max(hi - lo for lo, hi in map(waves.active, range(waves.n_waves)))
+        return waves.blocks(max(1, round((waves.n_tiles * self.domain.n_reaches / (2 * widest)) ** 0.5)))
 
     def _place_topology(self) -> None:
         levels, downstream = self._levels, self.domain.reaches.downstream

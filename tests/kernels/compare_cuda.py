@@ -33,7 +33,7 @@ class CudaCase(NamedTuple):
     case: Case
     dtype: type
     tile: int | None = None
-    waves: int = 5
+    waves: int | None = 5
 
 
 def cases() -> dict[str, CudaCase]:
@@ -44,7 +44,7 @@ def cases() -> dict[str, CudaCase]:
     return {
         "daily, hysteresis": CudaCase(daily, np.float64),
         "daily, plain snow": CudaCase(plain, np.float64, tile=3),
-        "daily, one block of waves": CudaCase(daily, np.float64, tile=10, waves=64),
+        "daily, blocks of the shipped length": CudaCase(daily, np.float64, tile=10, waves=None),
         "daily, a launch per sub-step": CudaCase(make_case(34, forest, 5), np.float64, tile=1),
         "hourly": CudaCase(hours, np.float64),
         "daily, single precision": CudaCase(daily, np.float32),
@@ -103,11 +103,9 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
 def compare(cuda_case: CudaCase) -> dict[str, dict[str, float]]:
     """Every operator forward and adjoint, on the same arrays: those that the CPU has computed on the way."""
     case, dtype, tile, waves = cuda_case
-    n_sub = case.step // case.routing_step
-    wave_bytes = 2 * (tile or n_sub) * case.domain.n_reaches * np.dtype(dtype).itemsize
     cpu = case.operators(dtype)
     device = FromHost(CudaOperators(
-        case.domain, case.step, case.routing_step, dtype, tile=tile, tape_bytes=waves * wave_bytes,
+        case.domain, case.step, case.routing_step, dtype, tile=tile, block=waves,
         threads=4 if SIMULATED else 128,
     ))
     rng, values = np.random.default_rng(9), {n: a.astype(dtype) for n, a in case.inputs.items()}

@@ -14,6 +14,7 @@ from bmi_cdlm.forcing import ForcingFile
 from bmi_cdlm.network import upstream_of
 from bmi_cdlm.observations import read_observations
 from bmi_cdlm.parameters import DAY
+from bmi_cdlm.season import day_of_year
 from cdlm_training.config import Period, TrainConfig
 
 
@@ -65,7 +66,7 @@ class Dataset:
         starts, observed = read_observations(
             run.observations, domain.gauges.id, run.start, run.end, run.time_step
         )
-        self.day_of_year = _day_of_year(starts).astype(dtype)
+        self.day_of_year = day_of_year(starts).astype(dtype)
         self.gauges = self._choose_gauges()
         self.observed = observed[:, self.gauges].astype(dtype)
         train = self.steps_of(config.train)
@@ -138,7 +139,3 @@ def _within(domain: Domain, above: int, below: int) -> bool:
     lo, hi = upstream_of(domain.reaches.downstream, int(below))
     return bool(lo <= above < hi - 1)
 
-
-def _day_of_year(starts: np.ndarray) -> np.ndarray:
-    days = starts.astype("datetime64[D]")
-    return (days - starts.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1.0

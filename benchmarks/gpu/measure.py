@@ -1,0 +1,242 @@
+"""One call that builds, checks and times the CUDA operators: `python benchmarks/gpu/measure.py [--help]`.
+
+Needs a CUDA device and numba-cuda (`pip install -e ".[gpu]"`), and refuses without. First every operator is
+compared with the CPU on small cases, then a made-up country is timed. `least` is the time that the bytes take
+which must pass through the device's memory, at the speed at which the same run copies a large array:
+runoff: rain and demand read, runoff written; backwards they are read again with the adjoint of runoff, and two
+adjoints are written. Routing, per sub-step: the outflow written, and read by the reach below; backwards the same
+again, a tape of two numbers written and read, and the adjoint of the inflow written and read. All else is overhead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import config, cuda
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from kernel_cases import in_routing_order, random_river, random_weather
+
+from bmi_cdlm.domain import Cells, Domain, Gauges, Links, Reaches
+from bmi_cdlm.kernels.cuda import empty_device_array, to_device
+from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, RunoffState, SnowParameters, SnowState
+from bmi_cdlm.operators_cuda import CudaOperators
+from bmi_cdlm.parameters import DAY
+
+N_SUB = 24
+GAUGES = 1000
+DIFFERENT_CELLS = 20_000
+RUNOFF_NUMBERS = {"forward": 3, "forward + backward": 8}
+ROUTING_NUMBERS = {"forward": 2, "forward + backward": 10}
+
+
+class Row(NamedTuple):
+    """One measurement: `work` cell-days or reach-steps in `seconds`; `numbers`: read or written for each, at least."""
+
+    name: str
+    precision: str
+    work: int
+    seconds: float
+    numbers: float
+
+
+class Meter:
+    """Allocates on the device and knows how much is in use."""
+
+    def __init__(self) -> None:
+        self.now = self.peak = 0
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        array = empty_device_array(shape, dtype)
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(array, self._free, size)
+        return array
+
+    def _free(self, size: int) -> None:
+        self.now -= size
+
+
+class Country(NamedTuple):
+    """A domain and its inputs on the device, at one precision."""
+
+    domain: Domain
+    operators: CudaOperators
+    meter: Meter
+    rain: Any
+    demand: Any
+    temperature: Any
+    discharge_adj: Any
+    cells: dict[str, Any]
+    travel_time: Any
+    weighting: Any
+    at: np.ndarray
+
+
+def make_domain(n_cells: int, n_reaches: int) -> Domain:
+    """One river with all reaches, each fed by one cell; a cell feeds neighbouring reaches."""
+    downstream = in_routing_order(random_river(3, (n_reaches + 1) // 2))
+    n = downstream.size
+    names, zero, area = [str(i) for i in range(n_cells)], np.zeros(n_cells), np.full(n_cells, 9.0)
+    reach_zero, reach_area = np.zeros(n), np.full(n, 9.0 * n_cells / n)
+    return Domain(
+        Cells(names, zero, zero, area, area, np.zeros((n_cells, 4)), np.zeros((n_cells, 4)), np.full(n_cells, 100.0)),
+        Reaches([str(i) for i in range(n)], downstream, reach_zero, reach_zero, reach_area, reach_area, reach_zero,
+                reach_zero),
+        Links(np.arange(n + 1), np.arange(n) * n_cells // n, reach_area),
+        Gauges([], [], np.zeros(0, np.int64), np.zeros(0)), np.arange(n),
+    )
+
+
+def make_country(domain: Domain, n_days: int, dtype: type, tile: int) -> Country:
+    rng, n = np.random.default_rng(4), domain.n_cells
+    weather = random_weather(5, n_days, min(n, DIFFERENT_CELLS))
+    column = np.arange(n) % weather.precipitation.shape[1]
+    season = 8.0 - 12.0 * np.cos(2 * np.pi * np.arange(n_days) / 365.25)[:, None]
+    bounds = {
+        "x1": (100, 900), "x2": (-2, 1), "x3": (20, 300), "x4": (0.5, 4), "ctg": (0.1, 0.9), "kf": (2, 6),
+        "accumulation": (30, 200), "full": (10, 80),
+    }
+    at = rng.choice(domain.n_reaches, min(GAUGES, domain.n_reaches), replace=False)
+    meter = Meter()
+
+    def send(values: np.ndarray) -> Any:
+        return to_device(np.ascontiguousarray(values, dtype))
+
+    return Country(
+        domain, CudaOperators(domain, DAY, DAY // N_SUB, dtype, tile=tile, empty=meter), meter,
+        send(weather.precipitation[:, column]), send(weather.potential_evapotranspiration[:, column]),
+        send(season + rng.normal(0, 2, (1, n))), send(rng.normal(size=(n_days, at.size))),
+        {name: send(rng.uniform(*b, n)) for name, b in bounds.items()},
+        send(rng.lognormal(np.log(3600.0), 1.0, domain.n_reaches)), send(np.full(domain.n_reaches, 0.2)), at,
+    )
+
+
+def stages(country: Country) -> dict[str, Callable[[bool], None]]:
+    """Snow, runoff and routing, each to be run forward, or forward and backward; later ones use earlier results."""
+    ops, c = country.operators, country.cells
+    n, real = country.domain.n_cells, ops.dtype
+    made: dict[str, Any] = {"liquid": country.rain}
+
+    def zeros(*shape: int) -> Any:
+        return to_device(np.zeros(shape, real))
+
+    def snow(backward: bool) -> None:
+        p = SnowParameters(c["ctg"], c["kf"], c["accumulation"], c["full"])
+        state, state_adj = (SnowState(*(zeros(n) for _ in range(4))) for _ in range(2))
+        made["liquid"], record = ops.melt(country.rain, country.temperature, p, state, True)
+        if backward:
+            ops.melt_adjoint(record, made.get("liquid_adj", country.demand), state_adj)
+
+    def runoff(backward: bool) -> None:
+        p = RunoffParameters(c["x1"], c["x2"], c["x3"], *ops.ordinates(c["x4"], (4, 8)))
+        state = RunoffState(zeros(n), zeros(n), zeros(4, n), zeros(8, n))
+        made["runoff"], record = ops.generate_runoff(made["liquid"], country.demand, p, state)
+        if backward:
+            state_adj = RunoffState(zeros(n), zeros(n), zeros(4, n), zeros(8, n))
+            made["liquid_adj"], _, p_adj = ops.generate_runoff_adjoint(
+                record, made.get("runoff_adj", country.demand), state_adj
+            )
+            ops.ordinates_adjoint(c["x4"], p_adj.ordinates_1, p_adj.ordinates_2)
+
+    def routing(backward: bool) -> None:
+        p: ReachParameters = ops.coefficients(country.travel_time, country.weighting)
+        made["discharge"], record = ops.route(made["runoff"], p, zeros(country.domain.n_reaches), country.at)
+        if backward:
+            y_adj = zeros(country.domain.n_reaches)
+            made["runoff_adj"], p_adj = ops.route_adjoint(record, country.discharge_adj, y_adj)
+            ops.coefficients_adjoint(country.travel_time, country.weighting, p_adj)
+
+    return {"snow": snow, "runoff": runoff, "routing": routing}
+
+
+def seconds_of(run: Callable[[], Any], repeats: int) -> float:
+    """Median time on the wall, the device's work included, after one run that compiles."""
+    taken = []
+    for k in range(-1, repeats):
+        cuda.synchronize()
+        begin = time.perf_counter()
+        run()
+        cuda.synchronize()
+        if k >= 0:
+            taken.append(time.perf_counter() - begin)
+    return float(np.median(taken))
+
+
+def copy_speed(n_bytes: int = 2**30) -> float:
+    """Bytes read plus bytes written per second by a large copy on the device: the ceiling."""
+    source, target = (cuda.device_array(n_bytes // 4, np.float32) for _ in range(2))
+    source.copy_to_device(np.random.default_rng(0).random(n_bytes // 4, np.float32))
+    return 2 * n_bytes / seconds_of(lambda: target.copy_to_device(source), 10)
+
+
+def measure(country: Country, n_days: int, repeats: int) -> list[Row]:
+    rows, precision = [], np.dtype(country.operators.dtype).name
+    n_sub_steps = n_days * N_SUB * country.domain.n_reaches
+    cell_days = n_days * country.domain.n_cells
+    for name, run in stages(country).items():
+        for direction, numbers in (ROUTING_NUMBERS if name == "routing" else RUNOFF_NUMBERS).items():
+            seconds = seconds_of(lambda run=run, d=direction: run(d != "forward"), repeats)
+            work = n_sub_steps if name == "routing" else cell_days
+            rows.append(Row(f"{name}, {direction}", precision, work, seconds, numbers))
+    return rows
+
+
+def check() -> None:
+    """Every operator on small cases, beside the CPU, in a process of its own."""
+    tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", str(ROOT / "tests/kernels/test_cuda.py")]
+    if subprocess.run(tests, cwd=ROOT, check=False).returncode:
+        sys.exit("the device does not agree with the CPU (above): nothing is timed")
+
+
+def report(rows: list[Row], ceiling: float) -> None:
+    print(f"{'':32}{'':10}{'million/s':>12}{'seconds':>10}{'least':>10}{'of ceiling':>12}")
+    for row in rows:
+        least = row.work * row.numbers * np.dtype(row.precision).itemsize / ceiling
+        print(f"{row.name:32}{row.precision:10}{row.work / row.seconds / 1e6:12.0f}{row.seconds:10.4f}{least:10.4f}"
+              f"{least / row.seconds:12.1%}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=600_000)
+    parser.add_argument("--reaches", type=int, default=600_001, help="5400001 is the density of a national network")
+    parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--tile", type=int, default=N_SUB, help="routing sub-steps that a thread takes at once")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--precisions", nargs="+", choices=("float32", "float64"), default=["float32", "float64"])
+    options = parser.parse_args()
+    if config.ENABLE_CUDASIM or not cuda.is_available():
+        sys.exit(
+            "no CUDA device here (numba.cuda.is_available() is false, or the simulator is on): nothing to measure. "
+            "Run this on a machine with an NVIDIA GPU and its driver, after pip install -e '.[gpu]'."
+        )
+    check()
+    ceiling = copy_speed()
+    print(f"{cuda.get_current_device().name}: copies at {ceiling / 1e9:.0f} GB/s, read and written")
+    domain = make_domain(options.cells, options.reaches)
+    rows = []
+    for name in options.precisions:
+        country = make_country(domain, options.days, np.dtype(name).type, options.tile)
+        waves = country.operators.waves(options.days)
+        rows += measure(country, options.days, options.repeats)
+        print(f"{name}: {domain.n_cells} cells and {domain.n_reaches} reaches over {options.days} days; routing in "
+              f"{waves.n_waves} launches forward and twice as many backward; arrays made by the operators at most "
+              f"{country.meter.peak / 1e9:.2f} GB")
+        del country
+    report(rows, ceiling)
+
+
+if __name__ == "__main__":
+    main()
