@@ -328,10 +328,10 @@ class Model:
         The area-weighted mean over all paths that end in a reach; what the routing step adds is in it. Both
         float64[reach]; SPEC 4.2.
         """
-        variance = np.array([
-            self._kernels.muskingum_variance(k, x, float(self.routing_step))
-            for k, x in zip(self.travel_time, self.parameters["weighting"], strict=True)
-        ])
+        variance = np.empty(self.domain.n_reaches)
+        self._kernels.fill_variance(
+            self.travel_time, self.parameters["weighting"], float(self.routing_step), variance
+        )
         return _mean_above(self.domain, self.travel_time), np.sqrt(np.maximum(_mean_above(self.domain, variance), 0.0))
 
     def record(self, forcing: Forcing) -> np.ndarray:

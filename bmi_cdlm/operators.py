@@ -93,7 +93,7 @@ class Operators:
     ) -> None:
         self.domain, self.step, self.routing_step, self.dtype = domain, step, routing_step, dtype
         self.n_sub = step // routing_step
-        self.kernels = kernels(dtype)  # type: ignore[arg-type]
+        self.kernels = kernels(dtype)
         self.workers = Workers(threads)
         constants: tuple[Any, ...] = (dtype(step / DAY), dtype(DAY / step), dtype(PERCOLATION_SCALE[step]))
         self.constants = Step(*constants)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import netCDF4
@@ -18,29 +17,35 @@ from bmi_cdlm.files import (
     open_input,
     read_strings,
     read_values,
-    replacing,
     select_ids,
 )
-from bmi_cdlm.parameters import BY_NAME, TRAVEL_TIME
+from bmi_cdlm.parameters import BY_NAME, STEP_NAMES, TRAVEL_TIME
 
 
 @one_at_a_time
-def read_parameters(path: Path, domain: Domain) -> dict[str, np.ndarray]:
+def read_parameters(path: Path, domain: Domain, step: int | None = None) -> dict[str, np.ndarray]:
     """Read registry names on `cell` and `reach`, or without a dimension for a uniform value.
 
     Returns them as arrays in the order of the domain; `cell_id` and `reach_id`, where the file has them, must
-    be the domain's.
+    be the domain's. A file that states its `time_step` ('1 d', '1 h') must have that of the run, `step` [s]: X2, X4
+    and the melt factor are per step.
 
     Raises
     ------
     ParameterError
-        Unreadable file, unknown names, other units, other counts or ids.
+        Unreadable file, unknown names, other units, counts, ids or time step.
     """
     where = str(path)
     values: dict[str, np.ndarray] = {}
     order = {"cell": np.arange(domain.n_cells), "reach": domain.file_order}
     ids = {"cell": domain.cells.id, "reach": domain.reaches.id}
     with open_input(path, ParameterError) as dataset:
+        stated = str(getattr(dataset, "time_step", ""))
+        if stated and step is not None and stated != STEP_NAMES[step]:
+            raise ParameterError(
+                f"{where}: holds parameters for a time_step of '{stated}', expected '{STEP_NAMES[step]}'. Use "
+                "parameters fitted at the step of the run."
+            )
         for grid in ("cell", "reach"):
             if f"{grid}_id" in dataset.variables:
                 found = read_strings(dataset, f"{grid}_id", where, ParameterError)
@@ -76,15 +81,3 @@ def _check_parameter_units(dataset: netCDF4.Dataset, name: str, units: str, wher
     got = str(getattr(dataset.variables[name], "units", ""))
     if got != units:
         check_units(dataset, name, units, where, ParameterError)
-
-
-@one_at_a_time
-def write_parameters(path: Path, values: Mapping[str, float], attributes: Mapping[str, str]) -> None:
-    """Write uniform parameters as a parameter file."""
-    with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as dataset:
-        dataset.setncatts({"title": "bmi_cdlm parameters", **attributes})
-        for name, value in values.items():
-            found = BY_NAME[name]
-            stored = dataset.createVariable(name, "f8", ())
-            stored.setncatts({"units": found.units, "long_name": found.meaning})
-            stored[...] = value

@@ -128,6 +128,8 @@ class Simulation:
             raise StateError(
                 f"restart: saved {self.pending_seconds} s into a step, expected the end of a step. Step on through BMI."
             )
+        if self.n_done == config.n_steps:
+            raise StateError(f"restart: valid at {self.time}, the end of the run. Set a later end.")
         dimension, ids, index = self._output_places()
         self.check_outputs()
         if config.output is None:
@@ -274,7 +276,7 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
         return {}, None
     path = Path(config.parameters)
     if path.suffix != ".safetensors":
-        return read_parameters(path, domain), None
+        return read_parameters(path, domain, config.time_step), None
     checkpoint = load_checkpoint(path)
     checkpoint.check_run(time_step=config.time_step, routing_step=config.routing_step, snow=config.snow)
     return checkpoint.evaluate(config.domain, domain)

@@ -8,11 +8,10 @@ import pytest
 from cases import N_CELLS, N_REACHES, SEED, change_config, simulated, write_case, write_parameters
 from make_domain import random_domain, random_parameters
 
-from bmi_cdlm import parameter_file
 from bmi_cdlm.errors import ParameterError
 from bmi_cdlm.files import LIBRARY
 from bmi_cdlm.parameter_file import read_parameters
-from bmi_cdlm.parameters import BY_NAME, DAY
+from bmi_cdlm.parameters import BY_NAME, DAY, HOUR
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +44,17 @@ def refused(path, domain, *patterns):
 
 def test_uniform_values(path, domain):
     values = {"production_capacity": 412.0, "exchange_coefficient": -0.5, "celerity": 0.75}
-    parameter_file.write_parameters(path, values, {"history": "a test"})
-    read = read_parameters(path, domain)
+    with netCDF4.Dataset(path, "w") as dataset:
+        dataset.time_step = "1 d"
+        for name, value in values.items():
+            dataset.createVariable(name, "f8", ())[...] = value
+            dataset.variables[name].units = BY_NAME[name].units
+    read = read_parameters(path, domain, DAY)
     assert set(read) == set(values)
     for name, value in values.items():
         np.testing.assert_array_equal(read[name], np.full(N_REACHES if name == "celerity" else N_CELLS, value))
-    with netCDF4.Dataset(path) as dataset:
-        assert dataset.history == "a test"
-        for name in values:
-            assert dataset.variables[name].units == BY_NAME[name].units
+    with pytest.raises(ParameterError, match=r"time_step of '1 d', expected '1 h'"):
+        read_parameters(path, domain, HOUR)
 
 
 def test_arrays_with_ids_come_in_any_order(path, domain):

@@ -22,8 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import config, cuda
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kernel_cases import in_routing_order, random_river, random_weather
 
@@ -33,6 +32,7 @@ from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, RunoffSta
 from bmi_cdlm.operators_cuda import CudaOperators
 from bmi_cdlm.parameters import DAY
 
+ROOT = Path(__file__).resolve().parents[2]
 N_SUB = 24
 GAUGES = 1000
 DIFFERENT_CELLS = 20_000

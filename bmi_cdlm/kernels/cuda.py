@@ -1,8 +1,8 @@
 """The kernels of a CUDA device, compiled from the same plain functions as those of the CPU.
 
 The scalar steps are `launch.SCALARS`, retyped and compiled as device functions; around them stand the loops of
-`cuda_runoff` and `cuda_routing`. Only `operators_cuda` imports this module: the model runs without numba-cuda.
-Nothing is cached on disk; a process compiles what it launches.
+`cuda_snow`, `cuda_runoff` and `cuda_routing`. Only `operators_cuda` imports this module: the model runs without
+numba-cuda. Nothing is cached on disk; a process compiles what it launches.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numba import config, cuda
 
-from bmi_cdlm.kernels import cuda_routing, cuda_runoff
+from bmi_cdlm.kernels import cuda_routing, cuda_runoff, cuda_snow
 from bmi_cdlm.kernels.launch import SCALARS, retyped
 
-DEVICE: tuple[Callable, ...] = (*cuda_runoff.DEVICE, *cuda_routing.DEVICE)
-GRID: tuple[Callable, ...] = (*cuda_runoff.GRID, *cuda_routing.GRID)
+DEVICE: tuple[Callable, ...] = (*cuda_snow.DEVICE, *cuda_runoff.DEVICE, *cuda_routing.DEVICE)
+GRID: tuple[Callable, ...] = (*cuda_snow.GRID, *cuda_runoff.GRID, *cuda_routing.GRID)
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))
 MOST_BLOCKS_Y = 65535
 """Along the second axis of a grid, a limit of CUDA."""

@@ -113,6 +113,7 @@ LOOPS: tuple[Callable, ...] = (
     loops_runoff_adjoint.reverse_snow,
     loops_routing.collect_runoff,
     loops_routing.fill_coefficients,
+    loops_routing.fill_variance,
     loops_routing.route,
     loops_routing.accumulate,
     loops_routing.steady_flow,
@@ -137,7 +138,8 @@ def kernels(dtype: type[np.floating] = np.float64) -> types.SimpleNamespace:
 
     Compilation happens at the first call of a loop, and is kept on disk from process to process.
     """
-    return compile_kernels(dtype)  # `kernels()` and `kernels(np.float64)` would be two entries of a cache
+    # Not cached itself: `kernels()` and `kernels(np.float64)` would be two entries.
+    return compile_kernels(dtype)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=2)

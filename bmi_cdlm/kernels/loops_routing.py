@@ -10,7 +10,7 @@ from __future__ import annotations
 from numpy import float64 as real  # launch puts the compiled precision in its place
 
 from bmi_cdlm.kernels.links import link_flow
-from bmi_cdlm.kernels.muskingum import muskingum_coefficients, muskingum_step
+from bmi_cdlm.kernels.muskingum import muskingum_coefficients, muskingum_step, muskingum_variance
 
 
 def collect_runoff(first_link, link_cell, link_area, runoff, lateral_inflow, lo, hi):
@@ -39,6 +39,12 @@ def fill_coefficients(travel_time, weighting, step, p):
         p.gain[i] = gain
         p.keep[i] = keep
         p.storage_time[i] = storage_time
+
+
+def fill_variance(travel_time, weighting, step, variance):
+    """Variance [s2] that every reach adds to the travel time, for a sub-step [s]."""
+    for i in range(travel_time.size):
+        variance[i] = muskingum_variance(travel_time[i], weighting[i], step)
 
 
 def route(

@@ -19,7 +19,8 @@ PROGRAM = Path(__file__).with_name("compare_cuda.py")
 COEFFICIENTS = {"direct", "gain", "keep"}
 """Their adjoints are summed tile by tile, on the CPU block by block."""
 DOUBLE = (
-    "daily, hysteresis", "daily, plain snow", "daily, blocks of the shipped length", "daily, a launch per sub-step", "hourly",
+    "daily, hysteresis", "daily, plain snow", "daily, blocks of the shipped length", "daily, a launch per sub-step",
+    "hourly",
 )
 SINGLE = ("daily, single precision", "hourly, single precision")
 
