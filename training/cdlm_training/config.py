@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bmi_cdlm.config import Config, Date, explain, load_config
+from bmi_cdlm.config import Config, Date, explain, load_config, parse_places
 from bmi_cdlm.errors import ConfigError, nearest
 
 Period = tuple[Date, Date]
+Gauges = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(parse_places)]
 
 
 class LossWeights(BaseModel):
@@ -36,7 +37,7 @@ class TrainConfig(BaseModel):
     validate_on: Period | None = Field(
         default=None, description="Start and end of the validation period; none: the training period."
     )
-    gauges: tuple[str, ...] | Literal["all"] = Field(default="all", description="Gauges to train on.")
+    gauges: Gauges = Field(default="all", description="Gauges to train on.")
     cell_attributes: tuple[str, ...] = Field(default=(), description="Attributes of cells for X1 to X4 and snow.")
     reach_attributes: tuple[str, ...] = Field(default=(), description="Attributes of reaches for the celerity.")
     mapping: Literal["uniform", "linear", "power", "mlp"] = Field(
@@ -84,6 +85,13 @@ class TrainConfig(BaseModel):
             raise ValueError(f"pet_limits are {low} and {high}; expected 0 < low < 1 < high")
         if self.mapping != "uniform" and not self.cell_attributes:
             raise ValueError(f"mapping is {self.mapping}, but cell_attributes is empty; name some, or use uniform")
+        if self.gauges != "all" and len(set(self.gauges)) < max(1, len(self.gauges)):
+            raise ValueError("gauges holds no id or one twice; expected different ids, or all")
+        terms = self.loss
+        if not terms.nse + terms.kge + terms.rmse_log + terms.mean_runoff > 0:
+            raise ValueError("loss has no term but pet_factor; expected nse, kge, rmse_log or mean_runoff above 0")
+        if self.learn_weighting and not self.learn_routing:
+            raise ValueError("learn_weighting needs learn_routing; set both, or neither")
         if self.loss.mean_runoff and self.mean_runoff_attribute is None:
             raise ValueError("loss.mean_runoff needs mean_runoff_attribute")
         return self
@@ -111,15 +119,19 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
     content = run.training
     if content is None:
         raise ConfigError(f"{path}: key 'training' is missing. Add it; training/README.md lists its keys.")
-    for key in content:
-        if key not in TrainConfig.model_fields:
-            raise ConfigError(
-                f"{path}: unknown key 'training.{key}'.{nearest(str(key), TrainConfig.model_fields)} "
-                f"Known: {', '.join(TrainConfig.model_fields)}."
-            )
+    _check_keys(content, TrainConfig, f"{path}: unknown key 'training.")
+    if isinstance(content.get("loss"), dict):
+        _check_keys(content["loss"], LossWeights, f"{path}: unknown key 'training.loss.")
     if isinstance(content.get("output"), str):
         content = {**content, "output": path.parent / content["output"]}
     try:
         return run, TrainConfig(**content)
     except ValidationError as cause:
         raise ConfigError(f"{path}: training: {explain(cause)} See training/README.md.") from cause
+
+
+def _check_keys(content: dict, model: type[BaseModel], where: str) -> None:
+    known = model.model_fields
+    for key in content:
+        if key not in known:
+            raise ConfigError(f"{where}{key}'.{nearest(str(key), known)} Known: {', '.join(known)}.")

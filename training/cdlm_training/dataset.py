@@ -9,7 +9,7 @@ import numpy as np
 
 from bmi_cdlm.config import Config
 from bmi_cdlm.domain import Domain
-from bmi_cdlm.errors import ConfigError, ObservationError
+from bmi_cdlm.errors import ConfigError, DomainError, ObservationError
 from bmi_cdlm.forcing import ForcingFile
 from bmi_cdlm.network import upstream_of
 from bmi_cdlm.observations import read_observations
@@ -54,6 +54,12 @@ class Dataset:
         self.run, self.config, self.domain, dtype = run, config, domain, config.dtype
         if run.forcing == "caller" or run.observations is None:
             raise ConfigError("training needs files in 'forcing' and 'observations'. Name them in the configuration.")
+        snowfall = domain.cells.mean_annual_snowfall
+        if run.snow != "none" and not np.isfinite(snowfall).all():
+            raise DomainError(
+                f"{run.domain}: snow is '{run.snow}' but 'mean_annual_snowfall' [mm yr-1] is missing, expected on every "
+                "cell. Add it to the domain file, or set snow: none."
+            )
         for name, period in (("train", config.train), ("validate_on", config.validate_on)):
             if period is not None and not (run.start <= period[0] and period[1] <= run.end):
                 raise ConfigError(
@@ -71,6 +77,8 @@ class Dataset:
         self.observed = observed[:, self.gauges].astype(dtype)
         train = self.steps_of(config.train)
         self._check_observations(observed[train][:, self.gauges])
+        if config.validate_on is not None:
+            self._check_validation(observed[self.steps_of(config.validate_on)][:, self.gauges])
         self.spread = np.nanstd(observed[train][:, self.gauges], axis=0).astype(dtype)
         area = np.where(np.isfinite(domain.gauges.area), domain.gauges.area, self._drained())[self.gauges]
         self.to_depth = (DAY / (1000.0 * area)).astype(dtype)
@@ -96,6 +104,8 @@ class Dataset:
 
     def _choose_gauges(self) -> np.ndarray:
         ids = self.domain.gauges.id
+        if not ids:
+            raise ConfigError(f"{self.run.domain}: has no gauges to train on. Add gauges and their observations.")
         if self.config.gauges == "all":
             return np.arange(len(ids))
         unknown = [g for g in self.config.gauges if g not in ids]
@@ -111,6 +121,13 @@ class Dataset:
                     "observations. Leave it out with 'gauges', or choose another period."
                 )
 
+    def _check_validation(self, observed: np.ndarray) -> None:
+        if not any(np.unique(series[np.isfinite(series)]).size > 1 for series in observed.T):
+            raise ObservationError(
+                "no training gauge has varying discharge in the period validate_on, expected observations: they "
+                "choose the best epoch. Choose another period."
+            )
+
     def _drained(self) -> np.ndarray:
         return self.domain.reaches.upstream_area[self.domain.gauges.reach]
 
@@ -122,20 +139,10 @@ class Dataset:
 
 
 def _incremental_area(domain: Domain, gauges: np.ndarray) -> np.ndarray:
-    """Area that drains to each gauge through no other of them [km2]."""
-    reach = domain.gauges.reach[gauges]
-    order = np.argsort(reach)
-    area = domain.reaches.upstream_area[reach].copy()
-    increment = area.copy()
-    for i in order:
-        lo, hi = upstream_of(domain.reaches.downstream, int(reach[i]))
-        inside = [j for j in order if lo <= reach[j] < hi - 1]
-        direct = [j for j in inside if not any(_within(domain, reach[j], reach[k]) for k in inside if k != j)]
-        increment[i] = area[i] - area[direct].sum()
-    return np.maximum(increment, 1e-3 * area)
-
-
-def _within(domain: Domain, above: int, below: int) -> bool:
-    lo, hi = upstream_of(domain.reaches.downstream, int(below))
-    return bool(lo <= above < hi - 1)
-
+    """Area that drains to each gauge through no other of them [km2]; gauges on one reach share theirs."""
+    reach, area = domain.gauges.reach[gauges], domain.reaches.upstream_area
+    increment: dict[int, float] = {}
+    for r in np.unique(reach).tolist():  # upstream first: those above are the ones so far within the sub-tree
+        lo, _ = upstream_of(domain.reaches.downstream, r)
+        increment[r] = float(area[r]) - sum(v for above, v in increment.items() if above >= lo)
+    return np.maximum([increment[int(r)] for r in reach], 1e-3 * area[reach])

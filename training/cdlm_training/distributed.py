@@ -58,7 +58,7 @@ class Team(NamedTuple):
 
 @contextmanager
 def team() -> Iterator[Team]:
-    """Join the processes that torchrun started: gloo on processors, nccl where every process has a device."""
+    """Join the processes that torchrun started, by gloo."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Team(0, 1)

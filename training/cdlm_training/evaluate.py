@@ -54,8 +54,19 @@ def score(
         g: (nse(s, o), kge(s, o)) for g, s, o in zip(ids, simulated[first:last].T, observed[first:last].T, strict=True)
     }
     chosen = [gauges[g] for g in ids if config.gauges == "all" or g in config.gauges]
-    means = np.nanmean(np.array(chosen), axis=0) if np.isfinite(chosen).any() else (np.nan, np.nan)
-    return Scores(float(means[0]), float(means[1]), gauges)
+    mean_nse, mean_kge = (_mean(column) for column in np.array(chosen).T)
+    return Scores(mean_nse, mean_kge, gauges)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of what is defined, NaN where nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def _or_none(value: float) -> float | None:
+    """The score of a gauge, None where it is undefined: JSON has no NaN."""
+    return None if np.isnan(value) else value
 
 
 def write_checkpoint(path: Path, trainer: Trainer, scores: Scores | None) -> None:
@@ -65,7 +76,9 @@ def write_checkpoint(path: Path, trainer: Trainer, scores: Scores | None) -> Non
     save_checkpoint(path, trainer.spec, trainer.generator.tensors(), {
         "gauges": [ids[i] for i in trainer.data.gauges],
         "periods": {"train": [str(t) for t in config.train], "validation": [str(t) for t in validation]},
-        "scores": {} if scores is None else {g: {"nse": n, "kge": k} for g, (n, k) in scores.gauges.items()},
+        "scores": {} if scores is None else {
+            g: {"nse": _or_none(n), "kge": _or_none(k)} for g, (n, k) in scores.gauges.items()
+        },
         "fingerprints": trainer.fingerprints,
         "licence": "MIT",
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),

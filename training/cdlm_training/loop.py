@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import json
 import platform
 import shutil
 import time
@@ -33,6 +34,10 @@ from cdlm_training.simulate import Chain, Part, make_parts
 
 STATE = "state.pt"
 LOG = "log.csv"
+COLUMNS = ["epoch", "loss", "nse", "kge", "seconds"]
+RUN_KEYS = ("start", "end", "time_step", "routing_step", "snow", "forcing_fill", "spin_up", "initial_state")
+"""Keys of the run on which the weights depend."""
+NO_SCORES = Scores(float("nan"), float("nan"), {})
 
 
 class TrainingError(CdlmError, RuntimeError):
@@ -88,12 +93,21 @@ class Trainer:
         report is called after each epoch, progress after each update with its loss. Returns the scores of the best
         checkpoint, which is written to the configured output.
         """
-        config = self.config
-        check_writable(config.output)
         if resume:
             self._load_state()
         if self.team.leads:
+            check_writable(self.config.output)
             self._open_log(resume=resume)
+        try:
+            self._run_epochs(report, progress)
+        finally:
+            if self.team.leads:
+                self.board.close()
+        # The others would read the best checkpoint while the leader may still be writing it.
+        return validate(self.run, self.config, self.config.output) if self.team.leads else NO_SCORES
+
+    def _run_epochs(self, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> None:
+        config = self.config
         while self.epoch < config.epochs and self.epoch - self.best_epoch < config.patience:
             began = time.perf_counter()
             losses = [self._update(progress) for _ in range(config.updates)]
@@ -102,20 +116,22 @@ class Trainer:
             if self._selected(scores) > self.best:
                 self.best, self.best_epoch = self._selected(scores), self.epoch
                 if self.team.leads:
-                    shutil.copyfile(self._last, config.output)
+                    with replacing(config.output) as temporary:
+                        shutil.copyfile(self._last, temporary)
             if self.team.leads:
                 epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
-                self._save_state()
+                # In this order: whatever a kill leaves without a saved state is done, and logged, again.
                 self._log(epoch)
+                self._save_state()
                 report(epoch)
-        return validate(self.run, config, config.output)
 
     def _specify(self) -> GeneratorSpec:
         config, run = self.config, self.run
         train = self.data.steps_of(config.train)
         features = describe_forcing({name: values[train] for name, values in self.data.forcing.items()})
         return make_spec(
-            run.domain, cell_attributes=config.cell_attributes, reach_attributes=config.reach_attributes,
+            run.domain, cell_attributes=config.cell_attributes,
+            reach_attributes=config.reach_attributes if config.learn_routing else (),
             mapping=config.mapping, hidden=config.hidden, snow=run.snow, step=run.time_step,
             routing_step=run.routing_step, learn_weighting=config.learn_weighting, pet=config.pet_factor,
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
@@ -126,12 +142,10 @@ class Trainer:
     def _update(self, progress: Callable[[float], None]) -> float:
         if self.config.optimizer == "lbfgs":
             windows = self._all_windows()
+            loss = float(self.optimizer.step(lambda: self.gradient(windows)))
         else:
-            windows = self.data.windows(self.random, self.config.windows_per_update)
-        loss = self.gradient(windows)
-        if self.config.optimizer == "lbfgs":
-            self.optimizer.step(lambda: self.gradient(windows))
-        else:
+            loss = self.gradient(self.data.windows(self.random, self.config.windows_per_update))
+            torch.nn.utils.clip_grad_norm_(self._weights(), self.config.clip)
             self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
@@ -139,7 +153,7 @@ class Trainer:
         return loss
 
     def gradient(self, windows: list[Window]) -> float:
-        """Set the gradient of the mean loss over windows, clipped; returns the loss. Equal on every process."""
+        """Set the gradient of the mean loss over windows; returns the loss. Equal on every process."""
         self.optimizer.zero_grad(set_to_none=True)
         items = [(window, part) for window in windows for part in self.parts]
         loss = 0.0
@@ -147,11 +161,13 @@ class Trainer:
             term = self._loss(window, part) / len(windows)
             term.backward()
             loss += float(term.detach())
-        weights = [w for w in self.generator.parameters() if w.requires_grad]
-        self.team.add_gradients(weights)
+        self.team.add_gradients(self._weights())
         self._check_gradients(windows)
-        torch.nn.utils.clip_grad_norm_(weights, self.config.clip)
         return self.team.total(loss)
+
+    def _weights(self) -> list[torch.nn.Parameter]:
+        """The weights that are learned."""
+        return [w for w in self.generator.parameters() if w.requires_grad]
 
     def _loss(self, window: Window, part: Part) -> torch.Tensor:
         simulated = self.chain(part, window)
@@ -211,7 +227,7 @@ class Trainer:
         return [self.data.window(first, length) for first in range(train.start, train.stop - length + 1, length)]
 
     def _optimizer(self) -> tuple[torch.optim.Optimizer, Any]:
-        weights, config = [w for w in self.generator.parameters() if w.requires_grad], self.config
+        weights, config = self._weights(), self.config
         if config.optimizer == "lbfgs":
             return torch.optim.LBFGS(weights, lr=config.learning_rate, max_iter=5, line_search_fn="strong_wolfe"), None
         adamw = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -235,7 +251,7 @@ class Trainer:
 
     def _validate(self) -> Scores:
         """Scores of the weights as they are, by the runtime in float64; the leader runs, all get the selected one."""
-        scores = Scores(float("nan"), float("nan"), {})
+        scores = NO_SCORES
         if self.team.leads:
             write_checkpoint(self._last, self, None)
             scores = validate(self.run, self.config, self._last)
@@ -245,12 +261,17 @@ class Trainer:
     def _selected(self, scores: Scores) -> float:
         return scores.nse if self.config.select_by == "nse" else scores.kge
 
+    def _identity(self) -> str:
+        """What a resumed training must have in common with the one before, wherever it is started from."""
+        run = self.run.model_dump(mode="json", include=set(RUN_KEYS))
+        return json.dumps([self.config.model_dump(mode="json", exclude={"output"}), run, self.fingerprints])
+
     def _save_state(self) -> None:
         state = {
             "generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(), "epoch": self.epoch,
             "best": self.best, "best_epoch": self.best_epoch, "random": repr(self.random.bit_generator.state),
-            "config": self.config.model_dump_json(),
+            "training": self._identity(),
         }
         with replacing(self.config.log_folder / STATE) as temporary:
             torch.save(state, temporary)
@@ -262,9 +283,10 @@ class Trainer:
         if not path.is_file():
             raise TrainingError(f"{path}: there is no state to resume from. Train without --resume.")
         state = torch.load(path, weights_only=True)
-        if state["config"] != self.config.model_dump_json():
+        if state["training"] != self._identity():
             raise TrainingError(
-                f"{path}: belongs to another training configuration. Restore that one, or train without --resume."
+                f"{path}: belongs to another training: its configuration or its files were others. Restore those, or "
+                "train without --resume."
             )
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -281,10 +303,13 @@ class Trainer:
         text = f"python {platform.python_version()} on {platform.platform()}\n" + "\n".join(packages) + "\n"
         (folder / "environment.txt").write_text(text, encoding="utf-8")
         log = folder / LOG
-        rows = list(csv.reader(log.open(encoding="utf-8"))) if resume and log.exists() else []
-        with log.open("w", encoding="utf-8", newline="") as file:
-            kept = [row for row in rows[1:] if int(row[0]) <= self.epoch]
-            csv.writer(file).writerows([["epoch", "loss", "nse", "kge", "seconds"], *kept])
+        if not resume:
+            for old in (folder / STATE, *folder.glob("events.out.tfevents.*")):
+                old.unlink(missing_ok=True)
+        rows = list(csv.reader(log.read_text(encoding="utf-8").splitlines())) if resume and log.exists() else []
+        kept = [row for row in rows[1:] if len(row) == len(COLUMNS) and int(row[0]) <= self.epoch]
+        with replacing(log) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([COLUMNS, *kept])
         self.board = SummaryWriter(str(folder), purge_step=self.epoch + 1 if resume else None)
 
     def _log(self, epoch: Epoch) -> None:
