@@ -45,7 +45,10 @@ def production_step_adjoint(S, P, E, x1, percolation_scale, S_adj, Pr_adj):
     net = P - E if wet else E - P
     w = net * inverse
     n, d = tanh_ratio(w if w < 13.0 else 13.0)
-    T = n / d
+    # T = tanh(w), and 1 - T without its cancellation where demand is far beyond the store.
+    quotient = 1.0 / d
+    T = n * quotient
+    lack = (d - n) * quotient
     s = S * inverse
     rest = s if wet else 1.0 - s
     D = 1.0 / (1.0 + rest * T)
@@ -67,9 +70,9 @@ def production_step_adjoint(S, P, E, x1, percolation_scale, S_adj, Pr_adj):
     T_adj = top * D * D * moved_adj
     # Both branches of d(moved)/ds at fixed T and x1; the dry one counts S itself apart, as x1 s.
     wet_slope = -x1 * T * (2.0 * s + T * (1.0 + s * s)) * D * D
-    dry_slope = S * T * (T - 1.0) * D * D
+    dry_slope = -S * T * lack * D * D
     s_adj = (wet_slope if wet else dry_slope) * moved_adj
-    net_adj = (1.0 - T * T) * T_adj * inverse if w < 13.0 else 0.0
+    net_adj = lack * (1.0 + T) * T_adj * inverse if w < 13.0 else 0.0
     x1_adj = x1_adj - (s * s_adj) * inverse - w * net_adj
     x1_adj = x1_adj + (1.0 - s * s) * T * D * moved_adj if wet else x1_adj
     S0_adj = S2_adj + s_adj * inverse

@@ -165,7 +165,8 @@ def test_workers_cover_every_range_once_and_hand_errors_on():
     assert (seen == 2).all()
 
 
-def test_small_work_starts_no_thread():
+def test_small_work_starts_no_thread(monkeypatch):
+    monkeypatch.setattr("bmi_cdlm.kernels.launch.WORTH_A_THREAD", WORTH_A_THREAD)
     names: set[str] = set()
 
     def note(lo, hi):

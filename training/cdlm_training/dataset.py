@@ -57,8 +57,8 @@ class Dataset:
         snowfall = domain.cells.mean_annual_snowfall
         if run.snow != "none" and not np.isfinite(snowfall).all():
             raise DomainError(
-                f"{run.domain}: snow is '{run.snow}' but 'mean_annual_snowfall' [mm yr-1] is missing, expected on every "
-                "cell. Add it to the domain file, or set snow: none."
+                f"{run.domain}: snow is '{run.snow}' but 'mean_annual_snowfall' [mm yr-1] is missing, expected on "
+                "every cell. Add it to the domain file, or set snow: none."
             )
         for name, period in (("train", config.train), ("validate_on", config.validate_on)):
             if period is not None and not (run.start <= period[0] and period[1] <= run.end):
