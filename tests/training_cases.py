@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 from cases import START, case_forcing, change_config, write_config, write_forcing, write_series
 from generator_cases import RECORD, attribute_fields, drawn_tensors
-from make_domain import write_domain
+from make_domain import Field, write_domain
 
 from bmi_cdlm.checkpoint import load_checkpoint, save_checkpoint
 from bmi_cdlm.config import load_config
@@ -90,6 +90,7 @@ def weights_of(path: Path) -> dict[str, np.ndarray]:
 
 def _write_domain(path: Path) -> None:
     fields = attribute_fields(SEED, N_REACHES, N_CELLS)
+    fields["cell_mean_runoff"] = Field(("cell",), "mm yr-1", np.linspace(100.0, 1500.0, N_CELLS))
     write_domain(path, fields)
     domain = read_domain(path)
     size = [int(np.subtract(*upstream_of(domain.reaches.downstream, i)[::-1])) for i in range(N_REACHES)]

@@ -1,0 +1,136 @@
+"""The keys below `training`: what is refused, and with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import change_config
+from training_cases import ALONE, at, change_training, write_training_case
+
+from bmi_cdlm.errors import ConfigError, DomainError
+from bmi_cdlm.parameters import DAY
+from cdlm_training.config import LossWeights, TrainConfig, load_train_config
+from cdlm_training.loop import Trainer
+from cdlm_training.reference import render
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return write_training_case(tmp_path_factory.mktemp("case"))
+
+
+def refused(config: Path, match: str, error: type[Exception] = ConfigError) -> None:
+    """Refused before anything is written."""
+    before = sorted(config.parent.rglob("*"))
+    with pytest.raises(error, match=match):
+        Trainer(config, ALONE)
+    assert sorted(config.parent.rglob("*")) == before
+
+
+def test_what_is_written_is_read(case):
+    run, keys = load_train_config(case)
+    assert keys.output == case.parent / "out" / "trained.safetensors"
+    assert keys.log_folder == case.parent / "out" / "trained_training"
+    assert keys.train == (run.start, run.start + np.timedelta64(50, "D"))
+    assert keys.dtype is np.float64 and keys.gauges == "all" and keys.validate_on is None
+    assert load_train_config(change_training(case, precision=None))[1].dtype is np.float32
+    assert load_train_config(change_training(case, gauges=[3204040, "g1"]))[1].gauges == ("3204040", "g1")
+
+
+def test_training_is_missing(case):
+    refused(change_config(case, training=None), r"key 'training' is missing\. Add it; training/README\.md lists")
+
+
+def test_training_is_no_mapping(case):
+    refused(change_config(case, training=["mlp"]), "training is")
+
+
+@pytest.mark.parametrize("key", list(TrainConfig.model_fields))
+def test_an_unknown_key_is_named_with_the_nearest(case, key):
+    config = change_training(case, **{f"{key}s_": 1})
+    refused(config, rf"unknown key 'training\.{key}s_'\. Did you mean '{key}'\? Known: ")
+
+
+@pytest.mark.parametrize("key", list(LossWeights.model_fields))
+def test_an_unknown_term_of_the_loss_is_named_with_the_nearest(case, key):
+    config = change_training(case, loss={f"{key}_": 1.0})
+    refused(config, rf"unknown key 'training\.loss\.{key}_'\. Did you mean '{key}'\? Known: ")
+
+
+@pytest.mark.parametrize("key", ["output", "train"])
+def test_what_is_required(case, key):
+    refused(change_training(case, **{key: None}), rf"training: key '{key}' is missing\. See training/README\.md")
+
+
+@pytest.mark.parametrize(("keys", "message"), [
+    ({"output": "x.pt"}, r"output is x\.pt; expected a name that ends in \.safetensors"),
+    ({"train": [at(DAY, 20), at(DAY, 20)]}, "train ends at .* expected a time after its start"),
+    ({"train": [at(DAY, 0)]}, "train is .*Field required|key 'train' is missing"),
+    ({"train": ["soon", at(DAY, 0)]}, "train.*'soon' is not a date"),
+    ({"validate_on": [at(DAY, 20), at(DAY, 10)]}, "validate_on ends at"),
+    ({"train": [at(DAY, -9), at(DAY, 20)]}, "train is .* expected within the run"),
+    ({"validate_on": [at(DAY, 60), at(DAY, 99)]}, "validate_on is .* expected within the run"),
+    ({"gauges": []}, "gauges holds no id or one twice"),
+    ({"gauges": ["g0", "g0"]}, "gauges holds no id or one twice"),
+    ({"gauges": ["g7"]}, "the domain has no gauge 'g7'"),
+    ({"gauges": "g0"}, "gauges is 'g0'"),
+    ({"mapping": "cnn"}, "mapping is 'cnn'"),
+    ({"cell_attributes": []}, "mapping is mlp, but cell_attributes is empty"),
+    ({"hidden": []}, r"mapping mlp with hidden sizes \(\)"),
+    ({"hidden": [0]}, r"hidden sizes are \(0,\)"),
+    ({"pet_hidden": []}, "expected at least one layer"),
+    ({"pet_limits": [1.1, 2.0]}, "pet_limits are 1.1 and 2.0; expected 0 < low < 1 < high"),
+    ({"learn_routing": False, "learn_weighting": True}, "learn_weighting needs learn_routing"),
+    ({"window": 0}, "window is 0"),
+    ({"warm_up": -1}, "warm_up is -1"),
+    ({"windows_per_update": 0}, "windows_per_update is 0"),
+    ({"updates": 0}, "updates is 0"),
+    ({"epochs": 0}, "epochs is 0"),
+    ({"patience": 0}, "patience is 0"),
+    ({"optimizer": "sgd"}, "optimizer is 'sgd'"),
+    ({"learning_rate": 0}, "learning_rate is 0"),
+    ({"learning_rate": float("nan")}, "learning_rate is nan"),
+    ({"final_learning_rate": 1.5}, "final_learning_rate is 1.5"),
+    ({"weight_decay": -1}, "weight_decay is -1"),
+    ({"clip": 0}, "clip is 0"),
+    ({"loss": {"nse": -1.0}}, "loss is -1.0"),
+    ({"loss": {"nse": 0.0}}, "loss has no term but pet_factor"),
+    ({"loss": 3}, "loss is 3"),
+    ({"loss": {"mean_runoff": 1.0}}, "loss.mean_runoff needs mean_runoff_attribute"),
+    ({"gauge_weights": "area"}, "gauge_weights is 'area'"),
+    ({"precision": "float16"}, "precision is 'float16'"),
+    ({"threads": 0}, "threads is 0"),
+    ({"select_by": "mse"}, "select_by is 'mse'"),
+    ({"seed": -1}, "seed is -1"),
+])
+def test_bad_values(case, keys, message):
+    refused(change_training(case, **keys), message)
+
+
+@pytest.mark.parametrize("keys", [
+    {"cell_attributes": ["florest"]}, {"reach_attributes": ["lenght"]},
+    {"loss": {"mean_runoff": 1.0}, "mean_runoff_attribute": "mean_runof"},
+])
+def test_attributes_that_the_domain_lacks(case, keys):
+    refused(change_training(case, **keys), "there is no (cell|reach) attribute .* Did you mean", DomainError)
+
+
+def test_a_map_of_runoff_in_other_units(case):
+    keys = {"loss": {"mean_runoff": 1.0}, "mean_runoff_attribute": "forest"}
+    refused(change_training(case, **keys), "'forest' has units '1', expected 'mm yr-1'", DomainError)
+
+
+def test_the_reference_is_that_of_the_code():
+    assert (ROOT / "training" / "README.md").read_text(encoding="utf-8") == render()
+    for key in (*TrainConfig.model_fields, *LossWeights.model_fields):
+        assert f"| `{key}` |" in render()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "cfg").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_configurations_are_read(path):
+    if "\ntraining:" in path.read_text(encoding="utf-8"):
+        load_train_config(path)

@@ -1,0 +1,133 @@
+"""Terms of the loss against their formulas in numpy, where something is missing, and their gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from bmi_cdlm import metrics
+from cdlm_training.loss import (
+    LOG_OFFSET,
+    LOG_SHARE,
+    NSE_FLOOR,
+    kge_term,
+    mean_runoff_term,
+    nse_term,
+    pet_factor_term,
+    rmse_log_term,
+)
+
+N_STEPS, N_GAUGES = 40, 5
+SPREAD, TO_DEPTH = np.array([1.0, 0.3, 2.0, 5.0, 0.7]), np.array([0.5, 2.0, 0.1, 1.0, 8.0])
+
+
+@pytest.fixture
+def series():
+    """Simulated and observed; gauge 1 has gaps, gauge 2 one observation, gauge 3 none, gauge 4 constant ones."""
+    rng = np.random.default_rng(1)
+    s, o = rng.gamma(2.0, 1.5, (2, N_STEPS, N_GAUGES))
+    o[rng.random(N_STEPS) < 0.4, 1] = np.nan
+    o[1:, 2] = np.nan
+    o[:, 3] = np.nan
+    o[:, 4] = 2.0
+    return s, o
+
+
+TERMS = {
+    "nse": lambda s, o: nse_term(s, o, torch.from_numpy(SPREAD)),
+    "kge": kge_term,
+    "rmse_log": lambda s, o: rmse_log_term(s, o, torch.from_numpy(TO_DEPTH)),
+}
+
+
+def value(name, s, o) -> np.ndarray:
+    return TERMS[name](torch.from_numpy(s), torch.from_numpy(o)).numpy()
+
+
+def test_nse_is_the_squared_error_over_the_variance(series):
+    s, o = series
+    got = value("nse", s, o)
+    for g in (0, 1, 2, 4):
+        valid = ~np.isnan(o[:, g])
+        expected = ((s - o)[valid, g] ** 2).mean() / (SPREAD[g] * (1 + NSE_FLOOR)) ** 2
+        assert got[g] == pytest.approx(expected, rel=1e-13)
+    assert got[3] == 0
+
+
+def test_nse_with_the_window_s_own_spread_is_that_of_the_metrics(series):
+    s, o = series
+    spread = torch.from_numpy(np.nanstd(o[:, :2], axis=0))
+    got = nse_term(torch.from_numpy(s[:, :2]), torch.from_numpy(o[:, :2]), spread).numpy() * (1 + NSE_FLOOR) ** 2
+    np.testing.assert_allclose(1 - got, [metrics.nse(s[:, g], o[:, g]) for g in range(2)], rtol=1e-12)
+
+
+def test_kge_is_that_of_the_metrics(series):
+    s, o = series
+    got = value("kge", s, o)
+    np.testing.assert_allclose(1 - got[:2], [metrics.kge(s[:, g], o[:, g]) for g in range(2)], rtol=1e-12)
+    np.testing.assert_array_equal(got[2:], 0)
+
+
+def test_kge_of_a_constant_simulation_is_that_of_the_mean_flow(series):
+    _, o = series
+    s = np.full_like(o, np.nanmean(o[:, 0]))
+    assert value("kge", s, o)[0] == pytest.approx(np.sqrt(2), rel=1e-6)
+    assert 1 - value("kge", s, o)[0] == pytest.approx(metrics.kge(s[:, 0], o[:, 0]), rel=1e-6)
+
+
+def test_rmse_log_follows_its_formula(series):
+    s, o = series
+    got = value("rmse_log", s, o)
+    for g in (0, 1, 2, 4):
+        valid = ~np.isnan(o[:, g])
+        a, b = s[valid, g] * TO_DEPTH[g], o[valid, g] * TO_DEPTH[g]
+        logs = [np.log10(np.sqrt(x + LOG_OFFSET) + 0.1) for x in (a, b)]
+        expected = (1 - LOG_SHARE) * np.sqrt(((a - b) ** 2).mean())
+        expected += LOG_SHARE * np.sqrt(((logs[0] - logs[1]) ** 2).mean())
+        assert got[g] == pytest.approx(expected, rel=1e-12)
+    assert got[3] == pytest.approx(0, abs=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("simulation", ["random", "constant", "zero", "perfect"])
+@pytest.mark.parametrize("name", TERMS)
+def test_gradients_are_finite_whatever_is_missing(series, name, simulation, dtype):
+    s, o = series
+    s = {"random": s, "constant": np.full_like(s, 1.3), "zero": np.zeros_like(s), "perfect": np.nan_to_num(o)}[
+        simulation
+    ]
+    simulated = torch.from_numpy(s).to(dtype).requires_grad_()
+    term = TERMS[name](simulated, torch.from_numpy(o).to(dtype))
+    assert term.dtype == torch.float64 and bool(torch.isfinite(term).all())
+    term.sum().backward()
+    assert bool(torch.isfinite(simulated.grad).all())
+    assert not simulated.grad[:, 3].any()  # the gauge without observations
+    assert not simulated.grad[torch.from_numpy(np.isnan(o))].any()
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_gradcheck(series, name):
+    s, o = series
+    observed = torch.from_numpy(o[:12])
+    assert torch.autograd.gradcheck(lambda x: TERMS[name](x, observed), torch.from_numpy(s[:12]).requires_grad_())
+
+
+
+def test_mean_runoff_is_area_weighted_over_the_known_cells():
+    rng = np.random.default_rng(2)
+    runoff, area = rng.gamma(2.0, 1.0, (30, 4)), np.array([1.0, 3.0, 2.0, 5.0])
+    target = np.array([400.0, 900.0, np.nan, 0.0])
+    error = runoff.mean(axis=0)[:2] * 365.25 / target[:2] - 1
+    tensor = torch.from_numpy(runoff).requires_grad_()
+    got = mean_runoff_term(tensor, torch.from_numpy(target), torch.from_numpy(area))
+    assert float(got.detach()) == pytest.approx((area[:2] * error**2).sum() / 4.0, rel=1e-13)
+    got.backward()
+    assert bool(torch.isfinite(tensor.grad).all()) and not tensor.grad[:, 2:].any()
+    nothing = mean_runoff_term(torch.from_numpy(runoff), torch.full((4,), torch.nan), torch.from_numpy(area))
+    assert float(nothing) == 0
+
+
+def test_pet_factor_is_the_deviation_of_the_mean_of_each_cell():
+    factor = torch.tensor([[0.5, 1.2], [1.5, 1.4]])
+    assert float(pet_factor_term(factor)) == pytest.approx(0.3**2 / 2, rel=1e-6)

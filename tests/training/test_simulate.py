@@ -1,0 +1,204 @@
+"""The chain from weights to discharge: equal to the runtime, cut into parts, with right gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cases import START, case_forcing
+from generator_cases import drawn_tensors
+from training_cases import ALONE, N_CELLS, Trainer, change_training, write_training_case
+
+from bmi_cdlm.checkpoint import load_checkpoint
+from bmi_cdlm.domain import read_domain
+from bmi_cdlm.generator import PARTS
+from bmi_cdlm.model import Model
+from bmi_cdlm.network import upstream_of
+from bmi_cdlm.operators import Operators
+from bmi_cdlm.parameters import DAY, HOUR, PARAMETERS
+from bmi_cdlm.season import day_of_year
+from cdlm_training.evaluate import simulate_gauges, write_checkpoint
+from cdlm_training.operators import Melt, Route, Runoff
+from cdlm_training.simulate import make_parts
+
+RUNS = {
+    "daily, no snow": {"snow": "none"},
+    "daily, CemaNeige": {"snow": "cemaneige", "learn_weighting": True},
+    "daily, hysteresis, no PET factor": {"snow": "cemaneige_hysteresis", "pet_factor": False},
+    "daily, linear, routing fixed": {"snow": "cemaneige", "mapping": "linear", "learn_routing": False},
+    "hourly, power": {"snow": "cemaneige_hysteresis", "step": HOUR, "n_steps": 140, "mapping": "power"},
+}
+
+
+def drawn_trainer(config, scale: float = 0.6) -> Trainer:
+    """A trainer with weights far from the start."""
+    trainer = Trainer(config, ALONE)
+    trainer.generator.load({n: scale * v for n, v in drawn_tensors(trainer.spec, 8).items()})
+    return trainer
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_chain_equals_the_runtime(tmp_path, run):
+    options = {"n_steps": 70, **RUNS[run]}
+    cycles = 4
+    config = write_training_case(tmp_path, spin_up=cycles, warm_up=cycles * options["n_steps"], **options)
+    trainer = drawn_trainer(config)
+    write_checkpoint(tmp_path / "drawn.safetensors", trainer, None)
+    ids, expected = simulate_gauges(trainer.run, tmp_path / "drawn.safetensors")
+    window = trainer.data.window(0, options["n_steps"])
+    seen = []
+    for part in trainer.parts:
+        with torch.no_grad():
+            simulated = trainer.chain(part, window)
+        places = trainer.data.gauges[part.gauges]
+        got = simulated.discharge.numpy()
+        np.testing.assert_allclose(got, expected[:, places], rtol=1e-9, atol=1e-12)
+        assert simulated.runoff.shape == (options["n_steps"], part.cells.size)
+        assert (simulated.pet_factor is None) == (trainer.spec.pet is None)
+        seen += [ids[i] for i in places]
+    assert sorted(seen) == ["g0", "g1", "g2", "g3"]
+    assert expected.std(axis=0).min() > 0
+
+
+def test_without_routing_learned_the_celerity_keeps_its_default(tmp_path):
+    trainer = Trainer(write_training_case(tmp_path, learn_routing=False), ALONE)
+    celerity = trainer.generator.reach_parameters(trainer.chain.attributes.reach)["celerity"]
+    np.testing.assert_allclose(celerity.detach().numpy(), 1.0, rtol=1e-12)
+    trainer.gradient([trainer.data.window(0, 20)])
+    assert all(w.grad is None for w in trainer.generator.reach.parameters())
+
+
+# ---- parts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gauges", "expected"), [
+    ("all", [{"g0", "g1", "g2"}, {"g3"}]), (["g2", "g1"], [{"g1"}, {"g2"}]),
+    (["g3", "g2", "g0"], [{"g0", "g2"}, {"g3"}]),
+])
+def test_parts_are_independent_and_cover_what_is_upstream(tmp_path, gauges, expected):
+    trainer = Trainer(write_training_case(tmp_path, gauges=gauges), ALONE)
+    domain, data = trainer.data.domain, trainer.data
+    ids = [{domain.gauges.id[data.gauges[i]] for i in part.gauges} for part in trainer.parts]
+    assert sorted(ids, key=sorted) == expected
+    covered = np.concatenate([part.reach_places for part in trainer.parts])
+    assert np.unique(covered).size == covered.size
+    above = [range(*upstream_of(domain.reaches.downstream, int(r))) for r in domain.gauges.reach[data.gauges]]
+    assert set(covered.tolist()) == set().union(*above)
+    for part in trainer.parts:
+        assert [part.domain.reaches.id[i] for i in part.reaches] == [
+            domain.reaches.id[domain.gauges.reach[data.gauges[i]]] for i in part.gauges
+        ]
+        assert part.domain.cells.id == [domain.cells.id[i] for i in part.cells]
+        assert part.domain.reaches.id == [domain.reaches.id[i] for i in part.reach_places]
+
+
+def test_two_gauges_on_one_reach_are_one_part(tmp_path):
+    config = write_training_case(tmp_path)
+    trainer = Trainer(config, ALONE)
+    reach = trainer.data.domain.gauges.reach
+    reach[2] = reach[0]
+    parts = make_parts(trainer.data)
+    assert sorted(sorted(p.gauges.tolist()) for p in parts) == [[0, 1, 2], [3]]
+
+
+def test_discharge_of_a_part_is_that_of_the_whole(tmp_path):
+    config = write_training_case(tmp_path, snow="cemaneige")
+    whole = drawn_trainer(config)
+    window = whole.data.window(30, 20)
+    with torch.no_grad():
+        expected = {}
+        for part in whole.parts:
+            discharge = whole.chain(part, window).discharge.numpy()
+            expected |= {f"g{g}": discharge[:, k] for k, g in enumerate(part.gauges)}
+        for gauge in ("g1", "g2"):
+            alone = Trainer(change_training(config, gauges=[gauge]), ALONE)
+            alone.generator.load(whole.generator.tensors())
+            (part,) = alone.parts
+            assert part.domain.n_reaches < whole.parts[0].domain.n_reaches
+            np.testing.assert_array_equal(alone.chain(part, window).discharge.numpy()[:, 0], expected[gauge])
+
+
+# ---- gradients -------------------------------------------------------------------------------------------
+
+EVERYTHING = {
+    "loss": {"nse": 1.0, "kge": 0.5, "rmse_log": 0.3, "mean_runoff": 0.2, "pet_factor": 0.4},
+    "mean_runoff_attribute": "mean_runoff", "gauge_weights": "incremental_area",
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_gradient_of_every_weight_is_that_of_the_loss(tmp_path, run, monkeypatch):
+    monkeypatch.setattr("bmi_cdlm.operators.BLOCK_STEPS", 16)
+    monkeypatch.setattr("bmi_cdlm.operators.ROUTING_SUB_STEPS", 96)
+    trainer = drawn_trainer(write_training_case(tmp_path, **RUNS[run], **EVERYTHING))
+    windows = [trainer.data.window(first, 25) for first in (3, 20)]
+    trainer.gradient(windows)
+    rng = np.random.default_rng(1)
+    for name, weight in trainer.generator.named_parameters():
+        if not weight.requires_grad:
+            continue
+        gradient, h = weight.grad.clone(), 1e-5
+        way = torch.from_numpy(rng.normal(size=tuple(weight.shape)))
+        losses = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                weight += sign * h * way
+            losses.append(trainer.gradient(windows))
+            with torch.no_grad():
+                weight -= sign * h * way
+        slope = float((gradient * way).sum())
+        assert (losses[0] - losses[1]) / (2 * h) == pytest.approx(slope, rel=2e-4, abs=1e-8), name
+
+
+@pytest.mark.parametrize("step", [DAY, HOUR])
+@pytest.mark.parametrize("snow", ["none", "cemaneige", "cemaneige_hysteresis"])
+def test_the_adjoint_of_the_model_is_the_gradient_of_torch(tmp_path, snow, step):
+    """Forcing, through the PET network too, and parameters, for a start with stores at their fill."""
+    n_steps = 40
+    config = write_training_case(tmp_path, snow=snow, step=step, n_steps=n_steps, learn_weighting=True)
+    trainer = drawn_trainer(config)
+    write_checkpoint(tmp_path / "drawn.safetensors", trainer, None)
+    domain = read_domain(trainer.run.domain)
+    values, pet = load_checkpoint(tmp_path / "drawn.safetensors").evaluate(trainer.run.domain, domain)
+    days = day_of_year(START + np.arange(n_steps) * np.timedelta64(step, "s"))
+    forcing = case_forcing(n_steps, N_CELLS)
+    forcing = forcing._replace(day_of_year=days, air_temperature=forcing.air_temperature - 6.0)
+    model = Model(domain, values, step=step, routing_step=trainer.run.routing_step, snow=snow, pet=pet)
+    discharge = model.record(forcing)
+    pull = np.random.default_rng(3).normal(size=discharge.shape)
+    got = model.adjoint(pull)
+
+    P, E, T = (torch.from_numpy(a.copy()).requires_grad_() for a in forcing[:3])
+    p = {n: torch.from_numpy(np.array(v)).requires_grad_() for n, v in model.parameters.items()}
+    S = torch.from_numpy(0.3 * model.parameters["production_capacity"]).requires_grad_()
+    R = torch.from_numpy(0.5 * model.parameters["routing_capacity"]).requires_grad_()
+    factor = trainer.generator.pet_factor(P, E, T, torch.from_numpy(days), trainer.chain.attributes.pet)
+    operators = Operators(domain, step, trainer.run.routing_step)
+    liquid = P
+    if snow != "none":
+        share = p["cover_ratio_threshold"] if snow == "cemaneige_hysteresis" else 0.9
+        liquid = Melt.apply(
+            operators, snow == "cemaneige_hysteresis", P, T, p["thermal_weighting"], p["melt_factor"],
+            p["accumulation_threshold"], share * torch.from_numpy(domain.cells.mean_annual_snowfall),
+        )
+    runoff = Runoff.apply(
+        operators, trainer.chain.n_places, liquid, E * factor, p["production_capacity"], p["exchange_coefficient"],
+        p["routing_capacity"], p["unit_hydrograph_base"], S, R,
+    )
+    length = torch.from_numpy(domain.reaches.length)
+    routed = Route.apply(operators, np.arange(domain.n_reaches), runoff, length / p["celerity"], p["weighting"])
+    np.testing.assert_allclose(routed.detach().numpy(), discharge, rtol=1e-9, atol=1e-13)
+    (routed * torch.from_numpy(pull)).sum().backward()
+    expected = {"precipitation": P, "potential_evapotranspiration": E, **p, "production_store": S, "routing_store": R}
+    if snow != "none":
+        expected["air_temperature"] = T
+    found = got.forcing | got.parameters | got.state
+    if snow == "cemaneige_hysteresis":  # whose peak starts at full cover
+        found["cover_ratio_threshold"] += got.state["snow_peak"] * domain.cells.mean_annual_snowfall
+    expected = {name: t.grad.numpy() for name, t in expected.items() if t.grad is not None and t.grad.any()}
+    for name, gradient in expected.items():
+        atol = 1e-10 * np.abs(gradient).max()
+        np.testing.assert_allclose(found[name], gradient, rtol=1e-7, atol=atol, err_msg=name)
+    core = {*forcing._fields[:2], "production_store", "routing_store"}
+    core |= {p.name for p in PARAMETERS if p.part in PARTS[snow]} | ({"air_temperature"} if snow != "none" else set())
+    assert expected.keys() == core
