@@ -33,8 +33,8 @@ def main(config: Path, resume: bool) -> None:
 def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
     config = trainer.config
     with Progress(
-        TextColumn("loss {task.fields[loss]:.4f}  validation NSE {task.fields[nse]:.3f}  KGE {task.fields[kge]:.3f}"),
-        BarColumn(), MofNCompleteColumn(), TextColumn("updates"), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}, NSE {task.fields[nse]:.3f}, KGE {task.fields[kge]:.3f}"),
+        BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("updates"), TimeElapsedColumn(), TimeRemainingColumn(),
         console=console, disable=not here.leads,
     ) as bar:
         nothing = float("nan")

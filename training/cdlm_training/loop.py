@@ -199,7 +199,7 @@ class Trainer:
         if bad.size:
             gauge = self.data.domain.gauges.id[self.data.gauges[part.gauges[bad[0]]]]
             raise TrainingError(
-                f"the loss at gauge {gauge} is {float(terms[bad[0]])} in the window that starts at "
+                f"the loss at gauge {gauge} is {float(terms[bad[0]].detach())} in the window that starts at "
                 f"{self._date(window)}; {self._worst_weight()}. Lower learning_rate or clip, and resume."
             )
 
@@ -208,8 +208,8 @@ class Trainer:
             if weight.grad is not None and not bool(torch.isfinite(weight.grad).all()):
                 dates = ", ".join(str(self._date(w)) for w in windows)
                 raise TrainingError(
-                    f"the gradient of '{name}' is not finite in the windows that start at {dates}. Lower "
-                    "learning_rate, and resume."
+                    f"the gradient of '{name}' is not finite in the windows that start at {dates}; "
+                    f"{self._worst_weight()}. Lower learning_rate, and resume."
                 )
 
     def _worst_weight(self) -> str:
@@ -230,7 +230,13 @@ class Trainer:
         weights, config = self._weights(), self.config
         if config.optimizer == "lbfgs":
             return torch.optim.LBFGS(weights, lr=config.learning_rate, max_iter=5, line_search_fn="strong_wolfe"), None
-        adamw = torch.optim.AdamW(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
+        # A bias that decayed would pull its parameter to the middle of its range.
+        decaying = [w for w in weights if w.ndim > 1]
+        others = [w for w in weights if w.ndim <= 1]
+        adamw = torch.optim.AdamW(
+            [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+        )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             adamw, T_max=config.epochs * config.updates, eta_min=config.learning_rate * config.final_learning_rate
         )

@@ -1,0 +1,84 @@
+"""`cdlm-train`: a training end to end, and what a user sees of an error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from cases import change_config, opened
+from click.testing import CliRunner, Result
+from training_cases import change_training, write_training_case
+
+from bmi_cdlm.checkpoint import load_checkpoint
+from cdlm_training.cli import main
+
+
+@pytest.fixture
+def case(tmp_path):
+    return write_training_case(tmp_path)
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(w) for w in words])
+
+
+def test_a_training_prints_scores_and_its_checkpoint_runs(case):
+    result = call(case)
+    assert result.exit_code == 0, result.output
+    for word in ("trained.safetensors, validation period", "gauge", "NSE", "KGE", "g0", "g1", "g2", "g3", "wrote"):
+        assert word in result.output
+    output = case.parent / "out" / "trained.safetensors"
+    scores = load_checkpoint(output).record["scores"]
+    for gauge in ("g0", "g3"):
+        assert f"{scores[gauge]['nse']:.3f}" in result.output
+    with opened(change_config(case, "run.yaml", parameters=str(output), training=None)) as component:
+        component.update()
+    again = call(case, "--resume")
+    assert again.exit_code == 0 and f"{scores['g0']['nse']:.3f}" in again.output
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda c: c.parent / "none.yaml", "none.yaml: cannot be read"),
+    (lambda c: change_config(c, training=None), "key 'training' is missing"),
+    (lambda c: change_training(c, epoch=3), "Did you mean 'epochs'?"),
+    (lambda c: change_config(c, domain="no.nc"), "no.nc: there is no such file"),
+    (lambda c: change_training(c, gauges=["g9"]), "no gauge 'g9'"),
+])
+def test_an_error_is_one_message(case, change, message):
+    result = call(change(case))
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ") and message in result.output
+    assert "Traceback" not in result.output and result.output.count("Error") == 1
+    assert not (case.parent / "out").exists()
+
+
+def test_resume_without_a_state_is_one_message(case):
+    result = call(case, "--resume")
+    assert result.exit_code == 1 and "there is no state to resume from" in result.output
+    assert not (case.parent / "out").exists()
+
+
+def test_help_and_version():
+    assert "--resume" in call("--help").output
+    assert "cdlm-train, version" in call("--version").output
+
+
+@pytest.mark.slow
+def test_the_checkpoint_of_a_training_runs_without_torch(case):
+    assert call(case).exit_code == 0
+    run = change_config(case, "run.yaml", parameters="out/trained.safetensors")
+    script = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['tensorboard'] = sys.modules['cdlm_training'] = None\n"
+        "from bmi_cdlm.bmi import BmiCdlm\n"
+        "b = BmiCdlm()\n"
+        f"b.initialize({str(run)!r})\n"
+        "b.update_until(b.get_end_time())\n"
+        "b.finalize()\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=300, env={**os.environ}
+    )
+    assert found.returncode == 0, found.stderr
