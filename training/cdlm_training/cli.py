@@ -34,8 +34,8 @@ def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
     config = trainer.config
     with Progress(
         TextColumn("loss {task.fields[loss]:.3f}, NSE {task.fields[nse]:.3f}, KGE {task.fields[kge]:.3f}"),
-        BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("updates"), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=console, disable=not here.leads,
+        BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("updates"), TimeElapsedColumn(),
+        TimeRemainingColumn(), console=console, disable=not here.leads,
     ) as bar:
         nothing = float("nan")
         task = bar.add_task("", total=config.epochs * config.updates, loss=nothing, nse=nothing, kge=nothing)
