@@ -340,7 +340,8 @@ class Model:
         The same bits as `advance` would give. What `adjoint` needs is kept until the next recording.
         """
         n_steps = forcing.precipitation.shape[0]
-        demand = self._correct_demand(forcing, self._buffers(n_steps, ()))
+        own = PetFluxes(*(np.empty((n_steps, self.domain.n_cells)) for _ in PetFluxes._fields))
+        demand = self._correct_demand(forcing, self._buffers(n_steps, ())._replace(pet=own))
         weather = Weather(
             forcing.precipitation, forcing.potential_evapotranspiration,
             forcing.air_temperature if self.snow != "none" else None, demand,

@@ -161,7 +161,6 @@ def test_recording_gives_the_bits_of_advance_and_leaves_the_model_alone(folder, 
             np.testing.assert_array_equal(gradient, b[name], err_msg=name)
 
 
-@pytest.mark.xfail(reason="record() borrows the model's live buffers of one row", strict=True)
 def test_recording_leaves_the_live_pet_factor_alone(folder):
     model = make_model(folder, "none", DAY, True)
     forcing = smooth_forcing(3, model.domain.n_cells)
@@ -170,8 +169,6 @@ def test_recording_leaves_the_live_pet_factor_alone(folder):
     np.testing.assert_array_equal(model.live["pet_factor"], kept)
 
 
-@pytest.mark.xfail(reason="a recording of one step keeps the live corrected demand, which advance overwrites",
-                   strict=True)
 def test_a_recording_of_one_step_with_a_pet_network_is_kept(folder):
     model = make_model(folder, "none", DAY, True)
     forcing = smooth_forcing(2, model.domain.n_cells)

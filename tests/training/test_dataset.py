@@ -42,7 +42,7 @@ def test_forcing_and_observations_are_those_of_the_files(case, precision):
     _, observed = read_observations(data.run.observations, data.domain.gauges.id, data.run.start, data.run.end, DAY)
     np.testing.assert_array_equal(data.observed, observed.astype(precision))
     assert np.isnan(observed).any()
-    np.testing.assert_allclose(data.spread, np.nanstd(observed[:50], axis=0), rtol=1e-6)
+    np.testing.assert_allclose(data.spread, np.nanstd(observed[:50], axis=0) + 0.1 / data.to_depth, rtol=1e-6)
     assert {a.dtype for a in (data.observed, data.day_of_year, data.spread, data.to_depth, data.weights)} == {
         np.dtype(precision)
     }

@@ -10,7 +10,6 @@ from bmi_cdlm import metrics
 from cdlm_training.loss import (
     LOG_OFFSET,
     LOG_SHARE,
-    NSE_FLOOR,
     kge_term,
     mean_runoff_term,
     nse_term,
@@ -50,7 +49,7 @@ def test_nse_is_the_squared_error_over_the_variance(series):
     got = value("nse", s, o)
     for g in (0, 1, 2, 4):
         valid = ~np.isnan(o[:, g])
-        expected = ((s - o)[valid, g] ** 2).mean() / (SPREAD[g] * (1 + NSE_FLOOR)) ** 2
+        expected = ((s - o)[valid, g] ** 2).mean() / SPREAD[g] ** 2
         assert got[g] == pytest.approx(expected, rel=1e-13)
     assert got[3] == 0
 
@@ -58,7 +57,7 @@ def test_nse_is_the_squared_error_over_the_variance(series):
 def test_nse_with_the_window_s_own_spread_is_that_of_the_metrics(series):
     s, o = series
     spread = torch.from_numpy(np.nanstd(o[:, :2], axis=0))
-    got = nse_term(torch.from_numpy(s[:, :2]), torch.from_numpy(o[:, :2]), spread).numpy() * (1 + NSE_FLOOR) ** 2
+    got = nse_term(torch.from_numpy(s[:, :2]), torch.from_numpy(o[:, :2]), spread).numpy()
     np.testing.assert_allclose(1 - got, [metrics.nse(s[:, g], o[:, g]) for g in range(2)], rtol=1e-12)
 
 

@@ -17,6 +17,9 @@ from bmi_cdlm.parameters import DAY
 from bmi_cdlm.season import day_of_year
 from cdlm_training.config import Period, TrainConfig
 
+SPREAD_FLOOR = 0.1
+"""Depth [mm d-1] added to a gauge's standard deviation."""
+
 
 class Window(NamedTuple):
     """Steps of the record to run, warm-up first; `counted` of them, at the end, count in the loss."""
@@ -43,7 +46,8 @@ class Dataset:
     gauges : int64[gauge]
         Places of the training gauges among those of the domain.
     spread : [gauge]
-        Standard deviation of the observations in the training period [m3 s-1].
+        Standard deviation of the observations in the training period, and 0.1 mm d-1 more, so that a gauge with
+        hardly any flow does not rule [m3 s-1].
     to_depth : [gauge]
         mm d-1 per m3 s-1 over the official area.
     weights : [gauge]
@@ -79,9 +83,10 @@ class Dataset:
         self._check_observations(observed[train][:, self.gauges])
         if config.validate_on is not None:
             self._check_validation(observed[self.steps_of(config.validate_on)][:, self.gauges])
-        self.spread = np.nanstd(observed[train][:, self.gauges], axis=0).astype(dtype)
         area = np.where(np.isfinite(domain.gauges.area), domain.gauges.area, self._drained())[self.gauges]
         self.to_depth = (DAY / (1000.0 * area)).astype(dtype)
+        deviation = np.nanstd(observed[train][:, self.gauges], axis=0)
+        self.spread = (deviation + SPREAD_FLOOR / self.to_depth).astype(dtype)
         self.weights = self._gauge_weights().astype(dtype)
 
     def steps_of(self, period: Period) -> slice:

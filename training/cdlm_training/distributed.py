@@ -66,5 +66,7 @@ def team() -> Iterator[Team]:
     dist.init_process_group("gloo")
     try:
         yield Team(dist.get_rank(), dist.get_world_size())
+        # The process that holds the store must not leave before the others have: gloo aborts in that case.
+        dist.barrier()
     finally:
         dist.destroy_process_group()

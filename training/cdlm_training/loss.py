@@ -5,22 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-NSE_FLOOR = 0.1
-"""Added to a gauge's standard deviation, as a share of the mean deviation: a quiet gauge does not rule."""
+TINY = 1e-10
+"""Share of the observed variance that keeps the slope of KGE finite where a simulation is constant."""
 LOG_OFFSET = 1e-6
 LOG_SHARE = 0.25
 
 
 def nse_term(simulated: Tensor, observed: Tensor, spread: Tensor) -> Tensor:
-    """Mean squared error over (spread + floor)^2, per gauge [Kratzert et al. 2019].
+    """Mean squared error over the squared spread, per gauge [Kratzert et al. 2019].
 
-    simulated, observed : [time, gauge], observed NaN where missing; spread : [gauge], standard deviation of the
-    training period. Returns [gauge]; 0 where a gauge has no observation.
+    simulated, observed : [time, gauge], observed NaN where missing; spread : [gauge], `Dataset.spread`. Returns [gauge]; 0 where a gauge has no observation.
     """
     valid = ~torch.isnan(observed)
     error = torch.where(valid, simulated - torch.nan_to_num(observed), 0.0)
     count = valid.sum(dim=0).clamp(min=1)
-    return (error.double() ** 2).sum(dim=0) / count / (spread.double() * (1 + NSE_FLOOR)) ** 2
+    return (error.double() ** 2).sum(dim=0) / count / spread.double() ** 2
 
 
 def kge_term(simulated: Tensor, observed: Tensor) -> Tensor:
@@ -35,9 +34,9 @@ def kge_term(simulated: Tensor, observed: Tensor) -> Tensor:
     defined = (valid.sum(dim=0) > 2) & (variance_o > 0) & (mean_o > 0)
     safe_o, safe_mean = torch.where(defined, variance_o, 1.0), torch.where(defined, mean_o, 1.0)
     # A constant simulation has r = 0 and no slope there: the tiny term keeps the root differentiable.
-    root = torch.sqrt(variance_s * safe_o + 1e-24 * safe_o**2)
+    root = torch.sqrt(variance_s * safe_o + TINY * safe_o**2)
     r = (ds * do).sum(dim=0) / root
-    alpha = torch.sqrt(variance_s / safe_o + 1e-24)
+    alpha = torch.sqrt(variance_s / safe_o + TINY)
     beta = mean_s / safe_mean
     distance = torch.sqrt((r - 1) ** 2 + (alpha - 1) ** 2 + (beta - 1) ** 2 + 1e-24)
     return torch.where(defined, distance, torch.zeros_like(distance))
