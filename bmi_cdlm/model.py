@@ -102,6 +102,7 @@ class Model:
             v.short: stored[v.short] if v.short in stored else np.zeros(self.size_of(v.grid)) for v in self.outputs
         }
         self._single = self._buffers(1, ())
+        self._block: tuple[tuple[int, tuple[str, ...]], Buffers] | None = None
         self.refresh()
 
     @property
@@ -122,7 +123,7 @@ class Model:
         states and totals are at the end of the call, in `live` and `state`.
         """
         n_steps = forcing.precipitation.shape[0]
-        b = self._single if n_steps == 1 else self._buffers(n_steps, keep)
+        b = self._single if n_steps == 1 else self._block_buffers(n_steps, tuple(keep))
         demand = self._correct_demand(forcing, b)
         liquid = self._melt_snow(forcing, b)
         self._generate_runoff(forcing.precipitation, liquid, demand, b)
@@ -370,6 +371,13 @@ class Model:
         if np.shape(discharge_adj) != expected:
             raise StateError(f"discharge_adj has shape {np.shape(discharge_adj)}, expected {expected}: [time, reach].")
         return adjoint(self._recording, discharge_adj)
+
+    def _block_buffers(self, n_steps: int, keep: tuple[str, ...]) -> Buffers:
+        """Buffers of a block, those of the call before where they fit: fresh memory costs as much as the routing."""
+        if self._block is None or self._block[0] != (n_steps, keep):
+            self._block = None
+            self._block = (n_steps, keep), self._buffers(n_steps, keep)
+        return self._block[1]
 
     def _buffers(self, n_steps: int, keep: Sequence[str]) -> Buffers:
         def cells(name: str) -> np.ndarray:

@@ -125,6 +125,14 @@ def check_plan(downstream, plan, rng):
     owner = np.full(plan.n_slots, -1)
     done = np.zeros(n, bool)
 
+    size = accumulate_downstream(downstream, np.ones(n)).astype(int)
+    for place in np.flatnonzero(network.in_step == 2)[::2]:
+        i, j = network.sequence[place : place + 2]
+        assert network.in_step[place + 1] == 2
+        assert j < i + 1 - size[i] or j > i, f"{j} drains into {i}, beside which it is routed"
+        assert i < j + 1 - size[j] or i > j, f"{i} drains into {j}, beside which it is routed"
+        assert network.slot[i] != network.slot[j]
+
     def process(i):
         for child in network.child[network.first_child[i]:network.first_child[i + 1]]:
             assert done[child] and owner[network.slot[child]] == child, f"the buffer of {child} was overwritten"
@@ -153,6 +161,8 @@ def most_buffers(downstream, n: int) -> float:
 
     While tributary j is routed, j - 1 hydrographs wait, and it has at most n / j reaches:
     S(n) <= max over j of (j - 1 + S(n / j)) <= 1 + (d - 1) / log d * log n, with d the most tributaries of a reach.
+    Two halves are routed at once, and what the second sends into the way down from the first waits: as many as the
+    reaches that come last and are routed alone have tributaries.
     """
     most = max(2, np.bincount(downstream[downstream >= 0], minlength=1).max())
     return 1 + (most - 1) / math.log(most) * math.log(n) + 1e-9
@@ -162,7 +172,9 @@ def most_buffers(downstream, n: int) -> float:
 def test_one_thread_needs_few_buffers(forest):
     downstream, _ = ordered(*forest)
     plan = plan_network(downstream, 1)
-    assert plan.n_slots <= most_buffers(downstream, downstream.size)
+    alone = plan.network.sequence[plan.network.in_step == 1]
+    waiting = int(np.diff(plan.network.first_child)[alone].sum())
+    assert plan.n_slots <= 2 * most_buffers(downstream, downstream.size) + waiting + 1
     assert plan.pieces == [(0, downstream.size)] and not plan.trunk
 
 

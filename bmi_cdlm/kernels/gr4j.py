@@ -20,17 +20,22 @@ def production_step(S, P, E, x1, percolation_scale):
     """
     wet = P > E
     inverse = 1.0 / x1
-    net = P - E if wet else E - P
+    gain, loss = P - E, E - P
+    net = gain if wet else loss
     w = net * inverse
     n, d = tanh_ratio(w if w < 13.0 else 13.0)
     s = S * inverse
-    # One quotient serves both branches: Ps = X1 (1 - s^2) T / (1 + s T), Es = S (2 - s) T / (1 + (1 - s) T).
-    top = x1 * (1.0 - s * s) if wet else S * (2.0 - s)
-    moved = top * n / (d + (s if wet else 1.0 - s) * n)
+    # One quotient serves both branches: Ps = X1 (1 - s^2) T / (1 + s T), Es = S (2 - s) T / (1 + (1 - s) T). What is
+    # chosen between stands ready before each choice: the compiler would divide once per branch otherwise.
+    wet_top, dry_top, dry_rest = x1 * (1.0 - s * s), S * (2.0 - s), 1.0 - s
+    top = wet_top if wet else dry_top
+    rest = s if wet else dry_rest
+    moved = top * n / (d + rest * n)
+    drawn, more, less = P + moved, S + moved, S - moved
     Pn = net if wet else 0.0
     Ps = moved if wet else 0.0
-    AE = E if wet else P + moved
-    S = S + moved if wet else S - moved
+    AE = E if wet else drawn
+    S = more if wet else less
     S = S if S > 0.0 else 0.0
     z = S * inverse
     z2 = z * z

@@ -29,7 +29,7 @@ from bmi_cdlm.kernels import (
     muskingum,
 )
 from bmi_cdlm.kernels.cache import KernelCache
-from bmi_cdlm.kernels.groups import SnowParameters
+from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
 
 TASKS_PER_THREAD = 4
 WORTH_A_THREAD = 20_000
@@ -71,14 +71,12 @@ SCALARS: tuple[Callable, ...] = (
 )
 ROWS: tuple[Callable, ...] = (
     loops_runoff.production_row,
-    loops_runoff.queue_row,
-    loops_runoff.last_queue_row,
     loops_runoff.routing_store_row,
-    loops_runoff.total_row,
     loops_runoff.snow_row,
     loops_runoff.snow_hysteresis_row,
     loops_runoff.advance_queue,
     loops_runoff.unroll_queue,
+    loops_runoff.flux_rows,
     loops_runoff.advance_gr4j_tile,
     loops_runoff_adjoint.production_row_adjoint,
     loops_runoff_adjoint.queue_row_adjoint,
@@ -91,8 +89,9 @@ ROWS: tuple[Callable, ...] = (
     loops_runoff_adjoint.snow_row_adjoint,
     loops_runoff_adjoint.snow_hysteresis_row_adjoint,
     loops_routing.add_row,
+    loops_routing.gather_upstream,
     loops_routing.route_reach,
-    loops_routing.add_volume,
+    loops_routing.route_two,
     loops_routing_adjoint.retrace_reach,
     loops_routing_adjoint.reverse_reach,
     mlp.saturate_row,
@@ -146,7 +145,8 @@ def kernels(dtype: type[np.floating] = np.float64) -> types.SimpleNamespace:
 def compile_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
     """Make the kernels of a precision, callees before callers."""
     names: dict = {
-        "__name__": __name__, "math": math, "np": np, "real": dtype, "SnowParameters": SnowParameters,
+        "__name__": __name__, "math": math, "np": np, "real": dtype,
+        **{group.__name__: group for group in (CellTotals, RunoffFluxes, SnowParameters)},
     }
     for function in SCALARS:
         names[function.__name__] = njit(forceinline=True, error_model="numpy", nogil=True)(

@@ -16,18 +16,22 @@ from bmi_cdlm.kernels.muskingum import muskingum_coefficients, muskingum_step, m
 def collect_runoff(first_link, link_cell, link_area, runoff, lateral_inflow, lo, hi):
     """Lateral inflow [reach, time] of the reaches lo to hi from runoff [time, cell].
 
-    A few steps at a time: a column of many steps would touch a cache line each, of which little is used.
+    The first cell of a reach sets, the others add. Time runs from 0 in the inner loop: blocks of steps, a row
+    function or a pass that sets zeros would take two to four times as long.
     """
     n_steps = runoff.shape[0]
-    for start in range(0, n_steps, 16):
-        stop = start + 16 if start + 16 < n_steps else n_steps
-        for i in range(lo, hi):
-            for t in range(start, stop):
+    for i in range(lo, hi):
+        first, last = first_link[i], first_link[i + 1]
+        if first == last:
+            for t in range(n_steps):
                 lateral_inflow[i, t] = 0.0
-            for link in range(first_link[i], first_link[i + 1]):
-                cell = link_cell[link]
-                area = link_area[link]
-                for t in range(start, stop):
+        else:
+            cell, area = link_cell[first], link_area[first]
+            for t in range(n_steps):
+                lateral_inflow[i, t] = link_flow(runoff[t, cell], area)
+            for link in range(first + 1, last):
+                cell, area = link_cell[link], link_area[link]
+                for t in range(n_steps):
                     lateral_inflow[i, t] += link_flow(runoff[t, cell], area)
 
 
@@ -57,20 +61,38 @@ def route(
     filled for the adjoint with what the reaches above send, or float[reach, 0]; outflow_total: float[reach] [m3],
     in place.
     """
-    for place in range(lo, hi):
+    place = lo
+    while place < hi:
         i = network.sequence[place]
-        flow = hydrographs[network.slot[i]]
-        first, last = network.first_child[i], network.first_child[i + 1]
-        if first == last:
-            flow[:] = 0.0
-        for c in range(first + 1, last):
-            add_row(flow, hydrographs[network.slot[network.child[c]]])
-        if upstream_inflow.shape[1] > 0:
-            upstream_inflow[i, :] = flow
-        y[i] = route_reach(
-            flow, lateral_inflow[i], y[i], p.direct[i], p.gain[i], p.keep[i], n_sub, discharge[i]
-        )
-        outflow_total[i] = add_volume(outflow_total[i], discharge[i], step_seconds)
+        flow = gather_upstream(network, i, hydrographs, upstream_inflow)
+        if network.in_step[place] == 2:
+            j = network.sequence[place + 1]
+            other = gather_upstream(network, j, hydrographs, upstream_inflow)
+            y[i], y[j], outflow_total[i], outflow_total[j] = route_two(
+                flow, other, lateral_inflow[i], lateral_inflow[j], y[i], y[j], p.direct[i], p.direct[j], p.gain[i],
+                p.gain[j], p.keep[i], p.keep[j], n_sub, discharge[i], discharge[j], outflow_total[i], outflow_total[j],
+                step_seconds,
+            )
+            place += 2
+        else:
+            y[i], outflow_total[i] = route_reach(
+                flow, lateral_inflow[i], y[i], p.direct[i], p.gain[i], p.keep[i], n_sub, discharge[i], outflow_total[i],
+                step_seconds,
+            )
+            place += 1
+
+
+def gather_upstream(network, i, hydrographs, upstream_inflow):
+    """Hydrograph that the reaches above send into reach i, in its own buffer."""
+    flow = hydrographs[network.slot[i]]
+    first, last = network.first_child[i], network.first_child[i + 1]
+    if first == last:
+        flow[:] = 0.0
+    for c in range(first + 1, last):
+        add_row(flow, hydrographs[network.slot[network.child[c]]])
+    if upstream_inflow.shape[1] > 0:
+        upstream_inflow[i, :] = flow
+    return flow
 
 
 def add_row(flow, tributary):
@@ -79,8 +101,18 @@ def add_row(flow, tributary):
         flow[k] += tributary[k]
 
 
-def route_reach(flow, lateral_inflow, y, direct, gain, keep, n_sub, discharge):
-    """Route a block of sub-steps through a reach: `flow` comes in and goes out in place; returns y."""
+def route_reach(flow, lateral_inflow, y, direct, gain, keep, n_sub, discharge, volume, step_seconds):
+    """Route a block of sub-steps through a reach: `flow` comes in and goes out in place.
+
+    Returns y and the volume [m3] that has left the reach, added to step by step.
+    """
+    if n_sub == 1:
+        for t in range(lateral_inflow.size):
+            outflow, y = muskingum_step(y, flow[t] + lateral_inflow[t], direct, gain, keep)
+            flow[t] = outflow
+            discharge[t] = outflow
+            volume += outflow * step_seconds
+        return y, volume
     k = 0
     for t in range(lateral_inflow.size):
         total = 0.0
@@ -89,15 +121,50 @@ def route_reach(flow, lateral_inflow, y, direct, gain, keep, n_sub, discharge):
             flow[k] = outflow
             total += outflow
             k += 1
-        discharge[t] = total / real(n_sub)
-    return y
+        mean = total / real(n_sub)
+        discharge[t] = mean
+        volume += mean * step_seconds
+    return y, volume
 
 
-def add_volume(volume, discharge, step_seconds):
-    """Volume [m3] that has left a reach, step by step."""
-    for t in range(discharge.size):
-        volume += discharge[t] * step_seconds
-    return volume
+def route_two(
+    flow_1, flow_2, lateral_1, lateral_2, y1, y2, direct_1, direct_2, gain_1, gain_2, keep_1, keep_2, n_sub,
+    discharge_1, discharge_2, volume_1, volume_2, step_seconds,
+):
+    """`route_reach` of two reaches at once, neither upstream of the other.
+
+    A sub-step waits for the one before it, so that one reach alone leaves the processor idle most of the time.
+    """
+    if n_sub == 1:
+        for t in range(lateral_1.size):
+            outflow_1, y1 = muskingum_step(y1, flow_1[t] + lateral_1[t], direct_1, gain_1, keep_1)
+            outflow_2, y2 = muskingum_step(y2, flow_2[t] + lateral_2[t], direct_2, gain_2, keep_2)
+            flow_1[t] = outflow_1
+            flow_2[t] = outflow_2
+            discharge_1[t] = outflow_1
+            discharge_2[t] = outflow_2
+            volume_1 += outflow_1 * step_seconds
+            volume_2 += outflow_2 * step_seconds
+        return y1, y2, volume_1, volume_2
+    k = 0
+    for t in range(lateral_1.size):
+        total_1 = 0.0
+        total_2 = 0.0
+        for _ in range(n_sub):
+            outflow_1, y1 = muskingum_step(y1, flow_1[k] + lateral_1[t], direct_1, gain_1, keep_1)
+            outflow_2, y2 = muskingum_step(y2, flow_2[k] + lateral_2[t], direct_2, gain_2, keep_2)
+            flow_1[k] = outflow_1
+            flow_2[k] = outflow_2
+            total_1 += outflow_1
+            total_2 += outflow_2
+            k += 1
+        mean_1 = total_1 / real(n_sub)
+        mean_2 = total_2 / real(n_sub)
+        discharge_1[t] = mean_1
+        discharge_2[t] = mean_2
+        volume_1 += mean_1 * step_seconds
+        volume_2 += mean_2 * step_seconds
+    return y1, y2, volume_1, volume_2
 
 
 def accumulate(downstream, values):
@@ -124,13 +191,15 @@ def assign_slots(network, downstream, piece_end, free):
     """Give every reach a hydrograph buffer, reused within a piece only; returns the number of buffers.
 
     piece_end: int64[piece], where each piece ends in the sequence; free: int64[reach], working space. A reach
-    takes over the buffer of its first child; an outlet's buffer is free again at once.
+    takes over the buffer of its first child; an outlet's buffer is free again after the reach that follows, with which
+    it may be routed at once.
     """
-    sequence, first_child, child, slot = network
+    sequence, first_child, child, slot = network.sequence, network.first_child, network.child, network.slot
     used = 0
     start = 0
     for piece in range(piece_end.size):
         n_free = 0
+        leaving = -1
         for place in range(start, piece_end[piece]):
             i = sequence[place]
             first, last = first_child[i], first_child[i + 1]
@@ -145,9 +214,10 @@ def assign_slots(network, downstream, piece_end, free):
             else:
                 slot[i] = used
                 used += 1
-            if downstream[i] < 0:
-                free[n_free] = slot[i]
+            if leaving >= 0:
+                free[n_free] = leaving
                 n_free += 1
+            leaving = slot[i] if downstream[i] < 0 else -1
         start = piece_end[piece]
     return used
 

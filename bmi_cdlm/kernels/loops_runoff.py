@@ -11,56 +11,50 @@ from numpy import float64 as real  # launch puts the compiled precision in its p
 
 from bmi_cdlm.kernels.cemaneige import snow_hysteresis_step, snow_step
 from bmi_cdlm.kernels.gr4j import production_step, queue_step, routing_store_step, s_curve_1, s_curve_2
-from bmi_cdlm.kernels.groups import SnowParameters
+from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
 
 
-def production_row(S, P, E, x1, step, Pr, AE, Pn, Ps, perc, effective):
-    """Production store of a row of cells, in place."""
+def production_row(S, P, E, rain, x1, step, Pr, totals, fluxes):
+    """Production store of a row of cells, in place.
+
+    totals (`CellTotals`) and fluxes (`RunoffFluxes`): rows to add to and to fill, or None, for which other code is
+    compiled: rows that nobody reads would take a third of the time.
+    """
     for i in range(S.size):
         s, ae, pn, ps, pc, pr = production_step(
             S[i], P[i] * step.days, E[i] * step.days, x1[i], step.percolation_scale
         )
         S[i] = s
         Pr[i] = pr
-        AE[i] = ae * step.per_day
-        Pn[i] = pn * step.per_day
-        Ps[i] = ps * step.per_day
-        perc[i] = pc * step.per_day
-        effective[i] = pr * step.per_day
+        if totals is not None:
+            totals.precipitation_total[i] += rain[i] * step.days
+            totals.evapotranspiration_total[i] += ae * step.per_day * step.days
+        if fluxes is not None:
+            fluxes.evapotranspiration[i] = ae * step.per_day
+            fluxes.net_rainfall[i] = pn * step.per_day
+            fluxes.infiltration[i] = ps * step.per_day
+            fluxes.percolation[i] = pc * step.per_day
+            fluxes.effective_rainfall[i] = pr * step.per_day
 
 
-def queue_row(queue, ordinate, Pr, share):
-    """One place of a unit hydrograph of a row of cells, in place: the ring has moved the water already."""
-    for i in range(queue.size):
-        queue[i] = queue_step(queue[i], ordinate[i], share * Pr[i])
-
-
-def last_queue_row(queue, ordinate, Pr, share):
-    """The last place of a unit hydrograph, into which nothing moves."""
-    for i in range(queue.size):
-        queue[i] = queue_step(0.0, ordinate[i], share * Pr[i])
-
-
-def routing_store_row(R, Q9, Q1, x2, x3, step, runoff, exchange, F, AE1, AE2, Qr, Qd, routed, direct):
-    """Routing store and direct branch of a row of cells, in place."""
+def routing_store_row(R, Q9, Q1, x2, x3, step, runoff, totals, fluxes):
+    """Routing store and direct branch of a row of cells, in place; totals and fluxes as in `production_row`."""
     for i in range(R.size):
-        r, q, ex, f, a1, a2, qr, qd = routing_store_step(R[i], Q9[i], Q1[i], x2[i], x3[i])
+        r, q, ex, F, ae1, ae2, qr, qd = routing_store_step(R[i], Q9[i], Q1[i], x2[i], x3[i])
         R[i] = r
         runoff[i] = q * step.per_day
-        exchange[i] = ex * step.per_day
-        F[i] = f * step.per_day
-        AE1[i] = a1 * step.per_day
-        AE2[i] = a2 * step.per_day
-        Qr[i] = qr * step.per_day
-        Qd[i] = qd * step.per_day
-        routed[i] = Q9[i] * step.per_day
-        direct[i] = Q1[i] * step.per_day
-
-
-def total_row(total, rate, days):
-    """Add a row of rates to its totals."""
-    for i in range(total.size):
-        total[i] += rate[i] * days
+        if totals is not None:
+            totals.exchange_total[i] += ex * step.per_day * step.days
+            totals.runoff_total[i] += q * step.per_day * step.days
+        if fluxes is not None:
+            fluxes.groundwater_exchange[i] = ex * step.per_day
+            fluxes.potential_exchange[i] = F * step.per_day
+            fluxes.routing_store_exchange[i] = ae1 * step.per_day
+            fluxes.direct_exchange[i] = ae2 * step.per_day
+            fluxes.routing_store_outflow[i] = qr * step.per_day
+            fluxes.direct_runoff[i] = qd * step.per_day
+            fluxes.routed_flow[i] = Q9[i] * step.per_day
+            fluxes.direct_flow[i] = Q1[i] * step.per_day
 
 
 def snow_row(G, eTG, P, T, p, step, liquid, snowfall, melt):
@@ -109,14 +103,22 @@ def advance_snow(precipitation, air_temperature, p, state, liquid, fluxes, step,
             snow_row(G, eTG, P, T, tile, step, water, snowfall, melt)
 
 
-def advance_queue(queue, head, ordinates, Pr, share):
-    """Take one step's inflow into a unit hydrograph: a ring of rows, the one at `head` leaves now."""
-    n = queue.shape[0]
+def advance_queue(ring, head, ordinates, Pr, share):
+    """Take one step's inflow into a unit hydrograph: a ring of rows, the one at `head` leaves now.
+
+    Nothing moves into the last place. The loop over cells is here, not in a row function: a call per place would
+    cost as much as the place itself.
+    """
+    n = ring.shape[0]
     for k in range(n - 1):
         place = head + k
-        queue_row(queue[place if place < n else place - n], ordinates[k], Pr, share)
+        place = place if place < n else place - n
+        for i in range(Pr.size):
+            ring[place, i] = queue_step(ring[place, i], ordinates[k, i], share * Pr[i])
     place = head + n - 1
-    last_queue_row(queue[place if place < n else place - n], ordinates[n - 1], Pr, share)
+    place = place if place < n else place - n
+    for i in range(Pr.size):
+        ring[place, i] = queue_step(0.0, ordinates[n - 1, i], share * Pr[i])
 
 
 def unroll_queue(ring, head, queue, lo, hi):
@@ -134,54 +136,75 @@ def advance_gr4j(precipitation, liquid, demand, p, state, totals, fluxes, step, 
     precipitation (for the totals), liquid (rain plus melt) and demand (potential evapotranspiration):
     float[time, cell] [mm d-1]. After a step, place 0 of a unit hydrograph is water that leaves with the next.
     """
-    for first in range(lo, hi, 256):
-        last = first + 256 if first + 256 < hi else hi
+    places = p.ordinates_1.shape[0] + p.ordinates_2.shape[0]
+    widest = 1024 if places <= 24 else 512
+    count = (hi - lo + widest - 1) // widest
+    width = (hi - lo + count - 1) // count
+    for first in range(lo, hi, width):
+        last = first + width if first + width < hi else hi
         advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, step, first, last)
 
 
 def advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, step, lo, hi):
-    """GR4J of a few hundred cells, whose state stays in the first caches while time goes by."""
+    """GR4J of some hundred cells, whose state stays in the caches of a core while time goes by.
+
+    Fluxes of one row are written in the last step only. A call of a row costs as much as some ten cells, hence
+    tiles so wide.
+    """
     S, R = state.production_store[lo:hi].copy(), state.routing_store[lo:hi].copy()
     ring_1, ring_2 = state.unit_hydrograph_1[:, lo:hi].copy(), state.unit_hydrograph_2[:, lo:hi].copy()
     o1, o2 = p.ordinates_1[:, lo:hi].copy(), p.ordinates_2[:, lo:hi].copy()
     x1, x2 = p.production_capacity[lo:hi].copy(), p.exchange_coefficient[lo:hi].copy()
     x3 = p.routing_capacity[lo:hi].copy()
+    sums = CellTotals(
+        totals.precipitation_total[lo:hi], totals.evapotranspiration_total[lo:hi], totals.exchange_total[lo:hi],
+        totals.runoff_total[lo:hi],
+    )
     n1, n2, head_1, head_2 = ring_1.shape[0], ring_2.shape[0], 0, 0
     Pr = np.empty(hi - lo, S.dtype)
-    f = fluxes
+    every = False
+    for flux in fluxes[:-1]:
+        every = every or flux.shape[0] > 1
     for t in range(liquid.shape[0]):
-        AE = f.evapotranspiration[t % f.evapotranspiration.shape[0], lo:hi]
-        exchange = f.groundwater_exchange[t % f.groundwater_exchange.shape[0], lo:hi]
-        runoff = f.runoff[t % f.runoff.shape[0], lo:hi]
-        production_row(
-            S, liquid[t, lo:hi], demand[t, lo:hi], x1, step, Pr, AE,
-            f.net_rainfall[t % f.net_rainfall.shape[0], lo:hi],
-            f.infiltration[t % f.infiltration.shape[0], lo:hi],
-            f.percolation[t % f.percolation.shape[0], lo:hi],
-            f.effective_rainfall[t % f.effective_rainfall.shape[0], lo:hi],
-        )
-        advance_queue(ring_1, head_1, o1, Pr, 0.9)
-        advance_queue(ring_2, head_2, o2, Pr, 0.1)
-        routing_store_row(
-            R, ring_1[head_1], ring_2[head_2], x2, x3, step, runoff, exchange,
-            f.potential_exchange[t % f.potential_exchange.shape[0], lo:hi],
-            f.routing_store_exchange[t % f.routing_store_exchange.shape[0], lo:hi],
-            f.direct_exchange[t % f.direct_exchange.shape[0], lo:hi],
-            f.routing_store_outflow[t % f.routing_store_outflow.shape[0], lo:hi],
-            f.direct_runoff[t % f.direct_runoff.shape[0], lo:hi],
-            f.routed_flow[t % f.routed_flow.shape[0], lo:hi],
-            f.direct_flow[t % f.direct_flow.shape[0], lo:hi],
-        )
+        rain, P, E = precipitation[t, lo:hi], liquid[t, lo:hi], demand[t, lo:hi]
+        runoff = fluxes.runoff[t % fluxes.runoff.shape[0], lo:hi]
+        if every or t + 1 == liquid.shape[0]:
+            rows = flux_rows(fluxes, t, lo, hi)
+            production_row(S, P, E, rain, x1, step, Pr, sums, rows)
+            advance_queue(ring_1, head_1, o1, Pr, 0.9)
+            advance_queue(ring_2, head_2, o2, Pr, 0.1)
+            routing_store_row(R, ring_1[head_1], ring_2[head_2], x2, x3, step, runoff, sums, rows)
+        else:
+            production_row(S, P, E, rain, x1, step, Pr, sums, None)
+            advance_queue(ring_1, head_1, o1, Pr, 0.9)
+            advance_queue(ring_2, head_2, o2, Pr, 0.1)
+            routing_store_row(R, ring_1[head_1], ring_2[head_2], x2, x3, step, runoff, sums, None)
         head_1 = head_1 + 1 if head_1 + 1 < n1 else 0
         head_2 = head_2 + 1 if head_2 + 1 < n2 else 0
-        total_row(totals.precipitation_total[lo:hi], precipitation[t, lo:hi], step.days)
-        total_row(totals.evapotranspiration_total[lo:hi], AE, step.days)
-        total_row(totals.exchange_total[lo:hi], exchange, step.days)
-        total_row(totals.runoff_total[lo:hi], runoff, step.days)
     state.production_store[lo:hi] = S
     state.routing_store[lo:hi] = R
     unroll_queue(ring_1, head_1, state.unit_hydrograph_1, lo, hi)
     unroll_queue(ring_2, head_2, state.unit_hydrograph_2, lo, hi)
+
+
+def flux_rows(fluxes, t, lo, hi):
+    """The rows of a step and a tile: step t of a series, or the one row there is."""
+    return RunoffFluxes(
+        fluxes.evapotranspiration[t % fluxes.evapotranspiration.shape[0], lo:hi],
+        fluxes.net_rainfall[t % fluxes.net_rainfall.shape[0], lo:hi],
+        fluxes.infiltration[t % fluxes.infiltration.shape[0], lo:hi],
+        fluxes.percolation[t % fluxes.percolation.shape[0], lo:hi],
+        fluxes.effective_rainfall[t % fluxes.effective_rainfall.shape[0], lo:hi],
+        fluxes.routed_flow[t % fluxes.routed_flow.shape[0], lo:hi],
+        fluxes.direct_flow[t % fluxes.direct_flow.shape[0], lo:hi],
+        fluxes.groundwater_exchange[t % fluxes.groundwater_exchange.shape[0], lo:hi],
+        fluxes.potential_exchange[t % fluxes.potential_exchange.shape[0], lo:hi],
+        fluxes.routing_store_exchange[t % fluxes.routing_store_exchange.shape[0], lo:hi],
+        fluxes.direct_exchange[t % fluxes.direct_exchange.shape[0], lo:hi],
+        fluxes.routing_store_outflow[t % fluxes.routing_store_outflow.shape[0], lo:hi],
+        fluxes.direct_runoff[t % fluxes.direct_runoff.shape[0], lo:hi],
+        fluxes.runoff[t % fluxes.runoff.shape[0], lo:hi],
+    )
 
 
 def fill_ordinates(x4, exponent, ordinates_1, ordinates_2):

@@ -10,10 +10,10 @@ import threading
 
 import numpy as np
 import pytest
-from numba import config, types
+from numba import config, typeof, types
 
 from bmi_cdlm.kernels import cemaneige, elementary, gr4j, muskingum
-from bmi_cdlm.kernels.groups import SnowParameters, Step
+from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters, Step
 from bmi_cdlm.kernels.launch import LOOPS, ROWS, SCALARS, WORTH_A_THREAD, Workers, kernels, retyped
 
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="inspects machine code: needs the compiler")
@@ -27,12 +27,14 @@ def rows_of(dtype, n: int = 64):
         return np.full(n, 0.5, dtype)
 
     step = Step(dtype(1), dtype(1), dtype(0.04))
+    totals, fluxes = CellTotals(*(row() for _ in range(4))), RunoffFluxes(*(row() for _ in range(14)))
     snow = SnowParameters(*(row() for _ in SnowParameters._fields))
     return {
-        "production_row": (*(row() for _ in range(4)), step, *(row() for _ in range(6))),
-        "queue_row": (row(), row(), row(), dtype(0.9)),
-        "last_queue_row": (row(), row(), row(), dtype(0.9)),
-        "routing_store_row": (*(row() for _ in range(5)), step, *(row() for _ in range(9))),
+        "production_row": (*(row() for _ in range(5)), step, row(), totals, None),
+        "production_row with fluxes": (*(row() for _ in range(5)), step, row(), totals, fluxes),
+        "advance_queue": (np.full((3, n), 0.5, dtype), 1, np.full((3, n), 0.5, dtype), row(), dtype(0.9)),
+        "routing_store_row": (*(row() for _ in range(5)), step, row(), totals, None),
+        "routing_store_row with fluxes": (*(row() for _ in range(5)), step, row(), totals, fluxes),
         "snow_row": (*(row() for _ in range(4)), snow, step, *(row() for _ in range(3))),
         "snow_hysteresis_row": (*(row() for _ in range(6)), snow, step, *(row() for _ in range(3))),
         "add_row": (row(), row()),
@@ -40,11 +42,14 @@ def rows_of(dtype, n: int = 64):
 
 
 def llvm_of(dtype, name: str) -> str:
-    row = getattr(kernels(dtype), name)
+    row = getattr(kernels(dtype), name.split()[0])
     arguments = rows_of(dtype)[name]
     row(*arguments)
-    mine = [s for s in row.signatures if str(np.dtype(dtype)) in str(s)]
-    return row.inspect_llvm(mine[-1])
+    return row.inspect_llvm(typeof_all(arguments))
+
+
+def typeof_all(arguments):
+    return tuple(typeof(a) for a in arguments)
 
 
 @compiled_only

@@ -37,7 +37,9 @@ def route_chain(K, x, step: float, lateral: np.ndarray, n_sub: int = 1) -> tuple
     compiled = kernels()
     p = ReachParameters(*(np.empty(n) for _ in range(4)))
     compiled.fill_coefficients(np.array(K, float), np.array(x, float), step, p)
-    network = Network(np.arange(n), np.r_[0, np.arange(n)], np.arange(n - 1), np.zeros(n, np.int64))
+    network = Network(
+        np.arange(n), np.ones(n, np.int64), np.r_[0, np.arange(n)], np.arange(n - 1), np.zeros(n, np.int64)
+    )
     y, discharge = np.zeros(n), np.empty(lateral.shape)
     compiled.route(
         network, p, y, lateral, np.empty((1, lateral.shape[1] * n_sub)), discharge, np.empty((n, 0)), np.zeros(n),
