@@ -19,8 +19,7 @@ from bmi_cdlm.model import Forcing, Model
 from bmi_cdlm.network import accumulate_downstream, order_reaches
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.prepare.network import delineate, downstream_pixels, flow_lengths, invert
-
-BLOCK_BYTES = 64 * 2**20
+from bmi_cdlm.simulation import BLOCK_BYTES, LONGEST_BLOCK
 
 
 class Outlet(NamedTuple):
@@ -105,12 +104,13 @@ class Run:
         Of the last run [m3 s-1].
     """
 
-    def __init__(self, domain: Domain, weather: Weather, threads: int, routing_step: int) -> None:
-        self.threads = threads
+    def __init__(self, domain: Domain, forcing: Forcing, threads: int, routing_step: int) -> None:
+        self.threads, self.forcing = threads, forcing
         self.model = Model(domain, step=DAY, routing_step=routing_step, threads=threads)
-        self.forcing = Forcing(*(a.astype(np.float64) for a in weather))
-        self.block = int(np.clip(BLOCK_BYTES // (8 * 8 * domain.n_cells), 1, 512))
-        self.discharge = np.empty(weather.precipitation.shape[0])
+        # What `Simulation.block_length` would take.
+        per_step = 8 * (6 * domain.n_cells + 2 * domain.n_reaches)
+        self.block = int(np.clip(BLOCK_BYTES // per_step, 1, LONGEST_BLOCK))
+        self.discharge = np.empty(forcing.precipitation.shape[0])
 
     def case(self, name: str) -> Case:
         """This run, to be timed."""

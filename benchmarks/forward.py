@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from timing import Case, interleave
 
+from bmi_cdlm.model import Forcing
 from bmi_cdlm.parameters import DAY, HOUR
 
 SMASH = "hydro-smash, gr4-lr"
@@ -81,8 +83,9 @@ def measure_model(sizes: Sizes, with_smash: bool) -> tuple[list[Row], list[str]]
         n = downstream.size
         domain = basin.one_cell_per_reach(downstream, np.full(n, 1000.0), np.ones(n), [f"{i:06d}" for i in range(n)])
     weather = random_weather(3, sizes.steps, domain.n_cells)
+    forcing = Forcing(*(a.astype(np.float64) for a in weather))
     runs = {
-        (routing_step, threads): basin.Run(domain, weather, threads, routing_step)
+        (routing_step, threads): basin.Run(domain, forcing, threads, routing_step)
         for routing_step in (DAY, HOUR) for threads in (1, 2)
     }
     cases = [
@@ -104,7 +107,7 @@ def make_table(rows: list[Row], title: str) -> Table:
     """All rows; medians of the rounds, with the range in brackets."""
     table = Table("what runs", "precision", title=title)
     for heading in ("cores", "work per run", "10⁶ per second", "times hydro-smash"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         ratios = "" if row.ratios is None or row.case.name == SMASH else spread(row.ratios)
         table.add_row(
@@ -147,9 +150,14 @@ def main(sizes: Sizes = FULL) -> None:
     with_smash = importlib.util.find_spec("smash") is not None
     rows, checks = measure_model(sizes, with_smash)
     rows = [*measure_runoff(sizes), *measure_routing(sizes), *rows]
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 130)
     console.print(make_table(rows, f"Forward runs: median of {sizes.repeats} interleaved rounds (range)"))
     console.print(machine())
+    for row in rows:
+        if row.ratios is not None and row.case.name != SMASH:
+            console.print(
+                f"{np.median(row.ratios):.1f} times hydro-smash on {row.case.threads} core(s): {row.case.name}."
+            )
     for line in checks:
         console.print(line)
     if not with_smash:

@@ -40,7 +40,7 @@ STUDENT = {
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
-@click.option("--epochs", default=50, show_default=True)
+@click.option("--epochs", default=90, show_default=True)
 def main(config: Path, folder: Path, epochs: int) -> None:
     """Run the experiment on the case of CONFIG."""
     folder.mkdir(parents=True, exist_ok=True)

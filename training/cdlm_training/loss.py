@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-TINY = 1e-10
+TINY = 1e-13
 """Share of the observed variance that keeps the slope of KGE finite where a simulation is constant."""
 LOG_OFFSET = 1e-6
 LOG_SHARE = 0.25
@@ -14,7 +14,8 @@ LOG_SHARE = 0.25
 def nse_term(simulated: Tensor, observed: Tensor, spread: Tensor) -> Tensor:
     """Mean squared error over the squared spread, per gauge [Kratzert et al. 2019].
 
-    simulated, observed : [time, gauge], observed NaN where missing; spread : [gauge], `Dataset.spread`. Returns [gauge]; 0 where a gauge has no observation.
+    simulated, observed : [time, gauge], observed NaN where missing; spread : [gauge], `Dataset.spread`. Returns
+    [gauge]; 0 where a gauge has no observation.
     """
     valid = ~torch.isnan(observed)
     error = torch.where(valid, simulated - torch.nan_to_num(observed), 0.0)
