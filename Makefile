@@ -26,6 +26,7 @@ lint: $(MARK)-test
 
 bench: $(MARK)-test
 	$(RUN)/python benchmarks/forward.py
+	$(RUN)/python benchmarks/gradient.py
 
 # bmi-tester's own conftest lies outside the project, and its folder must hold plain files only.
 bmi-test: $(MARK)-test

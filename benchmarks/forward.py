@@ -151,7 +151,7 @@ def main(sizes: Sizes = FULL) -> None:
     rows, checks = measure_model(sizes, with_smash)
     rows = [*measure_runoff(sizes), *measure_routing(sizes), *rows]
     console = Console(width=None if sys.stdout.isatty() else 130)
-    console.print(make_table(rows, f"Forward runs: median of {sizes.repeats} interleaved rounds (range)"))
+    console.print(make_table(rows, f"Forward runs: median of up to {sizes.repeats} interleaved rounds (range)"))
     console.print(machine())
     for row in rows:
         if row.ratios is not None and row.case.name != SMASH:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+MOST_SECONDS = 60.0
+
 
 class Case(NamedTuple):
     """Something to time.
@@ -24,12 +26,18 @@ class Case(NamedTuple):
 
 
 def interleave(cases: Sequence[Case], repeats: int) -> list[np.ndarray]:
-    """Work per second of every case in every round (float64[repeat] each), after one round that is not timed."""
-    rates = [np.empty(repeats) for _ in cases]
-    for k in range(-1, repeats):
+    """Work per second of every case in every round (float64[round] each), after one round that is not timed.
+
+    There are fewer rounds than `repeats` where they take longer than a minute: on a busy machine threads that wait
+    for each other may take a hundred times as long as on an idle one.
+    """
+    rates: list[list[float]] = [[] for _ in cases]
+    for case in cases:
+        case.run()
+    start = time.perf_counter()
+    while len(rates[0]) < repeats and time.perf_counter() - start < MOST_SECONDS:
         for case, rate in zip(cases, rates, strict=True):
             begin = time.perf_counter()
             case.run()
-            if k >= 0:
-                rate[k] = case.work / (time.perf_counter() - begin)
-    return rates
+            rate.append(case.work / (time.perf_counter() - begin))
+    return [np.array(rate) for rate in rates]

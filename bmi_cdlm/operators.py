@@ -2,8 +2,8 @@
 
 Forward keeps the states at the starts of blocks; adjoint goes back block by block, recomputing inside each.
 What is kept above the arrays handed in and out, per cell-day in float32 with X4 <= 4 and blocks of 64 days:
-(2 + 4 + 8) x 4 / 64 = 0.9 bytes for runoff, 0.25 for snow; per reach-day 4 for the lateral inflow and 4 / block
-for the state. Everything else has the size of one block.
+(2 + 4 + 8) x 4 / 64 = 0.9 bytes for runoff, 0.25 for snow; per reach-day 4 for the lateral inflow and 4 / 8 for the
+state, with 24 sub-steps a day. Everything else has the size of one block.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ PERCOLATION_SCALE = {DAY: (9 / 4) ** -4, HOUR: (21 / 4) ** -4}
 HYDROGRAPH_EXPONENT = {DAY: 2.5, HOUR: 1.25}
 BLOCK_STEPS = 64
 ROUTING_BYTES = 64 * 2**20
-ROUTING_SUB_STEPS = 1024
-"""Sub-steps of a block that keep a hydrograph in the first cache and make little of what a reach costs by itself."""
+ROUTING_SUB_STEPS, SHORTEST_ROUTING_BLOCK = 96, 8
+"""Sub-steps and model steps of a routing block: enough to make little of what a reach costs by itself, while the
+tape of a block stays small beside a year of forcing."""
 Group = TypeVar("Group", SnowState, RunoffState, SnowParameters, RunoffParameters, ReachParameters)
 
 
@@ -272,7 +273,7 @@ class Operators:
 
     def _routing_blocks(self, n_steps: int) -> list[slice]:
         per_step = self.domain.n_reaches * self.n_sub * np.dtype(self.dtype).itemsize
-        longest = max(BLOCK_STEPS, ROUTING_SUB_STEPS // self.n_sub)
+        longest = max(SHORTEST_ROUTING_BLOCK, ROUTING_SUB_STEPS // self.n_sub)
         return _blocks(n_steps, int(np.clip(ROUTING_BYTES // per_step, 1, longest)))
 
     def close(self) -> None:

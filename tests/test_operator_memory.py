@@ -14,7 +14,7 @@ from operator_cases import Case, all_values, make_case
 
 from bmi_cdlm import operators
 from bmi_cdlm.kernels.groups import RunoffParameters, RunoffState
-from bmi_cdlm.operators import BLOCK_STEPS, Operators, zeros_of
+from bmi_cdlm.operators import BLOCK_STEPS, SHORTEST_ROUTING_BLOCK, Operators, zeros_of
 from bmi_cdlm.parameters import DAY, HOUR
 
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="too many cells for the interpreter")
@@ -107,10 +107,11 @@ def test_memory_law(record_property):
         blocks = n_steps // BLOCK_STEPS
         states = blocks * (2 + 4 + 8) * 4 * N_CELLS
         assert states <= used["runoff kept"] <= states + (blocks + 16) * OBJECTS
-        inflow = 4 * n_steps * N_CELLS + blocks * 4 * N_CELLS
-        assert inflow <= used["route kept"] <= inflow + (blocks + 16) * OBJECTS
+        routing_blocks = n_steps // SHORTEST_ROUTING_BLOCK
+        inflow = 4 * n_steps * N_CELLS + routing_blocks * 4 * N_CELLS
+        assert inflow <= used["route kept"] <= inflow + (routing_blocks + 16) * OBJECTS
     first, last = (found[n] for n in (PERIODS[0], PERIODS[-1]))
-    blocks = (PERIODS[-1] - PERIODS[0]) // BLOCK_STEPS
+    blocks = (PERIODS[-1] - PERIODS[0]) // SHORTEST_ROUTING_BLOCK
     for scratch in ("runoff scratch", "route scratch"):
         assert last[scratch] - first[scratch] <= blocks * OBJECTS, f"{scratch} grows with the period"
     peak = max(last[n] for n in ("forward peak", "route peak", "runoff peak"))

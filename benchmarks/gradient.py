@@ -1,0 +1,165 @@
+"""How fast a forward run with its gradient is, beside hydro-smash's on the same cells and steps; about two minutes.
+
+`python benchmarks/gradient.py` prints one table; README.md beside this file says what each line is. Gradients of one
+scalar of the discharge at the outlet, by all parameters of every cell: GR4J and Muskingum through our operators in
+float32, gr4-lr through hydro-smash's own adjoint (a distributed mapping). Peak memory is what numpy allocates above
+the forcing arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import sys
+import time
+import tracemalloc
+from typing import Any
+
+import basin
+import numpy as np
+from forward import SMASH, Row, make_table, random_river, spread, sub_steps
+from kernel_cases import random_weather
+from rich.console import Console
+from timing import Case, interleave
+
+from bmi_cdlm.domain import Domain
+from bmi_cdlm.kernels.groups import RunoffParameters, RunoffState
+from bmi_cdlm.operators import Operators, zeros_of
+from bmi_cdlm.parameters import DAY, HOUR
+
+STEPS, REPEATS, BASE = 365, 3, 3.5
+SMASH_STEPS = 90
+
+
+class Gradient:
+    """Forward runs and gradients of one domain at one routing step, in float32."""
+
+    def __init__(self, domain: Domain, routing_step: int, n_steps: int, threads: int = 1) -> None:
+        n, dtype = domain.n_cells, np.float32
+        self.operators = Operators(domain, DAY, routing_step, dtype, threads)
+        weather = random_weather(3, n_steps, n)
+        self.rain = np.ascontiguousarray(weather.precipitation, dtype)
+        self.demand = np.ascontiguousarray(weather.potential_evapotranspiration, dtype)
+        x1, x2, x3, x4 = (np.full(n, v, dtype) for v in (350.0, 0.5, 90.0, BASE))
+        self.x4, self.K = x4, (domain.reaches.length).astype(dtype)
+        self.p = RunoffParameters(x1, x2, x3, *self.operators.ordinates(x4, (4, 7)))
+        self.weighting = np.full(domain.n_reaches, 0.2, dtype)
+        self.outlet = domain.gauges.reach
+        self.slope = np.ones((n_steps, 1), dtype)
+
+    def state(self) -> RunoffState:
+        """Stores at their customary fill."""
+        places = (np.zeros_like(self.p.ordinates_1), np.zeros_like(self.p.ordinates_2))
+        return RunoffState(0.3 * self.p.production_capacity, 0.5 * self.p.routing_capacity, *places)
+
+    def runoff(self) -> None:
+        """Forward and adjoint of GR4J alone."""
+        runoff, record = self.operators.generate_runoff(self.rain, self.demand, self.p, self.state())
+        self.operators.generate_runoff_adjoint(record, runoff, zeros_of(self.state()))
+
+    def forward(self) -> None:
+        """Discharge at the outlet."""
+        runoff, _ = self.operators.generate_runoff(self.rain, self.demand, self.p, self.state())
+        self.operators.route(runoff, self.operators.coefficients(self.K, self.weighting), self.empty(), self.outlet)
+
+    def both(self) -> None:
+        """Discharge at the outlet, and the gradient of its sum."""
+        o = self.operators
+        runoff, generated = o.generate_runoff(self.rain, self.demand, self.p, self.state())
+        _, routed = o.route(runoff, o.coefficients(self.K, self.weighting), self.empty(), self.outlet)
+        del runoff
+        runoff_adj, c = o.route_adjoint(routed, self.slope, self.empty())
+        del routed
+        o.coefficients_adjoint(self.K, self.weighting, c)
+        _, _, p = o.generate_runoff_adjoint(generated, runoff_adj, zeros_of(self.state()))
+        o.ordinates_adjoint(self.x4, p.ordinates_1, p.ordinates_2)
+
+    def empty(self) -> np.ndarray:
+        """Rivers without water, and their adjoint."""
+        return np.zeros(self.K.size, np.float32)
+
+    def peak(self) -> float:
+        """Largest memory above the forcing arrays while `both` runs [bytes per cell-day]."""
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        self.both()
+        peak = tracemalloc.get_traced_memory()[1] - before
+        tracemalloc.stop()
+        return peak / self.rain.size
+
+    def case(self, name: str, run: Any) -> Case:
+        """A run of this, to be timed."""
+        return Case(name, "float32", self.operators.workers.threads, self.rain.size, run)
+
+
+def smash_gradient_case(mesh: Any, domain: Domain, n_steps: int) -> Case:
+    """One evaluation of hydro-smash's adjoint, as its optimiser calls it; the optimiser's own time does not count."""
+    import smash
+    from smash.core.simulation.optimize import optimize as module
+
+    model = basin.make_smash_model(mesh, domain, random_weather(3, n_steps, domain.n_cells))
+    model.response_data.q[...] = 50.0 + 20.0 * np.sin(np.arange(n_steps))[None]
+    spent: list[float] = []
+    original = module._get_parameters_b
+
+    def timed(*arguments: Any, **keywords: Any) -> Any:
+        begin = time.perf_counter()
+        found = original(*arguments, **keywords)
+        spent.append(time.perf_counter() - begin)
+        return found
+
+    module._get_parameters_b = timed
+    with contextlib.redirect_stdout(io.StringIO()):
+        smash.optimize(
+            model, mapping="distributed", optimizer="lbfgsb",
+            optimize_options={"parameters": ["cp", "ct", "kexc", "llr"], "termination_crit": {"maxiter": 1}},
+            common_options={"ncpu": 1, "verbose": False},
+        )
+    module._get_parameters_b = original
+    return Case(SMASH, "float32", 1, domain.n_cells * n_steps, lambda: None), np.array(spent)
+
+
+def main(steps: int = STEPS, repeats: int = REPEATS, outlet: basin.Outlet = basin.CHARENTE) -> None:
+    """Measure everything and print the table."""
+    with_smash = importlib.util.find_spec("smash") is not None
+    if with_smash:
+        mesh = basin.make_mesh(outlet)
+        domain = basin.make_domain(mesh)
+    else:
+        below = random_river(0, 4096)
+        n = below.size
+        domain = basin.one_cell_per_reach(below, np.full(n, 1000.0), np.ones(n), [f"{i:06d}" for i in range(n)])
+    daily, hourly = Gradient(domain, DAY, steps), Gradient(domain, HOUR, steps)
+    two = Gradient(domain, DAY, steps, threads=2)
+    cases = [
+        daily.case("GR4J, forward", lambda: daily.operators.generate_runoff(
+            daily.rain, daily.demand, daily.p, daily.state())),
+        daily.case("GR4J, forward and adjoint", daily.runoff),
+        daily.case(f"runoff and routing, forward, {sub_steps(1)}", daily.forward),
+        daily.case(f"runoff and routing, forward and adjoint, {sub_steps(1)}", daily.both),
+        two.case(f"runoff and routing, forward and adjoint, {sub_steps(1)}", two.both),
+        hourly.case(f"runoff and routing, forward and adjoint, {sub_steps(24)}", hourly.both),
+    ]
+    rates = interleave(cases, repeats)
+    smash_rate = None
+    rows = []
+    if with_smash:
+        case, spent = smash_gradient_case(mesh, domain, min(steps, SMASH_STEPS))
+        smash_rate = float(np.median(case.work / spent))
+        rows.append(Row(case, "cell-days", case.work / spent))
+    ours = [
+        Row(c, "cell-days", r, None if smash_rate is None or "adjoint" not in c.name else r / smash_rate)
+        for c, r in zip(cases, rates, strict=True)
+    ]
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(make_table([*ours, *rows], f"Forward and gradient: median of {repeats} rounds (range)"))
+    both, forward = np.median(rates[3]), np.median(rates[2])
+    console.print(f"(forward + adjoint) / forward, {sub_steps(1)}: {forward / both:.2f}; GR4J alone "
+                  f"{spread(rates[0] / rates[1])}")
+    console.print(f"peak memory above the forcing, {sub_steps(1)}: {daily.peak():.1f} bytes per cell-day; "
+                  f"{sub_steps(24)}: {hourly.peak():.1f}")
+
+
+if __name__ == "__main__":
+    main()
