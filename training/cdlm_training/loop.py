@@ -70,7 +70,8 @@ class Trainer:
         self.config: TrainConfig
         self.run, self.config = load_train_config(path)
         torch.manual_seed(self.config.seed)
-        torch.set_num_threads(self.config.threads)
+        # The kernels have the threads; torch's own would spin beside them, and its share of the work is small.
+        torch.set_num_threads(1)
         domain = read_domain(self.run.domain)
         self.data = Dataset(self.run, self.config, domain)
         self.spec = self._specify()
