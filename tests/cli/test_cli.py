@@ -76,7 +76,8 @@ def test_evaluate_needs_observations(tmp_path: Path) -> None:
 
 
 def test_the_reference_in_the_repository_is_the_one_the_code_renders() -> None:
-    assert (ROOT / "cfg" / "README.md").read_text(encoding="utf-8") == render(), "run: cdlm reference --to cfg/README.md"
+    found = (ROOT / "cfg" / "README.md").read_text(encoding="utf-8")
+    assert found == render(), "run: cdlm reference --to cfg/README.md"
 
 
 @pytest.mark.smash
