@@ -28,11 +28,12 @@ bench: $(MARK)-test
 	$(RUN)/python benchmarks/forward.py
 	$(RUN)/python benchmarks/gradient.py
 
-# bmi-tester's own conftest lies outside the project, and its folder must hold plain files only.
+# bmi-tester's own conftest lies outside the project; the folder it copies must hold plain files only.
 bmi-test: $(MARK)-test
 	$(RUN)/cdlm prepare lez --to cfg/lez
+	mkdir -p build/bmi-test && cp cfg/lez.yaml build/bmi-test
 	PYTEST_ADDOPTS="-c /dev/null --confcutdir=/ -p no:benchmark -p no:cacheprovider" \
-	$(RUN)/bmi-test bmi_cdlm:BmiCdlm --config-file $(CURDIR)/cfg/lez.yaml --root-dir $(CURDIR)/cfg/lez
+	$(RUN)/bmi-test bmi_cdlm:BmiCdlm --config-file $(CURDIR)/cfg/lez.yaml --root-dir $(CURDIR)/build/bmi-test
 
 $(MARK)-demo: pyproject.toml constraints.txt | $(RUN)/python
 	$(RUN)/python -m pip install -q -c constraints.txt -e ".[train,plot,examples]"
