@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-MODULES = ("timing", "kernel_cases", "basin", "forward")
+MODULES = ("timing", "kernel_cases", "basin", "forward", "gradient")
 
 
 @pytest.fixture
@@ -36,15 +36,23 @@ def test_forward_prints_its_table(forward, tiny, capsys):
     for heading in ("GR4J, X4 to 20 d", "Muskingum, 24 sub-steps a day", "whole model, 1 sub-step a day"):
         assert heading in printed
     assert "our water balance closes to" in printed
-    assert ("hydro-smash on 1 core(s)" in printed) == (importlib.util.find_spec("smash") is not None)
+    assert ("hydro-smash, gr4-lr" in printed) == (importlib.util.find_spec("smash") is not None)
 
 
 @pytest.mark.slow
 def test_forward_without_hydro_smash(forward, tiny):
     rows, said = forward.measure_model(tiny, with_smash=False)
     assert [row.case.threads for row in rows] == [1, 2, 1, 2]
-    assert all((row.rates > 0).all() and row.ratios is None for row in rows)
+    assert all((row.rates > 0).all() and row.of_smash is None for row in rows)
     assert "59 cells x 25 steps" in said[0]
+
+
+@pytest.mark.slow
+def test_gradient_prints_its_table(forward, capsys):
+    importlib.import_module("gradient").main(steps=20, repeats=1)
+    printed = capsys.readouterr().out
+    assert "GR4J, forward and adjoint" in printed
+    assert "bytes per cell-day" in printed
 
 
 def test_random_river_is_one_tree_of_the_shape_it_says(forward):
