@@ -203,9 +203,7 @@ class Model:
             total(totals.evapotranspiration_total, volume)
             + total(self.state.outflow_total[outlets], np.ones(outlets.size))
         )
-        live["water_stored"][0] = total(self.cell_storage(), volume) + total(
-            live["reach_storage"], np.ones(self.domain.n_reaches)
-        )
+        live["water_stored"][0] = total(self.cell_storage(), volume) + total(self.state.reach_flow, self.storage_time)
         self.set_runoff_depth(self.step)
 
     def set_runoff_depth(self, seconds: float) -> None:

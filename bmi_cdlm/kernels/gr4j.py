@@ -13,13 +13,17 @@ from bmi_cdlm.kernels.elementary import store_outflow_fraction, store_outflow_sl
 
 
 def production_step(S, P, E, x1, percolation_scale):
-    """Interception, evapotranspiration, infiltration and percolation.
+    """Interception, evapotranspiration, infiltration and percolation: `production_step_inverse` with 1 / X1."""
+    return production_step_inverse(S, P, E, x1, 1.0 / x1, percolation_scale)
+
+
+def production_step_inverse(S, P, E, x1, inverse, percolation_scale):
+    """Interception, evapotranspiration, infiltration and percolation; `inverse` is 1 / X1, which no step changes.
 
     percolation_scale is c^-4 with c = 9/4 (daily) or 21/4 (hourly). Returns S, actual evapotranspiration,
     Pn, Ps, percolation and Pr, the water for the unit hydrographs.
     """
     wet = P > E
-    inverse = 1.0 / x1
     gain, loss = P - E, E - P
     net = gain if wet else loss
     w = net * inverse
@@ -97,12 +101,16 @@ def queue_step_adjoint(ordinate, inflow, queue_adj):
 
 
 def routing_store_step(R, Q9, Q1, x2, x3):
-    """Exchange with the groundwater, routing store and direct branch.
+    """Exchange, routing store and direct branch: `routing_store_step_inverse` with 1 / X3."""
+    return routing_store_step_inverse(R, Q9, Q1, x2, 1.0 / x3)
+
+
+def routing_store_step_inverse(R, Q9, Q1, x2, inverse):
+    """Exchange with the groundwater, routing store and direct branch; `inverse` is 1 / X3.
 
     Returns R, runoff Q, total exchange, potential exchange F, exchange of the store and of the direct
     branch, and the runoff Qr and Qd of the two.
     """
-    inverse = 1.0 / x3
     r = R * inverse
     F = x2 * (r * r * r * math.sqrt(r))
     filled = R + Q9 + F

@@ -31,15 +31,17 @@ from bmi_cdlm.kernels import (
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
 
-TASKS_PER_THREAD = 4
+TASKS_PER_THREAD = 2
 WORTH_A_THREAD = 20_000
 """Cell-steps or reach-steps below which handing work to a thread costs more than it saves."""
 SCALARS: tuple[Callable, ...] = (
     elementary.tanh_ratio,
     elementary.store_outflow_fraction,
     elementary.store_outflow_slope,
+    gr4j.production_step_inverse,
     gr4j.production_step,
     gr4j.queue_step,
+    gr4j.routing_store_step_inverse,
     gr4j.routing_store_step,
     gr4j.s_curve_1,
     gr4j.s_curve_2,
@@ -71,6 +73,7 @@ SCALARS: tuple[Callable, ...] = (
 )
 ROWS: tuple[Callable, ...] = (
     loops_runoff.production_row,
+    loops_runoff.inverse_row,
     loops_runoff.routing_store_row,
     loops_runoff.snow_row,
     loops_runoff.snow_hysteresis_row,
@@ -88,6 +91,7 @@ ROWS: tuple[Callable, ...] = (
     loops_runoff_adjoint.retrace_snow,
     loops_runoff_adjoint.snow_row_adjoint,
     loops_runoff_adjoint.snow_hysteresis_row_adjoint,
+    loops_routing.add_terms,
     loops_routing.add_row,
     loops_routing.gather_upstream,
     loops_routing.route_reach,

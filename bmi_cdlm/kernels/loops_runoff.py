@@ -10,19 +10,19 @@ import numpy as np
 from numpy import float64 as real  # launch puts the compiled precision in its place
 
 from bmi_cdlm.kernels.cemaneige import snow_hysteresis_step, snow_step
-from bmi_cdlm.kernels.gr4j import production_step, queue_step, routing_store_step, s_curve_1, s_curve_2
+from bmi_cdlm.kernels.gr4j import production_step_inverse, queue_step, routing_store_step_inverse, s_curve_1, s_curve_2
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
 
 
-def production_row(S, P, E, rain, x1, step, Pr, totals, fluxes):
-    """Production store of a row of cells, in place.
+def production_row(S, P, E, rain, x1, inverse, step, Pr, totals, fluxes):
+    """Production store of a row of cells, in place; `inverse` is 1 / X1.
 
     totals (`CellTotals`) and fluxes (`RunoffFluxes`): rows to add to and to fill, or None, for which other code is
     compiled: rows that nobody reads would take a third of the time.
     """
     for i in range(S.size):
-        s, ae, pn, ps, pc, pr = production_step(
-            S[i], P[i] * step.days, E[i] * step.days, x1[i], step.percolation_scale
+        s, ae, pn, ps, pc, pr = production_step_inverse(
+            S[i], P[i] * step.days, E[i] * step.days, x1[i], inverse[i], step.percolation_scale
         )
         S[i] = s
         Pr[i] = pr
@@ -37,10 +37,18 @@ def production_row(S, P, E, rain, x1, step, Pr, totals, fluxes):
             fluxes.effective_rainfall[i] = pr * step.per_day
 
 
-def routing_store_row(R, Q9, Q1, x2, x3, step, runoff, totals, fluxes):
-    """Routing store and direct branch of a row of cells, in place; totals and fluxes as in `production_row`."""
+def inverse_row(values):
+    """Inverses of a row."""
+    inverse = np.empty(values.size, values.dtype)
+    for i in range(values.size):
+        inverse[i] = 1.0 / values[i]
+    return inverse
+
+
+def routing_store_row(R, Q9, Q1, x2, inverse, step, runoff, totals, fluxes):
+    """Routing store and direct branch of a row of cells, in place; `inverse` is 1 / X3, the rest as above."""
     for i in range(R.size):
-        r, q, ex, F, ae1, ae2, qr, qd = routing_store_step(R[i], Q9[i], Q1[i], x2[i], x3[i])
+        r, q, ex, F, ae1, ae2, qr, qd = routing_store_step_inverse(R[i], Q9[i], Q1[i], x2[i], inverse[i])
         R[i] = r
         runoff[i] = q * step.per_day
         if totals is not None:
@@ -155,7 +163,7 @@ def advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, s
     ring_1, ring_2 = state.unit_hydrograph_1[:, lo:hi].copy(), state.unit_hydrograph_2[:, lo:hi].copy()
     o1, o2 = p.ordinates_1[:, lo:hi].copy(), p.ordinates_2[:, lo:hi].copy()
     x1, x2 = p.production_capacity[lo:hi].copy(), p.exchange_coefficient[lo:hi].copy()
-    x3 = p.routing_capacity[lo:hi].copy()
+    inverse_1, inverse_3 = inverse_row(x1), inverse_row(p.routing_capacity[lo:hi])
     sums = CellTotals(
         totals.precipitation_total[lo:hi], totals.evapotranspiration_total[lo:hi], totals.exchange_total[lo:hi],
         totals.runoff_total[lo:hi],
@@ -170,15 +178,15 @@ def advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, s
         runoff = fluxes.runoff[t % fluxes.runoff.shape[0], lo:hi]
         if every or t + 1 == liquid.shape[0]:
             rows = flux_rows(fluxes, t, lo, hi)
-            production_row(S, P, E, rain, x1, step, Pr, sums, rows)
+            production_row(S, P, E, rain, x1, inverse_1, step, Pr, sums, rows)
             advance_queue(ring_1, head_1, o1, Pr, 0.9)
             advance_queue(ring_2, head_2, o2, Pr, 0.1)
-            routing_store_row(R, ring_1[head_1], ring_2[head_2], x2, x3, step, runoff, sums, rows)
+            routing_store_row(R, ring_1[head_1], ring_2[head_2], x2, inverse_3, step, runoff, sums, rows)
         else:
-            production_row(S, P, E, rain, x1, step, Pr, sums, None)
+            production_row(S, P, E, rain, x1, inverse_1, step, Pr, sums, None)
             advance_queue(ring_1, head_1, o1, Pr, 0.9)
             advance_queue(ring_2, head_2, o2, Pr, 0.1)
-            routing_store_row(R, ring_1[head_1], ring_2[head_2], x2, x3, step, runoff, sums, None)
+            routing_store_row(R, ring_1[head_1], ring_2[head_2], x2, inverse_3, step, runoff, sums, None)
         head_1 = head_1 + 1 if head_1 + 1 < n1 else 0
         head_2 = head_2 + 1 if head_2 + 1 < n2 else 0
     state.production_store[lo:hi] = S

@@ -20,6 +20,7 @@ from bmi_cdlm.kernels.gr4j import (
 from bmi_cdlm.kernels.groups import SnowParameters
 from bmi_cdlm.kernels.loops_runoff import (
     advance_queue,
+    inverse_row,
     production_row,
     real,
     routing_store_row,
@@ -84,17 +85,18 @@ def retrace_gr4j(liquid, demand, x1, x2, x3, o1, o2, start, step, tape, lo, hi):
     S, R = start.production_store[lo:hi].copy(), start.routing_store[lo:hi].copy()
     ring_1, ring_2 = start.unit_hydrograph_1[:, lo:hi].copy(), start.unit_hydrograph_2[:, lo:hi].copy()
     waste = np.empty(hi - lo, S.dtype)
+    inverse_1, inverse_3 = inverse_row(x1), inverse_row(x3)
     head_1, head_2 = 0, 0
     for t in range(liquid.shape[0]):
         tape[0, t] = S
         tape[1, t] = R
         P = liquid[t, lo:hi]
-        production_row(S, P, demand[t, lo:hi], P, x1, step, tape[2, t], None, None)
+        production_row(S, P, demand[t, lo:hi], P, x1, inverse_1, step, tape[2, t], None, None)
         advance_queue(ring_1, head_1, o1, tape[2, t], 0.9)
         advance_queue(ring_2, head_2, o2, tape[2, t], 0.1)
         tape[3, t] = ring_1[head_1]
         tape[4, t] = ring_2[head_2]
-        routing_store_row(R, tape[3, t], tape[4, t], x2, x3, step, waste, None, None)
+        routing_store_row(R, tape[3, t], tape[4, t], x2, inverse_3, step, waste, None, None)
         head_1 = head_1 + 1 if head_1 + 1 < ring_1.shape[0] else 0
         head_2 = head_2 + 1 if head_2 + 1 < ring_2.shape[0] else 0
 

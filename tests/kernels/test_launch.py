@@ -30,8 +30,8 @@ def rows_of(dtype, n: int = 64):
     totals, fluxes = CellTotals(*(row() for _ in range(4))), RunoffFluxes(*(row() for _ in range(14)))
     snow = SnowParameters(*(row() for _ in SnowParameters._fields))
     return {
-        "production_row": (*(row() for _ in range(5)), step, row(), totals, None),
-        "production_row with fluxes": (*(row() for _ in range(5)), step, row(), totals, fluxes),
+        "production_row": (*(row() for _ in range(6)), step, row(), totals, None),
+        "production_row with fluxes": (*(row() for _ in range(6)), step, row(), totals, fluxes),
         "advance_queue": (np.full((3, n), 0.5, dtype), 1, np.full((3, n), 0.5, dtype), row(), dtype(0.9)),
         "routing_store_row": (*(row() for _ in range(5)), step, row(), totals, None),
         "routing_store_row with fluxes": (*(row() for _ in range(5)), step, row(), totals, fluxes),

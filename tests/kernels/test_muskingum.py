@@ -153,3 +153,13 @@ def test_discharge_is_the_mean_of_the_sub_steps():
     np.testing.assert_allclose(out, hourly.reshape(2, 20, 24).mean(axis=2), rtol=1e-13)
     assert np.array_equal(stored, hourly_stored)
     assert math.fsum(out[1]) * 86400 + stored.sum() == pytest.approx(math.fsum(daily.ravel()) * 86400, rel=1e-13)
+
+
+@pytest.mark.parametrize("n", [0, 1, 63, 64, 65, 1000])
+def test_a_compensated_sum_keeps_what_cancellation_would_lose(n):
+    rng = np.random.default_rng(n)
+    values = np.repeat(rng.uniform(-1.0, 1.0, n), 2) * 10.0 ** rng.integers(-12, 16, 2 * n)
+    values[1::2] = -values[::2] * (1.0 + 1e-13)
+    exact = math.fsum(values)
+    assert kernels().compensated_sum(values, np.ones(2 * n)) == pytest.approx(exact, rel=1e-15, abs=1e-30)
+    assert n < 2 or abs(values.sum() - exact) > 1e-15 * abs(exact)
