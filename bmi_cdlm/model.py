@@ -348,7 +348,7 @@ class Model:
             forcing.air_temperature if self.snow != "none" else None, demand,
             None if forcing.day_of_year is None else season(forcing.day_of_year),
         )
-        operators = Operators(self.domain, self.step, self.routing_step, np.float64, self._workers.threads)
+        operators = Operators(self.domain, self.step, self.routing_step, np.float64, self._workers)
         setting = Setting(
             operators, self.snow, self._snow_parameters, self._runoff_parameters, self._reach_parameters,
             np.maximum(self.parameters["unit_hydrograph_base"], SHORTEST_BASE), self.travel_time,

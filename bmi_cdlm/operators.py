@@ -102,7 +102,7 @@ class Operators:
         self.workers = threads if isinstance(threads, Workers) else Workers(threads)
         self.constants = step_constants(step, dtype)
         self.exponent = dtype(HYDROGRAPH_EXPONENT[step])
-        self._plan = plan_network(domain.reaches.downstream, threads)
+        self._plan = plan_network(domain.reaches.downstream, self.workers.threads)
         self._link_area = domain.links.area.astype(dtype)
         self._links_by_cell = sort_by_cell(domain, dtype)
         self._cell_tasks = self.workers.tasks(domain.n_cells)

@@ -90,9 +90,10 @@ class CudaOperators:
     on_device = True
 
     def __init__(
-        self, domain: Domain, step: int, routing_step: int, dtype: type[np.floating] = np.float64, *, stream: Callable[[], Any] = default_stream,
-        tile: int | None = None, empty: Callable[[tuple[int, ...], Any], Array] = empty_device_array,
-        block: int | None = None, threads: int = 128,
+        self, domain: Domain, step: int, routing_step: int, dtype: type[np.floating] = np.float64, *,
+        stream: Callable[[], Any] = default_stream, tile: int | None = None,
+        empty: Callable[[tuple[int, ...], Any], Array] = empty_device_array, block: int | None = None,
+        threads: int = 128,
     ) -> None:
         self.domain, self.step, self.routing_step, self.dtype = domain, step, routing_step, dtype
         self.n_sub = step // routing_step

@@ -37,8 +37,8 @@ def level_reaches(downstream: np.ndarray) -> Levels:
 class Placement(NamedTuple):
     """Reaches in the order of their level: place int64[reach], the inverse of `Levels.reach`.
 
-    level, below (-1 at an outlet): int64[place]; first_child int64[place + 1] and child int64[]: places of the children,
-    in their stored order.
+    level, below (-1 at an outlet): int64[place]; first_child int64[place + 1] and child int64[]: places of the
+    children, in their stored order.
     """
 
     place: np.ndarray

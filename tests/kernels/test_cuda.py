@@ -114,6 +114,29 @@ def test_the_package_does_not_import_cuda():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_the_stream_is_asked_for_at_every_launch(monkeypatch):
+    from bmi_cdlm.kernels import cuda
+
+    launched: list[tuple] = []
+
+    class Kernel:
+        def __getitem__(self, configuration):
+            return lambda *arguments: launched.append((configuration, arguments))
+
+    now = ["first"]
+    monkeypatch.setattr(cuda, "SIMULATED", False)
+    launcher = cuda.Launcher(np.float64, lambda: now[0], threads=8)
+    launcher.kernels = types.SimpleNamespace(clear=Kernel())
+    launcher.over(9, "clear", 1)
+    now[0] = "second"
+    launcher.over(9, "clear", 2)
+    launcher.over_times(9, 3, "clear", 3)
+    launcher.over(0, "clear", 4)
+    assert launched == [
+        ((2, 8, "first"), (1,)), ((2, 8, "second"), (2,)), (((2, 3), (8, 1), "second"), (3,)),
+    ]
+
+
 # ---- waves -------------------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,8 @@ def call(*words: object) -> Result:
 def test_a_training_prints_scores_and_its_checkpoint_runs(case):
     result = call(case)
     assert result.exit_code == 0, result.output
-    for word in ("trained.safetensors, validation period", "gauge", "NSE", "KGE", "g0", "g1", "g2", "g3", "wrote"):
+    title = ("trained.safetensors, training period", "2001-03-01", "2001-04-20")
+    for word in (*title, "gauge", "NSE", "KGE", "g0", "g1", "g2", "g3", "wrote"):
         assert word in result.output
     output = case.parent / "out" / "trained.safetensors"
     scores = load_checkpoint(output).record["scores"]

@@ -75,7 +75,7 @@ def test_a_small_basin_overfits(tmp_path):
 def test_lbfgs_improves_a_uniform_mapping(case, tmp_path):
     config = here(
         case, tmp_path, mapping="uniform", cell_attributes=None, reach_attributes=None, pet_factor=False,
-        optimizer="lbfgs", learning_rate=1.0, updates=2, epochs=3,
+        optimizer="lbfgs", learning_rate=None, updates=2, epochs=3,
     )
     losses: list[float] = []
     trainer, _, epochs = train(config, progress=losses.append)
@@ -83,7 +83,7 @@ def test_lbfgs_improves_a_uniform_mapping(case, tmp_path):
     assert losses[-1] < 0.75 * losses[0] and (np.diff(losses) <= 1e-9).all()
     assert epochs[-1].scores.nse > epochs[0].scores.nse - 0.05
     resumed = here(case, tmp_path, mapping="uniform", cell_attributes=None, reach_attributes=None, pet_factor=False,
-                   optimizer="lbfgs", learning_rate=1.0, updates=2, epochs=3)
+                   optimizer="lbfgs", learning_rate=None, updates=2, epochs=3)
     trainer, _, epochs = train(resumed, resume=True)
     assert epochs == [] and trainer.epoch == 3  # it had come to its end
 
@@ -241,8 +241,8 @@ class StopError(Exception):
 @pytest.mark.parametrize("where", ["_save_state", "_log"])
 def test_whatever_a_break_leaves_half_done_is_done_again(case, tmp_path, where, monkeypatch):
     unbroken = tmp_path / "unbroken"
-    expected, *_ = train(here(case, unbroken, epochs=3))
-    config = here(case, tmp_path, epochs=3)
+    expected, *_ = train(here(case, unbroken, epochs=3, gauges_per_update=2))
+    config = here(case, tmp_path, epochs=3, gauges_per_update=2)
     real = getattr(Trainer, where)
 
     def broken(self, *args):
@@ -375,6 +375,9 @@ def test_files_written(case, tmp_path):
         at(DAY, 0), at(DAY, 50)
     ]
     assert checkpoint.record["training"]["hidden"] == [4]
+    assert checkpoint.record["licence"] == "not stated"
+    licensed = train(here(case, tmp_path, epochs=1, licence="CC-BY-4.0"))[0]
+    assert load_checkpoint(licensed.config.output).record["licence"] == "CC-BY-4.0"
     assert load_checkpoint(trainer._last).record["epoch"] == 3
 
 

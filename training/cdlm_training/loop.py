@@ -23,9 +23,11 @@ from bmi_cdlm.domain import read_domain
 from bmi_cdlm.errors import CdlmError
 from bmi_cdlm.files import check_writable, replacing
 from bmi_cdlm.generator import describe_forcing, make_spec, read_inputs
+from bmi_cdlm.kernels.launch import Workers
 from bmi_cdlm.specification import GeneratorSpec
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
+from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
 from cdlm_training.evaluate import Scores, validate, write_checkpoint
 from cdlm_training.generator import Generator
@@ -73,16 +75,19 @@ class Trainer:
         # The kernels have the threads; torch's own would spin beside them, and its share of the work is small.
         torch.set_num_threads(1)
         domain = read_domain(self.run.domain)
+        self.device = choose_device(self.config.device)
         self.data = Dataset(self.run, self.config, domain)
         self.spec = self._specify()
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
-        self.generator = Generator(self.spec, self.config.seed, dtype)
+        self.generator = Generator(self.spec, self.config.seed, dtype).to(self.device)
         self.generator.reach.requires_grad_(self.config.learn_routing)
-        self.chain = Chain(self.data, self.generator, read_inputs(self.spec, self.run.domain, domain))
+        inputs = read_inputs(self.spec, self.run.domain, domain)
+        self.chain = Chain(self.data, self.generator, inputs, self.device)
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
-        self.parts = make_parts(self.data)
+        self.workers = Workers(self.config.threads)
+        self.parts = make_parts(self.data, self.workers)
         self.target = self._mean_runoff()
         self.random = np.random.default_rng(self.config.seed)
         self.optimizer, self.schedule = self._optimizer()
@@ -102,6 +107,7 @@ class Trainer:
         try:
             self._run_epochs(report, progress)
         finally:
+            self.workers.close()
             if self.team.leads:
                 self.board.close()
         # The others would read the best checkpoint while the leader may still be writing it.
@@ -145,7 +151,8 @@ class Trainer:
             windows = self._all_windows()
             loss = float(self.optimizer.step(lambda: self.gradient(windows)))
         else:
-            loss = self.gradient(self.data.windows(self.random, self.config.windows_per_update))
+            windows = self.data.windows(self.random, self.config.windows_per_update)
+            loss = self.gradient(windows, self._draw_parts())
             torch.nn.utils.clip_grad_norm_(self._weights(), self.config.clip)
             self.optimizer.step()
         if self.schedule is not None:
@@ -153,13 +160,24 @@ class Trainer:
         progress(loss)
         return loss
 
-    def gradient(self, windows: list[Window]) -> float:
-        """Set the gradient of the mean loss over windows; returns the loss. Equal on every process."""
+    def _draw_parts(self) -> list[Part]:
+        """Parts of one update: all, or sub-networks of some gauges, whose loss has the mean of that of all."""
+        count, n = self.config.gauges_per_update, self.data.gauges.size
+        if count is None or count >= n:
+            return self.parts
+        return make_parts(self.data, self.workers, self.random.choice(n, count, replace=False))
+
+    def gradient(self, windows: list[Window], parts: list[Part] | None = None) -> float:
+        """Set the gradient of the mean loss over windows, on all parts or some; returns the loss.
+
+        Equal on every process.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        items = [(window, part) for window in windows for part in self.parts]
+        parts = self.parts if parts is None else parts
+        n_cells = sum(part.cells.size for part in parts)
         loss = 0.0
-        for window, part in self.team.share(items):
-            term = self._loss(window, part) / len(windows)
+        for window, part in self.team.share([(window, part) for window in windows for part in parts]):
+            term = self._loss(window, part, part.cells.size / n_cells) / len(windows)
             term.backward()
             loss += float(term.detach())
         self.team.add_gradients(self._weights())
@@ -170,33 +188,36 @@ class Trainer:
         """The weights that are learned."""
         return [w for w in self.generator.parameters() if w.requires_grad]
 
-    def _loss(self, window: Window, part: Part) -> torch.Tensor:
+    def _place(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+    def _loss(self, window: Window, part: Part, share: float) -> torch.Tensor:
+        """Loss of one window and part, which holds a share of the cells of this update."""
         simulated = self.chain(part, window)
         data, weigh = self.data, self.config.loss
-        observed = torch.from_numpy(data.observed[np.ix_(window.target, part.gauges)])
-        weights = torch.from_numpy(data.weights[part.gauges]).double()
-        terms = torch.zeros(part.gauges.size, dtype=torch.float64)
+        observed = self._place(data.observed[np.ix_(window.target, part.gauges)])
+        weights = self._place(data.weights[part.gauges]).double() * part.stands_for
+        terms = torch.zeros(part.gauges.size, dtype=torch.float64, device=self.device)
         if weigh.nse:
-            spread = torch.from_numpy(data.spread[part.gauges])
+            spread = self._place(data.spread[part.gauges])
             terms = terms + weigh.nse * nse_term(simulated.discharge, observed, spread)
         if weigh.kge:
             terms = terms + weigh.kge * kge_term(simulated.discharge, observed)
         if weigh.rmse_log:
-            to_depth = torch.from_numpy(data.to_depth[part.gauges])
+            to_depth = self._place(data.to_depth[part.gauges])
             terms = terms + weigh.rmse_log * rmse_log_term(simulated.discharge, observed, to_depth)
         self._check_terms(terms, window, part)
         loss = (weights * terms).sum()
-        share = part.cells.size / sum(p.cells.size for p in self.parts)
         if weigh.mean_runoff and self.target is not None:
-            area = torch.from_numpy(part.domain.cells.drained_area)
-            target = torch.from_numpy(self.target[part.cells])
+            area = self._place(part.domain.cells.drained_area)
+            target = self._place(self.target[part.cells])
             loss = loss + share * weigh.mean_runoff * mean_runoff_term(simulated.runoff, target, area)
         if weigh.pet_factor and simulated.pet_factor is not None:
             loss = loss + share * weigh.pet_factor * pet_factor_term(simulated.pet_factor)
         return loss
 
     def _check_terms(self, terms: torch.Tensor, window: Window, part: Part) -> None:
-        bad = np.flatnonzero(~torch.isfinite(terms).numpy())
+        bad = np.flatnonzero(~torch.isfinite(terms).cpu().numpy())
         if bad.size:
             gauge = self.data.domain.gauges.id[self.data.gauges[part.gauges[bad[0]]]]
             raise TrainingError(
@@ -289,7 +310,7 @@ class Trainer:
         path = self.config.log_folder / STATE
         if not path.is_file():
             raise TrainingError(f"{path}: there is no state to resume from. Train without --resume.")
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location=self.device, weights_only=True)
         if state["training"] != self._identity():
             raise TrainingError(
                 f"{path}: belongs to another training: its configuration or its files were others. Restore those, or "

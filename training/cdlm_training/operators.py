@@ -48,11 +48,9 @@ class Melt(torch.autograd.Function):
         p = SnowParameters(
             *_arrays(operators, thermal_weighting, melt_factor, accumulation_threshold, full_cover)
         )
-        (peak,) = _arrays(operators, full_cover.clone())
+        P, T, peak = _arrays(operators, precipitation, air_temperature, full_cover.clone())
         bare = SnowState(*_zeros(operators, full_cover, *[tuple(full_cover.shape)] * 4))
-        liquid, ctx.record = operators.melt(
-            *_arrays(operators, precipitation, air_temperature), p, bare._replace(snow_peak=peak), hysteresis
-        )
+        liquid, ctx.record = operators.melt(P, T, p, bare._replace(snow_peak=peak), hysteresis)
         ctx.operators = operators
         return _tensors(precipitation.dtype, liquid)[0]
 
@@ -81,7 +79,8 @@ class Runoff(torch.autograd.Function):
         p = RunoffParameters(*_arrays(operators, x1, x2, x3), *operators.ordinates(ctx.x4, n_places))
         ctx.queues = [(n, x4.shape[0]) for n in n_places]
         state = RunoffState(*_arrays(operators, S.clone(), R.clone()), *_zeros(operators, S, *ctx.queues))
-        runoff, ctx.record = operators.generate_runoff(*_arrays(operators, liquid, demand), p, state)
+        water, evaporation = _arrays(operators, liquid, demand)
+        runoff, ctx.record = operators.generate_runoff(water, evaporation, p, state)
         ctx.operators = operators
         return _tensors(liquid.dtype, runoff)[0]
 
@@ -113,8 +112,8 @@ class Route(torch.autograd.Function):
         """Run the kernel; keep the lateral inflow and the states at block starts."""
         ctx.K, ctx.x = _arrays(operators, travel_time, weighting)
         p: ReachParameters = operators.coefficients(ctx.K, ctx.x)
-        (y,) = _zeros(operators, travel_time, tuple(travel_time.shape))
-        discharge, ctx.record = operators.route(*_arrays(operators, runoff), p, y, reaches)
+        (depth,), (y,) = _arrays(operators, runoff), _zeros(operators, travel_time, tuple(travel_time.shape))
+        discharge, ctx.record = operators.route(depth, p, y, reaches)
         ctx.operators = operators
         return _tensors(runoff.dtype, discharge)[0]
 
