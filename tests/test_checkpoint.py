@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import netCDF4
 import numpy as np
@@ -277,20 +275,3 @@ def test_reset_takes_what_it_is_given(case):
         assert simulation.model.pet is None
         simulation.run()
         assert (simulation.model.live["discharge"] != kept).any()
-
-
-@pytest.mark.slow
-def test_without_torch_a_checkpoint_loads_and_runs(case):
-    script = (
-        "import sys\n"
-        "sys.modules['torch'] = None\n"
-        "from bmi_cdlm.bmi import BmiCdlm\n"
-        "b = BmiCdlm()\n"
-        f"b.initialize({str(case)!r})\n"
-        "b.update()\n"
-        f"print(b.get_value_ptr({variable('pet_factor').name!r}).max())\n"
-        "b.finalize()\n"
-    )
-    found = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=300)
-    assert found.returncode == 0, found.stderr
-    assert 0.3 < float(found.stdout) < 2.0

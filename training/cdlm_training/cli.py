@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -11,11 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bmi_cdlm.cli import CleanErrors, console
+from bmi_cdlm.errors import ConfigError
 from bmi_cdlm.version import __version__
 from cdlm_training.config import TrainConfig, load_train_config
-from cdlm_training.distributed import Team, team
-from cdlm_training.evaluate import Scores
-from cdlm_training.loop import Epoch, Trainer
+
+if TYPE_CHECKING:
+    from cdlm_training.distributed import Team
+    from cdlm_training.evaluate import Scores
+    from cdlm_training.loop import Epoch, Trainer
 
 
 @click.command(cls=CleanErrors)
@@ -24,6 +28,14 @@ from cdlm_training.loop import Epoch, Trainer
 @click.version_option(__version__, prog_name="cdlm-train")
 def main(config: Path, resume: bool) -> None:
     """Train as CONFIG says; the best checkpoint is written to its `output`."""
+    try:
+        from cdlm_training.distributed import team
+        from cdlm_training.loop import Trainer
+    except ModuleNotFoundError as cause:
+        raise ConfigError(
+            f"training needs the Python package '{cause.name}', which is not installed here; running a model does not. "
+            'Run: pip install "bmi-cdlm[train]"'
+        ) from cause
     with team(load_train_config(config)[1].device) as here:
         trainer = Trainer(config, here)
         scores = _train(trainer, here, resume=resume)
