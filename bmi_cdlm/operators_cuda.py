@@ -215,7 +215,7 @@ class CudaOperators:
         """Discharge [m3 s-1] of some reaches (a numpy array), [time, len(reaches)]; `y` is advanced in place."""
         n_steps, n = runoff.shape[0], self.domain.n_reaches
         lateral_inflow, discharge = self._empty(n_steps, n), self._empty(n_steps, reaches.size)
-        self.launcher.over_times(n, n_steps, "collect_links", *self._links, _view(runoff), _view(lateral_inflow))
+        self.launcher.over_times(n, n_steps, "sum_links", *self._links, _view(runoff), _view(lateral_inflow), False)
         places = self._with_outputs(reaches)
         chain = Chain(*(self._take(a) for a in (p.direct, p.gain, p.keep)))
         start, now, step_total = self._take(y), _view(self._empty(n)), _view(self._empty(n))
@@ -254,7 +254,7 @@ class CudaOperators:
                 )
         self.launcher.over(n, "give_reaches", self._reach, y, _view(y_adj))
         self.launcher.over_times(
-            self.domain.n_cells, n_steps, "spread_links", *self._links_by_cell, lateral_adj, _view(runoff_adj)
+            self.domain.n_cells, n_steps, "sum_links", *self._links_by_cell, lateral_adj, _view(runoff_adj), True
         )
         p_adj = ReachParameters(*(self._allocate((n,), np.float64) for _ in ReachParameters._fields))
         for placed, total in zip(chain_adj, p_adj, strict=False):
