@@ -169,7 +169,7 @@ def test_updates_draw_as_many_gauges_as_asked(tmp_path):
 # ---- gradients -------------------------------------------------------------------------------------------
 
 EVERYTHING = {
-    "loss": {"nse": 1.0, "kge": 0.5, "rmse_log": 0.3, "mean_runoff": 0.2, "pet_factor": 0.4},
+    "loss": {"nse": 1.0, "kge": 0.5, "rmse_log": 0.3, "mean_runoff": 0.2, "pet_factor": 0.4, "pet_roughness": 3.0},
     "mean_runoff_attribute": "mean_runoff", "gauge_weights": "incremental_area",
 }
 

@@ -19,7 +19,8 @@ from cdlm_training.config import TrainConfig, load_train_config
 if TYPE_CHECKING:
     from cdlm_training.distributed import Team
     from cdlm_training.evaluate import Scores
-    from cdlm_training.loop import Epoch, Trainer
+    from cdlm_training.log import Epoch
+    from cdlm_training.loop import Trainer
 
 
 @click.command(cls=CleanErrors)

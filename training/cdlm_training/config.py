@@ -27,6 +27,7 @@ class LossWeights(BaseModel):
     rmse_log: float = Field(default=0.0, ge=0, description="RMSE of depth and of its logarithm, 3 to 1.")
     mean_runoff: float = Field(default=0.0, ge=0, description="Squared relative error against a map of mean runoff.")
     pet_factor: float = Field(default=0.01, ge=0, description="Squared deviation of the mean PET factor from 1.")
+    pet_roughness: float = Field(default=0.0, ge=0, description="Squared change of the PET factor from step to step.")
 
 
 class TrainConfig(BaseModel):
@@ -87,7 +88,7 @@ class TrainConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, given: Any) -> Any:
-        """LBFGS takes whole steps: with the rate of AdamW it would hardly move."""
+        """The line searches of LBFGS begin with a whole step, not with a hundredth of one."""
         if isinstance(given, dict) and given.get("optimizer") == "lbfgs":
             return {"learning_rate": LBFGS_LEARNING_RATE, **given}
         return given
@@ -108,7 +109,9 @@ class TrainConfig(BaseModel):
             raise ValueError("gauges holds no id or one twice; expected different ids, or all")
         terms = self.loss
         if not terms.nse + terms.kge + terms.rmse_log + terms.mean_runoff > 0:
-            raise ValueError("loss has no term but pet_factor; expected nse, kge, rmse_log or mean_runoff above 0")
+            raise ValueError(
+                "loss has no term but those of the PET factor; expected nse, kge, rmse_log or mean_runoff above 0"
+            )
         if self.gauges_per_update is not None and self.optimizer == "lbfgs":
             raise ValueError("gauges_per_update needs adamw: LBFGS takes the same gauges at every update; leave it out")
         if self.learn_weighting and not self.learn_routing:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.metadata
 import json
-import platform
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from bmi_cdlm.attributes import read_attributes
 from bmi_cdlm.checkpoint import fingerprint
@@ -31,12 +27,18 @@ from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
 from cdlm_training.evaluate import Scores, validate, write_checkpoint
 from cdlm_training.generator import Generator
-from cdlm_training.loss import kge_term, mean_runoff_term, nse_term, pet_factor_term, rmse_log_term
+from cdlm_training.log import Epoch, Log
+from cdlm_training.loss import (
+    kge_term,
+    mean_runoff_term,
+    nse_term,
+    pet_factor_term,
+    pet_roughness_term,
+    rmse_log_term,
+)
 from cdlm_training.simulate import Chain, Part, make_parts
 
 STATE = "state.pt"
-LOG = "log.csv"
-COLUMNS = ["epoch", "loss", "nse", "kge", "seconds"]
 RUN_KEYS = ("start", "end", "time_step", "routing_step", "snow", "forcing_fill", "spin_up", "initial_state")
 """Keys of the run on which the weights depend."""
 NO_SCORES = Scores(float("nan"), float("nan"), {})
@@ -44,15 +46,6 @@ NO_SCORES = Scores(float("nan"), float("nan"), {})
 
 class TrainingError(CdlmError, RuntimeError):
     """A training cannot go on: a loss or a gradient without a value."""
-
-
-class Epoch(NamedTuple):
-    """What one epoch gave: mean loss, validation scores, seconds."""
-
-    number: int
-    loss: float
-    scores: Scores
-    seconds: float
 
 
 class Trainer:
@@ -103,13 +96,15 @@ class Trainer:
             self._load_state()
         if self.team.leads:
             check_writable(self.config.output)
-            self._open_log(resume=resume)
+            if not resume:
+                (self.config.log_folder / STATE).unlink(missing_ok=True)
+            self.log = Log(self.config.log_folder, self.path, self.epoch if resume else None)
         try:
             self._run_epochs(report, progress)
         finally:
             self.workers.close()
             if self.team.leads:
-                self.board.close()
+                self.log.close()
         # The others would read the best checkpoint while the leader may still be writing it.
         return validate(self.run, self.config, self.config.output) if self.team.leads else NO_SCORES
 
@@ -128,7 +123,7 @@ class Trainer:
             if self.team.leads:
                 epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
                 # In this order: whatever a kill leaves without a saved state is done, and logged, again.
-                self._log(epoch)
+                self.log.write(epoch)
                 self._save_state()
                 report(epoch)
 
@@ -214,6 +209,8 @@ class Trainer:
             loss = loss + share * weigh.mean_runoff * mean_runoff_term(simulated.runoff, target, area)
         if weigh.pet_factor and simulated.pet_factor is not None:
             loss = loss + share * weigh.pet_factor * pet_factor_term(simulated.pet_factor)
+        if weigh.pet_roughness and simulated.pet_factor is not None:
+            loss = loss + share * weigh.pet_roughness * pet_roughness_term(simulated.pet_factor)
         return loss
 
     def _check_terms(self, terms: torch.Tensor, window: Window, part: Part) -> None:
@@ -222,7 +219,7 @@ class Trainer:
             gauge = self.data.domain.gauges.id[self.data.gauges[part.gauges[bad[0]]]]
             raise TrainingError(
                 f"the loss at gauge {gauge} is {float(terms[bad[0]].detach())} in the window that starts at "
-                f"{self._date(window)}; {self._worst_weight()}. Lower learning_rate or clip, and resume."
+                f"{self._date(window)}; {self._culprit()}. Lower learning_rate or clip, and resume."
             )
 
     def _check_gradients(self, windows: list[Window]) -> None:
@@ -231,14 +228,19 @@ class Trainer:
                 dates = ", ".join(str(self._date(w)) for w in windows)
                 raise TrainingError(
                     f"the gradient of '{name}' is not finite in the windows that start at {dates}; "
-                    f"{self._worst_weight()}. Lower learning_rate, and resume."
+                    f"{self._culprit()}. Lower learning_rate, and resume."
                 )
 
-    def _worst_weight(self) -> str:
-        for name, weight in self.generator.named_parameters():
-            if not bool(torch.isfinite(weight).all()):
-                return f"the weight '{name}' is not finite"
-        return "all weights are finite"
+    def _culprit(self) -> str:
+        """The first weight, or parameter of the model made from weights, that has no value."""
+        generator, attributes = self.generator, self.chain.attributes
+        with torch.no_grad():
+            made = generator.cell_parameters(attributes.cell) | generator.reach_parameters(attributes.reach)
+        for kind, values in (("weight", dict(generator.named_parameters())), ("parameter", made)):
+            for name, value in values.items():
+                if not bool(torch.isfinite(value).all()):
+                    return f"the {kind} '{name}' is not finite"
+        return "all weights and parameters are finite"
 
     def _date(self, window: Window) -> np.datetime64:
         return self.run.start + int(window.target[0]) * np.timedelta64(self.run.time_step, "s")
@@ -322,28 +324,3 @@ class Trainer:
             self.schedule.load_state_dict(state["schedule"])
         self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
         self.random.bit_generator.state = ast.literal_eval(state["random"])
-
-    def _open_log(self, *, resume: bool) -> None:
-        folder = self.config.log_folder
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.path, folder / "config.yaml")
-        packages = sorted(f"{d.name}=={d.version}" for d in importlib.metadata.distributions())
-        text = f"python {platform.python_version()} on {platform.platform()}\n" + "\n".join(packages) + "\n"
-        (folder / "environment.txt").write_text(text, encoding="utf-8")
-        log = folder / LOG
-        if not resume:
-            for old in (folder / STATE, *folder.glob("events.out.tfevents.*")):
-                old.unlink(missing_ok=True)
-        rows = list(csv.reader(log.read_text(encoding="utf-8").splitlines())) if resume and log.exists() else []
-        kept = [row for row in rows[1:] if len(row) == len(COLUMNS) and int(row[0]) <= self.epoch]
-        with replacing(log) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *kept])
-        self.board = SummaryWriter(str(folder), purge_step=self.epoch + 1 if resume else None)
-
-    def _log(self, epoch: Epoch) -> None:
-        row = [epoch.loss, epoch.scores.nse, epoch.scores.kge, epoch.seconds]
-        with (self.config.log_folder / LOG).open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerow([epoch.number, *(f"{value:.6g}" for value in row)])
-        for name, value in zip(("loss", "validation/nse", "validation/kge", "seconds"), row, strict=True):
-            self.board.add_scalar(name, value, epoch.number)
-        self.board.flush()
