@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bmi_cdlm.domain import Domain
-from bmi_cdlm.errors import CheckpointError
+from bmi_cdlm.errors import CheckpointError, DomainError
 from bmi_cdlm.files import replacing
 from bmi_cdlm.generator import Inputs, pet_network, read_inputs, static_parameters
 from bmi_cdlm.kernels.groups import PetNetwork
@@ -65,7 +65,10 @@ class Checkpoint(NamedTuple):
 
     def evaluate(self, domain_path: Path, domain: Domain) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
         """Return parameters by registry name and the PET network; DomainError where the domain lacks attributes."""
-        inputs: Inputs = read_inputs(self.spec, domain_path, domain)
+        try:
+            inputs: Inputs = read_inputs(self.spec, domain_path, domain)
+        except DomainError as cause:
+            raise DomainError(f"{cause} The checkpoint {self.where} reads this attribute.") from cause
         return static_parameters(self.spec, self.tensors, inputs), pet_network(self.spec, self.tensors, inputs)
 
 

@@ -8,21 +8,19 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bmi_cdlm import parameters as registry
+from bmi_cdlm.buffers import Buffers, make_buffers
 from bmi_cdlm.domain import Domain
 from bmi_cdlm.errors import ConfigError, DomainError, ForcingError, ParameterError, StateError
 from bmi_cdlm.kernels.groups import (
     PetFluxes,
     PetNetwork,
     ReachParameters,
-    RunoffFluxes,
     RunoffParameters,
-    SnowFluxes,
     SnowParameters,
-    Step,
 )
 from bmi_cdlm.kernels.launch import Workers, kernels
 from bmi_cdlm.network import accumulate_downstream, plan_network
-from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE, Operators
+from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE, Operators, step_constants
 from bmi_cdlm.parameters import DAY, HOUR, TRAVEL_TIME
 from bmi_cdlm.season import season
 from bmi_cdlm.sensitivity import Gradients, Recording, Setting, Weather, adjoint, record
@@ -92,7 +90,7 @@ class Model:
         self._plan = plan_network(domain.reaches.downstream, threads)
         self._recording: Recording | None = None
         self._no_tape = np.empty((domain.n_reaches, 0))
-        self._constants = Step(step / DAY, DAY / step, PERCOLATION_SCALE[step])
+        self._constants = step_constants(step)
         self._cell_tasks = self._workers.tasks(domain.n_cells)
         self._reach_tasks = self._workers.tasks(domain.n_reaches)
         self._set_parameters(parameters or {})
@@ -346,7 +344,7 @@ class Model:
             forcing.air_temperature if self.snow != "none" else None, demand,
             None if forcing.day_of_year is None else season(forcing.day_of_year),
         )
-        operators = Operators(self.domain, self.step, self.routing_step, np.float64, self._workers.threads)
+        operators = Operators(self.domain, self.step, self.routing_step, np.float64, self._workers)
         setting = Setting(
             operators, self.snow, self._snow_parameters, self._runoff_parameters, self._reach_parameters,
             np.maximum(self.parameters["unit_hydrograph_base"], SHORTEST_BASE), self.travel_time,
@@ -378,59 +376,11 @@ class Model:
         return self._block[1]
 
     def _buffers(self, n_steps: int, keep: Sequence[str]) -> Buffers:
-        def cells(name: str) -> np.ndarray:
-            whole = n_steps > 1 and (name in keep or name in ("runoff", "corrected_evapotranspiration"))
-            return np.empty((n_steps, self.domain.n_cells)) if whole else self.live[name].reshape(1, -1)
-
-        def reaches(name: str) -> np.ndarray:
-            return self.live[name].reshape(-1, 1) if n_steps == 1 else np.empty((self.domain.n_reaches, n_steps))
-
-        has_snow = self.snow != "none"
-        none = np.empty((1, 0))
-        return Buffers(
-            liquid=np.empty((n_steps, self.domain.n_cells)) if has_snow else none,
-            pet=PetFluxes(*(cells(name) if self.pet is not None else none for name in PetFluxes._fields)),
-            snow=SnowFluxes(*(cells(name) if has_snow else none for name in SnowFluxes._fields)),
-            runoff=RunoffFluxes(*(cells(name) for name in RunoffFluxes._fields)),
-            lateral_inflow=reaches("lateral_inflow"),
-            discharge=reaches("discharge"),
-            hydrographs=np.empty((self._plan.n_slots, n_steps * self.n_sub)),
-        )
+        return make_buffers(self.live, n_steps, keep, (self._plan.n_slots, n_steps * self.n_sub))
 
     def close(self) -> None:
         """End the threads."""
         self._workers.close()
-
-
-class Buffers(NamedTuple):
-    """Arrays of one block: a flux that nobody keeps is one row, the live one."""
-
-    liquid: np.ndarray
-    pet: PetFluxes
-    snow: SnowFluxes
-    runoff: RunoffFluxes
-    lateral_inflow: np.ndarray
-    discharge: np.ndarray
-    hydrographs: np.ndarray
-
-    def series(self, name: str, gauge_reach: np.ndarray) -> np.ndarray:
-        """A flux as float64[time, n]."""
-        for group in (self.runoff, self.snow, self.pet):
-            if name in group._fields:
-                return getattr(group, name)
-        if name == "gauge_discharge":
-            return self.discharge[gauge_reach].T
-        return getattr(self, name).T
-
-    def copy_last(self, single: Buffers) -> None:
-        """Copy the last step into the buffers of one step, which are the live arrays."""
-        for whole, last in zip(
-            (*self.pet, *self.snow, *self.runoff), (*single.pet, *single.snow, *single.runoff), strict=True
-        ):
-            if whole.base is not last.base:
-                last[0] = whole[-1]
-        single.lateral_inflow[:, 0] = self.lateral_inflow[:, -1]
-        single.discharge[:, 0] = self.discharge[:, -1]
 
 
 def check_steps(step: int, routing_step: int) -> None:

@@ -86,20 +86,23 @@ class Operators:
         Model step and routing sub-step [s].
     dtype : float64 or float32
         Of every array handed in and out.
-    threads : int
+    threads : int or Workers
+        Threads of its own, or those of somebody who closes them.
     """
 
+    on_device = False
+
     def __init__(
-        self, domain: Domain, step: int, routing_step: int, dtype: type[np.floating] = np.float64, threads: int = 1
+        self, domain: Domain, step: int, routing_step: int, dtype: type[np.floating] = np.float64,
+        threads: int | Workers = 1,
     ) -> None:
         self.domain, self.step, self.routing_step, self.dtype = domain, step, routing_step, dtype
         self.n_sub = step // routing_step
         self.kernels = kernels(dtype)
-        self.workers = Workers(threads)
-        constants: tuple[Any, ...] = (dtype(step / DAY), dtype(DAY / step), dtype(PERCOLATION_SCALE[step]))
-        self.constants = Step(*constants)
+        self.workers = threads if isinstance(threads, Workers) else Workers(threads)
+        self.constants = step_constants(step, dtype)
         self.exponent = dtype(HYDROGRAPH_EXPONENT[step])
-        self._plan = plan_network(domain.reaches.downstream, threads)
+        self._plan = plan_network(domain.reaches.downstream, self.workers.threads)
         self._link_area = domain.links.area.astype(dtype)
         self._links_by_cell = sort_by_cell(domain, dtype)
         self._cell_tasks = self.workers.tasks(domain.n_cells)
@@ -288,6 +291,12 @@ def _blocks(n_steps: int, length: int) -> list[slice]:
 def _add(total: Group, part: Group) -> None:
     for a, b in zip(total, part, strict=True):
         a += b
+
+
+def step_constants(step: int, dtype: type[np.floating] = np.float64) -> Step:
+    """What the kernels take about a model step [s], as numbers of a precision."""
+    real: Any = dtype  # its numbers are what Step calls float
+    return Step(real(step / DAY), real(DAY / step), real(PERCOLATION_SCALE[step]))
 
 
 def sort_by_cell(domain: Domain, dtype: type[np.floating]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

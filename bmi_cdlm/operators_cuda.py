@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bmi_cdlm.domain import Domain
-from bmi_cdlm.kernels.cuda import Launcher, as_device_array, empty_device_array, to_device
+from bmi_cdlm.kernels.cuda import Launcher, as_device_array, default_stream, empty_device_array, to_device
 from bmi_cdlm.kernels.cuda_routing import Chain, Places
 from bmi_cdlm.kernels.cuda_runoff import Rings
 from bmi_cdlm.kernels.groups import (
@@ -27,11 +27,9 @@ from bmi_cdlm.kernels.groups import (
     RunoffState,
     SnowParameters,
     SnowState,
-    Step,
 )
-from bmi_cdlm.operators import BLOCK_STEPS, HYDROGRAPH_EXPONENT, PERCOLATION_SCALE, sort_by_cell
-from bmi_cdlm.parameters import DAY
-from bmi_cdlm.waves import Waves, level_reaches
+from bmi_cdlm.operators import BLOCK_STEPS, HYDROGRAPH_EXPONENT, sort_by_cell, step_constants
+from bmi_cdlm.waves import Waves, first_of, level_reaches, place_links, place_reaches
 
 Array = Any
 """Anything on the device."""
@@ -76,8 +74,8 @@ class CudaOperators:
         Model step and routing sub-step [s].
     dtype : float64 or float32
         Of every array handed in and out; the adjoints of parameters are float64, as on the CPU.
-    stream : numba.cuda stream, optional
-        Where everything is launched. torch's current one: `numba.cuda.external_stream(current.cuda_stream)`.
+    stream : callable, optional
+        Returns the numba.cuda stream to launch on; asked at every launch.
     tile : int, optional
         Routing sub-steps that a thread takes at once; those of a model step by default. T model steps take
         T n_sub / tile + depth launches. The bits do not depend on it.
@@ -89,22 +87,31 @@ class CudaOperators:
         Threads per block.
     """
 
+    on_device = True
+
     def __init__(
-        self, domain: Domain, step: int, routing_step: int, dtype: type[np.floating] = np.float64, *, stream: Any = 0,
-        tile: int | None = None, empty: Callable[[tuple[int, ...], Any], Array] = empty_device_array,
-        block: int | None = None, threads: int = 128,
+        self, domain: Domain, step: int, routing_step: int, dtype: type[np.floating] = np.float64, *,
+        stream: Callable[[], Any] = default_stream, tile: int | None = None,
+        empty: Callable[[tuple[int, ...], Any], Array] = empty_device_array, block: int | None = None,
+        threads: int = 128,
     ) -> None:
         self.domain, self.step, self.routing_step, self.dtype = domain, step, routing_step, dtype
         self.n_sub = step // routing_step
         self.tile = self.n_sub if tile is None else tile
         self.launcher = Launcher(dtype, stream, threads)
-        real: Any = dtype  # its numbers are what Step calls float
-        self.constants = Step(real(step / DAY), real(DAY / step), real(PERCOLATION_SCALE[step]))
+        self.constants = step_constants(step, dtype)
         self.exponent = dtype(HYDROGRAPH_EXPONENT[step])
         self._allocate, self.block = empty, block
         self._levels = level_reaches(domain.reaches.downstream)
-        self._place_topology()
-        self._place_links()
+        self._placement = place_reaches(self._levels, domain.reaches.downstream)
+        self._reach = to_device(self._levels.reach)
+        nothing = np.zeros(0, np.int64)
+        self._network = Places(*map(_on_device, (*self._placement[1:], nothing, nothing)))
+        self._outputs: dict[bytes, Places] = {}
+        first, order = place_links(self._levels, domain.links.first)
+        self._links = _links_on_device(first, domain.links.cell[order], domain.links.area[order].astype(dtype))
+        first, reach, area = sort_by_cell(domain, dtype)
+        self._links_by_cell = _links_on_device(first, self._placement.place[reach], area)
 
     # ---- snow --------------------------------------------------------------------------------------------
 
@@ -208,7 +215,7 @@ class CudaOperators:
         """Discharge [m3 s-1] of some reaches (a numpy array), [time, len(reaches)]; `y` is advanced in place."""
         n_steps, n = runoff.shape[0], self.domain.n_reaches
         lateral_inflow, discharge = self._empty(n_steps, n), self._empty(n_steps, reaches.size)
-        self.launcher.over_times(n, n_steps, "collect_links", *self._links, _view(runoff), _view(lateral_inflow))
+        self.launcher.over_times(n, n_steps, "sum_links", *self._links, _view(runoff), _view(lateral_inflow), False)
         places = self._with_outputs(reaches)
         chain = Chain(*(self._take(a) for a in (p.direct, p.gain, p.keep)))
         start, now, step_total = self._take(y), _view(self._empty(n)), _view(self._empty(n))
@@ -247,7 +254,7 @@ class CudaOperators:
                 )
         self.launcher.over(n, "give_reaches", self._reach, y, _view(y_adj))
         self.launcher.over_times(
-            self.domain.n_cells, n_steps, "spread_links", *self._links_by_cell, lateral_adj, _view(runoff_adj)
+            self.domain.n_cells, n_steps, "sum_links", *self._links_by_cell, lateral_adj, _view(runoff_adj), True
         )
         p_adj = ReachParameters(*(self._allocate((n,), np.float64) for _ in ReachParameters._fields))
         for placed, total in zip(chain_adj, p_adj, strict=False):
@@ -286,42 +293,16 @@ class CudaOperators:
         widest = max(hi - lo for lo, hi in map(waves.active, range(waves.n_waves)))
         return waves.blocks(max(1, round((waves.n_tiles * self.domain.n_reaches / (2 * widest)) ** 0.5)))
 
-    def _place_topology(self) -> None:
-        levels, downstream = self._levels, self.domain.reaches.downstream
-        n = downstream.size
-        place = np.empty(n, np.int64)
-        place[levels.reach] = np.arange(n)
-        self._place = place
-        below = downstream[levels.reach]
-        below = np.where(below >= 0, place[below], -1)
-        inner = np.flatnonzero(downstream >= 0)
-        child = inner[np.lexsort((inner, place[downstream[inner]]))]
-        counts = np.bincount(below[below >= 0], minlength=n)
-        nothing = np.zeros(0, np.int32)
-        self._reach = to_device(levels.reach)
-        self._topology = Places(
-            _on_device(np.repeat(np.arange(len(levels.first) - 1), np.diff(levels.first))), _on_device(below),
-            _on_device(np.r_[0, np.cumsum(counts)]), _on_device(place[child]), nothing, nothing,
-        )
-
-    def _place_links(self) -> None:
-        links, reach = self.domain.links, self._levels.reach
-        counts = np.diff(links.first)[reach]
-        first = np.r_[0, np.cumsum(counts)]
-        order = np.repeat(links.first[:-1][reach] - first[:-1], counts) + np.arange(first[-1])
-        self._links = (
-            to_device(first), to_device(links.cell[order]), to_device(links.area[order].astype(self.dtype))
-        )
-        by_cell_first, by_cell_reach, by_cell_area = sort_by_cell(self.domain, self.dtype)
-        self._links_by_cell = (
-            to_device(by_cell_first), to_device(self._place[by_cell_reach]), to_device(by_cell_area)
-        )
-
     def _with_outputs(self, reaches: np.ndarray) -> Places:
-        places = self._place[reaches]
-        first = np.r_[0, np.cumsum(np.bincount(places, minlength=self.domain.n_reaches))]
-        output = np.argsort(places, kind="stable")
-        return self._topology._replace(first_output=_on_device(first), output=_on_device(output))
+        """The network with its outputs; kept, for a training asks for the same gauges in every window."""
+        key = reaches.tobytes()
+        if key not in self._outputs:
+            place = self._placement.place[reaches]
+            self._outputs = {key: self._network._replace(
+                first_output=_on_device(first_of(place, self.domain.n_reaches)),
+                output=_on_device(np.argsort(place, kind="stable")),
+            )}
+        return self._outputs[key]
 
     def _take(self, values: Array) -> Array:
         placed = _view(self._empty(self.domain.n_reaches))
@@ -344,6 +325,10 @@ def _views(group: Any) -> Any:
 
 def _on_device(values: np.ndarray) -> Array:
     return to_device(values.astype(np.int32))
+
+
+def _links_on_device(first: np.ndarray, other: np.ndarray, area: np.ndarray) -> tuple[Array, Array, Array]:
+    return to_device(first), to_device(other), to_device(area)
 
 
 def _n_blocks(n_steps: int) -> int:

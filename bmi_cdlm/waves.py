@@ -34,6 +34,45 @@ def level_reaches(downstream: np.ndarray) -> Levels:
     return Levels(np.argsort(level, kind="stable"), np.r_[0, np.cumsum(np.bincount(level))].astype(np.int64))
 
 
+class Placement(NamedTuple):
+    """Reaches in the order of their level: place int64[reach], the inverse of `Levels.reach`.
+
+    level, below (-1 at an outlet): int64[place]; first_child int64[place + 1] and child int64[]: places of the
+    children, in their stored order.
+    """
+
+    place: np.ndarray
+    level: np.ndarray
+    below: np.ndarray
+    first_child: np.ndarray
+    child: np.ndarray
+
+
+def place_reaches(levels: Levels, downstream: np.ndarray) -> Placement:
+    """Put the network in the order of levels."""
+    n = downstream.size
+    place = np.empty(n, np.int64)
+    place[levels.reach] = np.arange(n)
+    below = downstream[levels.reach]
+    below = np.where(below >= 0, place[below], -1)
+    inner = np.flatnonzero(downstream >= 0)
+    child = place[inner[np.lexsort((inner, place[downstream[inner]]))]]
+    level = np.repeat(np.arange(len(levels.first) - 1), np.diff(levels.first))
+    return Placement(place, level, below, first_of(below[below >= 0], n), child)
+
+
+def place_links(levels: Levels, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Links by place: first int64[place + 1], and the links in that order, from the first link of each reach."""
+    counts = np.diff(first)[levels.reach]
+    placed = np.r_[0, np.cumsum(counts)]
+    return placed, np.repeat(first[:-1][levels.reach] - placed[:-1], counts) + np.arange(placed[-1])
+
+
+def first_of(group: np.ndarray, n: int) -> np.ndarray:
+    """First member of each of n groups when members are sorted by group: int64[n + 1]."""
+    return np.r_[0, np.cumsum(np.bincount(group, minlength=n))]
+
+
 class Waves:
     """The waves of a period.
 

@@ -40,18 +40,25 @@ def cuda_kernels(dtype: Any) -> types.SimpleNamespace:
     return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *DEVICE, *GRID)})
 
 
+def default_stream() -> Any:
+    """Return the stream that waits for all work, and for which all work waits."""
+    return 0
+
+
 class Launcher:
-    """Launches the kernels of one precision on one stream.
+    """Launches the kernels of one precision.
 
     Parameters
     ----------
     dtype : float64 or float32
-    stream : numba.cuda stream, or 0 for the default one
+    stream : callable
+        Returns the numba.cuda stream to launch on, the same object for the same stream; asked at every launch, for
+        a caller's current stream changes.
     threads : int
         Threads per block.
     """
 
-    def __init__(self, dtype: Any, stream: Any = 0, threads: int = 128) -> None:
+    def __init__(self, dtype: Any, stream: Callable[[], Any] = default_stream, threads: int = 128) -> None:
         self.kernels, self.stream, self.threads = cuda_kernels(dtype), stream, threads
         self._configured: dict[tuple, Any] = {}
 
@@ -70,26 +77,28 @@ class Launcher:
         threads = self.threads if isinstance(blocks, int) else (self.threads, 1)
         if SIMULATED:
             return kernel[blocks, threads]
-        if (name, blocks) not in self._configured:
+        stream = self.stream()
+        key = name, blocks, stream
+        if key not in self._configured:
             with warnings.catch_warnings():  # a narrow wave is no mistake
                 warnings.filterwarnings("ignore", message="Grid size")
-                self._configured[name, blocks] = kernel[blocks, threads, self.stream]
-        return self._configured[name, blocks]
+                self._configured[key] = kernel[blocks, threads, stream]
+        return self._configured[key]
 
 
 def as_device_array(array: Any) -> Any:
     """Return the device array behind an array with `__cuda_array_interface__`, without a copy.
 
-    The simulator takes numpy arrays as they are.
+    The simulator's device is the host: there, any array that numpy can view.
     """
     if SIMULATED:
-        return array
+        return np.asarray(array)
     if not hasattr(array, "__cuda_array_interface__"):
         raise TypeError(
             f"got {type(array).__name__} {getattr(array, 'dtype', '')}, expected an array on the CUDA device. "
             "Move it there first: torch.Tensor.cuda(), or numba.cuda.to_device()."
         )
-    return cuda.as_cuda_array(array)
+    return cuda.as_cuda_array(array, sync=False)  # who made it did so on the stream of the launch
 
 
 def empty_device_array(shape: tuple[int, ...], dtype: Any) -> Any:
@@ -98,5 +107,9 @@ def empty_device_array(shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def to_device(array: np.ndarray) -> Any:
-    """Copy to the device; under the simulator, as it is."""
-    return array if SIMULATED else cuda.to_device(np.ascontiguousarray(array))
+    """Copy to the device, to be read on any stream from now on; under the simulator, as it is."""
+    if SIMULATED:
+        return array
+    placed = cuda.to_device(np.ascontiguousarray(array))
+    cuda.default_stream().synchronize()
+    return placed

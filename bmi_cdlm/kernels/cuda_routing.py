@@ -47,31 +47,21 @@ class Chain(NamedTuple):
     keep: np.ndarray
 
 
-def collect_links(first_link, link_cell, link_area, runoff, lateral_inflow):
-    """Lateral inflow [time, place] from runoff [time, cell]; a thread per place and time."""
+def sum_links(first_link, other, link_area, values, sums, backwards):
+    """Lateral inflow [time, place] from runoff [time, cell]; backwards, the adjoint of runoff from that of inflow.
+
+    Links are sorted by the column of `sums`, a thread per column and time; other: column of `values` of a link.
+    """
     i, t = cuda.grid(2)
     _, stride = cuda.gridsize(2)
-    if i >= lateral_inflow.shape[1]:
+    if i >= sums.shape[1]:
         return
-    while t < lateral_inflow.shape[0]:
+    while t < sums.shape[0]:
         total = real(0)
         for link in range(first_link[i], first_link[i + 1]):
-            total += link_flow(runoff[t, link_cell[link]], link_area[link])
-        lateral_inflow[t, i] = total
-        t += stride
-
-
-def spread_links(first_link, link_place, link_area, lateral_adj, runoff_adj):
-    """Adjoint of `collect_links`, the links sorted by cell; a thread per cell and time."""
-    i, t = cuda.grid(2)
-    _, stride = cuda.gridsize(2)
-    if i >= runoff_adj.shape[1]:
-        return
-    while t < runoff_adj.shape[0]:
-        total = real(0)
-        for link in range(first_link[i], first_link[i + 1]):
-            total += link_flow_adjoint(link_area[link], lateral_adj[t, link_place[link]])
-        runoff_adj[t, i] = total
+            value = values[t, other[link]]
+            total += link_flow_adjoint(link_area[link], value) if backwards else link_flow(value, link_area[link])
+        sums[t, i] = total
         t += stride
 
 
@@ -246,6 +236,6 @@ def restore_wave(half, lo, hi, y, sent, kept):
 
 DEVICE = (pull_inflow,)
 GRID = (
-    collect_links, spread_links, fill_coefficients_reaches, fill_coefficients_reaches_adjoint, clear, take_places,
+    sum_links, fill_coefficients_reaches, fill_coefficients_reaches_adjoint, clear, take_places,
     give_reaches, route_wave, retrace_wave, reverse_wave, keep_wave, restore_wave,
 )

@@ -114,6 +114,29 @@ def test_the_package_does_not_import_cuda():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_the_stream_is_asked_for_at_every_launch(monkeypatch):
+    from bmi_cdlm.kernels import cuda
+
+    launched: list[tuple] = []
+
+    class Kernel:
+        def __getitem__(self, configuration):
+            return lambda *arguments: launched.append((configuration, arguments))
+
+    now = ["first"]
+    monkeypatch.setattr(cuda, "SIMULATED", False)
+    launcher = cuda.Launcher(np.float64, lambda: now[0], threads=8)
+    launcher.kernels = types.SimpleNamespace(clear=Kernel())
+    launcher.over(9, "clear", 1)
+    now[0] = "second"
+    launcher.over(9, "clear", 2)
+    launcher.over_times(9, 3, "clear", 3)
+    launcher.over(0, "clear", 4)
+    assert launched == [
+        ((2, 8, "first"), (1,)), ((2, 8, "second"), (2,)), (((2, 3), (8, 1), "second"), (3,)),
+    ]
+
+
 # ---- waves -------------------------------------------------------------------------------------------------
 
 
@@ -202,8 +225,7 @@ def signatures(f) -> dict[str, tuple]:
         ),
         "fill_ordinates_cells": (a1, f, a2, a2),
         "fill_ordinates_cells_adjoint": (a1, f, d2, d2, a1),
-        "collect_links": (index, index, a1, a2, a2),
-        "spread_links": (index, index, a1, a2, a2),
+        "sum_links": (index, index, a1, a2, a2, yes),
         "fill_coefficients_reaches": (a1, a1, f, group(ReachParameters, *[a1] * 4)),
         "fill_coefficients_reaches_adjoint": (a1, a1, f, group(ReachParameters, *[d1] * 4), a1, a1),
         "clear": (d1,),

@@ -41,6 +41,17 @@ def test_what_is_written_is_read(case):
     assert load_train_config(change_training(case, gauges=[3204040, "g1"]))[1].gauges == ("3204040", "g1")
 
 
+def test_the_learning_rate_follows_the_optimizer(case):
+    rates = {
+        (name, rate): load_train_config(change_training(case, optimizer=name, learning_rate=rate))[1].learning_rate
+        for name in (None, "adamw", "lbfgs") for rate in (None, 0.3)
+    }
+    assert rates == {
+        (None, None): 0.01, ("adamw", None): 0.01, ("lbfgs", None): 1.0, (None, 0.3): 0.3, ("adamw", 0.3): 0.3,
+        ("lbfgs", 0.3): 0.3,
+    }
+
+
 def test_training_is_missing(case):
     refused(change_config(case, training=None), r"key 'training' is missing\. Add it; training/README\.md lists")
 
@@ -91,6 +102,9 @@ def test_what_is_required(case, key):
     ({"updates": 0}, "updates is 0"),
     ({"epochs": 0}, "epochs is 0"),
     ({"patience": 0}, "patience is 0"),
+    ({"gauges_per_update": 0}, "gauges_per_update is 0"),
+    ({"gauges_per_update": 2, "optimizer": "lbfgs"}, "gauges_per_update needs adamw"),
+    ({"device": "gpu"}, "device is 'gpu'"),
     ({"optimizer": "sgd"}, "optimizer is 'sgd'"),
     ({"learning_rate": 0}, "learning_rate is 0"),
     ({"learning_rate": float("nan")}, "learning_rate is nan"),
@@ -98,7 +112,7 @@ def test_what_is_required(case, key):
     ({"weight_decay": -1}, "weight_decay is -1"),
     ({"clip": 0}, "clip is 0"),
     ({"loss": {"nse": -1.0}}, "loss is -1.0"),
-    ({"loss": {"nse": 0.0}}, "loss has no term but pet_factor"),
+    ({"loss": {"nse": 0.0}}, "loss has no term but those of the PET factor"),
     ({"loss": 3}, "loss is 3"),
     ({"loss": {"mean_runoff": 1.0}}, "loss.mean_runoff needs mean_runoff_attribute"),
     ({"gauge_weights": "area"}, "gauge_weights is 'area'"),

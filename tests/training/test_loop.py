@@ -23,6 +23,7 @@ from bmi_cdlm.metrics import kge, nse
 from bmi_cdlm.observations import read_observations
 from bmi_cdlm.parameters import DAY
 from cdlm_training.evaluate import simulate_gauges
+from cdlm_training.log import Log
 from cdlm_training.loop import Trainer, TrainingError
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -75,7 +76,7 @@ def test_a_small_basin_overfits(tmp_path):
 def test_lbfgs_improves_a_uniform_mapping(case, tmp_path):
     config = here(
         case, tmp_path, mapping="uniform", cell_attributes=None, reach_attributes=None, pet_factor=False,
-        optimizer="lbfgs", learning_rate=1.0, updates=2, epochs=3,
+        optimizer="lbfgs", learning_rate=None, updates=2, epochs=3,
     )
     losses: list[float] = []
     trainer, _, epochs = train(config, progress=losses.append)
@@ -83,7 +84,7 @@ def test_lbfgs_improves_a_uniform_mapping(case, tmp_path):
     assert losses[-1] < 0.75 * losses[0] and (np.diff(losses) <= 1e-9).all()
     assert epochs[-1].scores.nse > epochs[0].scores.nse - 0.05
     resumed = here(case, tmp_path, mapping="uniform", cell_attributes=None, reach_attributes=None, pet_factor=False,
-                   optimizer="lbfgs", learning_rate=1.0, updates=2, epochs=3)
+                   optimizer="lbfgs", learning_rate=None, updates=2, epochs=3)
     trainer, _, epochs = train(resumed, resume=True)
     assert epochs == [] and trainer.epoch == 3  # it had come to its end
 
@@ -112,6 +113,7 @@ def test_threads_give_the_same_bits(case, tmp_path):
 
 
 @pytest.mark.parametrize(("key", "weights"), [
+    ("pet_roughness", {"nse": 1.0, "pet_factor": 0.0, "pet_roughness": 3e4}),
     ("mean_runoff", {"nse": 1.0, "mean_runoff": 5.0}), ("pet_factor", {"nse": 1.0, "pet_factor": 100.0}),
     ("kge", {"nse": 0.0, "kge": 1.0}), ("rmse_log", {"nse": 0.0, "rmse_log": 1.0}),
 ])
@@ -238,20 +240,21 @@ class StopError(Exception):
     """Ends a training where a test wants it."""
 
 
-@pytest.mark.parametrize("where", ["_save_state", "_log"])
-def test_whatever_a_break_leaves_half_done_is_done_again(case, tmp_path, where, monkeypatch):
+@pytest.mark.parametrize(("broken", "where"), [(Trainer, "_save_state"), (Log, "write")])
+def test_whatever_a_break_leaves_half_done_is_done_again(case, tmp_path, broken, where, monkeypatch):
     unbroken = tmp_path / "unbroken"
-    expected, *_ = train(here(case, unbroken, epochs=3))
-    config = here(case, tmp_path, epochs=3)
-    real = getattr(Trainer, where)
+    expected, *_ = train(here(case, unbroken, epochs=3, gauges_per_update=2))
+    config = here(case, tmp_path, epochs=3, gauges_per_update=2)
+    real, calls = getattr(broken, where), []
 
-    def broken(self, *args):
-        if self.epoch == 2:
+    def breaks(*args):
+        calls.append(args)
+        if len(calls) == 2:
             raise StopError
-        real(self, *args)
+        real(*args)
 
     with monkeypatch.context() as patch, pytest.raises(StopError):
-        patch.setattr(Trainer, where, broken)
+        patch.setattr(broken, where, breaks)
         train(config)
     trainer, _, epochs = train(config, resume=True)
     assert [e.number for e in epochs] == [2, 3]
@@ -316,12 +319,26 @@ def test_a_gradient_without_a_value_names_window_and_weight(case):
     windows = [trainer.data.window(0, 20), trainer.data.window(5, 20)]
     trainer.generator.reach.each[0].weight.register_hook(lambda gradient: gradient * torch.inf)
     where = "is not finite in the windows that start at 2001-03-01T00:00:00, 2001-03-06T00:00:00"
-    with pytest.raises(TrainingError, match=rf"the gradient of 'reach\.0\.weight' {where}; all weights are finite"):
+    finite = "all weights and parameters are finite"
+    with pytest.raises(TrainingError, match=rf"the gradient of 'reach\.0\.weight' {where}; {finite}"):
         trainer.gradient(windows)
     with torch.no_grad():  # GR4J's branches swallow a demand without a value, its gradient does not
         trainer.generator.pet.each[0].weight[0] = torch.nan
     with pytest.raises(TrainingError, match=rf"{where}; the weight 'pet\.0\.weight' is not finite"):
         trainer.gradient(windows)
+
+
+@pytest.mark.parametrize(("network", "name"), [("cell", "production_capacity"), ("reach", "celerity")])
+def test_a_parameter_without_a_value_is_named_where_all_weights_have_one(case, network, name):
+    trainer = Trainer(case, ALONE)
+
+    def overflow(module, inputs, made):
+        return made | {name: made[name] * torch.inf * 0.0}
+
+    getattr(trainer.generator, network).register_forward_hook(overflow)
+    message = rf"the loss at gauge g\d is nan in the window that starts at 2001-03-01.*; the parameter '{name}' is not"
+    with pytest.raises(TrainingError, match=message):
+        trainer.gradient([trainer.data.window(0, 20)])
 
 
 def test_weights_that_go_astray_in_the_last_update_are_not_written(case, tmp_path):
@@ -375,6 +392,9 @@ def test_files_written(case, tmp_path):
         at(DAY, 0), at(DAY, 50)
     ]
     assert checkpoint.record["training"]["hidden"] == [4]
+    assert checkpoint.record["licence"] == "not stated"
+    licensed = train(here(case, tmp_path, epochs=1, licence="CC-BY-4.0"))[0]
+    assert load_checkpoint(licensed.config.output).record["licence"] == "CC-BY-4.0"
     assert load_checkpoint(trainer._last).record["epoch"] == 3
 
 

@@ -14,6 +14,7 @@ from cdlm_training.loss import (
     mean_runoff_term,
     nse_term,
     pet_factor_term,
+    pet_roughness_term,
     rmse_log_term,
 )
 
@@ -130,3 +131,11 @@ def test_mean_runoff_is_area_weighted_over_the_known_cells():
 def test_pet_factor_is_the_deviation_of_the_mean_of_each_cell():
     factor = torch.tensor([[0.5, 1.2], [1.5, 1.4]])
     assert float(pet_factor_term(factor)) == pytest.approx(0.3**2 / 2, rel=1e-6)
+
+
+def test_the_roughness_of_the_pet_factor():
+    factor = torch.tensor([[1.0, 0.5], [1.2, 0.5], [1.1, 0.9]], dtype=torch.float64, requires_grad=True)
+    assert float(pet_roughness_term(factor).detach()) == pytest.approx((0.2**2 + 0.1**2 + 0.4**2) / 4, rel=1e-12)
+    assert float(pet_roughness_term(torch.ones(1, 3))) == 0.0
+    assert float(pet_roughness_term(torch.full((4, 2), 0.7))) == 0.0
+    assert torch.autograd.gradcheck(pet_roughness_term, [factor])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -97,7 +99,7 @@ def test_two_gauges_on_one_reach_are_one_part(tmp_path):
     trainer = Trainer(config, ALONE)
     reach = trainer.data.domain.gauges.reach
     reach[2] = reach[0]
-    parts = make_parts(trainer.data)
+    parts = make_parts(trainer.data, trainer.workers)
     assert sorted(sorted(p.gauges.tolist()) for p in parts) == [[0, 1, 2], [3]]
 
 
@@ -118,10 +120,56 @@ def test_discharge_of_a_part_is_that_of_the_whole(tmp_path):
             np.testing.assert_array_equal(alone.chain(part, window).discharge.numpy()[:, 0], expected[gauge])
 
 
+@pytest.mark.parametrize(("drawn", "expected"), [
+    ([1], [{"g1"}]), ([3, 0], [{"g0"}, {"g3"}]), ([2, 0], [{"g0", "g2"}]), ([0, 1, 2, 3], [{"g0", "g1", "g2"}, {"g3"}]),
+])
+def test_drawn_gauges_bring_what_drains_to_them(tmp_path, drawn, expected):
+    trainer = Trainer(write_training_case(tmp_path, gauges=["g0", "g1", "g2", "g3"]), ALONE)
+    domain = trainer.data.domain
+    parts = make_parts(trainer.data, trainer.workers, np.array(drawn))
+    ids = [{domain.gauges.id[trainer.data.gauges[i]] for i in part.gauges} for part in parts]
+    assert sorted(ids, key=sorted) == expected
+    above = [range(*upstream_of(domain.reaches.downstream, int(domain.gauges.reach[k]))) for k in drawn]
+    assert {int(i) for part in parts for i in part.reach_places} == set().union(*above)
+    assert {part.stands_for for part in parts} == {4 / len(drawn)}
+    for part in parts:
+        assert [domain.reaches.id[domain.gauges.reach[i]] for i in part.gauges] == [
+            part.domain.reaches.id[i] for i in part.reaches
+        ]
+
+
+@pytest.mark.parametrize("weights", ["equal", "incremental_area"])
+def test_the_mean_over_all_draws_is_the_gradient_of_all_gauges(tmp_path, weights):
+    """Of the terms of gauges; those of cells are those of the cells drawn."""
+    loss = {"nse": 1.0, "kge": 0.5, "rmse_log": 0.3, "pet_factor": 0.0}
+    trainer = drawn_trainer(write_training_case(tmp_path, loss=loss, gauge_weights=weights))
+    windows = [trainer.data.window(10, 25)]
+
+    def gradient(parts):
+        value = trainer.gradient(windows, parts)
+        return np.r_[value, torch.cat([w.grad.flatten() for w in trainer._weights()]).numpy()]
+
+    draws = [gradient(make_parts(trainer.data, trainer.workers, np.array(d))) for d in combinations(range(4), 2)]
+    whole = gradient(None)
+    assert np.ptp([d[0] for d in draws]) > 0.01 * whole[0]
+    np.testing.assert_allclose(np.mean(draws, axis=0), whole, rtol=1e-9, atol=1e-12 * np.abs(whole).max())
+
+
+def test_updates_draw_as_many_gauges_as_asked(tmp_path):
+    config = write_training_case(tmp_path, gauges_per_update=2)
+    trainer = Trainer(config, ALONE)
+    draws = [sorted(int(g) for part in trainer._draw_parts() for g in part.gauges) for _ in range(12)]
+    assert {len(d) for d in draws} == {2} and len(set(map(tuple, draws))) > 2
+    assert {g for d in draws for g in d} == {0, 1, 2, 3}
+    for count in (4, 9, None):
+        everything = Trainer(change_training(config, gauges_per_update=count), ALONE)
+        assert everything._draw_parts() is everything.parts
+
+
 # ---- gradients -------------------------------------------------------------------------------------------
 
 EVERYTHING = {
-    "loss": {"nse": 1.0, "kge": 0.5, "rmse_log": 0.3, "mean_runoff": 0.2, "pet_factor": 0.4},
+    "loss": {"nse": 1.0, "kge": 0.5, "rmse_log": 0.3, "mean_runoff": 0.2, "pet_factor": 0.4, "pet_roughness": 3.0},
     "mean_runoff_attribute": "mean_runoff", "gauge_weights": "incremental_area",
 }
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bmi_cdlm.cli import CleanErrors, console
+from bmi_cdlm.errors import ConfigError
 from bmi_cdlm.version import __version__
-from cdlm_training.distributed import Team, team
-from cdlm_training.evaluate import Scores
-from cdlm_training.loop import Epoch, Trainer
+from cdlm_training.config import TrainConfig, load_train_config
+
+if TYPE_CHECKING:
+    from cdlm_training.distributed import Team
+    from cdlm_training.evaluate import Scores
+    from cdlm_training.log import Epoch
+    from cdlm_training.loop import Trainer
 
 
 @click.command(cls=CleanErrors)
@@ -22,11 +29,19 @@ from cdlm_training.loop import Epoch, Trainer
 @click.version_option(__version__, prog_name="cdlm-train")
 def main(config: Path, resume: bool) -> None:
     """Train as CONFIG says; the best checkpoint is written to its `output`."""
-    with team() as here:
+    try:
+        from cdlm_training.distributed import team
+        from cdlm_training.loop import Trainer
+    except ModuleNotFoundError as cause:
+        raise ConfigError(
+            f"training needs the Python package '{cause.name}', which is not installed here; running a model does not. "
+            'Run: pip install "bmi-cdlm[train]"'
+        ) from cause
+    with team(load_train_config(config)[1].device) as here:
         trainer = Trainer(config, here)
         scores = _train(trainer, here, resume=resume)
         if here.leads:
-            console.print(_table(scores, f"{trainer.config.output.name}, validation period"))
+            console.print(_table(scores, f"{trainer.config.output.name}, {_period(trainer.config)}"))
             console.print(f"wrote {trainer.config.output}")
 
 
@@ -49,6 +64,12 @@ def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
         return trainer.train(
             resume=resume, report=report, progress=lambda loss: bar.update(task, advance=1, loss=loss)
         )
+
+
+def _period(config: TrainConfig) -> str:
+    name, period = ("training", config.train) if config.validate_on is None else ("validation", config.validate_on)
+    first, last = (np.datetime_as_string(t, "m").removesuffix("T00:00") for t in period)
+    return f"{name} period {first} to {last}"
 
 
 def _table(scores: Scores, title: str) -> Table:

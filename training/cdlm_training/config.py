@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -12,6 +12,8 @@ from bmi_cdlm.config import Config, Date, explain, load_config, parse_places
 from bmi_cdlm.errors import ConfigError, nearest
 
 Period = tuple[Date, Date]
+DeviceName = Literal["cpu", "cuda"]
+LBFGS_LEARNING_RATE = 1.0
 Gauges = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(parse_places)]
 
 
@@ -25,6 +27,7 @@ class LossWeights(BaseModel):
     rmse_log: float = Field(default=0.0, ge=0, description="RMSE of depth and of its logarithm, 3 to 1.")
     mean_runoff: float = Field(default=0.0, ge=0, description="Squared relative error against a map of mean runoff.")
     pet_factor: float = Field(default=0.01, ge=0, description="Squared deviation of the mean PET factor from 1.")
+    pet_roughness: float = Field(default=0.0, ge=0, description="Squared change of the PET factor from step to step.")
 
 
 class TrainConfig(BaseModel):
@@ -53,10 +56,15 @@ class TrainConfig(BaseModel):
     window: int = Field(default=365, ge=1, description="Length of a training window [steps].")
     warm_up: int = Field(default=365, ge=0, description="Steps run before each window, uncounted [steps].")
     windows_per_update: int = Field(default=1, ge=1, description="Windows whose gradients are summed per update [1].")
+    gauges_per_update: int | None = Field(
+        default=None, ge=1, description="Gauges drawn per update, run with all that drains to them; none: all [1]."
+    )
     updates: int = Field(default=20, ge=1, description="Updates per epoch [1].")
     epochs: int = Field(default=20, ge=1, description="Epochs; validation and a saved state follow each [1].")
     optimizer: Literal["adamw", "lbfgs"] = Field(default="adamw", description="AdamW, or LBFGS for small mappings.")
-    learning_rate: float = Field(default=0.01, gt=0, description="Learning rate at the start [1].")
+    learning_rate: float = Field(
+        default=0.01, gt=0, description="Learning rate at the start; 1 where LBFGS is not given one [1]."
+    )
     final_learning_rate: float = Field(default=0.1, gt=0, le=1, description="Its share at the end (cosine) [1].")
     weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay of AdamW [1].")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient [1].")
@@ -68,10 +76,22 @@ class TrainConfig(BaseModel):
         default=None, description="Cell attribute with the map of mean runoff [mm yr-1], for loss.mean_runoff."
     )
     patience: int = Field(default=10, ge=1, description="Epochs without a better validation score before stopping [1].")
+    device: DeviceName = Field(
+        default="cpu", description="Where the networks and kernels run: the processors, or a CUDA device."
+    )
     precision: Literal["float32", "float64"] = Field(default="float32", description="Of the training.")
     threads: int = Field(default=1, ge=1, description="Threads for the kernels of each process [1].")
     select_by: Literal["nse", "kge"] = Field(default="nse", description="Validation score that chooses the best epoch.")
     seed: int = Field(default=1, ge=0, description="Seed of weights and windows [1].")
+    licence: str = Field(default="not stated", description="Licence of the weights, written into the checkpoint.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        """The line searches of LBFGS begin with a whole step, not with a hundredth of one."""
+        if isinstance(given, dict) and given.get("optimizer") == "lbfgs":
+            return {"learning_rate": LBFGS_LEARNING_RATE, **given}
+        return given
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
@@ -89,7 +109,11 @@ class TrainConfig(BaseModel):
             raise ValueError("gauges holds no id or one twice; expected different ids, or all")
         terms = self.loss
         if not terms.nse + terms.kge + terms.rmse_log + terms.mean_runoff > 0:
-            raise ValueError("loss has no term but pet_factor; expected nse, kge, rmse_log or mean_runoff above 0")
+            raise ValueError(
+                "loss has no term but those of the PET factor; expected nse, kge, rmse_log or mean_runoff above 0"
+            )
+        if self.gauges_per_update is not None and self.optimizer == "lbfgs":
+            raise ValueError("gauges_per_update needs adamw: LBFGS takes the same gauges at every update; leave it out")
         if self.learn_weighting and not self.learn_routing:
             raise ValueError("learn_weighting needs learn_routing; set both, or neither")
         if self.loss.mean_runoff and self.mean_runoff_attribute is None:

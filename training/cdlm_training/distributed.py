@@ -11,6 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from cdlm_training.config import DeviceName
+from cdlm_training.device import choose_device
+
 Item = TypeVar("Item")
 
 
@@ -57,16 +60,24 @@ class Team(NamedTuple):
 
 
 @contextmanager
-def team() -> Iterator[Team]:
-    """Join the processes that torchrun started, by gloo."""
+def team(device: DeviceName = "cpu") -> Iterator[Team]:
+    """Join the processes that torchrun started: numbers travel by gloo, tensors on CUDA devices by nccl.
+
+    Raises
+    ------
+    ConfigError
+        There is no such device for this process.
+    """
+    choose_device(device)
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Team(0, 1)
         return
-    dist.init_process_group("gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
-        yield Team(dist.get_rank(), dist.get_world_size())
+        here = Team(dist.get_rank(), dist.get_world_size())
+        yield here
         # The process that holds the store must not leave before the others have: gloo aborts in that case.
-        dist.barrier()
+        here.total(0.0)
     finally:
         dist.destroy_process_group()

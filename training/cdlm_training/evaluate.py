@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,10 +30,11 @@ class Scores(NamedTuple):
 
 def simulate_gauges(run: Config, checkpoint: Path) -> tuple[list[str], np.ndarray]:
     """Run the model with a checkpoint; gauge ids and discharge [m3 s-1], float64[time, gauge]."""
-    simulation = Simulation(run.model_copy(update={"parameters": checkpoint}))
     parts: list[np.ndarray] = []
-    simulation.run_blocks(["gauge_discharge"], lambda starts, values: parts.append(values["gauge_discharge"].copy()))
-    simulation.close()
+    with closing(Simulation(run.model_copy(update={"parameters": checkpoint}))) as simulation:
+        simulation.run_blocks(
+            ["gauge_discharge"], lambda starts, values: parts.append(values["gauge_discharge"].copy())
+        )
     return simulation.model.domain.gauges.id, np.concatenate(parts)
 
 
@@ -80,7 +82,7 @@ def write_checkpoint(path: Path, trainer: Trainer, scores: Scores | None) -> Non
             g: {"nse": _or_none(n), "kge": _or_none(k)} for g, (n, k) in scores.gauges.items()
         },
         "fingerprints": trainer.fingerprints,
-        "licence": "MIT",
+        "licence": config.licence,
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "epoch": trainer.epoch,
         "training": config.model_dump(mode="json", exclude={"output"}),

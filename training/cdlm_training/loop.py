@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.metadata
 import json
-import platform
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from bmi_cdlm.attributes import read_attributes
 from bmi_cdlm.checkpoint import fingerprint
@@ -23,18 +19,26 @@ from bmi_cdlm.domain import read_domain
 from bmi_cdlm.errors import CdlmError
 from bmi_cdlm.files import check_writable, replacing
 from bmi_cdlm.generator import describe_forcing, make_spec, read_inputs
+from bmi_cdlm.kernels.launch import Workers
 from bmi_cdlm.specification import GeneratorSpec
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
+from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
 from cdlm_training.evaluate import Scores, validate, write_checkpoint
 from cdlm_training.generator import Generator
-from cdlm_training.loss import kge_term, mean_runoff_term, nse_term, pet_factor_term, rmse_log_term
+from cdlm_training.log import Epoch, Log
+from cdlm_training.loss import (
+    kge_term,
+    mean_runoff_term,
+    nse_term,
+    pet_factor_term,
+    pet_roughness_term,
+    rmse_log_term,
+)
 from cdlm_training.simulate import Chain, Part, make_parts
 
 STATE = "state.pt"
-LOG = "log.csv"
-COLUMNS = ["epoch", "loss", "nse", "kge", "seconds"]
 RUN_KEYS = ("start", "end", "time_step", "routing_step", "snow", "forcing_fill", "spin_up", "initial_state")
 """Keys of the run on which the weights depend."""
 NO_SCORES = Scores(float("nan"), float("nan"), {})
@@ -42,15 +46,6 @@ NO_SCORES = Scores(float("nan"), float("nan"), {})
 
 class TrainingError(CdlmError, RuntimeError):
     """A training cannot go on: a loss or a gradient without a value."""
-
-
-class Epoch(NamedTuple):
-    """What one epoch gave: mean loss, validation scores, seconds."""
-
-    number: int
-    loss: float
-    scores: Scores
-    seconds: float
 
 
 class Trainer:
@@ -73,16 +68,19 @@ class Trainer:
         # The kernels have the threads; torch's own would spin beside them, and its share of the work is small.
         torch.set_num_threads(1)
         domain = read_domain(self.run.domain)
+        self.device = choose_device(self.config.device)
         self.data = Dataset(self.run, self.config, domain)
         self.spec = self._specify()
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
-        self.generator = Generator(self.spec, self.config.seed, dtype)
+        self.generator = Generator(self.spec, self.config.seed, dtype).to(self.device)
         self.generator.reach.requires_grad_(self.config.learn_routing)
-        self.chain = Chain(self.data, self.generator, read_inputs(self.spec, self.run.domain, domain))
+        inputs = read_inputs(self.spec, self.run.domain, domain)
+        self.chain = Chain(self.data, self.generator, inputs, self.device)
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
-        self.parts = make_parts(self.data)
+        self.workers = Workers(self.config.threads)
+        self.parts = make_parts(self.data, self.workers)
         self.target = self._mean_runoff()
         self.random = np.random.default_rng(self.config.seed)
         self.optimizer, self.schedule = self._optimizer()
@@ -98,12 +96,15 @@ class Trainer:
             self._load_state()
         if self.team.leads:
             check_writable(self.config.output)
-            self._open_log(resume=resume)
+            if not resume:
+                (self.config.log_folder / STATE).unlink(missing_ok=True)
+            self.log = Log(self.config.log_folder, self.path, self.epoch if resume else None)
         try:
             self._run_epochs(report, progress)
         finally:
+            self.workers.close()
             if self.team.leads:
-                self.board.close()
+                self.log.close()
         # The others would read the best checkpoint while the leader may still be writing it.
         return validate(self.run, self.config, self.config.output) if self.team.leads else NO_SCORES
 
@@ -122,7 +123,7 @@ class Trainer:
             if self.team.leads:
                 epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
                 # In this order: whatever a kill leaves without a saved state is done, and logged, again.
-                self._log(epoch)
+                self.log.write(epoch)
                 self._save_state()
                 report(epoch)
 
@@ -145,7 +146,8 @@ class Trainer:
             windows = self._all_windows()
             loss = float(self.optimizer.step(lambda: self.gradient(windows)))
         else:
-            loss = self.gradient(self.data.windows(self.random, self.config.windows_per_update))
+            windows = self.data.windows(self.random, self.config.windows_per_update)
+            loss = self.gradient(windows, self._draw_parts())
             torch.nn.utils.clip_grad_norm_(self._weights(), self.config.clip)
             self.optimizer.step()
         if self.schedule is not None:
@@ -153,13 +155,24 @@ class Trainer:
         progress(loss)
         return loss
 
-    def gradient(self, windows: list[Window]) -> float:
-        """Set the gradient of the mean loss over windows; returns the loss. Equal on every process."""
+    def _draw_parts(self) -> list[Part]:
+        """Parts of one update: all, or sub-networks of some gauges, whose loss has the mean of that of all."""
+        count, n = self.config.gauges_per_update, self.data.gauges.size
+        if count is None or count >= n:
+            return self.parts
+        return make_parts(self.data, self.workers, self.random.choice(n, count, replace=False))
+
+    def gradient(self, windows: list[Window], parts: list[Part] | None = None) -> float:
+        """Set the gradient of the mean loss over windows, on all parts or some; returns the loss.
+
+        Equal on every process.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        items = [(window, part) for window in windows for part in self.parts]
+        parts = self.parts if parts is None else parts
+        n_cells = sum(part.cells.size for part in parts)
         loss = 0.0
-        for window, part in self.team.share(items):
-            term = self._loss(window, part) / len(windows)
+        for window, part in self.team.share([(window, part) for window in windows for part in parts]):
+            term = self._loss(window, part, part.cells.size / n_cells) / len(windows)
             term.backward()
             loss += float(term.detach())
         self.team.add_gradients(self._weights())
@@ -170,38 +183,43 @@ class Trainer:
         """The weights that are learned."""
         return [w for w in self.generator.parameters() if w.requires_grad]
 
-    def _loss(self, window: Window, part: Part) -> torch.Tensor:
+    def _place(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+    def _loss(self, window: Window, part: Part, share: float) -> torch.Tensor:
+        """Loss of one window and part, which holds a share of the cells of this update."""
         simulated = self.chain(part, window)
         data, weigh = self.data, self.config.loss
-        observed = torch.from_numpy(data.observed[np.ix_(window.target, part.gauges)])
-        weights = torch.from_numpy(data.weights[part.gauges]).double()
-        terms = torch.zeros(part.gauges.size, dtype=torch.float64)
+        observed = self._place(data.observed[np.ix_(window.target, part.gauges)])
+        weights = self._place(data.weights[part.gauges]).double() * part.stands_for
+        terms = torch.zeros(part.gauges.size, dtype=torch.float64, device=self.device)
         if weigh.nse:
-            spread = torch.from_numpy(data.spread[part.gauges])
+            spread = self._place(data.spread[part.gauges])
             terms = terms + weigh.nse * nse_term(simulated.discharge, observed, spread)
         if weigh.kge:
             terms = terms + weigh.kge * kge_term(simulated.discharge, observed)
         if weigh.rmse_log:
-            to_depth = torch.from_numpy(data.to_depth[part.gauges])
+            to_depth = self._place(data.to_depth[part.gauges])
             terms = terms + weigh.rmse_log * rmse_log_term(simulated.discharge, observed, to_depth)
         self._check_terms(terms, window, part)
         loss = (weights * terms).sum()
-        share = part.cells.size / sum(p.cells.size for p in self.parts)
         if weigh.mean_runoff and self.target is not None:
-            area = torch.from_numpy(part.domain.cells.drained_area)
-            target = torch.from_numpy(self.target[part.cells])
+            area = self._place(part.domain.cells.drained_area)
+            target = self._place(self.target[part.cells])
             loss = loss + share * weigh.mean_runoff * mean_runoff_term(simulated.runoff, target, area)
         if weigh.pet_factor and simulated.pet_factor is not None:
             loss = loss + share * weigh.pet_factor * pet_factor_term(simulated.pet_factor)
+        if weigh.pet_roughness and simulated.pet_factor is not None:
+            loss = loss + share * weigh.pet_roughness * pet_roughness_term(simulated.pet_factor)
         return loss
 
     def _check_terms(self, terms: torch.Tensor, window: Window, part: Part) -> None:
-        bad = np.flatnonzero(~torch.isfinite(terms).numpy())
+        bad = np.flatnonzero(~torch.isfinite(terms).cpu().numpy())
         if bad.size:
             gauge = self.data.domain.gauges.id[self.data.gauges[part.gauges[bad[0]]]]
             raise TrainingError(
                 f"the loss at gauge {gauge} is {float(terms[bad[0]].detach())} in the window that starts at "
-                f"{self._date(window)}; {self._worst_weight()}. Lower learning_rate or clip, and resume."
+                f"{self._date(window)}; {self._culprit()}. Lower learning_rate or clip, and resume."
             )
 
     def _check_gradients(self, windows: list[Window]) -> None:
@@ -210,14 +228,19 @@ class Trainer:
                 dates = ", ".join(str(self._date(w)) for w in windows)
                 raise TrainingError(
                     f"the gradient of '{name}' is not finite in the windows that start at {dates}; "
-                    f"{self._worst_weight()}. Lower learning_rate, and resume."
+                    f"{self._culprit()}. Lower learning_rate, and resume."
                 )
 
-    def _worst_weight(self) -> str:
-        for name, weight in self.generator.named_parameters():
-            if not bool(torch.isfinite(weight).all()):
-                return f"the weight '{name}' is not finite"
-        return "all weights are finite"
+    def _culprit(self) -> str:
+        """The first weight, or parameter of the model made from weights, that has no value."""
+        generator, attributes = self.generator, self.chain.attributes
+        with torch.no_grad():
+            made = generator.cell_parameters(attributes.cell) | generator.reach_parameters(attributes.reach)
+        for kind, values in (("weight", dict(generator.named_parameters())), ("parameter", made)):
+            for name, value in values.items():
+                if not bool(torch.isfinite(value).all()):
+                    return f"the {kind} '{name}' is not finite"
+        return "all weights and parameters are finite"
 
     def _date(self, window: Window) -> np.datetime64:
         return self.run.start + int(window.target[0]) * np.timedelta64(self.run.time_step, "s")
@@ -289,7 +312,7 @@ class Trainer:
         path = self.config.log_folder / STATE
         if not path.is_file():
             raise TrainingError(f"{path}: there is no state to resume from. Train without --resume.")
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location=self.device, weights_only=True)
         if state["training"] != self._identity():
             raise TrainingError(
                 f"{path}: belongs to another training: its configuration or its files were others. Restore those, or "
@@ -301,28 +324,3 @@ class Trainer:
             self.schedule.load_state_dict(state["schedule"])
         self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
         self.random.bit_generator.state = ast.literal_eval(state["random"])
-
-    def _open_log(self, *, resume: bool) -> None:
-        folder = self.config.log_folder
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(self.path, folder / "config.yaml")
-        packages = sorted(f"{d.name}=={d.version}" for d in importlib.metadata.distributions())
-        text = f"python {platform.python_version()} on {platform.platform()}\n" + "\n".join(packages) + "\n"
-        (folder / "environment.txt").write_text(text, encoding="utf-8")
-        log = folder / LOG
-        if not resume:
-            for old in (folder / STATE, *folder.glob("events.out.tfevents.*")):
-                old.unlink(missing_ok=True)
-        rows = list(csv.reader(log.read_text(encoding="utf-8").splitlines())) if resume and log.exists() else []
-        kept = [row for row in rows[1:] if len(row) == len(COLUMNS) and int(row[0]) <= self.epoch]
-        with replacing(log) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *kept])
-        self.board = SummaryWriter(str(folder), purge_step=self.epoch + 1 if resume else None)
-
-    def _log(self, epoch: Epoch) -> None:
-        row = [epoch.loss, epoch.scores.nse, epoch.scores.kge, epoch.seconds]
-        with (self.config.log_folder / LOG).open("a", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerow([epoch.number, *(f"{value:.6g}" for value in row)])
-        for name, value in zip(("loss", "validation/nse", "validation/kge", "seconds"), row, strict=True):
-            self.board.add_scalar(name, value, epoch.number)
-        self.board.flush()

@@ -77,3 +77,9 @@ def mean_runoff_term(runoff: Tensor, target: Tensor, area: Tensor) -> Tensor:
 def pet_factor_term(factor: Tensor) -> Tensor:
     """Squared deviation of each cell's mean PET factor from 1, mean over cells. factor : [time, cell]."""
     return ((factor.double().mean(dim=0) - 1.0) ** 2).mean()
+
+
+def pet_roughness_term(factor: Tensor) -> Tensor:
+    """Squared change of the PET factor from step to step, mean over steps and cells. factor : [time, cell]."""
+    change = factor[1:].double() - factor[:-1].double()
+    return (change**2).sum() / max(1, change.numel())

@@ -14,7 +14,8 @@ the kernels that the model itself steps. The checkpoint it writes is what `param
 
 CONFIG is the configuration of a run (see [cfg/README.md](../cfg/README.md)) with these keys below `training:`;
 `cfg/lez.yaml` and `cfg/grand.yaml` are examples. Several processes: `torchrun --nproc-per-node 2 -m cdlm_training
-CONFIG`; windows and independent basins are dealt out, and the gradient is that of one process. `--resume` goes on
+CONFIG`; windows and independent basins are dealt out, and the gradient is that of one process. `device: cuda` takes
+networks and kernels to a CUDA device, one for each process (`pip install "bmi-cdlm[train,gpu]"`). `--resume` goes on
 after the last epoch, to the same weights as an unbroken run. The folder `NAME_training` beside the checkpoint holds
 the log (CSV and TensorBoard), the configuration, the environment, the last checkpoint and the state to resume from.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,28 +11,34 @@ from torch import Tensor
 
 from bmi_cdlm.domain import Domain, cut
 from bmi_cdlm.generator import Inputs
+from bmi_cdlm.kernels.launch import Workers
 from bmi_cdlm.model import COVER_SHARE, INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL
 from bmi_cdlm.network import upstream_of
 from bmi_cdlm.operators import Operators
 from bmi_cdlm.parameters import PARAMETERS, parameter
 from cdlm_training.dataset import Dataset, Window
+from cdlm_training.device import make_operators
 from cdlm_training.generator import Generator
 from cdlm_training.operators import Melt, Route, Runoff
+
+if TYPE_CHECKING:
+    from bmi_cdlm.operators_cuda import CudaOperators
 
 
 class Part(NamedTuple):
     """An independent piece of the domain: what drains through the lowest of some training gauges.
 
     gauges: places among the training gauges; reaches: of those gauges, in `domain`; cells, reach_places: places of
-    its cells and reaches in the whole domain.
+    its cells and reaches in the whole domain; stands_for: training gauges that each of its gauges stands for.
     """
 
     domain: Domain
-    operators: Operators
+    operators: Operators | CudaOperators
     gauges: np.ndarray
     reaches: np.ndarray
     cells: np.ndarray
     reach_places: np.ndarray
+    stands_for: float
 
 
 class Simulated(NamedTuple):
@@ -43,10 +49,14 @@ class Simulated(NamedTuple):
     pet_factor: Tensor | None
 
 
-def make_parts(dataset: Dataset) -> list[Part]:
-    """Cut the domain into independent parts that end at a training gauge."""
+def make_parts(dataset: Dataset, workers: Workers, drawn: np.ndarray | None = None) -> list[Part]:
+    """Cut the domain into independent parts: all that drains to training gauges, or to those of them that are drawn.
+
+    drawn : int64[], places among the training gauges.
+    """
     domain, run, config = dataset.domain, dataset.run, dataset.config
-    reach = domain.gauges.reach[dataset.gauges]
+    chosen = np.arange(dataset.gauges.size) if drawn is None else np.sort(drawn)
+    reach = domain.gauges.reach[dataset.gauges[chosen]]
     ranges = [upstream_of(domain.reaches.downstream, int(r)) for r in reach]
     parts = []
     for lo, hi in sorted(set(ranges)):
@@ -54,16 +64,19 @@ def make_parts(dataset: Dataset) -> list[Part]:
             continue
         piece, cells, places = cut(domain, hi - 1)
         inside = np.flatnonzero((reach >= lo) & (reach < hi))
-        operators = Operators(piece, run.time_step, run.routing_step, config.dtype, config.threads)
-        parts.append(Part(piece, operators, inside, reach[inside] - lo, cells, places))
+        operators = make_operators(piece, run.time_step, run.routing_step, config.dtype, config.device, workers)
+        stands_for = dataset.gauges.size / chosen.size
+        parts.append(Part(piece, operators, chosen[inside], reach[inside] - lo, cells, places, stands_for))
     return parts
 
 
 class Chain:
-    """Runs a generator's parameters through the model for one part and window."""
+    """Runs a generator's parameters through the model for one part and window, on the device of its weights."""
 
-    def __init__(self, dataset: Dataset, generator: Generator, attributes: Inputs) -> None:
-        self.dataset, self.generator, self.attributes = dataset, generator, attributes
+    def __init__(self, dataset: Dataset, generator: Generator, attributes: Inputs, device: torch.device) -> None:
+        self.dataset, self.generator, self.attributes, self.device = dataset, generator, attributes, device
+        self.forcing = {name: torch.from_numpy(values).to(device) for name, values in dataset.forcing.items()}
+        self.day_of_year = torch.from_numpy(dataset.day_of_year).to(device)
         self.dtype = torch.float32 if dataset.config.precision == "float32" else torch.float64
         longest = [t.high for t in generator.spec.cell.targets if t.name == "unit_hydrograph_base"]
         base = longest[0] if longest else self._default("unit_hydrograph_base")
@@ -71,17 +84,15 @@ class Chain:
 
     def __call__(self, part: Part, window: Window) -> Simulated:
         """Simulate; only the counted steps are returned."""
-        inputs = {
-            name: torch.from_numpy(np.ascontiguousarray(values[np.ix_(window.steps, part.cells)]))
-            for name, values in self.dataset.forcing.items()
-        }
+        steps, cells = (torch.from_numpy(places).to(self.device) for places in (window.steps, part.cells))
+        inputs = {name: values[steps[:, None], cells] for name, values in self.forcing.items()}
         p = self._filled(self.generator.cell_parameters(self.attributes.cell[part.cells]), "cell", part.cells.size)
         demand = inputs["potential_evapotranspiration"]
         factor = None
         if self.generator.spec.pet is not None:
             factor = self.generator.pet_factor(
                 inputs["precipitation"], demand, inputs.get("air_temperature"),
-                torch.from_numpy(self.dataset.day_of_year[window.steps]), self.attributes.pet[part.cells],
+                self.day_of_year[steps], self.attributes.pet[part.cells],
             )
             demand = demand * factor
         liquid = self._melt(part, inputs, p)
@@ -98,7 +109,7 @@ class Chain:
         snow = self.dataset.run.snow
         if snow == "none":
             return inputs["precipitation"]
-        snowfall = torch.from_numpy(part.domain.cells.mean_annual_snowfall).to(self.dtype)
+        snowfall = torch.from_numpy(part.domain.cells.mean_annual_snowfall).to(self.device, self.dtype)
         hysteresis = snow == "cemaneige_hysteresis"
         share = p["cover_ratio_threshold"] if hysteresis else COVER_SHARE
         return Melt.apply(
@@ -109,13 +120,15 @@ class Chain:
     def _route(self, part: Part, runoff: Tensor) -> Tensor:
         generated = self.generator.reach_parameters(self.attributes.reach[part.reach_places])
         p = self._filled(generated, "reach", part.reach_places.size)
-        length = torch.from_numpy(part.domain.reaches.length).to(self.dtype)
+        length = torch.from_numpy(part.domain.reaches.length).to(self.device, self.dtype)
         return Route.apply(part.operators, part.reaches, runoff, length / p["celerity"], p["weighting"])
 
     def _filled(self, generated: dict[str, Tensor], grid: str, n: int) -> dict[str, Tensor]:
         """Generated parameters, and the defaults of those that are not."""
         return {
-            p.name: generated.get(p.name, torch.full((n,), self._default(p.name), dtype=self.dtype))
+            p.name: generated[p.name] if p.name in generated else torch.full(
+                (n,), self._default(p.name), dtype=self.dtype, device=self.device
+            )
             for p in PARAMETERS if p.grid == grid
         }
 

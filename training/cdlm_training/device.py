@@ -1,0 +1,95 @@
+"""Where a training runs: on the host's processors, or on a CUDA device. The one place that chooses operators.
+
+Under numba's simulator (NUMBA_ENABLE_CUDASIM=1) the CUDA kernels run on the host, on torch's tensors there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from bmi_cdlm.domain import Domain
+from bmi_cdlm.errors import ConfigError
+from bmi_cdlm.kernels.launch import Workers
+from bmi_cdlm.operators import Operators
+from cdlm_training.config import DeviceName
+
+if TYPE_CHECKING:
+    from bmi_cdlm.operators_cuda import CudaOperators
+
+REMEDY = "Set training.device: cpu; or, where there is a CUDA device, install torch built for CUDA and bmi-cdlm[gpu]."
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """Return where tensors live; on a machine with several devices, the one of this process under torchrun.
+
+    Raises
+    ------
+    ConfigError
+        A CUDA device is asked for and there is none for this process, or torch or numba cannot use it.
+    """
+    if name == "cpu":
+        return torch.device("cpu")
+    try:
+        from numba import cuda
+
+        from bmi_cdlm.kernels.cuda import SIMULATED
+    except ImportError as cause:
+        raise ConfigError(f"training.device is cuda, but numba.cuda cannot be imported ({cause}). {REMEDY}") from cause
+    if SIMULATED:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+        raise ConfigError(
+            f"training.device is cuda, but torch {torch.__version__}, {built}, finds no CUDA device here. {REMEDY}"
+        )
+    if not cuda.is_available():
+        raise ConfigError(f"training.device is cuda, which torch can use here, but numba cannot. {REMEDY}")
+    own, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if own >= count:
+        raise ConfigError(
+            f"training.device is cuda, and this is process {own + 1} on a machine with {count} of them. Start torchrun "
+            f"with --nproc-per-node {count}."
+        )
+    torch.cuda.set_device(own)
+    return torch.device("cuda", own)
+
+
+def make_operators(
+    domain: Domain, step: int, routing_step: int, dtype: type[np.floating], device: DeviceName, workers: Workers
+) -> Operators | CudaOperators:
+    """Operators of a domain for tensors on a device; the workers are those of the host."""
+    if device == "cpu":
+        return Operators(domain, step, routing_step, dtype, workers)
+    from bmi_cdlm.operators_cuda import CudaOperators
+
+    return CudaOperators(
+        domain, step, routing_step, dtype, stream=current_stream, empty=allocate_on(choose_device(device))
+    )
+
+
+def allocate_on(device: torch.device) -> Callable[[tuple[int, ...], Any], torch.Tensor]:
+    """Return an allocator, empty(shape, dtype) with a dtype of numpy, from torch's own memory on a device."""
+
+    def empty(shape: tuple[int, ...], dtype: Any) -> torch.Tensor:
+        precision = torch.float32 if np.dtype(dtype) == np.float32 else torch.float64
+        return torch.empty(shape, dtype=precision, device=device)
+
+    return empty
+
+
+def current_stream() -> Any:
+    """Return torch's current stream, which backward sets to that of its forward, as a stream of numba."""
+    return _as_numba_stream(torch.cuda.current_stream().cuda_stream)
+
+
+@lru_cache(maxsize=64)
+def _as_numba_stream(pointer: int) -> Any:
+    from numba import cuda
+
+    return cuda.external_stream(pointer)
