@@ -68,11 +68,13 @@ def measure_runoff(sizes: Sizes) -> list[Row]:
 
 
 def measure_routing(sizes: Sizes) -> list[Row]:
-    """Muskingum alone."""
+    """Muskingum without and with the links that feed it."""
     downstream = in_routing_order(random_river(0, sizes.sources))
     cases = [
-        routing_case(f"Muskingum, {sub_steps(n_sub)}", dtype, threads, downstream, n_steps, n_sub)
-        for n_steps, n_sub in ((sizes.days, 1), (sizes.hours, DAY // HOUR))
+        routing_case(f"{name}, {sub_steps(n_sub)}", dtype, threads, downstream, n_steps, n_sub, linked="links" in name)
+        for name, n_steps, n_sub in (
+            ("Muskingum", sizes.days, 1), ("links, Muskingum", sizes.days, 1), ("Muskingum", sizes.hours, DAY // HOUR)
+        )
         for dtype in (np.float64, np.float32)
         for threads in (1, 2)
     ]

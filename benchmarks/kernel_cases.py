@@ -7,7 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from timing import Case
 
-from bmi_cdlm.kernels.groups import ReachParameters, RunoffFluxes, RunoffParameters, RunoffState, Step
+from bmi_cdlm.buffers import whole_series
+from bmi_cdlm.kernels.groups import (
+    Links,
+    ReachParameters,
+    ReachSeries,
+    RunoffFluxes,
+    RunoffParameters,
+    RunoffState,
+    Step,
+)
 from bmi_cdlm.kernels.launch import Workers, kernels
 from bmi_cdlm.network import order_reaches, plan_network
 from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
@@ -95,8 +104,13 @@ def in_routing_order(downstream: np.ndarray) -> np.ndarray:
     return np.where(below >= 0, position[below], -1)
 
 
-def routing_case(name: str, dtype: type, threads: int, downstream: np.ndarray, n_steps: int, n_sub: int) -> Case:
-    """Muskingum of all reaches over a block of days, n_sub sub-steps each; the daily mean is kept."""
+def routing_case(
+    name: str, dtype: type, threads: int, downstream: np.ndarray, n_steps: int, n_sub: int, linked: bool
+) -> Case:
+    """Muskingum of all reaches over a block of days, n_sub sub-steps each; the daily mean is kept.
+
+    Where no cell is linked to a reach, water comes from the initial state alone: the same work but for the links.
+    """
     n = downstream.size
     rng = np.random.default_rng(2)
     compiled = kernels(dtype)
@@ -104,11 +118,14 @@ def routing_case(name: str, dtype: type, threads: int, downstream: np.ndarray, n
     coefficients = ReachParameters(*(np.empty(n, dtype) for _ in ReachParameters._fields))
     travel_time = rng.lognormal(np.log(3600.0), 1.0, n).astype(dtype)
     compiled.fill_coefficients(travel_time, np.full(n, 0.2, dtype), dtype(DAY / n_sub), coefficients)
-    lateral_inflow = rng.uniform(0.01, 1.0, (n, n_steps)).astype(dtype)
+    # Cells of 3 km hold nine reaches of 1 km.
+    links = Links(np.arange(n + 1) * linked, np.arange(n) // 9, np.ones(n, dtype))
+    runoff = rng.uniform(0.01, 10.0, (n_steps, n // 9 + 1)).astype(dtype)
+    lateral_inflow = ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, np.empty(n, dtype))
     arguments = (
-        plan.network, coefficients, np.zeros(n, dtype), lateral_inflow,
-        np.empty((plan.n_slots, n_steps * n_sub), dtype), np.empty((n, n_steps), dtype), np.empty((n, 0), dtype),
-        np.zeros(n, dtype), n_sub, dtype(DAY),
+        plan.network, links, coefficients, rng.uniform(0, 1, n).astype(dtype), runoff, lateral_inflow,
+        np.empty((plan.n_slots, n_steps * n_sub), dtype), whole_series(np.empty((n, n_steps), dtype)),
+        np.empty((n, 0), dtype), np.zeros(n, dtype), n_sub, dtype(DAY),
     )
     workers, work = Workers(threads), n * n_steps * n_sub
 

@@ -7,65 +7,72 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.kernels.groups import PetFluxes, RunoffFluxes, SnowFluxes
+from bmi_cdlm.kernels.groups import PetFluxes, ReachSeries, RunoffFluxes, SnowFluxes
+from bmi_cdlm.network import NetworkPlan
 
 WHOLE = ("runoff", "corrected_evapotranspiration")
 """Fluxes of cells that the next process reads at every step of a block."""
 
 
 class Buffers(NamedTuple):
-    """Arrays of one block: a flux that nobody keeps is one row, the live one."""
+    """Arrays of one block: a flux of cells that nobody keeps is one row, the live one."""
 
     liquid: np.ndarray
     pet: PetFluxes
     snow: SnowFluxes
     runoff: RunoffFluxes
-    lateral_inflow: np.ndarray
-    discharge: np.ndarray
+    lateral_inflow: ReachSeries
+    discharge: ReachSeries
     hydrographs: np.ndarray
 
     def series(self, name: str, gauge_reach: np.ndarray) -> np.ndarray:
-        """A flux as float64[time, n]."""
+        """A flux that is kept, as float64[time, n]."""
         for group in (self.runoff, self.snow, self.pet):
             if name in group._fields:
                 return getattr(group, name)
-        if name == "gauge_discharge":
-            return self.discharge[gauge_reach].T
-        return getattr(self, name).T
+        flow = self.lateral_inflow if name == "lateral_inflow" else self.discharge
+        if flow.values.shape[1] == 1:
+            values = flow.last[:, None]
+            return values[gauge_reach].T if name == "gauge_discharge" else values.T
+        return flow.values[flow.row[gauge_reach]].T if name == "gauge_discharge" else flow.values.T
 
     def copy_last(self, single: Buffers) -> None:
-        """Copy the last step into the buffers of one step, which are the live arrays."""
+        """Copy the last step of cells into the buffers of one step, which are the live arrays."""
         for whole, last in zip(
             (*self.pet, *self.snow, *self.runoff), (*single.pet, *single.snow, *single.runoff), strict=True
         ):
             if whole.base is not last.base:
                 last[0] = whole[-1]
-        single.lateral_inflow[:, 0] = self.lateral_inflow[:, -1]
-        single.discharge[:, 0] = self.discharge[:, -1]
 
 
 def make_buffers(
-    live: Mapping[str, np.ndarray], n_steps: int, keep: Sequence[str], hydrographs: tuple[int, int]
+    live: Mapping[str, np.ndarray], n_steps: int, n_sub: int, keep: Sequence[str], plan: NetworkPlan,
+    gauge_reach: np.ndarray,
 ) -> Buffers:
-    """Allocate the arrays of a block.
+    """Allocate the arrays of a block of n_steps model steps, n_sub routing steps each.
 
     Parameters
     ----------
     live : dict of float64[cell | reach]
-        The last step's value of every flux that the model computes; of a block of one step, the buffers themselves.
+        The last step's value of every flux that the model computes: kernels write there.
     keep : sequence of str
         Fluxes that are wanted at every step.
-    hydrographs : (slot, sub-step)
-        Shape of the hydrographs that routing holds at once.
+    plan : NetworkPlan
+        Which reaches may share a row.
+    gauge_reach : int64[gauge]
     """
-    n_cells, n_reaches = live["runoff"].size, live["discharge"].size
+    n_cells = live["runoff"].size
 
     def cells(name: str) -> np.ndarray:
         whole = n_steps > 1 and (name in keep or name in WHOLE)
         return np.empty((n_steps, n_cells)) if whole else live[name].reshape(1, -1)
 
-    def reaches(name: str) -> np.ndarray:
-        return live[name].reshape(-1, 1) if n_steps == 1 else np.empty((n_reaches, n_steps))
+    def reaches(name: str, kept: np.ndarray) -> ReachSeries:
+        if n_steps > 1 and name in keep:
+            return whole_series(np.empty((live[name].size, n_steps)), live[name])
+        row = plan.network.slot.copy()
+        row[kept] = plan.n_slots + np.arange(kept.size)
+        return ReachSeries(np.empty((plan.n_slots + kept.size, n_steps)), row, live[name])
 
     has_snow, has_pet = (group._fields[0] in live for group in (SnowFluxes, PetFluxes))
     none = np.empty((1, 0))
@@ -74,7 +81,13 @@ def make_buffers(
         pet=PetFluxes(*(cells(name) if has_pet else none for name in PetFluxes._fields)),
         snow=SnowFluxes(*(cells(name) if has_snow else none for name in SnowFluxes._fields)),
         runoff=RunoffFluxes(*(cells(name) for name in RunoffFluxes._fields)),
-        lateral_inflow=reaches("lateral_inflow"),
-        discharge=reaches("discharge"),
-        hydrographs=np.empty(hydrographs),
+        lateral_inflow=reaches("lateral_inflow", gauge_reach[:0]),
+        discharge=reaches("discharge", gauge_reach),
+        hydrographs=np.empty((plan.n_slots, n_steps * n_sub)),
     )
+
+
+def whole_series(values: np.ndarray, last: np.ndarray | None = None) -> ReachSeries:
+    """A flux that is kept for every reach, float[reach, time]."""
+    n = values.shape[0]
+    return ReachSeries(values, np.arange(n), np.empty(n, values.dtype) if last is None else last)

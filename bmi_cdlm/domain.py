@@ -10,6 +10,7 @@ import numpy as np
 
 from bmi_cdlm.errors import DomainError
 from bmi_cdlm.files import one_at_a_time, open_input, read_strings, read_values
+from bmi_cdlm.kernels.groups import Links
 from bmi_cdlm.network import accumulate_downstream, order_reaches, upstream_of
 
 LINK_TOLERANCE = 1e-5
@@ -49,18 +50,6 @@ class Reaches(NamedTuple):
     upstream_area: np.ndarray
     lon: np.ndarray
     lat: np.ndarray
-
-
-class Links(NamedTuple):
-    """Overlaps of cells with reach catchments, sorted by reach.
-
-    first : int64[reach + 1], links of reach i are first[i]:first[i + 1]; cell : int64[link]; area :
-    float64[link] [km2].
-    """
-
-    first: np.ndarray
-    cell: np.ndarray
-    area: np.ndarray
 
 
 class Gauges(NamedTuple):

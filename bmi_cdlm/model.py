@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bmi_cdlm import parameters as registry
-from bmi_cdlm.buffers import Buffers, make_buffers
+from bmi_cdlm.buffers import Buffers, make_buffers, whole_series
 from bmi_cdlm.domain import Domain
 from bmi_cdlm.errors import ConfigError, DomainError, ForcingError, ParameterError, StateError
 from bmi_cdlm.kernels.groups import (
@@ -92,7 +92,6 @@ class Model:
         self._no_tape = np.empty((domain.n_reaches, 0))
         self._constants = step_constants(step)
         self._cell_tasks = self._workers.tasks(domain.n_cells)
-        self._reach_tasks = self._workers.tasks(domain.n_reaches)
         self._set_parameters(parameters or {})
         self.state = self._initial_state()
         stored = self.state.on_cells()
@@ -125,7 +124,6 @@ class Model:
         demand = self._correct_demand(forcing, b)
         liquid = self._melt_snow(forcing, b)
         self._generate_runoff(forcing.precipitation, liquid, demand, b)
-        self._collect_runoff(b)
         self._route(b)
         self._keep_last(b)
         return {name: b.series(name, self.domain.gauges.reach) for name in keep}
@@ -163,19 +161,16 @@ class Model:
             self._constants,
         ), self._cell_tasks, liquid.size)
 
-    def _collect_runoff(self, b: Buffers) -> None:
-        links = self.domain.links
-        self._workers.run(self._kernels.collect_runoff, (
-            links.first, links.cell, links.area, b.runoff.runoff, b.lateral_inflow,
-        ), self._reach_tasks, b.lateral_inflow.size)
-
     def _route(self, b: Buffers) -> None:
+        """Collect the runoff of cells in reaches, and route it down the rivers."""
         arguments = (
-            self._plan.network, self._reach_parameters, self.state.reach_flow, b.lateral_inflow, b.hydrographs,
-            b.discharge, self._no_tape, self.state.outflow_total, self.n_sub, float(self.step),
+            self._plan.network, self.domain.links, self._reach_parameters, self.state.reach_flow, b.runoff.runoff,
+            b.lateral_inflow, b.hydrographs, b.discharge, self._no_tape, self.state.outflow_total, self.n_sub,
+            float(self.step),
         )
+        work = b.hydrographs.shape[1] * self.domain.n_reaches
         for ranges in (self._plan.pieces, self._plan.trunk):
-            self._workers.run(self._kernels.route, arguments, ranges, b.lateral_inflow.size * self.n_sub)
+            self._workers.run(self._kernels.route, arguments, ranges, work)
 
     def _keep_last(self, b: Buffers) -> None:
         """Bring the last step of a block into the live arrays."""
@@ -276,13 +271,11 @@ class Model:
         b = self._buffers(forcing.precipitation.shape[0], ())
         demand = self._correct_demand(forcing, b)
         self._generate_runoff(forcing.precipitation, self._melt_snow(forcing, b), demand, b)
-        self._collect_runoff(b)
-        mean = np.zeros(self.domain.n_reaches)
-        for t in range(b.lateral_inflow.shape[1]):
-            mean += b.lateral_inflow[:, t]
-        mean /= b.lateral_inflow.shape[1]
-        flow = np.empty_like(mean)
-        self._kernels.steady_flow(self._plan.network, mean, flow)
+        runoff = b.runoff.runoff.mean(axis=0, keepdims=True)
+        lateral = whole_series(np.empty((self.domain.n_reaches, 1)))
+        self._kernels.collect_runoff(self.domain.links, runoff, lateral, 0, self.domain.n_reaches)
+        flow = np.empty(self.domain.n_reaches)
+        self._kernels.steady_flow(self._plan.network, lateral.last, flow)
         kept.reach_flow[:] = (1.0 - self._reach_parameters.direct) * flow
         self.state.assign(kept.arrays())
         self.begin(flow)
@@ -376,7 +369,7 @@ class Model:
         return self._block[1]
 
     def _buffers(self, n_steps: int, keep: Sequence[str]) -> Buffers:
-        return make_buffers(self.live, n_steps, keep, (self._plan.n_slots, n_steps * self.n_sub))
+        return make_buffers(self.live, n_steps, self.n_sub, keep, self._plan, self.domain.gauges.reach)
 
     def close(self) -> None:
         """End the threads."""

@@ -2,8 +2,8 @@
 
 Forward keeps the states at the starts of blocks; adjoint goes back block by block, recomputing inside each.
 What is kept above the arrays handed in and out, per cell-day in float32 with X4 <= 4 and blocks of 64 days:
-(2 + 4 + 8) x 4 / 64 = 0.9 bytes for runoff, 0.25 for snow; per reach-day 4 for the lateral inflow and 4 / 8 for the
-state, with 24 sub-steps a day. Everything else has the size of one block.
+(2 + 4 + 8) x 4 / 64 = 0.9 bytes for runoff, 0.25 for snow, and the runoff itself, which routing holds on to; per
+reach-day 4 / 8 for the state, with 24 sub-steps a day. Everything else has the size of one block.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from bmi_cdlm.domain import Domain
 from bmi_cdlm.kernels.groups import (
     CellTotals,
     ReachParameters,
+    ReachSeries,
     RunoffFluxes,
     RunoffParameters,
     RunoffState,
@@ -70,7 +71,7 @@ class RunoffRecord(NamedTuple):
 class RouteRecord(NamedTuple):
     """What the adjoint of routing needs."""
 
-    lateral_inflow: np.ndarray
+    runoff: np.ndarray
     parameters: ReachParameters
     reaches: np.ndarray
     starts: list[np.ndarray]
@@ -103,10 +104,9 @@ class Operators:
         self.constants = step_constants(step, dtype)
         self.exponent = dtype(HYDROGRAPH_EXPONENT[step])
         self._plan = plan_network(domain.reaches.downstream, self.workers.threads)
-        self._link_area = domain.links.area.astype(dtype)
+        self._links = domain.links._replace(area=domain.links.area.astype(dtype))
         self._links_by_cell = sort_by_cell(domain, dtype)
         self._cell_tasks = self.workers.tasks(domain.n_cells)
-        self._reach_tasks = self.workers.tasks(domain.n_reaches)
 
     # ---- snow --------------------------------------------------------------------------------------------
 
@@ -213,18 +213,12 @@ class Operators:
         self, runoff: np.ndarray, p: ReachParameters, y: np.ndarray, reaches: np.ndarray
     ) -> tuple[np.ndarray, RouteRecord]:
         """Discharge [m3 s-1] of some reaches, [time, len(reaches)], from runoff [time, cell]; `y` in place."""
-        n_steps, links = runoff.shape[0], self.domain.links
-        lateral_inflow = np.empty((self.domain.n_reaches, n_steps), self.dtype)
-        self.workers.run(self.kernels.collect_runoff, (
-            links.first, links.cell, self._link_area, runoff, lateral_inflow,
-        ), self._reach_tasks, lateral_inflow.size)
-        discharge = np.empty((n_steps, reaches.size), self.dtype)
+        discharge = np.empty((runoff.shape[0], reaches.size), self.dtype)
         starts = []
-        for block in self._routing_blocks(n_steps):
+        for block in self._routing_blocks(runoff.shape[0]):
             starts.append(y.copy())
-            lateral = np.ascontiguousarray(lateral_inflow[:, block])
-            discharge[block] = self._route_block(lateral, p, y, taped=False)[0][reaches].T
-        return discharge, RouteRecord(lateral_inflow, p, reaches, starts)
+            discharge[block] = self._route_block(runoff[block], p, y, reaches)
+        return discharge, RouteRecord(runoff, p, reaches, starts)
 
     def route_adjoint(
         self, record: RouteRecord, discharge_adj: np.ndarray, y_adj: np.ndarray
@@ -242,36 +236,50 @@ class Operators:
         self.workers.run(self.kernels.spread_runoff, arguments, self._cell_tasks, runoff_adj.size)
         return runoff_adj, total
 
-    def _route_block(
-        self, lateral: np.ndarray, p: ReachParameters, y: np.ndarray, *, taped: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Discharge [reach, time] and, if taped, what comes from upstream [reach, sub-step]."""
-        n_sub_steps = lateral.shape[1] * self.n_sub
-        discharge = np.empty_like(lateral)
-        tape = np.empty((lateral.shape[0], n_sub_steps if taped else 0), self.dtype)
+    def _route_block(self, runoff: np.ndarray, p: ReachParameters, y: np.ndarray, reaches: np.ndarray) -> np.ndarray:
+        """Discharge of some reaches [time, len(reaches)]."""
+        slot, n_slots, n_steps = self._plan.network.slot, self._plan.n_slots, runoff.shape[0]
+        kept, row = np.unique(reaches), slot.copy()
+        row[kept] = n_slots + np.arange(kept.size)
+        last = np.empty(y.size, self.dtype)
+        lateral = ReachSeries(np.empty((n_slots, n_steps), self.dtype), slot, last)
+        discharge = ReachSeries(np.empty((n_slots + kept.size, n_steps), self.dtype), row, last)
+        self._run_route(runoff, p, y, lateral, discharge, np.empty((y.size, 0), self.dtype))
+        return discharge.values[row[reaches]].T
+
+    def _run_route(
+        self, runoff: np.ndarray, p: ReachParameters, y: np.ndarray, lateral: ReachSeries, discharge: ReachSeries,
+        tape: np.ndarray,
+    ) -> None:
+        n_sub_steps = runoff.shape[0] * self.n_sub
         arguments = (
-            self._plan.network, p, y, lateral, np.empty((self._plan.n_slots, n_sub_steps), self.dtype), discharge, tape,
-            np.zeros(y.size, self.dtype), self.n_sub, self.dtype(self.step),
+            self._plan.network, self._links, p, y, runoff, lateral,
+            np.empty((self._plan.n_slots, n_sub_steps), self.dtype), discharge, tape, np.zeros(y.size, self.dtype),
+            self.n_sub, self.dtype(self.step),
         )
         for ranges in (self._plan.pieces, self._plan.trunk):
-            self.workers.run(self.kernels.route, arguments, ranges, discharge.size * self.n_sub)
-        return discharge, tape
+            self.workers.run(self.kernels.route, arguments, ranges, y.size * n_sub_steps)
 
     def _reverse_block(
         self, record: RouteRecord, start: np.ndarray, block: slice, discharge_adj: np.ndarray, y_adj: np.ndarray
     ) -> tuple[np.ndarray, ReachParameters]:
-        lateral = np.ascontiguousarray(record.lateral_inflow[:, block])
-        _, tape = self._route_block(lateral, record.parameters, start.copy(), taped=True)
+        runoff = record.runoff[block]
+        n, n_sub_steps = start.size, runoff.shape[0] * self.n_sub
+        lateral, last = np.empty((n, runoff.shape[0]), self.dtype), np.empty(n, self.dtype)
+        waste = ReachSeries(np.empty((self._plan.n_slots, runoff.shape[0]), self.dtype), self._plan.network.slot, last)
+        tape = np.empty((n, n_sub_steps), self.dtype)
+        whole = ReachSeries(lateral, np.arange(n), last)
+        self._run_route(runoff, record.parameters, start.copy(), whole, waste, tape)
         by_reach = np.zeros_like(lateral)
         np.add.at(by_reach, record.reaches, discharge_adj.T)
         p_adj, lateral_adj = zeros_of(record.parameters), np.empty_like(lateral)
-        space = np.empty((2, self._plan.n_slots, tape.shape[1]), self.dtype)
+        space = np.empty((2, self._plan.n_slots, n_sub_steps), self.dtype)
         arguments = (
             self._plan.network, self.domain.reaches.downstream, record.parameters, start, lateral, tape, by_reach,
             y_adj, p_adj, space[0], lateral_adj, space[1], self.n_sub,
         )
         for ranges in (self._plan.trunk, self._plan.pieces):
-            self.workers.run(self.kernels.reverse_route, arguments, ranges, lateral.size * self.n_sub)
+            self.workers.run(self.kernels.reverse_route, arguments, ranges, n * n_sub_steps)
         return lateral_adj, p_adj
 
     def _routing_blocks(self, n_steps: int) -> list[slice]:

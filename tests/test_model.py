@@ -231,10 +231,10 @@ def test_steady_rivers_stay_as_they_are(domain):
     np.testing.assert_allclose(flow, domain.reaches.upstream_area * 2 / 86.4, rtol=1e-12)
     assert flow[domain.outlets].sum() == pytest.approx(area.sum() * 2 / 86.4, rel=1e-12)
     model.state.reach_flow[:] = (1 - model._reach_parameters.direct) * flow
-    b = model._buffers(5, ())
-    b.lateral_inflow[:] = lateral[:, None]
+    b = model._buffers(5, ("discharge",))
+    b.runoff.runoff[:] = 2.0
     model._route(b)
-    np.testing.assert_allclose(b.discharge, np.repeat(flow[:, None], 5, axis=1), rtol=1e-13)
+    np.testing.assert_allclose(b.discharge.values, np.repeat(flow[:, None], 5, axis=1), rtol=1e-13)
 
 
 def test_filling_the_rivers_leaves_the_cells_and_starts_the_ledger(domain, forcing):
@@ -271,14 +271,14 @@ def test_discharge_of_a_lumped_basin_is_its_runoff():
 def test_runoff_goes_where_the_links_say(domain):
     rng = np.random.default_rng(0)
     model = make(domain, DAY, "none")
-    b = model._buffers(3, ("runoff",))
+    b = model._buffers(3, ("runoff", "lateral_inflow"))
     b.runoff.runoff[:] = rng.exponential(2.0, b.runoff.runoff.shape)
-    model._collect_runoff(b)
+    model._route(b)
     for i in range(domain.n_reaches):
         links = slice(domain.links.first[i], domain.links.first[i + 1])
         cells, area = domain.links.cell[links], domain.links.area[links]
         expected = (b.runoff.runoff[:, cells] * area).sum(axis=1) * 1000 / 86400
-        np.testing.assert_allclose(b.lateral_inflow[i], expected, rtol=1e-13, atol=0)
+        np.testing.assert_allclose(b.lateral_inflow.values[i], expected, rtol=1e-13, atol=0)
 
 
 def test_travel_time_takes_the_place_of_length_over_celerity(domain):

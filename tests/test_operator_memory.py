@@ -62,8 +62,8 @@ def lumped_case(n_steps: int) -> Case:
 def run_once(n_steps: int) -> dict[str, int]:
     """Bytes kept between forward and backward, and at the peak, of runoff and routing one after the other.
 
-    The caller lets go of what it no longer needs, as autograd does: runoff once it is routed, the record of
-    routing once it is reversed.
+    The caller lets go of what it no longer needs, as autograd does: the record of routing, and runoff with it, once it
+    is reversed.
     """
     case = lumped_case(n_steps)
     values, ops = case.inputs, case.operators(np.float32)
@@ -108,8 +108,8 @@ def test_memory_law(record_property):
         states = blocks * (2 + 4 + 8) * 4 * N_CELLS
         assert states <= used["runoff kept"] <= states + (blocks + 16) * OBJECTS
         routing_blocks = n_steps // SHORTEST_ROUTING_BLOCK
-        inflow = 4 * n_steps * N_CELLS + routing_blocks * 4 * N_CELLS
-        assert inflow <= used["route kept"] <= inflow + (routing_blocks + 16) * OBJECTS
+        states = routing_blocks * 4 * N_CELLS
+        assert states <= used["route kept"] <= states + (routing_blocks + 16) * OBJECTS
     first, last = (found[n] for n in (PERIODS[0], PERIODS[-1]))
     blocks = (PERIODS[-1] - PERIODS[0]) // SHORTEST_ROUTING_BLOCK
     for scratch in ("runoff scratch", "route scratch"):

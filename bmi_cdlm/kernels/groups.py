@@ -102,6 +102,30 @@ class Network(NamedTuple):
     slot: np.ndarray
 
 
+class Links(NamedTuple):
+    """Overlaps of cells with reach catchments, sorted by reach.
+
+    first : int64[reach + 1], links of reach i are first[i]:first[i + 1]; cell : int64[link]; area :
+    float[link] [km2].
+    """
+
+    first: np.ndarray
+    cell: np.ndarray
+    area: np.ndarray
+
+
+class ReachSeries(NamedTuple):
+    """A flux of every reach over a block of steps [m3 s-1].
+
+    values : float[row, time]; row : int64[reach], where each reach writes: several share a row that nobody reads
+    after them; last : float[reach], the last step's value.
+    """
+
+    values: np.ndarray
+    row: np.ndarray
+    last: np.ndarray
+
+
 class ReachParameters(NamedTuple):
     """float[reach]: coefficients of `muskingum_coefficients`, and the storage time [s]."""
 

@@ -92,6 +92,7 @@ ROWS: tuple[Callable, ...] = (
     loops_runoff_adjoint.snow_row_adjoint,
     loops_runoff_adjoint.snow_hysteresis_row_adjoint,
     loops_routing.add_terms,
+    loops_routing.collect_row,
     loops_routing.add_row,
     loops_routing.gather_upstream,
     loops_routing.route_reach,

@@ -14,26 +14,28 @@ from bmi_cdlm.kernels.links import link_flow
 from bmi_cdlm.kernels.muskingum import muskingum_coefficients, muskingum_step, muskingum_variance
 
 
-def collect_runoff(first_link, link_cell, link_area, runoff, lateral_inflow, lo, hi):
-    """Lateral inflow [reach, time] of the reaches lo to hi from runoff [time, cell].
-
-    The first cell of a reach sets, the others add. Time runs from 0 in the inner loop: blocks of steps, a row
-    function or a pass that sets zeros would take two to four times as long.
-    """
-    n_steps = runoff.shape[0]
+def collect_runoff(links, runoff, lateral_inflow, lo, hi):
+    """Lateral inflow (`ReachSeries`) of the reaches lo to hi from runoff [time, cell]."""
     for i in range(lo, hi):
-        first, last = first_link[i], first_link[i + 1]
-        if first == last:
-            for t in range(n_steps):
-                lateral_inflow[i, t] = 0.0
-        else:
-            cell, area = link_cell[first], link_area[first]
-            for t in range(n_steps):
-                lateral_inflow[i, t] = link_flow(runoff[t, cell], area)
-            for link in range(first + 1, last):
-                cell, area = link_cell[link], link_area[link]
-                for t in range(n_steps):
-                    lateral_inflow[i, t] += link_flow(runoff[t, cell], area)
+        collect_row(links, i, runoff, lateral_inflow)
+
+
+def collect_row(links, i, runoff, lateral_inflow):
+    """Lateral inflow of a reach in its row: the first cell sets, the others add."""
+    row = lateral_inflow.values[lateral_inflow.row[i]]
+    first, last = links.first[i], links.first[i + 1]
+    if first == last:
+        row[:] = 0.0
+    else:
+        cell, area = links.cell[first], links.area[first]
+        for t in range(row.size):
+            row[t] = link_flow(runoff[t, cell], area)
+        for link in range(first + 1, last):
+            cell, area = links.cell[link], links.area[link]
+            for t in range(row.size):
+                row[t] += link_flow(runoff[t, cell], area)
+    lateral_inflow.last[i] = row[row.size - 1]
+    return row
 
 
 def fill_coefficients(travel_time, weighting, step, p):
@@ -53,34 +55,38 @@ def fill_variance(travel_time, weighting, step, variance):
 
 
 def route(
-    network, p, y, lateral_inflow, hydrographs, discharge, upstream_inflow, outflow_total, n_sub, step_seconds, lo, hi
+    network, links, p, y, runoff, lateral_inflow, hydrographs, discharge, upstream_inflow, outflow_total, n_sub,
+    step_seconds, lo, hi,
 ):
     """Muskingum routing of the reaches sequence[lo:hi] over all model steps, n_sub sub-steps each.
 
-    y: float[reach], state, in place; lateral_inflow, discharge (mean of the sub-steps): float[reach, time]
-    [m3 s-1]; hydrographs: float[slot, time * n_sub], working space; upstream_inflow: float[reach, time * n_sub],
-    filled for the adjoint with what the reaches above send, or float[reach, 0]; outflow_total: float[reach] [m3],
-    in place.
+    y: float[reach], state, in place; runoff: float[time, cell] [mm d-1]; lateral_inflow, discharge (mean of the
+    sub-steps): `ReachSeries`, filled; hydrographs: float[slot, time * n_sub], working space; upstream_inflow:
+    float[reach, time * n_sub], filled for the adjoint with what the reaches above send, or float[reach, 0];
+    outflow_total: float[reach] [m3], in place. A reach collects its lateral inflow just before it is routed: a
+    country's would go to memory and come back.
     """
     place = lo
     while place < hi:
         i = network.sequence[place]
         flow = gather_upstream(network, i, hydrographs, upstream_inflow)
+        lateral, mean = collect_row(links, i, runoff, lateral_inflow), discharge.values[discharge.row[i]]
         if network.in_step[place] == 2:
             j = network.sequence[place + 1]
             other = gather_upstream(network, j, hydrographs, upstream_inflow)
+            lateral_2, mean_2 = collect_row(links, j, runoff, lateral_inflow), discharge.values[discharge.row[j]]
             y[i], y[j], outflow_total[i], outflow_total[j] = route_two(
-                flow, other, lateral_inflow[i], lateral_inflow[j], y[i], y[j], p.direct[i], p.direct[j], p.gain[i],
-                p.gain[j], p.keep[i], p.keep[j], n_sub, discharge[i], discharge[j], outflow_total[i], outflow_total[j],
-                step_seconds,
+                flow, other, lateral, lateral_2, y[i], y[j], p.direct[i], p.direct[j], p.gain[i], p.gain[j], p.keep[i],
+                p.keep[j], n_sub, mean, mean_2, outflow_total[i], outflow_total[j], step_seconds,
             )
+            discharge.last[j] = mean_2[mean_2.size - 1]
             place += 2
         else:
             y[i], outflow_total[i] = route_reach(
-                flow, lateral_inflow[i], y[i], p.direct[i], p.gain[i], p.keep[i], n_sub, discharge[i], outflow_total[i],
-                step_seconds,
+                flow, lateral, y[i], p.direct[i], p.gain[i], p.keep[i], n_sub, mean, outflow_total[i], step_seconds
             )
             place += 1
+        discharge.last[i] = mean[mean.size - 1]
 
 
 def gather_upstream(network, i, hydrographs, upstream_inflow):

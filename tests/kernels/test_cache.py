@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is cached wi
 JOB = """
 import hashlib
 import numpy as np
-from bmi_cdlm.kernels.groups import ReachParameters
+from bmi_cdlm.kernels.groups import Links, ReachParameters, ReachSeries
 from bmi_cdlm.kernels.launch import kernels
 k = kernels()
 one, two = np.empty((3, 2)), np.empty((6, 2))
@@ -32,7 +32,8 @@ k.fill_ordinates(np.array([2.5, 1.7]), 2.5, one, two)
 p = ReachParameters(*np.empty((4, 3)))
 k.fill_coefficients(np.array([0.0, 4000.0, 9e4]), np.array([0.2, 0.2, 0.4]), 3600.0, p)
 lateral = np.empty((2, 4))
-k.collect_runoff(np.array([0, 1, 3]), np.array([0, 0, 1]), np.array([1.0, 2.0, 0.5]), np.ones((4, 2)), lateral, 0, 2)
+links = Links(np.array([0, 1, 3]), np.array([0, 0, 1]), np.array([1.0, 2.0, 0.5]))
+k.collect_runoff(links, np.ones((4, 2)), ReachSeries(lateral, np.arange(2), np.zeros(2)), 0, 2)
 total = np.arange(5.0)
 k.accumulate(np.array([2, 2, 4, 4, -1]), total)
 used = [k.fill_ordinates, k.fill_coefficients, k.collect_runoff, k.accumulate]

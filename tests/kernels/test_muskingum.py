@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmi_cdlm.kernels.groups import Network, ReachParameters
+from bmi_cdlm.buffers import whole_series
+from bmi_cdlm.kernels.groups import Links, Network, ReachParameters
 from bmi_cdlm.kernels.launch import kernels
 from bmi_cdlm.kernels.muskingum import muskingum_coefficients, muskingum_step, muskingum_variance
 
@@ -40,12 +41,14 @@ def route_chain(K, x, step: float, lateral: np.ndarray, n_sub: int = 1) -> tuple
     network = Network(
         np.arange(n), np.ones(n, np.int64), np.r_[0, np.arange(n)], np.arange(n - 1), np.zeros(n, np.int64)
     )
-    y, discharge = np.zeros(n), np.empty(lateral.shape)
+    y, discharge = np.zeros(n), whole_series(np.empty(lateral.shape))
+    # A cell for every reach, so large that 1 mm d-1 is 1 m3 s-1.
+    links = Links(np.arange(n + 1), np.arange(n), np.full(n, 86.4))
     compiled.route(
-        network, p, y, lateral, np.empty((1, lateral.shape[1] * n_sub)), discharge, np.empty((n, 0)), np.zeros(n),
-        n_sub, step * n_sub, 0, n,
+        network, links, p, y, np.ascontiguousarray(lateral.T), whole_series(np.empty(lateral.shape)),
+        np.empty((1, lateral.shape[1] * n_sub)), discharge, np.empty((n, 0)), np.zeros(n), n_sub, step * n_sub, 0, n,
     )
-    return discharge, y * p.storage_time
+    return discharge.values, y * p.storage_time
 
 
 @given(st.one_of(RATIOS, st.floats(1, 1e6)), WEIGHTINGS, STEPS)

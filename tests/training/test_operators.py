@@ -164,7 +164,7 @@ def test_operators_call_the_functions_that_the_model_steps():
     ops.kernels = spied(by_operators)
     inputs = tensors(case, *FORCING, *SNOW, *RUNOFF, "travel_time", "weighting")
     discharge = run_chain(case, ops, *inputs)
-    physics = {"advance_snow", "advance_gr4j", "collect_runoff", "route", "fill_ordinates", "fill_coefficients"}
+    physics = {"advance_snow", "advance_gr4j", "route", "fill_ordinates", "fill_coefficients"}
     assert physics == by_operators.keys() <= by_model.keys()
     for name in physics:
         assert by_operators[name] is by_model[name] is getattr(kernels(), name)
