@@ -17,15 +17,17 @@ from bmi_cdlm.kernels.muskingum import muskingum_coefficients, muskingum_step, m
 def collect_runoff(links, runoff, lateral_inflow, lo, hi):
     """Lateral inflow (`ReachSeries`) of the reaches lo to hi from runoff [time, cell]."""
     for i in range(lo, hi):
-        collect_row(links, i, runoff, lateral_inflow)
+        row = lateral_inflow.values[lateral_inflow.row[i]]
+        collect_row(links, i, runoff, row)
+        lateral_inflow.last[i] = row[row.size - 1]
 
 
-def collect_row(links, i, runoff, lateral_inflow):
+def collect_row(links, i, runoff, row):
     """Lateral inflow of a reach in its row: the first cell sets, the others add."""
-    row = lateral_inflow.values[lateral_inflow.row[i]]
     first, last = links.first[i], links.first[i + 1]
     if first == last:
-        row[:] = 0.0
+        for t in range(row.size):
+            row[t] = 0.0
     else:
         cell, area = links.cell[first], links.area[first]
         for t in range(row.size):
@@ -34,8 +36,6 @@ def collect_row(links, i, runoff, lateral_inflow):
             cell, area = links.cell[link], links.area[link]
             for t in range(row.size):
                 row[t] += link_flow(runoff[t, cell], area)
-    lateral_inflow.last[i] = row[row.size - 1]
-    return row
 
 
 def fill_coefficients(travel_time, weighting, step, p):
@@ -70,11 +70,15 @@ def route(
     while place < hi:
         i = network.sequence[place]
         flow = gather_upstream(network, i, hydrographs, upstream_inflow)
-        lateral, mean = collect_row(links, i, runoff, lateral_inflow), discharge.values[discharge.row[i]]
+        lateral, mean = lateral_inflow.values[lateral_inflow.row[i]], discharge.values[discharge.row[i]]
+        collect_row(links, i, runoff, lateral)
+        lateral_inflow.last[i] = lateral[lateral.size - 1]
         if network.in_step[place] == 2:
             j = network.sequence[place + 1]
             other = gather_upstream(network, j, hydrographs, upstream_inflow)
-            lateral_2, mean_2 = collect_row(links, j, runoff, lateral_inflow), discharge.values[discharge.row[j]]
+            lateral_2, mean_2 = lateral_inflow.values[lateral_inflow.row[j]], discharge.values[discharge.row[j]]
+            collect_row(links, j, runoff, lateral_2)
+            lateral_inflow.last[j] = lateral_2[lateral_2.size - 1]
             y[i], y[j], outflow_total[i], outflow_total[j] = route_two(
                 flow, other, lateral, lateral_2, y[i], y[j], p.direct[i], p.direct[j], p.gain[i], p.gain[j], p.keep[i],
                 p.keep[j], n_sub, mean, mean_2, outflow_total[i], outflow_total[j], step_seconds,
