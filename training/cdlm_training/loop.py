@@ -74,8 +74,7 @@ class Trainer:
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
         self.generator = Generator(self.spec, self.config.seed, dtype).to(self.device)
         self.generator.reach.requires_grad_(self.config.learn_routing)
-        inputs = read_inputs(self.spec, self.run.domain, domain)
-        self.chain = Chain(self.data, self.generator, inputs, self.device)
+        self.chain = Chain(self.data, self.generator, read_inputs(self.spec, self.run.domain, domain))
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
