@@ -100,8 +100,11 @@ def a_device(monkeypatch):
     cuda = pytest.importorskip("numba.cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    selected: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", selected.append)
+    monkeypatch.setattr(cuda, "select_device", selected.append)
     monkeypatch.setattr(cuda, "is_available", lambda: True)
+    return selected
 
 
 def test_without_a_device_it_is_refused_before_anything_is_written(case, monkeypatch):
@@ -132,6 +135,7 @@ def test_every_process_of_a_machine_has_a_device_of_its_own(a_device, monkeypatc
     assert choose_device("cuda") == torch.device("cuda", 0)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert choose_device("cuda") == torch.device("cuda", 1)
+    assert a_device == [0, 0, 1, 1]
     assert choose_device("cpu") == torch.device("cpu")
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ConfigError, match=r"this is process 3 on a machine with 2 of them.*--nproc-per-node 2"):
@@ -142,7 +146,7 @@ def test_every_process_of_a_machine_has_a_device_of_its_own(a_device, monkeypatc
 def test_gradients_on_devices_travel_by_nccl(device, backend, monkeypatch):
     joined: list[str] = []
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(distributed, "choose_device", lambda name: None)
+    monkeypatch.setattr(distributed, "choose_device", torch.device)
     monkeypatch.setattr(dist, "init_process_group", joined.append)
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)

@@ -99,7 +99,7 @@ def test_two_gauges_on_one_reach_are_one_part(tmp_path):
     trainer = Trainer(config, ALONE)
     reach = trainer.data.domain.gauges.reach
     reach[2] = reach[0]
-    parts = make_parts(trainer.data, trainer.workers)
+    parts = make_parts(trainer.data)
     assert sorted(sorted(p.gauges.tolist()) for p in parts) == [[0, 1, 2], [3]]
 
 

@@ -77,7 +77,7 @@ class TrainConfig(BaseModel):
     )
     patience: int = Field(default=10, ge=1, description="Epochs without a better validation score before stopping [1].")
     device: DeviceName = Field(
-        default="cpu", description="Where the networks and kernels run: the processors, or a CUDA device."
+        default="cpu", description="Where forcing is kept, networks and kernels run: the processors, or a CUDA device."
     )
     precision: Literal["float32", "float64"] = Field(default="float32", description="Of the training.")
     threads: int = Field(default=1, ge=1, description="Threads for the kernels of each process [1].")

@@ -57,6 +57,7 @@ def choose_device(name: DeviceName) -> torch.device:
             f"with --nproc-per-node {count}."
         )
     torch.cuda.set_device(own)
+    cuda.select_device(own)
     return torch.device("cuda", own)
 
 

@@ -68,12 +68,12 @@ def team(device: DeviceName = "cpu") -> Iterator[Team]:
     ConfigError
         There is no such device for this process.
     """
-    choose_device(device)
+    place = choose_device(device)
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Team(0, 1)
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
     try:
         here = Team(dist.get_rank(), dist.get_world_size())
         yield here

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from bmi_cdlm.attributes import read_attributes
 from bmi_cdlm.checkpoint import fingerprint
 from bmi_cdlm.config import Config
 from bmi_cdlm.domain import read_domain
-from bmi_cdlm.errors import CdlmError
 from bmi_cdlm.files import check_writable, replacing
 from bmi_cdlm.generator import describe_forcing, make_spec, read_inputs
 from bmi_cdlm.kernels.launch import Workers
@@ -28,24 +26,13 @@ from cdlm_training.distributed import Team
 from cdlm_training.evaluate import Scores, validate, write_checkpoint
 from cdlm_training.generator import Generator
 from cdlm_training.log import Epoch, Log
-from cdlm_training.loss import (
-    kge_term,
-    mean_runoff_term,
-    nse_term,
-    pet_factor_term,
-    pet_roughness_term,
-    rmse_log_term,
-)
+from cdlm_training.objective import Objective, TrainingError
 from cdlm_training.simulate import Chain, Part, make_parts
 
 STATE = "state.pt"
 RUN_KEYS = ("start", "end", "time_step", "routing_step", "snow", "forcing_fill", "spin_up", "initial_state")
 """Keys of the run on which the weights depend."""
 NO_SCORES = Scores(float("nan"), float("nan"), {})
-
-
-class TrainingError(CdlmError, RuntimeError):
-    """A training cannot go on: a loss or a gradient without a value."""
 
 
 class Trainer:
@@ -74,14 +61,13 @@ class Trainer:
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
         self.generator = Generator(self.spec, self.config.seed, dtype).to(self.device)
         self.generator.reach.requires_grad_(self.config.learn_routing)
-        inputs = read_inputs(self.spec, self.run.domain, domain)
-        self.chain = Chain(self.data, self.generator, inputs, self.device)
+        self.chain = Chain(self.data, self.generator, read_inputs(self.spec, self.run.domain, domain))
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
         self.workers = Workers(self.config.threads)
         self.parts = make_parts(self.data, self.workers)
-        self.target = self._mean_runoff()
+        self.objective = Objective(self.chain)
         self.random = np.random.default_rng(self.config.seed)
         self.optimizer, self.schedule = self._optimizer()
         self.epoch, self.best, self.best_epoch = 0, -np.inf, 0
@@ -172,78 +158,16 @@ class Trainer:
         n_cells = sum(part.cells.size for part in parts)
         loss = 0.0
         for window, part in self.team.share([(window, part) for window in windows for part in parts]):
-            term = self._loss(window, part, part.cells.size / n_cells) / len(windows)
+            term = self.objective(window, part, part.cells.size / n_cells) / len(windows)
             term.backward()
             loss += float(term.detach())
         self.team.add_gradients(self._weights())
-        self._check_gradients(windows)
+        self.objective.check_gradients(windows)
         return self.team.total(loss)
 
     def _weights(self) -> list[torch.nn.Parameter]:
         """The weights that are learned."""
         return [w for w in self.generator.parameters() if w.requires_grad]
-
-    def _place(self, values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(self.device)
-
-    def _loss(self, window: Window, part: Part, share: float) -> torch.Tensor:
-        """Loss of one window and part, which holds a share of the cells of this update."""
-        simulated = self.chain(part, window)
-        data, weigh = self.data, self.config.loss
-        observed = self._place(data.observed[np.ix_(window.target, part.gauges)])
-        weights = self._place(data.weights[part.gauges]).double() * part.stands_for
-        terms = torch.zeros(part.gauges.size, dtype=torch.float64, device=self.device)
-        if weigh.nse:
-            spread = self._place(data.spread[part.gauges])
-            terms = terms + weigh.nse * nse_term(simulated.discharge, observed, spread)
-        if weigh.kge:
-            terms = terms + weigh.kge * kge_term(simulated.discharge, observed)
-        if weigh.rmse_log:
-            to_depth = self._place(data.to_depth[part.gauges])
-            terms = terms + weigh.rmse_log * rmse_log_term(simulated.discharge, observed, to_depth)
-        self._check_terms(terms, window, part)
-        loss = (weights * terms).sum()
-        if weigh.mean_runoff and self.target is not None:
-            area = self._place(part.domain.cells.drained_area)
-            target = self._place(self.target[part.cells])
-            loss = loss + share * weigh.mean_runoff * mean_runoff_term(simulated.runoff, target, area)
-        if weigh.pet_factor and simulated.pet_factor is not None:
-            loss = loss + share * weigh.pet_factor * pet_factor_term(simulated.pet_factor)
-        if weigh.pet_roughness and simulated.pet_factor is not None:
-            loss = loss + share * weigh.pet_roughness * pet_roughness_term(simulated.pet_factor)
-        return loss
-
-    def _check_terms(self, terms: torch.Tensor, window: Window, part: Part) -> None:
-        bad = np.flatnonzero(~torch.isfinite(terms).cpu().numpy())
-        if bad.size:
-            gauge = self.data.domain.gauges.id[self.data.gauges[part.gauges[bad[0]]]]
-            raise TrainingError(
-                f"the loss at gauge {gauge} is {float(terms[bad[0]].detach())} in the window that starts at "
-                f"{self._date(window)}; {self._culprit()}. Lower learning_rate or clip, and resume."
-            )
-
-    def _check_gradients(self, windows: list[Window]) -> None:
-        for name, weight in self.generator.named_parameters():
-            if weight.grad is not None and not bool(torch.isfinite(weight.grad).all()):
-                dates = ", ".join(str(self._date(w)) for w in windows)
-                raise TrainingError(
-                    f"the gradient of '{name}' is not finite in the windows that start at {dates}; "
-                    f"{self._culprit()}. Lower learning_rate, and resume."
-                )
-
-    def _culprit(self) -> str:
-        """The first weight, or parameter of the model made from weights, that has no value."""
-        generator, attributes = self.generator, self.chain.attributes
-        with torch.no_grad():
-            made = generator.cell_parameters(attributes.cell) | generator.reach_parameters(attributes.reach)
-        for kind, values in (("weight", dict(generator.named_parameters())), ("parameter", made)):
-            for name, value in values.items():
-                if not bool(torch.isfinite(value).all()):
-                    return f"the {kind} '{name}' is not finite"
-        return "all weights and parameters are finite"
-
-    def _date(self, window: Window) -> np.datetime64:
-        return self.run.start + int(window.target[0]) * np.timedelta64(self.run.time_step, "s")
 
     def _all_windows(self) -> list[Window]:
         train = self.data.steps_of(self.config.train)
@@ -265,13 +189,6 @@ class Trainer:
             adamw, T_max=config.epochs * config.updates, eta_min=config.learning_rate * config.final_learning_rate
         )
         return adamw, schedule
-
-    def _mean_runoff(self) -> np.ndarray | None:
-        name = self.config.mean_runoff_attribute
-        if name is None:
-            return None
-        table = read_attributes(self.run.domain, self.data.domain, "cell", [name], ["mm yr-1"])
-        return table.values[:, 0]
 
     # ---- validation, states, log -------------------------------------------------------------------------
 

@@ -49,12 +49,15 @@ class Simulated(NamedTuple):
     pet_factor: Tensor | None
 
 
-def make_parts(dataset: Dataset, workers: Workers, drawn: np.ndarray | None = None) -> list[Part]:
+def make_parts(
+    dataset: Dataset, workers: Workers | None = None, drawn: np.ndarray | None = None
+) -> list[Part]:
     """Cut the domain into independent parts: all that drains to training gauges, or to those of them that are drawn.
 
-    drawn : int64[], places among the training gauges.
+    workers : whoever hands them over closes them; drawn : int64[], places among the training gauges.
     """
     domain, run, config = dataset.domain, dataset.run, dataset.config
+    workers = Workers(config.threads) if workers is None else workers
     chosen = np.arange(dataset.gauges.size) if drawn is None else np.sort(drawn)
     reach = domain.gauges.reach[dataset.gauges[chosen]]
     ranges = [upstream_of(domain.reaches.downstream, int(r)) for r in reach]
@@ -73,10 +76,11 @@ def make_parts(dataset: Dataset, workers: Workers, drawn: np.ndarray | None = No
 class Chain:
     """Runs a generator's parameters through the model for one part and window, on the device of its weights."""
 
-    def __init__(self, dataset: Dataset, generator: Generator, attributes: Inputs, device: torch.device) -> None:
-        self.dataset, self.generator, self.attributes, self.device = dataset, generator, attributes, device
-        self.forcing = {name: torch.from_numpy(values).to(device) for name, values in dataset.forcing.items()}
-        self.day_of_year = torch.from_numpy(dataset.day_of_year).to(device)
+    def __init__(self, dataset: Dataset, generator: Generator, attributes: Inputs) -> None:
+        self.dataset, self.generator, self.attributes = dataset, generator, attributes
+        self.device = next(generator.parameters()).device
+        self.forcing = {name: torch.from_numpy(values).to(self.device) for name, values in dataset.forcing.items()}
+        self.day_of_year = torch.from_numpy(dataset.day_of_year).to(self.device)
         self.dtype = torch.float32 if dataset.config.precision == "float32" else torch.float64
         longest = [t.high for t in generator.spec.cell.targets if t.name == "unit_hydrograph_base"]
         base = longest[0] if longest else self._default("unit_hydrograph_base")

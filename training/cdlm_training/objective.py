@@ -1,0 +1,119 @@
+"""What a training makes small: the weighted loss of a window on a part of the domain, and why it has no value."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bmi_cdlm.attributes import read_attributes
+from bmi_cdlm.errors import CdlmError
+from cdlm_training.dataset import Window
+from cdlm_training.loss import (
+    kge_term,
+    mean_runoff_term,
+    nse_term,
+    pet_factor_term,
+    pet_roughness_term,
+    rmse_log_term,
+)
+from cdlm_training.simulate import Chain, Part, Simulated
+
+
+class TrainingError(CdlmError, RuntimeError):
+    """A training cannot go on: a loss or a gradient without a value."""
+
+
+class Objective:
+    """The loss as the configuration weights its terms.
+
+    Parameters
+    ----------
+    chain : Chain
+        From weights to discharge.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain, self.dataset, self.generator = chain, chain.dataset, chain.generator
+        self.target = self._mean_runoff()
+
+    def __call__(self, window: Window, part: Part, share: float) -> Tensor:
+        """Loss of one window and part, which holds a share of the cells of this update; TrainingError without value."""
+        simulated, weigh = self.chain(part, window), self.dataset.config.loss
+        terms = self._gauge_terms(simulated.discharge, window, part)
+        self._check_terms(terms, window, part)
+        loss = (self._place(self.dataset.weights[part.gauges]).double() * part.stands_for * terms).sum()
+        if weigh.mean_runoff and self.target is not None:
+            area, target = self._place(part.domain.cells.drained_area), self._place(self.target[part.cells])
+            loss = loss + share * weigh.mean_runoff * mean_runoff_term(simulated.runoff, target, area)
+        return loss + share * self._factor_terms(simulated)
+
+    def _gauge_terms(self, discharge: Tensor, window: Window, part: Part) -> Tensor:
+        """Weighted sum of the terms of each gauge, [gauge]."""
+        dataset, weigh = self.dataset, self.dataset.config.loss
+        observed = self._place(dataset.observed[np.ix_(window.target, part.gauges)])
+        terms = torch.zeros(part.gauges.size, dtype=torch.float64, device=self.chain.device)
+        if weigh.nse:
+            terms = terms + weigh.nse * nse_term(discharge, observed, self._place(dataset.spread[part.gauges]))
+        if weigh.kge:
+            terms = terms + weigh.kge * kge_term(discharge, observed)
+        if weigh.rmse_log:
+            to_depth = self._place(dataset.to_depth[part.gauges])
+            terms = terms + weigh.rmse_log * rmse_log_term(discharge, observed, to_depth)
+        return terms
+
+    def _factor_terms(self, simulated: Simulated) -> Tensor | float:
+        factor, weigh = simulated.pet_factor, self.dataset.config.loss
+        terms: Tensor | float = 0.0
+        if weigh.pet_factor and factor is not None:
+            terms = terms + weigh.pet_factor * pet_factor_term(factor)
+        if weigh.pet_roughness and factor is not None:
+            terms = terms + weigh.pet_roughness * pet_roughness_term(factor)
+        return terms
+
+    def _place(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.chain.device)
+
+    def _mean_runoff(self) -> np.ndarray | None:
+        """The map of mean runoff [mm yr-1], float64[cell]."""
+        name = self.dataset.config.mean_runoff_attribute
+        if name is None:
+            return None
+        table = read_attributes(self.dataset.run.domain, self.dataset.domain, "cell", [name], ["mm yr-1"])
+        return table.values[:, 0]
+
+    # ---- what has no value -------------------------------------------------------------------------------
+
+    def check_gradients(self, windows: list[Window]) -> None:
+        """Refuse a gradient without a value."""
+        for name, weight in self.generator.named_parameters():
+            if weight.grad is not None and not bool(torch.isfinite(weight.grad).all()):
+                dates = ", ".join(str(self._date(w)) for w in windows)
+                raise TrainingError(
+                    f"the gradient of '{name}' is not finite in the windows that start at {dates}; "
+                    f"{self._culprit()}. Lower learning_rate, and resume."
+                )
+
+    def _check_terms(self, terms: Tensor, window: Window, part: Part) -> None:
+        bad = np.flatnonzero(~torch.isfinite(terms).cpu().numpy())
+        if bad.size:
+            gauge = self.dataset.domain.gauges.id[self.dataset.gauges[part.gauges[bad[0]]]]
+            raise TrainingError(
+                f"the loss at gauge {gauge} is {float(terms[bad[0]].detach())} in the window that starts at "
+                f"{self._date(window)}; {self._culprit()}. Lower learning_rate or clip, and resume."
+            )
+
+    def _culprit(self) -> str:
+        """The first weight, or parameter of the model made from weights, that has no value."""
+        generator, attributes = self.generator, self.chain.attributes
+        with torch.no_grad():
+            made = generator.cell_parameters(attributes.cell) | generator.reach_parameters(attributes.reach)
+        for kind, values in (("weight", dict(generator.named_parameters())), ("parameter", made)):
+            for name, value in values.items():
+                if not bool(torch.isfinite(value).all()):
+                    return f"the {kind} '{name}' is not finite"
+        return "all weights and parameters are finite"
+
+    def _date(self, window: Window) -> np.datetime64:
+        run = self.dataset.run
+        return run.start + int(window.target[0]) * np.timedelta64(run.time_step, "s")
