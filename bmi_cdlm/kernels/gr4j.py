@@ -49,8 +49,12 @@ def production_step_inverse(S, P, E, x1, inverse, percolation_scale):
 
 def production_step_adjoint(S, P, E, x1, percolation_scale, S_adj, Pr_adj):
     """Adjoint of `production_step` in its S and Pr. Returns the adjoints of S, P, E and x1."""
+    return production_step_inverse_adjoint(S, P, E, x1, 1.0 / x1, percolation_scale, S_adj, Pr_adj)
+
+
+def production_step_inverse_adjoint(S, P, E, x1, inverse, percolation_scale, S_adj, Pr_adj):
+    """Adjoint of `production_step_inverse`; what X1 does through its inverse is in its adjoint."""
     wet = P > E
-    inverse = 1.0 / x1
     net = P - E if wet else E - P
     w = net * inverse
     n, d = tanh_ratio(w if w < 13.0 else 13.0)
@@ -127,7 +131,11 @@ def routing_store_step_inverse(R, Q9, Q1, x2, inverse):
 
 def routing_store_step_adjoint(R, Q9, Q1, x2, x3, R_adj, Q_adj):
     """Adjoint of `routing_store_step` in its R and Q. Returns the adjoints of R, Q9, Q1, x2 and x3."""
-    inverse = 1.0 / x3
+    return routing_store_step_inverse_adjoint(R, Q9, Q1, x2, 1.0 / x3, R_adj, Q_adj)
+
+
+def routing_store_step_inverse_adjoint(R, Q9, Q1, x2, inverse, R_adj, Q_adj):
+    """Adjoint of `routing_store_step_inverse`, but for X3 in place of its inverse."""
     r = R * inverse
     r2_5 = r * r * math.sqrt(r)
     F = x2 * (r2_5 * r)

@@ -11,9 +11,9 @@ import numpy as np
 
 from bmi_cdlm.kernels.cemaneige import snow_hysteresis_step_adjoint, snow_step_adjoint
 from bmi_cdlm.kernels.gr4j import (
-    production_step_adjoint,
+    production_step_inverse_adjoint,
     queue_step_adjoint,
-    routing_store_step_adjoint,
+    routing_store_step_inverse_adjoint,
     s_curve_1_adjoint,
     s_curve_2_adjoint,
 )
@@ -29,11 +29,11 @@ from bmi_cdlm.kernels.loops_runoff import (
 )
 
 
-def production_row_adjoint(S, P, E, x1, step, S_adj, Pr_adj, P_adj, E_adj, x1_adj):
+def production_row_adjoint(S, P, E, x1, inverse, step, S_adj, Pr_adj, P_adj, E_adj, x1_adj):
     """Adjoint of `production_row`: S_adj in place, P_adj and E_adj set, x1_adj added to."""
     for i in range(S.size):
-        s, p, e, x = production_step_adjoint(
-            S[i], P[i] * step.days, E[i] * step.days, x1[i], step.percolation_scale, S_adj[i], Pr_adj[i]
+        s, p, e, x = production_step_inverse_adjoint(
+            S[i], P[i] * step.days, E[i] * step.days, x1[i], inverse[i], step.percolation_scale, S_adj[i], Pr_adj[i]
         )
         S_adj[i] = s
         P_adj[i] = p * step.days
@@ -41,19 +41,11 @@ def production_row_adjoint(S, P, E, x1, step, S_adj, Pr_adj, P_adj, E_adj, x1_ad
         x1_adj[i] += x
 
 
-def queue_row_adjoint(ordinate, Pr, share, queue_adj, Pr_adj, ordinate_adj):
-    """Adjoint of `queue_row` and `last_queue_row`: Pr_adj and ordinate_adj are added to."""
-    for i in range(Pr.size):
-        o, inflow = queue_step_adjoint(ordinate[i], share * Pr[i], queue_adj[i])
-        ordinate_adj[i] += o
-        Pr_adj[i] += share * inflow
-
-
-def routing_store_row_adjoint(R, Q9, Q1, x2, x3, step, runoff_adj, R_adj, Q9_adj, Q1_adj, x2_adj, x3_adj):
+def routing_store_row_adjoint(R, Q9, Q1, x2, inverse, step, runoff_adj, R_adj, Q9_adj, Q1_adj, x2_adj, x3_adj):
     """Adjoint of `routing_store_row`: R_adj in place, Q9_adj and Q1_adj set, x2_adj and x3_adj added to."""
     for i in range(R.size):
-        r, q9, q1, a, b = routing_store_step_adjoint(
-            R[i], Q9[i], Q1[i], x2[i], x3[i], R_adj[i], runoff_adj[i] * step.per_day
+        r, q9, q1, a, b = routing_store_step_inverse_adjoint(
+            R[i], Q9[i], Q1[i], x2[i], inverse[i], R_adj[i], runoff_adj[i] * step.per_day
         )
         R_adj[i] = r
         Q9_adj[i] = q9
@@ -63,13 +55,18 @@ def routing_store_row_adjoint(R, Q9, Q1, x2, x3, step, runoff_adj, R_adj, Q9_adj
 
 
 def sweep_queue(ring_adj, head, ordinates, Pr, share, Pr_adj, ordinates_adj):
-    """Adjoint of `advance_queue`, when the row at `head` holds the adjoint of the outflow."""
+    """Adjoint of `advance_queue`, when the row at `head` holds the adjoint of the outflow.
+
+    Pr_adj and ordinates_adj are added to. The loop over cells is here for the same reason as there.
+    """
     n = ring_adj.shape[0]
     for k in range(n):
         place = head + k
-        queue_row_adjoint(
-            ordinates[k], Pr, share, ring_adj[place if place < n else place - n], Pr_adj, ordinates_adj[k]
-        )
+        place = place if place < n else place - n
+        for i in range(Pr.size):
+            ordinate_adj, inflow_adj = queue_step_adjoint(ordinates[k, i], share * Pr[i], ring_adj[place, i])
+            ordinates_adj[k, i] += ordinate_adj
+            Pr_adj[i] += share * inflow_adj
 
 
 def roll_queue(queue_adj, head, ring_adj, lo, hi):
@@ -80,12 +77,11 @@ def roll_queue(queue_adj, head, ring_adj, lo, hi):
         ring_adj[place if place < n else place - n] = queue_adj[k, lo:hi]
 
 
-def retrace_gr4j(liquid, demand, x1, x2, x3, o1, o2, start, step, tape, lo, hi):
+def retrace_gr4j(liquid, demand, x1, inverse_1, x2, inverse_3, o1, o2, start, step, tape, lo, hi):
     """Run a tile forward from the block's start; the tape keeps S, R, Pr, Q9 and Q1 before each step uses them."""
     S, R = start.production_store[lo:hi].copy(), start.routing_store[lo:hi].copy()
     ring_1, ring_2 = start.unit_hydrograph_1[:, lo:hi].copy(), start.unit_hydrograph_2[:, lo:hi].copy()
     waste = np.empty(hi - lo, S.dtype)
-    inverse_1, inverse_3 = inverse_row(x1), inverse_row(x3)
     head_1, head_2 = 0, 0
     for t in range(liquid.shape[0]):
         tape[0, t] = S
@@ -108,8 +104,8 @@ def reverse_gr4j(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, l
     adjoint of the state at the block's end, becomes that at its start; p_adj: parameters, added to; liquid_adj,
     demand_adj: float[time, cell], filled.
     """
-    for first in range(lo, hi, 256):
-        last = first + 256 if first + 256 < hi else hi
+    for first in range(lo, hi, 512):
+        last = first + 512 if first + 512 < hi else hi
         reverse_gr4j_tile(
             liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, demand_adj, first, last
         )
@@ -119,10 +115,10 @@ def reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_a
     """Adjoint of `advance_gr4j_tile`."""
     n_steps = liquid.shape[0]
     x1, x2 = p.production_capacity[lo:hi].copy(), p.exchange_coefficient[lo:hi].copy()
-    x3 = p.routing_capacity[lo:hi].copy()
+    inverse_1, inverse_3 = inverse_row(x1), inverse_row(p.routing_capacity[lo:hi])
     o1, o2 = p.ordinates_1[:, lo:hi].copy(), p.ordinates_2[:, lo:hi].copy()
     tape = np.empty((5, n_steps, hi - lo), x1.dtype)
-    retrace_gr4j(liquid, demand, x1, x2, x3, o1, o2, start, step, tape, lo, hi)
+    retrace_gr4j(liquid, demand, x1, inverse_1, x2, inverse_3, o1, o2, start, step, tape, lo, hi)
 
     S_adj, R_adj = state_adj.production_store[lo:hi].copy(), state_adj.routing_store[lo:hi].copy()
     n1, n2 = o1.shape[0], o2.shape[0]
@@ -135,14 +131,14 @@ def reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_a
     for t in range(n_steps - 1, -1, -1):
         head_1, head_2 = t % n1, t % n2
         routing_store_row_adjoint(
-            tape[1, t], tape[3, t], tape[4, t], x2, x3, step, runoff_adj[t, lo:hi], R_adj, ring_1[head_1],
+            tape[1, t], tape[3, t], tape[4, t], x2, inverse_3, step, runoff_adj[t, lo:hi], R_adj, ring_1[head_1],
             ring_2[head_2], x_adj[1], x_adj[2],
         )
         Pr_adj[:] = 0.0
         sweep_queue(ring_2, head_2, o2, tape[2, t], 0.1, Pr_adj, o2_adj)
         sweep_queue(ring_1, head_1, o1, tape[2, t], 0.9, Pr_adj, o1_adj)
         production_row_adjoint(
-            tape[0, t], liquid[t, lo:hi], demand[t, lo:hi], x1, step, S_adj, Pr_adj, liquid_adj[t, lo:hi],
+            tape[0, t], liquid[t, lo:hi], demand[t, lo:hi], x1, inverse_1, step, S_adj, Pr_adj, liquid_adj[t, lo:hi],
             demand_adj[t, lo:hi], x_adj[0],
         )
     state_adj.production_store[lo:hi] = S_adj
