@@ -225,15 +225,14 @@ class Operators:
     ) -> tuple[np.ndarray, ReachParameters]:
         """Adjoints of runoff [time, cell] and of the coefficients; `y_adj` goes from the end to the start."""
         n_steps = discharge_adj.shape[0]
-        lateral_adj = np.empty((self.domain.n_reaches, n_steps), self.dtype)
+        runoff_adj = np.empty((n_steps, self.domain.n_cells), self.dtype)
         total = zeros_of(ReachParameters(*(a.astype(np.float64) for a in record.parameters)))
         blocks = self._routing_blocks(n_steps)
         for block, start in zip(reversed(blocks), reversed(record.starts), strict=True):
-            lateral_adj[:, block], p_adj = self._reverse_block(record, start, block, discharge_adj[block], y_adj)
+            lateral_adj, p_adj = self._reverse_block(record, start, block, discharge_adj[block], y_adj)
             _add(total, p_adj)
-        runoff_adj = np.empty((n_steps, self.domain.n_cells), self.dtype)
-        arguments = (*self._links_by_cell, lateral_adj, runoff_adj)
-        self.workers.run(self.kernels.spread_runoff, arguments, self._cell_tasks, runoff_adj.size)
+            arguments = (*self._links_by_cell, lateral_adj, runoff_adj[block])
+            self.workers.run(self.kernels.spread_runoff, arguments, self._cell_tasks, lateral_adj.size)
         return runoff_adj, total
 
     def _route_block(self, runoff: np.ndarray, p: ReachParameters, y: np.ndarray, reaches: np.ndarray) -> np.ndarray:
@@ -270,8 +269,11 @@ class Operators:
         tape = np.empty((n, n_sub_steps), self.dtype)
         whole = ReachSeries(lateral, np.arange(n), last)
         self._run_route(runoff, record.parameters, start.copy(), whole, waste, tape)
-        by_reach = np.zeros_like(lateral)
-        np.add.at(by_reach, record.reaches, discharge_adj.T)
+        # All reaches whose discharge nobody asked for share a row of zeros.
+        kept, at = np.unique(record.reaches, return_inverse=True)
+        by_reach = ReachSeries(np.zeros((1 + kept.size, runoff.shape[0]), self.dtype), np.zeros(n, np.int64), last)
+        by_reach.row[kept] = 1 + np.arange(kept.size)
+        np.add.at(by_reach.values, 1 + at, discharge_adj.T)
         p_adj, lateral_adj = zeros_of(record.parameters), np.empty_like(lateral)
         space = np.empty((2, self._plan.n_slots, n_sub_steps), self.dtype)
         arguments = (
