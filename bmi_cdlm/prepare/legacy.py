@@ -54,8 +54,8 @@ def read_legacy(config: LegacyConfig, folder: Path, reach_id: Sequence[str], len
     units = {} if config.travel_time_units is None else {TRAVEL_TIME: config.travel_time_units}
     if not units and path.suffix not in NETCDF:
         raise ParameterError(
-            f"{path}: the units of K are not known. Set legacy.travel_time_units to s, min, h or d: an older model at a "
-            "daily step may count K in days."
+            f"{path}: the units of K are not known. Set legacy.travel_time_units to s, min, h or d: an older model at "
+            "a daily step may count K in days."
         )
     wanted = {"id": Wanted(text=True), TRAVEL_TIME: Wanted(units="s", required=True), "weighting": Wanted()}
     table = read_table(path, config.columns, wanted, units, ParameterError, need_units=True)
@@ -84,15 +84,16 @@ def _match(table: dict[str, np.ndarray], reach_id: Sequence[str], path: Path, co
     rows = {one: i for i, one in enumerate(table["id"].tolist())}
     if len(rows) < n_rows:
         ids, counts = np.unique(table["id"], return_counts=True)
-        raise ParameterError(f"{path}: reach {ids[counts > 1][0]} has more than one row. Expected one each; correct it.")
+        raise ParameterError(f"{path}: reach {ids[counts > 1][0]} has more than one row. Expected one each; correct "
+            "it.")
     row = np.array([rows.get(one, -1) for one in reach_id], np.int64)
     missing = np.flatnonzero(row < 0)
     if missing.size and (config.unmatched == "refuse" or missing.size == row.size):
         first = reach_id[int(missing[0])]
         hint = nearest(first, rows) if n_rows <= 10_000 else ""
         raise ParameterError(
-            f"{path}: has no row for reach {first} ({missing.size} of {row.size} reaches have none; its own ids are like "
-            f"'{table['id'][0]}').{hint} Expected the ids of the domain's 'reach_id'. Translate the ids, or set "
+            f"{path}: has no row for reach {first} ({missing.size} of {row.size} reaches have none; its own ids are "
+            f"like '{table['id'][0]}').{hint} Expected the ids of the domain's 'reach_id'. Translate the ids, or set "
             "legacy.unmatched: default where some reaches may keep the default."
         )
     unused = n_rows - (row.size - missing.size)

@@ -195,9 +195,10 @@ def _shares(domain: Domain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     below = domain.reaches.downstream
     for reach in range(domain.n_reaches - 1, -1, -1):
         met[reach] = highest.get(reach, met[below[reach]] if below[reach] >= 0 else -1)
-    gauge = np.repeat(met, np.diff(domain.links.first))
-    inside = gauge >= 0
-    key, where = np.unique(gauge[inside] * domain.n_cells + domain.links.cell[inside], return_inverse=True)
+    taker = np.repeat(met, np.diff(domain.links.first))
+    inside = taker >= 0
+    pair = np.asarray(taker[inside] * domain.n_cells + domain.links.cell[inside], np.int64)
+    key, where = np.unique(pair, return_inverse=True)
     area = np.bincount(where, weights=domain.links.area[inside])
     return key % domain.n_cells, key // domain.n_cells, area
 
@@ -232,8 +233,8 @@ def write_report(path: Path, report: list[GaugeQuality], dropped: Mapping[str, s
             _number(r.runoff_ratio, 4), {None: "unknown", True: "yes", False: "no"}[q.regulated], "; ".join(q.flags),
             *(v if isinstance(v := q.columns.get(name, ""), str) else _number(v, 6) for name in extra),
         ])
-    width = len(heads) + len(extra)
-    rows += [[i, *[""] * (len(heads) - 2), f"dropped: {why}", *[""] * (width - len(heads))] for i, why in dropped.items()]
+    blank = [""] * (len(heads) - 2), [""] * len(extra)
+    rows += [[one, *blank[0], f"dropped: {why}", *blank[1]] for one, why in dropped.items()]
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([[*heads, *extra], *rows])
 
@@ -247,7 +248,8 @@ def report_table(report: list[GaugeQuality], dropped: Mapping[str, str]) -> Tabl
     table = Table(title="gauges: official area, earlier delineation, domain")
     for heading in ("gauge", "name"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("official km2", "delineated", "domain", "error %", "moved m", "above", "fold", "years", "missing %", "Q/P"):
+    numbers = "official km2", "delineated", "domain", "error %", "moved m", "above", "fold", "years", "missing %", "Q/P"
+    for heading in numbers:
         table.add_column(heading, justify="right")
     table.add_column("flags")
     for q in report:

@@ -41,7 +41,8 @@ class SnappedGauges(NamedTuple):
     """Gauges on reaches, those rejected and dropped left out.
 
     sites : the gauges; reach : int64[gauge]; area : float64[gauge], upstream of the reach's end [km2]; area_error :
-    float64[gauge], area / official - 1 [1]; distance : float64[gauge], to the end of the reach [m]; rejected : bool[gauge], beyond the limit and kept; dropped : ids and reasons of those left out.
+    float64[gauge], area / official - 1 [1]; distance : float64[gauge], to the end of the reach [m]; rejected :
+    bool[gauge], beyond the limit and kept; dropped : ids and reasons of those left out.
     """
 
     sites: list[GaugeSite]
@@ -68,11 +69,11 @@ def snap_pixels(
     Returns
     -------
     SnappedPixels
-        The pixel with the smallest |error of `sought_area`| + 0.05 distance / radius; where its area is unknown, the one
-        with the largest upstream area.
+        The pixel with the smallest |error of `sought_area`| + 0.05 distance / radius; where its area is unknown, the
+        one with the largest upstream area.
     """
     found = [_snap(site, grid, upstream_area, radius) for site in sites]
-    row, col, area, distance = (np.array(column) for column in zip(*found, strict=True)) if found else (np.zeros(0),) * 4
+    row, col, area, distance = (np.array([pixel[k] for pixel in found]) for k in range(4))
     official = np.array([site.area for site in sites])
     return SnappedPixels(row.astype(np.int64), col.astype(np.int64), area, area / official - 1, distance)
 
@@ -164,7 +165,7 @@ def _gather(
 def _report(refused: dict[str, str], config: GaugesConfig, kept: set[str]) -> None:
     """Raise where gauges are refused, or log what became of them."""
     lost = [i for i in refused if i not in kept]
-    if config.rejected == "refuse" and refused or config.rejected == "keep" and lost:
+    if (config.rejected == "refuse" and refused) or (config.rejected == "keep" and lost):
         shown = refused if config.rejected == "refuse" else {i: refused[i] for i in lost}
         listed = "; ".join(f"{i} {reason}" for i, reason in list(shown.items())[:5])
         raise DomainError(

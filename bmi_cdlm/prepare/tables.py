@@ -68,8 +68,8 @@ def read_table(
     missing = [name for name, want in wanted.items() if want.required and name not in raw]
     if missing:
         raise error(
-            f"{path}: has no column '{asked[missing[0]]}' for '{missing[0]}'. Expected a heading of that name; name the "
-            f"table's own with columns: {{{missing[0]}: HEADING}}."
+            f"{path}: has no column '{asked[missing[0]]}' for '{missing[0]}'. Expected a heading of that name; name "
+            f"the table's own with columns: {{{missing[0]}: HEADING}}."
         )
     if not raw or not next(iter(raw.values())).size:
         raise error(f"{path}: has no rows, expected one per id. Complete the table.")
@@ -167,6 +167,6 @@ def _convert(
         return np.asarray(Unit(units).convert(values, Unit(expected)), np.float64)
     except ValueError as cause:
         raise error(
-            f"{place}: units '{units}' cannot be converted to '{expected}', which '{name}' is in. Name the units of the "
-            f"column with units: {{{name}: ...}}."
+            f"{place}: units '{units}' cannot be converted to '{expected}', which '{name}' is in. Name the units of "
+            f"the column with units: {{{name}: ...}}."
         ) from cause
