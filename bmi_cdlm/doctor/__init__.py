@@ -82,8 +82,8 @@ def findings_table(findings: list[Finding], title: str) -> Table:
 def _describe(config: Config) -> str:
     snow = "no snow" if config.snow == "none" else config.snow
     return (
-        f"{day_text(config.start)} to {day_text(config.end)}, {config.n_steps} steps of {config.time_step} s, routed in "
-        f"{config.routing_step} s, {snow}"
+        f"{day_text(config.start)} to {day_text(config.end)}, {config.n_steps} steps of {config.time_step} s, routed "
+        f"in {config.routing_step} s, {snow}"
     )
 
 

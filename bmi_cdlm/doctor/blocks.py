@@ -94,8 +94,9 @@ def _describe(case: Case, domain: Domain, training: Any) -> str:
     kept = BYTES_PER_CELL_STEP * window * (domain.n_cells + domain.n_reaches)
     updates = training.epochs * training.updates
     return (
-        f"{day_text(training.train[0])} to {day_text(training.train[1])}; {updates} updates of {window * training.windows_per_update} "
-        f"steps; about {size_text(forcing + kept)} above the runtime's own memory; writes {training.output}"
+        f"{day_text(training.train[0])} to {day_text(training.train[1])}; {updates} updates of "
+        f"{window * training.windows_per_update} steps; about {size_text(forcing + kept)} above the runtime's own "
+        f"memory; writes {training.output}"
     )
 
 
