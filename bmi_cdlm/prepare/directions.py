@@ -177,8 +177,8 @@ def _downstream(decoded: np.ndarray) -> np.ndarray:
 def _sequence(downstream: np.ndarray) -> np.ndarray:
     """All pixels that drain to an end, each after the one below it."""
     core = load("pyflwdir").core
-    none = downstream.dtype.type(-1)
-    return np.asarray(core.idxs_seq(downstream, core.pit_indices(downstream), none))
+    pits = np.flatnonzero(downstream == np.arange(downstream.size)).astype(downstream.dtype)
+    return np.asarray(core.idxs_seq(downstream, pits, downstream.dtype.type(-1)))
 
 
 def _check_same_pixels(grid: Grid, dem: Raster) -> None:

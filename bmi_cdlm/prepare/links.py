@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from bmi_cdlm.domain import UNCOVERED_LIMIT
 from bmi_cdlm.errors import DomainError
 from bmi_cdlm.network import accumulate_downstream
-from bmi_cdlm.prepare.catchments import Cells, Drainage, Links
+from bmi_cdlm.prepare.catchments import Drainage, Links
 
 
 def make_links(reach: np.ndarray, cell: np.ndarray, area: np.ndarray, n_cells: int) -> Links:
@@ -44,14 +45,14 @@ def keep_cells(drainage: Drainage, kept: np.ndarray) -> Drainage:
     n = reaches.downstream.size
     lost = np.bincount(links.reach[~covered], weights=links.area[~covered], minlength=n)
     left = Links(place[links.cell[covered]], links.reach[covered], links.area[covered])
-    fields = {name: a if isinstance(a, type(cells.grid)) else a[kept] for name, a in cells._asdict().items()}
+    fields: dict[str, Any] = {name: a[kept] for name, a in cells._asdict().items() if name != "grid"}
     cell = catchments.cell
     return Drainage(
         catchments._replace(cell=np.where(cell >= 0, place[cell], -1).astype(np.int32)),
         reaches._replace(
             area=np.bincount(left.reach, weights=left.area, minlength=n), uncovered_area=reaches.uncovered_area + lost
         ),
-        Cells(**fields), left,
+        cells._replace(**fields), left,
     )
 
 

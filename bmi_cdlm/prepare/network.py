@@ -67,8 +67,8 @@ def drain(
     area = np.bincount(links.reach, weights=links.area, minlength=ids.size)
     lon, lat = grid.lonlat(*np.divmod(tree.end, grid.n_cols))
     reaches = Reaches(
-        ids, tree.downstream, tree.length, tree.slope, area, accumulate_downstream(tree.downstream, area), lon, lat, strahler,
-        np.zeros(ids.size),
+        ids, tree.downstream, tree.length, tree.slope, area, accumulate_downstream(tree.downstream, area), lon, lat,
+        strahler, uncovered_area=np.zeros(ids.size),
     )
     logger.info("network: %d pixels, %d reaches, %d cells, %d links", np.count_nonzero(reach >= 0), ids.size,
                 cells.area.size, links.area.size)
@@ -100,8 +100,8 @@ def _cut(
     if config.extent == "gauges":
         if at.size == 0:
             raise ConfigError(
-                f"network: none of {len(gauges)} gauges has a river within {radius:g} m, but `extent` is 'gauges'. Check "
-                "their coordinates, give gauges, or set extent: all."
+                f"network: none of {len(gauges)} gauges has a river within {radius:g} m, but `extent` is 'gauges'. "
+                "Expected one. Check their coordinates, give gauges, or set extent: all."
             )
         stop = np.zeros(flow.downstream.size, bool)
         stop[at] = True

@@ -37,8 +37,8 @@ class NetworkConfig(BaseModel):
     )
     encoding: Encoding = Field(
         "esri",
-        description="Codes of `directions`: `esri` (1 E, 2 SE, ... 128 NE; 0, 255 a pit; 247 no data), `ldd` (keypad, 5 "
-        "a pit), `nextxy` (two bands, column and row of the next pixel, from 1; -9, -10 an outlet), `clockwise` (1 N, "
+        description="Codes of `directions`: `esri` (1 E, 2 SE, ... 128 NE; 0, 255 a pit; 247 no data), `ldd` (keypad, "
+        "5 a pit), `nextxy` (bands column and row of the next pixel, from 1; -9, -10 an outlet), `clockwise` (1 N, "
         "2 NE, ... 8 NW; 0 a pit).",
     )
     elevation: str | None = Field(
@@ -49,8 +49,8 @@ class NetworkConfig(BaseModel):
     )
     dem_outlets: Literal["edge", "lowest"] = Field(
         "edge",
-        description="Where water leaves a filled elevation raster: at every `edge` of the data, or at the `lowest` pixel "
-        "of it. A lake or salt pan without data is an edge, so that its basin ends in it.",
+        description="Where water leaves a filled elevation raster: at every `edge` of the data, or at the `lowest` "
+        "pixel of it. A lake or salt pan without data is an edge, so that its basin ends in it.",
     )
     resolution: Size | None = Field(
         None, description="Side of a reach's block of pixels, an integer multiple of a pixel. None: every pixel.",

@@ -123,7 +123,7 @@ def strahler_order(downstream: np.ndarray) -> np.ndarray:
 
 
 def _with_basins(flow: Flow, ends: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ends, and one more per block in which other flow ends; the reach that stops at a pixel, int64[pixel], -1 for none."""
+    """Ends, and one more per block in which other flow ends; the reach that stops at a pixel, int64[pixel] or -1."""
     reach_of_end = np.full(flow.downstream.size, -1, np.int64)
     reach_of_end[ends] = np.arange(ends.size)
     left = flow.ends

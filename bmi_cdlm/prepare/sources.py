@@ -119,7 +119,7 @@ def _read_netcdf(path: Path, name: str, error: type[CdlmError], crs: str | None,
 
 def _coordinate(dataset: netCDF4.Dataset, dim: str, where: str, error: type[CdlmError]) -> np.ndarray:
     if dim not in dataset.variables or dataset.variables[dim].size < 2:
-        raise error(f"{where}: dimension '{dim}' has no coordinates, or one only. Expected centres of two pixels or more.")
+        raise error(f"{where}: dimension '{dim}' has no coordinates, or one only. Expected those of centres.")
     values = np.asarray(dataset.variables[dim][:], np.float64)
     steps = np.diff(values)
     even = abs(values[-1] - values[0]) / steps.size
@@ -156,7 +156,7 @@ def _valid(values: np.ndarray, missing: list[Any]) -> np.ndarray:
     for value in missing:
         if value is not None:
             valid &= values != value
-    return valid if valid.ndim == 2 else valid.all(axis=0)
+    return np.asarray(valid if valid.ndim == 2 else valid.all(axis=0))
 
 
 def _inside_package(name: str, text: str) -> Path:

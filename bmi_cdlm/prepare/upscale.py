@@ -14,7 +14,7 @@ def iterative_outlets(flow: Flow, factor: int) -> np.ndarray:
     the fine path, neighbour or not, so that upstream areas are those of the fine raster, and no cycle can arise.
     """
     flwdir = flwdir_raster(flow.downstream, flow.grid, flow.sequence)
-    _, outlets = flwdir.upscale(factor, method="ihu", uparea=flow.upstream_area.reshape(flow.grid.shape))
+    _, outlets = flwdir.upscale(factor, method="ihu")  # upstream areas in pixels, as published
     found = np.unique(outlets)
     return found[found >= 0].astype(np.int64)
 
