@@ -24,6 +24,25 @@ def load(module: str) -> ModuleType:
         ) from cause
 
 
+PACKAGE = "package:"
+
+
+def resolve(text: str, folder: Path) -> Path:
+    """Return the path that a configuration names: `package:MODULE/...` lies in an installed package.
+
+    The package is only located, never imported. Other paths are relative to `folder`.
+    """
+    if not text.startswith(PACKAGE):
+        return folder / text
+    module, _, rest = text.removeprefix(PACKAGE).partition("/")
+    found = importlib.util.find_spec(module) if module.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        remedy = INSTALL if module == "smash" else "Install the package that carries the module."
+        named = "hydro-smash (module 'smash')" if module == "smash" else f"with the module '{module}'"
+        raise ConfigError(f"prepare: '{text}' lies in the package {named}, which is not installed. {remedy}")
+    return Path(next(iter(found.submodule_search_locations))) / rest
+
+
 def smash_folder() -> Path:
     """Return the folder of rasters and tables inside the installed package hydro-smash.
 

@@ -46,7 +46,7 @@ class RasterConfig(Block):
     )
     resampling: Literal["auto", "average", "bilinear", "nearest"] = Field(
         default="auto", description="To the pixels of the network. auto: average where the raster is finer, bilinear "
-        "where it is coarser (classes: nearest), nearest where pixels have the same size."
+        "where it is coarser (classes: nearest), nearest where pixels coincide."
     )
     valid_range: tuple[float, float] | None = Field(
         default=None, description="Least and greatest valid value, in the raster's units; others are nodata."
