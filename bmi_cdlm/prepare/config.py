@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bmi_cdlm.config import Config, load_config, parse_places
 from bmi_cdlm.errors import ConfigError, nearest
+from bmi_cdlm.prepare.network_config import NetworkConfig
+from bmi_cdlm.prepare.weather_config import AttributesConfig, ForcingConfig, ObservationsConfig, PetConfig
 
 Ids = Annotated[tuple[str, ...], BeforeValidator(parse_places)]
 Columns = dict[str, str | int]
@@ -88,8 +90,34 @@ class LegacyConfig(Block):
 class PrepareConfig(Block):
     """How domain, forcing and observations of a run are made. Paths are relative to the configuration file."""
 
+    title: str = Field(default="", description="Title of the made files; none: the name of the configuration file.")
+    origin: str = Field(default="", description="Where the data come from, written into the made files as `source`.")
+    license: str = Field(default="", description="Licence of the data, written into the made files.")
+    network: NetworkConfig | None = Field(
+        default=None, description="River network and cells; without it, an existing domain is taken (legacy only)."
+    )
     gauges: GaugesConfig | None = Field(default=None, description="Gauges; see below.")
+    attributes: AttributesConfig = Field(
+        default=AttributesConfig(), description="Attributes of cells and reaches; see below."
+    )
+    forcing: ForcingConfig | None = Field(default=None, description="Weather; see below.")
+    pet: PetConfig = Field(default=PetConfig(), description="Potential evapotranspiration; see below.")
+    observations: ObservationsConfig | None = Field(default=None, description="Records of discharge; see below.")
     legacy: LegacyConfig | None = Field(default=None, description="Muskingum parameters of an older model; see below.")
+
+    @model_validator(mode="after")
+    def _check(self) -> PrepareConfig:
+        if self.network is None:
+            needing = [
+                name for name in ("gauges", "forcing", "observations") if getattr(self, name) is not None
+            ] + (["attributes"] if self.attributes != AttributesConfig() else [])
+            if needing:
+                raise ValueError(f"{', '.join(needing)} without network; add it: the files are made for its cells")
+            if self.legacy is None:
+                raise ValueError("neither network nor legacy is given; expected one of them")
+        if self.observations is not None and self.gauges is None:
+            raise ValueError("observations without gauges; add the table of gauges")
+        return self
 
 
 def load_prepare_config(path: Path) -> tuple[Config, PrepareConfig]:

@@ -113,7 +113,8 @@ def _flags(rejected: bool, record: Record, regulated: bool | None, config: Gauge
     judged = {
         "area": rejected,
         "no record": not has_record,
-        "short record": has_record and record.years < config.shortest_record,
+        # Five calendar years are five years, also without their leap day.
+        "short record": has_record and record.years * YEAR_DAYS < config.shortest_record * 365,
         "gaps": has_record and record.missing > config.largest_gap,
         "runoff ratio > 1": record.runoff_ratio > 1,
         "regulated": bool(regulated),

@@ -69,7 +69,7 @@ def test_records_with_gaps_short_ones_and_none(tmp_path: Path) -> None:
     discharge[10:20, 1] = np.nan  # a gap of a quarter
     discharge[:, 2] = np.nan
     change(run.observations, "discharge", discharge)
-    report = assess(run, gauges, GaugesConfig(table="t", shortest_record=35 / 365.25))
+    report = assess(run, gauges, GaugesConfig(table="t", shortest_record=35 / 365))
     assert [q.flags for q in report] == [("short record",), ("gaps",), ("no record",), ()]
     assert report[0].record.years == pytest.approx(30 / 365.25)
     assert report[0].record.missing == 0.0
