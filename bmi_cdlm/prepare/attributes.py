@@ -13,6 +13,7 @@ from bmi_cdlm.network import accumulate_downstream
 from bmi_cdlm.prepare.catchments import Catchments, Drainage, Reaches
 from bmi_cdlm.prepare.climate import climate_of_cells
 from bmi_cdlm.prepare.conversion import conversion
+from bmi_cdlm.prepare.grid import Grid
 from bmi_cdlm.prepare.layers import Layer, open_layer
 from bmi_cdlm.prepare.nearest import nearest_of
 from bmi_cdlm.prepare.resample import Extent, blocks, choose, extent_of, part, read_block, warp
@@ -151,7 +152,7 @@ def _add_terrain(table: Table, config: RasterConfig, drainage: Drainage, folder:
 
 def _add_climate(table: Table, forcing: Path, drainage: Drainage) -> None:
     links = drainage.links
-    for name, found in climate_of_cells(forcing, drainage.cells.id).items():
+    for name, found in climate_of_cells(forcing, drainage.cells.id.tolist()).items():
         table.cell[name] = Attribute(found.values, found.units, found.long_name, found.comment)
         if name == "mean_annual_snowfall":
             continue
@@ -276,8 +277,8 @@ def _fill(
         i = holes[0]
         raise DomainError(
             f"{where}: no value of '{name}' in {holes.size} of {values.size} {kind}s, the first {kind} {ids[i]} at "
-            f"{lon[i]:.4f} E, {lat[i]:.4f} N. Expected one everywhere. Complete the raster, or set `fill` to nearest or "
-            "a number."
+            f"{lon[i]:.4f} E, {lat[i]:.4f} N. Expected one everywhere. Complete the raster, or set `fill` to nearest "
+            "or a number."
         )
     if fill == "nearest":
         good = np.flatnonzero(~np.isnan(values))

@@ -33,12 +33,13 @@ def basin_pairs(
     position = {one: i for i, one in enumerate(basin_id)}
     reaches, links = drainage.reaches, drainage.links
     owner = np.full(reaches.downstream.size, -1, np.int64)
-    shared = [(reach, position[one]) for one, reach in zip(gauge_id, gauge_reach.tolist(), strict=True) if one in position]
+    pairs = zip(gauge_id, gauge_reach.tolist(), strict=True)
+    shared = [(reach, position[one]) for one, reach in pairs if one in position]
     if not shared:
         hint = nearest(gauge_id[0], basin_id) if gauge_id else ""
         raise ForcingError(
-            f"{where}: none of its {len(basin_id)} basins is called like one of the {len(gauge_id)} gauges, expected the "
-            f"same ids.{hint} Set `ids` to the variable that holds them, or choose method polygon or nearest."
+            f"{where}: none of its {len(basin_id)} basins is called like one of the {len(gauge_id)} gauges, expected "
+            f"the same ids.{hint} Set `ids` to the variable that holds them, or choose method polygon or nearest."
         )
     for reach, basin in shared:
         owner[reach] = basin

@@ -151,7 +151,7 @@ def _describe(means: Means, warm: bool) -> dict[str, Climate]:
             ),
             "mean_annual_snowfall": Climate(
                 means.solid / n * YEAR, "mm yr-1", "mean annual snowfall",
-                "solid share of precipitation falls from 1 at -1 degC to 0 at 3 degC of the daily mean, as in CemaNeige",
+                "solid share from 1 at -1 degC to 0 at 3 degC of the daily mean, as in CemaNeige",
             ),
         }
     return found

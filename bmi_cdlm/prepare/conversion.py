@@ -83,7 +83,9 @@ def _unit(text: str, where: str, error: type[CdlmError]):  # type: ignore[no-unt
     try:
         unit = Unit(spelled)
     except ValueError as cause:
-        raise error(f"{where}: units '{text}' are not known to UDUNITS ({cause}). Set `units`, such as 'mm d-1'.") from cause
+        raise error(
+            f"{where}: units '{text}' are not known to UDUNITS ({cause}). Set `units`, such as 'mm d-1'."
+        ) from cause
     if unit.is_unknown() or unit.is_no_unit():
         raise error(f"{where}: has no units, expected some. Set `units`, such as 'mm d-1'.")
     return unit

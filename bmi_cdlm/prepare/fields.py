@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -118,7 +117,9 @@ class RasterFiles:
         self._paths = [path if one else None for path, one in zip(paths, there, strict=True)]
         first = next((path for path in self._paths if path is not None), None)
         if first is None:
-            raise ForcingError(f"{self.where}: all stamps are declared missing, expected some rasters. Correct `missing`.")
+            raise ForcingError(
+                f"{self.where}: all stamps are declared missing, expected some rasters. Correct `missing`."
+            )
         with open_geotiff(first, ForcingError) as raster:
             self.shape = geotiff_grid(raster, self._source.crs, str(first), ForcingError)
         return ~np.array(there)
@@ -149,7 +150,8 @@ class RasterFiles:
             ):
                 raise ForcingError(
                     f"{path}: has {raster.height} by {raster.width} pixels with a corner at {transform[:2]}, expected "
-                    f"{self._grid.n_rows} by {self._grid.n_cols} at {self._grid[:2]} as in the first raster. Resample it."
+                    f"{self._grid.n_rows} by {self._grid.n_cols} at {self._grid[:2]} as in the first raster. "
+                    "Resample it."
                 )
             return read_band(raster, self._window)
 
@@ -176,7 +178,9 @@ class DatasetFiles:
                     self._name = choose_variable(dataset, source.variable, usual, str(path), ForcingError)
                     self._describe(dataset, source)
                 elif self._name not in dataset.variables:
-                    raise ForcingError(f"{path}: there is no '{self._name}' as in {self._files[0]}. Use files of one kind.")
+                    raise ForcingError(
+                        f"{path}: there is no '{self._name}' as in {self._files[0]}. Use files of one kind."
+                    )
                 self._check_shape(dataset, path, source)
                 stamps.append(read_stamps(dataset, dataset[self._name], self._space, str(path), ForcingError))
         self._join(stamps, source, model_step)
@@ -200,7 +204,9 @@ class DatasetFiles:
             self._space = (_place_dimension(dataset, array, str(path)),)
             same = array.sizes[self._space[0]] == len(self.shape.id)
         if not same:
-            raise ForcingError(f"{path}: lies on other points than {self._files[0]}, expected the same. Use files of one kind.")
+            raise ForcingError(
+                f"{path}: lies on other points than {self._files[0]}, expected the same. Use files of one kind."
+            )
 
     def _join(self, stamps: list[Stamps], source: ForcingSource, model_step: int) -> None:
         """Order the intervals of all files."""
@@ -237,8 +243,8 @@ class DatasetFiles:
             raise ForcingError(
                 f"{self.where}: '{self._name}' has no interval of {self.step} s from {starts[absent[0]]} UTC "
                 f"({absent.size} of {starts.size} are absent); the files begin at {self._starts[0]} and end at {end}. "
-                "Expected every interval. Complete the files, check `stamp`, `step` and `utc_offset`, or declare gaps as "
-                "`missing`."
+                "Expected every interval. Complete the files, check `stamp`, `step` and `utc_offset`, or declare "
+                "gaps as `missing`."
             )
         self._position = position
         return missing
@@ -274,7 +280,9 @@ class DatasetFiles:
                 part = array.isel(index).transpose(*dims, *self._space)
                 values = np.asarray(part.values, np.float64).reshape(-1, array.sizes[self._space[0]])
         except (OSError, RuntimeError, ValueError) as cause:
-            raise ForcingError(f"{self._files[number]}: cannot be read ({cause}). Expected a whole file; restore it.") from cause
+            raise ForcingError(
+                f"{self._files[number]}: cannot be read ({cause}). Expected a whole file; restore it."
+            ) from cause
         return values[rows - low * inner][:, self._sources]
 
     def _open(self, number: int) -> tuple[Any, Field | None]:
@@ -299,11 +307,12 @@ def _expand(sources: tuple[str, ...], folder: Path) -> list[Path]:
     found: list[Path] = []
     for text in sources:
         path = resolve(text, folder)
-        if glob.has_magic(str(path)):
-            matches = sorted(glob.glob(str(path)))
+        if any(mark in text for mark in "*?["):
+            steady = next(i for i, one in enumerate(path.parts) if any(mark in one for mark in "*?["))
+            matches = sorted(Path(*path.parts[:steady]).glob("/".join(path.parts[steady:])))
             if not matches:
                 raise ForcingError(f"{path}: no file matches. Check the path and the wildcards.")
-            found += map(Path, matches)
+            found += matches
         else:
             found.append(path)
     return found

@@ -25,6 +25,7 @@ from bmi_cdlm.version import __version__
 CONVENTIONS = "CF-1.10"
 CHUNK_VALUES = 2**20
 CHUNK_STEPS = 512
+CHUNK_CELLS = 4096
 PET, RAIN, WARMTH = "potential_evapotranspiration", "precipitation", "air_temperature"
 STANDARD_NAMES = {RAIN: "lwe_precipitation_rate", WARMTH: "air_temperature", PET: "water_potential_evaporation_flux"}
 FIELDS_OF_PET = {"given": 3, "oudin": 8, "hargreaves": 8, "priestley_taylor": 20, "fao56": 26}
@@ -100,8 +101,8 @@ class _Plan:
         method = weather.pet.method
         if method == "given" and PET not in sources:
             raise ForcingError(
-                f"forcing: there is no source of '{PET}' and pet.method is given. Expected one of both. Name a source, or "
-                "set pet.method to a formula, such as oudin."
+                f"forcing: there is no source of '{PET}' and pet.method is given. Expected one of both. Name a "
+                "source, or set pet.method to a formula, such as oudin."
             )
         daily = method != "given" or sources[PET].interannual or sources[PET].step == DAY
         if steps.step != DAY and daily:
@@ -168,7 +169,7 @@ class _Plan:
         return self.target.elevation if given is None else np.full(self.n_cells, given)
 
     def _missing_pet(self) -> np.ndarray:
-        gone = np.any([one.missing for one in self._pet.values()], axis=0)
+        gone: np.ndarray = np.stack([one.missing for one in self._pet.values()]).any(axis=0)
         return gone[self._day_of(0, self.steps.starts.size)] if self._spreads else gone
 
     @property
@@ -221,7 +222,8 @@ class _Plan:
         raise ForcingError(
             f"{where}: '{name}' is {got} at {self.steps.starts[first + row]} in cell {cells.id[cell]} at "
             f"{cells.lon[cell]:.3f} E, {cells.lat[cell]:.3f} N, the first of {np.count_nonzero(wrong)} such values in "
-            f"{np.count_nonzero(wrong.any(axis=0))} cells (of this block of time), expected {low:g} to {high:g}. {remedy}."
+            f"{np.count_nonzero(wrong.any(axis=0))} cells (of this block of time), expected {low:g} to {high:g}. "
+            f"{remedy}."
         )
 
 
@@ -263,7 +265,7 @@ def _assemble(path: Path, partial: Path, plan: _Plan, attributes: Mapping[str, s
         ids[:] = np.asarray(plan.target.drainage.cells.id).astype(object)
         create_time(dataset)
         write_time(dataset, 0, starts, step)
-        width = min(plan.n_cells, 4096)
+        width = min(plan.n_cells, CHUNK_CELLS)
         length = min(starts.size, CHUNK_STEPS, max(1, CHUNK_VALUES // width))
         for k, name in enumerate(plan.names):
             out = dataset.createVariable(
@@ -280,7 +282,7 @@ def _copy(out: netCDF4.Variable, partial: Path, k: int, first: int, stop: int, p
     """Copy one row of chunks."""
     edges = range(first // plan.block_steps * plan.block_steps, stop, plan.block_steps)
     blocks = {edge: np.load(partial / f"{edge:08d}.npy", mmap_mode="r") for edge in edges}
-    width = out.chunking()[1]
+    width = min(plan.n_cells, CHUNK_CELLS)
     for left in range(0, plan.n_cells, width):
         right = min(left + width, plan.n_cells)
         parts = [

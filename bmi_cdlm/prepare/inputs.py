@@ -1,4 +1,4 @@
-"""A variable of the weather on cells and model steps: intervals, units and places of its source made those of the model."""
+"""A variable of the weather on cells and model steps: intervals, units and places made those of the model."""
 
 from __future__ import annotations
 
@@ -43,14 +43,18 @@ WANTED = {
         "tp", "total_precipitation", "pr", "prec", "precip", "prcp", "precipitation", "rainfall",
         "lwe_precipitation_rate", "precipitation_flux", "precipitation_amount", "lwe_thickness_of_precipitation_amount",
     )),
-    "air_temperature": Wanted("degC", ("t2m", "2m_temperature", "tas", "tmean", "tg", "temperature", "air_temperature")),
+    "air_temperature": Wanted("degC", (
+        "t2m", "2m_temperature", "tas", "tmean", "tg", "temperature", "air_temperature",
+    )),
     "potential_evapotranspiration": Wanted("mm d-1", (
         "pev", "pet", "potential_evaporation", "potential_evapotranspiration", "water_potential_evaporation_flux",
     )),
     "minimum_temperature": Wanted("degC", ("tasmin", "tmin", "mn2t", "tn", "minimum_temperature")),
     "maximum_temperature": Wanted("degC", ("tasmax", "tmax", "mx2t", "tx", "maximum_temperature")),
     "dewpoint_temperature": Wanted("degC", ("d2m", "2m_dewpoint_temperature", "dewpoint", "dew_point_temperature")),
-    "vapour_pressure": Wanted("kPa", ("vp", "vapour_pressure", "vapor_pressure", "water_vapor_partial_pressure_in_air")),
+    "vapour_pressure": Wanted("kPa", (
+        "vp", "vapour_pressure", "vapor_pressure", "water_vapor_partial_pressure_in_air",
+    )),
     "specific_humidity": Wanted("kg kg-1", ("huss", "q2m", "q", "specific_humidity")),
     "relative_humidity": Wanted("%", ("hurs", "rh", "rhmean", "relative_humidity")),
     "shortwave_radiation": Wanted("MJ m-2 d-1", (
@@ -105,8 +109,8 @@ class CellInput:
         self.step = self._fields.step
         if step % self.step:
             raise ForcingError(
-                f"{self.where}: '{name}' has intervals of {self.step} s, expected whole parts of {step} s. Use finer data, "
-                "or set `step` if that is not what the stamps mean."
+                f"{self.where}: '{name}' has intervals of {self.step} s, expected whole parts of {step} s. Use finer "
+                "data, or set `step` if that is not what the stamps mean."
             )
         self._ratio = step // self.step
         self.starts = starts
@@ -156,8 +160,9 @@ class CellInput:
             if word in FACTS:
                 return FACTS[word]  # type: ignore[return-value]
         raise ForcingError(
-            f"{self.where}: '{self.name}' is in '{self._fields.units}', an amount; of each interval, or accumulated since a "
-            "reset? The file does not say. Set `kind` to total or accumulated (ERA5: total, ERA5-Land: accumulated)."
+            f"{self.where}: '{self.name}' is in '{self._fields.units}', an amount; of each interval, or accumulated "
+            "since a reset? The file does not say. Set `kind` to total or accumulated (ERA5: total, ERA5-Land: "
+            "accumulated)."
         )
 
     def _needs_before(self, start: np.datetime64) -> bool:
@@ -213,12 +218,15 @@ class CellInput:
             return polygon_pairs(shape.id, self._source, target.drainage, self.where)
         if method == "nearest":
             if np.isnan(shape.lon).any() or np.isnan(shape.lat).any():
-                raise ForcingError(f"{self.where}: places without lon and lat, expected both for method nearest. Add them.")
+                raise ForcingError(
+                    f"{self.where}: places without lon and lat, expected both for method nearest. Add them."
+                )
             cells = target.drainage.cells
             found, _ = nearest_of((shape.lon, shape.lat), (cells.lon, cells.lat))
             return Pairs(np.arange(found.size), found, np.ones(found.size))
         raise ForcingError(
-            f"{self.where}: holds stations or basins; method is {method}, expected basin, polygon or nearest. Set `method`."
+            f"{self.where}: holds stations or basins; method is {method}, expected basin, polygon or nearest. Set "
+            "`method`."
         )
 
 

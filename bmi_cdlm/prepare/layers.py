@@ -57,7 +57,9 @@ def open_layer(
             extra = [str(d) for d in field.array.dims if d not in (field.x, field.y)]
             long = [d for d in extra if field.array.sizes[d] > 1]
             if long:
-                raise error(f"{where}: has the dimension {', '.join(long)}, expected rows and columns only. Choose one.")
+                raise error(
+                    f"{where}: has the dimension {', '.join(long)}, expected rows and columns only. Choose one."
+                )
             index = dict.fromkeys(extra, 0)
             units = field.array.attrs.get("units")
             yield Layer(where, field.grid, None if units is None else str(units), lambda w: field.read(w, index))

@@ -79,7 +79,9 @@ def compute(method: PetMethod, days: np.ndarray, weather: Mapping[str, np.ndarra
     days : datetime64[D][day]
     weather : mapping of str to float64[day, cell]
         Means of the day: temperatures and dew point [degC], vapour and surface pressure [kPa], specific humidity
-        [kg kg-1], relative humidity [%], shortwave radiation [MJ m-2 d-1], wind [m s-1]. See `inputs`.
+        [kg kg-1], relative humidity [%], shortwave radiation [MJ m-2 d-1], wind [m s-1]. See `inputs`. The formulas
+        of radiation take half the sum of the extremes for the mean temperature, as FAO-56 says, unless
+        `air_temperature` is among them.
     site : Site
 
     Raises
@@ -154,7 +156,7 @@ def _with_radiation(
         )
     elevation = np.broadcast_to(site.elevation, site.latitude.shape)
     low, high = weather["minimum_temperature"], weather["maximum_temperature"]
-    mean = 0.5 * (low + high)
+    mean = weather.get("air_temperature", 0.5 * (low + high))
     pressure = weather.get("surface_pressure", np.broadcast_to(pyet.calc_press(elevation), mean.shape))
     vapour = _vapour_pressure(pyet, weather, mean, pressure)
     field = _on_days(days)

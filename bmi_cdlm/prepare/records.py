@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,11 +74,12 @@ def write_observations(
 def read_records(
     config: ObservationsConfig, gauges: Mapping[str, float], starts: np.ndarray, step: int, folder: Path
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Discharge float64[time, gauge] [m3 s-1], NaN where missing, and flags int8[time, gauge]; see write_observations."""
+    """Discharge float64[time, gauge] [m3 s-1], NaN where missing, and flags int8[time, gauge]."""
     interval = config.step or step
     if step % interval:
         raise ObservationError(
-            f"{config.source}: intervals of {interval} s, expected whole parts of the step of {step} s. Use finer records."
+            f"{config.source}: intervals of {interval} s, expected whole parts of the step of {step} s. Use finer "
+            "records."
         )
     found = _read_all(config, list(gauges), folder)
     discharge = np.full((starts.size, len(gauges)), np.nan)
@@ -89,8 +90,8 @@ def read_records(
         if record is None:
             if not config.allow_absent:
                 raise ObservationError(
-                    f"{where}: has no record.{nearest(one, found)} Expected one for every gauge. Correct the ids, or set "
-                    "allow_absent: true."
+                    f"{where}: has no record.{nearest(one, found)} Expected one for every gauge. Correct the ids, or "
+                    "set allow_absent: true."
                 )
             continue
         record = record._replace(values=_in_flow(record, config, area, interval, where))
@@ -131,8 +132,8 @@ def _read_table(path: Path, config: ObservationsConfig) -> Any:
 def _column(table: Any, name: str, path: Path) -> Any:
     if name not in table.columns:
         raise ObservationError(
-            f"{path}: has no column '{name}'.{nearest(name, table.columns)} It has: {', '.join(table.columns)}. Set the "
-            "column's name, or the delimiter."
+            f"{path}: has no column '{name}'.{nearest(name, table.columns)} It has: {', '.join(table.columns)}. Set "
+            "the column's name, or the delimiter."
         )
     return table[name]
 
@@ -160,7 +161,9 @@ def _numbers(column: Any, path: Path) -> np.ndarray:
     try:
         return text.to_numpy(np.float64)
     except ValueError as cause:
-        raise ObservationError(f"{path}: column '{column.name}': {cause}. Expected numbers; correct the table.") from cause
+        raise ObservationError(
+            f"{path}: column '{column.name}': {cause}. Expected numbers; correct the table."
+        ) from cause
 
 
 def _stamps(texts: list[str], config: ObservationsConfig, path: Path) -> np.ndarray:
@@ -171,12 +174,11 @@ def _stamps(texts: list[str], config: ObservationsConfig, path: Path) -> np.ndar
             moments = [datetime.fromisoformat(text.strip()) for text in texts]
     except ValueError as cause:
         raise ObservationError(
-            f"{path}: column '{config.time_column}': {cause}. Expected {config.time_format or 'ISO 8601'}; set time_format."
+            f"{path}: column '{config.time_column}': {cause}. Expected {config.time_format or 'ISO 8601'}; set "
+            "time_format."
         ) from cause
-    return np.array([moment.replace(tzinfo=None) - (moment.utcoffset() or _NONE) for moment in moments], "datetime64[s]")
-
-
-_NONE = datetime(2000, 1, 1) - datetime(2000, 1, 1)
+    utc = [moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment for moment in moments]
+    return np.array(utc, "datetime64[s]")
 
 
 def _read_values(path: Path, config: ObservationsConfig) -> Record:
@@ -201,25 +203,27 @@ def _read_netcdf(path: Path, config: ObservationsConfig, ids: list[str]) -> dict
         for name in (config.variable, config.id_variable, *filter(None, [config.flag_variable])):
             if name not in dataset.variables:
                 known = [str(one) for one in dataset.variables]
-                raise ObservationError(f"{path}: there is no '{name}'.{nearest(name, known)} It has: {', '.join(known)}.")
+                raise ObservationError(
+                    f"{path}: there is no '{name}'.{nearest(name, known)} It has: {', '.join(known)}."
+                )
         array, names = dataset[config.variable], dataset[config.id_variable]
-        where = [one.decode() if isinstance(one, bytes) else str(one) for one in np.asarray(names.values).ravel().tolist()]
+        raw = np.asarray(names.values).ravel().tolist()
+        where = [one.decode() if isinstance(one, bytes) else str(one) for one in raw]
         stamps = read_stamps(dataset, array, tuple(map(str, names.dims)), str(path), ObservationError)
         axes = (*stamps.dims, *map(str, names.dims))
         if len(axes) != 2 or array.ndim != 2:
-            raise ObservationError(f"{path}: '{config.variable}' lies on {array.dims}, expected times and gauges. Transpose.")
+            raise ObservationError(
+                f"{path}: '{config.variable}' lies on {array.dims}, expected times and gauges. Transpose."
+            )
         values = np.asarray(array.transpose(*axes).values, np.float64)
         rejected = np.zeros(values.shape, bool)
         if config.flag_variable is not None:
             flags = np.asarray(dataset[config.flag_variable].transpose(*axes).values)
             whole = flags.dtype.kind == "f" and not np.isnan(flags).any()
             rejected = _rejected((flags.astype(np.int64) if whole else flags).astype(str), config)
-        times = stamps.values
-        if stamps.bounds is not None:  # `stamp` of the configuration has the last word
-            times = Stamps(stamps.dims, times, None).values
         units = array.attrs.get("units")
         return {
-            one: Record(times, values[:, where.index(one)], rejected[:, where.index(one)], units)
+            one: Record(stamps.values, values[:, where.index(one)], rejected[:, where.index(one)], units)
             for one in ids if one in where
         }
 
@@ -231,7 +235,9 @@ def _in_flow(record: Record, config: ObservationsConfig, area: float, interval: 
     units = config.units or record.units
     if units is not None and _is_depth(units):
         if not area > 0:
-            raise ObservationError(f"{where}: is in '{units}', but its official area is unknown. Expected an area; give it.")
+            raise ObservationError(
+                f"{where}: is in '{units}', but its official area is unknown. Expected an area; give it."
+            )
         depth = conversion(units, "mm d-1", where, ObservationError)
         values = depth(values) * area * 1000.0 / 86400.0
     else:
@@ -239,8 +245,8 @@ def _in_flow(record: Record, config: ObservationsConfig, area: float, interval: 
     bad = np.flatnonzero((values < 0) | np.isinf(values))
     if bad.size:
         raise ObservationError(
-            f"{where}: discharge {record.values[bad[0]]:g} at {record.stamps[bad[0]]}, the first of {bad.size} such values, "
-            "expected numbers from 0 up. Correct the record, or name what stands for missing in missing_values."
+            f"{where}: discharge {record.values[bad[0]]:g} at {record.stamps[bad[0]]}, the first of {bad.size} such "
+            "values, expected numbers from 0 up. Correct the record, or name what stands for missing in missing_values."
         )
     return values
 
@@ -264,8 +270,9 @@ def _on_steps(
     odd = np.flatnonzero(offset % interval)
     if odd.size:
         raise ObservationError(
-            f"{where}: an interval begins at {begins[odd[0]]} UTC ({odd.size} of {begins.size} do), expected {starts[0]} and "
-            f"every {interval} s from there. Check stamp, step and utc_offset, or choose a start with this day boundary."
+            f"{where}: an interval begins at {begins[odd[0]]} UTC ({odd.size} of {begins.size} do), expected "
+            f"{starts[0]} and every {interval} s from there. Check stamp, step and utc_offset, or choose a start "
+            "with this day boundary."
         )
     slot = offset // interval
     ratio = step // interval
@@ -307,7 +314,8 @@ def _write(
             "discharge", "f8", ("time", "gauge"), zlib=True, fill_value=np.nan, chunksizes=chunks
         )
         flow.setncatts({
-            "standard_name": "water_volume_transport_in_river_channel", "long_name": "observed discharge", "units": UNIT,
+            "standard_name": "water_volume_transport_in_river_channel", "long_name": "observed discharge",
+            "units": UNIT,
             "cell_methods": "time: mean", "coordinates": "gauge_id", "ancillary_variables": "discharge_flag",
         })
         flow[:] = discharge

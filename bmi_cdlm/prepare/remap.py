@@ -123,8 +123,8 @@ def _fill(
         i = far[np.argmax(away[far])]
         raise ForcingError(
             f"{where}: does not reach {far.size} of {cells.row.size} cells; cell {cells.id[lone[i]]} at "
-            f"{cells.lon[lone[i]]:.3f} E, {cells.lat[lone[i]]:.3f} N is {away[i]:.0f} km from the nearest value, expected "
-            f"at most {limit:g} km. Use a source that overlaps with the domain, or raise `fill_distance`."
+            f"{cells.lon[lone[i]]:.3f} E, {cells.lat[lone[i]]:.3f} N is {away[i]:.0f} km from the nearest value, "
+            f"expected at most {limit:g} km. Use a source that overlaps with the domain, or raise `fill_distance`."
         )
     return candidates[found]
 

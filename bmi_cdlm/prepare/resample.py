@@ -55,7 +55,9 @@ def choose(layer: Layer, grid: Grid, wanted: str, *, classes: bool) -> Resamplin
     """Return the resampling: average where the raster is finer, else bilinear (classes: nearest)."""
     if wanted != "auto":
         if classes and wanted == "bilinear":
-            raise DomainError(f"{layer.where}: resampling bilinear for classes, expected average or nearest. Change it.")
+            raise DomainError(
+                f"{layer.where}: resampling bilinear for classes, expected average or nearest. Change it."
+            )
         return wanted  # type: ignore[return-value]
     ratio = pixel_ratio(layer, grid)
     if ratio < 1.0 - SAME_SIZE:

@@ -39,8 +39,9 @@ def read_stamps(dataset: Any, array: Any, space: tuple[str, ...], where: str, er
             values = _dates(variable.transpose(*rest), where, error).ravel()
             return Stamps(rest, values, _bounds(dataset, variable, rest, where, error))
     raise error(
-        f"{where}: '{array.name}' on ({', '.join(map(str, array.dims))}) has no times for ({', '.join(rest)}), expected a "
-        "coordinate such as 'time' in '<unit> since <date>'. Add it, or choose one along the other dimensions."
+        f"{where}: '{array.name}' on ({', '.join(map(str, array.dims))}) has no times for ({', '.join(rest)}), "
+        "expected a coordinate such as 'time' in '<unit> since <date>'. Add it, or choose one along the other "
+        "dimensions."
     )
 
 
@@ -90,14 +91,16 @@ def _dates(variable: Any, where: str, error: type[CdlmError], like: Any = None) 
     units, calendar = str(attributes.get("units", "")), str(attributes.get("calendar", "standard"))
     if calendar not in CALENDARS:
         raise error(
-            f"{where}: '{variable.name}' has calendar '{calendar}', expected one of {', '.join(CALENDARS)} in all files. "
-            "Convert the file to real dates."
+            f"{where}: '{variable.name}' has calendar '{calendar}', expected one of {', '.join(CALENDARS)} in all "
+            "files. Convert the file to real dates."
         )
     values = np.asarray(variable.values)
     try:
         dates = netCDF4.num2date(values, units, calendar, only_use_cftime_datetimes=True)
     except (ValueError, TypeError) as cause:
-        raise error(f"{where}: '{variable.name}' has units '{units}', expected '<unit> since <date>' ({cause}).") from cause
+        raise error(
+            f"{where}: '{variable.name}' has units '{units}', expected '<unit> since <date>' ({cause})."
+        ) from cause
     flat = [_whole_second(date) for date in np.ravel(np.asarray(dates))]
     return np.array(flat, "datetime64[s]").reshape(values.shape)
 
