@@ -143,6 +143,16 @@ def test_elevation_without_a_number():
         directions_from_elevation(raster(np.full((3, 3), np.nan), np.zeros((3, 3), bool)))
 
 
+def test_missing_elevation_is_told(caplog):
+    heights = np.arange(9, dtype=np.float32).reshape(3, 3)
+    heights[0, 0] = np.nan
+    flow_of(VALLEY, heights=heights)
+    assert "1 of 8 pixels of the network have no elevation" in caplog.text
+    heights[:] = np.nan
+    with pytest.raises(DomainError, match="none of 8 pixels of the network has an elevation"):
+        flow_of(VALLEY, heights=heights)
+
+
 def test_elevation_on_other_pixels():
     heights = raster(np.ones((3, 4), np.float32))
     with pytest.raises(DomainError, match=r"3 rows and 4 columns .*expected those of the flow directions: 3 and 3"):

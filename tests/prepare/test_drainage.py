@@ -279,6 +279,36 @@ def test_neither_directions_nor_elevation():
         config(directions=None)
 
 
+def test_plain_upscaling_has_no_channel_area():
+    with pytest.raises(ValueError, match="`channel_area` is for upscaling: ihu"):
+        config(upscaling="max_accumulation", channel_area=1.0)
+
+
+def test_one_block_for_all():
+    keys = {"resolution": "9 km", "cell_size": "9 km"}
+    drainage = drain(config(**keys, upscaling="max_accumulation"), flow_of(VALLEY))
+    assert drainage.reaches.area.tolist() == [8.0]
+    assert drainage.cells.area.tolist() == [81.0]
+    assert drain(config(**keys), flow_of(VALLEY)).reaches.upstream_area[-1] == 8.0
+
+
+def test_one_pixel():
+    drainage = drain(config(), flow_of(np.zeros((1, 1), np.uint8)))
+    assert drainage.reaches.area.tolist() == drainage.cells.area.tolist() == [1.0]
+    assert drainage.reaches.length.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("shape", [(7, 5), (23, 31)])
+def test_any_small_terrain(shape, seed):
+    """Islands of a few pixels, blocks that hang over the edge, factors that do not divide the raster."""
+    small = terrain_flow(shape, seed, sea=0.3)
+    for resolution in ("30 arcsec", "1 arcmin", "2 arcmin"):
+        for channel in (0.0, 3.0):
+            keys = {"resolution": resolution, "channel_area": channel, "max_reach_length": 900.0}
+            check_sums(drain(config(**keys), small), small)
+
+
 def test_next_pixels_far_away_are_not_upscaled():
     flow = flow_of(VALLEY)
     far = flow._replace(downstream=np.array([8, 4, 1, 4, 7, -1, 7, 7, 7], np.int32))

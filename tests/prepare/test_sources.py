@@ -70,6 +70,15 @@ def test_netcdf_with_a_grid_mapping(tmp_path):
     assert read_raster("a.nc:codes", tmp_path, DomainError, crs="EPSG:3035").grid.crs == "EPSG:2154"
 
 
+def test_scaled_netcdf(tmp_path):
+    path = write_netcdf(tmp_path / "a.nc", fill=7)
+    with netCDF4.Dataset(path, "a") as file:
+        file["codes"].setncatts({"scale_factor": 0.1, "add_offset": 5.0})
+    raster = read_raster("a.nc:codes", tmp_path, DomainError)
+    assert np.argwhere(~raster.valid).tolist() == [[1, 3]]
+    np.testing.assert_allclose(raster.values, VALUES * 0.1 + 5.0)
+
+
 def test_raster_without_a_system(tmp_path, write_raster):
     write_raster(tmp_path / "a.tif", VALUES, crs=None)
     with pytest.raises(DomainError, match=r"a\.tif: names no coordinate reference system"):
