@@ -102,6 +102,7 @@ def _read_netcdf(path: Path, name: str, error: type[CdlmError], crs: str | None,
             wanted = "rows and columns" if bands == 1 else f"{bands} bands of rows and columns"
             raise error(f"{where} has shape {variable.shape}, expected {wanted}. Name another variable.")
         y, x = (_coordinate(dataset, dim, where, error) for dim in variable.dimensions[-2:])
+        variable.set_auto_scale(False)  # what marks missing values is not scaled
         values = variable[:bands] if bands > 1 else variable[:]
         dx, dy = abs(x[-1] - x[0]) / (x.size - 1), abs(y[-1] - y[0]) / (y.size - 1)
         if y[0] < y[-1]:
@@ -111,8 +112,10 @@ def _read_netcdf(path: Path, name: str, error: type[CdlmError], crs: str | None,
         system = _named(_netcdf_crs(dataset, variable) or crs, where, error)
         grid = Grid(float(x[0] - dx / 2), float(y[0] + dy / 2), float(dx), float(dy), y.size, x.size, system)
         missing = [variable.getncattr(a) for a in ("_FillValue", "missing_value") if a in variable.ncattrs()]
-        values = np.ascontiguousarray(values)
-        return Raster(grid, values, _valid(values, missing), where)
+        valid = _valid(values, missing)
+        scale, offset = getattr(variable, "scale_factor", 1.0), getattr(variable, "add_offset", 0.0)
+        values = np.ascontiguousarray(values if scale == 1.0 and offset == 0.0 else values * scale + offset)
+        return Raster(grid, values, valid, where)
 
 
 def _coordinate(dataset: netCDF4.Dataset, dim: str, where: str, error: type[CdlmError]) -> np.ndarray:
