@@ -169,7 +169,7 @@ class _Plan:
         return self.target.elevation if given is None else np.full(self.n_cells, given)
 
     def _missing_pet(self) -> np.ndarray:
-        gone: np.ndarray = np.stack([one.missing for one in self._pet.values()]).any(axis=0)
+        gone = np.asarray([one.missing for one in self._pet.values()]).max(axis=0)
         return gone[self._day_of(0, self.steps.starts.size)] if self._spreads else gone
 
     @property
