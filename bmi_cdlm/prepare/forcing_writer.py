@@ -169,7 +169,9 @@ class _Plan:
         return self.target.elevation if given is None else np.full(self.n_cells, given)
 
     def _missing_pet(self) -> np.ndarray:
-        gone = np.asarray([one.missing for one in self._pet.values()]).max(axis=0)
+        gone = np.zeros(self._days.size, bool)
+        for one in self._pet.values():
+            gone |= one.missing
         return gone[self._day_of(0, self.steps.starts.size)] if self._spreads else gone
 
     @property
@@ -206,7 +208,7 @@ class _Plan:
         if name != WARMTH:
             tiny = (values < 0.0) & (values >= -self.weather.forcing.negative_tolerance)
             values[tiny] = 0.0
-        wrong = ~((values >= low) & (values <= high)) | np.isinf(values)
+        wrong: np.ndarray = np.isinf(values) | ~((values >= low) & (values <= high))
         wrong[gone] = False
         if not wrong.any():
             return
