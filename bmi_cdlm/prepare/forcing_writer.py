@@ -121,7 +121,7 @@ class _Plan:
         self.names = (RAIN, PET, *((WARMTH,) if WARMTH in sources else ()))
         self.n_cells = target.drainage.cells.area.size
         self.block_steps = self._length()
-        self.missing = {RAIN: self._direct[RAIN].missing, PET: self._missing_pet()}
+        self.missing: dict[str, np.ndarray] = {RAIN: self._direct[RAIN].missing, PET: self._missing_pet()}
         if WARMTH in self._direct:
             self.missing[WARMTH] = self._direct[WARMTH].missing
 
@@ -208,7 +208,7 @@ class _Plan:
         if name != WARMTH:
             tiny = (values < 0.0) & (values >= -self.weather.forcing.negative_tolerance)
             values[tiny] = 0.0
-        wrong: np.ndarray = np.isinf(values) | ~((values >= low) & (values <= high))
+        wrong = np.isinf(values) | ~((values >= low) & (values <= high))
         wrong[gone] = False
         if not wrong.any():
             return

@@ -121,7 +121,7 @@ class CellInput:
             parts = np.concatenate([[parts[0] - np.timedelta64(self.step, "s")], parts])
         self._parts = parts
         missing = self._fields.want(parts)
-        self.missing = missing[int(self._before) :].reshape(-1, self._ratio).any(axis=1)
+        self.missing: np.ndarray = missing[int(self._before) :].reshape(-1, self._ratio).max(axis=1)
         self._convert = self._conversion()
         self.remap = self._weights(target, folder, int(np.argmin(missing)))
         self._fields.select(self.remap.sources)

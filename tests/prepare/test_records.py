@@ -39,10 +39,10 @@ def test_long_table_with_flags(tmp_path):
         "# a comment\nstation; date; flow; quality\nA1; 01.01.2020; 1.5; good\nB2; 01.01.2020; 2; good\n"
         "B2; 02.01.2020; 3; ice\nA1; 04.01.2020; 4; estimated\nX; 01.01.2020; 7; good\n"
     )
-    options = dict(
-        source="q.csv", layout="long", delimiter=";", id_column="station", time_column="date", time_format="%d.%m.%Y",
-        value_column="flow", flag_column="quality",
-    )
+    options = {
+        "source": "q.csv", "layout": "long", "delimiter": ";", "id_column": "station", "time_column": "date",
+        "time_format": "%d.%m.%Y", "value_column": "flow", "flag_column": "quality",
+    }
     discharge, flags = read(tmp_path, **options, rejected_flags=["ice"])
     np.testing.assert_array_equal(discharge, [[1.5, 2.0], [np.nan] * 2, [np.nan] * 2, [4.0, np.nan]])
     assert flags.tolist() == [[0, 0], [1, 2], [1, 1], [0, 1]]
