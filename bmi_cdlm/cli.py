@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bmi_cdlm.config import load_config
+from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.errors import CdlmError
 from bmi_cdlm.evaluation import GaugeResult, draw, evaluate
 from bmi_cdlm.files import replacing
@@ -26,6 +27,7 @@ SHOWN = (
     ("kge_beta", "beta", ".3f"), ("pbias", "PBIAS %", "+.1f"), ("n", "n", ".0f"),
 )
 console = Console(markup=False, highlight=False, soft_wrap=True)
+screen = Console(highlight=False)
 
 
 class CleanErrors(click.Command):
@@ -91,6 +93,19 @@ def evaluate_command(config: Path, plots: bool) -> None:
     if plots:
         for path in draw(settings, results):
             console.print(f"wrote {path}")
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file to use.")
+@click.option("--source", type=click.Path(path_type=Path), help="Folder of the inputs of `prepare`.")
+def doctor(config: Path, parameters: Path | None, source: Path | None) -> None:
+    """Check all that a run, a training or a preparation of CONFIG needs, and say what to do."""
+    findings = examine(config, parameters, source)
+    screen.print(findings_table(findings, f"{config}"))
+    problems = sum(finding.level == "fail" for finding in findings)
+    if problems:
+        raise click.ClickException(f"{problems} problems: see above.")
 
 
 @main.command()

@@ -53,9 +53,9 @@ class Sums(NamedTuple):
 
 
 def cell_and_reach_attributes(
-    config: AttributesConfig, drainage: Drainage, folder: Path, forcing: Path | None = None
+    config: AttributesConfig, drainage: Drainage, folder: Path
 ) -> Table:
-    """Attributes of all cells and reaches, in the order of `drainage`.
+    """Attributes of all cells and reaches from rasters, in the order of `drainage`; `add_climate` completes them.
 
     Parameters
     ----------
@@ -63,8 +63,6 @@ def cell_and_reach_attributes(
     drainage : Drainage
     folder : Path
         What the paths of the sources are relative to.
-    forcing : Path, optional
-        A made forcing file, for the climate attributes; without it there are none.
 
     Returns
     -------
@@ -83,11 +81,15 @@ def cell_and_reach_attributes(
         _add_raster(table, name, raster, drainage, folder)
     if config.elevation is not None:
         _add_terrain(table, config.elevation, drainage, folder)
+    return table
+
+
+def add_climate(table: Table, config: AttributesConfig, drainage: Drainage, forcing: Path | None) -> None:
+    """Add climate attributes from a made forcing file, where there is one, and means over all that lies upstream."""
     if config.climate and forcing is not None:
         _add_climate(table, forcing, drainage)
     for name in config.upstream:
         _add_upstream(table, name, drainage.reaches)
-    return table
 
 
 def upstream_mean(values: np.ndarray, reaches: Reaches) -> np.ndarray:
