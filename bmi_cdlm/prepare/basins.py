@@ -8,9 +8,11 @@ import numpy as np
 
 from bmi_cdlm.errors import ForcingError, nearest
 from bmi_cdlm.prepare.catchments import Drainage
-from bmi_cdlm.prepare.packages import load
+from bmi_cdlm.prepare.packages import load, resolve
 from bmi_cdlm.prepare.remap import Pairs
 from bmi_cdlm.prepare.weather_config import ForcingSource
+
+EQUAL_AREA = "EPSG:6933"
 
 
 def basin_pairs(
@@ -51,7 +53,9 @@ def basin_pairs(
     return _shares(links.cell[source >= 0], source[source >= 0], links.area[source >= 0], drainage)
 
 
-def polygon_pairs(basin_id: list[str], source: ForcingSource, drainage: Drainage, where: str) -> Pairs:
+def polygon_pairs(
+    basin_id: list[str], source: ForcingSource, drainage: Drainage, folder: Path, where: str
+) -> Pairs:
     """Give every pixel of the network the smallest polygon that holds its centre, and cells the shares of their pixels.
 
     Raises
@@ -61,18 +65,23 @@ def polygon_pairs(basin_id: list[str], source: ForcingSource, drainage: Drainage
     """
     if source.polygons is None:
         raise ForcingError(f"{where}: method polygon without polygons. Set `polygons` to a file of them.")
-    path = Path(source.polygons)
-    frame = load("geopandas").read_file(path)
+    path = resolve(source.polygons, folder)
+    try:
+        frame = load("geopandas").read_file(path)
+    except (OSError, RuntimeError, ValueError) as cause:
+        raise ForcingError(f"{path}: cannot be read as polygons ({cause}). Expected a file of geopandas.") from cause
     if source.polygon_ids not in frame.columns:
         raise ForcingError(f"{path}: has no column '{source.polygon_ids}' of ids.{nearest(source.polygon_ids, frame)}")
     if frame.crs is None:
         raise ForcingError(f"{path}: has no reference system, expected one. Write it into the file.")
     position = {one: i for i, one in enumerate(basin_id)}
     frame = frame.assign(basin=[position.get(str(one), -1) for one in frame[source.polygon_ids]])
-    frame = frame[frame.basin >= 0].to_crs(drainage.catchments.grid.crs)
+    frame = frame[frame.basin >= 0]
     if frame.empty:
         raise ForcingError(f"{path}: no polygon is called like a basin of {where}, expected the same ids.")
-    frame = frame.iloc[np.argsort(-frame.area.to_numpy(), kind="stable")]  # later ones are painted over
+    size = frame.to_crs(EQUAL_AREA).area.to_numpy()
+    frame = frame.iloc[np.argsort(-size, kind="stable")]  # later ones are painted over
+    frame = frame.to_crs(drainage.catchments.grid.crs)
     catchments, grid = drainage.catchments, drainage.catchments.grid
     transform = load("rasterio").Affine(grid.dx, 0.0, grid.left, 0.0, -grid.dy, grid.top)
     basin = load("rasterio.features").rasterize(

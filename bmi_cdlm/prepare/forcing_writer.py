@@ -121,7 +121,7 @@ class _Plan:
         self.names = (RAIN, PET, *((WARMTH,) if WARMTH in sources else ()))
         self.n_cells = target.drainage.cells.area.size
         self.block_steps = self._length()
-        self.missing = {RAIN: self._direct[RAIN].missing, PET: self._missing_pet()}
+        self.missing: dict[str, np.ndarray] = {RAIN: self._direct[RAIN].missing, PET: self._missing_pet()}
         if WARMTH in self._direct:
             self.missing[WARMTH] = self._direct[WARMTH].missing
 
@@ -169,7 +169,9 @@ class _Plan:
         return self.target.elevation if given is None else np.full(self.n_cells, given)
 
     def _missing_pet(self) -> np.ndarray:
-        gone: np.ndarray = np.stack([one.missing for one in self._pet.values()]).any(axis=0)
+        gone = np.zeros(self._days.size, bool)
+        for one in self._pet.values():
+            gone |= one.missing
         return gone[self._day_of(0, self.steps.starts.size)] if self._spreads else gone
 
     @property
@@ -206,7 +208,7 @@ class _Plan:
         if name != WARMTH:
             tiny = (values < 0.0) & (values >= -self.weather.forcing.negative_tolerance)
             values[tiny] = 0.0
-        wrong = ~((values >= low) & (values <= high)) | np.isinf(values)
+        wrong = np.isinf(values) | ~((values >= low) & (values <= high))
         wrong[gone] = False
         if not wrong.any():
             return

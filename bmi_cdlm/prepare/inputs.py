@@ -121,9 +121,9 @@ class CellInput:
             parts = np.concatenate([[parts[0] - np.timedelta64(self.step, "s")], parts])
         self._parts = parts
         missing = self._fields.want(parts)
-        self.missing = missing[int(self._before) :].reshape(-1, self._ratio).any(axis=1)
+        self.missing: np.ndarray = missing[int(self._before) :].reshape(-1, self._ratio).max(axis=1)
         self._convert = self._conversion()
-        self.remap = self._weights(target, int(np.argmin(missing)))
+        self.remap = self._weights(target, folder, int(np.argmin(missing)))
         self._fields.select(self.remap.sources)
 
     @property
@@ -187,11 +187,11 @@ class CellInput:
             found = conversion(self._fields.units, units, where, ForcingError)
         return found._replace(factor=found.factor * self._source.scale)
 
-    def _weights(self, target: Target, present: int) -> Remap:
+    def _weights(self, target: Target, folder: Path, present: int) -> Remap:
         """Weights to the cells; which sources have values is judged by the first interval there is."""
         shape, cells = self._fields.shape, target.drainage.cells
         n = shape.n_rows * shape.n_cols if isinstance(shape, Grid) else len(shape.id)
-        pairs, places = self._pairs(target)
+        pairs, places = self._pairs(target, folder)
         used = np.unique(pairs.source)
         every = np.arange(n)
         around = every if used.size == 0 or not isinstance(shape, Grid) else _window_of(shape, used)
@@ -201,21 +201,21 @@ class CellInput:
         whole = self._source.method == "bilinear"
         return complete(pairs, valid, places, cells, self._source.fill_distance, self.where, whole=whole)
 
-    def _pairs(self, target: Target) -> tuple[Pairs, tuple[np.ndarray, np.ndarray]]:
+    def _pairs(self, target: Target, folder: Path) -> tuple[Pairs, tuple[np.ndarray, np.ndarray]]:
         shape, method, cells = self._fields.shape, self._source.method, target.drainage.cells
         if isinstance(shape, Grid):
             ways = {"conservative": conservative, "bilinear": bilinear, "nearest": nearest_pixel}
             if (method or "conservative") not in ways:
                 raise ForcingError(f"{self.where}: is a grid; method is {method}, expected one of {', '.join(ways)}.")
             return ways[method or "conservative"](shape, cells), centres(shape)
-        return self._pairs_of_places(shape, target), (shape.lon, shape.lat)
+        return self._pairs_of_places(shape, target, folder), (shape.lon, shape.lat)
 
-    def _pairs_of_places(self, shape: Places, target: Target) -> Pairs:
+    def _pairs_of_places(self, shape: Places, target: Target, folder: Path) -> Pairs:
         method = self._source.method or "basin"
         if method == "basin":
             return basin_pairs(shape.id, target.gauge_id, target.gauge_reach, target.drainage, self.where)
         if method == "polygon":
-            return polygon_pairs(shape.id, self._source, target.drainage, self.where)
+            return polygon_pairs(shape.id, self._source, target.drainage, folder, self.where)
         if method == "nearest":
             if np.isnan(shape.lon).any() or np.isnan(shape.lat).any():
                 raise ForcingError(

@@ -81,7 +81,7 @@ def read_records(
             f"{config.source}: intervals of {interval} s, expected whole parts of the step of {step} s. Use finer "
             "records."
         )
-    found = _read_all(config, list(gauges), folder)
+    found = _read_all(config, list(gauges), folder, interval)
     discharge = np.full((starts.size, len(gauges)), np.nan)
     flags = np.full(discharge.shape, MISSING, np.int8)
     for k, (one, area) in enumerate(gauges.items()):
@@ -99,13 +99,15 @@ def read_records(
     return discharge, flags
 
 
-def _read_all(config: ObservationsConfig, ids: list[str], folder: Path) -> dict[str, Record]:
+def _read_all(config: ObservationsConfig, ids: list[str], folder: Path, interval: int) -> dict[str, Record]:
     if config.layout == "netcdf":
         return _read_netcdf(resolve(config.source, folder), config, ids)
     if config.layout in ("single", "values"):
-        reader = _read_single if config.layout == "single" else _read_values
         paths = {one: resolve(config.source.replace("{id}", one), folder) for one in ids}
-        return {one: reader(path, config) for one, path in paths.items() if path.is_file() or not config.allow_absent}
+        given = {one: path for one, path in paths.items() if path.is_file() or not config.allow_absent}
+        if config.layout == "single":
+            return {one: _record(_read_table(path, config), config, path) for one, path in given.items()}
+        return {one: _read_values(path, config, interval) for one, path in given.items()}
     path = resolve(config.source, folder)
     table = _read_table(path, config)
     if config.layout == "long":
@@ -136,10 +138,6 @@ def _column(table: Any, name: str, path: Path) -> Any:
             "the column's name, or the delimiter."
         )
     return table[name]
-
-
-def _read_single(path: Path, config: ObservationsConfig) -> Record:
-    return _record(_read_table(path, config), config, path)
 
 
 def _record(table: Any, config: ObservationsConfig, path: Path) -> Record:
@@ -181,7 +179,7 @@ def _stamps(texts: list[str], config: ObservationsConfig, path: Path) -> np.ndar
     return np.array(utc, "datetime64[s]")
 
 
-def _read_values(path: Path, config: ObservationsConfig) -> Record:
+def _read_values(path: Path, config: ObservationsConfig, interval: int) -> Record:
     """A file with the stamp of its first value, then a value per line."""
     try:
         stamp, *lines = path.read_text(encoding="ascii").split()
@@ -192,10 +190,8 @@ def _read_values(path: Path, config: ObservationsConfig) -> Record:
             f"{path}: cannot be read as a record of discharge ({cause}). Expected a time stamp (YYYYMMDD or "
             "YYYYMMDDhhmm) in the first line, then one number per line."
         ) from cause
-    step = np.timedelta64(config.step or 0, "s")
-    if not config.step:
-        raise ObservationError(f"{path}: observations.step is not set, expected the interval of the lines. Set it.")
-    return Record(np.datetime64(first, "s") + np.arange(values.size) * step, values, np.zeros(values.size, bool), None)
+    stamps = np.datetime64(first, "s") + np.arange(values.size) * np.timedelta64(interval, "s")
+    return Record(stamps, values, np.zeros(values.size, bool), None)
 
 
 def _read_netcdf(path: Path, config: ObservationsConfig, ids: list[str]) -> dict[str, Record]:

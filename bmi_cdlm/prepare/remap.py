@@ -113,10 +113,14 @@ def complete(
 def _fill(
     valid: np.ndarray, places: tuple[np.ndarray, np.ndarray], cells: Cells, lone: np.ndarray, limit: float, where: str
 ) -> np.ndarray:
-    candidates = np.flatnonzero(valid)
-    if not candidates.size:
-        raise ForcingError(f"{where}: has no valid value in its first step, expected some. Check the file.")
     lon, lat = places
+    candidates = np.flatnonzero(valid & np.isfinite(lon) & np.isfinite(lat))
+    if not candidates.size:
+        what = "valid value in its first step" if not valid.any() else "lon and lat of its places"
+        raise ForcingError(
+            f"{where}: has no {what}, expected some: {lone.size} of {cells.row.size} cells, the first "
+            f"{cells.id[lone[0]]}, take the nearest. Complete the source."
+        )
     found, away = nearest_of((lon[candidates], lat[candidates]), (cells.lon[lone], cells.lat[lone]))
     far = np.flatnonzero(away > limit)
     if far.size:

@@ -74,7 +74,8 @@ def test_raster_in_another_system(tmp_path, write_raster):
     n = int((x.max() - x.min() + 40_000) / size)
     across = left + (np.arange(n) + 0.5) * size
     down = top - (np.arange(n) + 0.5) * size
-    write_raster(tmp_path / "clay.tif", across + 2.0 * down[:, None] - 1e6, left=left, top=top, size=size, crs="EPSG:3035")
+    plane = across + 2.0 * down[:, None] - 1e6
+    write_raster(tmp_path / "clay.tif", plane, left=left, top=top, size=size, crs="EPSG:3035")
     cell, _ = one(tmp_path)
     np.testing.assert_allclose(cell, x + 2.0 * y - 1e6, atol=100.0)  # metres: less than half a pixel
 

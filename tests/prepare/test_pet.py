@@ -73,8 +73,9 @@ def test_humidity_in_each_form_is_the_same():
 
 
 def test_priestley_taylor_and_hargreaves_of_the_same_day():
-    assert compute("priestley_taylor", days("2015-07-06"), UCCLE, at(50.8, 100.0)).item() == pytest.approx(4.419, abs=0.003)
-    assert compute("hargreaves", days("2015-07-06"), UCCLE, at(50.8)).item() == pytest.approx(4.058, abs=0.001)
+    day = days("2015-07-06")
+    assert compute("priestley_taylor", day, UCCLE, at(50.8, 100.0)).item() == pytest.approx(4.419, abs=0.003)
+    assert compute("hargreaves", day, UCCLE, at(50.8)).item() == pytest.approx(4.058, abs=0.001)
 
 
 def test_hargreaves_fao56_example_20():

@@ -116,7 +116,8 @@ def test_longitudes_from_0_to_360_and_across_the_seam():
         np.testing.assert_allclose(a.share[order], b.share[same], atol=1e-9)
     assert conservative(globe, cells).source.max() % 1440 > 1000
     regional = Grid(359.0, 51.0, 0.25, 0.25, 8, 8, "EPSG:4326")
-    shares = [np.bincount(pairs.cell, pairs.share) for pairs in (conservative(regional, cells), conservative(other, cells))]
+    found = (conservative(regional, cells), conservative(other, cells))
+    shares = [np.bincount(pairs.cell, pairs.share) for pairs in found]
     np.testing.assert_allclose(*shares, atol=1e-12)
 
 
