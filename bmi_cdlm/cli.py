@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bmi_cdlm.config import load_config
-from bmi_cdlm.domain import read_domain
 from bmi_cdlm.doctor import examine, findings_table
+from bmi_cdlm.domain import read_domain
 from bmi_cdlm.errors import CdlmError
 from bmi_cdlm.evaluation import GaugeResult, draw, evaluate
 from bmi_cdlm.files import replacing

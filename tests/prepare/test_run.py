@@ -13,9 +13,6 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-for package in ("rasterio", "pyproj", "pyflwdir", "sklearn"):
-    pytest.importorskip(package, reason=f"{package} is not installed")
-
 from bmi_cdlm.cli import main
 from bmi_cdlm.config import load_config
 from bmi_cdlm.doctor import examine
@@ -26,6 +23,9 @@ from bmi_cdlm.prepare import packages
 from bmi_cdlm.prepare.config import load_prepare_config
 from bmi_cdlm.prepare.run import find_config, prepare
 from bmi_cdlm.simulation import Simulation
+
+for package in ("rasterio", "pyproj", "pyflwdir", "sklearn"):
+    pytest.importorskip(package, reason=f"{package} is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -79,7 +79,9 @@ def toy(tmp_path: Path, write_raster: Callable[..., Path]) -> Path:
             "attributes": {"rasters": {"clay": {"source": "source/clay.tif", "units": "1"}}, "upstream": ["clay"]},
             "forcing": {
                 "precipitation": {"source": "source/rain/%Y%m%d.tif", "units": "mm d-1", "missing": ["2020-01-02"]},
-                "potential_evapotranspiration": {"source": "source/pet/%m%d.tif", "units": "mm d-1", "interannual": True},
+                "potential_evapotranspiration": {
+                    "source": "source/pet/%m%d.tif", "units": "mm d-1", "interannual": True,
+                },
             },
             "observations": {
                 "source": "source/qobs/{id}.csv", "layout": "values", "step": "1 d", "units": "m3 s-1",
@@ -230,7 +232,8 @@ def test_legacy_parameters_and_priors_come_with_the_domain(toy: Path, tmp_path: 
         ("gauges", {"radios": 3}, r"prepare: unknown key 'gauges.radios'. Did you mean 'radius'"),
         ("gauges", {"area_limit": -1}, r"gauges.area_limit is -1: .*greater than 0"),
         ("network", {"encoding": "esrii"}, "network.encoding is 'esrii'"),
-        ("forcing", {"precipitation": {"sauce": "x"}}, r"(?s)'forcing.precipitation.source' is missing.*precipitation.sauce"),
+        ("forcing", {"precipitation": {"sauce": "x"}}, r"'forcing.precipitation.source' is "
+            "missing.*precipitation.sauce"),
         ("", {"network": None}, "gauges, forcing, observations, attributes without network"),
         ("", {"gauges": None}, "observations without gauges"),
     ],
