@@ -43,11 +43,10 @@ def check_training(case: Case) -> Iterator[Finding]:
     problem = why_not_writable(training.output)
     if problem:
         yield Finding("fail", "training", f"{training.output}: cannot be written ({problem}). Choose another path.")
-    if case.domain is None:
-        return
-    yield from _check_attributes(case, training)
-    yield from _check_gauges(case, case.domain, training)
-    yield Finding("ok", "training", _describe(case, case.domain, training))
+    if case.domain is not None:
+        yield from _check_attributes(case, training)
+        yield from _check_gauges(case, case.domain, training)
+        yield Finding("ok", "training", _describe(case, case.domain, training))
 
 
 def _check_attributes(case: Case, training: Any) -> Iterator[Finding]:
