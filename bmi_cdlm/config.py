@@ -122,7 +122,8 @@ class Config(BaseModel):
         default=None, description="Keys of `cdlm-train`, which runs ignore; see training/README.md."
     )
     prepare: dict[str, Any] | None = Field(
-        default=None, description="How `cdlm prepare` makes domain, forcing and observations; runs ignore it. See below."
+        default=None, description="How `cdlm prepare` makes domain, forcing and observations; runs ignore it. See "
+            "below."
     )
     threads: int = Field(default=1, ge=1, le=1024, description="Threads for the kernels [1].")
     sub_step_policy: Literal["accumulate", "refuse"] = Field(

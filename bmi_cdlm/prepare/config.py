@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bmi_cdlm.config import Config, explain, load_config, parse_places
+from bmi_cdlm.config import Config, load_config, parse_places
 from bmi_cdlm.errors import ConfigError, nearest
+from bmi_cdlm.prepare.network_config import NetworkConfig
+from bmi_cdlm.prepare.weather_config import AttributesConfig, ForcingConfig, ObservationsConfig, PetConfig
 
 Ids = Annotated[tuple[str, ...], BeforeValidator(parse_places)]
 Columns = dict[str, str | int]
@@ -26,8 +28,8 @@ class GaugesConfig(Block):
     table: str = Field(description="Table of gauges: delimited text or NetCDF.")
     columns: Columns = Field(
         default={}, description="Headings of the table (or places from 1, where it has none) by our names: id, name, "
-        "lon and lat [degrees] or x and y, area (official) and delineated_area (by which the river is found, where it is known from an earlier "
-        "delineation) [km2], degree_of_regulation and withdrawal [1, shares of the mean "
+        "lon and lat [degrees] or x and y, area (official) and delineated_area (by which the river is found, where it "
+        "is known from an earlier delineation) [km2], degree_of_regulation and withdrawal [1, shares of the mean "
         "annual flow]; others are carried into the report.",
     )
     units: dict[str, str] = Field(
@@ -40,14 +42,15 @@ class GaugesConfig(Block):
         default=0.1, gt=0, description="Largest error of the drainage area against the official one [1]."
     )
     rejected: Literal["refuse", "drop", "keep"] = Field(
-        default="refuse", description="What to do with gauges beyond the limit: refuse to go on, drop them, or keep them "
-        "(marked in the report)."
+        default="refuse", description="What to do with gauges beyond the limit: refuse to go on, drop them, or keep "
+        "them (marked in the report)."
     )
     folds: int = Field(
         default=5, ge=1, description="Folds for cross-validation in the report, at most one per independent tree of "
         "nested gauges [1]."
     )
-    shortest_record: float = Field(default=5.0, ge=0, description="Years of record below which it is called short [yr].")
+    shortest_record: float = Field(default=5.0, ge=0, description="Years of record below which it is called short "
+        "[yr].")
     largest_gap: float = Field(
         default=0.1, ge=0, le=1, description="Missing share of a record, first to last value, above which it is called "
         "gappy [1]."
@@ -73,21 +76,48 @@ class LegacyConfig(Block):
         default=None, description="Units of K; required unless NetCDF states them."
     )
     use: Literal["parameters", "priors"] = Field(
-        default="parameters", description="`parameters`: written to `output` for the key `parameters` of a run. `priors`: "
-        "added to the domain as the reach attributes prior_celerity [m s-1] and prior_weighting [1], for training."
+        default="parameters", description="`parameters`: written to `output` for the key `parameters` of a run. "
+        "`priors`: added to the domain as the reach attributes prior_celerity [m s-1] and prior_weighting [1], for "
+        "training."
     )
     output: str = Field(default="legacy_parameters.nc", description="Parameter file to write (NetCDF).")
     unmatched: Literal["refuse", "default"] = Field(
-        default="refuse", description="Reaches of the domain without a row: refuse, or give them the default celerity and "
-        "weighting."
+        default="refuse", description="Reaches of the domain without a row: refuse, or give them the default celerity "
+        "and weighting."
     )
 
 
 class PrepareConfig(Block):
     """How domain, forcing and observations of a run are made. Paths are relative to the configuration file."""
 
+    title: str = Field(default="", description="Title of the made files; none: the name of the configuration file.")
+    origin: str = Field(default="", description="Where the data come from, written into the made files as `source`.")
+    license: str = Field(default="", description="Licence of the data, written into the made files.")
+    network: NetworkConfig | None = Field(
+        default=None, description="River network and cells; without it, an existing domain is taken (legacy only)."
+    )
     gauges: GaugesConfig | None = Field(default=None, description="Gauges; see below.")
+    attributes: AttributesConfig = Field(
+        default=AttributesConfig(), description="Attributes of cells and reaches; see below."
+    )
+    forcing: ForcingConfig | None = Field(default=None, description="Weather; see below.")
+    pet: PetConfig = Field(default=PetConfig(), description="Potential evapotranspiration; see below.")
+    observations: ObservationsConfig | None = Field(default=None, description="Records of discharge; see below.")
     legacy: LegacyConfig | None = Field(default=None, description="Muskingum parameters of an older model; see below.")
+
+    @model_validator(mode="after")
+    def _check(self) -> PrepareConfig:
+        if self.network is None:
+            needing = [
+                name for name in ("gauges", "forcing", "observations") if getattr(self, name) is not None
+            ] + (["attributes"] if self.attributes != AttributesConfig() else [])
+            if needing:
+                raise ValueError(f"{', '.join(needing)} without network; add it: the files are made for its cells")
+            if self.legacy is None:
+                raise ValueError("neither network nor legacy is given; expected one of them")
+        if self.observations is not None and self.gauges is None:
+            raise ValueError("observations without gauges; add the table of gauges")
+        return self
 
 
 def load_prepare_config(path: Path) -> tuple[Config, PrepareConfig]:

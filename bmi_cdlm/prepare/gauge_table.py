@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 WANTED = {
     "id": Wanted(text=True, required=True), "name": Wanted(text=True),
     "lon": Wanted(units="degrees"), "lat": Wanted(units="degrees"), "x": Wanted(units="m"), "y": Wanted(units="m"),
-    "area": Wanted(units="km2"), "delineated_area": Wanted(units="km2"), "degree_of_regulation": Wanted(), "withdrawal": Wanted(),
+    "area": Wanted(units="km2"), "delineated_area": Wanted(units="km2"),
+    "degree_of_regulation": Wanted(), "withdrawal": Wanted(),
 }
 GEOGRAPHIC = "EPSG:4326"
 
@@ -62,14 +63,15 @@ def read_gauge_table(config: GaugesConfig, folder: Path) -> list[GaugeSite]:
     ids = table["id"].tolist()
     twice = sorted({one for one in ids if ids.count(one) > 1})
     if twice or "" in ids:
-        raise DomainError(f"{path}: the id '{twice[0] if twice else ''}' is empty or stands twice. Expected unique ids.")
+        first = twice[0] if twice else ""
+        raise DomainError(f"{path}: the id '{first}' is empty or stands twice. Expected unique ids.")
     lon, lat = _positions(table, config.crs, path)
     area = table.get("area", np.full(len(ids), np.nan))
     bad = np.flatnonzero(~(area > 0) & ~np.isnan(area))
     if bad.size:
         raise DomainError(
-            f"{path}: the area of gauge {ids[bad[0]]} is {area[bad[0]]:g} km2, expected above 0, or nothing where it is "
-            "unknown. Correct the table."
+            f"{path}: the area of gauge {ids[bad[0]]} is {area[bad[0]]:g} km2, expected above 0, or nothing where it "
+            "is unknown. Correct the table."
         )
     others = [name for name in table if name not in ("id", "name", "lon", "lat", "x", "y", "area")]
     names = table.get("name", table["id"])
@@ -93,19 +95,20 @@ def _positions(table: dict[str, np.ndarray], crs: str, path: Path) -> tuple[np.n
                 f"{path}: has x and y, but their reference system is not named. Set gauges.crs, such as EPSG:2154, or "
                 "give lon and lat."
             )
-        lon, lat = load("pyproj").Transformer.from_crs(crs, GEOGRAPHIC, always_xy=True).transform(table["x"], table["y"])
+        to_degrees = load("pyproj").Transformer.from_crs(crs, GEOGRAPHIC, always_xy=True)
+        lon, lat = to_degrees.transform(table["x"], table["y"])
     else:
         raise DomainError(
-            f"{path}: has neither columns lon and lat nor x and y, expected one of the pairs. Name the table's own with "
-            "gauges.columns: {lon: HEADING, lat: HEADING}."
+            f"{path}: has neither columns lon and lat nor x and y, expected one of the pairs. Name the table's own "
+            "with gauges.columns: {lon: HEADING, lat: HEADING}."
         )
     lon = np.where((lon > 180) & (lon <= 360), lon - 360, lon)
     bad = np.flatnonzero(~((np.abs(lon) <= 180) & (np.abs(lat) <= 90)))
     if bad.size:
         i = int(bad[0])
         raise DomainError(
-            f"{path}: gauge {table['id'][i]} lies at longitude {lon[i]:g}, latitude {lat[i]:g} ({bad.size} such gauges), "
-            "expected degrees. Map projected coordinates to x and y and set gauges.crs, or correct the table."
+            f"{path}: gauge {table['id'][i]} lies at longitude {lon[i]:g}, latitude {lat[i]:g} ({bad.size} such "
+            "gauges), expected degrees. Map projected coordinates to x and y and set gauges.crs, or correct the table."
         )
     return lon, lat
 

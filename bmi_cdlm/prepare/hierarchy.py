@@ -92,8 +92,8 @@ def folds(
     trees, member = np.unique(tree, return_inverse=True)
     if not 1 <= n_folds <= trees.size:
         raise ConfigError(
-            f"folds: {n_folds} asked for, expected 1 to {trees.size}: the gauges form {trees.size} independent trees, and "
-            "nested gauges must stay in one fold. Ask for fewer folds."
+            f"folds: {n_folds} asked for, expected 1 to {trees.size}: the gauges form {trees.size} independent trees, "
+            "and nested gauges must stay in one fold. Ask for fewer folds."
         )
     number = np.bincount(member).astype(np.float64)
     drained = np.bincount(member, weights=area)

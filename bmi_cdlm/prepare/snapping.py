@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bmi_cdlm.prepare.config import GaugesConfig
 
 logger = logging.getLogger(__name__)
-DISTANCE_WEIGHT = 0.05
+DISTANCE_WEIGHT = 0.01
 """Area error that being a whole radius away is worth: of two pixels that fit alike, the nearer one."""
 
 
@@ -41,7 +41,8 @@ class SnappedGauges(NamedTuple):
     """Gauges on reaches, those rejected and dropped left out.
 
     sites : the gauges; reach : int64[gauge]; area : float64[gauge], upstream of the reach's end [km2]; area_error :
-    float64[gauge], area / official - 1 [1]; distance : float64[gauge], to the end of the reach [m]; rejected : bool[gauge], beyond the limit and kept; dropped : ids and reasons of those left out.
+    float64[gauge], area / official - 1 [1]; distance : float64[gauge], to the end of the reach [m]; rejected :
+    bool[gauge], beyond the limit and kept; dropped : ids and reasons of those left out.
     """
 
     sites: list[GaugeSite]
@@ -68,11 +69,11 @@ def snap_pixels(
     Returns
     -------
     SnappedPixels
-        The pixel with the smallest |error of `sought_area`| + 0.05 distance / radius; where its area is unknown, the one
-        with the largest upstream area.
+        The pixel with the smallest |error of `sought_area`| + 0.01 distance / radius; where its area is unknown, the
+        one with the largest upstream area.
     """
     found = [_snap(site, grid, upstream_area, radius) for site in sites]
-    row, col, area, distance = (np.array(column) for column in zip(*found, strict=True)) if found else (np.zeros(0),) * 4
+    row, col, area, distance = (np.array([pixel[k] for pixel in found]) for k in range(4))
     official = np.array([site.area for site in sites])
     return SnappedPixels(row.astype(np.int64), col.astype(np.int64), area, area / official - 1, distance)
 
@@ -121,7 +122,9 @@ def _distance(lon: np.ndarray, lat: np.ndarray, to_lon: np.ndarray, to_lat: np.n
 
 
 def snap_gauges(sites: Sequence[GaugeSite], drainage: Drainage, config: GaugesConfig) -> SnappedGauges:
-    """Put gauges on reaches: of those with a pixel within the radius, and those just above, the one that fits best.
+    """Put gauges on reaches: of those near it, the one that fits best.
+
+    Near are reaches that end within the radius; where none of them fits, all with a pixel in it and those just above.
 
     Raises
     ------
@@ -134,7 +137,7 @@ def snap_gauges(sites: Sequence[GaugeSite], drainage: Drainage, config: GaugesCo
     kept: list[tuple[GaugeSite, int, float, bool]] = []
     refused: dict[str, str] = {}
     for site in sites:
-        reach, distance = _find_reach(site, drainage, upstream, config.radius)
+        reach, distance = _find_reach(site, drainage, upstream, config)
         error = abs(reaches.upstream_area[reach] / site.area - 1) if reach >= 0 else np.inf
         if reach >= 0 and not error > config.area_limit:  # an unknown area fits
             kept.append((site, reach, distance, False))
@@ -164,7 +167,7 @@ def _gather(
 def _report(refused: dict[str, str], config: GaugesConfig, kept: set[str]) -> None:
     """Raise where gauges are refused, or log what became of them."""
     lost = [i for i in refused if i not in kept]
-    if config.rejected == "refuse" and refused or config.rejected == "keep" and lost:
+    if (config.rejected == "refuse" and refused) or (config.rejected == "keep" and lost):
         shown = refused if config.rejected == "refuse" else {i: refused[i] for i in lost}
         listed = "; ".join(f"{i} {reason}" for i, reason in list(shown.items())[:5])
         raise DomainError(
@@ -185,10 +188,10 @@ def _upstream(downstream: np.ndarray) -> dict[int, list[int]]:
 
 
 def _find_reach(
-    site: GaugeSite, drainage: Drainage, upstream: dict[int, list[int]], radius: float
+    site: GaugeSite, drainage: Drainage, upstream: dict[int, list[int]], config: GaugesConfig
 ) -> tuple[int, float]:
     """The reach that fits best, -1 where none is near, and the distance to its end [m]."""
-    reaches = drainage.reaches
+    reaches, radius = drainage.reaches, config.radius
     row, col, _ = _near(site, drainage.catchments.grid, radius)
     near = np.unique(drainage.catchments.reach[row, col])
     near = near[near >= 0].tolist()
@@ -197,5 +200,9 @@ def _find_reach(
     if not places.size:
         return -1, np.nan
     away = _distance(np.array([site.lon]), np.array([site.lat]), reaches.lon[places], reaches.lat[places])
-    best = int(np.argmin(_misfit(reaches.upstream_area[places], site.sought_area, away, radius)))
+    area = np.asarray(reaches.upstream_area, np.float64)[places]
+    misfit = _misfit(area, site.sought_area, away, radius)
+    # One that ends within the radius is taken where it fits, even if another a little farther fits better.
+    good = (away <= radius) & ~(np.abs(area / site.sought_area - 1) > config.area_limit)
+    best = int(np.argmin(np.where(good, misfit, np.inf) if good.any() else misfit))
     return int(places[best]), float(away[best])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +11,8 @@ import numpy as np
 from bmi_cdlm.errors import CdlmError, ConfigError
 from bmi_cdlm.files import one_at_a_time, open_input, require
 from bmi_cdlm.prepare.grid import Grid
-from bmi_cdlm.prepare.packages import load
+from bmi_cdlm.prepare.packages import PACKAGE, load, resolve
 
-PACKAGE = "package:"
 SPACING = 1e-3  # of a pixel; coordinates in files are rounded
 NETCDF = (".nc", ".nc4", ".cdf")
 
@@ -48,7 +46,7 @@ def locate(name: str, folder: Path) -> Source:
     base, colon, last = text.rpartition(":")
     if colon and base.lower().endswith(NETCDF):
         text, variable = base, last
-    path = _inside_package(name, text) if name.startswith(PACKAGE) else folder / text
+    path = resolve(f"{PACKAGE}{text}" if name.startswith(PACKAGE) else text, folder)
     if path.suffix.lower() in NETCDF and not variable:
         raise ConfigError(f"{name}: which variable? Expected 'file.nc:variable'. Add its name after a colon.")
     return Source(path, variable)
@@ -165,14 +163,3 @@ def _valid(values: np.ndarray, missing: list[Any]) -> np.ndarray:
         if value is not None:
             valid &= values != value
     return np.asarray(valid if valid.ndim == 2 else valid.all(axis=0))
-
-
-def _inside_package(name: str, text: str) -> Path:
-    package, _, rest = text.partition("/")
-    found = importlib.util.find_spec(package)  # located, never imported: importing may take seconds
-    if found is None or not found.submodule_search_locations:
-        raise ConfigError(
-            f"{name}: the Python package '{package}' is not installed. Install the package that carries it, or correct "
-            'the path. Rasters of the examples: pip install "bmi-cdlm[examples]"'
-        )
-    return Path(next(iter(found.submodule_search_locations))) / rest

@@ -10,7 +10,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.errors import CdlmError, nearest
-from bmi_cdlm.files import filled, one_at_a_time, open_input
+from bmi_cdlm.files import filled, one_at_a_time, open_input, read_strings
 
 NETCDF = (".nc", ".nc4", ".cdf")
 SEPARATORS = ("\t", ";", ",")
@@ -27,7 +27,8 @@ class Wanted(NamedTuple):
 
 @one_at_a_time
 def read_table(
-    path: Path, columns: Columns, wanted: Mapping[str, Wanted], units: Mapping[str, str], error: type[CdlmError]
+    path: Path, columns: Columns, wanted: Mapping[str, Wanted], units: Mapping[str, str], error: type[CdlmError], *,
+    need_units: bool = False,
 ) -> dict[str, np.ndarray]:
     """Read columns of a table.
 
@@ -44,6 +45,8 @@ def read_table(
     units : mapping
         Our name -> units of the table's column. In NetCDF the variable's own attribute is taken where there is none
         here; otherwise the column is taken to be in the units wanted.
+    need_units : bool
+        Refuse a column of a quantity with a unit where neither says its units.
 
     Returns
     -------
@@ -65,8 +68,8 @@ def read_table(
     missing = [name for name, want in wanted.items() if want.required and name not in raw]
     if missing:
         raise error(
-            f"{path}: has no column '{asked[missing[0]]}' for '{missing[0]}'. Expected a heading of that name; name the "
-            f"table's own with columns: {{{missing[0]}: HEADING}}."
+            f"{path}: has no column '{asked[missing[0]]}' for '{missing[0]}'. Expected a heading of that name; name "
+            f"the table's own with columns: {{{missing[0]}: HEADING}}."
         )
     if not raw or not next(iter(raw.values())).size:
         raise error(f"{path}: has no rows, expected one per id. Complete the table.")
@@ -76,10 +79,10 @@ def read_table(
         if want.text:
             table[name] = np.array([str(v).strip() for v in values.tolist()])
         else:
-            place = f"{path}: column '{asked[name]}'"
-            table[name] = _convert(
-                _numbers(values, place, error), units.get(name, own_units.get(name, "")), want.units, place, name, error
-            )
+            place, stated = f"{path}: column '{asked[name]}'", units.get(name, own_units.get(name, ""))
+            if need_units and not stated and want.units != "1":
+                raise error(f"{place}: has no units, expected some that convert to '{want.units}'. State them.")
+            table[name] = _convert(_numbers(values, place, error), stated, want.units, place, name, error)
     return table
 
 
@@ -95,24 +98,26 @@ def _read_netcdf(
                     raise error(f"{path}: has no variable '{heading}' for '{name}'.{hint} Name another in columns.")
                 continue
             variable = dataset.variables[heading]
-            if variable.ndim != 1 or (shape is not None and variable.dimensions != shape):
+            dims = variable.dimensions[:1] if variable.dtype == "S1" else variable.dimensions
+            if len(dims) != 1 or (shape is not None and dims != shape):
                 raise error(
                     f"{path}: '{heading}' lies on ({', '.join(variable.dimensions)}), expected one dimension, the same "
                     "for all columns. Name another variable in columns."
                 )
-            shape = variable.dimensions
-            raw[name] = _values(variable)
+            shape = dims
+            raw[name] = _values(dataset, str(heading), str(path), error)
             if hasattr(variable, "units"):
                 units[name] = str(variable.units)
     return raw, units
 
 
-def _values(variable: netCDF4.Variable) -> np.ndarray:
-    if variable.dtype is str or variable.dtype.kind not in "fiu":
-        return np.array([str(v) for v in variable[:]], object)
-    variable.set_auto_mask(True)
-    whole = variable.dtype.kind in "iu" and not np.ma.is_masked(variable[:])
-    return np.asarray(variable[:]) if whole else filled(variable, slice(None))
+def _values(dataset: netCDF4.Dataset, name: str, where: str, error: type[CdlmError]) -> np.ndarray:
+    """Text, whole numbers where none is missing, or float64 with NaN."""
+    variable = dataset.variables[name]
+    if getattr(variable.dtype, "kind", "O") not in "fiu":
+        return np.array(read_strings(dataset, name, where, error), object)
+    values = filled(variable, slice(None))
+    return values.astype(np.int64) if variable.dtype.kind in "iu" and np.isfinite(values).all() else values
 
 
 def _read_text(
@@ -162,6 +167,6 @@ def _convert(
         return np.asarray(Unit(units).convert(values, Unit(expected)), np.float64)
     except ValueError as cause:
         raise error(
-            f"{place}: units '{units}' cannot be converted to '{expected}', which '{name}' is in. Name the units of the "
-            f"column with units: {{{name}: ...}}."
+            f"{place}: units '{units}' cannot be converted to '{expected}', which '{name}' is in. Name the units of "
+            f"the column with units: {{{name}: ...}}."
         ) from cause
