@@ -30,9 +30,10 @@ The files of this folder are runnable cases. A configuration is one flat YAML fi
 
 PREPARE_HEAD = """\
 `cdlm prepare CONFIG [--source FOLDER]` makes the files that `domain`, `forcing` and `observations` name; beside the
-domain a report on the gauges (CSV, and a table on the screen) and a map (PNG). Relative paths begin in FOLDER, or in the
-folder of the configuration. Examples: `cfg/lez.yaml` (a projected D8 raster, daily rasters), `cfg/cance.yaml` (hourly)
-and `cfg/gripe.yaml` (a geographic D8 raster upscaled to 1 km, basin means, 53 gauges); README.md has a short one.
+domain a report on the gauges (CSV, and a table on the screen) and a map (PNG). Relative paths begin in FOLDER, or
+in the folder of the configuration. Examples: `cfg/lez.yaml` (a projected D8 raster, daily rasters),
+`cfg/cance.yaml` (hourly) and `cfg/gripe.yaml` (a geographic D8 raster upscaled to 1 km, basin means, 53 gauges);
+README.md has a short one.
 """
 BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`network`", NetworkConfig), ("`gauges`", GaugesConfig), ("`attributes`", AttributesConfig),
