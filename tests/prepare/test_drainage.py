@@ -71,6 +71,15 @@ def test_areas_add_up(flow, keys):
     check_sums(drain(config(**keys), flow), flow)
 
 
+@pytest.mark.parametrize("crs", ["EPSG:32631", "EPSG:2154"])
+def test_areas_add_up_where_the_map_is_not_true_to_area(crs):
+    flow = terrain_flow((60, 66), size=500.0, crs=crs, corner=(900_000.0, 6_600_000.0))
+    drainage = drain(config(resolution="1 km", cell_size="3 km"), flow)
+    check_sums(drainage, flow)
+    assert np.ptp(drainage.cells.area) > 1e-4
+    assert drainage.links.area.sum() != pytest.approx(60 * 66 * 0.25, rel=1e-5)
+
+
 def test_every_pixel_a_reach():
     flow = flow_of(VALLEY)
     drainage = drain(config(), flow)
