@@ -21,7 +21,7 @@ from bmi_cdlm.prepare.packages import resolve
 
 BYTES_PER_CELL_STEP = 16
 """What a training keeps of a window, per cell and step, and per reach and step [bytes]; tests hold it to that."""
-INPUT_KEYS = ("source", "table", "polygons")
+INPUT_KEYS = ("source", "table", "polygons", "directions", "elevation")
 
 
 def check_training(case: Case) -> Iterator[Finding]:
@@ -132,7 +132,7 @@ def inputs_of(block: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
             for inner, item in value.items():
                 if isinstance(item, BaseModel):
                     yield from inputs_of(item, f"{key}.{inner}.")
-        elif name in INPUT_KEYS and value is not None:
+        elif name in INPUT_KEYS and isinstance(value, str | tuple):
             yield from ((key, text) for text in ((value,) if isinstance(value, str) else value))
 
 

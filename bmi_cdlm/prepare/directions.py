@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from bmi_cdlm.prepare.network_config import Encoding, NetworkConfig
 from bmi_cdlm.prepare.packages import load
 from bmi_cdlm.prepare.sources import Raster, read_raster
 
+logger = logging.getLogger(__name__)
 NODATA, PIT = 247, 0
 # Every encoding as its codes in the order of ESRI's: E, SE, S, SW, W, NW, N, NE; then pits, then no data.
 ESRI = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -151,20 +153,15 @@ def make_flow(grid: Grid, decoded: np.ndarray, config: NetworkConfig, dem: Raste
         _check_same_pixels(grid, dem)
         # A copy in float32 is enough: no raster knows heights to less than a millimetre.
         elevation = np.where(dem.valid, dem.values, np.nan).astype(np.float32).ravel()
+        _check_elevation(dem, np.isnan(elevation) & (downstream >= 0), int(np.count_nonzero(downstream >= 0)))
     area = grid.pixel_areas()
     if config.areas == "map":
         area = np.broadcast_to(grid.map_areas()[:, None], grid.shape)
     sequence = _sequence(downstream)
     _check_cycles(grid, downstream, sequence)
-    flwdir = flwdir_raster(downstream, grid, sequence)
     local = np.where(downstream >= 0, area.ravel(), 0.0)
-    upstream_area = flwdir.accuflux(local.reshape(grid.shape), nodata=-1.0).ravel()
+    upstream_area = load("pyflwdir").streams.accuflux(downstream, sequence, local, -1.0)
     return Flow(grid, downstream, sequence, area, upstream_area, _steps(grid, downstream), elevation)
-
-
-def flwdir_raster(downstream: np.ndarray, grid: Grid, sequence: np.ndarray | None = None) -> Any:
-    """Return pyflwdir's view of a network."""
-    return load("pyflwdir").FlwdirRaster(downstream, grid.shape, "d8", idxs_seq=sequence)
 
 
 def _downstream(decoded: np.ndarray) -> np.ndarray:
@@ -190,6 +187,18 @@ def _check_same_pixels(grid: Grid, dem: Raster) -> None:
             f"{other.top:.8g}), expected those of the flow directions: {grid.n_rows} and {grid.n_cols} of {grid.dx:g} "
             f"from ({grid.left:.8g}, {grid.top:.8g}). Resample or cut it."
         )
+
+
+def _check_elevation(dem: Raster, missing: np.ndarray, n: int) -> None:
+    absent = int(np.count_nonzero(missing))
+    if absent == n:
+        raise DomainError(
+            f"{dem.where}: none of {n} pixels of the network has an elevation. Expected numbers; check nodata and the "
+            "file."
+        )
+    if absent:
+        logger.warning("%s: %d of %d pixels of the network have no elevation; reaches that begin or end there have "
+                       "slope 0", dem.where, absent, n)
 
 
 def _check_cycles(grid: Grid, downstream: np.ndarray, sequence: np.ndarray) -> None:

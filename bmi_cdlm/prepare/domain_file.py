@@ -145,7 +145,8 @@ def _write_gauges(dataset: netCDF4.Dataset, gauges: SnappedGauges) -> None:
          cf_role="timeseries_id")
     _put(dataset, "gauge_name", ("gauge",), [s.name or s.id for s in sites], "name of the gauge")
     _put(dataset, "gauge_reach", ("gauge",), gauges.reach, "index of the reach, from 0")
-    _put(dataset, "gauge_area", ("gauge",), np.array([s.area for s in sites], np.float64), "official drainage area", "km2")
+    area = np.array([s.area for s in sites], np.float64)
+    _put(dataset, "gauge_area", ("gauge",), area, "official drainage area", "km2")
 
 
 _WORDS = {"lon": ("longitude", "degrees_east"), "lat": ("latitude", "degrees_north")}

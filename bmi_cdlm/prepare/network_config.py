@@ -86,4 +86,6 @@ class NetworkConfig(BaseModel):
     def _needs_a_source(self) -> NetworkConfig:
         if self.directions is None and self.elevation is None:
             raise ValueError("network: neither `directions` nor `elevation` is given; expected one of them")
+        if self.upscaling == "max_accumulation" and self.channel_area > 0.0:
+            raise ValueError("network: `channel_area` is for upscaling: ihu; max_accumulation has a reach per block")
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +11,8 @@ import numpy as np
 from bmi_cdlm.errors import CdlmError, ConfigError
 from bmi_cdlm.files import one_at_a_time, open_input, require
 from bmi_cdlm.prepare.grid import Grid
-from bmi_cdlm.prepare.packages import load
+from bmi_cdlm.prepare.packages import PACKAGE, load, resolve
 
-PACKAGE = "package:"
 SPACING = 1e-3  # of a pixel; coordinates in files are rounded
 NETCDF = (".nc", ".nc4", ".cdf")
 
@@ -48,7 +46,7 @@ def locate(name: str, folder: Path) -> Source:
     base, colon, last = text.rpartition(":")
     if colon and base.lower().endswith(NETCDF):
         text, variable = base, last
-    path = _inside_package(name, text) if name.startswith(PACKAGE) else folder / text
+    path = resolve(f"{PACKAGE}{text}" if name.startswith(PACKAGE) else text, folder)
     if path.suffix.lower() in NETCDF and not variable:
         raise ConfigError(f"{name}: which variable? Expected 'file.nc:variable'. Add its name after a colon.")
     return Source(path, variable)
@@ -104,6 +102,7 @@ def _read_netcdf(path: Path, name: str, error: type[CdlmError], crs: str | None,
             wanted = "rows and columns" if bands == 1 else f"{bands} bands of rows and columns"
             raise error(f"{where} has shape {variable.shape}, expected {wanted}. Name another variable.")
         y, x = (_coordinate(dataset, dim, where, error) for dim in variable.dimensions[-2:])
+        variable.set_auto_scale(False)  # what marks missing values is not scaled
         values = variable[:bands] if bands > 1 else variable[:]
         dx, dy = abs(x[-1] - x[0]) / (x.size - 1), abs(y[-1] - y[0]) / (y.size - 1)
         if y[0] < y[-1]:
@@ -113,8 +112,10 @@ def _read_netcdf(path: Path, name: str, error: type[CdlmError], crs: str | None,
         system = _named(_netcdf_crs(dataset, variable) or crs, where, error)
         grid = Grid(float(x[0] - dx / 2), float(y[0] + dy / 2), float(dx), float(dy), y.size, x.size, system)
         missing = [variable.getncattr(a) for a in ("_FillValue", "missing_value") if a in variable.ncattrs()]
-        values = np.ascontiguousarray(values)
-        return Raster(grid, values, _valid(values, missing), where)
+        valid = _valid(values, missing)
+        scale, offset = getattr(variable, "scale_factor", 1.0), getattr(variable, "add_offset", 0.0)
+        values = np.ascontiguousarray(values if scale == 1.0 and offset == 0.0 else values * scale + offset)
+        return Raster(grid, values, valid, where)
 
 
 def _coordinate(dataset: netCDF4.Dataset, dim: str, where: str, error: type[CdlmError]) -> np.ndarray:
@@ -157,14 +158,3 @@ def _valid(values: np.ndarray, missing: list[Any]) -> np.ndarray:
         if value is not None:
             valid &= values != value
     return np.asarray(valid if valid.ndim == 2 else valid.all(axis=0))
-
-
-def _inside_package(name: str, text: str) -> Path:
-    package, _, rest = text.partition("/")
-    found = importlib.util.find_spec(package)  # located, never imported: importing may take seconds
-    if found is None or not found.submodule_search_locations:
-        raise ConfigError(
-            f"{name}: the Python package '{package}' is not installed. Install the package that carries it, or correct "
-            'the path. Rasters of the examples: pip install "bmi-cdlm[examples]"'
-        )
-    return Path(next(iter(found.submodule_search_locations))) / rest

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bmi_cdlm.prepare.directions import Flow, flwdir_raster
+from bmi_cdlm.prepare.directions import Flow
+from bmi_cdlm.prepare.packages import load
+
+OUTSIDE = -9999
 
 
 def iterative_outlets(flow: Flow, factor: int) -> np.ndarray:
@@ -13,8 +16,11 @@ def iterative_outlets(flow: Flow, factor: int) -> np.ndarray:
     Only the choice of outlets is taken from the upscaled raster. What lies below an outlet is the next outlet on
     the fine path, neighbour or not, so that upstream areas are those of the fine raster, and no cycle can arise.
     """
-    flwdir = flwdir_raster(flow.downstream, flow.grid, flow.sequence)
-    _, outlets = flwdir.upscale(factor, method="ihu")  # upstream areas in pixels, as published
+    pyflwdir, below = load("pyflwdir"), flow.downstream
+    # Upstream areas in pixels: the method compares them with shares of a block's pixels.
+    pixels = np.where(below >= 0, 1, OUTSIDE).astype(np.int32)
+    pixels = pyflwdir.streams.accuflux(below, flow.sequence, pixels, np.int32(OUTSIDE))
+    _, outlets, _ = pyflwdir.upscale.ihu(below, pixels, flow.grid.shape, factor, mv=below.dtype.type(-1))
     found = np.unique(outlets)
     return found[found >= 0].astype(np.int64)
 
