@@ -11,9 +11,11 @@ from bmi_cdlm.errors import ForcingError
 from bmi_cdlm.prepare.basins import basin_pairs, polygon_pairs
 from bmi_cdlm.prepare.catchments import Drainage
 from bmi_cdlm.prepare.conversion import conversion, per_time, rate_conversion
-from bmi_cdlm.prepare.fields import Places, open_fields
+from bmi_cdlm.prepare.dataset_series import DatasetFiles
+from bmi_cdlm.prepare.fields import Fields, Places
 from bmi_cdlm.prepare.grid import Grid
 from bmi_cdlm.prepare.nearest import nearest_of
+from bmi_cdlm.prepare.raster_series import RasterFiles
 from bmi_cdlm.prepare.remap import (
     Pairs,
     Remap,
@@ -66,6 +68,7 @@ WANTED = {
     "northward_wind": Wanted("m s-1", ("v10", "10m_v_component_of_wind", "vas", "northward_wind")),
     "surface_pressure": Wanted("kPa", ("sp", "surface_pressure", "ps", "pressure", "surface_air_pressure")),
 }
+PET = "potential_evapotranspiration"
 STATISTICS = {"minimum_temperature": "min", "maximum_temperature": "max"}
 FACTS = {"mean": "mean", "sum": "total", "point": "instantaneous", "maximum": "mean", "minimum": "mean"}
 
@@ -80,6 +83,29 @@ class Target(NamedTuple):
     gauge_id: list[str]
     gauge_reach: np.ndarray
     elevation: np.ndarray | None = None
+
+
+def open_fields(source: ForcingSource, usual: tuple[str, ...], folder: Path, model_step: int) -> Fields:
+    """Open the source of a variable.
+
+    Parameters
+    ----------
+    source : ForcingSource
+    usual : tuple of str
+        Names under which the variable is usually found.
+    folder : Path
+        What paths are relative to.
+    model_step : int
+        Step of the model [s], which rasters have unless `step` says otherwise.
+
+    Raises
+    ------
+    ForcingError
+        Files that are not there or cannot be understood.
+    """
+    if "%" in source.source[0]:
+        return RasterFiles(source, folder, model_step)
+    return DatasetFiles(source, usual, folder, model_step)
 
 
 class CellInput:
@@ -110,7 +136,8 @@ class CellInput:
         if step % self.step:
             raise ForcingError(
                 f"{self.where}: '{name}' has intervals of {self.step} s, expected whole parts of {step} s. Use finer "
-                "data, or set `step` if that is not what the stamps mean."
+                f"data, or set `step`{' (1 d: spread over the hours)' if name == PET else ''} if the stamps mean "
+                "another."
             )
         self._ratio = step // self.step
         self.starts = starts
@@ -129,7 +156,7 @@ class CellInput:
     @property
     def n_used(self) -> int:
         """Values read per step of the model, for the estimate of memory."""
-        return self.remap.sources.size * self._ratio
+        return self._fields.n_read * self._ratio
 
     def read(self, first: int, stop: int) -> np.ndarray:
         """Means (or least or greatest values) over steps, float64[time, cell] in the units of `WANTED`."""
