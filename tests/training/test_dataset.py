@@ -169,7 +169,7 @@ def test_a_held_out_fold_leaves_a_whole_basin_out(case):
 
 
 def test_a_held_out_fold_that_cannot_be(case):
-    with pytest.raises(ConfigError, match="3 asked for, expected 1 to 2: .*independent trees"):
+    with pytest.raises(ConfigError, match=r"3 asked for, expected 1 to 2: .*independent trees"):
         dataset(case, folds=3, held_out_fold=0)
     with pytest.raises(ConfigError, match="held_out_fold: 0 holds all 2 chosen gauges"):
         dataset(case, folds=2, held_out_fold=0, gauges=["g0", "g1"])
