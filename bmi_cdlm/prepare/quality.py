@@ -97,7 +97,8 @@ def assess(run: Config, gauges: SnappedGauges, config: GaugesConfig) -> list[Gau
         report.append(GaugeQuality(
             gauge_id, site.name, domain.reaches.id[reach], site.area, area, (area + uncovered[i]) / site.area - 1,
             float(uncovered[i] / max(area + uncovered[i], 1e-12)), float(gauges.distance[place]),
-            domain.gauges.id[below] if below >= 0 else "", int(hierarchy.n_above[i]), float(hierarchy.incremental_area[i]), int(fold[i]), records[i], regulated,
+            domain.gauges.id[below] if below >= 0 else "", int(hierarchy.n_above[i]),
+            float(hierarchy.incremental_area[i]), int(fold[i]), records[i], regulated,
             _flags(bool(gauges.rejected[place]), records[i], regulated, config), site.columns,
         ))
     return report
@@ -234,8 +235,8 @@ def write_report(path: Path, report: list[GaugeQuality], dropped: Mapping[str, s
     extra = list(dict.fromkeys(name for quality in report for name in quality.columns))
     heads = [
         "id", "name", "reach", "official_area_km2", "area_km2", "area_error", "uncovered", "snap_distance_m",
-        "gauge_below", "gauges_above", "incremental_area_km2", "fold", "first", "last", "years", "missing", "mean_runoff_mm_d-1",
-        "mean_precipitation_mm_d-1", "runoff_ratio", "regulated", "flags",
+        "gauge_below", "gauges_above", "incremental_area_km2", "fold", "first", "last", "years", "missing",
+        "mean_runoff_mm_d-1", "mean_precipitation_mm_d-1", "runoff_ratio", "regulated", "flags",
     ]
     rows = []
     for q in report:
@@ -264,8 +265,8 @@ def report_table(report: list[GaugeQuality], dropped: Mapping[str, str]) -> Tabl
     for heading in ("gauge", "name"):
         table.add_column(heading, no_wrap=True)
     numbers = (
-        "official km2", "delineated", "domain", "error %", "uncovered %", "moved m", "above", "fold", "years", "missing %",
-        "Q/P",
+        "official km2", "delineated", "domain", "error %", "uncovered %", "moved m", "above", "fold", "years",
+        "missing %", "Q/P",
     )
     for heading in numbers:
         table.add_column(heading, justify="right")
