@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +70,9 @@ WANTED = {
     "surface_pressure": Wanted("kPa", ("sp", "surface_pressure", "ps", "pressure", "surface_air_pressure")),
 }
 PET = "potential_evapotranspiration"
+WARMTH = "air_temperature"
+EXTREMES = ("minimum_temperature", "maximum_temperature")
+DAY = 86400
 STATISTICS = {"minimum_temperature": "min", "maximum_temperature": "max"}
 FACTS = {"mean": "mean", "sum": "total", "point": "instantaneous", "maximum": "mean", "minimum": "mean"}
 
@@ -255,6 +259,40 @@ class CellInput:
             f"{self.where}: holds stations or basins; method is {method}, expected basin, polygon or nearest. Set "
             "`method`."
         )
+
+
+class HalfSum:
+    """Mean temperature of a day from its extremes, where no mean is given."""
+
+    def __init__(self, low: CellInput, high: CellInput) -> None:
+        self.where, self.starts = f"{low.where} and {high.where}", low.starts
+        self.missing: np.ndarray = low.missing | high.missing
+        self.n_used = low.n_used + high.n_used
+        self._both = (low, high)
+
+    def read(self, first: int, stop: int) -> np.ndarray:
+        """Half the sum of the extremes, float64[time, cell] [degC]."""
+        low, high = (one.read(first, stop) for one in self._both)
+        return 0.5 * (low + high)
+
+    def fingerprint(self) -> list[str]:
+        """What tells this input from another."""
+        return [text for one in self._both for text in one.fingerprint()]
+
+
+def has_warmth(sources: Mapping[str, ForcingSource], step: int) -> bool:
+    """Whether the mean air temperature of steps [s] is given, or follows from the extremes of days."""
+    return WARMTH in sources or (step == DAY and all(name in sources for name in EXTREMES))
+
+
+def open_input(
+    name: str, sources: Mapping[str, ForcingSource], target: Target, folder: Path, starts: np.ndarray, step: int
+) -> CellInput | HalfSum:
+    """Open a variable on cells; see `CellInput`."""
+    if name == WARMTH and name not in sources:
+        low, high = (CellInput(one, sources[one], target, folder, starts, step) for one in EXTREMES)
+        return HalfSum(low, high)
+    return CellInput(name, sources[name], target, folder, starts, step)
 
 
 def _window_of(grid: Grid, used: np.ndarray, margin: int = 20) -> np.ndarray:

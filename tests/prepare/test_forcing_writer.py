@@ -313,6 +313,17 @@ def test_oudin_from_temperature(tmp_path, daily):
     np.testing.assert_allclose(made["potential_evapotranspiration"], expected, rtol=1e-4)
 
 
+def test_mean_temperature_from_the_extremes(tmp_path, daily):
+    constant(tmp_path, "tasmin", [1.0, 2.0, 3.0], units="degC")
+    constant(tmp_path, "tasmax", [5.0, 8.0, 7.0], units="degC")
+    plain = {"source": "weather.nc"}
+    forcing = {"precipitation": plain, "minimum_temperature": plain, "maximum_temperature": plain}
+    made = make(tmp_path, forcing, {"method": "oudin"})
+    np.testing.assert_allclose(made["air_temperature"][:, 0], [3.0, 5.0, 5.0], rtol=1e-6)
+    forcing["air_temperature"] = plain
+    assert make(tmp_path, forcing, {"method": "oudin"})["air_temperature"][0, 0] == pytest.approx(0.0, abs=2e-5)
+
+
 def test_zarr(tmp_path, daily):
     xarray, _ = pytest.importorskip("xarray"), pytest.importorskip("zarr", reason="zarr is not installed")
     made = make(tmp_path, daily)
