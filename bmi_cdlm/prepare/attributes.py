@@ -52,9 +52,7 @@ class Sums(NamedTuple):
     reach_area: np.ndarray
 
 
-def cell_and_reach_attributes(
-    config: AttributesConfig, drainage: Drainage, folder: Path
-) -> Table:
+def cell_and_reach_attributes(config: AttributesConfig, drainage: Drainage, folder: Path) -> Table:
     """Attributes of all cells and reaches from rasters, in the order of `drainage`; `add_climate` completes them.
 
     Parameters
@@ -67,7 +65,6 @@ def cell_and_reach_attributes(
     Returns
     -------
     Table
-        `cell['mean_annual_snowfall']` belongs into the domain file under that very name, the rest with `cell_`.
 
     Raises
     ------
@@ -85,7 +82,17 @@ def cell_and_reach_attributes(
 
 
 def add_climate(table: Table, config: AttributesConfig, drainage: Drainage, forcing: Path | None) -> None:
-    """Add climate attributes from a made forcing file, where there is one, and means over all that lies upstream."""
+    """Add climate attributes from a made forcing file, where there is one, and the means over all that lies upstream.
+
+    `cell['mean_annual_snowfall']` belongs into the domain file under that very name, the rest with `cell_`.
+
+    Raises
+    ------
+    ForcingError
+        Less than a year of forcing, or a cell without precipitation.
+    ConfigError
+        `upstream` names an attribute that there is not.
+    """
     if config.climate and forcing is not None:
         _add_climate(table, forcing, drainage)
     for name in config.upstream:

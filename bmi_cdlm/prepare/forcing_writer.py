@@ -16,7 +16,7 @@ import numpy as np
 from bmi_cdlm.errors import CdlmError, ForcingError
 from bmi_cdlm.files import check_writable, create_time, one_at_a_time, replacing, write_time
 from bmi_cdlm.forcing import LIMITS
-from bmi_cdlm.prepare.inputs import CellInput, Target
+from bmi_cdlm.prepare.inputs import Target, has_warmth, open_input
 from bmi_cdlm.prepare.pet import DAY, Site, compute, inputs, spread_over_day
 from bmi_cdlm.prepare.weather_config import ForcingConfig, PetConfig
 from bmi_cdlm.variables import variable
@@ -109,16 +109,17 @@ class _Plan:
             self._days = np.unique(steps.starts.astype("datetime64[D]")).astype("datetime64[s]")
         else:
             self._days = steps.starts
-        self._needs = inputs(method, sources)
+        given = [*sources, *((WARMTH,) if has_warmth(sources, DAY) else ())]
+        self._needs = inputs(method, dict.fromkeys(given))
+        self.names = (RAIN, PET, *((WARMTH,) if has_warmth(sources, steps.step) else ()))
         self._direct = {
-            name: CellInput(name, sources[name], target, folder, steps.starts, steps.step)
-            for name in (RAIN, WARMTH) if name in sources
+            name: open_input(name, sources, target, folder, steps.starts, steps.step)
+            for name in self.names if name != PET
         }
         length = DAY if daily else steps.step
         self._pet = {
-            name: CellInput(name, sources[name], target, folder, self._days, length) for name in self._needs or (PET,)
+            name: open_input(name, sources, target, folder, self._days, length) for name in self._needs or (PET,)
         }
-        self.names = (RAIN, PET, *((WARMTH,) if WARMTH in sources else ()))
         self.n_cells = target.drainage.cells.area.size
         self.block_steps = self._length()
         self.missing: dict[str, np.ndarray] = {RAIN: self._direct[RAIN].missing, PET: self._missing_pet()}

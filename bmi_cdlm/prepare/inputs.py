@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +12,11 @@ from bmi_cdlm.errors import ForcingError
 from bmi_cdlm.prepare.basins import basin_pairs, polygon_pairs
 from bmi_cdlm.prepare.catchments import Drainage
 from bmi_cdlm.prepare.conversion import conversion, per_time, rate_conversion
-from bmi_cdlm.prepare.fields import Places, open_fields
+from bmi_cdlm.prepare.dataset_series import DatasetFiles
+from bmi_cdlm.prepare.fields import Fields, Places
 from bmi_cdlm.prepare.grid import Grid
 from bmi_cdlm.prepare.nearest import nearest_of
+from bmi_cdlm.prepare.raster_series import RasterFiles
 from bmi_cdlm.prepare.remap import (
     Pairs,
     Remap,
@@ -66,6 +69,10 @@ WANTED = {
     "northward_wind": Wanted("m s-1", ("v10", "10m_v_component_of_wind", "vas", "northward_wind")),
     "surface_pressure": Wanted("kPa", ("sp", "surface_pressure", "ps", "pressure", "surface_air_pressure")),
 }
+PET = "potential_evapotranspiration"
+WARMTH = "air_temperature"
+EXTREMES = ("minimum_temperature", "maximum_temperature")
+DAY = 86400
 STATISTICS = {"minimum_temperature": "min", "maximum_temperature": "max"}
 FACTS = {"mean": "mean", "sum": "total", "point": "instantaneous", "maximum": "mean", "minimum": "mean"}
 
@@ -80,6 +87,29 @@ class Target(NamedTuple):
     gauge_id: list[str]
     gauge_reach: np.ndarray
     elevation: np.ndarray | None = None
+
+
+def open_fields(source: ForcingSource, usual: tuple[str, ...], folder: Path, model_step: int) -> Fields:
+    """Open the source of a variable.
+
+    Parameters
+    ----------
+    source : ForcingSource
+    usual : tuple of str
+        Names under which the variable is usually found.
+    folder : Path
+        What paths are relative to.
+    model_step : int
+        Step of the model [s], which rasters have unless `step` says otherwise.
+
+    Raises
+    ------
+    ForcingError
+        Files that are not there or cannot be understood.
+    """
+    if "%" in source.source[0]:
+        return RasterFiles(source, folder, model_step)
+    return DatasetFiles(source, usual, folder, model_step)
 
 
 class CellInput:
@@ -110,7 +140,8 @@ class CellInput:
         if step % self.step:
             raise ForcingError(
                 f"{self.where}: '{name}' has intervals of {self.step} s, expected whole parts of {step} s. Use finer "
-                "data, or set `step` if that is not what the stamps mean."
+                f"data, or set `step`{' (1 d: spread over the hours)' if name == PET else ''} if the stamps mean "
+                "another."
             )
         self._ratio = step // self.step
         self.starts = starts
@@ -129,7 +160,7 @@ class CellInput:
     @property
     def n_used(self) -> int:
         """Values read per step of the model, for the estimate of memory."""
-        return self.remap.sources.size * self._ratio
+        return self._fields.n_read * self._ratio
 
     def read(self, first: int, stop: int) -> np.ndarray:
         """Means (or least or greatest values) over steps, float64[time, cell] in the units of `WANTED`."""
@@ -228,6 +259,40 @@ class CellInput:
             f"{self.where}: holds stations or basins; method is {method}, expected basin, polygon or nearest. Set "
             "`method`."
         )
+
+
+class HalfSum:
+    """Mean temperature of a day from its extremes, where no mean is given."""
+
+    def __init__(self, low: CellInput, high: CellInput) -> None:
+        self.where, self.starts = f"{low.where} and {high.where}", low.starts
+        self.missing: np.ndarray = low.missing | high.missing
+        self.n_used = low.n_used + high.n_used
+        self._both = (low, high)
+
+    def read(self, first: int, stop: int) -> np.ndarray:
+        """Half the sum of the extremes, float64[time, cell] [degC]."""
+        low, high = (one.read(first, stop) for one in self._both)
+        return 0.5 * (low + high)
+
+    def fingerprint(self) -> list[str]:
+        """What tells this input from another."""
+        return [text for one in self._both for text in one.fingerprint()]
+
+
+def has_warmth(sources: Mapping[str, ForcingSource], step: int) -> bool:
+    """Whether the mean air temperature of steps [s] is given, or follows from the extremes of days."""
+    return WARMTH in sources or (step == DAY and all(name in sources for name in EXTREMES))
+
+
+def open_input(
+    name: str, sources: Mapping[str, ForcingSource], target: Target, folder: Path, starts: np.ndarray, step: int
+) -> CellInput | HalfSum:
+    """Open a variable on cells; see `CellInput`."""
+    if name == WARMTH and name not in sources:
+        low, high = (CellInput(one, sources[one], target, folder, starts, step) for one in EXTREMES)
+        return HalfSum(low, high)
+    return CellInput(name, sources[name], target, folder, starts, step)
 
 
 def _window_of(grid: Grid, used: np.ndarray, margin: int = 20) -> np.ndarray:

@@ -130,7 +130,10 @@ class ForcingConfig(Block):
     """The forcing of the cells."""
 
     precipitation: ForcingSource = Field(description="Rain and snow.")
-    air_temperature: ForcingSource | None = Field(default=None, description="Mean air temperature at 2 m.")
+    air_temperature: ForcingSource | None = Field(
+        default=None, description="Mean air temperature at 2 m; none: half the sum of the extremes of days, where "
+        "these are given."
+    )
     potential_evapotranspiration: ForcingSource | None = Field(
         default=None, description="Evaporative demand; none: computed as the block `pet` says."
     )

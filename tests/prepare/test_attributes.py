@@ -7,7 +7,7 @@ import pytest
 from make_drainage import make_drainage, write_grid
 
 from bmi_cdlm.errors import ConfigError, DomainError
-from bmi_cdlm.prepare.attributes import cell_and_reach_attributes, upstream_mean
+from bmi_cdlm.prepare.attributes import add_climate, cell_and_reach_attributes, upstream_mean
 from bmi_cdlm.prepare.weather_config import AttributesConfig
 
 pytest.importorskip("rasterio", reason="rasterio is not installed")
@@ -24,7 +24,10 @@ def write_degrees(write_raster):
 
 
 def attributes(tmp_path, drainage=None, **config):
-    return cell_and_reach_attributes(AttributesConfig(**config), drainage or make_drainage(), tmp_path)
+    keys, drainage = AttributesConfig(**config), drainage or make_drainage()
+    table = cell_and_reach_attributes(keys, drainage, tmp_path)
+    add_climate(table, keys, drainage, None)
+    return table
 
 
 def one(tmp_path, name="clay", drainage=None, **raster):

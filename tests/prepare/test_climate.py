@@ -9,7 +9,7 @@ from make_drainage import make_drainage
 
 from bmi_cdlm.errors import ForcingError
 from bmi_cdlm.files import create_time, write_time
-from bmi_cdlm.prepare.attributes import cell_and_reach_attributes
+from bmi_cdlm.prepare.attributes import Table, add_climate
 from bmi_cdlm.prepare.climate import climate_of_cells
 from bmi_cdlm.prepare.weather_config import AttributesConfig
 
@@ -80,11 +80,11 @@ def test_seasonality(tmp_path, shift, expected):
 
 def test_hours_blocks_and_order_make_no_difference(tmp_path, monkeypatch):
     rng = np.random.default_rng(1)
-    rain, demand, warmth = rng.gamma(0.3, 8.0, (N, 2)), rng.random((N, 2)), rng.normal(2.0, 6.0, (N, 2))
+    rain, demand, warmth = rng.gamma(0.3, 8.0, (370, 2)), rng.random((370, 2)), rng.normal(2.0, 6.0, (370, 2))
     daily = forcing(tmp_path / "d.nc", rain, demand, warmth)
     expected = climate_of_cells(daily, ["a", "b"])
     hourly = forcing(tmp_path / "h.nc", *(np.repeat(one, 24, axis=0) for one in (rain, demand, warmth)), step=3600)
-    monkeypatch.setattr("bmi_cdlm.prepare.climate.BLOCK_BYTES", 100_000)
+    monkeypatch.setattr("bmi_cdlm.prepare.climate.BLOCK_BYTES", 30_000)
     found = climate_of_cells(hourly, ["b", "a"])
     for name, one in expected.items():
         np.testing.assert_allclose(found[name].values[::-1], one.values, rtol=1e-9)
@@ -111,7 +111,8 @@ def test_cells_and_reaches(tmp_path):
     drainage = make_drainage(shift=1)
     rain = np.ones((N, 1)) * np.arange(1.0, 17.0)
     path = forcing(tmp_path / "f.nc", rain, np.ones((N, 16)), rain * 0 - 5.0, ids=drainage.cells.id.tolist())
-    table = cell_and_reach_attributes(AttributesConfig(climate=True, upstream=["p_mean"]), drainage, tmp_path, path)
+    table = Table({}, {})
+    add_climate(table, AttributesConfig(climate=True, upstream=["p_mean"]), drainage, path)
     np.testing.assert_allclose(table.cell["p_mean"].values, np.arange(1.0, 17.0))
     np.testing.assert_allclose(table.cell["mean_annual_snowfall"].values, np.arange(1.0, 17.0) * YEAR)
     assert "mean_annual_snowfall" not in table.reach

@@ -313,6 +313,17 @@ def test_oudin_from_temperature(tmp_path, daily):
     np.testing.assert_allclose(made["potential_evapotranspiration"], expected, rtol=1e-4)
 
 
+def test_mean_temperature_from_the_extremes(tmp_path, daily):
+    constant(tmp_path, "tasmin", [1.0, 2.0, 3.0], units="degC")
+    constant(tmp_path, "tasmax", [5.0, 8.0, 7.0], units="degC")
+    plain = {"source": "weather.nc"}
+    forcing = {"precipitation": plain, "minimum_temperature": plain, "maximum_temperature": plain}
+    made = make(tmp_path, forcing, {"method": "oudin"})
+    np.testing.assert_allclose(made["air_temperature"][:, 0], [3.0, 5.0, 5.0], rtol=1e-6)
+    forcing["air_temperature"] = plain
+    assert make(tmp_path, forcing, {"method": "oudin"})["air_temperature"][0, 0] == pytest.approx(0.0, abs=2e-5)
+
+
 def test_zarr(tmp_path, daily):
     xarray, _ = pytest.importorskip("xarray"), pytest.importorskip("zarr", reason="zarr is not installed")
     made = make(tmp_path, daily)
@@ -533,3 +544,55 @@ def test_absent_raster_is_named(tmp_path, write_raster):
     with pytest.raises(ForcingError, match=r"201412190000\.tif: there is no .*1 of 4.*declare its"):
         make(tmp_path, forcing, when=when, drainage=lambert())
     assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_forecasts_on_two_axes_of_time(tmp_path, daily):
+    """As cfgrib gives ERA5-Land: (time, step), valid_time on both; amounts since the start of each forecast."""
+    rain = np.random.default_rng(7).random((4, 24)) * 0.001
+    with netCDF4.Dataset(tmp_path / "grib.nc", "w") as dataset:
+        for name, values, units in (
+            ("time", (np.arange(4) - 1) * 24.0 + 24.0, "hours since 2020-01-01"), ("step", np.arange(1, 25.0), "hours"),
+            ("latitude", LAT, "degrees_north"), ("longitude", LON, "degrees_east"),
+        ):
+            dataset.createDimension(name, values.size)
+            axis = dataset.createVariable(name, "f8", (name,))
+            axis.units = units
+            axis[:] = values
+        dataset.createDimension("number", 1)
+        valid = dataset.createVariable("valid_time", "f8", ("time", "step"))
+        valid.setncatts({"units": "hours since 2020-01-01", "standard_name": "time"})
+        valid[:] = np.arange(4)[:, None] * 24.0 + np.arange(1, 25.0)
+        tp = dataset.createVariable("tp", "f4", ("number", "time", "step", "latitude", "longitude"))
+        tp.setncatts({"units": "m", "coordinates": "valid_time"})
+        tp[:] = np.cumsum(rain, axis=1)[None, :, :, None, None] * np.ones(SHAPE)
+    made = make(tmp_path, {**daily, "precipitation": {"source": "grib.nc", "kind": "accumulated"}})
+    np.testing.assert_allclose(made["precipitation"][:, 0], rain[:3].sum(axis=1) * 1000.0, rtol=1e-4)
+
+
+def test_time_called_valid_time(tmp_path, daily):
+    """As the Climate Data Store gives ERA5-Land since 2024."""
+    with netCDF4.Dataset(tmp_path / "cds.nc", "w") as dataset:
+        for name, values, units in (
+            ("valid_time", np.arange(3) * 86400, "seconds since 2020-01-01"), ("latitude", LAT, "degrees_north"),
+            ("longitude", LON, "degrees_east"),
+        ):
+            dataset.createDimension(name, values.size)
+            axis = dataset.createVariable(name, values.dtype, (name,))
+            axis.units = units
+            axis[:] = values
+        dataset.createVariable("expver", str, ("valid_time",))[:] = np.array(["0001"] * 3, object)
+        tp = dataset.createVariable("tp", "f4", ("valid_time", "latitude", "longitude"))
+        tp.setncatts({"units": "m", "GRIB_stepType": "accum"})
+        tp[:] = np.array([1.0, 2.0, 3.0])[:, None, None] * 0.001 * np.ones(SHAPE)
+    made = make(tmp_path, {**daily, "precipitation": {"source": "cds.nc", "kind": "total"}})
+    np.testing.assert_allclose(made["precipitation"][:, 0], [1, 2, 3], rtol=1e-6)
+
+
+def test_packed_values(tmp_path, daily):
+    constant(tmp_path, "pr", 1.0, file="packed.nc", units="mm d-1")
+    with netCDF4.Dataset(tmp_path / "packed.nc", "a") as dataset:
+        packed = dataset.createVariable("rain", "i2", ("time", "latitude", "longitude"), fill_value=np.int16(-32768))
+        packed.setncatts({"units": "mm d-1", "scale_factor": 0.01, "add_offset": 100.0})
+        packed[:] = np.array([[[100.0]], [[112.34]], [[250.0]]]) * np.ones((1, *SHAPE))
+    made = make(tmp_path, {**daily, "precipitation": {"source": "packed.nc", "variable": "rain"}})
+    np.testing.assert_allclose(made["precipitation"][:, 0], [100.0, 112.34, 250.0], rtol=1e-6)
