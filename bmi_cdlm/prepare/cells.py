@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from bmi_cdlm.errors import ConfigError
+from bmi_cdlm.errors import ConfigError, DomainError
 from bmi_cdlm.prepare.catchments import Cells
 from bmi_cdlm.prepare.grid import Grid
 from bmi_cdlm.prepare.network_config import DEGREES, METRES
+from bmi_cdlm.prepare.sources import Raster
 
 MULTIPLE = 1e-3  # of a pixel per pixel: 30 arcsec is 0.0083333
 
@@ -38,6 +39,25 @@ def block_factor(size: str | None, grid: Grid, key: str, of: str) -> int:
             "Expected an integer multiple. Choose one, or resample the raster."
         )
     return factor
+
+
+def cells_on(mask: Raster, cells: Cells) -> np.ndarray:
+    """Return which cells have their centre where a mask is neither 0 nor without data, bool[cell].
+
+    Raises
+    ------
+    DomainError
+        None has.
+    """
+    row, col = mask.grid.find(cells.lon, cells.lat)
+    on = (row >= 0) & (row < mask.grid.n_rows) & (col >= 0) & (col < mask.grid.n_cols)
+    on[on] = mask.valid[row[on], col[on]] & (mask.values[row[on], col[on]] != 0)
+    if not on.any():
+        raise DomainError(
+            f"{mask.where}: leaves none of {on.size} cells, expected values other than 0 at some. Check that it "
+            "overlaps with the basins, and its reference system."
+        )
+    return on
 
 
 def make_cells(grid: Grid, inside: np.ndarray, factor: int, areas: str) -> tuple[Cells, np.ndarray]:

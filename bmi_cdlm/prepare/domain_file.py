@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bmi_cdlm.prepare.snapping import SnappedGauges
 
 CONVENTIONS = "CF-1.10"
+COMPRESS = 100_000  # values, from which on compressing pays
 OWN_NAMES = frozenset(("mean_annual_snowfall",))  # variables that the model itself reads carry no prefix
 
 
@@ -163,11 +164,15 @@ def _put(
     units: str = "", **attributes: str,
 ) -> None:
     """Write one variable: float64, int32 for indices, or strings; empty attributes are left out."""
-    array = np.asarray(values, dtype=str if len(values) == 0 and not isinstance(values, np.ndarray) else None)
-    text = array.dtype.kind == "U"
-    kind: object = str if text else {"f": "f8", "i": "i4"}[array.dtype.kind]
-    fill = {"fill_value": np.nan} if kind == "f8" else {}
-    variable = dataset.createVariable(name, kind, dims, **({} if text else {"zlib": array.size > 100_000}), **fill)
+    array = np.asarray(values)
+    if array.dtype.kind == "U" or (array.size == 0 and not isinstance(values, np.ndarray)):
+        variable = dataset.createVariable(name, str, dims)
+        array = array.astype(object)
+    else:
+        whole = array.dtype.kind == "i"
+        variable = dataset.createVariable(
+            name, "i4" if whole else "f8", dims, zlib=array.size > COMPRESS, fill_value=None if whole else np.nan
+        )
     described = {"long_name": long_name, "units": units, **attributes}
     variable.setncatts({key: value for key, value in described.items() if value})
-    variable[:] = array.astype(object) if text else array
+    variable[:] = array

@@ -10,7 +10,7 @@ import numpy as np
 from bmi_cdlm.errors import DomainError
 from bmi_cdlm.prepare.packages import load
 
-SCALE_NODES = 65  # along each side, for the areal scale of a projection, which is smooth
+SCALE_NODES = 33  # along each side, for the areal scale of a projection, which is smooth
 EQUAL_AREA = 1e-6  # a scale this near to one is that of an equal-area projection, up to rounding
 
 
@@ -134,11 +134,10 @@ class Grid(NamedTuple):
             )
         if np.abs(nodes - 1.0).max() < EQUAL_AREA:
             return None
-        across = (np.arange(self.n_cols) + 0.5) / self.n_cols * (SCALE_NODES - 1)
-        down = (np.arange(self.n_rows) + 0.5) / self.n_rows * (SCALE_NODES - 1)
-        j, i = across.astype(np.int64), down.astype(np.int64)
-        by_col = nodes[:, j] + (nodes[:, j + 1] - nodes[:, j]) * (across - j)
-        return by_col[i] + (by_col[i + 1] - by_col[i]) * (down - i)[:, None]
+        spline = load("scipy.interpolate").RectBivariateSpline(
+            np.linspace(0.0, self.n_rows, SCALE_NODES), np.linspace(0.0, self.n_cols, SCALE_NODES), nodes
+        )
+        return np.asarray(spline(np.arange(self.n_rows) + 0.5, np.arange(self.n_cols) + 0.5))
 
 
 @lru_cache(maxsize=64)

@@ -11,13 +11,14 @@ import numpy as np
 from bmi_cdlm.errors import ConfigError, DomainError
 from bmi_cdlm.network import accumulate_downstream
 from bmi_cdlm.prepare.catchments import Catchments, Drainage, Reaches
-from bmi_cdlm.prepare.cells import block_factor, make_cells
+from bmi_cdlm.prepare.cells import block_factor, cells_on, make_cells
 from bmi_cdlm.prepare.directions import Flow, read_flow
 from bmi_cdlm.prepare.gauge_table import GaugeSite
-from bmi_cdlm.prepare.links import make_links
+from bmi_cdlm.prepare.links import keep_cells, make_links
 from bmi_cdlm.prepare.network_config import NetworkConfig
 from bmi_cdlm.prepare.reaches import Tree, connect_blocks, grow_tree, order_tree
 from bmi_cdlm.prepare.snapping import snap_pixels
+from bmi_cdlm.prepare.sources import read_raster
 from bmi_cdlm.prepare.upscale import drain_to, iterative_outlets, keep, largest_pixels
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,11 @@ def build_drainage(
     DomainError
         Rasters that cannot be used, unknown codes, cycles, nothing to keep.
     """
-    return drain(config, read_flow(config, folder), gauges, radius)
+    drainage = drain(config, read_flow(config, folder), gauges, radius)
+    if config.cell_mask is None:
+        return drainage
+    mask = read_raster(config.cell_mask, folder, DomainError, config.crs)
+    return keep_cells(drainage, cells_on(mask, drainage.cells))
 
 
 def drain(

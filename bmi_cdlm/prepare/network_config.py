@@ -73,6 +73,11 @@ class NetworkConfig(BaseModel):
     cell_size: Size | None = Field(
         None, description="Side of a cell, an integer multiple of `resolution`. None: the same.", examples=["90 arcsec"]
     )
+    cell_mask: str | None = Field(
+        None,
+        description="Raster of where there may be cells, in any system: not where it has 0 or no data at the centre of "
+        "a cell. What is left out counts as uncovered area, at most 2 % above a gauge.",
+    )
     areas: Literal["true", "map"] = Field(
         "true",
         description="Area of a projected pixel: `true` (corrected for the projection's areal scale) or as on the `map`."

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from bmi_cdlm.config import Config
 from bmi_cdlm.domain import Domain, read_domain
-from bmi_cdlm.errors import ForcingError, ObservationError
-from bmi_cdlm.files import one_at_a_time, open_input, read_time, replacing
+from bmi_cdlm.errors import DomainError, ForcingError, ObservationError
+from bmi_cdlm.files import one_at_a_time, open_input, read_time, read_values, replacing
 from bmi_cdlm.forcing import ForcingFile
+from bmi_cdlm.network import accumulate_downstream
 from bmi_cdlm.observations import read_observations
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.prepare.config import GaugesConfig
@@ -49,7 +50,8 @@ class GaugeQuality(NamedTuple):
     """One gauge of the report.
 
     official_area, area, incremental_area [km2]: official; drained in the domain; what drains to it through no other.
-    area_error [1]: area / official - 1. distance [m]: gauge to the end of its reach. below: id of the first gauge
+    area_error [1]: (area + uncovered) / official - 1. uncovered [1]: share of what drains to it that no cell covers.
+    distance [m]: gauge to the end of its reach. below: id of the first gauge
     downstream, or ''. regulated: None where neither column of the table has a value. flags: what speaks against it.
     columns: the other columns of the gauge table.
     """
@@ -60,6 +62,7 @@ class GaugeQuality(NamedTuple):
     official_area: float
     area: float
     area_error: float
+    uncovered: float
     distance: float
     below: str
     n_above: int
@@ -85,18 +88,30 @@ def assess(run: Config, gauges: SnappedGauges, config: GaugesConfig) -> list[Gau
     n_folds = min(config.folds, int(hierarchy.tree.max(initial=-1)) + 1)
     fold = folds(hierarchy.tree, hierarchy.incremental_area, n_folds) if n_folds else hierarchy.tree
     records = _read_records(run, domain, hierarchy)
+    uncovered = _uncovered_above(run.domain, domain)[domain.gauges.reach]
     report = []
     for i, gauge_id in enumerate(domain.gauges.id):
         place, reach, below = sites[gauge_id], int(domain.gauges.reach[i]), int(hierarchy.below[i])
         site, area = gauges.sites[place], float(domain.reaches.upstream_area[domain.gauges.reach[i]])
         regulated = _is_regulated(site.columns, config)
         report.append(GaugeQuality(
-            gauge_id, site.name, domain.reaches.id[reach], site.area, area, area / site.area - 1,
-            float(gauges.distance[place]), domain.gauges.id[below] if below >= 0 else "", int(hierarchy.n_above[i]),
+            gauge_id, site.name, domain.reaches.id[reach], site.area, area, (area + uncovered[i]) / site.area - 1,
+            float(uncovered[i] / max(area + uncovered[i], 1e-12)), float(gauges.distance[place]),
+            domain.gauges.id[below] if below >= 0 else "", int(hierarchy.n_above[i]),
             float(hierarchy.incremental_area[i]), int(fold[i]), records[i], regulated,
             _flags(bool(gauges.rejected[place]), records[i], regulated, config), site.columns,
         ))
     return report
+
+
+@one_at_a_time
+def _uncovered_above(path: Path, domain: Domain) -> np.ndarray:
+    """Area without a cell that drains through each reach [km2], float64[reach]."""
+    with open_input(path, DomainError) as dataset:
+        if "reach_uncovered_area" not in dataset.variables:
+            return np.zeros(domain.n_reaches)
+        own = read_values(dataset, "reach_uncovered_area", ("reach",), "km2", str(path), DomainError)
+    return accumulate_downstream(domain.reaches.downstream, own[domain.file_order])
 
 
 def _is_regulated(columns: Mapping[str, float | str], config: GaugesConfig) -> bool | None:
@@ -219,9 +234,9 @@ def write_report(path: Path, report: list[GaugeQuality], dropped: Mapping[str, s
     """Write the report as CSV: a row per gauge, those dropped last with the reason."""
     extra = list(dict.fromkeys(name for quality in report for name in quality.columns))
     heads = [
-        "id", "name", "reach", "official_area_km2", "area_km2", "area_error", "snap_distance_m", "gauge_below",
-        "gauges_above", "incremental_area_km2", "fold", "first", "last", "years", "missing", "mean_runoff_mm_d-1",
-        "mean_precipitation_mm_d-1", "runoff_ratio", "regulated", "flags",
+        "id", "name", "reach", "official_area_km2", "area_km2", "area_error", "uncovered", "snap_distance_m",
+        "gauge_below", "gauges_above", "incremental_area_km2", "fold", "first", "last", "years", "missing",
+        "mean_runoff_mm_d-1", "mean_precipitation_mm_d-1", "runoff_ratio", "regulated", "flags",
     ]
     rows = []
     for q in report:
@@ -229,8 +244,8 @@ def write_report(path: Path, report: list[GaugeQuality], dropped: Mapping[str, s
         days = ["" if np.isnat(t) else str(t) for t in (r.first, r.last)]
         rows.append([
             q.id, q.name, q.reach, _number(q.official_area, 6), _number(q.area, 6), _number(q.area_error, 4),
-            _number(q.distance, 5), q.below, q.n_above, _number(q.incremental_area, 6), q.fold, *days,
-            _number(r.years, 4), _number(r.missing, 4), _number(r.mean_runoff, 4), _number(r.precipitation, 4),
+            _number(q.uncovered, 4), _number(q.distance, 5), q.below, q.n_above, _number(q.incremental_area, 6), q.fold,
+            *days, _number(r.years, 4), _number(r.missing, 4), _number(r.mean_runoff, 4), _number(r.precipitation, 4),
             _number(r.runoff_ratio, 4), {None: "unknown", True: "yes", False: "no"}[q.regulated], "; ".join(q.flags),
             *(v if isinstance(v := q.columns.get(name, ""), str) else _number(v, 6) for name in extra),
         ])
@@ -249,7 +264,10 @@ def report_table(report: list[GaugeQuality], dropped: Mapping[str, str]) -> Tabl
     table = Table(title="gauges: official area, earlier delineation, domain")
     for heading in ("gauge", "name"):
         table.add_column(heading, no_wrap=True)
-    numbers = "official km2", "delineated", "domain", "error %", "moved m", "above", "fold", "years", "missing %", "Q/P"
+    numbers = (
+        "official km2", "delineated", "domain", "error %", "uncovered %", "moved m", "above", "fold", "years",
+        "missing %", "Q/P",
+    )
     for heading in numbers:
         table.add_column(heading, justify="right")
     table.add_column("flags")
@@ -257,11 +275,12 @@ def report_table(report: list[GaugeQuality], dropped: Mapping[str, str]) -> Tabl
         r, delineated = q.record, q.columns.get("delineated_area", np.nan)
         table.add_row(
             q.id, q.name[:24], _shown(q.official_area, ".1f"), _shown(float(delineated), ".1f"), _shown(q.area, ".1f"),
-            _shown(100 * q.area_error, "+.1f"), _shown(q.distance, ".0f"), str(q.n_above), str(q.fold),
+            _shown(100 * q.area_error, "+.1f"), _shown(100 * q.uncovered, ".1f"), _shown(q.distance, ".0f"),
+            str(q.n_above), str(q.fold),
             _shown(r.years, ".1f"), _shown(100 * r.missing, ".1f"), _shown(r.runoff_ratio, ".2f"), ", ".join(q.flags),
         )
     for one, why in dropped.items():
-        table.add_row(one, "", *[""] * 10, f"dropped: {why}")
+        table.add_row(one, "", *[""] * len(numbers), f"dropped: {why}")
     return table
 
 

@@ -176,7 +176,7 @@ def _report(refused: dict[str, str], config: GaugesConfig, kept: set[str]) -> No
             "gauges.radius, or set gauges.rejected to drop or keep."
         )
     for one, reason in refused.items():
-        logger.warning("gauge %s %s: %s", one, "kept though it" if one in kept else "dropped, it", reason)
+        logger.info("gauge %s %s: %s", one, "kept though it" if one in kept else "dropped, it", reason)
 
 
 def _upstream(downstream: np.ndarray) -> dict[int, list[int]]:

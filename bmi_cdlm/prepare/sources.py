@@ -59,7 +59,7 @@ def read_raster(name: str, folder: Path, error: type[CdlmError], crs: str | None
     Parameters
     ----------
     name : str
-        'file.tif', 'file.nc:variable' or 'package:NAME/path/file.tif'.
+        'file.tif', 'file.nc:variable' ('file.nc:one,other' for two bands) or 'package:NAME/path/file.tif'.
     crs : str
         Reference system where the file names none.
     bands : int
@@ -94,6 +94,11 @@ def read_raster(name: str, folder: Path, error: type[CdlmError], crs: str | None
 
 
 def _read_netcdf(path: Path, name: str, error: type[CdlmError], crs: str | None, bands: int) -> Raster:
+    names = name.split(",")
+    if len(names) == bands > 1:
+        layers = [_read_netcdf(path, one, error, crs, 1) for one in names]
+        valid = np.logical_and.reduce([layer.valid for layer in layers])
+        return layers[0]._replace(values=np.stack([layer.values for layer in layers]), valid=valid)
     with open_input(path, error) as dataset:
         require(dataset, [name], str(path), error)
         variable = dataset.variables[name]

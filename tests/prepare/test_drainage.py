@@ -12,10 +12,12 @@ from drainage_cases import VALLEY, config, flow_of, gauge_at, terrain_flow
 
 from bmi_cdlm.errors import ConfigError, DomainError
 from bmi_cdlm.prepare.catchments import Drainage
-from bmi_cdlm.prepare.directions import Flow
+from bmi_cdlm.prepare.directions import Flow, decode, make_flow
 from bmi_cdlm.prepare.links import check_covered, keep_cells, uncovered_shares
-from bmi_cdlm.prepare.network import drain
+from bmi_cdlm.prepare.network import build_drainage, drain
 from bmi_cdlm.prepare.reaches import strahler_order
+from bmi_cdlm.prepare.sources import Raster
+from bmi_cdlm.prepare.synthetic import make_terrain
 from bmi_cdlm.prepare.upscale import drain_to
 
 UPSCALED = {"resolution": "30 arcsec", "cell_size": "90 arcsec"}
@@ -69,6 +71,15 @@ def check_sums(drainage: Drainage, flow: Flow) -> None:
 )
 def test_areas_add_up(flow, keys):
     check_sums(drain(config(**keys), flow), flow)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32631", "EPSG:2154"])
+def test_areas_add_up_where_the_map_is_not_true_to_area(crs):
+    flow = terrain_flow((60, 66), size=500.0, crs=crs, corner=(900_000.0, 6_600_000.0))
+    drainage = drain(config(resolution="1 km", cell_size="3 km"), flow)
+    check_sums(drainage, flow)
+    assert np.ptp(drainage.cells.area) > 1e-4
+    assert drainage.links.area.sum() != pytest.approx(60 * 66 * 0.25, rel=1e-5)
 
 
 def test_every_pixel_a_reach():
@@ -246,6 +257,39 @@ def test_cells_left_out_become_uncovered_area(upscaled):
     dry, wet = int(np.argmax(shares)), int(np.argmin(shares))
     with pytest.raises(DomainError, match=r"no cell covers 100\.00% above gauge G2 .1 such gauges.*at most 2%"):
         check_covered(less, ["G1", "G2"], np.array([wet, dry]))
+
+
+def test_mask_of_cells_from_files(tmp_path, write_raster):
+    pytest.importorskip("rasterio", reason="rasterio is not installed")
+    codes = np.full((6, 6), 1, np.uint8)
+    write_raster(tmp_path / "d.tif", codes, nodata=None)
+    mask = np.array([[0, 7, 255], [1, 7, 255]], np.uint8)  # of 3.5 km: no pixel of it is one of ours
+    write_raster(tmp_path / "mask.tif", mask, size=3500.0, nodata=255)
+    keys = {"directions": "d.tif", "cell_size": "3 km", "areas": "map"}
+    whole = build_drainage(config(**keys), None, tmp_path)
+    assert whole.cells.id.tolist() == ["0000_0000", "0000_0001", "0001_0000", "0001_0001"]
+    less = build_drainage(config(**keys, cell_mask="mask.tif"), None, tmp_path)
+    assert less.cells.id.tolist() == ["0000_0001", "0001_0000", "0001_0001"]
+    assert less.reaches.uncovered_area.sum() == 9.0
+    write_raster(tmp_path / "none.tif", np.zeros((6, 6), np.uint8), nodata=None)
+    with pytest.raises(DomainError, match=r"none\.tif: leaves none of 4 cells"):
+        build_drainage(config(**keys, cell_mask="none.tif"), None, tmp_path)
+
+
+def test_a_sink_inside_the_land_ends_a_river():
+    open_flow = terrain_flow((60, 66), one_basin=True)
+    codes = make_terrain((60, 66), 3, one_basin=True).directions.copy()
+    area = open_flow.upstream_area
+    sink = int(np.argmin(np.abs(area - 0.3 * area.max())))
+    codes.ravel()[sink] = 255
+    closed = make_flow(open_flow.grid, decode(Raster(open_flow.grid, codes, codes != 247, "made"), "esri"), config())
+    drainage = drain(config(**UPSCALED), closed)
+    check_sums(drainage, closed)
+    at = drainage.catchments.reach.ravel()[sink]
+    assert drainage.reaches.downstream[at] == -1
+    assert drainage.reaches.upstream_area[at] == pytest.approx(area[sink], rel=1e-12)
+    outlets = drainage.reaches.upstream_area[drainage.reaches.downstream < 0]
+    assert sorted(outlets) == pytest.approx(sorted([area[sink], area.max() - area[sink]]), rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,14 @@ def test_areas_are_true(grid):
     np.testing.assert_allclose(grid.row_areas(), areas.mean(axis=1), rtol=1e-12)
 
 
+def test_areas_of_a_country():
+    """The scale of a projection is known at few places; areas are right in between."""
+    wide = Grid(0.0, 7_200_000.0, 5000.0, 5000.0, 250, 260, "EPSG:2154")
+    areas = wide.pixel_areas()
+    for row, col in ((0, 0), (17, 131), (249, 259), (120, 3)):
+        assert areas[row, col] == pytest.approx(geodesic_area(wide, row, col), rel=1e-6)
+
+
 def test_map_areas():
     assert (LAMBERT.map_areas() == 1.0).all()
     assert (LAMBERT.row_areas() != 1.0).all()

@@ -62,6 +62,21 @@ def test_water_balance_is_that_of_all_that_drains_to_each_gauge(tmp_path: Path) 
         assert quality.distance == 100.0 * i
 
 
+def test_area_without_a_cell_is_told_and_counts(tmp_path: Path) -> None:
+    run, domain, gauges = make(tmp_path)
+    own = 0.015 * domain.reaches.area
+    with netCDF4.Dataset(run.domain, "a") as dataset:
+        variable = dataset.createVariable("reach_uncovered_area", "f8", ("reach",))
+        variable.units = "km2"
+        in_file = np.empty(own.size)
+        in_file[domain.file_order] = own
+        variable[:] = in_file
+    for i, quality in enumerate(assess(run, gauges, GaugesConfig(table="t"))):
+        assert quality.uncovered == pytest.approx(0.015 / 1.015)
+        assert quality.area == gauges.area[i]
+        np.testing.assert_allclose(quality.area_error, 1.015 * gauges.area[i] / domain.gauges.area[i] - 1)
+
+
 def test_records_with_gaps_short_ones_and_none(tmp_path: Path) -> None:
     run, domain, gauges = make(tmp_path)
     discharge = np.full((N_STEPS, len(domain.gauges.id)), 1e-3)

@@ -107,6 +107,7 @@ def test_gauge_below_a_confluence_finds_the_tributary_that_it_measures(drainage:
 
 
 def test_rejected_gauges_are_refused_dropped_or_kept(drainage: Drainage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     sites = [site(2400, 1500, 9.0, "good"), site(2400, 1500, 30.0, "bad"), site(9900, 1500, 9.0, "far")]
     with pytest.raises(DomainError, match=r"2 find no.*bad drains 9 km2, officially 30 km2 .70 % off.*; far no reach"):
         snap_gauges(sites, drainage, GaugesConfig(table="t", radius=600.0))

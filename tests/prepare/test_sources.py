@@ -70,6 +70,15 @@ def test_netcdf_with_a_grid_mapping(tmp_path):
     assert read_raster("a.nc:codes", tmp_path, DomainError, crs="EPSG:3035").grid.crs == "EPSG:2154"
 
 
+def test_bands_in_variables_of_their_own(tmp_path):
+    path = write_netcdf(tmp_path / "a.nc")
+    with netCDF4.Dataset(path, "a") as file:
+        file.createVariable("other", "i4", ("lat", "lon"))[:] = VALUES + 100
+    raster = read_raster("a.nc:codes,other", tmp_path, DomainError, bands=2)
+    np.testing.assert_array_equal(raster.values, np.stack([VALUES, VALUES + 100]))
+    assert raster.valid.shape == (3, 4)
+
+
 def test_scaled_netcdf(tmp_path):
     path = write_netcdf(tmp_path / "a.nc", fill=7)
     with netCDF4.Dataset(path, "a") as file:
