@@ -17,6 +17,7 @@ from bmi_cdlm.domain import Domain
 from bmi_cdlm.errors import CdlmError, nearest
 from bmi_cdlm.observations import read_observations
 from bmi_cdlm.prepare.config import parse_prepare
+from bmi_cdlm.prepare.hierarchy import folds, nest
 from bmi_cdlm.prepare.packages import resolve
 
 BYTES_PER_CELL_STEP = 16
@@ -43,11 +44,10 @@ def check_training(case: Case) -> Iterator[Finding]:
     problem = why_not_writable(training.output)
     if problem:
         yield Finding("fail", "training", f"{training.output}: cannot be written ({problem}). Choose another path.")
-    if case.domain is None:
-        return
-    yield from _check_attributes(case, training)
-    yield from _check_gauges(case, case.domain, training)
-    yield Finding("ok", "training", _describe(case, case.domain, training))
+    if case.domain is not None:
+        yield from _check_attributes(case, training)
+        yield from _check_gauges(case, case.domain, training)
+        yield Finding("ok", "training", _describe(case, case.domain, training))
 
 
 def _check_attributes(case: Case, training: Any) -> Iterator[Finding]:
@@ -66,7 +66,12 @@ def _check_gauges(case: Case, domain: Domain, training: Any) -> Iterator[Finding
     for one in asked:
         if one not in known:
             yield Finding("fail", "training", f"gauges: the domain has no gauge '{one}'.{nearest(one, known)}")
-    asked = [one for one in asked if one in known]
+    held_out: set[str] = set()
+    if training.held_out_fold is not None:
+        hierarchy = nest(domain.reaches.downstream, domain.reaches.upstream_area, domain.gauges.reach)
+        fold = folds(hierarchy.tree, hierarchy.incremental_area, training.folds)
+        held_out = {one for one, k in zip(known, fold.tolist(), strict=True) if k == training.held_out_fold}
+    asked = [one for one in asked if one in known and one not in held_out]
     config = case.config
     if not asked:
         yield Finding("fail", "training", "the domain has no gauge to train on. Add gauges and their observations.")

@@ -33,13 +33,14 @@ Check = Callable[[Case], Iterator[Finding]]
 
 
 def attempt(subject: str, check: Check, case: Case) -> list[Finding]:
-    """Run a check; an error of ours ends it and becomes a finding, after those it made before."""
+    """Run a check; an error of ours ends it and becomes a finding. Nothing is called ok beside a problem."""
     found: list[Finding] = []
     try:
         found.extend(check(case))
     except (CdlmError, OSError) as error:
         found.append(Finding("fail", subject, str(error)))
-    return found
+    failed = any(finding.level == "fail" for finding in found)
+    return [finding for finding in found if not failed or finding.level != "ok"]
 
 
 def size_text(n_bytes: float) -> str:

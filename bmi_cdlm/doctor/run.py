@@ -39,7 +39,7 @@ def read_case_domain(case: Case) -> tuple[Domain | None, list[Finding]]:
     area = domain.cells.drained_area.sum()
     text = (
         f"{domain.n_cells} cells, {domain.n_reaches} reaches, {len(domain.gauges.id)} gauges, {area:.6g} km2, "
-        f"{domain.outlets.size} outlets"
+        f"outlets: {domain.outlets.size}"
     )
     findings = [Finding("ok", "domain", text)]
     snowfall = domain.cells.mean_annual_snowfall

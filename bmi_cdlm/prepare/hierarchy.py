@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -107,11 +106,3 @@ def folds(
         load[place] += first[one]
         spare[place] += second[one]
     return fold[member]
-
-
-def held_out(fold: np.ndarray, ids: Sequence[str], which: int) -> tuple[list[str], list[str]]:
-    """Return the ids to train on and the ids held out when fold `which` is left out."""
-    inside = np.asarray(fold) == which
-    return [i for i, out in zip(ids, inside, strict=True) if not out], [
-        i for i, out in zip(ids, inside, strict=True) if out
-    ]

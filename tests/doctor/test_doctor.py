@@ -24,6 +24,10 @@ def problems(findings: list[Finding]) -> str:
     return "\n".join(f"{f.subject}: {f.text}" for f in findings if f.level == "fail")
 
 
+def block(table: str, **keys: object) -> dict:
+    return {"network": {"directions": "flow.tif"}, "gauges": {"table": table, **keys}}
+
+
 def call(*words: object) -> Result:
     return CliRunner().invoke(main, ["doctor", *map(str, words)])
 
@@ -80,7 +84,7 @@ def test_a_broken_configuration_tells_all_its_keys_and_the_files_that_are_missin
 
 
 def test_a_missing_domain_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    config = write_case(tmp_path, domain="gone.nc", forcing="lost.nc", prepare={"gauges": {"table": "g.csv"}})
+    config = write_case(tmp_path, domain="gone.nc", forcing="lost.nc", prepare=block("g.csv"))
     text = problems(examine(config))
     assert text.count(f"`cdlm prepare {config}` makes it") == 2
     assert "gauges.table" in text
@@ -145,9 +149,9 @@ def test_training_block(tmp_path: Path) -> None:
 
 
 def test_prepare_block(tmp_path: Path) -> None:
-    config = write_case(tmp_path, prepare={"gauges": {"table": "gauges.csv", "radios": 3}})
+    config = write_case(tmp_path, prepare=block("gauges.csv", radios=3))
     assert "unknown key 'gauges.radios'. Did you mean 'radius'?" in problems(examine(config))
-    config = write_case(tmp_path, prepare={"gauges": {"table": "gauges.csv"}, "legacy": {"table": "k.csv"}})
+    config = write_case(tmp_path, prepare={**block("gauges.csv"), "legacy": {"table": "k.csv"}})
     text = problems(examine(config))
     assert "gauges.table" in text
     assert "legacy.table" in text
@@ -156,6 +160,7 @@ def test_prepare_block(tmp_path: Path) -> None:
     (source / "gauges.csv").write_text("")
     (source / "k.csv").write_text("")
     assert "table" not in problems(examine(config, source=source))
+    assert "network.directions" in problems(examine(config, source=source))
 
 
 def test_patterns_stand_for_the_folder_before_them(tmp_path: Path) -> None:

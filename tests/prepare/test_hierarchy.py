@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmi_cdlm.errors import ConfigError
-from bmi_cdlm.prepare.hierarchy import folds, held_out, nest
+from bmi_cdlm.prepare.hierarchy import folds, nest
 
 # Two rivers: 0 -> 2 <- 1, 2 -> 3 (outlet); 4 -> 5 (outlet).
 DOWNSTREAM = np.array([2, 2, 3, -1, 5, -1])
@@ -74,8 +74,6 @@ def test_folds_are_balanced_by_number_or_by_area() -> None:
     assert by_number.tolist() == [0, 0, 0, 1, 1, 1]
     by_area = folds(tree, area, 2, "area")
     assert [area[by_area == k].sum() for k in (0, 1)] == [50.0, 43.0]
-    train, test = held_out(by_number, list("abcdef"), 1)
-    assert (train, test) == (["a", "b", "c"], ["d", "e", "f"])
 
 
 def test_more_folds_than_trees_are_refused() -> None:

@@ -14,6 +14,7 @@ from bmi_cdlm.attributes import read_attribute
 from bmi_cdlm.config import load_config
 from bmi_cdlm.domain import Domain, read_domain
 from bmi_cdlm.errors import ParameterError
+from bmi_cdlm.generator import make_spec
 from bmi_cdlm.prepare.config import LegacyConfig
 from bmi_cdlm.prepare.legacy import Legacy, add_priors, priors, read_legacy, write_legacy
 from bmi_cdlm.simulation import Simulation
@@ -133,3 +134,6 @@ def test_priors_become_attributes_of_the_domain(tmp_path: Path) -> None:
     values = read_attribute(tmp_path / "with_priors.nc", domain, "prior_celerity", "reach", "m s-1")
     at = domain.reaches.length > 0
     np.testing.assert_allclose(values[at], np.clip(domain.reaches.length / expected, 0.1, 5)[at], rtol=1e-12)
+    spec = make_spec(tmp_path / "with_priors.nc", cell_attributes=(), reach_attributes=["prior_celerity"])
+    (attribute,) = spec.reach.attributes
+    assert (attribute.transform, attribute.units) == ("log", "m s-1")  # what a training then starts from
