@@ -62,8 +62,8 @@ def climate_of_cells(path: Path, cell_id: Sequence[str]) -> dict[str, Climate]:
     Returns
     -------
     dict of str to Climate
-        p_mean, pet_mean [mm d-1], aridity (PET over P), high_prec_freq, low_prec_freq [d yr-1]; with air temperature
-        t_mean [degC], frac_snow, p_seasonality [1], mean_annual_snowfall [mm yr-1].
+        p_mean, pet_mean [mm d-1], aridity, high_prec_freq, low_prec_freq [d yr-1]; with air temperature t_mean [degC],
+        frac_snow, p_seasonality [1], mean_annual_snowfall [mm yr-1].
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -178,8 +179,11 @@ class CellInput:
 
     def fingerprint(self) -> list[str]:
         """What tells this input from another: its files and weights."""
-        shares = self.remap.matrix.data.sum() if self.remap.matrix.nnz else 0.0
-        return [*self._fields.fingerprint(), f"{self.remap.matrix.nnz} {shares!r}"]
+        matrix = self.remap.matrix
+        weights = hashlib.sha256()
+        for part in (self.remap.sources, matrix.indptr, matrix.indices, matrix.data):
+            weights.update(np.ascontiguousarray(part).tobytes())
+        return [*self._fields.fingerprint(), weights.hexdigest()]
 
     def _kind(self) -> Kind:
         if self._source.kind is not None:
