@@ -39,14 +39,12 @@ def nest(downstream: np.ndarray, upstream_area: np.ndarray, gauge_reach: np.ndar
     on: dict[int, list[int]] = {}
     for gauge, reach in enumerate(gauge_reach.tolist()):
         on.setdefault(reach, []).append(gauge)
-    # Per reach, the first gauge met from its end on: from the outlets up, so that each asks the one below.
-    met = np.full(downstream.size, -1, np.int64)
     below = np.full(n, -1, np.int64)
-    for reach in range(downstream.size - 1, -1, -1):
-        met[reach] = met[downstream[reach]] if downstream[reach] >= 0 else -1
-        for gauge in reversed(on.get(reach, [])):
-            below[gauge] = met[reach]
-            met[reach] = gauge
+    for reach, gauges in on.items():
+        down = int(downstream[reach])
+        while down >= 0 and down not in on:
+            down = int(downstream[down])
+        below[gauges] = [*gauges[1:], on[down][0] if down >= 0 else -1]
     area = np.asarray(upstream_area, np.float64)[gauge_reach]
     increment, n_above, tree = area.copy(), np.zeros(n, np.int64), np.full(n, -1, np.int64)
     order = sorted(range(n), key=lambda g: (int(gauge_reach[g]), g))

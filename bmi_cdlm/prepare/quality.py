@@ -207,12 +207,12 @@ def _basin_rain(run: Config, domain: Domain, hierarchy: Hierarchy, starts: np.nd
 def _shares(domain: Domain) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cell, gauge and area [km2] of what drains to each gauge through no other, sorted by gauge."""
     met = np.full(domain.n_reaches, -1, np.int64)
+    size = accumulate_downstream(domain.reaches.downstream, np.ones(met.size)).astype(np.int64)
     highest: dict[int, int] = {}  # on a reach with several, the first takes what drains to it
     for gauge, reach in enumerate(domain.gauges.reach.tolist()):
         highest.setdefault(reach, gauge)
-    below = domain.reaches.downstream
-    for reach in range(domain.n_reaches - 1, -1, -1):
-        met[reach] = highest.get(reach, met[below[reach]] if below[reach] >= 0 else -1)
+    for reach in sorted(highest, reverse=True):  # downstream first; a sub-tree is contiguous
+        met[reach + 1 - size[reach] : reach + 1] = highest[reach]
     taker = np.repeat(met, np.diff(domain.links.first))
     inside = taker >= 0
     pair = np.asarray(taker[inside] * domain.n_cells + domain.links.cell[inside], np.int64)

@@ -133,7 +133,7 @@ def snap_gauges(sites: Sequence[GaugeSite], drainage: Drainage, config: GaugesCo
         (one without any reach near can only be dropped).
     """
     reaches = drainage.reaches
-    upstream = _upstream(reaches.downstream)
+    upstream = _Upstream(reaches.downstream)
     kept: list[tuple[GaugeSite, int, float, bool]] = []
     refused: dict[str, str] = {}
     for site in sites:
@@ -179,24 +179,29 @@ def _report(refused: dict[str, str], config: GaugesConfig, kept: set[str]) -> No
         logger.info("gauge %s %s: %s", one, "kept though it" if one in kept else "dropped, it", reason)
 
 
-def _upstream(downstream: np.ndarray) -> dict[int, list[int]]:
-    above: dict[int, list[int]] = {}
-    for i, below in enumerate(downstream.tolist()):
-        if below >= 0:
-            above.setdefault(below, []).append(i)
-    return above
+class _Upstream:
+    """Which reaches drain into one, found by bisection: no lists of all, which a country would not bear."""
+
+    def __init__(self, downstream: np.ndarray) -> None:
+        self._reach = np.argsort(downstream, kind="stable")
+        self._below = downstream[self._reach]
+
+    def of(self, reaches: np.ndarray) -> np.ndarray:
+        """Return the reaches just above, int64[]."""
+        first, last = (np.searchsorted(self._below, reaches, side) for side in ("left", "right"))
+        return np.concatenate([np.zeros(0, np.int64), *(self._reach[a:b] for a, b in zip(first, last, strict=True))])
 
 
 def _find_reach(
-    site: GaugeSite, drainage: Drainage, upstream: dict[int, list[int]], config: GaugesConfig
+    site: GaugeSite, drainage: Drainage, upstream: _Upstream, config: GaugesConfig
 ) -> tuple[int, float]:
     """The reach that fits best, -1 where none is near, and the distance to its end [m]."""
     reaches, radius = drainage.reaches, config.radius
     row, col, _ = _near(site, drainage.catchments.grid, radius)
     near = np.unique(drainage.catchments.reach[row, col])
-    near = near[near >= 0].tolist()
+    near = near[near >= 0].astype(np.int64)
     # A gauge often stands just below the end of a reach: in the catchment of the next one.
-    places = np.array(sorted({*near, *(above for one in near for above in upstream.get(one, []))}), np.int64)
+    places = np.union1d(near, upstream.of(near))
     if not places.size:
         return -1, np.nan
     away = _distance(np.array([site.lon]), np.array([site.lat]), reaches.lon[places], reaches.lat[places])

@@ -225,6 +225,27 @@ def test_the_report_takes_missing_rain_that_the_run_would_refuse(toy: Path) -> N
     assert prepare(toy).report[0].record.precipitation == 0.0  # the only observed day has no rain in the source
 
 
+def test_a_preparation_that_was_killed_goes_on(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bmi_cdlm.prepare.forcing_writer._assemble", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(toy)
+    (partial,) = (tmp_path / "out").iterdir()
+    assert partial.name == ".forcing.nc.new.partial"
+    made = [p.stat().st_mtime_ns for p in sorted(partial.glob("*.npy"))]
+    with monkeypatch.context() as patch:
+        patch.setattr("bmi_cdlm.prepare.forcing_writer._assemble", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(toy)
+    assert [p.stat().st_mtime_ns for p in sorted(partial.glob("*.npy"))] == made != []
+    prepare(toy)
+    assert not partial.exists()
+    assert read_all(tmp_path / "out" / "forcing.nc")["precipitation"].shape == (2, 8)
+
+
 def test_legacy_parameters_and_priors_come_with_the_domain(toy: Path, tmp_path: Path) -> None:
     rows = [f"{one},{i}" for i, one in enumerate(CELLS)]
     (tmp_path / "source" / "k.csv").write_text("\n".join(["id,travel_time", *rows]))
