@@ -14,7 +14,8 @@ from bmi_cdlm.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.config import Config
 from bmi_cdlm.doctor.findings import Case, Finding, listed, size_text
 from bmi_cdlm.domain import Domain, read_domain
-from bmi_cdlm.errors import CdlmError, DomainError
+from bmi_cdlm.errors import CdlmError, DomainError, ForcingError
+from bmi_cdlm.files import one_at_a_time, open_input, read_time
 from bmi_cdlm.forcing import ForcingFile
 from bmi_cdlm.observations import read_observations
 from bmi_cdlm.parameter_file import read_parameters
@@ -66,20 +67,41 @@ def check_forcing(case: Case) -> Iterator[Finding]:
     whole = size * len(config.inputs) <= FULL_CHECK_BYTES
     problems: dict[str, None] = {}
     for name in config.inputs:
-        for start, end in _periods(config, whole=whole):
-            try:
-                ForcingFile(
-                    Path(config.forcing), [name], case.domain.cells.id, start, end, config.time_step,
-                    config.forcing_fill
-                ).close()
-            except CdlmError as error:
-                problems[str(error)] = None
-                break
+        found = [_try_forcing(case, name, *period) for period in _periods(config, whole=whole)]
+        if any(found):
+            # A period that is not covered must not hide what else is wrong.
+            found.append(_try_forcing(case, name, *_first_step(Path(config.forcing), config.time_step)))
+        problems |= dict.fromkeys(text for text in found if text)
     yield from (Finding("fail", "forcing", text) for text in problems)
     if not problems:
         part = f"the first and last {SAMPLE_STEPS} steps (of {size_text(len(config.inputs) * size)})"
         extent = "all values" if whole else part
         yield Finding("ok", "forcing", f"{', '.join(config.inputs)}: {extent} checked")
+
+
+def _try_forcing(case: Case, name: str, start: np.datetime64 | None, end: np.datetime64 | None) -> str:
+    """What is wrong with an input in a period, or the empty string."""
+    config = case.config
+    if start is None or end is None or case.domain is None:
+        return ""
+    try:
+        ForcingFile(
+            Path(config.forcing), [name], case.domain.cells.id, start, end, config.time_step, config.forcing_fill
+        ).close()
+    except CdlmError as error:
+        return str(error)
+    return ""
+
+
+@one_at_a_time
+def _first_step(path: Path, step: int) -> tuple[np.datetime64 | None, np.datetime64 | None]:
+    """Begin and end of the first step of a file, None where it cannot be told."""
+    try:
+        with open_input(path, ForcingError) as dataset:
+            first = read_time(dataset, str(path), ForcingError)[0][0]
+    except CdlmError:
+        return None, None
+    return first, first + np.timedelta64(step, "s")
 
 
 def _periods(config: Config, *, whole: bool) -> list[tuple[np.datetime64, np.datetime64]]:

@@ -100,6 +100,11 @@ def test_a_period_that_no_file_covers_is_told_once(tmp_path: Path) -> None:
     config = change_config(write_case(tmp_path), end="2031-01-01")
     text = problems(examine(config))
     assert text.count("expected all of") == 1
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        dataset["precipitation"].units = "in d-1"
+    text = problems(examine(config))
+    assert text.count("expected all of") == 1
+    assert "'precipitation' has units 'in d-1'" in text
 
 
 def test_a_gauge_without_observations_is_noted(tmp_path: Path) -> None:
