@@ -79,6 +79,7 @@ SMASH = {"lez": (849, 698, 172), "cance": (667, 765, 383)}
 
 
 @pytest.mark.smash
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMASH)
 def test_every_pixel_a_reach_and_a_cell(name):
     pytest.importorskip("rasterio", reason="rasterio is not installed")

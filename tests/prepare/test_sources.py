@@ -117,7 +117,7 @@ def test_too_few_bands(tmp_path, write_raster):
         ("b.nc:codes", DomainError, r"b\.nc: there is no such file"),
         ("a.nc:code", DomainError, r"variable 'code' is missing.* mean 'codes'"),
         ("a.nc", ConfigError, r"which variable\? Expected 'file\.nc:variable'"),
-        ("package:not_there/a.tif", ConfigError, r"package 'not_there' is not installed"),
+        ("package:not_there/a.tif", ConfigError, r"with the module 'not_there', which is not installed"),
     ],
 )
 def test_what_is_not_there(tmp_path, name, error, message):
