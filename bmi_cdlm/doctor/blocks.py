@@ -17,6 +17,7 @@ from bmi_cdlm.domain import Domain
 from bmi_cdlm.errors import CdlmError, nearest
 from bmi_cdlm.observations import read_observations
 from bmi_cdlm.prepare.config import parse_prepare
+from bmi_cdlm.prepare.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.hierarchy import folds, nest
 from bmi_cdlm.prepare.packages import resolve
 
@@ -119,6 +120,11 @@ def check_prepare(case: Case, source: Path | None) -> Iterator[Finding]:
         else:
             yield Finding("fail", "prepare", f"{key}: {path} is not there. Put it there, or name the folder with "
                 "--source.")
+    if config.gauges is not None and is_there(resolve(config.gauges.table, folder)):
+        try:
+            read_gauge_table(config.gauges, folder)
+        except CdlmError as error:
+            yield Finding("fail", "prepare", str(error))
     for key in ("domain", "forcing", "observations"):
         path = getattr(case.config, key)
         problem = why_not_writable(path) if isinstance(path, Path) else ""

@@ -183,10 +183,12 @@ def _basin_rain(run: Config, domain: Domain, hierarchy: Hierarchy, starts: np.nd
     begins = np.flatnonzero(np.r_[True, gauge[1:] != gauge[:-1]])
     total = np.zeros(rain.shape[1])
     total[gauge[begins]] = np.add.reduceat(area, begins)
+    # The report tells of what is there; to refuse gaps is for the run.
+    fill = run.forcing_fill.get("precipitation", "refuse")
     length = max(1, BLOCK_BYTES // (8 * max(cell.size, domain.n_cells)))
     with ForcingFile(
         Path(run.forcing), ["precipitation"], domain.cells.id, starts[inside[0]], starts[inside[-1]] + step,
-        run.time_step, run.forcing_fill,
+        run.time_step, {"precipitation": "zero" if fill == "refuse" else fill},
     ) as forcing:
         for a in range(0, inside.size, length):
             rows = inside[a : a + length]

@@ -17,13 +17,14 @@ from bmi_cdlm.errors import CdlmError, ConfigError, DomainError, nearest
 from bmi_cdlm.files import check_writable, one_at_a_time, open_input, read_strings, read_values, replacing
 from bmi_cdlm.prepare.attributes import Attribute, Table, add_climate, cell_and_reach_attributes
 from bmi_cdlm.prepare.catchments import Drainage
-from bmi_cdlm.prepare.config import PrepareConfig, load_prepare_config
+from bmi_cdlm.prepare.config import GaugesConfig, PrepareConfig, load_prepare_config
 from bmi_cdlm.prepare.domain_file import Labels, write_domain
 from bmi_cdlm.prepare.forcing_writer import Steps, Weather, write_forcing
 from bmi_cdlm.prepare.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.inputs import Target
 from bmi_cdlm.prepare.legacy import Legacy, add_priors, read_legacy, write_legacy
 from bmi_cdlm.prepare.network import build_drainage
+from bmi_cdlm.prepare.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import PACKAGE
 from bmi_cdlm.prepare.quality import GaugeQuality, assess, write_report
 from bmi_cdlm.prepare.records import write_observations
@@ -95,13 +96,8 @@ def prepare(path: Path, source: Path | None = None, to: Path | None = None, say:
 def _make(plan: _Plan, files: dict[str, Path]) -> SnappedGauges | None:
     run, config, folder, _, say = plan
     assert config.network is not None
-    sites = None if config.gauges is None else read_gauge_table(config.gauges, folder)
     say("river network, cells and links")
-    if config.gauges is None:
-        drainage, gauges = build_drainage(config.network, None, folder), None
-    else:
-        drainage = build_drainage(config.network, sites, folder, config.gauges.radius)
-        gauges = snap_gauges(sites or [], drainage, config.gauges)
+    drainage, gauges = _drain(config.network, config.gauges, folder)
     legacy = None
     if config.legacy is not None:
         legacy = read_legacy(config.legacy, folder, drainage.reaches.id.tolist(), drainage.reaches.length)
@@ -125,6 +121,21 @@ def _make(plan: _Plan, files: dict[str, Path]) -> SnappedGauges | None:
         if legacy is not None:
             files |= _keep_legacy(plan, domain, legacy, run.domain.parent)
     return gauges
+
+
+def _drain(
+    network: NetworkConfig, config: GaugesConfig | None, folder: Path
+) -> tuple[Drainage, SnappedGauges | None]:
+    """River network and cells, with the gauges on them."""
+    if config is None:
+        return build_drainage(network, None, folder), None
+    sites = read_gauge_table(config, folder)
+    drainage = build_drainage(network, sites, folder, config.radius)
+    gauges = snap_gauges(sites, drainage, config)
+    if gauges.dropped and gauges.sites:  # they have had their say in where the network ends
+        drainage = build_drainage(network, gauges.sites, folder, config.radius)
+        gauges = snap_gauges(gauges.sites, drainage, config)._replace(dropped=gauges.dropped)
+    return drainage, gauges
 
 
 def _outputs(plan: _Plan) -> dict[str, Path]:

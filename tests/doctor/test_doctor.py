@@ -159,6 +159,8 @@ def test_prepare_block(tmp_path: Path) -> None:
     source.mkdir()
     (source / "gauges.csv").write_text("")
     (source / "k.csv").write_text("")
+    assert "gauges.csv: cannot be read as a table" in problems(examine(config, source=source))
+    (source / "gauges.csv").write_text("id,lon,lat\nA,3,44\n")
     assert "table" not in problems(examine(config, source=source))
     assert "network.directions" in problems(examine(config, source=source))
 

@@ -205,6 +205,26 @@ def test_nothing_is_replaced_when_writing_fails(toy: Path, tmp_path: Path, monke
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
+def test_a_dropped_gauge_leaves_the_domain_as_if_it_had_never_been(toy: Path, tmp_path: Path) -> None:
+    expected = read_all(prepare(toy).files["domain"])
+    table = tmp_path / "source" / "gauges.csv"
+    table.write_text(f"{table.read_text()}T2,800400,6499600,90,\n")
+    with pytest.raises(DomainError, match=r"gauges: 1 find no reach that fits.*T2 drains .*officially 90 km2"):
+        prepare(toy)
+    made = prepare(change(toy, "gauges", rejected="drop"))
+    assert list(made.dropped) == ["T2"]
+    for name, values in read_all(made.files["domain"]).items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
+    assert "T2" in made.files["report"].read_text()
+
+
+def test_the_report_takes_missing_rain_that_the_run_would_refuse(toy: Path) -> None:
+    content = yaml.safe_load(toy.read_text())
+    del content["forcing_fill"]
+    toy.write_text(yaml.safe_dump(content))
+    assert prepare(toy).report[0].record.precipitation == 0.0  # the only observed day has no rain in the source
+
+
 def test_legacy_parameters_and_priors_come_with_the_domain(toy: Path, tmp_path: Path) -> None:
     rows = [f"{one},{i}" for i, one in enumerate(CELLS)]
     (tmp_path / "source" / "k.csv").write_text("\n".join(["id,travel_time", *rows]))
