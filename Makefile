@@ -11,7 +11,7 @@ MARK := $(VENV)/.bmi_cdlm
 .PHONY: demo test lint bench bmi-test clean
 
 demo: $(MARK)-demo
-	$(RUN)/cdlm prepare lez --to cfg/lez
+	$(RUN)/cdlm prepare cfg/lez.yaml
 	$(RUN)/cdlm-train cfg/lez.yaml
 	$(RUN)/python examples/step_bmi.py cfg/lez.yaml --parameters cfg/lez/lez.safetensors
 
@@ -30,7 +30,7 @@ bench: $(MARK)-test
 
 # bmi-tester's own conftest lies outside the project; the folder it copies must hold plain files only.
 bmi-test: $(MARK)-test
-	$(RUN)/cdlm prepare lez --to cfg/lez
+	$(RUN)/cdlm prepare cfg/lez.yaml
 	mkdir -p build/bmi-test && cp cfg/lez.yaml build/bmi-test
 	PYTEST_ADDOPTS="-c /dev/null --confcutdir=/ -p no:benchmark -p no:cacheprovider" \
 	$(RUN)/bmi-test bmi_cdlm:BmiCdlm --config-file $(CURDIR)/cfg/lez.yaml --root-dir $(CURDIR)/build/bmi-test
@@ -47,4 +47,4 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache cfg/lez cfg/cance
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache cfg/lez cfg/cance cfg/gripe

@@ -18,7 +18,11 @@ from bmi_cdlm.domain import Cells, Domain, Gauges, Links, Reaches
 from bmi_cdlm.model import Forcing, Model
 from bmi_cdlm.network import accumulate_downstream, order_reaches
 from bmi_cdlm.parameters import DAY
-from bmi_cdlm.prepare.network import delineate, downstream_pixels, flow_lengths, invert
+from bmi_cdlm.prepare.directions import decode, make_flow
+from bmi_cdlm.prepare.grid import Grid
+from bmi_cdlm.prepare.network import drain
+from bmi_cdlm.prepare.network_config import NetworkConfig
+from bmi_cdlm.prepare.sources import Raster
 from bmi_cdlm.simulation import BLOCK_BYTES, LONGEST_BLOCK
 
 
@@ -42,13 +46,14 @@ def make_mesh(outlet: Outlet) -> dict[str, Any]:
 
 def make_domain(mesh: Mapping[str, Any]) -> Domain:
     """The same basin as a domain of ours; the name of a cell is its place in the raster."""
-    directions = np.where(mesh["active_cell"] == 1, mesh["flwdir"], np.nan).astype(np.float64)
-    below = downstream_pixels(directions)
-    row, column = mesh["gauge_pos"][0]
-    network = delineate(below, invert(below), np.array([row * directions.shape[1] + column]))
-    length = flow_lengths(directions, float(mesh["xres"])).ravel()[network.pixel]
-    area = np.asarray(mesh["dx"] * mesh["dy"], np.float64).ravel()[network.pixel] * 1e-6
-    return one_cell_per_reach(network.downstream, length, area, [str(i) for i in network.pixel])
+    corner = float(mesh["xmin"]), float(mesh["ymax"]), float(mesh["xres"]), float(mesh["yres"])
+    grid = Grid(*corner, *mesh["flwdir"].shape, "EPSG:2154")
+    config = NetworkConfig(directions="mesh", encoding="clockwise", areas="map", extent="all")
+    raster = Raster(grid, mesh["flwdir"], mesh["active_cell"] == 1, "mesh")
+    reaches = drain(config, make_flow(grid, decode(raster, config.encoding), config)).reaches
+    row, column = np.array([one.split("_") for one in reaches.id.tolist()], np.int64).T
+    places = (row * grid.n_cols + column).tolist()
+    return one_cell_per_reach(reaches.downstream, reaches.length, reaches.area, [str(i) for i in places])
 
 
 def one_cell_per_reach(downstream: np.ndarray, length: np.ndarray, area: np.ndarray, ids: list[str]) -> Domain:

@@ -1,9 +1,11 @@
-"""The command `cdlm`: prepare a case, run it, evaluate it."""
+"""The command `cdlm`: prepare a domain, check it, run it, evaluate it."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -13,10 +15,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bmi_cdlm.config import load_config
+from bmi_cdlm.doctor import examine, findings_table
+from bmi_cdlm.domain import read_domain
 from bmi_cdlm.errors import CdlmError
 from bmi_cdlm.evaluation import GaugeResult, draw, evaluate
 from bmi_cdlm.files import replacing
-from bmi_cdlm.prepare.cases import CASES, prepare_case
+from bmi_cdlm.plot_map import plot_map
+from bmi_cdlm.prepare.quality import report_table
+from bmi_cdlm.prepare.run import Prepared, find_config
+from bmi_cdlm.prepare.run import prepare as make_files
 from bmi_cdlm.reference import render
 from bmi_cdlm.simulation import Simulation
 from bmi_cdlm.version import __version__
@@ -26,6 +33,7 @@ SHOWN = (
     ("kge_beta", "beta", ".3f"), ("pbias", "PBIAS %", "+.1f"), ("n", "n", ".0f"),
 )
 console = Console(markup=False, highlight=False, soft_wrap=True)
+screen = Console(highlight=False)
 
 
 class CleanErrors(click.Command):
@@ -53,12 +61,34 @@ def main(verbose: bool) -> None:
 
 
 @main.command()
-@click.argument("case", type=click.Choice(sorted(CASES)))
-@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to write to.  [default: cfg/CASE]")
-def prepare(case: str, folder: Path | None) -> None:
-    """Make domain, forcing and observations of a CASE from the rasters of the package hydro-smash."""
-    for path in prepare_case(case, folder or Path("cfg") / case).values():
-        console.print(f"wrote {path}")
+@click.argument("config")
+@click.option("--source", type=click.Path(path_type=Path), help="Folder of the inputs.  [default: that of CONFIG]")
+@click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to write to.  [default: as CONFIG says]")
+@click.option("--map/--no-map", "draw_map", default=True, help="Draw a map of the domain (needs matplotlib).")
+@click.option("--quiet", is_flag=True, help="Say nothing of what is being done.")
+def prepare(config: str, source: Path | None, folder: Path | None, draw_map: bool, quiet: bool) -> None:
+    """Make domain, forcing and observations as the block `prepare` of CONFIG says.
+
+    CONFIG is a file, or a word: `lez` stands for cfg/lez.yaml.
+    """
+    path = find_config(config)
+    with console.status("reading", spinner="dots") if not quiet else nullcontext() as status:
+        made = make_files(path, source, folder, lambda text: None if status is None else status.update(text))
+    if made.report or made.dropped:
+        screen.print(report_table(made.report, made.dropped))
+    for file in made.files.values():
+        console.print(f"wrote {file}")
+    if draw_map and "domain" in made.files:
+        _draw_map(made, path.stem)
+
+
+def _draw_map(made: Prepared, title: str) -> None:
+    picture = made.files["domain"].with_name("map.png")
+    if importlib.util.find_spec("matplotlib") is None:
+        console.print(f"{picture} is not drawn: matplotlib is not installed (extra `plot`)")
+        return
+    plot_map(picture, read_domain(made.files["domain"]), title)
+    console.print(f"wrote {picture}")
 
 
 @main.command()
@@ -91,6 +121,19 @@ def evaluate_command(config: Path, plots: bool) -> None:
     if plots:
         for path in draw(settings, results):
             console.print(f"wrote {path}")
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file to use.")
+@click.option("--source", type=click.Path(path_type=Path), help="Folder of the inputs of `prepare`.")
+def doctor(config: Path, parameters: Path | None, source: Path | None) -> None:
+    """Check all that a run, a training or a preparation of CONFIG needs, and say what to do."""
+    findings = examine(config, parameters, source)
+    screen.print(findings_table(findings, f"{config}"))
+    problems = sum(finding.level == "fail" for finding in findings)
+    if problems:
+        raise click.ClickException(f"{problems} problems: see above.")
 
 
 @main.command()

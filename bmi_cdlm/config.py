@@ -121,6 +121,10 @@ class Config(BaseModel):
     training: dict[str, Any] | None = Field(
         default=None, description="Keys of `cdlm-train`, which runs ignore; see training/README.md."
     )
+    prepare: dict[str, Any] | None = Field(
+        default=None, description="How `cdlm prepare` makes domain, forcing and observations; runs ignore it. See "
+            "below."
+    )
     threads: int = Field(default=1, ge=1, le=1024, description="Threads for the kernels [1].")
     sub_step_policy: Literal["accumulate", "refuse"] = Field(
         default="accumulate", description="A BMI call shorter than the model step: accumulate its inputs, or refuse it."
@@ -222,12 +226,10 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
         raise ConfigError(f"{path}: is not valid YAML: {cause}") from cause
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds {type(content).__name__}, expected keys and values. See cfg/README.md.")
-    for key in content:
-        if key not in Config.model_fields:
-            raise ConfigError(
-                f"{path}: unknown key '{key}'.{nearest(str(key), Config.model_fields)} "
-                f"Known: {', '.join(Config.model_fields)}."
-            )
+    unknown = [f"unknown key '{key}'.{nearest(str(key), Config.model_fields)}" for key in content
+               if key not in Config.model_fields]
+    if unknown:
+        raise ConfigError(f"{path}: {' '.join(unknown)} Known: {', '.join(Config.model_fields)}.")
     for key in PATH_KEYS:
         if isinstance(content.get(key), str) and content[key] not in KEYWORDS:
             content[key] = path.parent / content[key]

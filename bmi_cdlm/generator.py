@@ -45,7 +45,7 @@ __all__ = [
 LANES = 4
 """The compiled loops take the inputs of a layer in fours: layers are padded with zeros."""
 FORCING_UNITS = {"precipitation": "mm d-1", "potential_evapotranspiration": "mm d-1", "air_temperature": "degC"}
-LOGARITHMIC = ("length", "slope", "area", "upstream_area", "drained_area")
+LOGARITHMIC = ("length", "slope", "area", "upstream_area", "drained_area", "prior_celerity")
 """Attributes that are taken by their logarithm unless the caller says otherwise."""
 FLOOR_SHARE = 0.01
 """Floor of a logarithm, as a share of the median positive value."""

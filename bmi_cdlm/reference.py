@@ -7,6 +7,16 @@ from pydantic_core import PydanticUndefined
 
 from bmi_cdlm.config import Config
 from bmi_cdlm.parameters import PARAMETERS, STEP_NAMES, TRAVEL_TIME
+from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
+from bmi_cdlm.prepare.network_config import NetworkConfig
+from bmi_cdlm.prepare.weather_config import (
+    AttributesConfig,
+    ForcingConfig,
+    ForcingSource,
+    ObservationsConfig,
+    PetConfig,
+    RasterConfig,
+)
 from bmi_cdlm.variables import VARIABLES
 
 HEAD = """# Reference
@@ -18,9 +28,33 @@ The files of this folder are runnable cases. A configuration is one flat YAML fi
 """
 
 
+PREPARE_HEAD = """\
+`cdlm prepare CONFIG [--source FOLDER]` makes the files that `domain`, `forcing` and `observations` name; beside the
+domain a report on the gauges (CSV, and a table on the screen) and a map (PNG). Relative paths begin in FOLDER, or
+in the folder of the configuration. Examples: `cfg/lez.yaml` (a projected D8 raster, daily rasters),
+`cfg/cance.yaml` (hourly) and `cfg/gripe.yaml` (a geographic D8 raster upscaled to 1 km, basin means, 53 gauges);
+README.md has a short one.
+"""
+BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
+    ("`network`", NetworkConfig), ("`gauges`", GaugesConfig), ("`attributes`", AttributesConfig),
+    ("`attributes.elevation`, `attributes.rasters.NAME`", RasterConfig), ("`forcing`", ForcingConfig),
+    ("`forcing.VARIABLE`", ForcingSource), ("`pet`", PetConfig), ("`observations`", ObservationsConfig),
+    ("`legacy`", LegacyConfig),
+)
+
+
 def render() -> str:
     """Return the reference as Markdown."""
-    return "\n".join([HEAD, "## Configuration keys\n", *key_table(Config), *_variables(), *_parameters()]) + "\n"
+    return "\n".join(
+        [HEAD, "## Configuration keys\n", *key_table(Config), *_prepare(), *_variables(), *_parameters()]
+    ) + "\n"
+
+
+def _prepare() -> list[str]:
+    lines = [f"## Keys of `prepare`\n\n{PREPARE_HEAD}", *key_table(PrepareConfig)]
+    for title, model in BLOCKS:
+        lines += [f"### {title}\n", *key_table(model)]
+    return lines
 
 
 def key_table(model: type[BaseModel]) -> list[str]:
@@ -36,9 +70,11 @@ def _default(name: str, default: object) -> str:
         return "required"
     if default is None:
         return "none"
+    if default == "":
+        return "empty"
     if isinstance(default, BaseModel):
         return "see below"
-    if name in ("time_step", "routing_step"):
+    if name in ("time_step", "routing_step", "reset"):
         return f"`{STEP_NAMES[int(str(default))]}`"
     if isinstance(default, tuple):
         return f"`[{', '.join(map(str, default))}]`"

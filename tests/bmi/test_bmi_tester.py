@@ -13,7 +13,7 @@ import pytest
 import yaml
 from cases import write_case
 
-from bmi_cdlm.prepare.cases import prepare_case
+from bmi_cdlm.prepare.run import prepare
 
 pytest.importorskip("bmi_tester")
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +64,8 @@ def test_all_stages_pass_on_the_lez(tmp_path):
     if importlib.util.find_spec("smash") is None:
         pytest.skip("hydro-smash, whose rasters make the Lez, is not installed")
     pytest.importorskip("rasterio")
-    prepare_case("lez", tmp_path)
+    pytest.importorskip("pyflwdir")
+    prepare(ROOT / "cfg" / "lez.yaml", to=tmp_path)
     content = yaml.safe_load((ROOT / "cfg" / "lez.yaml").read_text())
     flat = {k: Path(v).name if str(v).endswith(".nc") else v for k, v in content.items()}
     (tmp_path / "lez.yaml").write_text(yaml.safe_dump(flat))

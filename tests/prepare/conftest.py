@@ -10,7 +10,8 @@ import netCDF4
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[2]
+CFG, SHARED = ROOT / "cfg", ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture
@@ -37,16 +38,16 @@ def write_raster() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Path]]:
     """Prepare a real case, once for all tests."""
-    for package in ("smash", "rasterio", "pyproj"):
+    for package in ("smash", "rasterio", "pyproj", "pyflwdir"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"the package '{package}' is not installed")
-    from bmi_cdlm.prepare.cases import prepare_case
+    from bmi_cdlm.prepare.run import prepare as make_files
 
     made: dict[str, dict[str, Path]] = {}
 
     def prepare(name: str) -> dict[str, Path]:
         if name not in made:
-            made[name] = prepare_case(name, tmp_path_factory.mktemp(name))
+            made[name] = make_files(CFG / f"{name}.yaml", to=tmp_path_factory.mktemp(name)).files
         return made[name]
 
     return prepare

@@ -161,6 +161,22 @@ def test_unknown_gauges_are_named(case):
         dataset(case, gauges=["g0", "gX"])
 
 
+def test_a_held_out_fold_leaves_a_whole_basin_out(case):
+    """g1 and g2 lie above g0, g3 in the other basin."""
+    kept = [dataset(case, folds=2, held_out_fold=k).gauges.tolist() for k in (0, 1)]
+    assert kept == [[3], [0, 1, 2]]
+    assert dataset(case, folds=2, held_out_fold=1, gauges=["g2", "g0"]).gauges.tolist() == [2, 0]
+
+
+def test_a_held_out_fold_that_cannot_be(case):
+    with pytest.raises(ConfigError, match=r"3 asked for, expected 1 to 2: .*independent trees"):
+        dataset(case, folds=3, held_out_fold=0)
+    with pytest.raises(ConfigError, match="held_out_fold: 0 holds all 2 chosen gauges"):
+        dataset(case, folds=2, held_out_fold=0, gauges=["g0", "g1"])
+    with pytest.raises(ConfigError, match="held_out_fold is 2; expected 0 to 1"):
+        dataset(case, folds=2, held_out_fold=2)
+
+
 def with_observations(case, folder, change):
     """The case with changed observations."""
     run = load_config(case)

@@ -41,6 +41,11 @@ class TrainConfig(BaseModel):
         default=None, description="Start and end of the validation period; none: the training period."
     )
     gauges: Gauges = Field(default="all", description="Gauges to train on.")
+    folds: int = Field(default=5, ge=2, description="Folds of independent basins, for `held_out_fold` [1].")
+    held_out_fold: int | None = Field(
+        default=None, ge=0, description="Fold to leave out, from 0, as in the report of `cdlm prepare`: nested gauges "
+        "share a fold. none: train on all gauges [1]."
+    )
     cell_attributes: tuple[str, ...] = Field(default=(), description="Attributes of cells for X1 to X4 and snow.")
     reach_attributes: tuple[str, ...] = Field(default=(), description="Attributes of reaches for the celerity.")
     mapping: Literal["uniform", "linear", "power", "mlp"] = Field(
@@ -107,6 +112,8 @@ class TrainConfig(BaseModel):
             raise ValueError(f"mapping is {self.mapping}, but cell_attributes is empty; name some, or use uniform")
         if self.gauges != "all" and len(set(self.gauges)) < max(1, len(self.gauges)):
             raise ValueError("gauges holds no id or one twice; expected different ids, or all")
+        if self.held_out_fold is not None and self.held_out_fold >= self.folds:
+            raise ValueError(f"held_out_fold is {self.held_out_fold}; expected 0 to {self.folds - 1}")
         terms = self.loss
         if not terms.nse + terms.kge + terms.rmse_log + terms.mean_runoff > 0:
             raise ValueError(

@@ -14,6 +14,7 @@ from bmi_cdlm.forcing import ForcingFile
 from bmi_cdlm.network import upstream_of
 from bmi_cdlm.observations import read_observations
 from bmi_cdlm.parameters import DAY
+from bmi_cdlm.prepare.hierarchy import folds, nest
 from bmi_cdlm.season import day_of_year
 from cdlm_training.config import Period, TrainConfig
 
@@ -112,11 +113,20 @@ class Dataset:
         if not ids:
             raise ConfigError(f"{self.run.domain}: has no gauges to train on. Add gauges and their observations.")
         if self.config.gauges == "all":
-            return np.arange(len(ids))
-        unknown = [g for g in self.config.gauges if g not in ids]
-        if unknown:
-            raise ConfigError(f"gauges: the domain has no gauge '{unknown[0]}'. Known: {', '.join(ids)}.")
-        return np.array([ids.index(g) for g in self.config.gauges])
+            chosen = np.arange(len(ids))
+        else:
+            unknown = [g for g in self.config.gauges if g not in ids]
+            if unknown:
+                raise ConfigError(f"gauges: the domain has no gauge '{unknown[0]}'. Known: {', '.join(ids)}.")
+            chosen = np.array([ids.index(g) for g in self.config.gauges])
+        held_out = self.config.held_out_fold
+        if held_out is None:
+            return chosen
+        # Of all gauges, chosen or not: the folds of the report of `cdlm prepare`.
+        kept = chosen[fold_gauges(self.domain, self.config.folds)[chosen] != held_out]
+        if not kept.size:
+            raise ConfigError(f"held_out_fold: {held_out} holds all {chosen.size} chosen gauges. Leave out another.")
+        return kept
 
     def _check_observations(self, observed: np.ndarray) -> None:
         for place, series in zip(self.gauges, observed.T, strict=True):
@@ -141,6 +151,12 @@ class Dataset:
         if self.config.gauge_weights == "incremental_area":
             weights = _incremental_area(self.domain, self.gauges)
         return weights / weights.sum()
+
+
+def fold_gauges(domain: Domain, n_folds: int) -> np.ndarray:
+    """Fold of every gauge, int64[gauge]; ConfigError where there are fewer independent basins than folds."""
+    hierarchy = nest(domain.reaches.downstream, domain.reaches.upstream_area, domain.gauges.reach)
+    return folds(hierarchy.tree, hierarchy.incremental_area, n_folds)
 
 
 def _incremental_area(domain: Domain, gauges: np.ndarray) -> np.ndarray:

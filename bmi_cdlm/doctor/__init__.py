@@ -1,0 +1,102 @@
+"""`cdlm doctor`: everything that a run, a training or a preparation would need, checked at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from rich.table import Table
+
+from bmi_cdlm.config import KEYWORDS, PATH_KEYS, Config, load_config
+from bmi_cdlm.doctor.blocks import check_prepare, check_training
+from bmi_cdlm.doctor.findings import Case, Finding, attempt, day_text
+from bmi_cdlm.doctor.machine import check_estimate, check_machine, check_packages
+from bmi_cdlm.doctor.run import (
+    check_forcing,
+    check_initial_state,
+    check_observations,
+    check_outputs,
+    check_parameters,
+    read_case_domain,
+)
+from bmi_cdlm.errors import CdlmError
+
+__all__ = ["Finding", "examine", "findings_table"]
+STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}
+INPUT_KEYS = [key for key in PATH_KEYS if key not in ("output", "restart")]
+
+
+def examine(path: Path, parameters: Path | None = None, source: Path | None = None) -> list[Finding]:
+    """Examine a configuration and all that it names; nothing is written.
+
+    Parameters
+    ----------
+    path : Path
+        Configuration of a run, with or without the blocks `training` and `prepare`.
+    parameters : Path, optional
+        Checkpoint or parameter file in place of the configured one.
+    source : Path, optional
+        Folder of the inputs of `prepare`; that of the configuration unless given.
+
+    Returns
+    -------
+    list of Finding
+        Every problem found, not only the first; any of level `fail` would stop a run, training or preparation.
+    """
+    try:
+        config = load_config(path, {} if parameters is None else {"parameters": parameters})
+    except CdlmError as error:
+        return [Finding("fail", "configuration", str(error)), *_check_named_files(path)]
+    findings = [Finding("ok", "configuration", _describe(config))]
+    case = Case(path, config, None)
+    domain, found = read_case_domain(case)
+    case = case._replace(domain=domain)
+    findings += found
+    for subject, check in (
+        ("forcing", check_forcing), ("parameters", check_parameters), ("initial state", check_initial_state),
+        ("observations", check_observations), ("output", check_outputs), ("training", check_training),
+    ):
+        findings += attempt(subject, check, case)
+    findings += attempt("prepare", lambda c: check_prepare(c, source), case)
+    findings += attempt("machine", check_machine, case)
+    findings += attempt("packages", check_packages, case)
+    runs = not any(f.level == "fail" and f.subject not in ("training", "prepare") for f in findings)
+    if runs:
+        findings += attempt("estimate", check_estimate, case)
+    else:
+        findings.append(Finding("note", "estimate", "memory and time are estimated once the problems above are solved"))
+    return findings
+
+
+def findings_table(findings: list[Finding], title: str) -> Table:
+    """The findings as a table for the screen, problems marked."""
+    table = Table(title=title, show_lines=False)
+    table.add_column("")
+    table.add_column("what", no_wrap=True)
+    table.add_column("found, and what to do", overflow="fold")
+    for finding in findings:
+        table.add_row(f"[{STYLES[finding.level]}]{finding.level}[/]", finding.subject, finding.text.replace("[", "\\["))
+    return table
+
+
+def _describe(config: Config) -> str:
+    snow = "no snow" if config.snow == "none" else config.snow
+    return (
+        f"{day_text(config.start)} to {day_text(config.end)}, {config.n_steps} steps of {config.time_step} s, routed "
+        f"in {config.routing_step} s, {snow}"
+    )
+
+
+def _check_named_files(path: Path) -> list[Finding]:
+    """Inputs that a configuration names which cannot be read as a whole: are they there at least."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    if not isinstance(content, dict):
+        return []
+    named = {key: content[key] for key in INPUT_KEYS if isinstance(content.get(key), str)}
+    return [
+        Finding("fail", key, f"{path.parent / file}: there is no such file. Check the path, or make the file first.")
+        for key, file in named.items() if file not in KEYWORDS and not (path.parent / file).is_file()
+    ]

@@ -1,0 +1,160 @@
+"""What a training and a preparation need: the blocks `training` and `prepare` of a configuration."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from bmi_cdlm.attributes import read_attributes
+from bmi_cdlm.doctor.findings import Case, Finding, day_text, listed, size_text
+from bmi_cdlm.doctor.run import why_not_writable
+from bmi_cdlm.domain import Domain
+from bmi_cdlm.errors import CdlmError, nearest
+from bmi_cdlm.observations import read_observations
+from bmi_cdlm.prepare.config import parse_prepare
+from bmi_cdlm.prepare.gauge_table import read_gauge_table
+from bmi_cdlm.prepare.hierarchy import folds, nest
+from bmi_cdlm.prepare.packages import resolve
+
+BYTES_PER_CELL_STEP = 16
+"""What a training keeps of a window, per cell and step, and per reach and step [bytes]; tests hold it to that."""
+INPUT_KEYS = ("source", "table", "polygons", "directions", "elevation")
+
+
+def check_training(case: Case) -> Iterator[Finding]:
+    """Periods, gauges, attributes and files of a training."""
+    if case.config.training is None:
+        return
+    # By name: the runtime does not depend on the training, it only knows that both are in one wheel.
+    _, training = importlib.import_module("cdlm_training.config").load_train_config(case.path)
+    config = case.config
+    for key in ("forcing", "observations"):
+        if getattr(config, key) in (None, "caller"):
+            yield Finding("fail", "training", f"needs a file in '{key}'. Name one in the configuration.")
+    for name, period in (("train", training.train), ("validate_on", training.validate_on)):
+        if period is not None and not (config.start <= period[0] and period[1] <= config.end):
+            yield Finding(
+                "fail", "training", f"{name} is {period[0]} to {period[1]}, expected within the run, {config.start} to "
+                f"{config.end}.",
+            )
+    problem = why_not_writable(training.output)
+    if problem:
+        yield Finding("fail", "training", f"{training.output}: cannot be written ({problem}). Choose another path.")
+    if case.domain is not None:
+        yield from _check_attributes(case, training)
+        yield from _check_gauges(case, case.domain, training)
+        yield Finding("ok", "training", _describe(case, case.domain, training))
+
+
+def _check_attributes(case: Case, training: Any) -> Iterator[Finding]:
+    assert case.domain is not None
+    for grid, names in (("cell", training.cell_attributes), ("reach", training.reach_attributes)):
+        for name in names:
+            try:
+                read_attributes(case.config.domain, case.domain, grid, [name])  # type: ignore[arg-type]
+            except CdlmError as error:
+                yield Finding("fail", "training", str(error))
+
+
+def _check_gauges(case: Case, domain: Domain, training: Any) -> Iterator[Finding]:
+    known = domain.gauges.id
+    asked = known if training.gauges == "all" else list(training.gauges)
+    for one in asked:
+        if one not in known:
+            yield Finding("fail", "training", f"gauges: the domain has no gauge '{one}'.{nearest(one, known)}")
+    held_out: set[str] = set()
+    if training.held_out_fold is not None:
+        hierarchy = nest(domain.reaches.downstream, domain.reaches.upstream_area, domain.gauges.reach)
+        fold = folds(hierarchy.tree, hierarchy.incremental_area, training.folds)
+        held_out = {one for one, k in zip(known, fold.tolist(), strict=True) if k == training.held_out_fold}
+    asked = [one for one in asked if one in known and one not in held_out]
+    config = case.config
+    if not asked:
+        yield Finding("fail", "training", "the domain has no gauge to train on. Add gauges and their observations.")
+        return
+    if config.observations is None or not config.observations.is_file():
+        return
+    start, end = training.train
+    _, discharge = read_observations(config.observations, asked, start, end, config.time_step)
+    constant = [
+        one for one, series in zip(asked, discharge.T, strict=True)
+        if np.unique(series[np.isfinite(series)]).size < 2
+    ]
+    if constant:
+        yield Finding(
+            "fail", "training", f"no varying discharge in the training period at {len(constant)} of {len(asked)} "
+            f"gauges: {listed(constant)}. Leave them out with training.gauges, or choose another period.",
+        )
+
+
+def _describe(case: Case, domain: Domain, training: Any) -> str:
+    config = case.config
+    width = 4 if training.precision == "float32" else 8
+    window = training.window + training.warm_up
+    forcing = width * config.n_steps * domain.n_cells * len(config.inputs)
+    kept = BYTES_PER_CELL_STEP * window * (domain.n_cells + domain.n_reaches)
+    updates = training.epochs * training.updates
+    return (
+        f"{day_text(training.train[0])} to {day_text(training.train[1])}; {updates} updates of "
+        f"{window * training.windows_per_update} steps; about {size_text(forcing + kept)} above the runtime's own "
+        f"memory; writes {training.output}"
+    )
+
+
+def check_prepare(case: Case, source: Path | None) -> Iterator[Finding]:
+    """The block's keys, and whether its inputs are there."""
+    if case.config.prepare is None:
+        return
+    config = parse_prepare(case.config.prepare, case.path)
+    folder = case.path.parent if source is None else source
+    n_found = 0
+    for key, text in inputs_of(config, ""):
+        path = resolve(text, folder)
+        if is_there(path):
+            n_found += 1
+        else:
+            yield Finding("fail", "prepare", f"{key}: {path} is not there. Put it there, or name the folder with "
+                "--source.")
+    if config.gauges is not None and is_there(resolve(config.gauges.table, folder)):
+        try:
+            read_gauge_table(config.gauges, folder)
+        except CdlmError as error:
+            yield Finding("fail", "prepare", str(error))
+    for key in ("domain", "forcing", "observations"):
+        path = getattr(case.config, key)
+        problem = why_not_writable(path) if isinstance(path, Path) else ""
+        if problem:
+            yield Finding("fail", "prepare", f"{key}: {path} cannot be written ({problem}). Choose another path.")
+    yield Finding("ok", "prepare", f"{n_found} of {sum(1 for _ in inputs_of(config, ''))} inputs are there")
+
+
+def inputs_of(block: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
+    """Key and text of every input that a block names, those of its own blocks too."""
+    for name in type(block).model_fields:
+        value, key = getattr(block, name), f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from inputs_of(value, f"{key}.")
+        elif isinstance(value, dict):
+            for inner, item in value.items():
+                if isinstance(item, BaseModel):
+                    yield from inputs_of(item, f"{key}.{inner}.")
+        elif name in INPUT_KEYS and isinstance(value, str | tuple):
+            yield from ((key, text) for text in ((value,) if isinstance(value, str) else value))
+
+
+def is_there(path: Path) -> bool:
+    """Whether an input exists; in a pattern (`*`, `{id}`, strftime fields) the fixed folders before it."""
+    fixed = Path()
+    for part in path.parts:
+        if any(sign in part for sign in "*?{%"):
+            return fixed.is_dir()
+        fixed = fixed / part
+    if path.exists():
+        return True
+    file, colon, _ = path.name.partition(":")  # file.nc:variable
+    return bool(colon) and (path.parent / file).exists()

@@ -1,0 +1,157 @@
+"""What the machine offers, and what a run will ask of it: threads, kernels, packages, memory, time."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bmi_cdlm.config import Config
+from bmi_cdlm.doctor.findings import Case, Finding, size_text
+from bmi_cdlm.forcing import CACHE_BYTES
+from bmi_cdlm.kernels.cache import cache_folder
+from bmi_cdlm.model import Forcing
+from bmi_cdlm.parameters import DAY
+from bmi_cdlm.simulation import STEADY_DAYS, YEAR_DAYS, Simulation
+
+MEASURED_SECONDS = 1.0
+FLOAT = 8
+TYPICAL = {"precipitation": 3.0, "potential_evapotranspiration": 2.0, "air_temperature": 8.0}
+"""Forcing with which a run whose forcing comes from the caller is timed."""
+PACKAGES = {
+    "plot": ("matplotlib",), "train": ("torch", "tensorboard"),
+    "prepare": ("rasterio", "pyproj", "pyflwdir", "geopandas", "pyet", "sklearn"),
+}
+
+
+def check_machine(case: Case) -> Iterator[Finding]:
+    """Threads against processors, and the cache of compiled kernels."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = case.config.threads
+    if threads > available:
+        yield Finding(
+            "note", "threads", f"{threads} asked for, {available} processors available: more threads than processors "
+            f"only wait for each other. Set threads: {available}.",
+        )
+    elif threads < available:
+        yield Finding("ok", "threads", f"{threads} of {available} processors used; threads: {available} would use all")
+    else:
+        yield Finding("ok", "threads", f"{threads} of {available} processors used")
+    folder = cache_folder()
+    if folder is None:
+        yield Finding(
+            "note", "kernels", "cannot be cached: every start compiles for up to a minute. Set XDG_CACHE_HOME to a "
+            "folder of your own.",
+        )
+    else:
+        count = sum(1 for _ in folder.glob("*.kernel"))
+        text = f"{count} compiled functions cached" if count else "none cached yet: the first start compiles"
+        yield Finding("ok" if count else "note", "kernels", f"{text} ({folder})")
+
+
+def check_packages(case: Case) -> Iterator[Finding]:
+    """Optional packages that what the configuration asks for needs."""
+    config = case.config
+    needed = {
+        "plot": config.observations is not None, "train": config.training is not None,
+        "prepare": config.prepare is not None,
+    }
+    absent = {
+        extra: missing for extra, names in PACKAGES.items()
+        if (missing := [name for name in names if importlib.util.find_spec(name) is None])
+    }
+    for extra, names in absent.items():
+        if needed[extra]:
+            yield Finding(
+                "note" if extra == "plot" else "fail", "packages",
+                f'{", ".join(names)} not installed. Run: pip install "bmi-cdlm[{extra}]"',
+            )
+    present = [extra for extra in PACKAGES if extra not in absent]
+    yield Finding("ok", "packages", f"complete for: run{''.join(f', {extra}' for extra in present)}")
+
+
+def check_estimate(case: Case) -> Iterator[Finding]:
+    """Run the first steps, and say from them what the whole run takes."""
+    config = case.config
+    began = time.perf_counter()
+    simulation = Simulation(_beginning(config))
+    started = time.perf_counter() - began
+    try:
+        seconds_per_step = _seconds_per_step(simulation)
+        block = simulation.block_length()
+    finally:
+        simulation.close()
+    steps = config.n_steps + config.spin_up * min(YEAR_DAYS * DAY // config.time_step, config.n_steps)
+    seconds = started + steps * seconds_per_step
+    kept = min(FLOAT * config.n_steps * simulation.model.domain.n_cells * len(config.inputs), CACHE_BYTES)
+    memory = _peak_memory() + kept
+    rate = simulation.model.domain.n_cells / seconds_per_step
+    yield Finding(
+        "ok", "time", f"about {_duration(seconds)} for {steps} steps with spin-up, without output ({rate:.2g} "
+        f"cell-steps/s measured here, blocks of {block} steps)",
+    )
+    free = _available_memory()
+    if memory > free:
+        yield Finding(
+            "fail", "memory", f"about {size_text(memory)}, {size_text(free)} are available. Cut the domain, or use "
+            "a larger machine.",
+        )
+    else:
+        yield Finding("ok", "memory", f"about {size_text(memory)}, whatever the period; {size_text(free)} available")
+
+
+def _beginning(config: Config) -> Config:
+    """The same run, but its first days only, and nothing written."""
+    days = max(STEADY_DAYS * DAY // config.time_step, 64)
+    end = config.start + min(days, config.n_steps) * np.timedelta64(config.time_step, "s")
+    if config.initial_state != "steady" and config.restart_mode == "resume":
+        end = config.end
+    return config.model_copy(update={"end": end, "spin_up": 0, "output": None, "restart": None})
+
+
+def _seconds_per_step(simulation: Simulation) -> float:
+    """Seconds of one step; the first block, which loads or compiles kernels, is not counted where there are more."""
+    total = simulation.config.n_steps - simulation.n_done
+    length = max(1, min(simulation.block_length(), total // 4))
+    best, begun = np.inf, time.perf_counter()
+    while simulation.n_done < simulation.config.n_steps and time.perf_counter() - begun < MEASURED_SECONDS:
+        count = min(length, simulation.config.n_steps - simulation.n_done)
+        start = time.perf_counter()
+        simulation.advance(_forcing(simulation, count))
+        best = min(best, (time.perf_counter() - start) / count)
+    return float(best)
+
+
+def _forcing(simulation: Simulation, count: int) -> Forcing:
+    if simulation.forcing is not None:
+        return simulation.read_forcing(simulation.n_done, count)
+    shape = (count, simulation.model.domain.n_cells)
+    return Forcing(**{name: np.full(shape, TYPICAL[name]) for name in simulation.config.inputs})
+
+
+def _peak_memory() -> int:
+    """Most memory that this process has held [bytes]."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _available_memory() -> float:
+    """Memory that a new process could have [bytes], infinite where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return float("inf")
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

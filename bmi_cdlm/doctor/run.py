@@ -1,0 +1,299 @@
+"""What a run needs: domain, forcing, parameters, initial state, observations, outputs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bmi_cdlm.attributes import read_attributes
+from bmi_cdlm.checkpoint import Checkpoint, load_checkpoint
+from bmi_cdlm.config import Config
+from bmi_cdlm.doctor.findings import Case, Finding, listed, size_text
+from bmi_cdlm.domain import Domain, read_domain
+from bmi_cdlm.errors import CdlmError, DomainError, ForcingError
+from bmi_cdlm.files import one_at_a_time, open_input, read_time
+from bmi_cdlm.forcing import ForcingFile
+from bmi_cdlm.observations import read_observations
+from bmi_cdlm.parameter_file import read_parameters
+from bmi_cdlm.parameters import Grid, check
+from bmi_cdlm.specification import Attribute, transformed
+from bmi_cdlm.state import read_restart
+
+FULL_CHECK_BYTES = 2 * 2**30
+"""Forcing up to this size is read as a whole; of larger, the first and the last steps."""
+SAMPLE_STEPS = 30
+FLOAT = 8
+
+
+def read_case_domain(case: Case) -> tuple[Domain | None, list[Finding]]:
+    """Read the domain; say what is in it."""
+    config = case.config
+    try:
+        domain = read_domain(config.domain)
+    except CdlmError as error:
+        made = f" `cdlm prepare {case.path}` makes it." if config.prepare and not config.domain.is_file() else ""
+        return None, [Finding("fail", "domain", f"{error}{made}")]
+    area = domain.cells.drained_area.sum()
+    text = (
+        f"{domain.n_cells} cells, {domain.n_reaches} reaches, {len(domain.gauges.id)} gauges, {area:.6g} km2, "
+        f"outlets: {domain.outlets.size}"
+    )
+    findings = [Finding("ok", "domain", text)]
+    snowfall = domain.cells.mean_annual_snowfall
+    if config.snow != "none" and not np.isfinite(snowfall).all():
+        findings.append(Finding(
+            "fail", "domain", f"{config.domain}: snow is '{config.snow}', but 'mean_annual_snowfall' is missing in "
+            f"{np.count_nonzero(~np.isfinite(snowfall))} cells. Add it, or set snow: none.",
+        ))
+    return domain, findings
+
+
+def check_forcing(case: Case) -> Iterator[Finding]:
+    """Units, gaps, time cover and values of each input."""
+    config = case.config
+    if config.forcing == "caller":
+        yield Finding("ok", "forcing", f"comes from the caller: {', '.join(config.inputs)}")
+        return
+    if case.domain is None:
+        if not Path(config.forcing).is_file():
+            made = f" `cdlm prepare {case.path}` makes it." if config.prepare else " Check the path."
+            yield Finding("fail", "forcing", f"{config.forcing}: there is no such file.{made}")
+        return
+    size = FLOAT * config.n_steps * case.domain.n_cells
+    whole = size * len(config.inputs) <= FULL_CHECK_BYTES
+    problems: dict[str, None] = {}
+    for name in config.inputs:
+        found = [_try_forcing(case, name, *period) for period in _periods(config, whole=whole)]
+        if any(found):
+            # A period that is not covered must not hide what else is wrong.
+            found.append(_try_forcing(case, name, *_first_step(Path(config.forcing), config.time_step)))
+        problems |= dict.fromkeys(text for text in found if text)
+    yield from (Finding("fail", "forcing", text) for text in problems)
+    if not problems:
+        part = f"the first and last {SAMPLE_STEPS} steps (of {size_text(len(config.inputs) * size)})"
+        extent = "all values" if whole else part
+        yield Finding("ok", "forcing", f"{', '.join(config.inputs)}: {extent} checked")
+
+
+def _try_forcing(case: Case, name: str, start: np.datetime64 | None, end: np.datetime64 | None) -> str:
+    """What is wrong with an input in a period, or the empty string."""
+    config = case.config
+    if start is None or end is None or case.domain is None:
+        return ""
+    try:
+        ForcingFile(
+            Path(config.forcing), [name], case.domain.cells.id, start, end, config.time_step, config.forcing_fill
+        ).close()
+    except CdlmError as error:
+        return str(error)
+    return ""
+
+
+@one_at_a_time
+def _first_step(path: Path, step: int) -> tuple[np.datetime64 | None, np.datetime64 | None]:
+    """Begin and end of the first step of a file, None where it cannot be told."""
+    try:
+        with open_input(path, ForcingError) as dataset:
+            first = read_time(dataset, str(path), ForcingError)[0][0]
+    except CdlmError:
+        return None, None
+    return first, first + np.timedelta64(step, "s")
+
+
+def _periods(config: Config, *, whole: bool) -> list[tuple[np.datetime64, np.datetime64]]:
+    length = SAMPLE_STEPS * np.timedelta64(config.time_step, "s")
+    if whole or config.n_steps <= 2 * SAMPLE_STEPS:
+        return [(config.start, config.end)]
+    return [(config.start, config.start + length), (config.end - length, config.end)]
+
+
+def check_parameters(case: Case) -> Iterator[Finding]:
+    """Parameter file or checkpoint, and the attributes that it needs against those it was trained on."""
+    config = case.config
+    if config.parameters == "default":
+        yield Finding("note", "parameters", "default: nothing is calibrated. Train, or name a checkpoint or parameter "
+            "file.")
+        return
+    path = Path(config.parameters)
+    if path.suffix != ".safetensors":
+        if case.domain is None:
+            return
+        values = read_parameters(path, case.domain, config.time_step)
+        check(values, str(path))
+        yield Finding("ok", "parameters", f"{path.name}: {listed(list(values))}")
+        return
+    checkpoint = load_checkpoint(path)
+    gauges, where = checkpoint.record.get("gauges"), path.name
+    yield Finding("ok", "parameters", f"{where}: checkpoint trained on {len(gauges) if gauges else 'unknown'} gauges")
+    yield from _check_options(checkpoint, config)
+    if case.domain is not None:
+        yield from check_ranges(case, checkpoint)
+
+
+def _check_options(checkpoint: Checkpoint, config: Config) -> Iterator[Finding]:
+    """Each option by itself: the others are taken as the checkpoint has them."""
+    spec = checkpoint.spec
+    own = {"time_step": spec.step, "routing_step": spec.routing_step, "snow": spec.snow}
+    for key in own:
+        try:
+            checkpoint.check_run(**{**own, key: getattr(config, key)})
+        except CdlmError as error:
+            yield Finding("fail", "parameters", str(error))
+
+
+def check_ranges(case: Case, checkpoint: Checkpoint) -> Iterator[Finding]:
+    """Every attribute of a checkpoint: is it there, in its units, and within the range of training."""
+    spec = checkpoint.spec
+    n_checked, outside = 0, []
+    needed: tuple[tuple[Grid, tuple[Attribute, ...]], ...] = (
+        ("cell", spec.cell.attributes), ("reach", spec.reach.attributes),
+        ("cell", spec.pet.attributes if spec.pet else ()),
+    )
+    for grid, attributes in needed:
+        for attribute in attributes:
+            try:
+                share = _share_outside(case, grid, attribute)
+            except DomainError as error:
+                yield Finding("fail", "attributes", str(error))
+                continue
+            n_checked += 1
+            if share > 0:
+                outside.append(f"{grid} {attribute.name} ({share:.0%})")
+    outside = list(dict.fromkeys(outside))
+    if outside:
+        yield Finding(
+            "note", "attributes", f"beyond the range of training at a share of places: {listed(outside, 6)}. The "
+            "checkpoint extrapolates there; train on a domain like this one where it matters.",
+        )
+    elif n_checked:
+        yield Finding("ok", "attributes", f"{n_checked} within the range of training everywhere")
+
+
+def _share_outside(case: Case, grid: Grid, attribute: Attribute) -> float:
+    assert case.domain is not None
+    table = read_attributes(case.config.domain, case.domain, grid, [attribute.name], [attribute.units])
+    values = transformed(attribute.transform, attribute.floor, table.values[:, 0])
+    margin = 1e-9 * max(abs(attribute.low), abs(attribute.high))
+    return float(np.mean((values < attribute.low - margin) | (values > attribute.high + margin)))
+
+
+def check_initial_state(case: Case) -> Iterator[Finding]:
+    """A restart file: its cells, reaches, options and clock."""
+    config = case.config
+    if config.initial_state == "steady":
+        if not config.spin_up and config.forcing != "caller":
+            yield Finding(
+                "note", "initial state", "steady, without spin-up: the first months depend on it. Set spin_up: 1 or "
+                    "more."
+            )
+        return
+    if case.domain is None:
+        return
+    restart = read_restart(Path(config.initial_state), case.domain.cells.id, case.domain.reaches.id)
+    wrong = []
+    for key in ("time_step", "snow"):
+        got, expected = restart.attributes.get(key), str(getattr(config, key))
+        if got != expected:
+            wrong.append(f"its {key} is '{got}', expected '{expected}': use the options of that run")
+    if config.restart_mode == "resume" and not config.start <= restart.time < config.end:
+        wrong.append(
+            f"it is valid at {restart.time}, expected {config.start} or later and before {config.end}: change the "
+            "period, or set restart_mode: hot_start"
+        )
+    where = f"{config.initial_state}"
+    yield from (Finding("fail", "initial state", f"{where}: {text}.") for text in wrong)
+    if not wrong:
+        yield Finding("ok", "initial state", f"{where}: valid at {restart.time}, {config.restart_mode}")
+
+
+def check_observations(case: Case) -> Iterator[Finding]:
+    """Units, overlap with the run, and what each gauge has."""
+    config = case.config
+    if config.observations is None:
+        yield Finding("note", "observations", "none: `cdlm evaluate` and training need them")
+        return
+    if case.domain is None:
+        if not config.observations.is_file():
+            yield Finding("fail", "observations", f"{config.observations}: there is no such file. Check the path.")
+        return
+    ids = case.domain.gauges.id
+    if not ids:
+        yield Finding("note", "observations", f"{config.observations}: the domain has no gauges to compare with")
+        return
+    _, discharge = read_observations(config.observations, ids, config.start, config.end, config.time_step)
+    share = np.isfinite(discharge).mean(axis=0)
+    empty = [g for g, s in zip(ids, share, strict=True) if s == 0]
+    if empty:
+        yield Finding(
+            "note", "observations", f"no value in the period at {len(empty)} of {len(ids)} gauges: {listed(empty)}. "
+            "Scores there are undefined; leave them out of training.",
+        )
+    if len(empty) < len(ids):
+        yield Finding(
+            "ok", "observations", f"{len(ids) - len(empty)} gauges, {share[share > 0].min():.0%} to {share.max():.0%} "
+            "of the steps observed",
+        )
+
+
+def check_outputs(case: Case) -> Iterator[Finding]:
+    """Can outputs be written, and is there room for them."""
+    config = case.config
+    size = _output_bytes(case)
+    for key, path, needed in (("output", config.output, size), ("restart", config.restart, 0)):
+        if path is None:
+            continue
+        problem = why_not_writable(path)
+        if problem:
+            yield Finding("fail", key, f"{path}: cannot be written ({problem}). Choose another path.")
+            continue
+        free = shutil.disk_usage(_parent(path)).free
+        if needed > free:
+            yield Finding(
+                "fail", key, f"{path}: needs up to {size_text(needed)}, {size_text(free)} are free. Write fewer "
+                "places or variables, or choose another disk.",
+            )
+        else:
+            room = f"up to {size_text(needed)}, {size_text(free)} free" if needed else "can be written"
+            yield Finding("ok", key, f"{path}: {room}")
+    unknown = _unknown_places(case)
+    if unknown:
+        yield Finding("fail", "output", f"output_at: the domain has no reach {listed(unknown)}. Use ids of 'reach_id'.")
+    if config.output_at == "gauges" and config.output and case.domain is not None and not case.domain.gauges.id:
+        yield Finding("fail", "output", "output_at: gauges, but the domain has none. Use reaches, cells, or reach ids.")
+
+
+def why_not_writable(path: Path) -> str:
+    """Why a file cannot be created there, or the empty string; nothing is made."""
+    if path.is_dir():
+        return "it is a folder"
+    parent = _parent(path)
+    if not parent.is_dir():
+        return f"{parent} is no folder"
+    return "" if os.access(parent, os.W_OK | os.X_OK) else f"no permission in {parent}"
+
+
+def _parent(path: Path) -> Path:
+    """The nearest folder above that exists."""
+    return next((p for p in path.absolute().parents if p.exists()), Path("/"))
+
+
+def _unknown_places(case: Case) -> list[str]:
+    at = case.config.output_at
+    if case.domain is None or isinstance(at, str):
+        return []
+    known = set(case.domain.reaches.id)
+    return [place for place in at if place not in known]
+
+
+def _output_bytes(case: Case) -> int:
+    """Size of the output before compression."""
+    config, domain = case.config, case.domain
+    if config.output is None or domain is None:
+        return 0
+    sizes = {"gauges": len(domain.gauges.id), "reaches": domain.n_reaches, "cells": domain.n_cells}
+    places = sizes[config.output_at] if isinstance(config.output_at, str) else len(config.output_at)
+    return FLOAT * config.n_steps * places * len(config.output_variables)

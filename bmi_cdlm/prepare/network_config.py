@@ -1,0 +1,96 @@
+"""The keys below `prepare: network:`: where the river network comes from and how fine it is."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+DEGREES = {"deg": 1.0, "arcmin": 1.0 / 60.0, "arcsec": 1.0 / 3600.0}
+METRES = {"m": 1.0, "km": 1000.0}
+Encoding = Literal["esri", "ldd", "nextxy", "clockwise"]
+
+
+def parse_size(value: object) -> str:
+    """Return a size such as '30 arcsec' or '1 km' with one space between number and unit."""
+    found = re.fullmatch(r"\s*([0-9.eE+-]+)\s*([a-z]+)\s*", str(value))
+    if found and found[2] in (DEGREES | METRES):
+        try:
+            if float(found[1]) > 0.0:
+                return f"{found[1]} {found[2]}"
+        except ValueError:
+            pass
+    raise ValueError(f"'{value}' is not a size; expected a number and one of {', '.join(DEGREES | METRES)}: '1 km'")
+
+
+Size = Annotated[str, BeforeValidator(parse_size)]
+
+
+class NetworkConfig(BaseModel):
+    """River network and cells. A raster is a GeoTIFF, `file.nc:variable`, or `package:NAME/path/in/it.tif`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    directions: str | None = Field(
+        None, description="Raster of D8 flow directions. Without it they are derived from `elevation`, filled."
+    )
+    encoding: Encoding = Field(
+        "esri",
+        description="Codes of `directions`: `esri` (1 E, 2 SE, ... 128 NE; 0, 255 a pit; 247 no data), `ldd` (keypad, "
+        "5 a pit), `nextxy` (bands column and row of the next pixel, from 1; -9, -10 an outlet), `clockwise` (1 N, "
+        "2 NE, ... 8 NW; 0 a pit).",
+    )
+    elevation: str | None = Field(
+        None, description="Raster of elevation on the same pixels [m]: for slopes of reaches, or for directions."
+    )
+    crs: str | None = Field(
+        None, description="Reference system of rasters that do not name theirs, for example `EPSG:4326`."
+    )
+    dem_outlets: Literal["edge", "lowest"] = Field(
+        "edge",
+        description="Where water leaves a filled elevation raster: at every `edge` of the data, or at the `lowest` "
+        "pixel of it. A lake or salt pan without data is an edge, so that its basin ends in it.",
+    )
+    resolution: Size | None = Field(
+        None, description="Side of a reach's block of pixels, an integer multiple of a pixel. None: every pixel.",
+        examples=["30 arcsec"],
+    )
+    upscaling: Literal["ihu", "max_accumulation"] = Field(
+        "ihu",
+        description="How blocks are joined: `ihu` (Eilander et al. 2021; catchments and paths of the fine raster), or "
+        "`max_accumulation` (each block is a catchment and drains where its largest pixel does), for comparison.",
+    )
+    channel_area: float = Field(
+        0.0, ge=0.0, description="Upstream area from which on there is a reach [km2]. 0: everywhere."
+    )
+    min_basin_area: float = Field(
+        0.0, ge=0.0, description="Basins smaller than this, at coasts and in pits, are left out [km2]."
+    )
+    max_reach_length: float = Field(
+        2000.0, gt=0.0, description="Longer reaches are cut into equal parts [m]."
+    )
+    cell_size: Size | None = Field(
+        None, description="Side of a cell, an integer multiple of `resolution`. None: the same.", examples=["90 arcsec"]
+    )
+    cell_mask: str | None = Field(
+        None,
+        description="Raster of where there may be cells, in any system: not where it has 0 or no data at the centre of "
+        "a cell. What is left out counts as uncovered area, at most 2 % above a gauge.",
+    )
+    areas: Literal["true", "map"] = Field(
+        "true",
+        description="Area of a projected pixel: `true` (corrected for the projection's areal scale) or as on the `map`."
+        " Geographic pixels always have their area on the ellipsoid.",
+    )
+    extent: Literal["gauges", "all"] = Field(
+        "gauges", description="Keep what drains to `gauges`, or `all` of the raster."
+    )
+
+    @model_validator(mode="after")
+    def _needs_a_source(self) -> NetworkConfig:
+        if self.directions is None and self.elevation is None:
+            raise ValueError("network: neither `directions` nor `elevation` is given; expected one of them")
+        if self.upscaling == "max_accumulation" and self.channel_area > 0.0:
+            raise ValueError("network: `channel_area` is for upscaling: ihu; max_accumulation has a reach per block")
+        return self

@@ -1,0 +1,295 @@
+"""`cdlm prepare`: from rasters and tables to the domain, forcing and observations that a configuration names."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bmi_cdlm.config import Config
+from bmi_cdlm.errors import CdlmError, ConfigError, DomainError, nearest
+from bmi_cdlm.files import check_writable, one_at_a_time, open_input, read_strings, read_values, replacing
+from bmi_cdlm.prepare.attributes import Attribute, Table, add_climate, cell_and_reach_attributes
+from bmi_cdlm.prepare.catchments import Drainage
+from bmi_cdlm.prepare.config import GaugesConfig, PrepareConfig, load_prepare_config
+from bmi_cdlm.prepare.domain_file import Labels, write_domain
+from bmi_cdlm.prepare.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.gauge_table import read_gauge_table
+from bmi_cdlm.prepare.inputs import Target
+from bmi_cdlm.prepare.legacy import Legacy, add_priors, read_legacy, write_legacy
+from bmi_cdlm.prepare.network import build_drainage
+from bmi_cdlm.prepare.network_config import NetworkConfig
+from bmi_cdlm.prepare.packages import PACKAGE
+from bmi_cdlm.prepare.quality import GaugeQuality, assess, write_report
+from bmi_cdlm.prepare.records import write_observations
+from bmi_cdlm.prepare.snapping import SnappedGauges, snap_gauges
+
+logger = logging.getLogger(__name__)
+REPORT = "gauge_report.csv"
+Say = Callable[[str], None]
+
+
+class Prepared(NamedTuple):
+    """What was made: files by what they are; the report on the gauges; ids and reasons of gauges left out."""
+
+    files: dict[str, Path]
+    report: list[GaugeQuality]
+    dropped: dict[str, str]
+
+
+class _Plan(NamedTuple):
+    """A preparation: the run it is for, its keys, where inputs lie, the words for its files, and whom to tell."""
+
+    run: Config
+    config: PrepareConfig
+    folder: Path
+    labels: Labels
+    say: Say
+
+
+def prepare(path: Path, source: Path | None = None, to: Path | None = None, say: Say = logger.info) -> Prepared:
+    """Make the files of a configuration: network > gauges > attributes > observations > forcing > domain > report.
+
+    Parameters
+    ----------
+    path : Path
+        Configuration with a block `prepare`; the files go where its keys `domain`, `forcing`, `observations` say.
+    source : Path, optional
+        Folder that relative paths of inputs begin in; that of the configuration unless given.
+    to : Path, optional
+        Folder for the files, under their names.
+    say : callable
+        Told what is being done.
+
+    Raises
+    ------
+    CdlmError
+        Whatever is wrong with a key or an input. The files are replaced together at the end, so that an error leaves
+        the old ones; forcing blocks made before a kill are taken up again.
+    """
+    run, config = load_prepare_config(path)
+    if to is not None:
+        names = {key: getattr(run, key) for key in ("domain", "forcing", "observations")}
+        run = run.model_copy(update={k: to / p.name for k, p in names.items() if isinstance(p, Path)})
+    plan = _Plan(run, config, path.parent if source is None else source, _labels(config, path), say)
+    if config.network is None:
+        return Prepared(_import_legacy(plan, run.domain.parent), [], {})
+    files = _outputs(plan)
+    for file in files.values():
+        check_writable(file)
+    gauges = _make(plan, files)
+    report: list[GaugeQuality] = []
+    if gauges is not None and config.gauges is not None:
+        say("report on the gauges")
+        report = assess(run, gauges, config.gauges)
+        files["report"] = run.domain.with_name(REPORT)
+        write_report(files["report"], report, gauges.dropped)
+    return Prepared(files, report, {} if gauges is None else gauges.dropped)
+
+
+def _make(plan: _Plan, files: dict[str, Path]) -> SnappedGauges | None:
+    run, config, folder, _, say = plan
+    assert config.network is not None
+    say("river network, cells and links")
+    drainage, gauges = _drain(config.network, config.gauges, folder)
+    legacy = None
+    if config.legacy is not None:
+        legacy = read_legacy(config.legacy, folder, drainage.reaches.id.tolist(), drainage.reaches.length)
+    say(f"attributes of {drainage.cells.area.size} cells and {drainage.reaches.length.size} reaches")
+    table = cell_and_reach_attributes(config.attributes, drainage, folder)
+    with ExitStack() as stack:
+        if "observations" in files and gauges is not None:
+            say(f"observations at {len(gauges.sites)} gauges")
+            _make_observations(plan, stack.enter_context(replacing(files["observations"])), gauges)
+        forcing = None
+        if "forcing" in files:
+            say("forcing")
+            forcing = stack.enter_context(_staged(files["forcing"]))
+            _make_forcing(plan, forcing, _target(drainage, gauges, table))
+        elif run.forcing != "caller" and Path(run.forcing).is_file():
+            forcing = Path(run.forcing)
+        add_climate(table, config.attributes, drainage, forcing)
+        say("domain")
+        domain = stack.enter_context(replacing(files["domain"]))
+        write_domain(domain, drainage, gauges, table.cell, table.reach, _titled(plan.labels, "domain"))
+        if legacy is not None:
+            files |= _keep_legacy(plan, domain, legacy, run.domain.parent)
+    return gauges
+
+
+def _drain(
+    network: NetworkConfig, config: GaugesConfig | None, folder: Path
+) -> tuple[Drainage, SnappedGauges | None]:
+    """River network and cells, with the gauges on them."""
+    if config is None:
+        return build_drainage(network, None, folder), None
+    sites = read_gauge_table(config, folder)
+    drainage = build_drainage(network, sites, folder, config.radius)
+    gauges = snap_gauges(sites, drainage, config)
+    if gauges.dropped and gauges.sites:  # they have had their say in where the network ends
+        drainage = build_drainage(network, gauges.sites, folder, config.radius)
+        gauges = snap_gauges(gauges.sites, drainage, config)._replace(dropped=gauges.dropped)
+    return drainage, gauges
+
+
+def _outputs(plan: _Plan) -> dict[str, Path]:
+    """Files that the configuration asks for, by key."""
+    files = {"domain": plan.run.domain}
+    for key, block in (("forcing", plan.config.forcing), ("observations", plan.config.observations)):
+        if block is None:
+            continue
+        path = getattr(plan.run, key)
+        if not isinstance(path, Path):
+            raise ConfigError(
+                f"prepare.{key} makes a file, but the key '{key}' of the run is {path or 'missing'}. Expected the path "
+                f"to write, such as {key}: case/{key}.nc."
+            )
+        files[key] = path
+    return files
+
+
+def _make_observations(plan: _Plan, path: Path, gauges: SnappedGauges) -> None:
+    config = plan.config.observations
+    assert config is not None
+    official = [site.area if np.isfinite(site.area) else drained for site, drained in
+                zip(gauges.sites, gauges.area.tolist(), strict=True)]
+    ids = [site.id for site in gauges.sites]
+    steps = _steps(plan.run, config.start, config.end)
+    areas = dict(zip(ids, official, strict=True))
+    notes = _words(_titled(plan.labels, "observed discharge"))
+    write_observations(path, config, areas, steps.starts, steps.step, plan.folder, notes)
+
+
+def _make_forcing(plan: _Plan, path: Path, target: Target) -> None:
+    config = plan.config.forcing
+    assert config is not None
+    steps = _steps(plan.run, config.start, config.end)
+    notes = _words(_titled(plan.labels, "forcing"))
+    write_forcing(path, Weather(config, plan.config.pet), target, steps, plan.folder, notes)
+
+
+def _target(drainage: Drainage, gauges: SnappedGauges | None, table: Table) -> Target:
+    elevation: Attribute | None = table.cell.get("elevation")
+    return Target(
+        drainage, [] if gauges is None else [site.id for site in gauges.sites],
+        np.zeros(0, np.int64) if gauges is None else gauges.reach, None if elevation is None else elevation.values,
+    )
+
+
+def _steps(run: Config, start: np.datetime64 | None, end: np.datetime64 | None) -> Steps:
+    first, last = run.start if start is None else start, run.end if end is None else end
+    return Steps(np.arange(first, last, np.timedelta64(run.time_step, "s")), run.time_step)
+
+
+# ---- older parameters ----------------------------------------------------------------------------------------
+
+
+def _keep_legacy(plan: _Plan, domain: Path, legacy: Legacy, folder: Path) -> dict[str, Path]:
+    """Write legacy parameters, or add them as priors to a domain file that is being made."""
+    config = plan.config.legacy
+    assert config is not None
+    if config.use == "priors":
+        add_priors(domain, legacy)
+        return {}
+    ids, _ = _reaches_of(domain)
+    path = folder / config.output
+    write_legacy(path, legacy, ids, config.table)
+    return {"parameters": path}
+
+
+def _import_legacy(plan: _Plan, folder: Path) -> dict[str, Path]:
+    """Take legacy parameters over for a domain that is there."""
+    config, domain = plan.config.legacy, plan.run.domain
+    assert config is not None
+    ids, length = _reaches_of(domain)
+    legacy = read_legacy(config, plan.folder, ids, length)
+    if config.use == "parameters":
+        return _keep_legacy(plan, domain, legacy, folder)
+    with replacing(domain) as temporary:
+        shutil.copyfile(domain, temporary)
+        add_priors(temporary, legacy)
+    return {"domain": domain}
+
+
+@one_at_a_time
+def _reaches_of(path: Path) -> tuple[list[str], np.ndarray]:
+    """Ids and lengths [m] of the reaches of a domain file, in its order."""
+    with open_input(path, DomainError) as dataset:
+        where = str(path)
+        ids = read_strings(dataset, "reach_id", where, DomainError)
+        return ids, read_values(dataset, "reach_length", ("reach",), "m", where, DomainError)
+
+
+# ---- words and files -----------------------------------------------------------------------------------------
+
+
+def _labels(config: PrepareConfig, path: Path) -> Labels:
+    used = sorted({text.removeprefix(PACKAGE).partition("/")[0] for text in _texts(config.model_dump()) if
+                   text.startswith(PACKAGE)})
+    packages = importlib.metadata.packages_distributions() if used else {}
+    versions = [
+        f"{name} "
+        f"{importlib.metadata.version(name)}" for module in used for name in sorted(set(packages.get(module, [])))
+    ]
+    return Labels(config.title or path.stem, "; ".join(t for t in (config.origin, *versions) if t), config.license)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text anywhere in nested keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, tuple | list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _titled(labels: Labels, what: str) -> Labels:
+    return labels._replace(title=f"{labels.title}: {what}")
+
+
+def _words(labels: Labels) -> dict[str, str]:
+    """Global attributes, those that say nothing left out."""
+    words = {"title": labels.title, "source": labels.source, "license": labels.license, **labels.notes}
+    return {key: value for key, value in words.items() if value}
+
+
+@contextmanager
+def _staged(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` that stays the same after a kill, so that its blocks are found again."""
+    staged = path.with_name(f".{path.name}.new")
+    try:
+        yield staged
+    except CdlmError:
+        staged.unlink(missing_ok=True)
+        raise
+    staged.replace(path)
+
+
+def find_config(case: str) -> Path:
+    """Return the configuration that a word on the command line means: a file, or `NAME` for cfg/NAME.yaml.
+
+    Raises
+    ------
+    ConfigError
+        Neither is there.
+    """
+    path = Path(case)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    short = Path("cfg") / f"{case}.yaml"
+    if short.is_file():
+        return short
+    known = sorted(p.stem for p in Path("cfg").glob("*.yaml"))
+    raise ConfigError(
+        f"prepare: there is neither a file '{case}' nor '{short}'.{nearest(case, known)} Expected a configuration; "
+        "name its path, or call from the folder that holds cfg/."
+    )

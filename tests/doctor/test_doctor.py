@@ -1,0 +1,180 @@
+"""`cdlm doctor`: good configurations pass, and every problem of a broken one is found at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+from cases import change_config, write_case
+from click.testing import CliRunner, Result
+from generator_cases import attribute_fields, specify, write_drawn_checkpoint
+from make_domain import write_domain
+
+from bmi_cdlm.cli import main
+from bmi_cdlm.doctor import Finding, examine
+from bmi_cdlm.doctor.blocks import is_there
+
+
+def levels(findings: list[Finding], subject: str) -> list[str]:
+    return [f.level for f in findings if f.subject == subject]
+
+
+def problems(findings: list[Finding]) -> str:
+    return "\n".join(f"{f.subject}: {f.text}" for f in findings if f.level == "fail")
+
+
+def block(table: str, **keys: object) -> dict:
+    return {"network": {"directions": "flow.tif"}, "gauges": {"table": table, **keys}}
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(main, ["doctor", *map(str, words)])
+
+
+def test_a_good_run_passes_with_an_estimate_and_writes_nothing(tmp_path: Path) -> None:
+    config = write_case(tmp_path, output="out/run.nc", restart="out/restart.nc", spin_up=1)
+    before = sorted(tmp_path.rglob("*"))
+    findings = examine(config)
+    assert problems(findings) == ""
+    subjects = [f.subject for f in findings]
+    for subject in ("configuration", "domain", "forcing", "parameters", "observations", "output", "threads", "kernels",
+                    "packages", "time", "memory"):
+        assert subject in subjects
+    assert sorted(tmp_path.rglob("*")) == before
+    shown = call(config)
+    assert shown.exit_code == 0, shown.output
+    assert "cell-steps/s" in shown.output.replace("\n", " ")
+
+
+def test_every_problem_is_found_at_once(tmp_path: Path) -> None:
+    config = write_case(
+        tmp_path, output_at=["r0", "nowhere"], output="file/run.nc", snow="cemaneige", parameters="absent.nc",
+        initial_state="lost.nc", threads=900,
+    )
+    (tmp_path / "file").write_text("")
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        dataset["precipitation"][3, 2] = -1.0
+        dataset["air_temperature"].units = "K"
+    with netCDF4.Dataset(tmp_path / "observations.nc", "a") as dataset:
+        dataset["discharge"].units = "ft3 s-1"
+    findings = examine(config)
+    found = problems(findings)
+    for expected in (
+        "'precipitation' is -1", "'air_temperature' has units 'K'", "absent.nc", "lost.nc", "'ft3 s-1'",
+        "run.nc: cannot be written", "no reach nowhere",
+    ):
+        assert expected in found, found
+    assert levels(findings, "threads") == ["note"]
+    assert levels(findings, "estimate") == ["note"]
+    shown = call(config)
+    assert shown.exit_code == 1
+    assert "problems" in shown.output
+
+
+def test_a_broken_configuration_tells_all_its_keys_and_the_files_that_are_missing(tmp_path: Path) -> None:
+    config = write_case(tmp_path, rooting_step="1 h", forcng="x.nc", domain="gone.nc")
+    text = problems(examine(config))
+    assert "unknown key 'rooting_step'. Did you mean 'routing_step'?" in text
+    assert "unknown key 'forcng'. Did you mean 'forcing'?" in text
+    assert "gone.nc: there is no such file" in text
+    config.write_text("a: [", encoding="utf-8")
+    assert "not valid YAML" in problems(examine(config))
+    assert "cannot be read" in problems(examine(tmp_path / "absent.yaml"))
+
+
+def test_a_missing_domain_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    config = write_case(tmp_path, domain="gone.nc", forcing="lost.nc", prepare=block("g.csv"))
+    text = problems(examine(config))
+    assert text.count(f"`cdlm prepare {config}` makes it") == 2
+    assert "gauges.table" in text
+
+
+def test_forcing_from_the_caller(tmp_path: Path) -> None:
+    findings = examine(write_case(tmp_path, forcing="caller"))
+    assert problems(findings) == ""
+    assert levels(findings, "time") == ["ok"]
+
+
+def test_a_period_that_no_file_covers_is_told_once(tmp_path: Path) -> None:
+    config = change_config(write_case(tmp_path), end="2031-01-01")
+    text = problems(examine(config))
+    assert text.count("expected all of") == 1
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        dataset["precipitation"].units = "in d-1"
+    text = problems(examine(config))
+    assert text.count("expected all of") == 1
+    assert "'precipitation' has units 'in d-1'" in text
+
+
+def test_a_gauge_without_observations_is_noted(tmp_path: Path) -> None:
+    config = write_case(tmp_path)
+    with netCDF4.Dataset(tmp_path / "observations.nc", "a") as dataset:
+        dataset["discharge"][:, 1] = np.nan
+    findings = examine(config)
+    assert problems(findings) == ""
+    (note,) = [f for f in findings if f.subject == "observations" and f.level == "note"]
+    assert "1 of 4 gauges" in note.text
+
+
+def test_a_checkpoint_against_the_attributes_it_was_trained_on(tmp_path: Path) -> None:
+    config = write_case(tmp_path, parameters="t.safetensors", snow="cemaneige")
+    fields = attribute_fields(7, 40, 25)
+    write_domain(tmp_path / "domain.nc", fields)
+    write_drawn_checkpoint(tmp_path / "t.safetensors", specify(tmp_path / "domain.nc"))
+    findings = examine(config)
+    assert problems(findings) == ""
+    assert levels(findings, "attributes") == ["ok"]
+
+    forest = fields["cell_forest"].values
+    fields["cell_forest"] = fields["cell_forest"]._replace(values=np.r_[forest[:-5], np.full(5, 3.0)])
+    write_domain(tmp_path / "domain.nc", fields)
+    (note,) = [f for f in examine(config) if f.subject == "attributes"]
+    assert (note.level, "cell forest (20%)" in note.text) == ("note", True)
+
+    fields["cell_elevation"] = fields["cell_elevation"]._replace(units="km")
+    del fields["cell_slope"]
+    write_domain(tmp_path / "domain.nc", fields)
+    text = problems(examine(change_config(config, snow="none", routing_step="30 min")))
+    for expected in ("'elevation' has units 'km'", "no cell attribute 'slope'", "snow: cemaneige", "routing_step: 1 h"):
+        assert expected in text, text
+
+
+def test_training_block(tmp_path: Path) -> None:
+    training = {
+        "output": "t.safetensors", "train": ["2001-03-01", "2001-04-01"], "gauges": ["g0", "g9"],
+        "cell_attributes": ["clay", "nothing"], "reach_attributes": ["slope", "no_more"],
+    }
+    config = write_case(tmp_path, training=training)
+    text = problems(examine(config))
+    for expected in ("train is 2001-03-01", "no gauge 'g9'", "'nothing'", "'no_more'"):
+        assert expected in text
+    config = change_config(config, training={**training, "trian": 1})
+    assert "unknown key 'training.trian'" in problems(examine(config))
+
+
+def test_prepare_block(tmp_path: Path) -> None:
+    config = write_case(tmp_path, prepare=block("gauges.csv", radios=3))
+    assert "unknown key 'gauges.radios'. Did you mean 'radius'?" in problems(examine(config))
+    config = write_case(tmp_path, prepare={**block("gauges.csv"), "legacy": {"table": "k.csv"}})
+    text = problems(examine(config))
+    assert "gauges.table" in text
+    assert "legacy.table" in text
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "gauges.csv").write_text("")
+    (source / "k.csv").write_text("")
+    assert "gauges.csv: cannot be read as a table" in problems(examine(config, source=source))
+    (source / "gauges.csv").write_text("id,lon,lat\nA,3,44\n")
+    assert "table" not in problems(examine(config, source=source))
+    assert "network.directions" in problems(examine(config, source=source))
+
+
+def test_patterns_stand_for_the_folder_before_them(tmp_path: Path) -> None:
+    (tmp_path / "rain").mkdir()
+    (tmp_path / "x.nc").write_text("")
+    assert is_there(tmp_path / "rain" / "%Y" / "%m.tif")
+    assert is_there(tmp_path / "rain" / "*.nc")
+    assert not is_there(tmp_path / "snow" / "{id}.csv")
+    assert is_there(tmp_path / "x.nc:variable")
+    assert not is_there(tmp_path / "y.nc:variable")

@@ -1,0 +1,499 @@
+"""Whole preparations: a made-up basin for behaviour, the real ones against reference files."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from bmi_cdlm.cli import main
+from bmi_cdlm.config import load_config
+from bmi_cdlm.doctor import examine
+from bmi_cdlm.domain import read_domain
+from bmi_cdlm.errors import CdlmError, ConfigError, DomainError, ForcingError, ObservationError, OutputError
+from bmi_cdlm.files import open_input, read_time
+from bmi_cdlm.prepare import packages
+from bmi_cdlm.prepare.config import load_prepare_config
+from bmi_cdlm.prepare.run import find_config, prepare
+from bmi_cdlm.simulation import Simulation
+
+for package in ("rasterio", "pyproj", "pyflwdir", "sklearn"):
+    pytest.importorskip(package, reason=f"{package} is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+GRID_LEFT, GRID_TOP = 75_000.0, 7_125_000.0  # corner of the flow directions of France
+
+
+def read_all(path):
+    with netCDF4.Dataset(path) as dataset:
+        dataset.set_auto_mask(False)
+        return {name: variable[:] for name, variable in dataset.variables.items()}
+
+
+def attributes_of(path):
+    with netCDF4.Dataset(path) as dataset:
+        return {name: dataset.getncattr(name) for name in dataset.ncattrs()}
+
+
+def in_order(ids, wanted):
+    place = {one: i for i, one in enumerate(ids.tolist())}
+    return np.array([place[one] for one in wanted])
+
+
+# ---- a basin of 8 pixels with one gauge, two days of weather, one of them without rain -----------------------
+
+CELLS = ["0000_0000", "0000_0001", "0000_0002", "0001_0000", "0001_0001", "0002_0000", "0002_0001", "0002_0002"]
+
+
+@pytest.fixture
+def toy(tmp_path: Path, write_raster: Callable[..., Path]) -> Path:
+    """The configuration, with its inputs in the folder `source` below it."""
+    source = tmp_path / "source"
+    write_raster(source / "flow.tif", np.array([[5, 5, 7], [3, 5, -99], [3, 5, 7]], np.float32))
+    (source / "gauges.csv").write_text("code,x,y,area,dor\nT1,801400,6497600,8.1,12\n")
+    (source / "qobs").mkdir()
+    (source / "qobs" / "T1.csv").write_text("20191231\n0.5\n-99\n0.05\n0.07\n")
+    field = np.arange(9, dtype=np.float32).reshape(3, 3)
+    write_raster(source / "rain" / "20200101.tif", field)
+    write_raster(source / "pet" / "0101.tif", field + 1)
+    write_raster(source / "pet" / "0102.tif", field + 2)
+    write_raster(source / "clay.tif", field / 10)
+    content = {
+        "domain": "out/domain.nc", "forcing": "out/forcing.nc", "observations": "out/observations.nc",
+        "output": "out/run.nc", "start": "2020-01-01", "end": "2020-01-03", "forcing_fill": "zero",
+        "prepare": {
+            "title": "Toy", "origin": "made up",
+            "network": {"directions": "source/flow.tif", "encoding": "clockwise", "areas": "map"},
+            "gauges": {
+                "table": "source/gauges.csv", "columns": {"id": "code", "degree_of_regulation": "dor"},
+                "units": {"degree_of_regulation": "%"}, "crs": "EPSG:2154", "radius": 1500,
+            },
+            "attributes": {"rasters": {"clay": {"source": "source/clay.tif", "units": "1"}}, "upstream": ["clay"]},
+            "forcing": {
+                "precipitation": {"source": "source/rain/%Y%m%d.tif", "units": "mm d-1", "missing": ["2020-01-02"]},
+                "potential_evapotranspiration": {
+                    "source": "source/pet/%m%d.tif", "units": "mm d-1", "interannual": True,
+                },
+            },
+            "observations": {
+                "source": "source/qobs/{id}.csv", "layout": "values", "step": "1 d", "units": "m3 s-1",
+                "missing_values": [-99],
+            },
+        },
+    }
+    path = tmp_path / "toy.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def change(config: Path, block: str, **keys: object) -> Path:
+    """Change keys of a block of `prepare`; None leaves one out."""
+    content = yaml.safe_load(config.read_text())
+    target = content["prepare"].setdefault(block, {}) if block else content["prepare"]
+    for key, value in keys.items():
+        target[key] = value
+        if value is None:
+            del target[key]
+    config.write_text(yaml.safe_dump(content))
+    return config
+
+
+def test_toy_domain(toy: Path) -> None:
+    domain = read_all(prepare(toy).files["domain"])
+    assert domain["cell_id"].tolist() == sorted(domain["reach_id"].tolist()) == CELLS
+    order = in_order(domain["reach_id"], CELLS)
+    position = np.argsort(order)
+    below = domain["downstream"][order]
+    assert np.where(below >= 0, position[below], -1).tolist() == [3, 4, 1, 4, 6, 6, -1, 6]
+    assert domain["upstream_area"][order].tolist() == [1, 2, 1, 2, 5, 1, 8, 1]
+    assert domain["gauge_id"].tolist() == ["T1"]
+    assert domain["reach_id"][domain["gauge_reach"][0]] == "0002_0001"
+    assert domain["gauge_area"].tolist() == [8.1]
+    clay = np.array([0, 1, 2, 3, 4, 6, 7, 8]) / 10
+    np.testing.assert_allclose(domain["cell_clay"], clay, rtol=1e-6)
+    np.testing.assert_allclose(domain["reach_clay"][order], clay, rtol=1e-6)
+    assert domain["reach_upstream_clay"][order[6]] == pytest.approx(clay.mean(), rel=1e-6)
+
+
+def test_toy_series(toy: Path) -> None:
+    files = prepare(toy).files
+    forcing, observations = read_all(files["forcing"]), read_all(files["observations"])
+    assert forcing["cell_id"].tolist() == CELLS
+    assert forcing["precipitation"][0].tolist() == [0, 1, 2, 3, 4, 6, 7, 8]
+    assert np.isnan(forcing["precipitation"][1]).all()
+    assert forcing["potential_evapotranspiration"][1].tolist() == [2, 3, 4, 5, 6, 8, 9, 10]
+    np.testing.assert_array_equal(forcing["time_bnds"][:, 0], forcing["time"])
+    np.testing.assert_array_equal(observations["discharge"], [[np.nan], [0.05]])
+    assert attributes_of(files["forcing"])["missing_steps"] == "2020-01-02T00:00:00"
+    assert attributes_of(files["domain"])["source"] == "made up"
+
+
+def test_toy_report_run_and_doctor(toy: Path) -> None:
+    made = prepare(toy)
+    (quality,) = made.report
+    assert quality.area_error == pytest.approx(8 / 8.1 - 1)
+    assert quality.regulated
+    assert quality.flags == ("short record", "regulated")
+    with made.files["report"].open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["id"], row["regulated"], float(row["degree_of_regulation"])) == ("T1", "yes", 0.12)
+    simulation = Simulation(load_config(toy))
+    simulation.run()
+    simulation.close()
+    assert [f for f in examine(toy) if f.level == "fail"] == []
+    assert [f.text for f in examine(toy) if f.subject == "prepare"] == ["6 of 6 inputs are there"]
+
+
+def test_the_command_names_files_report_and_map(toy: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    result = CliRunner().invoke(main, ["prepare", str(toy), "--quiet", "--to", str(tmp_path / "elsewhere")])
+    assert result.exit_code == 0, result.output
+    names = {"domain.nc", "forcing.nc", "observations.nc", "gauge_report.csv", "map.png"}
+    assert {p.name for p in (tmp_path / "elsewhere").iterdir()} == names
+    assert all(name in result.output for name in names)
+    assert "T1" in result.output
+    assert (tmp_path / "elsewhere" / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_inputs_from_another_folder(toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "depot").mkdir()
+    (tmp_path / "source").rename(tmp_path / "depot" / "source")
+    with pytest.raises(CdlmError, match=r"gauges\.csv"):
+        prepare(toy)
+    assert prepare(toy, source=tmp_path / "depot").files["domain"] == tmp_path / "out" / "domain.nc"
+
+
+def test_two_runs_write_the_same_bytes_and_no_path(toy: Path, tmp_path: Path) -> None:
+    first, second = prepare(toy, to=tmp_path / "a").files, prepare(toy, to=tmp_path / "b").files
+    for name, path in first.items():
+        assert path.read_bytes() == second[name].read_bytes()
+        assert str(tmp_path).encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("victim", "error"),
+    [
+        ("rain/20200101.tif", ForcingError), ("clay.tif", DomainError), ("gauges.csv", DomainError),
+        ("qobs/T1.csv", ObservationError), ("flow.tif", DomainError),
+    ],
+)
+def test_nothing_is_written_when_an_input_is_absent(toy: Path, tmp_path: Path, victim: str, error: type) -> None:
+    (tmp_path / "source" / victim).unlink()
+    with pytest.raises(error, match=Path(victim).name):
+        prepare(toy)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_nothing_is_replaced_when_writing_fails(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(toy)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def full(*args: object) -> None:
+        raise OutputError("no space left")
+
+    monkeypatch.setattr("bmi_cdlm.prepare.run.write_domain", full)
+    with pytest.raises(OutputError, match="no space left"):
+        prepare(toy)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_a_dropped_gauge_leaves_the_domain_as_if_it_had_never_been(toy: Path, tmp_path: Path) -> None:
+    expected = read_all(prepare(toy).files["domain"])
+    table = tmp_path / "source" / "gauges.csv"
+    table.write_text(f"{table.read_text()}T2,800400,6499600,90,\n")
+    with pytest.raises(DomainError, match=r"gauges: 1 find no reach that fits.*T2 drains .*officially 90 km2"):
+        prepare(toy)
+    made = prepare(change(toy, "gauges", rejected="drop"))
+    assert list(made.dropped) == ["T2"]
+    for name, values in read_all(made.files["domain"]).items():
+        np.testing.assert_array_equal(values, expected[name], err_msg=name)
+    assert "T2" in made.files["report"].read_text()
+
+
+def test_the_report_takes_missing_rain_that_the_run_would_refuse(toy: Path) -> None:
+    content = yaml.safe_load(toy.read_text())
+    del content["forcing_fill"]
+    toy.write_text(yaml.safe_dump(content))
+    assert prepare(toy).report[0].record.precipitation == 0.0  # the only observed day has no rain in the source
+
+
+def test_a_preparation_that_was_killed_goes_on(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bmi_cdlm.prepare.forcing_writer._assemble", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(toy)
+    (partial,) = (tmp_path / "out").iterdir()
+    assert partial.name == ".forcing.nc.new.partial"
+    made = [p.stat().st_mtime_ns for p in sorted(partial.glob("*.npy"))]
+    with monkeypatch.context() as patch:
+        patch.setattr("bmi_cdlm.prepare.forcing_writer._assemble", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(toy)
+    assert [p.stat().st_mtime_ns for p in sorted(partial.glob("*.npy"))] == made != []
+    prepare(toy)
+    assert not partial.exists()
+    assert read_all(tmp_path / "out" / "forcing.nc")["precipitation"].shape == (2, 8)
+
+
+def test_legacy_parameters_and_priors_come_with_the_domain(toy: Path, tmp_path: Path) -> None:
+    rows = [f"{one},{i}" for i, one in enumerate(CELLS)]
+    (tmp_path / "source" / "k.csv").write_text("\n".join(["id,travel_time", *rows]))
+    legacy = {"table": "source/k.csv", "travel_time_units": "h"}
+    made = prepare(change(toy, "legacy", **legacy))
+    found = read_all(made.files["parameters"])
+    order = in_order(found["reach_id"], CELLS)
+    assert found["travel_time"][order].tolist() == [3600.0 * i for i in range(8)]
+    prepare(change(toy, "legacy", use="priors"))
+    domain = read_all(tmp_path / "out" / "domain.nc")
+    np.testing.assert_allclose(
+        domain["reach_prior_celerity"][in_order(domain["reach_id"], CELLS)],
+        [5.0, 1 / 3.6, 1 / 7.2, 0.1, 0.1, 0.1, 1.0, 0.1], rtol=1e-6,  # the outlet has no length
+    )
+    # And for a domain that is there, without its network.
+    content = yaml.safe_load(toy.read_text())
+    content["prepare"] = {"legacy": {**legacy, "output": "older.nc"}}
+    toy.write_text(yaml.safe_dump(content))
+    assert prepare(toy).files == {"parameters": tmp_path / "out" / "older.nc"}
+
+
+@pytest.mark.parametrize(
+    ("block", "keys", "message"),
+    [
+        ("gauges", {"radios": 3}, r"prepare: unknown key 'gauges.radios'. Did you mean 'radius'"),
+        ("gauges", {"area_limit": -1}, r"gauges.area_limit is -1: .*greater than 0"),
+        ("network", {"encoding": "esrii"}, "network.encoding is 'esrii'"),
+        ("forcing", {"precipitation": {"sauce": "x"}}, r"'forcing.precipitation.source' is "
+            "missing.*precipitation.sauce"),
+        ("", {"network": None}, "gauges, forcing, observations, attributes without network"),
+        ("", {"gauges": None}, "observations without gauges"),
+    ],
+)
+def test_keys_that_are_wrong(toy: Path, block: str, keys: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare(change(toy, block, **keys))
+
+
+def test_a_run_that_names_no_file_to_make(toy: Path) -> None:
+    content = yaml.safe_load(toy.read_text())
+    toy.write_text(yaml.safe_dump({**content, "forcing": "caller"}))
+    with pytest.raises(ConfigError, match=r"prepare.forcing makes a file, but the key 'forcing' of the run is caller"):
+        prepare(toy)
+    del content["prepare"]
+    toy.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match="key 'prepare' is missing"):
+        prepare(toy)
+
+
+def test_words_that_stand_for_configurations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert find_config("lez") == Path("cfg") / "lez.yaml"
+    assert find_config("other/case.yaml") == Path("other/case.yaml")
+    with pytest.raises(ConfigError, match=r"neither a file 'cancee' nor .*Did you mean 'cance'"):
+        find_config("cancee")
+
+
+def test_unwritable_folder(toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        prepare(toy, to=tmp_path / "file" / "toy")
+
+
+def test_absent_package_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r'hydro-smash.*not installed.*pip install "bmi-cdlm\[examples\]"'):
+        prepare(ROOT / "cfg" / "lez.yaml", to=tmp_path)
+
+
+def test_absent_library_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(ConfigError, match=r"'rasterio' cannot be imported.*pip install"):
+        packages.load("rasterio")
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "cfg").glob("*.yaml")))
+def test_the_configurations_of_the_repository_are_valid(name: str) -> None:
+    path = ROOT / "cfg" / f"{name}.yaml"
+    if load_config(path).prepare is not None:
+        load_prepare_config(path)
+
+
+# ---- Lez and Cance -------------------------------------------------------------------------------------------
+
+# What the source ships, per case: active pixels, drainage areas at the gauges [km2], first start, steps.
+REAL = {
+    "lez": (172, [172.0, 142.0, 110.0], "2012-08-01T00", 365, 86400),
+    "cance": (383, [383.0, 108.0, 28.0], "2014-09-14T23", 2952, 3600),
+}
+
+
+@pytest.mark.smash
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+def test_real_domain_is_read_by_the_model(prepared, name):
+    n, areas, *_ = REAL[name]
+    domain = read_domain(prepared(name)["domain"])
+    assert domain.n_cells == domain.n_reaches == n
+    assert domain.outlets.size == 1
+    assert domain.reaches.upstream_area[domain.gauges.reach].tolist() == areas
+    assert domain.cells.drained_area.sum() == n
+    assert set(np.round(domain.reaches.length, 3)) == {1000.0, 1414.214}
+
+
+@pytest.mark.smash
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_agree_with_each_other(prepared, name):
+    _, _, first, n_steps, step = REAL[name]
+    files = prepared(name)
+    for key in ("forcing", "observations"):
+        with open_input(files[key], ForcingError) as dataset:
+            starts, length = read_time(dataset, key, ForcingError)
+        assert (starts[0], starts.size, length) == (np.datetime64(first, "s"), n_steps, step)
+    domain, forcing, observations = (read_all(files[key]) for key in ("domain", "forcing", "observations"))
+    assert forcing["cell_id"].tolist() == domain["cell_id"].tolist()
+    assert observations["gauge_id"].tolist() == domain["gauge_id"].tolist()
+    assert "smash" not in sys.modules
+
+
+@pytest.mark.smash
+@pytest.mark.slow
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["lez_daily", "cance_hourly"])
+def test_domain_against_reference(prepared, shared, name):
+    reference = shared(f"grid_{name}.nc")
+    domain = read_all(prepared(name.split("_")[0])["domain"])
+    active = reference["active_cell"] == 1
+    row, col = np.nonzero(active)
+    top, left = (GRID_TOP - reference["y"][0]) // 1000, (reference["x"][0] - GRID_LEFT) // 1000
+    ids = [f"{int(r + top):04d}_{int(c + left):04d}" for r, c in zip(row, col, strict=True)]
+    assert domain["cell_id"].tolist() == ids
+    order = in_order(domain["reach_id"], ids)
+    assert domain["upstream_area"][order].tolist() == reference["upstream_area"][active].tolist()
+    np.testing.assert_allclose(domain["cell_lon"], reference["lon"][active], atol=1e-5)
+    np.testing.assert_allclose(domain["cell_lat"], reference["lat"][active], atol=1e-5)
+    np.testing.assert_array_equal(domain["reach_lon"][order], domain["cell_lon"])
+    assert domain["gauge_id"].tolist() == reference["gauge_id"].tolist()
+    np.testing.assert_allclose(domain["gauge_area"], reference["gauge_area"], rtol=1e-6)
+    position = np.argsort(order)
+    gauges = position[domain["gauge_reach"]]
+    np.testing.assert_array_equal(row[gauges], reference["gauge_row"])
+    np.testing.assert_array_equal(col[gauges], reference["gauge_col"])
+    np.testing.assert_array_equal(domain["link_area"], np.ones(len(ids)))
+    linked = np.empty(len(ids), np.int64)
+    linked[position[domain["link_reach"]]] = domain["link_cell"]
+    assert linked.tolist() == list(range(len(ids)))
+    below = domain["downstream"][order]
+    below = np.where(below >= 0, position[below], -1)
+    _check_directions(below, domain["reach_length"][order], reference["flow_direction"][active], row, col)
+    _, config = load_prepare_config(ROOT / "cfg" / f"{name.split('_')[0]}.yaml")
+    for one in config.attributes.rasters:
+        expected = reference[one.removeprefix("terrain_")][active]
+        np.testing.assert_array_equal(domain[f"cell_{one}"], expected)
+        np.testing.assert_array_equal(domain[f"reach_{one}"][order], expected)
+    assert "reach_slope" not in domain  # that of the river bed, which the source does not have
+
+
+def _check_directions(below, length, esri, row, col):
+    """Directions in the ESRI code: 1 E, 2 SE, 4 S, ... clockwise."""
+    turn = np.log2(esri).astype(int)
+    down, right = np.array([0, 1, 1, 1, 0, -1, -1, -1])[turn], np.array([1, 1, 0, -1, -1, -1, 0, 1])[turn]
+    inner = np.flatnonzero(below >= 0)
+    np.testing.assert_array_equal(row[below[inner]], (row + down)[inner])
+    np.testing.assert_array_equal(col[below[inner]], (col + right)[inner])
+    np.testing.assert_allclose(length, np.where(turn % 2 == 0, 1000.0, 1000.0 * np.sqrt(2.0)), rtol=1e-15)
+
+
+@pytest.mark.smash
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_lez_series_against_reference(prepared, shared):
+    reference = shared("grid_lez_daily.nc")
+    files = prepared("lez")
+    active = reference["active_cell"] == 1
+    forcing = read_all(files["forcing"])
+    np.testing.assert_array_equal(forcing["precipitation"], reference["precipitation"][:, active])
+    np.testing.assert_array_equal(forcing["potential_evapotranspiration"], reference["pet"][:, active])
+    discharge = read_all(files["observations"])["discharge"]
+    np.testing.assert_allclose(discharge, reference["discharge_obs"], rtol=1e-6)
+    assert attributes_of(files["forcing"])["missing_steps"] == "none"
+    starts = (forcing["time"] // 86400) + 4383  # days between 1958 and 1970
+    np.testing.assert_array_equal(starts, reference["time"])
+
+
+@pytest.mark.smash
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_cance_series_against_reference(prepared, shared):
+    reference = shared("grid_cance_hourly.nc")
+    files = prepared("cance")
+    active = reference["active_cell"] == 1
+    forcing = read_all(files["forcing"])
+    ends = (forcing["time_bnds"][:, 1] - 1_388_534_400) // 3600  # hours since 2014
+    np.testing.assert_array_equal(ends, reference["time"])
+    rain = reference["precipitation"][:, active] * 24
+    np.testing.assert_allclose(forcing["precipitation"], rain, rtol=1e-6)
+    gap = np.isnan(forcing["precipitation"]).all(axis=1)
+    assert forcing["time"][gap].tolist() == [np.datetime64("2014-12-18T23", "s").astype(int)]
+    assert attributes_of(files["forcing"])["missing_steps"] == "2014-12-18T23:00:00"
+    discharge = read_all(files["observations"])["discharge"]
+    np.testing.assert_allclose(discharge, reference["discharge_obs"], rtol=1e-6)
+
+
+@pytest.mark.smash
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_cance_days_against_reference(prepared, shared):
+    reference = shared("grid_cance_daily.nc")
+    forcing = read_all(prepared("cance")["forcing"])
+    active = reference["active_cell"] == 1
+    first = int((np.datetime64("2014-09-15", "s").astype(int) - forcing["time"][0]) // 3600)
+    days = slice(first, first + 122 * 24)
+
+    def daily(name):
+        return forcing[name][days].astype(float).reshape(122, 24, -1).mean(axis=1)
+
+    np.testing.assert_allclose(
+        daily("potential_evapotranspiration"), reference["pet"][:, active], rtol=1e-6, atol=1e-7
+    )
+    rain = reference["precipitation"][:, active]
+    whole = ~np.isnan(daily("precipitation")).any(axis=1)
+    assert np.count_nonzero(~whole) == 1
+    np.testing.assert_allclose(daily("precipitation")[whole], rain[whole], rtol=1e-5, atol=1e-5)
+
+
+# ---- GRIP-E --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_gripe_gauges_drain_what_the_flow_directions_say(tmp_path, shared):
+    basins = shared("basins_gripe.nc")
+    made = prepare(ROOT / "cfg" / "gripe.yaml", source=SHARED, to=tmp_path)
+    domain = read_domain(made.files["domain"])
+    assert domain.gauges.id == basins["basin_id"].tolist()
+    area = domain.reaches.upstream_area[domain.gauges.reach]
+    sound = basins["area_flag"] == 0
+    assert sound.sum() == 41
+    assert np.abs(area / basins["area_d8"] - 1)[sound].max() < 0.05
+    grand = domain.gauges.id.index("02GB001")
+    example = shared("example_grand.nc")
+    names = example["gauge_id"].tolist()
+    for name, reach in zip(names, example["gauge_reach"].tolist(), strict=True):
+        expected = example["area_total"][reach]
+        assert area[domain.gauges.id.index(name)] == pytest.approx(expected, rel=0.01)
+    assert made.report[grand].n_above == 4
+    for quality, below in zip(made.report, basins["downstream_basin_id"].tolist(), strict=True):
+        assert quality.below == below, quality.id
+    with netCDF4.Dataset(made.files["observations"]) as dataset:
+        np.testing.assert_allclose(dataset["discharge"][:].filled(np.nan), basins["discharge_obs"], rtol=1e-6)

@@ -1,0 +1,127 @@
+"""Gauges find their pixel and their reach."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pyproj", reason="pyproj is not installed")
+
+from bmi_cdlm.errors import DomainError
+from bmi_cdlm.prepare.catchments import Catchments, Cells, Drainage, Links, Reaches
+from bmi_cdlm.prepare.config import GaugesConfig
+from bmi_cdlm.prepare.gauge_table import GaugeSite
+from bmi_cdlm.prepare.grid import Grid
+from bmi_cdlm.prepare.snapping import snap_gauges, snap_pixels
+
+GRID = Grid(700_000.0, 6_503_000.0, 1000.0, 1000.0, 3, 4, "EPSG:2154")
+# A river along the middle row; its last pixel is off the land.
+AREA = np.array([[1, 1, 1, np.nan], [3, 6, 9, np.nan], [1, 1, 1, np.nan]], float)
+
+
+def site(x: float, y: float, area: float, name: str = "A1") -> GaugeSite:
+    from pyproj import Transformer
+
+    lon, lat = Transformer.from_crs("EPSG:2154", "EPSG:4326", always_xy=True).transform(700_000.0 + x, 6_500_000.0 + y)
+    return GaugeSite(name, name, lon, lat, area, {})
+
+
+def place(x: float, y: float, area: float, radius: float = 1100.0) -> tuple[int, int]:
+    found = snap_pixels([site(x, y, area)], GRID, AREA, radius)
+    return int(found.row[0]), int(found.col[0])
+
+
+def test_gauge_beside_the_river_moves_onto_it() -> None:
+    assert place(1500, 2400, 6.0) == (1, 1)
+    found = snap_pixels([site(1500, 2400, 5.0)], GRID, AREA, 1000.0)
+    assert found.area.tolist() == [6.0]
+    assert found.area_error[0] == pytest.approx(0.2)
+    assert found.distance[0] == pytest.approx(900.0, rel=2e-3)
+
+
+def test_equal_fit_takes_the_nearer_pixel() -> None:
+    assert place(1900, 2500, 1.0) == (0, 1)
+    assert place(2100, 2500, 1.0) == (0, 2)
+
+
+def test_a_little_better_fit_far_away_does_not_beat_the_pixel_itself() -> None:
+    area = AREA.copy()
+    area[1, 2] = 6.05
+    found = snap_pixels([site(1500, 1500, 6.05)], GRID, area, 1100.0)
+    assert (found.row[0], found.col[0]) == (1, 1)
+
+
+def test_off_the_land_still_finds_the_mouth_and_beyond_the_radius_nothing() -> None:
+    assert place(3200, 1500, 9.0) == (1, 2)
+    assert place(9500, 1500, 9.0) == (-1, -1)
+    assert place(3900, 1500, 9.0, radius=100.0) == (-1, -1)
+
+
+def test_unknown_area_takes_the_largest_river() -> None:
+    assert place(1500, 2400, math.nan, radius=1500.0) == (1, 2)
+
+
+def test_degrees_are_measured_in_metres() -> None:
+    grid = Grid(3.0, 60.03, 0.01, 0.01, 6, 6, "EPSG:4326")  # pixels of 557 by 1,114 m
+    area = np.ones((6, 6))
+    area[3, 4] = area[5, 3] = 50.0  # 557 m east, 2,228 m south of the gauge's pixel
+    gauge = GaugeSite("B", "B", 3.035, 59.995, 50.0, {})
+    found = snap_pixels([gauge], grid, area, 600.0)
+    assert (found.row[0], found.col[0]) == (3, 4)
+    area[3, 4] = 1.0
+    assert snap_pixels([gauge], grid, area, 2200.0).area[0] == 1.0
+    assert snap_pixels([gauge], grid, area, 2300.0).area[0] == 50.0
+
+
+# ---- reaches: a tributary (0) and a main stem (1) join in reach 2 --------------------------------------------
+
+
+@pytest.fixture
+def drainage() -> Drainage:
+    reach = np.array([[0, 0, 2, -1], [1, 1, 2, -1], [1, 1, 2, -1]], np.int32)
+    row, col = np.array([0, 1, 1]), np.array([1, 1, 2])
+    lon, lat = GRID.lonlat(row, col)
+    ids = np.array(["r0", "r1", "r2"])
+    reaches = Reaches(
+        ids, np.array([2, 2, -1]), np.full(3, 1000.0), np.zeros(3), np.array([2.0, 4.0, 3.0]),
+        np.array([2.0, 4.0, 9.0]), lon, lat, np.array([1, 1, 2]), np.zeros(3),
+    )
+    zero = np.zeros(1)
+    cells = Cells(np.array(["c"]), zero, zero, zero, np.zeros((1, 4)), np.zeros((1, 4)), GRID, zero, zero)
+    return Drainage(
+        Catchments(GRID, reach, reach, np.ones(3)), reaches, cells,
+        Links(np.zeros(3), np.arange(3), reaches.area),
+    )
+
+
+def test_gauge_below_a_confluence_finds_the_tributary_that_it_measures(drainage: Drainage) -> None:
+    config = GaugesConfig(table="t", radius=600.0)
+    found = snap_gauges([site(2400, 1500, 4.1, "main"), site(2400, 1500, 9.0, "all")], drainage, config)
+    assert found.reach.tolist() == [1, 2]
+    assert found.area.tolist() == [4.0, 9.0]
+    np.testing.assert_allclose(found.area_error, [4 / 4.1 - 1, 0.0])
+    assert found.distance[1] == pytest.approx(100.0, rel=1e-2)
+    assert not found.rejected.any()
+
+
+def test_rejected_gauges_are_refused_dropped_or_kept(drainage: Drainage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    sites = [site(2400, 1500, 9.0, "good"), site(2400, 1500, 30.0, "bad"), site(9900, 1500, 9.0, "far")]
+    with pytest.raises(DomainError, match=r"2 find no.*bad drains 9 km2, officially 30 km2 .70 % off.*; far no reach"):
+        snap_gauges(sites, drainage, GaugesConfig(table="t", radius=600.0))
+    dropped = snap_gauges(sites, drainage, GaugesConfig(table="t", radius=600.0, rejected="drop"))
+    assert [s.id for s in dropped.sites] == ["good"]
+    assert set(dropped.dropped) == {"bad", "far"}
+    kept = snap_gauges(sites[:2], drainage, GaugesConfig(table="t", radius=600.0, rejected="keep"))
+    assert [s.id for s in kept.sites] == ["good", "bad"]
+    assert kept.rejected.tolist() == [False, True]
+    with pytest.raises(DomainError, match=r"1 find no reach.*: far no reach within the radius"):
+        snap_gauges(sites, drainage, GaugesConfig(table="t", radius=600.0, rejected="keep"))
+    assert "gauge bad kept though it" in caplog.text
+
+
+def test_no_gauges(drainage: Drainage) -> None:
+    assert snap_gauges([], drainage, GaugesConfig(table="t")).reach.size == 0
+    assert snap_pixels([], GRID, AREA, 1.0).row.size == 0
