@@ -36,7 +36,7 @@ def make_grids(domain: Domain, profile: str) -> dict[int, BmiGrid]:
     cells, reaches, gauges = domain.cells, domain.reaches, domain.gauges
     nothing = np.zeros(0)
     at_gauges = (reaches.lon[gauges.reach], reaches.lat[gauges.reach])
-    scalar = BmiGrid("scalar", 0, "none", nothing, nothing)
+    scalar = BmiGrid("scalar", 0, "node", nothing, nothing)
     if profile == "points":
         return {
             0: BmiGrid("points", 1, "node", cells.lon, cells.lat),

@@ -64,6 +64,7 @@ EVERY_KEY = {
     "output_at": ("cells", "cells"), "restart": ("end.nc", "end.nc"), "observations": ("o.nc", "o.nc"),
     "threads": (2, 2), "sub_step_policy": ("refuse", "refuse"), "name_profile": ("ngen", "ngen"),
     "grid_profile": ("points", "points"), "training": ({"epochs": 3}, {"epochs": 3}),
+    "ledger_tolerance": (1e-9, 1e-9), "time_units": ("since", "since"),
 }
 
 

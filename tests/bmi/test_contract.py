@@ -41,7 +41,7 @@ def component(tmp_path):
 
 def offered(config):
     """Registry entries that a run without a checkpoint has."""
-    parts = ("core",) if config.snow == "none" else ("core", "snow")
+    parts = {"none": ("core",), "cemaneige": ("core", "snow")}.get(config.snow, ("core", "snow", "hysteresis"))
     return [v for v in VARIABLES if v.part in parts]
 
 
@@ -71,7 +71,7 @@ def test_names_and_units_answer_before_the_first_update(profile):
         assert component.get_var_itemsize(name) == 8
         assert component.get_var_nbytes(name) == 8 * SIZES[v.grid]
         assert component.get_var_grid(name) == list(SIZES).index(v.grid)
-        kind = {"cell": "face", "domain": "none"}.get(v.grid, "node")
+        kind = "face" if v.grid == "cell" else "node"
         expected_place = "node" if kind == "face" and config.grid_profile == "points" else kind
         assert component.get_var_location(name) == expected_place
 
@@ -185,7 +185,7 @@ def test_a_store_can_be_set_and_a_flux_cannot(component):
         component.update()
         twin.update()
         assert (component.get_value_ptr(variable("runoff").name) != twin.get_value_ptr(variable("runoff").name)).any()
-    for short in ("discharge", "runoff", "water_in", "reach_storage", "gauge_discharge"):
+    for short in ("discharge", "runoff", "water_in", "cell_water_stored", "gauge_discharge"):
         name = variable(short).name
         with pytest.raises(BmiValueError, match="derives"):
             component.set_value(name, component.get_value_ptr(name).copy())
@@ -367,7 +367,7 @@ def test_structured_functions_and_wrong_buffers_are_refused(component):
 def test_every_name_has_its_size_on_its_grid(component):
     for name in (*component.get_input_var_names(), *component.get_output_var_names()):
         grid = component.get_var_grid(name)
-        count = {"face": component.get_grid_face_count, "node": component.get_grid_node_count, "none": lambda g: 1}
+        count = {"face": component.get_grid_face_count, "node": component.get_grid_node_count}
         assert component.get_value_ptr(name).size == count[component.get_var_location(name)](grid)
 
 
