@@ -111,7 +111,7 @@ def _check(model: Model, v: Variable, places: np.ndarray, values: np.ndarray) ->
     hint = " A capacity must hold the water in its store." if v.short == "production_capacity" else ""
     raise error(
         f"'{v.name}' is {values[i]} {v.units} at index {place}, at {v.grid} {ids[place]} ({bad.size} of {places.size} "
-        f"{v.grid}s), expected {low[i]:.17g} to {high[i]:.17g}.{hint} Correct the value."
+        f"{v.grid}s), expected {low[i]:.10g} to {high[i]:.10g}.{hint} Correct the value."
     )
 
 

@@ -385,9 +385,9 @@ class Model:
     def _open_ledger(self) -> None:
         """Derive the live values, from where residuals count."""
         self.refresh()
+        self.refresh_added()
         if self.ledger is not None:
             self.ledger.begin(self.state, self.live)
-        self.refresh_added()
 
     def travel_time_spread(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation [s] of the travel time from the heads of the reaches above to each reach's end.

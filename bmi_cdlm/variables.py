@@ -192,7 +192,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "cell_water_residual", "land_surface_water_balance_residual__time_integral_of_volume_flux", "mm", "cell",
-        "total", "What the ledger of the cell does not explain since the start", part="ledger",
+        "total", "What came in since the start less what left and what is stored more than then", part="ledger",
     ),
     Variable(
         "lateral_inflow", "stream_channel_reach_water~incoming__lateral_component_of_volume_rate", "m3 s-1",
@@ -220,7 +220,8 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "reach_water_residual", "stream_channel_reach_water_balance_residual__time_integral_of_volume_rate", "m3",
-        "reach", "total", "What the ledger of the reach does not explain since the start", part="ledger",
+        "reach", "total", "What came in since the start less what left and what is stored more than then",
+        part="ledger",
     ),
     Variable(
         "gauge_discharge", "drainage-basin_outlet_water_flowing_x-section__volume_rate", "m3 s-1", "gauge",
@@ -252,7 +253,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "water_residual", "drainage-basin_water_balance_residual__time_integral_of_volume_rate", "m3", "domain",
-        "total", "What the ledger of the domain does not explain since the start", part="ledger",
+        "total", "What came in since the start less what left and what is stored more than then", part="ledger",
     ),
 )
 
