@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from bmipy import Bmi
 
 from bmi_cdlm.adjustment import Bounds, adjust, adjustable_parameters, bounds, is_adjustable
 from bmi_cdlm.config import load_config
-from bmi_cdlm.errors import CdlmError, LifecycleError, UnknownNameError, nearest
+from bmi_cdlm.errors import CdlmError, ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
 from bmi_cdlm.grids import IDS, BmiGrid, make_grids
 from bmi_cdlm.simulation import Simulation
 from bmi_cdlm.stepping import Stepper
@@ -49,6 +50,8 @@ class BmiCdlm(Bmi):
 
     def initialize(self, config_file: str) -> None:
         """Read a configuration file and everything it names; on an error nothing is changed."""
+        if not isinstance(config_file, str | os.PathLike):
+            raise ConfigError(f"initialize({config_file!r}): expected the path of a YAML configuration file.")
         stepper = Stepper(Simulation(load_config(config_file)))
         simulation = stepper.simulation
         model = simulation.model
@@ -76,7 +79,10 @@ class BmiCdlm(Bmi):
 
     def update_until(self, time: float) -> None:
         """Advance to a time [s since the start]; parts of a step follow the configured policy."""
-        self._running().advance_until(time)
+        stepper = self._running()
+        if np.ndim(time) or np.asarray(time).dtype.kind not in "fiu":
+            raise ClockError(f"update_until({time!r}): expected a number of seconds since the start.")
+        stepper.advance_until(float(time))
 
     def finalize(self) -> None:
         """Close files and threads; initialize may follow."""
@@ -171,7 +177,7 @@ class BmiCdlm(Bmi):
     def get_value(self, name: str, dest: np.ndarray) -> np.ndarray:
         """Copy all values into `dest`, which is returned."""
         values = self._find(name).values
-        _check_dest(name, dest, values.size)
+        _check_dest(name, dest, values.size, values.dtype)
         dest.flat[:] = values
         return dest
 
@@ -183,7 +189,7 @@ class BmiCdlm(Bmi):
         """Copy the values at some places into `dest`, which is returned."""
         values = self._find(name).values
         places = _check_indices(name, inds, values.size)
-        _check_dest(name, dest, places.size)
+        _check_dest(name, dest, places.size, values.dtype)
         dest.flat[:] = values[places]
         return dest
 
@@ -313,12 +319,12 @@ class BmiCdlm(Bmi):
 
     def _grid(self, grid: int) -> BmiGrid:
         self._running()
-        if grid not in self._grids:
+        if not isinstance(grid, int | np.integer) or grid not in self._grids:
             raise UnknownNameError(f"there is no grid {grid}. Grids: {', '.join(f'{i} {n}s' for n, i in IDS.items())}.")
         return self._grids[grid]
 
     def _fill(self, grid: int, what: str, values: np.ndarray, dest: np.ndarray) -> np.ndarray:
-        _check_size(f"grid {grid}", what, dest, values.size)
+        _check_dest(f"{what} of grid {grid}", dest, values.size, values.dtype)
         dest.flat[:] = values
         return dest
 
@@ -341,10 +347,14 @@ def _check_source(name: str, src: np.ndarray, size: int) -> np.ndarray:
     return source.astype(np.float64, copy=False).ravel()
 
 
-def _check_dest(name: str, dest: np.ndarray, size: int) -> None:
-    if not isinstance(dest, np.ndarray) or dest.dtype.kind != "f":
+def _check_dest(name: str, dest: np.ndarray, size: int, dtype: np.dtype) -> None:
+    kinds = "f" if dtype.kind == "f" else "iu"
+    if not isinstance(dest, np.ndarray) or dest.dtype.kind not in kinds:
         got = getattr(dest, "dtype", type(dest).__name__)
-        raise BmiValueError(f"'{name}': 'dest' is {got}, expected a numpy array of floats. Give np.empty({size}).")
+        expected = "floats" if kinds == "f" else "integers"
+        raise BmiValueError(
+            f"'{name}': 'dest' is {got}, expected a numpy array of {expected}. Give np.empty({size}, '{dtype}')."
+        )
     _check_size(name, "dest", dest, size)
 
 
