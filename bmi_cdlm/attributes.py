@@ -15,7 +15,8 @@ from bmi_cdlm.files import check_dims, check_numeric, filled, one_at_a_time, ope
 from bmi_cdlm.parameters import Grid
 
 DERIVED = {"cell": ("drained_area",), "reach": ("upstream_area",)}
-"""Attributes [km2] that the domain computes itself; a file may leave them out."""
+"""Attributes [km2] that the domain computes itself, unless the file states them: that of a sub-basin does, since its
+cells may drain elsewhere too."""
 NO_ATTRIBUTE = ("cell_id", "cell_corner_lon", "cell_corner_lat", "reach_id", "reach_uncovered_area")
 
 
@@ -74,7 +75,7 @@ def _read_one(
 ) -> tuple[np.ndarray, str]:
     """Values in the order of the domain, and units."""
     short = name.removeprefix(f"{grid}_")
-    if short in DERIVED[grid]:
+    if short in DERIVED[grid] and f"{grid}_{short}" not in dataset.variables:
         return (domain.cells.drained_area if grid == "cell" else domain.reaches.upstream_area), "km2"
     known = _variables(dataset, grid)
     if short not in known:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import numpy as np
 from bmipy import Bmi
 
+from bmi_cdlm.adjustment import Bounds, adjust, adjustable_parameters, bounds, is_adjustable
 from bmi_cdlm.config import load_config
-from bmi_cdlm.errors import CdlmError, LifecycleError, UnknownNameError, nearest
+from bmi_cdlm.errors import CdlmError, ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
 from bmi_cdlm.grids import IDS, BmiGrid, make_grids
 from bmi_cdlm.simulation import Simulation
 from bmi_cdlm.stepping import Stepper
@@ -31,8 +33,13 @@ class BmiCdlm(Bmi):
     """The model as a BMI component.
 
     Values are float64, one-dimensional and live: `get_value_ptr` gives the array itself, which stays the same
-    from initialize to finalize. Inputs hold what the next update will use. BMI writes no files.
+    from initialize to finalize. Inputs hold what the next update will use. BMI writes no files. States that have bounds
+    and parameters can be set too; parameters, under their registry names, are not listed among the inputs, since a
+    framework would look for who provides them.
     """
+
+    METADATA = "meta"
+    """Where pymt finds the plugin's metadata, beside this module."""
 
     def __init__(self) -> None:
         self._stepper: Stepper | None = None
@@ -43,6 +50,8 @@ class BmiCdlm(Bmi):
 
     def initialize(self, config_file: str) -> None:
         """Read a configuration file and everything it names; on an error nothing is changed."""
+        if not isinstance(config_file, str | os.PathLike):
+            raise ConfigError(f"initialize({config_file!r}): expected the path of a YAML configuration file.")
         stepper = Stepper(Simulation(load_config(config_file)))
         simulation = stepper.simulation
         model = simulation.model
@@ -56,6 +65,10 @@ class BmiCdlm(Bmi):
         for v in model.outputs:
             if model.size_of(v.grid):
                 self._variables[v.name] = Published(v, v.units, model.live[v.short])
+        for v in adjustable_parameters(model):
+            shown = model.parameters[v.short].view()
+            shown.flags.writeable = False  # a write must go through set_value, to take effect as a whole
+            self._variables[v.name] = Published(v, v.units, shown)
         self._grids = grids
         self._stepper = stepper
 
@@ -66,7 +79,10 @@ class BmiCdlm(Bmi):
 
     def update_until(self, time: float) -> None:
         """Advance to a time [s since the start]; parts of a step follow the configured policy."""
-        self._running().advance_until(time)
+        stepper = self._running()
+        if np.ndim(time) or np.asarray(time).dtype.kind not in "fiu":
+            raise ClockError(f"update_until({time!r}): expected a number of seconds since the start.")
+        stepper.advance_until(float(time))
 
     def finalize(self) -> None:
         """Close files and threads; initialize may follow."""
@@ -101,7 +117,10 @@ class BmiCdlm(Bmi):
     def _names(self, *, inputs: bool) -> tuple[str, ...]:
         if self._stepper is None:
             return tuple(v.name for v in VARIABLES if (v.role == "input") == inputs)
-        return tuple(name for name, p in self._variables.items() if (p.variable.role == "input") == inputs)
+        return tuple(
+            name for name, p in self._variables.items()
+            if p.variable.role != "parameter" and (p.variable.role == "input") == inputs
+        )
 
     def get_var_grid(self, name: str) -> int:
         """Id of the variable's grid: 0 cells, 1 reaches, 2 gauges, 3 domain."""
@@ -124,7 +143,7 @@ class BmiCdlm(Bmi):
         return int(self._find(name).values.nbytes)
 
     def get_var_location(self, name: str) -> str:
-        """Where on its grid the variable lies: node, face, or none for domain totals."""
+        """Where on its grid the variable lies: node or face; totals of the domain at its one node."""
         return self._grid(self.get_var_grid(name)).location
 
     # ---- time --------------------------------------------------------------------------------------------
@@ -143,8 +162,11 @@ class BmiCdlm(Bmi):
         return float(self._running().end)
 
     def get_time_units(self) -> str:
-        """Units of all times."""
-        return "s"
+        """Units of all times: `s`, or with `time_units: since` the start of the run too."""
+        config = None if self._stepper is None else self._stepper.simulation.config
+        if config is None or config.time_units == "s":
+            return "s"
+        return f"seconds since {str(config.start).replace('T', ' ')}"
 
     def get_time_step(self) -> float:
         """Model step [s]."""
@@ -155,7 +177,7 @@ class BmiCdlm(Bmi):
     def get_value(self, name: str, dest: np.ndarray) -> np.ndarray:
         """Copy all values into `dest`, which is returned."""
         values = self._find(name).values
-        _check_dest(name, dest, values.size)
+        _check_dest(name, dest, values.size, values.dtype)
         dest.flat[:] = values
         return dest
 
@@ -167,26 +189,40 @@ class BmiCdlm(Bmi):
         """Copy the values at some places into `dest`, which is returned."""
         values = self._find(name).values
         places = _check_indices(name, inds, values.size)
-        _check_dest(name, dest, places.size)
+        _check_dest(name, dest, places.size, values.dtype)
         dest.flat[:] = values[places]
         return dest
 
     def set_value(self, name: str, src: np.ndarray) -> None:
-        """Set all values of an input or a store: copied, and used by the next update."""
-        values = self._writable(name)
-        source = np.asarray(src, np.float64).ravel()
-        _check_size(name, "src", source, values.size)
-        self._running().check_store(self._find(name).variable, np.arange(values.size), source)
-        values[:] = source
+        """Set all values of an input, a state or a parameter: copied, and used by the next update."""
+        found = self._writable(name)
+        source = _check_source(name, src, found.values.size)
+        if found.variable.role == "input":
+            found.values[:] = source
+        else:
+            adjust(self._running().simulation.model, found.variable, np.arange(source.size), source)
 
     def set_value_at_indices(self, name: str, inds: np.ndarray, src: np.ndarray) -> None:
-        """Set the values of an input or a store at some places."""
-        values = self._writable(name)
-        places = _check_indices(name, inds, values.size)
-        source = np.asarray(src, np.float64).ravel()
-        _check_size(name, "src", source, places.size)
-        self._running().check_store(self._find(name).variable, places, source)
-        values[places] = source
+        """Set the values of an input, a state or a parameter at some places."""
+        found = self._writable(name)
+        places = _check_indices(name, inds, found.values.size)
+        source = _check_source(name, src, places.size)
+        if found.variable.role == "input":
+            found.values[places] = source
+        else:
+            adjust(self._running().simulation.model, found.variable, places, source)
+
+    def get_value_bounds(self, name: str) -> Bounds:
+        """Least and greatest value that may be set, float64[n] each; not a part of BMI."""
+        found, stepper = self._writable(name), self._running()
+        if found.variable.role != "input":
+            return bounds(stepper.simulation.model, found.variable)
+        return Bounds(*(np.full(found.values.size, limit) for limit in stepper.bounds(found.variable)))
+
+    def get_parameter_names(self) -> tuple[str, ...]:
+        """Names of the parameters that this run reads; not a part of BMI."""
+        self._running()
+        return tuple(name for name, p in self._variables.items() if p.variable.role == "parameter")
 
     # ---- grids -------------------------------------------------------------------------------------------
 
@@ -272,24 +308,23 @@ class BmiCdlm(Bmi):
                 "Names are those of get_input_var_names and get_output_var_names."
             ) from None
 
-    def _writable(self, name: str) -> np.ndarray:
+    def _writable(self, name: str) -> Published:
         found = self._find(name)
-        stored = found.variable.role == "state" and found.variable.grid == "cell"
-        if found.variable.role != "input" and not stored:
+        if found.variable.role != "input" and not is_adjustable(found.variable):
             raise BmiValueError(
-                f"'{name}' is an output that the model derives ({found.variable.role}), expected an input or a store "
-                "of a cell. Set one of those."
+                f"'{name}' is an output that the model derives ({found.variable.role}), expected an input, a state "
+                "with bounds, or a parameter. Set one of those."
             )
-        return found.values
+        return found
 
     def _grid(self, grid: int) -> BmiGrid:
         self._running()
-        if grid not in self._grids:
+        if not isinstance(grid, int | np.integer) or grid not in self._grids:
             raise UnknownNameError(f"there is no grid {grid}. Grids: {', '.join(f'{i} {n}s' for n, i in IDS.items())}.")
         return self._grids[grid]
 
     def _fill(self, grid: int, what: str, values: np.ndarray, dest: np.ndarray) -> np.ndarray:
-        _check_size(f"grid {grid}", what, dest, values.size)
+        _check_dest(f"{what} of grid {grid}", dest, values.size, values.dtype)
         dest.flat[:] = values
         return dest
 
@@ -304,10 +339,22 @@ def _check_size(name: str, what: str, array: np.ndarray, size: int) -> None:
         raise BmiValueError(f"'{name}': '{what}' holds {got} values, expected {size}. Give an array of that size.")
 
 
-def _check_dest(name: str, dest: np.ndarray, size: int) -> None:
-    if not isinstance(dest, np.ndarray) or dest.dtype.kind != "f":
+def _check_source(name: str, src: np.ndarray, size: int) -> np.ndarray:
+    source = np.asarray(src)
+    if source.dtype.kind not in "fiu":
+        raise BmiValueError(f"'{name}': 'src' is {source.dtype}, expected {size} real numbers.")
+    _check_size(name, "src", source, size)
+    return source.astype(np.float64, copy=False).ravel()
+
+
+def _check_dest(name: str, dest: np.ndarray, size: int, dtype: np.dtype) -> None:
+    kinds = "f" if dtype.kind == "f" else "iu"
+    if not isinstance(dest, np.ndarray) or dest.dtype.kind not in kinds:
         got = getattr(dest, "dtype", type(dest).__name__)
-        raise BmiValueError(f"'{name}': 'dest' is {got}, expected a numpy array of floats. Give np.empty({size}).")
+        expected = "floats" if kinds == "f" else "integers"
+        raise BmiValueError(
+            f"'{name}': 'dest' is {got}, expected a numpy array of {expected}. Give np.empty({size}, '{dtype}')."
+        )
     _check_size(name, "dest", dest, size)
 
 

@@ -26,6 +26,7 @@ from bmi_cdlm.prepare.run import Prepared, find_config
 from bmi_cdlm.prepare.run import prepare as make_files
 from bmi_cdlm.reference import render
 from bmi_cdlm.simulation import Simulation
+from bmi_cdlm.subset import subset
 from bmi_cdlm.version import __version__
 
 SHOWN = (
@@ -121,6 +122,16 @@ def evaluate_command(config: Path, plots: bool) -> None:
     if plots:
         for path in draw(settings, results):
             console.print(f"wrote {path}")
+
+
+@main.command("subset")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("target", metavar="GAUGE_OR_REACH")
+@click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+def subset_command(config: Path, target: str, folder: Path) -> None:
+    """Cut what drains to a gauge or reach out of CONFIG, as a case of its own with the same discharge there."""
+    for path in subset(config, target, folder):
+        console.print(f"wrote {path}")
 
 
 @main.command()

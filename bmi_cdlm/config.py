@@ -129,6 +129,15 @@ class Config(BaseModel):
     sub_step_policy: Literal["accumulate", "refuse"] = Field(
         default="accumulate", description="A BMI call shorter than the model step: accumulate its inputs, or refuse it."
     )
+    ledger_tolerance: float | None = Field(
+        default=None, gt=0, description="Check the water balance of every cell and reach at every step, and stop where "
+        "more of the water that went through is unexplained than this share, such as 1e-9; `.inf` shows the residuals "
+        "and never stops [1]."
+    )
+    time_units: Literal["s", "since"] = Field(
+        default="s", description="BMI time units: `s`, or `since`: seconds since the date of `start`, for hosts that "
+        "turn times into dates."
+    )
     name_profile: Literal["csdms", "ngen"] = Field(
         default="csdms", description="Names and units under which BMI publishes inputs."
     )
@@ -186,6 +195,10 @@ class Config(BaseModel):
                 raise ValueError(f"output_variables: {cause}") from cause
             if found.part == "snow" and self.snow == "none":
                 raise ValueError(f"output_variables: '{name}' needs a snow model; expected snow other than none")
+            if found.part == "hysteresis" and self.snow != "cemaneige_hysteresis":
+                raise ValueError(f"output_variables: '{name}' needs snow: cemaneige_hysteresis")
+            if found.part == "ledger" and self.ledger_tolerance is None:
+                raise ValueError(f"output_variables: '{name}' is kept with a ledger_tolerance only; set one")
             if found.role == "input" or found.grid != wanted:
                 raise ValueError(
                     f"output_variables: '{name}' is {found.role} on {found.grid}; expected an output on {wanted}, "

@@ -316,6 +316,11 @@ def _check_areas(reaches: Reaches, links: Links, gauges: Gauges, uncovered: np.n
             f"{reaches.area[i]:.9g} km2 ({off.size} such reaches). Expected equality within {LINK_TOLERANCE:g}; "
             "declare area without a cell as 'reach_uncovered_area'."
         )
+    check_uncovered(reaches, gauges, uncovered, where)
+
+
+def check_uncovered(reaches: Reaches, gauges: Gauges, uncovered: np.ndarray, where: str) -> None:
+    """Refuse a gauge or an outlet above which too much area, float64[reach] [km2], lies in no cell."""
     missing = accumulate_downstream(reaches.downstream, uncovered)
     watched = [(f"gauge {g}", int(r)) for g, r in zip(gauges.id, gauges.reach, strict=True)]
     watched += [(f"outlet {reaches.id[i]}", int(i)) for i in np.flatnonzero(reaches.downstream < 0)]

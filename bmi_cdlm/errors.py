@@ -38,6 +38,10 @@ class StateError(CdlmError, ValueError):
     """A state or restart file does not belong to this domain or model."""
 
 
+class LedgerError(CdlmError, ArithmeticError):
+    """The water balance of a cell, a reach or the domain does not close within the tolerance."""
+
+
 class OutputError(CdlmError, OSError):
     """An output file cannot be written."""
 

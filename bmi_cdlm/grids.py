@@ -36,12 +36,12 @@ def make_grids(domain: Domain, profile: str) -> dict[int, BmiGrid]:
     cells, reaches, gauges = domain.cells, domain.reaches, domain.gauges
     nothing = np.zeros(0)
     at_gauges = (reaches.lon[gauges.reach], reaches.lat[gauges.reach])
-    scalar = BmiGrid("scalar", 0, "none", nothing, nothing)
+    scalar = BmiGrid("scalar", 0, "node", nothing, nothing)
     if profile == "points":
         return {
-            0: BmiGrid("points", 1, "node", cells.lon, cells.lat),
-            1: BmiGrid("points", 1, "node", reaches.lon, reaches.lat),
-            2: BmiGrid("points", 1, "node", *at_gauges),
+            0: BmiGrid("points", 2, "node", cells.lon, cells.lat),
+            1: BmiGrid("points", 2, "node", reaches.lon, reaches.lat),
+            2: BmiGrid("points", 2, "node", *at_gauges),
             3: scalar,
         }
     above = np.flatnonzero(reaches.downstream >= 0)

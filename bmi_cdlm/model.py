@@ -16,9 +16,11 @@ from bmi_cdlm.kernels.groups import (
     PetNetwork,
     ReachParameters,
     RunoffParameters,
+    RunoffState,
     SnowParameters,
 )
 from bmi_cdlm.kernels.launch import Workers, kernels
+from bmi_cdlm.ledger import Ledger
 from bmi_cdlm.network import accumulate_downstream, plan_network
 from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE, Operators, step_constants
 from bmi_cdlm.parameters import DAY, HOUR, TRAVEL_TIME
@@ -62,6 +64,8 @@ class Model:
     threads : int
     pet : PetNetwork, optional
         Corrects potential evapotranspiration at every step.
+    ledger : bool
+        Keep the water balance of every cell and reach.
 
     Attributes
     ----------
@@ -69,6 +73,9 @@ class Model:
     live : dict of float64[cell | reach | gauge | 1]
         The last step's value of every output variable by its short name: allocated once, changed in place; the
         stores are the state's own arrays.
+    parameters : dict of float64[cell | reach]
+        By registry name; to change one, `change_parameter`.
+    ledger : Ledger or None
 
     Raises
     ------
@@ -80,6 +87,7 @@ class Model:
     def __init__(
         self, domain: Domain, parameters: Mapping[str, np.ndarray] | None = None, *, step: int = DAY,
         routing_step: int = HOUR, snow: Snow = "none", threads: int = 1, pet: PetNetwork | None = None,
+        ledger: bool = False,
     ) -> None:
         check_steps(step, routing_step)
         self.pet = pet
@@ -92,20 +100,25 @@ class Model:
         self._no_tape = np.empty((domain.n_reaches, 0))
         self._constants = step_constants(step)
         self._cell_tasks = self._workers.tasks(domain.n_cells)
+        self.ledger = Ledger(domain) if ledger else None
         self._set_parameters(parameters or {})
         self.state = self._initial_state()
-        stored = self.state.on_cells()
+        stored = self.state.arrays()
         self.live = {
             v.short: stored[v.short] if v.short in stored else np.zeros(self.size_of(v.grid)) for v in self.outputs
         }
         self._single = self._buffers(1, ())
         self._block: tuple[tuple[int, tuple[str, ...]], Buffers] | None = None
-        self.refresh()
+        self._open_ledger()
 
     @property
     def outputs(self) -> list:
         """Registry entries of every variable that the model computes."""
-        return [v for v in select(snow=self.snow != "none", pet=self.pet is not None) if v.role != "input"]
+        found = select(
+            snow=self.snow != "none", hysteresis=self.snow == "cemaneige_hysteresis", pet=self.pet is not None,
+            ledger=self.ledger is not None,
+        )
+        return [v for v in found if v.role != "input"]
 
     def size_of(self, grid: str) -> int:
         """Number of values of a variable on a grid."""
@@ -184,6 +197,8 @@ class Model:
         live["gauge_discharge"][:] = live["discharge"][self.domain.gauges.reach]
         np.multiply(state.reach_flow, self._reach_parameters.storage_time, out=live["reach_storage"])
         self._refresh_totals()
+        if self.ledger is not None:
+            self.ledger.update(state, live)
 
     def _refresh_totals(self) -> None:
         """Water of the whole domain [m3]: 1 mm on 1 km2 is 1000 m3."""
@@ -196,7 +211,7 @@ class Model:
             total(totals.evapotranspiration_total, volume)
             + total(self.state.outflow_total[outlets], np.ones(outlets.size))
         )
-        live["water_stored"][0] = total(self.cell_storage(), volume) + total(self.state.reach_flow, self.storage_time)
+        self.refresh_storage()
         self.set_runoff_depth(self.step)
 
     def set_runoff_depth(self, seconds: float) -> None:
@@ -205,11 +220,27 @@ class Model:
         runoff = self._kernels.compensated_sum(self.live["runoff"], self._volume)
         self.live["runoff_depth"][0] = runoff / (1000.0 * drained) * (seconds / DAY) if drained else 0.0
 
-    def cell_storage(self) -> np.ndarray:
-        """Water in snow, stores and unit hydrographs of every cell [mm], float64[cell]."""
-        runoff = self.state.runoff
-        queued = runoff.unit_hydrograph_1.sum(axis=0) + runoff.unit_hydrograph_2.sum(axis=0)
-        return self.state.snow.snowpack + runoff.production_store + runoff.routing_store + queued
+    def refresh_storage(self) -> None:
+        """Derive the water in unit hydrographs, cells [mm] and the domain [m3] from the stores."""
+        live, runoff, stored = self.live, self.state.runoff, self.live["cell_water_stored"]
+        queued = (live["queued_routed_flow"], live["queued_direct_flow"])
+        runoff.unit_hydrograph_1.sum(axis=0, out=queued[0])
+        runoff.unit_hydrograph_2.sum(axis=0, out=queued[1])
+        np.add(self.state.snow.snowpack, runoff.production_store, out=stored)
+        stored += runoff.routing_store
+        stored += queued[0] + queued[1]
+        total = self._kernels.compensated_sum
+        live["water_stored"][0] = total(stored, self._volume) + total(self.state.reach_flow, self.storage_time)
+
+    def refresh_added(self) -> None:
+        """Derive the stored water and what callers have added to it, after a change from outside."""
+        self.refresh_storage()
+        total = self._kernels.compensated_sum
+        self.live["water_added"][0] = total(self.state.added_total, self._volume) + total(
+            self.state.reach_added_total, np.ones(self.domain.n_reaches)
+        )
+        if self.ledger is not None:
+            self.ledger.update(self.state, self.live)
 
     def _set_parameters(self, given: Mapping[str, np.ndarray]) -> None:
         values = registry.defaults(self.step, self.domain.n_cells, self.domain.n_reaches)
@@ -227,10 +258,40 @@ class Model:
         self._prepare_reaches(values)
         self._volume = self.domain.cells.drained_area * 1000.0
 
-    def _prepare_cells(self, p: Mapping[str, np.ndarray]) -> None:
+    def change_parameter(self, name: str, places: np.ndarray, values: np.ndarray) -> None:
+        """Change a parameter at some places from the next step on; `adjustment` checks it.
+
+        No water is lost or made: unit hydrographs keep what they hold and spread only what flows in from now on
+        [SPEC 1.6], reaches keep their volume [SPEC 4.1].
+        """
+        self._recording = None
+        self.parameters[name][places] = values
+        if name == TRAVEL_TIME or registry.parameter(name).grid == "reach":
+            before = self.storage_time
+            self._prepare_reaches(self.parameters)
+            self.state.reach_flow[:] = self._same_volume(self.state.reach_flow, before)
+        elif name in ("unit_hydrograph_base", "cover_ratio_threshold"):
+            runoff = self.state.runoff
+            queues = runoff.unit_hydrograph_1, runoff.unit_hydrograph_2
+            self._prepare_cells(self.parameters, *(queue.shape[0] for queue in queues))
+            ordinates = self._runoff_parameters[-2:]
+            longer = [_lengthened(queue, o.shape[0]) for queue, o in zip(queues, ordinates, strict=True)]
+            self.state = self.state._replace(runoff=RunoffState(*runoff[:2], *longer))
+
+    def _same_volume(self, flow: np.ndarray, storage_time: np.ndarray) -> np.ndarray:
+        """State of reaches [m3 s-1] that hold the water they held under another storage time [s]."""
+        now = self.storage_time
+        return np.where(storage_time == now, flow, flow * storage_time / now)
+
+    def ordinates(self, which: int) -> np.ndarray:
+        """Ordinates of unit hydrograph 1 or 2, float64[k, cell]."""
+        return self._runoff_parameters.ordinates_1 if which == 1 else self._runoff_parameters.ordinates_2
+
+    def _prepare_cells(self, p: Mapping[str, np.ndarray], least_1: int = 1, least_2: int = 1) -> None:
+        """Derive what kernels take from the parameters of cells; least_*: places that the queues have at least."""
         x4 = p["unit_hydrograph_base"]
         longest = float(x4.max())
-        places = max(1, int(np.ceil(longest))), max(1, int(np.ceil(2 * longest)))
+        places = max(least_1, int(np.ceil(longest))), max(least_2, int(np.ceil(2 * longest)))
         ordinates = [np.zeros((n, self.domain.n_cells)) for n in places]
         # An X4 of 0 is no delay, as any X4 up to one half is.
         self._kernels.fill_ordinates(np.maximum(x4, SHORTEST_BASE), HYDROGRAPH_EXPONENT[self.step], *ordinates)
@@ -287,7 +348,7 @@ class Model:
             if v.role == "flux":
                 self.live[v.short][:] = 0.0
         self.live["discharge"][:] = discharge
-        self.refresh()
+        self._open_ledger()
 
     @property
     def storage_time(self) -> np.ndarray:
@@ -302,15 +363,20 @@ class Model:
         StateError
             The state does not fit this domain.
         """
-        saved = reach["reach_storage_time"]
-        same = saved == self.storage_time
-        flow = np.where(same, reach["reach_flow"], reach["reach_flow"] * saved / self.storage_time)
+        flow = self._same_volume(reach["reach_flow"], reach["reach_storage_time"])
         self.state.assign({**cell, **reach, "reach_flow": flow})
         for v in self.outputs:
             source = {"cell": cell, "reach": reach}.get(v.grid, {})
             if v.role == "flux" and v.short in source:
                 self.live[v.short][:] = source[v.short]
+        self._open_ledger()
+
+    def _open_ledger(self) -> None:
+        """Derive the live values, from where residuals count."""
         self.refresh()
+        self.refresh_added()
+        if self.ledger is not None:
+            self.ledger.begin(self.state, self.live)
 
     def travel_time_spread(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation [s] of the travel time from the heads of the reaches above to each reach's end.
@@ -386,6 +452,13 @@ def check_steps(step: int, routing_step: int) -> None:
         raise ConfigError(
             f"routing_step is {routing_step} s, expected a divisor of the time step of {step} s, such as 3600 s."
         )
+
+
+def _lengthened(queue: np.ndarray, places: int) -> np.ndarray:
+    """A queue of that many places with the same water in it; itself where it has them."""
+    if queue.shape[0] == places:
+        return queue
+    return np.concatenate([queue, np.zeros((places - queue.shape[0], queue.shape[1]))])
 
 
 def _mean_above(domain: Domain, per_reach: np.ndarray) -> np.ndarray:

@@ -85,11 +85,13 @@ def _variables() -> list[str]:
     lines = [
         "## Variables\n",
         "In files and in the configuration a variable has its short name, in BMI its CSDMS name. `flux`: mean over the",
-        "last step; `state`: at its end; `total`: since the start.\n",
-        "| short name | CSDMS name | units | grid | role | meaning |", "|---|---|---|---|---|---|",
+        "last step; `state`: at its end; `total`: since the start. Inputs, and states with bounds, can be set through",
+        "BMI; water that is put into a store is booked as added. Residuals are kept with a `ledger_tolerance` only.\n",
+        "| short name | CSDMS name | units | grid | role | bounds | meaning |", "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{v.short}` | `{v.name}` | {v.units} | {v.grid} | {v.role} | {v.meaning} |" for v in VARIABLES
+        f"| `{v.short}` | `{v.name}` | {v.units} | {v.grid} | {v.role} | "
+        f"{'' if v.bounds is None else _interval(v.bounds)} | {v.meaning} |" for v in VARIABLES
     ]
     aliases = [
         f"| `{v.short}` | `{v.ngen.name}` | {v.ngen.units} |" for v in VARIABLES if v.ngen is not None
@@ -101,20 +103,27 @@ def _variables() -> list[str]:
     ]
 
 
+def _interval(bounds: tuple[float, float]) -> str:
+    return f"{bounds[0]:g} to {bounds[1]:g}"
+
+
 def _parameters() -> list[str]:
     lines = [
         "## Parameters\n",
         "In a parameter file each lies on `cell` or `reach`, or has no dimension where one value holds everywhere.",
         f"`{TRAVEL_TIME}` [s] on reaches takes the place of length / celerity. Ranges are those of calibration and",
         "training, at the daily and the hourly step; parts: `snow` and `hysteresis` are read with that option only.\n",
-        "| name | symbol | units | grid | daily range (default) | hourly range (default) | scale | part "
+        "BMI gets and sets parameters under these names, for the next step on, within the legal bounds (a production",
+        "capacity not below what its store holds); `BmiCdlm.get_value_bounds(name)` gives those of every place.\n",
+        "| name | symbol | units | grid | daily range (default) | hourly range (default) | legal | scale | part "
         "| meaning | source |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for p in PARAMETERS:
         ranges = [f"{r.low:g} to {r.high:g} ({r.default:g})" for r in (p.daily, p.hourly)]
         lines.append(
-            f"| `{p.name}` | {p.symbol} | {p.units} | {p.grid} | {ranges[0]} | {ranges[1]} | {p.scale} | {p.part} "
+            f"| `{p.name}` | {p.symbol} | {p.units} | {p.grid} | {ranges[0]} | {ranges[1]} | {_interval(p.legal)} "
+            f"| {p.scale} | {p.part} "
             f"| {p.meaning} | {p.source} |"
         )
     return lines

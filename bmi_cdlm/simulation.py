@@ -74,7 +74,7 @@ class Simulation:
         _check_pet_outputs(config, pet)
         self.model = Model(
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
-            threads=config.threads, pet=pet,
+            threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
         )
         self.elapsed = 0
         self.pending: dict[str, np.ndarray] = {}
@@ -101,6 +101,8 @@ class Simulation:
         count = forcing.precipitation.shape[0]
         series = self.model.advance(self._dated(forcing, self.n_done, count), keep)
         self.elapsed += count * self.config.time_step
+        if self.model.ledger is not None and self.config.ledger_tolerance is not None:
+            self.model.ledger.check(self.config.ledger_tolerance, self.model.state, self.model.live, self.time)
         return series
 
     def read_forcing(self, first: int, count: int) -> Forcing:
@@ -166,6 +168,8 @@ class Simulation:
     def block_length(self) -> int:
         """Steps per block: as many as a fixed memory holds, since a block costs the same whatever its length."""
         model = self.model
+        if model.ledger is not None:
+            return 1  # it is checked at every step
         per_step = 8 * (6 * model.domain.n_cells + 2 * model.domain.n_reaches)
         return int(np.clip(BLOCK_BYTES // per_step, 1, LONGEST_BLOCK))
 

@@ -21,7 +21,8 @@ class State(NamedTuple):
     """All states; the arrays are allocated once and changed in place.
 
     snow, runoff, totals: groups on cells; reach_flow : float64[reach], the state y of Muskingum [m3 s-1];
-    outflow_total : float64[reach], water that has left the reach since the start [m3].
+    outflow_total : float64[reach], water that has left the reach since the start [m3]; added_total : float64[cell]
+    [mm], reach_added_total : float64[reach] [m3], water that callers have put in since the start.
     """
 
     snow: SnowState
@@ -29,14 +30,17 @@ class State(NamedTuple):
     totals: CellTotals
     reach_flow: np.ndarray
     outflow_total: np.ndarray
+    added_total: np.ndarray
+    reach_added_total: np.ndarray
 
     def on_cells(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the cell, by name; views, not copies."""
-        return {name: getattr(g, name) for g in (self.snow, self.runoff, self.totals) for name in g._fields}
+        groups = {name: getattr(g, name) for g in (self.snow, self.runoff, self.totals) for name in g._fields}
+        return {**groups, "added_total": self.added_total}
 
     def on_reaches(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the reach, by name; views, not copies."""
-        return {"reach_flow": self.reach_flow, "outflow_total": self.outflow_total}
+        return {name: getattr(self, name) for name in ("reach_flow", "outflow_total", "reach_added_total")}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every array by its name; views, not copies."""
@@ -47,6 +51,7 @@ class State(NamedTuple):
         return State(
             SnowState(*(a.copy() for a in self.snow)), RunoffState(*(a.copy() for a in self.runoff)),
             CellTotals(*(a.copy() for a in self.totals)), self.reach_flow.copy(), self.outflow_total.copy(),
+            self.added_total.copy(), self.reach_added_total.copy(),
         )
 
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -67,7 +72,7 @@ class State(NamedTuple):
 
     def clear_totals(self) -> None:
         """Set the ledger to zero: the run starts here."""
-        for total in (*self.totals, self.outflow_total):
+        for total in (*self.totals, self.outflow_total, self.added_total, self.reach_added_total):
             total[...] = 0.0
 
 
@@ -79,7 +84,8 @@ def new_state(n_cells: int, n_reaches: int, n_places_1: int, n_places_2: int) ->
     return State(
         SnowState(cells(), cells(), cells(), cells()),
         RunoffState(cells(), cells(), np.zeros((n_places_1, n_cells)), np.zeros((n_places_2, n_cells))),
-        CellTotals(cells(), cells(), cells(), cells()), np.zeros(n_reaches), np.zeros(n_reaches),
+        CellTotals(cells(), cells(), cells(), cells()), np.zeros(n_reaches), np.zeros(n_reaches), cells(),
+        np.zeros(n_reaches),
     )
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from bmi_cdlm.errors import ClockError, ForcingError, StateError
+from bmi_cdlm.errors import ClockError, ForcingError
 from bmi_cdlm.model import Forcing
 from bmi_cdlm.simulation import Simulation
 from bmi_cdlm.variables import Alias, Variable, variable
@@ -42,6 +42,11 @@ class Stepper:
         if self.simulation.config.name_profile == "ngen" and v.ngen is not None:
             return v.ngen
         return Alias(v.name, v.units, 1.0, 0.0)
+
+    def bounds(self, v: Variable) -> tuple[float, float]:
+        """Least and greatest value of an input, in published units; no value may be infinite."""
+        alias = self.published(v)
+        return (SMALLEST[v.short] - alias.offset) / alias.factor, math.inf
 
     @property
     def now(self) -> int:
@@ -141,21 +146,6 @@ class Stepper:
             f"input '{alias.name}' is {got} {alias.units} at cell {cell} ({bad.size} of {value.size} cells), expected "
             f"a finite number of at least {SMALLEST[v.short]:g} {v.units}. {hint}."
         )
-
-    def check_store(self, v: Variable, places: np.ndarray, values: np.ndarray) -> None:
-        """Refuse what the caller would put into a store: negative, not finite, or above the capacity."""
-        if v.role != "state":
-            return
-        model = self.simulation.model
-        bounded = v.short == "production_store"
-        capacity = model.parameters["production_capacity"][places] if bounded else np.full(places.size, np.inf)
-        bad = np.flatnonzero(~((values >= 0.0) & (values <= capacity) & (values < np.inf)))
-        if bad.size:
-            i = int(bad[0])
-            raise StateError(
-                f"store '{v.name}' is {values[i]} {v.units} at cell {model.domain.cells.id[int(places[i])]} "
-                f"({bad.size} of {places.size} cells), expected 0 to {capacity[i]:g}. Correct the value."
-            )
 
     def _load(self) -> None:
         """Show the file's values for the step that comes next; at the end, those of the last."""

@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 from bmi_cdlm.errors import UnknownNameError, nearest
 
 Grid = Literal["cell", "reach", "gauge", "domain"]
-Role = Literal["input", "flux", "state", "total"]
-Part = Literal["core", "snow", "pet"]
+Role = Literal["input", "flux", "state", "total", "parameter"]
+Part = Literal["core", "snow", "hysteresis", "pet", "ledger"]
+INFINITE = float("inf")
 
 
 class Alias(NamedTuple):
@@ -39,6 +40,7 @@ class Variable(NamedTuple):
     meaning: str
     part: Part = "core"
     ngen: Alias | None = None
+    bounds: tuple[float, float] | None = None
 
 
 VARIABLES: tuple[Variable, ...] = (
@@ -64,7 +66,23 @@ VARIABLES: tuple[Variable, ...] = (
         "snowmelt", "snowpack_meltwater__volume_flux", "mm d-1", "cell", "flux",
         "Melt leaving the snowpack", part="snow",
     ),
-    Variable("snowpack", "snowpack__leq_depth", "mm", "cell", "state", "Snow water equivalent", part="snow"),
+    Variable(
+        "snowpack", "snowpack__leq_depth", "mm", "cell", "state", "Snow water equivalent", part="snow",
+        bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "thermal_state", "snowpack__thermal_state_temperature", "degC", "cell", "state",
+        "Thermal state of the snowpack; it melts at 0 (eTG)", part="snow", bounds=(-INFINITE, 0.0),
+    ),
+    Variable(
+        "snow_peak", "snowpack_at-peak__leq_depth", "mm", "cell", "state",
+        "Snow water equivalent at the last peak, below which cover shrinks (Gl)", part="hysteresis",
+        bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "snow_cover", "snowpack__area_fraction", "1", "cell", "state", "Share of the cell under snow",
+        part="hysteresis", bounds=(0.0, 1.0),
+    ),
     Variable(
         "pet_factor", "land_surface_water_evapotranspiration__potential_volume_flux_correction_factor", "1",
         "cell", "flux", "Factor on potential evapotranspiration from the generator's PET network", part="pet",
@@ -132,11 +150,49 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "production_store", "soil_production-store_water__volume-per-area_storage_density", "mm", "cell",
-        "state", "Water in the production store (S)",
+        "state", "Water in the production store (S), up to its capacity", bounds=(0.0, INFINITE),
     ),
     Variable(
         "routing_store", "soil_routing-store_water__volume-per-area_storage_density", "mm", "cell", "state",
-        "Water in the routing store (R)",
+        "Water in the routing store (R)", bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "queued_routed_flow", "soil_routing-store_water_inflow__volume-per-area_storage_density", "mm", "cell",
+        "state", "Water on its way through the first unit hydrograph; setting it scales what is there",
+        bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "queued_direct_flow", "land_surface_water_direct-branch__volume-per-area_storage_density", "mm", "cell",
+        "state", "Water on its way through the second unit hydrograph; setting it scales what is there",
+        bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "cell_water_stored", "land_surface_water__volume-per-area_storage_density", "mm", "cell", "state",
+        "Water in snow, stores and unit hydrographs of the cell",
+    ),
+    Variable(
+        "precipitation_total", "atmosphere_water_precipitation__time_integral_of_leq_volume_flux", "mm", "cell",
+        "total", "Precipitation since the start: what came into the cell",
+    ),
+    Variable(
+        "evapotranspiration_total", "land_surface_water_evapotranspiration__time_integral_of_volume_flux", "mm",
+        "cell", "total", "Actual evapotranspiration since the start; with the runoff, what left the cell",
+    ),
+    Variable(
+        "runoff_total", "land_surface_water_runoff__time_integral_of_volume_flux", "mm", "cell", "total",
+        "Runoff since the start",
+    ),
+    Variable(
+        "exchange_total", "land_subsurface_water_exchange__time_integral_of_volume_flux", "mm", "cell", "total",
+        "Groundwater exchange since the start, positive into the cell",
+    ),
+    Variable(
+        "added_total", "land_surface_water_addition__time_integral_of_volume_flux", "mm", "cell", "total",
+        "Water that callers put into the stores of the cell since the start, less what they took",
+    ),
+    Variable(
+        "cell_water_residual", "land_surface_water_balance_residual__time_integral_of_volume_flux", "mm", "cell",
+        "total", "What came in since the start less what left and what is stored more than then", part="ledger",
     ),
     Variable(
         "lateral_inflow", "stream_channel_reach_water~incoming__lateral_component_of_volume_rate", "m3 s-1",
@@ -148,6 +204,24 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "reach_storage", "stream_channel_reach_water__volume", "m3", "reach", "state", "Water in the reach",
+        bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "outflow_total", "channel_exit_water_flowing_x-section__time_integral_of_volume_rate", "m3", "reach", "total",
+        "Water that left the reach since the start",
+    ),
+    Variable(
+        "reach_added_total", "stream_channel_reach_water_addition__time_integral_of_volume_rate", "m3", "reach",
+        "total", "Water that callers put into the reach since the start, less what they took",
+    ),
+    Variable(
+        "inflow_total", "stream_channel_reach_water~incoming__time_integral_of_volume_rate", "m3", "reach", "total",
+        "Water that came into the reach since the start, from above and from its own catchment", part="ledger",
+    ),
+    Variable(
+        "reach_water_residual", "stream_channel_reach_water_balance_residual__time_integral_of_volume_rate", "m3",
+        "reach", "total", "What came in since the start less what left and what is stored more than then",
+        part="ledger",
     ),
     Variable(
         "gauge_discharge", "drainage-basin_outlet_water_flowing_x-section__volume_rate", "m3 s-1", "gauge",
@@ -170,8 +244,16 @@ VARIABLES: tuple[Variable, ...] = (
         "domain", "total", "Groundwater exchange since the start, positive into the domain",
     ),
     Variable(
+        "water_added", "drainage-basin_water_addition__time_integral_of_volume_rate", "m3", "domain", "total",
+        "Water that callers put into stores and reaches since the start, less what they took",
+    ),
+    Variable(
         "water_stored", "drainage-basin_water__volume", "m3", "domain", "state",
         "Water in snow, stores, unit hydrographs and reaches now",
+    ),
+    Variable(
+        "water_residual", "drainage-basin_water_balance_residual__time_integral_of_volume_rate", "m3", "domain",
+        "total", "What came in since the start less what left and what is stored more than then", part="ledger",
     ),
 )
 
@@ -189,10 +271,11 @@ def variable(short: str) -> Variable:
 
 
 def select(
-    *, role: Role | None = None, grid: Grid | None = None, snow: bool = True, pet: bool = True
+    *, role: Role | None = None, grid: Grid | None = None, snow: bool = True, hysteresis: bool = True,
+    pet: bool = True, ledger: bool = True,
 ) -> list[Variable]:
-    """Return the variables of a role and a grid, in registry order, with or without those of snow and PET factor."""
-    parts = {"core": True, "snow": snow, "pet": pet}
+    """Return the variables of a role and a grid, in registry order, as a run with these options has them."""
+    parts = {"core": True, "snow": snow, "hysteresis": snow and hysteresis, "pet": pet, "ledger": ledger}
     return [
         v for v in VARIABLES
         if (role is None or v.role == role) and (grid is None or v.grid == grid) and parts[v.part]

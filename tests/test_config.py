@@ -65,6 +65,7 @@ EVERY_KEY = {
     "threads": (2, 2), "sub_step_policy": ("refuse", "refuse"), "name_profile": ("ngen", "ngen"),
     "grid_profile": ("points", "points"), "training": ({"epochs": 3}, {"epochs": 3}),
  "prepare": ({"title": "a case"}, {"title": "a case"}),
+    "ledger_tolerance": (1e-9, 1e-9), "time_units": ("since", "since"),
 }
 
 

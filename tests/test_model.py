@@ -214,7 +214,7 @@ def test_live_arrays_are_allocated_once(domain, forcing, snow):
     model.advance(part_of(forcing, 1, 2))
     assert addresses == {name: values.ctypes.data for name, values in model.live.items()}
     for v in model.outputs:
-        if v.part != "snow":
+        if v.part not in ("snow", "hysteresis") and "added" not in v.short:
             assert (before[v.short] != model.live[v.short]).any(), v.short
 
 

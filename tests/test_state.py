@@ -39,7 +39,7 @@ def test_a_new_state_is_empty():
 def test_arrays_are_views_and_named_once():
     state = filled_state()
     groups = (state.snow, state.runoff, state.totals)
-    assert len(state.arrays()) == sum(len(g) for g in groups) + 2
+    assert len(state.arrays()) == sum(len(g) for g in groups) + 4
     for name, values in state.arrays().items():
         values[...] = 7.0
         owner = next((g for g in groups if hasattr(g, name)), state)

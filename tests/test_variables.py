@@ -29,7 +29,7 @@ def test_entries_are_complete(entry):
     assert entry.grid in ("cell", "reach", "gauge", "domain")
     assert entry.role in ("input", "flux", "state", "total")
     assert entry.role != "input" or entry.grid == "cell"
-    assert entry.role != "total" or entry.units == "m3"
+    assert entry.role != "total" or entry.units == ("mm" if entry.grid == "cell" else "m3")
 
 
 @every
@@ -58,7 +58,9 @@ def test_every_flux_of_the_kernels_has_an_entry():
     assert {*RunoffFluxes._fields, *SnowFluxes._fields, *PetFluxes._fields} == {
         v.short for v in VARIABLES if v.grid == "cell" and v.role == "flux"}
     assert {v.short for v in VARIABLES if v.part == "pet"} == set(PetFluxes._fields)
-    assert {v.short for v in VARIABLES if v.part == "snow"} == {*SnowFluxes._fields, "snowpack", "air_temperature"}
+    assert {v.short for v in VARIABLES if v.part == "snow"} == {
+        *SnowFluxes._fields, "snowpack", "thermal_state", "air_temperature"}
+    assert {v.short for v in VARIABLES if v.part == "hysteresis"} == {"snow_peak", "snow_cover"}
 
 
 def test_selection_by_role_grid_and_snow():
@@ -66,6 +68,8 @@ def test_selection_by_role_grid_and_snow():
         "precipitation", "potential_evapotranspiration", "air_temperature"]
     assert [v.short for v in select(role="input", snow=False)] == ["precipitation", "potential_evapotranspiration"]
     assert set(select()) - set(select(pet=False)) == {variable(n) for n in PetFluxes._fields}
+    assert {v.part for v in select(hysteresis=False, ledger=False)} == {"core", "snow", "pet"}
+    assert {v.part for v in select(snow=False)} == {"core", "pet", "ledger"}
     assert [v.short for v in select(grid="gauge")] == ["gauge_discharge"]
     assert select() == list(VARIABLES)
 

@@ -33,15 +33,22 @@ def profile(request, tmp_path):
         yield load_config(config), component
 
 
+@pytest.fixture(params=["unstructured", "points"])
+def component(request, tmp_path):
+    with opened(write_case(tmp_path, snow="cemaneige", grid_profile=request.param)) as found:
+        yield found
+
+
 @pytest.fixture
-def component(tmp_path):
+def meshed(tmp_path):
+    """Cells as faces, reaches with edges."""
     with opened(write_case(tmp_path, snow="cemaneige")) as found:
         yield found
 
 
 def offered(config):
     """Registry entries that a run without a checkpoint has."""
-    parts = ("core",) if config.snow == "none" else ("core", "snow")
+    parts = {"none": ("core",), "cemaneige": ("core", "snow")}.get(config.snow, ("core", "snow", "hysteresis"))
     return [v for v in VARIABLES if v.part in parts]
 
 
@@ -71,7 +78,7 @@ def test_names_and_units_answer_before_the_first_update(profile):
         assert component.get_var_itemsize(name) == 8
         assert component.get_var_nbytes(name) == 8 * SIZES[v.grid]
         assert component.get_var_grid(name) == list(SIZES).index(v.grid)
-        kind = {"cell": "face", "domain": "none"}.get(v.grid, "node")
+        kind = "face" if v.grid == "cell" else "node"
         expected_place = "node" if kind == "face" and config.grid_profile == "points" else kind
         assert component.get_var_location(name) == expected_place
 
@@ -185,7 +192,7 @@ def test_a_store_can_be_set_and_a_flux_cannot(component):
         component.update()
         twin.update()
         assert (component.get_value_ptr(variable("runoff").name) != twin.get_value_ptr(variable("runoff").name)).any()
-    for short in ("discharge", "runoff", "water_in", "reach_storage", "gauge_discharge"):
+    for short in ("discharge", "runoff", "water_in", "cell_water_stored", "gauge_discharge"):
         name = variable(short).name
         with pytest.raises(BmiValueError, match="derives"):
             component.set_value(name, component.get_value_ptr(name).copy())
@@ -281,12 +288,12 @@ def buffers(component, grid):
     return x, y, ends.reshape(-1, 2), counts, nodes, sides
 
 
-def test_cells_are_faces(component):
-    assert component.get_grid_type(0) == "unstructured"
-    assert component.get_grid_rank(0) == 2
-    x, y, ends, counts, nodes, sides = buffers(component, 0)
-    assert component.get_grid_size(0) == component.get_grid_node_count(0) == x.size
-    assert component.get_grid_face_count(0) == N_CELLS
+def test_cells_are_faces(meshed):
+    assert meshed.get_grid_type(0) == "unstructured"
+    assert meshed.get_grid_rank(0) == 2
+    x, y, ends, counts, nodes, sides = buffers(meshed, 0)
+    assert meshed.get_grid_size(0) == meshed.get_grid_node_count(0) == x.size
+    assert meshed.get_grid_face_count(0) == N_CELLS
     assert (counts == 4).all()
     for found in (nodes, ends):
         assert found.min() >= 0 and found.max() < x.size
@@ -300,19 +307,19 @@ def test_cells_are_faces(component):
             assert set(ends[around[face, k]]) == {corners[face, k], corners[face, (k + 1) % 4]}
     area = 0.5 * (x[corners] * np.roll(y[corners], -1, 1) - np.roll(x[corners], -1, 1) * y[corners]).sum(axis=1)
     assert (area > 0).all()  # counter-clockwise
-    cells = read_domain(component._stepper.simulation.config.domain).cells
+    cells = read_domain(meshed._stepper.simulation.config.domain).cells
     np.testing.assert_allclose(x[corners].mean(axis=1), cells.lon, atol=1e-6)
     np.testing.assert_allclose(y[corners].mean(axis=1), cells.lat, atol=1e-6)
     km2 = area * (6371.0072 * np.pi / 180) ** 2 * np.cos(np.radians(cells.lat))
     np.testing.assert_allclose(km2, cells.area, rtol=1e-4)
 
 
-def test_reaches_are_nodes_with_edges(component):
-    domain = component._stepper.simulation.model.domain
-    assert component.get_grid_type(1) == "unstructured"
-    assert component.get_grid_rank(1) == 2
-    x, y, ends, counts, _, _ = buffers(component, 1)
-    assert component.get_grid_size(1) == N_REACHES and counts.size == 0
+def test_reaches_are_nodes_with_edges(meshed):
+    domain = meshed._stepper.simulation.model.domain
+    assert meshed.get_grid_type(1) == "unstructured"
+    assert meshed.get_grid_rank(1) == 2
+    x, y, ends, counts, _, _ = buffers(meshed, 1)
+    assert meshed.get_grid_size(1) == N_REACHES and counts.size == 0
     np.testing.assert_array_equal(x, domain.reaches.lon)
     np.testing.assert_array_equal(y, domain.reaches.lat)
     assert len(ends) == N_REACHES - domain.outlets.size
@@ -320,17 +327,17 @@ def test_reaches_are_nodes_with_edges(component):
         assert domain.reaches.downstream[above] == below > above
 
 
-def test_gauges_lie_on_their_reaches(component):
-    domain = component._stepper.simulation.model.domain
-    x, y, ends, counts, _, _ = buffers(component, 2)
-    assert component.get_grid_type(2) == "unstructured"
-    assert x.size == component.get_grid_size(2) == N_GAUGES
+def test_gauges_lie_on_their_reaches(meshed):
+    domain = meshed._stepper.simulation.model.domain
+    x, y, ends, counts, _, _ = buffers(meshed, 2)
+    assert meshed.get_grid_type(2) == "unstructured"
+    assert x.size == meshed.get_grid_size(2) == N_GAUGES
     assert len(ends) == counts.size == 0
     np.testing.assert_array_equal(x, domain.reaches.lon[domain.gauges.reach])
     np.testing.assert_array_equal(y, domain.reaches.lat[domain.gauges.reach])
-    component.update()
+    meshed.update()
     np.testing.assert_array_equal(
-        component.get_value_ptr(GAUGE_Q), component.get_value_ptr(Q)[domain.gauges.reach]
+        meshed.get_value_ptr(GAUGE_Q), meshed.get_value_ptr(Q)[domain.gauges.reach]
     )
 
 
@@ -367,7 +374,7 @@ def test_structured_functions_and_wrong_buffers_are_refused(component):
 def test_every_name_has_its_size_on_its_grid(component):
     for name in (*component.get_input_var_names(), *component.get_output_var_names()):
         grid = component.get_var_grid(name)
-        count = {"face": component.get_grid_face_count, "node": component.get_grid_node_count, "none": lambda g: 1}
+        count = {"face": component.get_grid_face_count, "node": component.get_grid_node_count}
         assert component.get_value_ptr(name).size == count[component.get_var_location(name)](grid)
 
 

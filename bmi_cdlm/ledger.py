@@ -1,0 +1,94 @@
+"""The ledger of every cell and reach: what came in and did not leave is there, or is a residual."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bmi_cdlm.domain import Domain
+from bmi_cdlm.errors import LedgerError
+from bmi_cdlm.state import State
+
+M3_PER_MM_KM2 = 1000.0
+
+
+class Ledger:
+    """Water balance of cells [mm], reaches [m3] and the domain [m3] since the start.
+
+    Derived from totals that the kernels keep in any case, so that a run without a ledger pays nothing. What a reach
+    got is added up from the outflow of the reaches above and the runoff of its cells, independently of its routing.
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        self._domain = domain
+        self._link_reach = np.repeat(np.arange(domain.n_reaches), np.diff(domain.links.first))
+        self._above = np.flatnonzero(domain.reaches.downstream >= 0)
+        self._start = {"cell": np.zeros(domain.n_cells), "reach": np.zeros(domain.n_reaches), "domain": np.zeros(1)}
+
+    def begin(self, state: State, live: Mapping[str, np.ndarray]) -> None:
+        """Let all residuals be zero now."""
+        for grid, gained, stored, _ in self._accounts(state, live):
+            np.subtract(gained, stored, out=self._start[grid])
+        self.update(state, live)
+
+    def update(self, state: State, live: Mapping[str, np.ndarray]) -> None:
+        """Bring `inflow_total` and the residuals among the live values up to date."""
+        residuals = self._residuals(live)
+        for grid, gained, stored, _ in self._accounts(state, live):
+            np.subtract(gained - stored, self._start[grid], out=residuals[grid])
+
+    def check(self, tolerance: float, state: State, live: Mapping[str, np.ndarray], when: object) -> None:
+        """Refuse a residual above a share of the water that was stored or went through.
+
+        Raises
+        ------
+        LedgerError
+            Naming the cell or reach, its residual and what would be accepted.
+        """
+        if not np.isfinite(tolerance):
+            return
+        residuals = self._residuals(live)
+        for grid, _, stored, moved in self._accounts(state, live):
+            limit = tolerance * (stored + moved)
+            bad = np.flatnonzero(~(np.abs(residuals[grid]) <= limit))
+            if bad.size:
+                self._refuse(grid, residuals[grid], limit, bad, when)
+
+    def _refuse(self, grid: str, residual: np.ndarray, limit: np.ndarray, bad: np.ndarray, when: object) -> None:
+        ids = {"cell": self._domain.cells.id, "reach": self._domain.reaches.id, "domain": [""]}[grid]
+        i = int(bad[np.abs(residual[bad]).argmax()])
+        units = "mm" if grid == "cell" else "m3"
+        raise LedgerError(
+            f"ledger: {grid} {ids[i]} has a residual of {residual[i]:.6g} {units} at {when}, "
+            f"expected at most {limit[i]:.3g} (ledger_tolerance; {bad.size} of {residual.size} exceed it). Water that "
+            "is written through get_value_ptr is not accounted: use set_value, or raise the tolerance."
+        )
+
+    def _residuals(self, live: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {
+            "cell": live["cell_water_residual"], "reach": live["reach_water_residual"],
+            "domain": live["water_residual"],
+        }
+
+    def _accounts(
+        self, state: State, live: Mapping[str, np.ndarray]
+    ) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+        """Per grid: its name, what was gained, what is stored, and what moved in either direction."""
+        t, links, downstream = state.totals, self._domain.links, self._domain.reaches.downstream
+        n = self._domain.n_reaches
+        runoff = t.runoff_total[links.cell] * links.area * M3_PER_MM_KM2
+        inflow = live["inflow_total"]
+        inflow[:] = np.bincount(self._link_reach, runoff, n)
+        inflow += np.bincount(downstream[self._above], state.outflow_total[self._above], n)
+        lost = t.evapotranspiration_total + t.runoff_total
+        moved = t.precipitation_total + lost + np.abs(t.exchange_total) + np.abs(state.added_total)
+        w = {name: live[f"water_{name}"] for name in ("in", "out", "exchanged", "added", "stored")}
+        return [
+            ("cell", t.precipitation_total + t.exchange_total + state.added_total - lost, live["cell_water_stored"],
+             moved),
+            ("reach", inflow + state.reach_added_total - state.outflow_total, live["reach_storage"],
+             inflow + state.outflow_total + np.abs(state.reach_added_total)),
+            ("domain", w["in"] + w["exchanged"] + w["added"] - w["out"], w["stored"],
+             w["in"] + w["out"] + np.abs(w["exchanged"]) + np.abs(w["added"])),
+        ]

@@ -1,0 +1,156 @@
+"""The plugin that pymt loads: its metadata, its template, and pymt itself where it is installed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from importlib import import_module, resources
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import yaml
+from cases import E, P, Q
+
+from bmi_cdlm import BmiCdlm, __version__
+from bmi_cdlm.config import Config, load_config
+from bmi_cdlm.domain import read_domain
+
+ROOT = Path(__file__).resolve().parents[2]
+META = ROOT / "bmi_cdlm" / "meta"
+DIFFERENT = {"grid_profile": "points", "forcing": "caller", "domain": "domain.nc", "start": "2000-01-01",
+             "end": "2001-01-01"}
+"""Defaults of the plugin that are not those of a configuration."""
+
+
+def section(name):
+    return yaml.safe_load((META / f"{name}.yaml").read_text())
+
+
+def template(**keys):
+    jinja2 = pytest.importorskip("jinja2")
+    values = {name: p["value"]["default"] for name, p in section("parameters").items()}
+    return jinja2.Template((META / "cdlm.yaml").read_text()).render(**{**values, **keys})
+
+
+def test_the_entry_point_leads_to_the_class_and_the_class_to_its_metadata():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (name, target), = project["project"]["entry-points"]["pymt.plugins"].items()
+    module, found = target.split(":")
+    assert getattr(import_module(module), found) is BmiCdlm
+    assert name.isidentifier()
+    assert resources.files("bmi_cdlm") / BmiCdlm.METADATA == META
+    assert {p.name for p in META.iterdir() if p.is_file()} == {
+        "api.yaml", "info.yaml", "parameters.yaml", "run.yaml", "cdlm.yaml", "domain.nc"}
+
+
+def test_metadata_say_what_the_code_says():
+    assert section("api")["class"] == "BmiCdlm" and section("api")["package"] == "bmi_cdlm"
+    assert section("info")["version"] == __version__
+    assert "doi" not in section("info")  # pymt wants a valid one or none
+    assert section("run")["config_file"] == section("api")["initialize_args"] == "cdlm.yaml"
+    for name, entry in section("parameters").items():
+        field = Config.model_fields[name]
+        value = entry["value"]
+        assert entry["description"] and value["type"] in ("str", "int", "choice")
+        if name in DIFFERENT:
+            assert value["default"] == DIFFERENT[name]
+        elif name in ("time_step", "routing_step"):
+            assert value["default"] == field.examples[0]
+        else:
+            assert value["default"] == field.default
+        if value["type"] == "choice" and name != "time_step":
+            assert set(value["choices"]) == set(get_args(field.annotation))
+
+
+def test_the_template_with_its_defaults_is_a_run(tmp_path):
+    (tmp_path / "cdlm.yaml").write_text(template())
+    (tmp_path / "domain.nc").write_bytes((META / "domain.nc").read_bytes())
+    config = load_config(tmp_path / "cdlm.yaml")
+    for name, entry in section("parameters").items():
+        if entry["value"]["type"] == "choice" and name != "time_step":
+            assert getattr(config, name) == entry["value"]["default"]
+    assert config.n_steps == 366 and read_domain(config.domain).gauges.id == ["outlet"]
+    component = BmiCdlm()
+    component.initialize(tmp_path / "cdlm.yaml")
+    for grid in range(3):
+        assert component.get_grid_type(grid) == "points" and component.get_grid_rank(grid) == 2
+    component.set_value(P, np.full(3, 20.0))
+    component.set_value(E, np.full(3, 1.0))
+    component.update_until(30 * 86400.0)
+    assert (component.get_value_ptr(Q) > 0).all()
+    component.finalize()
+
+
+def test_the_template_takes_every_parameter(tmp_path):
+    keys = {"time_step": "1 h", "routing_step": "15 min", "snow": "cemaneige", "threads": 2, "name_profile": "ngen",
+            "start": "2010-01-01T06:00", "end": "2010-01-02T06:00"}
+    (tmp_path / "cdlm.yaml").write_text(template(**keys))
+    config = load_config(tmp_path / "cdlm.yaml")
+    assert (config.time_step, config.routing_step, config.snow, config.threads) == (3600, 900, "cemaneige", 2)
+    assert config.n_steps == 24
+    assert set(yaml.safe_load(template())) == set(section("parameters"))
+
+
+def test_model_metadata_reads_and_stages_it(tmp_path):
+    """What pymt's `setup` does, without pymt."""
+    metadata = pytest.importorskip("model_metadata")
+    from model_metadata.model_setup import FileSystemLoader
+
+    found = metadata.ModelMetadata.from_obj(BmiCdlm())
+    assert Path(found.base) == META
+    assert found.info["version"] == __version__ and found.run["config_file"]["path"] == "cdlm.yaml"
+    values = {name: p["value"]["default"] for name, p in found.parameters.items()}
+    FileSystemLoader(found.base).stage_all(str(tmp_path), **{**values, "end": "2000-02-01"})
+    assert {p.name for p in tmp_path.iterdir()} == {"cdlm.yaml", "domain.nc"}
+    component = BmiCdlm()
+    component.initialize(str(tmp_path / "cdlm.yaml"))
+    assert component.get_end_time() == 31 * 86400.0
+    component.finalize()
+
+
+# ---- pymt itself, which no package index has in a current version ------------------------------------------
+
+
+@pytest.fixture
+def plugin():
+    """The class as pymt wraps it."""
+    bridge = pytest.importorskip("pymt.framework.bmi_bridge", reason="pymt is installed from conda-forge or source")
+    return bridge.bmi_factory(BmiCdlm)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pymt_drives_it(plugin, tmp_path):
+    model = plugin()
+    model.initialize(*model.setup(str(tmp_path), end="2000-03-01"))
+    assert set(model.var) == {*model.input_var_names, *model.output_var_names}
+    for grid in range(3):
+        assert {"node_x", "node_y"} <= set(model.grid[grid])
+    model.set_value(P, np.full(3, 20.0))
+    model.set_value(E, np.full(3, 1.0))
+    model.update()
+    assert model.time == 86400.0
+    np.testing.assert_array_equal(model.var[Q].data, model.get_value(Q))
+    model.update_until(20, units="d")
+    assert model.time == 20 * 86400.0
+    np.testing.assert_allclose(model.get_value(Q, units="l s-1"), 1000 * model.get_value(Q))
+    model.set_value("production_capacity", np.full(3, 500.0))
+    assert (model.get_value("production_capacity") == 500.0).all()
+    assert model.version == __version__ and "perrin" in model.cite_as[0]
+    model.finalize()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_notebook_runs(plugin, tmp_path, monkeypatch):
+    folder = ROOT / "examples" / "pymt"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(folder))
+    scope: dict = {"__name__": "__main__"}
+    for cell in json.loads((folder / "river_and_reservoir.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            exec(compile("".join(cell["source"]), "notebook", "exec"), scope)
+    assert scope["released"].max() < scope["flow"].max()
+    sys.modules.pop("reservoir", None)
