@@ -73,10 +73,11 @@ def medians(path: Path) -> tuple[float, float]:
     """Median NSE over the gauges in the training period and after it."""
     run, training = load_train_config(path)
     ids, simulated = simulate_gauges(run, training.output)
-    train, test = (
-        score(run, training, ids, simulated, period) for period in (training.train, (training.train[1], run.end))
-    )
-    return tuple(float(np.median([nse for nse, _ in s.gauges.values()])) for s in (train, test))  # type: ignore[return-value]
+
+    def median(period: tuple[np.datetime64, np.datetime64]) -> float:
+        return float(np.median([nse for nse, _ in score(run, training, ids, simulated, period).gauges.values()]))
+
+    return median(training.train), median((training.train[1], run.end))
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ def main(config: Path, published: Path, checkpoints: tuple[Path, ...]) -> None:
         title = f"{label}, {starts[inside][0]} to {starts[inside][-1]}: NSE / KGE"
         table = Table("model", *ids, "median", title=title)
         for name, simulated in models.items():
-            pairs = [(f(s, o) for f in (nse, kge)) for s, o in zip(simulated[inside].T, observed[inside].T, strict=True)]
-            scores = np.array([list(pair) for pair in pairs])
+            pairs = zip(simulated[inside].T, observed[inside].T, strict=True)
+            scores = np.array([[nse(s, o), kge(s, o)] for s, o in pairs])
             rows = [*scores, np.median(scores, axis=0)]
             table.add_row(name, *(f"{n:.3f} / {k:.3f}" for n, k in rows))
         console.print(table)
