@@ -43,14 +43,13 @@ def main(config: Path, published: Path, checkpoints: tuple[Path, ...]) -> None:
     periods = {"train": (starts >= training.train[0]) & (starts < training.train[1]),
                "test": starts >= training.train[1]}
     for label, inside in periods.items():
-        title = f"{label}, {starts[inside][0]} to {starts[inside][-1]}: NSE / KGE"
-        table = Table("model", *ids, "median", title=title)
-        for name, simulated in models.items():
-            pairs = zip(simulated[inside].T, observed[inside].T, strict=True)
-            scores = np.array([[nse(s, o), kge(s, o)] for s, o in pairs])
-            rows = [*scores, np.median(scores, axis=0)]
-            table.add_row(name, *(f"{n:.3f} / {k:.3f}" for n, k in rows))
-        console.print(table)
+        for metric, of in (("NSE", nse), ("KGE", kge)):
+            table = Table("model", *ids, "median", title=f"{metric}, {label}, from {str(starts[inside][0])[:10]}")
+            for name, simulated in models.items():
+                pairs = zip(simulated[inside].T, observed[inside].T, strict=True)
+                scores = np.array([of(s, o) for s, o in pairs])
+                table.add_row(name, *(f"{v:.3f}" for v in (*scores, np.median(scores))))
+            console.print(table)
 
 
 if __name__ == "__main__":
