@@ -65,14 +65,16 @@ def step(config: Path, parameters: Path) -> np.ndarray:
     copy = config.with_name(f"{config.stem}.compared.yaml")
     copy.write_text(yaml.safe_dump(content), encoding="utf-8")
     model = BmiCdlm()
-    model.initialize(str(copy))
+    try:
+        model.initialize(str(copy))
+    finally:
+        copy.unlink()
     discharge = model.get_value_ptr(variable(STEPPED).name)
     rows = []
     while model.get_current_time() < model.get_end_time():
         model.update()
         rows.append(discharge.copy())
     model.finalize()
-    copy.unlink()
     return np.array(rows)
 
 

@@ -17,6 +17,7 @@ CONFIG is the configuration of a run (see [cfg/README.md](../cfg/README.md)) wit
 CONFIG`; windows and independent basins are dealt out, and the gradient is that of one process. `--resume` goes on
 after the last epoch, to the same weights as an unbroken run. The folder `NAME_training` beside the checkpoint holds
 the log (CSV and TensorBoard), the configuration, the environment, the last checkpoint and the state to resume from.
+[RESULTS.md](RESULTS.md) has scores, an ablation and a twin experiment on the Grand River.
 
 ## Keys
 """
