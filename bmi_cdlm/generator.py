@@ -16,9 +16,9 @@ import numpy as np
 
 from bmi_cdlm.attributes import read_attributes
 from bmi_cdlm.domain import Domain, read_domain
-from bmi_cdlm.errors import CdlmError, ConfigError
+from bmi_cdlm.errors import CdlmError, ConfigError, nearest
 from bmi_cdlm.kernels.groups import PetNetwork
-from bmi_cdlm.parameters import DAY, HOUR, PARAMETERS, Grid, Part
+from bmi_cdlm.parameters import DAY, HOUR, PARAMETERS, Grid, Parameter, Part
 from bmi_cdlm.specification import (
     EXPONENTS,
     FORCING_FEATURES,
@@ -78,7 +78,7 @@ def make_spec(
     hidden: Sequence[int] = (32,), activation: Literal["tanh", "relu"] = "tanh", snow: Snow = "none", step: int = DAY,
     routing_step: int = HOUR, learn_weighting: bool = False, pet: bool = False, pet_attributes: Names | None = None,
     pet_hidden: Sequence[int] = (16,), pet_limits: tuple[float, float] = (0.3, 2.0), pet_kind: str = "unknown",
-    features: Sequence[Feature] = (),
+    features: Sequence[Feature] = (), starts: Mapping[str, float] | None = None,
 ) -> GeneratorSpec:
     """Specify a generator for a training domain, whose attributes give means and standard deviations.
 
@@ -95,6 +95,8 @@ def make_spec(
     pet, pet_hidden, pet_limits, pet_kind, features
         With or without a PET network, its hidden sizes, the limits of its factor, which potential
         evapotranspiration it corrects, and its dynamic features, from `describe_forcing`.
+    starts : registry name to value
+        Where generated parameters start [units of each], within their ranges; others start at their default.
 
     Raises
     ------
@@ -105,17 +107,20 @@ def make_spec(
     """
     domain = read_domain(domain_path)
 
-    def network(grid: Grid, names: Names, parts: tuple[Part, ...], left_out: tuple[str, ...]) -> NetworkSpec:
+    left_out = () if learn_weighting else ("weighting",)
+    generated = [p for p in PARAMETERS if p.part in PARTS[snow] and p.name not in left_out]
+    targets = _targets(generated, step, starts or {})
+
+    def network(grid: Grid, names: Names) -> NetworkSpec:
         kind = mapping if names else "uniform"
         return NetworkSpec(
             kind, () if kind == "uniform" else _describe_attributes(domain_path, domain, grid, names),
-            tuple(hidden) if kind == "mlp" else (), activation, _targets(grid, parts, left_out, step),
+            tuple(hidden) if kind == "mlp" else (), activation, targets[grid],
         )
 
     try:
         return GeneratorSpec(
-            network("cell", cell_attributes, PARTS[snow], ()),
-            network("reach", reach_attributes, ("core",), () if learn_weighting else ("weighting",)),
+            network("cell", cell_attributes), network("reach", reach_attributes),
             PetSpec(
                 tuple(features),
                 _describe_attributes(domain_path, domain, "cell", cell_attributes if pet_attributes is None else
@@ -130,11 +135,25 @@ def make_spec(
         raise ConfigError(f"generator: {explain(cause)}") from cause
 
 
-def _targets(grid: Grid, parts: tuple[Part, ...], left_out: tuple[str, ...], step: int) -> tuple[Target, ...]:
-    return tuple(
-        Target(p.name, *p.range_at(step), p.scale) for p in PARAMETERS
-        if p.grid == grid and p.part in parts and p.name not in left_out
-    )
+def _targets(
+    generated: Sequence[Parameter], step: int, starts: Mapping[str, float]
+) -> dict[Grid, tuple[Target, ...]]:
+    """Targets on cells and on reaches; a start that is no generated parameter's, or out of range, is refused."""
+    ranges = {p.name: p.range_at(step) for p in generated}
+    for name, value in starts.items():
+        if name not in ranges:
+            raise ConfigError(
+                f"starts: '{name}' is not generated.{nearest(name, ranges)} Generated: {', '.join(ranges)}."
+            )
+        low, high = ranges[name].low, ranges[name].high
+        if not low <= value <= high:
+            raise ConfigError(f"starts: '{name}' is {value}, expected a value from {low:g} to {high:g}.")
+        ranges[name] = ranges[name]._replace(default=value)
+
+    def on(grid: Grid) -> tuple[Target, ...]:
+        return tuple(Target(p.name, *ranges[p.name], p.scale) for p in generated if p.grid == grid)
+
+    return {"cell": on("cell"), "reach": on("reach")}
 
 
 def _describe_attributes(path: Path, domain: Domain, grid: Grid, names: Names) -> tuple[Attribute, ...]:

@@ -119,12 +119,23 @@ def test_the_specification_survives_json_to_the_bit(path):
     ({"pet_limits": (1.0, 2.0)}, "limits of the factor are 1.0, 2.0"),
     ({"hidden": ()}, "mapping mlp with hidden sizes"),
     ({"pet_hidden": ()}, "expected at least one layer"),
+    ({"starts": {"melt_facter": 4.0}}, "'melt_facter' is not generated. Did you mean 'melt_factor'"),
+    ({"starts": {"weighting": 0.1}}, "'weighting' is not generated"),
+    ({"starts": {"melt_factor": 40.0}}, "'melt_factor' is 40.0, expected a value from 0.5 to 15"),
     ({"snow": "none", "features": describe_forcing({"air_temperature": np.arange(6.0).reshape(3, 2)})},
      "runs without snow lack"),
 ])
 def test_contradictions_are_refused(path, changes, message):
     with pytest.raises((ConfigError, DomainError), match=message):
         specify(path, **changes)
+
+
+def test_parameters_start_where_they_are_told(path):
+    starts = {"thermal_weighting": 0.6, "celerity": 0.5, "exchange_coefficient": -2.0}
+    spec = specify(path, mapping="linear", starts=starts)
+    values = static_parameters(spec, zero_tensors(spec), read_inputs(spec, path, read_domain(path)))
+    for name, value in values.items():
+        np.testing.assert_allclose(value, starts.get(name, BY_NAME[name].daily.default), rtol=1e-12, atol=1e-12)
 
 
 def test_a_network_without_attributes_is_uniform(path):

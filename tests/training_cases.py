@@ -76,6 +76,13 @@ def change_training(config: Path, name: str = "changed.yaml", **training: object
     return change_config(config, name, training={k: v for k, v in {**old, **training}.items() if v is not None})
 
 
+def drawn_trainer(config: Path, scale: float = 0.6) -> Trainer:
+    """A trainer with weights far from the start."""
+    trainer = Trainer(config, ALONE)
+    trainer.generator.load({n: scale * v for n, v in drawn_tensors(trainer.spec, 8).items()})
+    return trainer
+
+
 def train(config: Path, *, resume: bool = False, progress=lambda loss: None) -> tuple[Trainer, Scores, list]:
     """Train in this process; the trainer, the scores of the best checkpoint, and what was reported per epoch."""
     trainer, epochs = Trainer(config, ALONE), []

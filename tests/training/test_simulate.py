@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cases import START, case_forcing
-from generator_cases import drawn_tensors
-from training_cases import ALONE, N_CELLS, Trainer, change_training, write_training_case
+from training_cases import ALONE, N_CELLS, Trainer, change_training, drawn_trainer, write_training_case
 
 from bmi_cdlm.checkpoint import load_checkpoint
 from bmi_cdlm.domain import read_domain
@@ -30,13 +29,6 @@ RUNS = {
     "daily, linear, routing fixed": {"snow": "cemaneige", "mapping": "linear", "learn_routing": False},
     "hourly, power": {"snow": "cemaneige_hysteresis", "step": HOUR, "n_steps": 140, "mapping": "power"},
 }
-
-
-def drawn_trainer(config, scale: float = 0.6) -> Trainer:
-    """A trainer with weights far from the start."""
-    trainer = Trainer(config, ALONE)
-    trainer.generator.load({n: scale * v for n, v in drawn_tensors(trainer.spec, 8).items()})
-    return trainer
 
 
 @pytest.mark.parametrize("run", RUNS)

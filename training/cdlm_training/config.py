@@ -52,6 +52,10 @@ class TrainConfig(BaseModel):
         default="mlp", description="From attributes to parameters."
     )
     hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of the hidden layers of the mapping [1].")
+    starts: dict[str, float] = Field(
+        default={}, description="Where learned parameters start, by registry name [units of each]; others start at "
+        "their default. The switch of melt has no slope: thermal_weighting stays where it starts."
+    )
     learn_routing: bool = Field(default=True, description="Learn the celerity, else keep its default.")
     learn_weighting: bool = Field(default=False, description="Learn the Muskingum weighting too.")
     pet_factor: bool = Field(default=True, description="Learn a factor on PET from forcing and season.")

@@ -123,6 +123,7 @@ class Trainer:
             mapping=config.mapping, hidden=config.hidden, snow=run.snow, step=run.time_step,
             routing_step=run.routing_step, learn_weighting=config.learn_weighting, pet=config.pet_factor,
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
+            starts=config.starts,
         )
 
     # ---- one update --------------------------------------------------------------------------------------

@@ -1,0 +1,107 @@
+"""Is the model that couples the model that was trained? A checkpoint, three ways through the same physics.
+
+    python examples/compare_bmi.py cfg/grand.yaml --parameters cfg/grand/grand.safetensors
+
+The case is stepped through the Basic Model Interface, and its discharge at the gauges compared, step by step, with
+
+- the evaluation of `cdlm-train`, by which it chose the checkpoint: the runtime in float64, in blocks;
+- the chain that training differentiates: torch, in float64, warmed up as long as the run is spun up.
+
+The largest relative difference of each is printed; above the tolerance the script fails.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+import yaml
+
+from bmi_cdlm import BmiCdlm
+from bmi_cdlm.checkpoint import load_checkpoint
+from bmi_cdlm.cli import console
+from bmi_cdlm.domain import read_domain
+from bmi_cdlm.generator import read_inputs
+from bmi_cdlm.parameters import DAY
+from bmi_cdlm.variables import variable
+from cdlm_training.config import load_train_config
+from cdlm_training.dataset import Dataset
+from cdlm_training.evaluate import simulate_gauges
+from cdlm_training.generator import Generator
+from cdlm_training.simulate import Chain, make_parts
+
+TOLERANCE = 1e-9
+STEPPED = "gauge_discharge"
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--parameters", type=click.Path(path_type=Path, exists=True), required=True, help="Checkpoint.")
+def main(config: Path, parameters: Path) -> None:
+    """Compare BMI, evaluation and training on the case of CONFIG."""
+    stepped = step(config, parameters)
+    run, _ = load_train_config(config)
+    ids, evaluated = simulate_gauges(run, parameters)
+    trained = differentiable(config, parameters)
+    console.print(f"{stepped.shape[0]} steps through BMI at {', '.join(ids)}")
+    differences = {
+        "the evaluation of cdlm-train": largest_difference(stepped, evaluated),
+        "the chain that training differentiates": largest_difference(stepped, trained),
+    }
+    for name, value in differences.items():
+        console.print(f"largest relative difference from {name}: {value:.2e}")
+    if max(differences.values()) > TOLERANCE:
+        console.print(f"more than {TOLERANCE}")
+        sys.exit(1)
+
+
+def step(config: Path, parameters: Path) -> np.ndarray:
+    """Discharge at the gauges [m3 s-1] after every BMI update, float64[time, gauge]."""
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    content["parameters"] = str(parameters.resolve())
+    copy = config.with_name(f"{config.stem}.compared.yaml")
+    copy.write_text(yaml.safe_dump(content), encoding="utf-8")
+    model = BmiCdlm()
+    try:
+        model.initialize(str(copy))
+    finally:
+        copy.unlink()
+    discharge = model.get_value_ptr(variable(STEPPED).name)
+    rows = []
+    while model.get_current_time() < model.get_end_time():
+        model.update()
+        rows.append(discharge.copy())
+    model.finalize()
+    return np.array(rows)
+
+
+def differentiable(config: Path, parameters: Path) -> np.ndarray:
+    """Discharge at the gauges [m3 s-1] by the operators of training, float64[time, gauge]; NaN where untrained."""
+    torch.set_num_threads(1)
+    run, training = load_train_config(config)
+    year = min(365 * DAY // run.time_step, run.n_steps)
+    training = training.model_copy(update={"precision": "float64", "warm_up": run.spin_up * year})
+    domain = read_domain(run.domain)
+    dataset, checkpoint = Dataset(run, training, domain), load_checkpoint(parameters)
+    generator = Generator(checkpoint.spec, dtype=torch.float64)
+    generator.load(checkpoint.tensors)
+    chain = Chain(dataset, generator, read_inputs(checkpoint.spec, run.domain, domain))
+    discharge = np.full((run.n_steps, len(domain.gauges.id)), np.nan)
+    for part in make_parts(dataset):
+        with torch.no_grad():
+            simulated = chain(part, dataset.window(0, run.n_steps))
+        discharge[:, dataset.gauges[part.gauges]] = simulated.discharge.numpy()
+    return discharge
+
+
+def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest |a - b| relative to |b|, over the gauges where both are defined."""
+    both = np.isfinite(a) & np.isfinite(b)
+    return float(np.max(np.abs(a - b)[both] / np.abs(b)[both]))
+
+
+if __name__ == "__main__":
+    main()
