@@ -135,9 +135,11 @@ def _forcing(simulation: Simulation, count: int) -> Forcing:
 
 
 def _peak_memory() -> int:
-    """Most memory that this process has held [bytes]."""
-    import resource
-
+    """Most memory that this process has held [bytes]; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
