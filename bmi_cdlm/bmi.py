@@ -10,9 +10,11 @@ from bmipy import Bmi
 from bmi_cdlm.config import load_config
 from bmi_cdlm.errors import CdlmError, LifecycleError, UnknownNameError, nearest
 from bmi_cdlm.grids import IDS, BmiGrid, make_grids
+from bmi_cdlm.serialization import NAMES as SERIALIZED
+from bmi_cdlm.serialization import Serialization
 from bmi_cdlm.simulation import Simulation
 from bmi_cdlm.stepping import Stepper
-from bmi_cdlm.variables import VARIABLES, Variable
+from bmi_cdlm.variables import MASSES, VARIABLES, Variable
 
 
 class BmiValueError(CdlmError, ValueError):
@@ -37,6 +39,8 @@ class BmiCdlm(Bmi):
     def __init__(self) -> None:
         self._stepper: Stepper | None = None
         self._variables: dict[str, Published] = {}
+        self._unpublished: dict[str, Published] = {}
+        self._serialization: Serialization | None = None
         self._grids: dict[int, BmiGrid] = {}
 
     # ---- control -----------------------------------------------------------------------------------------
@@ -46,17 +50,20 @@ class BmiCdlm(Bmi):
         stepper = Stepper(Simulation(load_config(config_file)))
         simulation = stepper.simulation
         model = simulation.model
-        grids = make_grids(model.domain, simulation.config.grid_profile)
         self.finalize()
-        published = [stepper.published(v) for v in stepper.variables]
+        inputs = stepper.inputs
         self._variables = {
-            alias.name: Published(v, alias.units, stepper.inputs[v.short])
-            for v, alias in zip(stepper.variables, published, strict=True)
+            inputs.published[v.short].name: Published(v, inputs.published[v.short].units, inputs.held[v.short])
+            for v in inputs.variables
         }
         for v in model.outputs:
             if model.size_of(v.grid):
                 self._variables[v.name] = Published(v, v.units, model.live[v.short])
-        self._grids = grids
+        self._unpublished = {v.name: Published(v, v.units, model.masses[v.short]) for v in MASSES}
+        hot_start = simulation.config.restart_mode == "hot_start"
+        self._serialization = Serialization(
+            simulation.to_bytes, lambda content: simulation.restore_from(content, hot_start=hot_start)
+        )
         self._stepper = stepper
 
     def update(self) -> None:
@@ -72,9 +79,8 @@ class BmiCdlm(Bmi):
         """Close files and threads; initialize may follow."""
         if self._stepper is not None:
             self._stepper.simulation.close()
-        self._stepper = None
-        self._variables = {}
-        self._grids = {}
+        self._stepper = self._serialization = None
+        self._variables, self._unpublished, self._grids = {}, {}, {}
 
     # ---- model and variables -----------------------------------------------------------------------------
 
@@ -155,7 +161,7 @@ class BmiCdlm(Bmi):
     def get_value(self, name: str, dest: np.ndarray) -> np.ndarray:
         """Copy all values into `dest`, which is returned."""
         values = self._find(name).values
-        _check_dest(name, dest, values.size)
+        _check_dest(name, dest, values.size, values.dtype)
         dest.flat[:] = values
         return dest
 
@@ -167,12 +173,15 @@ class BmiCdlm(Bmi):
         """Copy the values at some places into `dest`, which is returned."""
         values = self._find(name).values
         places = _check_indices(name, inds, values.size)
-        _check_dest(name, dest, places.size)
+        _check_dest(name, dest, places.size, values.dtype)
         dest.flat[:] = values[places]
         return dest
 
     def set_value(self, name: str, src: np.ndarray) -> None:
         """Set all values of an input or a store: copied, and used by the next update."""
+        if self._serialization is not None and name in SERIALIZED:
+            self._serialization.set(name, src)
+            return
         values = self._writable(name)
         source = np.asarray(src, np.float64).ravel()
         _check_size(name, "src", source, values.size)
@@ -265,7 +274,11 @@ class BmiCdlm(Bmi):
     def _find(self, name: str) -> Published:
         self._running()
         try:
-            return self._variables[name]
+            found = self._variables.get(name) or self._unpublished.get(name)
+            if found is not None:
+                return found
+            assert self._serialization is not None
+            return Published(SERIALIZED[name], SERIALIZED[name].units, self._serialization.value(name))
         except (KeyError, TypeError):
             raise UnknownNameError(
                 f"there is no variable '{name}'.{nearest(name, self._variables)} "
@@ -283,7 +296,9 @@ class BmiCdlm(Bmi):
         return found.values
 
     def _grid(self, grid: int) -> BmiGrid:
-        self._running()
+        if not self._grids:  # made when first asked for: many hosts never do
+            simulation = self._running().simulation
+            self._grids = make_grids(simulation.model.domain, simulation.config.grid_profile)
         if grid not in self._grids:
             raise UnknownNameError(f"there is no grid {grid}. Grids: {', '.join(f'{i} {n}s' for n, i in IDS.items())}.")
         return self._grids[grid]
@@ -304,10 +319,14 @@ def _check_size(name: str, what: str, array: np.ndarray, size: int) -> None:
         raise BmiValueError(f"'{name}': '{what}' holds {got} values, expected {size}. Give an array of that size.")
 
 
-def _check_dest(name: str, dest: np.ndarray, size: int) -> None:
-    if not isinstance(dest, np.ndarray) or dest.dtype.kind != "f":
+def _check_dest(name: str, dest: np.ndarray, size: int, dtype: np.dtype) -> None:
+    kinds = "f" if dtype.kind == "f" else "iu"
+    if not isinstance(dest, np.ndarray) or dest.dtype.kind not in kinds:
         got = getattr(dest, "dtype", type(dest).__name__)
-        raise BmiValueError(f"'{name}': 'dest' is {got}, expected a numpy array of floats. Give np.empty({size}).")
+        expected = "floats" if kinds == "f" else "integers"
+        raise BmiValueError(
+            f"'{name}': 'dest' is {got}, expected a numpy array of {expected}. Give np.empty({size}, '{dtype}')."
+        )
     _check_size(name, "dest", dest, size)
 
 
