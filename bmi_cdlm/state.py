@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,15 +15,18 @@ from bmi_cdlm.files import one_at_a_time, open_input, read_strings, replacing, s
 from bmi_cdlm.kernels.groups import CellTotals, RunoffState, SnowState
 from bmi_cdlm.version import __version__
 
-FORMAT = "bmi_cdlm restart 1"
+FORMAT = "bmi_cdlm restart 2"
+IN_MEMORY = "the given bytes"
 
 
 class State(NamedTuple):
     """All states; the arrays are allocated once and changed in place.
 
     snow, runoff, totals: groups on cells; reach_flow : float64[reach], the state y of Muskingum [m3 s-1];
-    outflow_total : float64[reach], water that has left the reach since the start [m3]; added_total : float64[cell]
-    [mm], reach_added_total : float64[reach] [m3], water that callers have put in since the start.
+    outflow_total : float64[reach], water that has left the reach since the start [m3]; unreleased : float64[reach],
+    the part of it that the caller's clock has not reached [m3]; cell_storage_at_start [mm], reach_storage_at_start
+    [m3] : float64[cell], float64[reach], water at the start; added_total : float64[cell] [mm], reach_added_total :
+    float64[reach] [m3], water that callers have put in since the start.
     """
 
     snow: SnowState
@@ -30,17 +34,22 @@ class State(NamedTuple):
     totals: CellTotals
     reach_flow: np.ndarray
     outflow_total: np.ndarray
+    unreleased: np.ndarray
+    cell_storage_at_start: np.ndarray
+    reach_storage_at_start: np.ndarray
     added_total: np.ndarray
     reach_added_total: np.ndarray
 
     def on_cells(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the cell, by name; views, not copies."""
-        groups = {name: getattr(g, name) for g in (self.snow, self.runoff, self.totals) for name in g._fields}
-        return {**groups, "added_total": self.added_total}
+        groups = (self.snow, self.runoff, self.totals)
+        arrays = {name: getattr(g, name) for g in groups for name in g._fields}
+        return arrays | {name: getattr(self, name) for name in ("cell_storage_at_start", "added_total")}
 
     def on_reaches(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the reach, by name; views, not copies."""
-        return {name: getattr(self, name) for name in ("reach_flow", "outflow_total", "reach_added_total")}
+        names = ("reach_flow", "outflow_total", "unreleased", "reach_storage_at_start", "reach_added_total")
+        return {name: getattr(self, name) for name in names}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every array by its name; views, not copies."""
@@ -50,8 +59,7 @@ class State(NamedTuple):
         """Return an independent copy."""
         return State(
             SnowState(*(a.copy() for a in self.snow)), RunoffState(*(a.copy() for a in self.runoff)),
-            CellTotals(*(a.copy() for a in self.totals)), self.reach_flow.copy(), self.outflow_total.copy(),
-            self.added_total.copy(), self.reach_added_total.copy(),
+            CellTotals(*(a.copy() for a in self.totals)), *(a.copy() for a in self[3:]),
         )
 
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -72,7 +80,8 @@ class State(NamedTuple):
 
     def clear_totals(self) -> None:
         """Set the ledger to zero: the run starts here."""
-        for total in (*self.totals, self.outflow_total, self.added_total, self.reach_added_total):
+        totals = (*self.totals, self.outflow_total, self.unreleased, self.added_total, self.reach_added_total)
+        for total in totals:
             total[...] = 0.0
 
 
@@ -81,11 +90,14 @@ def new_state(n_cells: int, n_reaches: int, n_places_1: int, n_places_2: int) ->
     def cells() -> np.ndarray:
         return np.zeros(n_cells)
 
+    def reaches() -> np.ndarray:
+        return np.zeros(n_reaches)
+
     return State(
         SnowState(cells(), cells(), cells(), cells()),
         RunoffState(cells(), cells(), np.zeros((n_places_1, n_cells)), np.zeros((n_places_2, n_cells))),
-        CellTotals(cells(), cells(), cells(), cells()), np.zeros(n_reaches), np.zeros(n_reaches), cells(),
-        np.zeros(n_reaches),
+        CellTotals(cells(), cells(), cells(), cells()), reaches(), reaches(), reaches(), cells(), reaches(), cells(),
+        reaches(),
     )
 
 
@@ -125,38 +137,53 @@ class Restart(NamedTuple):
 def write_restart(path: Path, restart: Restart) -> None:
     """Write a state in full, to a temporary name that is then moved."""
     with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as dataset:
-        dataset.setncatts({
-            "title": "bmi_cdlm restart", "format": FORMAT, "source": f"bmi_cdlm {__version__}",
-            "valid_at": str(restart.time), **restart.attributes,
-        })
-        for grid, ids, arrays in (
-            ("cell", restart.cell_id, restart.cell), ("reach", restart.reach_id, restart.reach),
-        ):
-            dataset.createDimension(grid, len(ids))
-            dataset.createVariable(f"{grid}_id", str, (grid,))[:] = np.array(ids, object)
-            for name, values in arrays.items():
-                dims: tuple[str, ...] = (grid,)
-                if values.ndim == 2:
-                    dims = (f"{name}_place", grid)
-                    dataset.createDimension(dims[0], values.shape[0])
-                dataset.createVariable(name, "f8", dims, fill_value=False)[...] = values
+        _fill(dataset, restart)
 
 
 @one_at_a_time
-def read_restart(path: Path, cell_id: list[str], reach_id: list[str]) -> Restart:
-    """Read a restart file and bring it into the order of these cells and reaches, all of which it must hold.
+def restart_to_bytes(restart: Restart) -> bytes:
+    """Return what `write_restart` would write, as bytes."""
+    dataset = netCDF4.Dataset(IN_MEMORY, "w", memory=0)
+    try:
+        _fill(dataset, restart)
+    finally:
+        content = dataset.close()
+    return bytes(content)
+
+
+def _fill(dataset: netCDF4.Dataset, restart: Restart) -> None:
+    dataset.setncatts({
+        "title": "bmi_cdlm restart", "format": FORMAT, "source": f"bmi_cdlm {__version__}",
+        "valid_at": str(restart.time), **restart.attributes,
+    })
+    for grid, ids, arrays in (
+        ("cell", restart.cell_id, restart.cell), ("reach", restart.reach_id, restart.reach),
+    ):
+        dataset.createDimension(grid, len(ids))
+        dataset.createVariable(f"{grid}_id", str, (grid,))[:] = np.array(ids, object)
+        for name, values in arrays.items():
+            dims: tuple[str, ...] = (grid,)
+            if values.ndim == 2:
+                dims = (f"{name}_place", grid)
+                dataset.createDimension(dims[0], values.shape[0])
+            dataset.createVariable(name, "f8", dims, fill_value=False)[...] = values
+
+
+@one_at_a_time
+def read_restart(source: Path | bytes, cell_id: list[str], reach_id: list[str]) -> Restart:
+    """Read a restart, a file or its bytes, in the order of these cells and reaches, all of which it must hold.
 
     Raises
     ------
     StateError
-        Unreadable file, another format, a cell or reach that the file does not hold.
+        Unreadable, another format, a cell or reach that it does not hold.
     """
-    where = str(path)
-    with open_input(path, StateError) as dataset:
+    with _open(source) as (dataset, where):
         found = str(getattr(dataset, "format", "none"))
         if found != FORMAT:
             raise StateError(
-                f"{where}: format is '{found}', expected '{FORMAT}'. Use a restart file written by this version."
+                f"{where}: format is '{found}', expected '{FORMAT}'. Use a state written by this version, or the "
+                "version that wrote it."
             )
         arrays: dict[str, dict[str, np.ndarray]] = {"cell": {}, "reach": {}}
         order = {}
@@ -171,3 +198,22 @@ def read_restart(path: Path, cell_id: list[str], reach_id: list[str]) -> Restart
     time = np.datetime64(attributes["valid_at"], "s")
     return Restart(arrays["cell"], arrays["reach"], cell_id, reach_id, attributes, time)
 
+
+@contextmanager
+def _open(source: Path | bytes) -> Iterator[tuple[netCDF4.Dataset, str]]:
+    """The dataset and what to call it in messages."""
+    if isinstance(source, Path):
+        with open_input(source, StateError) as dataset:
+            yield dataset, str(source)
+        return
+    try:
+        dataset = netCDF4.Dataset(IN_MEMORY, memory=source)
+    except (OSError, ValueError) as cause:
+        raise StateError(
+            f"{IN_MEMORY} ({len(source)} of them) are no state ({cause}). Give back what was taken, whole."
+        ) from cause
+    dataset.set_auto_mask(False)
+    try:
+        yield dataset, IN_MEMORY
+    finally:
+        dataset.close()

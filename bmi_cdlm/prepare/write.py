@@ -69,43 +69,43 @@ def _write_domain(path: Path, basin: Basin, labels: Labels) -> None:
             dataset.createDimension(dimension, size)
         _write_cells(dataset, basin)
         _write_reaches(dataset, basin)
-        _put(dataset, "link_cell", ("link",), np.arange(n), "index of the cell, from 0")
-        _put(dataset, "link_reach", ("link",), np.arange(n), "index of the reach, from 0")
-        _put(dataset, "link_area", ("link",), basin.area, "area of the cell in the reach's catchment", "km2")
-        _put_ids(dataset, "gauge", [gauge.id for gauge in basin.gauges], "code of the gauging station")
-        _put(dataset, "gauge_name", ("gauge",), [gauge.id for gauge in basin.gauges],
+        put(dataset, "link_cell", ("link",), np.arange(n), "index of the cell, from 0")
+        put(dataset, "link_reach", ("link",), np.arange(n), "index of the reach, from 0")
+        put(dataset, "link_area", ("link",), basin.area, "area of the cell in the reach's catchment", "km2")
+        put_ids(dataset, "gauge", [gauge.id for gauge in basin.gauges], "code of the gauging station")
+        put(dataset, "gauge_name", ("gauge",), [gauge.id for gauge in basin.gauges],
              "name of the gauge; its code, the source gives no other")
-        _put(dataset, "gauge_reach", ("gauge",), basin.gauge_pixel, "index of the reach, from 0")
-        _put(dataset, "gauge_area", ("gauge",), [gauge.area for gauge in basin.gauges],
+        put(dataset, "gauge_reach", ("gauge",), basin.gauge_pixel, "index of the reach, from 0")
+        put(dataset, "gauge_area", ("gauge",), [gauge.area for gauge in basin.gauges],
              "official drainage area", "km2")
 
 
 def _write_cells(dataset: netCDF4.Dataset, basin: Basin) -> None:
     lon, lat = centres(basin.pixels)
     corner_lon, corner_lat = corners(basin.pixels)
-    _put_ids(dataset, "cell", basin.pixels.ids, "cell")
-    _put(dataset, "cell_lon", ("cell",), lon, "longitude of the cell's centre", "degrees_east", "longitude",
+    put_ids(dataset, "cell", basin.pixels.ids, "cell")
+    put(dataset, "cell_lon", ("cell",), lon, "longitude of the cell's centre", "degrees_east", "longitude",
          bounds="cell_corner_lon")
-    _put(dataset, "cell_lat", ("cell",), lat, "latitude of the cell's centre", "degrees_north", "latitude",
+    put(dataset, "cell_lat", ("cell",), lat, "latitude of the cell's centre", "degrees_north", "latitude",
          bounds="cell_corner_lat")
-    _put(dataset, "cell_corner_lon", ("cell", "corner"), corner_lon, "longitude of the cell's corners",
+    put(dataset, "cell_corner_lon", ("cell", "corner"), corner_lon, "longitude of the cell's corners",
          "degrees_east")
-    _put(dataset, "cell_corner_lat", ("cell", "corner"), corner_lat, "latitude of the cell's corners",
+    put(dataset, "cell_corner_lat", ("cell", "corner"), corner_lat, "latitude of the cell's corners",
          "degrees_north")
-    _put(dataset, "cell_area", ("cell",), basin.area, "area of the cell on the map", "km2", "cell_area")
+    put(dataset, "cell_area", ("cell",), basin.area, "area of the cell on the map", "km2", "cell_area")
     _put_attributes(dataset, "cell", basin.attributes)
 
 
 def _write_reaches(dataset: netCDF4.Dataset, basin: Basin) -> None:
     lon, lat = centres(basin.pixels)
-    _put_ids(dataset, "reach", basin.pixels.ids, "reach")
-    _put(dataset, "downstream", ("reach",), basin.network.downstream,
+    put_ids(dataset, "reach", basin.pixels.ids, "reach")
+    put(dataset, "downstream", ("reach",), basin.network.downstream,
          "index of the reach below, from 0; -1 at an outlet")
-    _put(dataset, "reach_length", ("reach",), basin.length, "distance to the centre of the next pixel", "m")
-    _put(dataset, "reach_area", ("reach",), basin.area, "area that drains to the reach itself", "km2")
-    _put(dataset, "upstream_area", ("reach",), basin.upstream_area, "area that drains through it", "km2")
-    _put(dataset, "reach_lon", ("reach",), lon, "longitude of the reach's head", "degrees_east", "longitude")
-    _put(dataset, "reach_lat", ("reach",), lat, "latitude of the reach's head", "degrees_north", "latitude")
+    put(dataset, "reach_length", ("reach",), basin.length, "distance to the centre of the next pixel", "m")
+    put(dataset, "reach_area", ("reach",), basin.area, "area that drains to the reach itself", "km2")
+    put(dataset, "upstream_area", ("reach",), basin.upstream_area, "area that drains through it", "km2")
+    put(dataset, "reach_lon", ("reach",), lon, "longitude of the reach's head", "degrees_east", "longitude")
+    put(dataset, "reach_lat", ("reach",), lat, "latitude of the reach's head", "degrees_north", "latitude")
     _put_attributes(dataset, "reach", basin.attributes)
 
 
@@ -117,7 +117,7 @@ def _write_forcing(path: Path, basin: Basin, record: Record, labels: Labels) -> 
             **labels.forcing_notes,
         })
         dataset.createDimension("cell", basin.area.size)
-        _put_ids(dataset, "cell", basin.pixels.ids, "cell, as in the domain")
+        put_ids(dataset, "cell", basin.pixels.ids, "cell, as in the domain")
         _put_steps(dataset, record)
         rain, demand = record.precipitation.values, record.potential_evapotranspiration.values
         _put_series(dataset, "precipitation", "cell", rain, {
@@ -133,7 +133,7 @@ def _write_observations(path: Path, basin: Basin, record: Record, labels: Labels
     with netCDF4.Dataset(path, "w") as dataset:
         _describe(dataset, f"{labels.title}: observed discharge", labels, labels.observation_notes)
         dataset.createDimension("gauge", len(basin.gauges))
-        _put_ids(dataset, "gauge", [gauge.id for gauge in basin.gauges], "code of the gauging station")
+        put_ids(dataset, "gauge", [gauge.id for gauge in basin.gauges], "code of the gauging station")
         _put_steps(dataset, record)
         _put_series(dataset, "discharge", "gauge", record.discharge, {
             "standard_name": "water_volume_transport_in_river_channel", "long_name": "observed discharge",
@@ -148,7 +148,7 @@ def _describe(dataset: netCDF4.Dataset, title: str, labels: Labels, notes: dict[
     })
 
 
-def _put(
+def put(
     dataset: netCDF4.Dataset, name: str, dims: tuple[str, ...],
     values: np.ndarray | Sequence[str] | Sequence[float], long_name: str, units: str = "",
     standard_name: str = "", **attributes: str,
@@ -162,16 +162,17 @@ def _put(
     variable[:] = array.astype(object) if text else array
 
 
-def _put_ids(dataset: netCDF4.Dataset, dimension: str, ids: list[str], long_name: str) -> None:
+def put_ids(dataset: netCDF4.Dataset, dimension: str, ids: list[str], long_name: str) -> None:
+    """Write the ids of a dimension."""
     role = {"cf_role": "timeseries_id"} if dimension == "gauge" else {}
-    _put(dataset, f"{dimension}_id", (dimension,), ids, long_name, **role)
+    put(dataset, f"{dimension}_id", (dimension,), ids, long_name, **role)
 
 
 def _put_attributes(
     dataset: netCDF4.Dataset, dimension: str, attributes: dict[Descriptor, np.ndarray]
 ) -> None:
     for descriptor, values in attributes.items():
-        _put(dataset, f"{dimension}_{descriptor.name}", (dimension,), values, descriptor.long_name,
+        put(dataset, f"{dimension}_{descriptor.name}", (dimension,), values, descriptor.long_name,
              descriptor.units, comment=descriptor.comment)
 
 
