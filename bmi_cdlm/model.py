@@ -112,6 +112,11 @@ class Model:
         """Registry entries of every variable that the model computes."""
         return [v for v in select(snow=self.snow != "none", pet=self.pet is not None) if v.role != "input"]
 
+    @property
+    def workers(self) -> Workers:
+        """The threads, for whoever prepares inputs."""
+        return self._workers
+
     def size_of(self, grid: str) -> int:
         """Number of values of a variable on a grid."""
         sizes = {"cell": self.domain.n_cells, "reach": self.domain.n_reaches,
