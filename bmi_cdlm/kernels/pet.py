@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+from numpy import float64 as real  # launch puts the compiled precision in its place
+
 
 def limited(value, low, high):
     """Return the value within two limits."""
@@ -32,7 +34,7 @@ def hourly_radiation(
 ):
     """Radiation above the air, mean of the hour around a solar hour [MJ m-2 d-1] (FAO-56, eq. 28 to 31)."""
     sunset = sunset_angle(tan_latitude, tan_sun)
-    angle = 0.2617993877991494 * (solar_hour - 24.0 * math.floor(solar_hour / 24.0) - 12.0)
+    angle = 0.2617993877991494 * (solar_hour - 24.0 * real(math.floor(solar_hour / 24.0)) - 12.0)
     first = limited(angle - 0.1308996938995747, -sunset, sunset)
     last = limited(angle + 0.1308996938995747, -sunset, sunset)
     received = (last - first) * sin_latitude * sin_sun + cos_latitude * cos_sun * (math.sin(last) - math.sin(first))
@@ -100,7 +102,7 @@ def fill_oudin(temperature, place, sky, shares, demand, lo, hi):
             )
             if shares.size > 0:
                 hour = sky[t, 4] + place.longitude[i] / 15.0
-                daily *= 24.0 * shares[int(hour - 24.0 * math.floor(hour / 24.0)) % 24]
+                daily *= 24.0 * shares[int(hour - 24.0 * real(math.floor(hour / 24.0))) % 24]
             demand[t, i] = daily
 
 
@@ -117,9 +119,9 @@ def fill_hargreaves(lowest, highest, place, sky, demand, lo, hi):
 
 def fill_penman_monteith(lowest, highest, weather, place, sky, hourly, demand, lo, hi):
     """FAO-56's demand [mm d-1] of the cells lo to hi, [time, cell]; weather: `PetWeather`, wind at 10 m."""
-    numerator, by_day, by_night = 900.0, 0.0, 0.0
-    if hourly:
-        numerator, by_day, by_night = 888.0, 0.1, 0.5
+    numerator = 888.0 if hourly else 900.0
+    by_day = 0.1 if hourly else 0.0
+    by_night = 0.5 if hourly else 0.0
     for t in range(lowest.shape[0]):
         for i in range(lo, hi):
             if hourly:
