@@ -122,6 +122,7 @@ def instances_table(folder: Path, sizes: Sizes) -> Table:
     """Many catchments in one process, stepped in turn as ngen does: inputs, update, one output."""
     table = Table("model", "initialize [ms]", "memory [KiB]", "state [KiB]", "steps/s", "state taken [ms]",
                   title=f"{sizes.instances} catchments in a process, each")
+    kept: list[BmiCdlm] = []
     for label, options in (
         ("hourly", {"pet": "given"}),
         ("hourly, snow, Penman-Monteith", {"pet": "penman_monteith", "snow": "cemaneige"}),
@@ -152,8 +153,9 @@ def instances_table(folder: Path, sizes: Sizes) -> Table:
             label, f"{spent / sizes.instances * 1e3:.1f}", f"{memory / sizes.instances:.0f}", f"{length / 1024:.0f}",
             f"{sizes.instances * sizes.hours / stepped:,.0f}", f"{taken * 1e3:.1f}",
         )
-        for component in components:
-            component.finalize()
+        kept += components  # or the next would live in their memory
+    for component in kept:
+        component.finalize()
     return table
 
 

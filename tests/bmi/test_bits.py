@@ -278,6 +278,7 @@ def test_sixteen_instances_in_sixteen_threads(tmp_path, threads):
             saved = simulation.to_bytes()
             component.update_until(2.0 * DAY)
             simulation.restore_from(saved)
+            component.update_until(float(DAY))
             return step_all(component)[Q]
 
     serial = [go(rain) for rain in range(16)]
