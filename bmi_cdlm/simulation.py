@@ -241,6 +241,7 @@ class Simulation:
         if self.config.initial_state != "steady":
             self.restore_from(Path(self.config.initial_state), hot_start=self.config.restart_mode == "hot_start")
             return
+        self.show_inputs()
         if self.forcing is None:
             dry = np.zeros((1, self.model.domain.n_cells))
             self.model.fill_rivers(self._dated(Forcing(dry, dry, dry), 0, 1))
