@@ -125,6 +125,11 @@ class Model:
         )
         return [v for v in found if v.role != "input"]
 
+    @property
+    def workers(self) -> Workers:
+        """The threads, for whoever prepares inputs."""
+        return self._workers
+
     def size_of(self, grid: str) -> int:
         """Number of values of a variable on a grid."""
         sizes = {"cell": self.domain.n_cells, "reach": self.domain.n_reaches,

@@ -20,7 +20,7 @@ from bmi_cdlm.model import Forcing, Model
 from bmi_cdlm.output import Dimension, OutputFile
 from bmi_cdlm.parameter_file import read_parameters
 from bmi_cdlm.parameters import DAY
-from bmi_cdlm.pet import Place, evaluate
+from bmi_cdlm.pet import Demand, make_place
 from bmi_cdlm.season import day_of_year
 from bmi_cdlm.shared import share, version
 from bmi_cdlm.state import Restart, read_restart, restart_to_bytes, write_restart
@@ -69,7 +69,8 @@ class Simulation:
                 config.forcing_fill,
             )
         try:
-            self._place = _read_place(config, domain)
+            self._demand = _make_demand(config, domain)
+            self._epoch = int(config.start.astype("datetime64[s]").astype(np.int64))
             self._start(domain, parameters, pet)
         except BaseException:
             if self.forcing is not None:
@@ -149,8 +150,8 @@ class Simulation:
         if config.pet == "given":
             demand = values["potential_evapotranspiration"]
         else:
-            assert self._place is not None
-            demand = evaluate(config.pet, config.time_step, self._place, values, self._starts(first, count))
+            assert self._demand is not None
+            demand = self._demand.evaluate(values, self._epoch + first * config.time_step, self.model.workers)
         warmth = values["air_temperature"] if config.snow != "none" else None
         return self._dated(Forcing(values["precipitation"], demand, warmth), first, count)
 
@@ -244,6 +245,7 @@ class Simulation:
         if self.config.initial_state != "steady":
             self.restore_from(Path(self.config.initial_state), hot_start=self.config.restart_mode == "hot_start")
             return
+        self.show_inputs()
         if self.forcing is None:
             dry = np.zeros((1, self.model.domain.n_cells))
             self.model.fill_rivers(self._dated(Forcing(dry, dry, dry), 0, 1))
@@ -356,15 +358,15 @@ def _parameters_key(config: Config) -> tuple:
     return "parameters", *version(config.domain), *version(Path(config.parameters)), run
 
 
-def _read_place(config: Config, domain: Domain) -> Place | None:
-    """Where the cells are, for a formula of potential evapotranspiration; None where it is given."""
+def _make_demand(config: Config, domain: Domain) -> Demand | None:
+    """The formula of potential evapotranspiration at the cells; None where it is given."""
     if config.pet == "given":
         return None
     cells = domain.cells
     elevation = np.zeros(domain.n_cells)
     if config.pet == "penman_monteith":
         elevation = read_attribute(config.domain, domain, "elevation", "cell", "m")
-    return Place(np.radians(cells.lat), cells.lon, elevation)
+    return Demand(config.pet, config.time_step, make_place(cells.lat, cells.lon, elevation))
 
 
 def _check_pet_kind(config: Config, checkpoint: Checkpoint) -> None:

@@ -22,7 +22,6 @@ class Stepper:
         self.step = simulation.config.time_step
         self.end = simulation.config.n_steps * self.step
         self._whole_steps_only = simulation.config.sub_step_policy == "refuse"
-        simulation.show_inputs()
 
     @property
     def now(self) -> int:

@@ -223,6 +223,25 @@ def test_an_unknown_format(tmp_path, found):
         read_restart(path, ["c0"], ["r0"])
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.999])
+def test_a_file_that_was_cut_off(tmp_path, share):
+    path = tmp_path / "restart.nc"
+    write_restart(path, restart_of(filled_state(n_cells=200)))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    for source in (path, path.read_bytes()):
+        with pytest.raises(StateError, match=r"sha256|cannot be read|are no state|no such"):
+            read_restart(source, ["c0"], ["r0"])
+
+
+def test_ids_of_any_script(tmp_path):
+    state = filled_state()
+    ids = ["größte", "河", "c 3"]
+    write_restart(tmp_path / "restart.nc", restart_of(state)._replace(cell_id=ids))
+    found = read_restart(tmp_path / "restart.nc", ids[::-1], ["r0"])
+    assert np.array_equal(found.cell["production_store"], state.runoff.production_store[::-1])
+
+
 def test_no_file(tmp_path):
     with pytest.raises(StateError, match=r"nowhere\.nc: there is no such file"):
         read_restart(tmp_path / "nowhere.nc", [], [])

@@ -35,6 +35,7 @@ from bmi_cdlm.variables import variable
 OPTIONS = [
     {"step": DAY}, {"step": HOUR, "snow": "cemaneige"}, {"step": DAY, "snow": "cemaneige_hysteresis", "spin_up": 2},
     {"step": DAY, "snow": "cemaneige", "name_profile": "ngen", "routing_step": "6 h"},
+    {"step": HOUR, "pet": "oudin", "name_profile": "ngen"},
 ]
 by_option = pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(str(v) for v in o.values()))
 
@@ -262,16 +263,27 @@ def initialized(config):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_eight_instances_in_eight_threads(tmp_path, threads):
-    config = write_case(tmp_path, snow="cemaneige", threads=threads)
+def test_sixteen_instances_in_sixteen_threads(tmp_path, threads):
+    """Each its own: initialize, parts of steps, a state taken and given back, finalize."""
+    configs = [
+        write_case(tmp_path / pet, snow="cemaneige", threads=threads, pet=pet, routing_step="6 h")
+        for pet in ("given", "oudin")
+    ]
 
     def go(rain):
-        with opened(config) as component:
+        with opened(configs[rain % 2]) as component:
             component.set_value(P, np.full(25, float(rain)))
+            component.update_until(7200.0)
+            simulation = component._stepper.simulation
+            saved = simulation.to_bytes()
+            component.update_until(2.0 * DAY)
+            simulation.restore_from(saved)
+            component.update_until(float(DAY))
             return step_all(component)[Q]
 
-    serial = [go(rain) for rain in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        parallel = list(pool.map(go, range(8)))
-    np.testing.assert_array_equal(parallel, serial)
-    assert (serial[0] != serial[7]).any()
+    serial = [go(rain) for rain in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        parallel = list(pool.map(go, range(16)))
+    for ours, theirs in zip(parallel, serial, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert (serial[0] != serial[14]).any() and (serial[0] != serial[1]).any()

@@ -16,7 +16,7 @@ from bmi_cdlm.domain import read_domain
 from bmi_cdlm.errors import ClockError, ForcingError, UnknownNameError
 from bmi_cdlm.model import Forcing, Model
 from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.pet import Place, evaluate
+from bmi_cdlm.pet import Demand, make_place
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
 from bmi_cdlm.variables import alias, variable
 
@@ -223,13 +223,13 @@ def test_three_catchments_and_720_hours_are_a_direct_drive(tmp_path, time_step, 
         domain = read_domain(config.domain)
         model = Model(domain, {}, step=time_step, routing_step=HOUR, snow="cemaneige")
         dry = Forcing(*np.zeros((3, 1, 1)))
-        place = Place(np.radians(domain.cells.lat), domain.cells.lon, np.array([120.0, 310.0, 540.0])[i : i + 1])
-        starts = config.start + np.arange(720) * np.timedelta64(HOUR, "s")
+        place = make_place(domain.cells.lat, domain.cells.lon, np.array([120.0, 310.0, 540.0])[i : i + 1])
+        start = int(config.start.astype(np.int64))
         model.fill_rivers(dry if pet == "given" else dry._replace(potential_evapotranspiration=np.zeros((1, 1))))
         for step in range(720 // per_step):
             values = mean_weather(hours[i][step * per_step : (step + 1) * per_step], config)
-            demand = values["potential_evapotranspiration"] if pet == "given" else evaluate(
-                pet, time_step, place, values, starts[step * per_step : step * per_step + 1])
+            demand = values["potential_evapotranspiration"] if pet == "given" else Demand(
+                pet, time_step, place).evaluate(values, start + step * time_step, model.workers)
             model.advance(Forcing(values["precipitation"], demand, values["air_temperature"]))
             shown = reports[(step + 1) * per_step - 1][i]
             for v in model.outputs:

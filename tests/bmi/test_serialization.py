@@ -158,6 +158,9 @@ def test_a_restore_shows_the_files_values_and_the_callers_in_their_place(tmp_pat
         component.update_until(7 * DAY)
         given_back(component, saved)
         assert_same(everything(component), shown)
+        component._stepper.simulation.save(tmp_path / "middle.nc")
+        with opened(change_config(config, initial_state="middle.nc")) as resumed:
+            assert_same(everything(resumed), shown)
         for target in (2 * DAY + 7200, 3 * DAY, 6 * DAY):
             component.update_until(target)
             other.update_until(target)
