@@ -27,6 +27,7 @@ lint: $(MARK)-test
 bench: $(MARK)-test
 	$(RUN)/python benchmarks/forward.py
 	$(RUN)/python benchmarks/gradient.py
+	$(RUN)/python benchmarks/bmi.py
 
 # bmi-tester's own conftest lies outside the project; the folder it copies must hold plain files only.
 bmi-test: $(MARK)-test
