@@ -209,7 +209,7 @@ class BmiCdlm(Bmi):
         if found.variable.role == "input":
             found.values[:] = source
         else:
-            adjust(self._running().simulation.model, found.variable, np.arange(source.size), source)
+            self._adjust(found.variable, np.arange(source.size), source)
 
     def set_value_at_indices(self, name: str, inds: np.ndarray, src: np.ndarray) -> None:
         """Set the values of an input, a state or a parameter at some places."""
@@ -219,7 +219,12 @@ class BmiCdlm(Bmi):
         if found.variable.role == "input":
             found.values[places] = source
         else:
-            adjust(self._running().simulation.model, found.variable, places, source)
+            self._adjust(found.variable, places, source)
+
+    def _adjust(self, v: Variable, places: np.ndarray, values: np.ndarray) -> None:
+        simulation = self._running().simulation
+        adjust(simulation.model, v, places, values)
+        simulation.end_call(simulation.call_seconds)  # the masses follow
 
     def get_value_bounds(self, name: str) -> Bounds:
         """Least and greatest value that may be set, float64[n] each; not a part of BMI."""
@@ -334,7 +339,7 @@ class BmiCdlm(Bmi):
         if not self._grids:  # made when first asked for: many hosts never do
             simulation = self._running().simulation
             self._grids = make_grids(simulation.model.domain, simulation.config.grid_profile)
-        if not isinstance(grid, int | np.integer) or grid not in self._grids:
+        if not isinstance(grid, int | np.integer) or isinstance(grid, bool) or grid not in self._grids:
             raise UnknownNameError(f"there is no grid {grid}. Grids: {', '.join(f'{i} {n}s' for n, i in IDS.items())}.")
         return self._grids[grid]
 
