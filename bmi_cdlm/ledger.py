@@ -9,7 +9,6 @@ import numpy as np
 
 from bmi_cdlm.domain import Domain
 from bmi_cdlm.errors import LedgerError
-from bmi_cdlm.kernels.launch import kernels
 from bmi_cdlm.state import State
 
 M3_PER_MM_KM2 = 1000.0
@@ -36,11 +35,11 @@ class Ledger:
         self._domain = domain
         self._link_reach = np.repeat(np.arange(domain.n_reaches), np.diff(domain.links.first))
         self._above = np.flatnonzero(domain.reaches.downstream >= 0)
-        self._sum, self._every_reach = kernels().compensated_sum, np.ones(domain.n_reaches)
-        self._volume = domain.cells.drained_area * M3_PER_MM_KM2
+        self._at_start = np.zeros(1)
 
-    def update(self, state: State, live: Mapping[str, np.ndarray]) -> None:
-        """Bring `inflow_total` and the residuals among the live values up to date."""
+    def update(self, state: State, live: Mapping[str, np.ndarray], at_start: float) -> None:
+        """Bring `inflow_total` and the residuals among the live values up to date; at_start: of the domain [m3]."""
+        self._at_start[0] = at_start
         residuals = self._residuals(live)
         for a in self._accounts(state, live):
             np.subtract(a.gained, a.stored - a.at_start, out=residuals[a.grid])
@@ -86,21 +85,20 @@ class Ledger:
         inflow[:] = np.bincount(self._link_reach, runoff, n)
         inflow += np.bincount(downstream[self._above], state.outflow_total[self._above], n)
         lost = t.evapotranspiration_total + t.runoff_total
-        cells, reaches = state.cell_storage_at_start, state.reach_storage_at_start
-        at_start = self._sum(cells, self._volume) + self._sum(reaches, self._every_reach)
         w = {name: live[f"water_{name}"] for name in ("in", "out", "exchanged", "added", "stored")}
         return (
             Account(
                 "cell", t.precipitation_total + t.exchange_total + state.added_total - lost,
                 t.precipitation_total + lost + np.abs(t.exchange_total) + np.abs(state.added_total),
-                live["cell_water_stored"], cells,
+                live["cell_water_stored"], state.cell_storage_at_start,
             ),
             Account(
                 "reach", inflow + state.reach_added_total - state.outflow_total,
-                inflow + state.outflow_total + np.abs(state.reach_added_total), live["reach_storage"], reaches,
+                inflow + state.outflow_total + np.abs(state.reach_added_total), live["reach_storage"],
+                state.reach_storage_at_start,
             ),
             Account(
                 "domain", w["in"] + w["exchanged"] + w["added"] - w["out"],
-                w["in"] + w["out"] + np.abs(w["exchanged"]) + np.abs(w["added"]), w["stored"], np.array([at_start]),
+                w["in"] + w["out"] + np.abs(w["exchanged"]) + np.abs(w["added"]), w["stored"], self._at_start,
             ),
         )

@@ -207,16 +207,21 @@ class Model:
         """Bring the last step of a block into the live arrays."""
         if b is not self._single:
             b.copy_last(self._single)
-        self.refresh()
+        self._derive()
 
     def refresh(self) -> None:
+        """Derive the live values from a state that was changed from outside."""
+        self._totals.recount(self.state)
+        self._derive()
+
+    def _derive(self) -> None:
         """Derive the live values that no kernel writes: at gauges, storages, totals of the domain, residuals."""
         live = self.live
         live["discharge"].take(self.domain.gauges.reach, out=live["gauge_discharge"], mode="clip")
         np.multiply(self.state.reach_flow, self.storage_time, out=live["reach_storage"])
         self._totals.refresh(self.state, self.storage_time)
         if self.ledger is not None:
-            self.ledger.update(self.state, live)
+            self.ledger.update(self.state, live, self._totals.at_start)
 
     def end_call(self, seconds: float, fallen: np.ndarray | None) -> None:
         """Bring up to date what depends on the caller's clock; see `Totals.end_call`."""
@@ -284,8 +289,7 @@ class Model:
         self.refresh()
         self.state.cell_storage_at_start[:] = self.live["cell_water_stored"]
         self.state.reach_storage_at_start[:] = self.live["reach_storage"]
-        if self.ledger is not None:
-            self.ledger.update(self.state, self.live)
+        self.refresh()
 
     def restore(self, cell: Mapping[str, np.ndarray], reach: Mapping[str, np.ndarray]) -> None:
         """Take over a saved state and the last fluxes; the water in reaches is kept where their K or x is another.

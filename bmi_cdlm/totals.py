@@ -31,6 +31,8 @@ class Totals:
     ----------
     masses : dict of float64[1]
         By the short names of `variables.MASSES`, as of the last call.
+    at_start : float
+        Water of the domain at the start [m3].
     """
 
     def __init__(self, domain: Domain, live: Mapping[str, np.ndarray], step: int) -> None:
@@ -43,8 +45,14 @@ class Totals:
         self._at_outlets = np.zeros(domain.n_reaches)
         self._at_outlets[domain.outlets] = 1.0
         self._means = [(name.removeprefix("mean_"), name) for name in live if name.startswith("mean_")]
-        self._runoff = 0.0
+        self._runoff = self.at_start = 0.0
         self.masses = {v.short: np.zeros(1) for v in MASSES}
+
+    def recount(self, state: State) -> None:
+        """Derive what no step changes: water that callers have added, and the water at the start [m3]."""
+        total, volume, reaches = self._sum, self._volume, self._every_reach
+        self._live["water_added"][0] = total(state.added_total, volume) + total(state.reach_added_total, reaches)
+        self.at_start = total(state.cell_storage_at_start, volume) + total(state.reach_storage_at_start, reaches)
 
     def refresh(self, state: State, storage_time: np.ndarray) -> None:
         """Derive water in unit hydrographs and cells [mm], and all of the domain: 1 mm on 1 km2 is 1000 m3."""
@@ -54,9 +62,6 @@ class Totals:
         live["water_exchanged"][0] = total(state.totals.exchange_total, volume)
         live["water_out"][0] = (
             total(state.totals.evapotranspiration_total, volume) + total(state.outflow_total, at_outlets)
-        )
-        live["water_added"][0] = (
-            total(state.added_total, volume) + total(state.reach_added_total, self._every_reach)
         )
         live["water_stored"][0] = total(live["cell_water_stored"], volume) + total(state.reach_flow, storage_time)
         live["outlet_discharge"][0] = total(live["discharge"], at_outlets)
@@ -87,15 +92,13 @@ class Totals:
         self._set_runoff_depth(seconds)
         waiting = total(state.unreleased, self._at_outlets)
         unused = 0.0 if fallen is None else total(fallen, self._volume) / DAY
-        at_start = total(state.cell_storage_at_start, self._volume)
-        at_start += total(state.reach_storage_at_start, self._every_reach)
         masses["mass_in"][0] = (live["water_in"][0] + unused) / drained
         masses["mass_out"][0] = (live["water_out"][0] - waiting) / drained
-        masses["mass_stored"][0] = ((live["water_stored"][0] - at_start) + unused + waiting) / drained
+        masses["mass_stored"][0] = ((live["water_stored"][0] - self.at_start) + unused + waiting) / drained
         # What callers add to stores or take has no name of its own in this balance.
         masses["mass_leaked"][0] = -(live["water_exchanged"][0] + live["water_added"][0]) / drained
 
 
 def add_rows(values: np.ndarray) -> np.ndarray:
     """Sum over the first axis, row after row; a single column numpy would sum in another order than many."""
-    return values.sum(axis=0) if values.shape[1] > 1 else values.cumsum(axis=0)[-1]
+    return np.add.reduce(values) if values.shape[1] > 1 else np.add.accumulate(values.ravel())[-1:]
