@@ -9,18 +9,15 @@ import numpy as np
 from bmipy import Bmi
 
 from bmi_cdlm.adjustment import Bounds, adjust, adjustable_parameters, bounds, is_adjustable
+from bmi_cdlm.arguments import BmiValueError, check_dest, check_indices, check_source
 from bmi_cdlm.config import load_config
-from bmi_cdlm.errors import CdlmError, ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
+from bmi_cdlm.errors import ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
 from bmi_cdlm.grids import IDS, BmiGrid, make_grids
 from bmi_cdlm.serialization import NAMES as SERIALIZED
 from bmi_cdlm.serialization import Serialization
 from bmi_cdlm.simulation import Simulation
 from bmi_cdlm.stepping import Stepper
 from bmi_cdlm.variables import MASSES, VARIABLES, Variable
-
-
-class BmiValueError(CdlmError, ValueError):
-    """A value, buffer or index handed to BMI has another size, or lies outside the variable."""
 
 
 class Published(NamedTuple):
@@ -183,7 +180,7 @@ class BmiCdlm(Bmi):
     def get_value(self, name: str, dest: np.ndarray) -> np.ndarray:
         """Copy all values into `dest`, which is returned."""
         values = self._find(name).values
-        _check_dest(name, dest, values.size, values.dtype)
+        check_dest(name, dest, values.size, values.dtype)
         dest.flat[:] = values
         return dest
 
@@ -194,8 +191,8 @@ class BmiCdlm(Bmi):
     def get_value_at_indices(self, name: str, dest: np.ndarray, inds: np.ndarray) -> np.ndarray:
         """Copy the values at some places into `dest`, which is returned."""
         values = self._find(name).values
-        places = _check_indices(name, inds, values.size)
-        _check_dest(name, dest, places.size, values.dtype)
+        places = check_indices(name, inds, values.size)
+        check_dest(name, dest, places.size, values.dtype)
         dest.flat[:] = values[places]
         return dest
 
@@ -205,7 +202,7 @@ class BmiCdlm(Bmi):
             self._serialization.set(name, src)
             return
         found = self._writable(name)
-        source = _check_source(name, src, found.values.size)
+        source = check_source(name, src, found.values.size)
         if found.variable.role == "input":
             found.values[:] = source
         else:
@@ -214,8 +211,8 @@ class BmiCdlm(Bmi):
     def set_value_at_indices(self, name: str, inds: np.ndarray, src: np.ndarray) -> None:
         """Set the values of an input, a state or a parameter at some places."""
         found = self._writable(name)
-        places = _check_indices(name, inds, found.values.size)
-        source = _check_source(name, src, places.size)
+        places = check_indices(name, inds, found.values.size)
+        source = check_source(name, src, places.size)
         if found.variable.role == "input":
             found.values[places] = source
         else:
@@ -344,45 +341,10 @@ class BmiCdlm(Bmi):
         return self._grids[grid]
 
     def _fill(self, grid: int, what: str, values: np.ndarray, dest: np.ndarray) -> np.ndarray:
-        _check_dest(f"{what} of grid {grid}", dest, values.size, values.dtype)
+        check_dest(f"{what} of grid {grid}", dest, values.size, values.dtype)
         dest.flat[:] = values
         return dest
 
     def _not_structured(self, grid: int, what: str) -> Exception:
         kind = self._grid(grid).type
         return NotImplementedError(f"grid {grid} is of type '{kind}', which has no {what}. Use the node coordinates.")
-
-
-def _check_size(name: str, what: str, array: np.ndarray, size: int) -> None:
-    got = np.size(array)
-    if got != size:
-        raise BmiValueError(f"'{name}': '{what}' holds {got} values, expected {size}. Give an array of that size.")
-
-
-def _check_source(name: str, src: np.ndarray, size: int) -> np.ndarray:
-    source = np.asarray(src)
-    if source.dtype.kind not in "fiu":
-        raise BmiValueError(f"'{name}': 'src' is {source.dtype}, expected {size} real numbers.")
-    _check_size(name, "src", source, size)
-    return source.astype(np.float64, copy=False).ravel()
-
-
-def _check_dest(name: str, dest: np.ndarray, size: int, dtype: np.dtype) -> None:
-    kinds = "f" if dtype.kind == "f" else "iu"
-    if not isinstance(dest, np.ndarray) or dest.dtype.kind not in kinds:
-        got = getattr(dest, "dtype", type(dest).__name__)
-        expected = "floats" if kinds == "f" else "integers"
-        raise BmiValueError(
-            f"'{name}': 'dest' is {got}, expected a numpy array of {expected}. Give np.empty({size}, '{dtype}')."
-        )
-    _check_size(name, "dest", dest, size)
-
-
-def _check_indices(name: str, inds: np.ndarray, size: int) -> np.ndarray:
-    places = np.asarray(inds).ravel()
-    if places.size and places.dtype.kind not in "iu":
-        raise BmiValueError(f"'{name}': indices are {places.dtype}, expected integers.")
-    bad = np.flatnonzero((places < 0) | (places >= size))
-    if bad.size:
-        raise BmiValueError(f"'{name}': index {places[bad[0]]} is out of range, expected 0 to {size - 1}.")
-    return places.astype(np.int64)

@@ -8,6 +8,7 @@ import pytest
 from cases import (
     DEPTH,
     N_CELLS,
+    N_STEPS,
     E,
     P,
     Q,
@@ -373,3 +374,22 @@ def test_a_state_within_a_step_where_fractions_are_refused(tmp_path):
         with pytest.raises(StateError, match="saved 3600 s into a step, and sub_step_policy is 'refuse'"):
             given_back(component, saved)
         assert_same(everything(component), before)
+
+
+def test_a_store_above_its_capacity_here_is_refused(tmp_path):
+    """GR4J would lose that water: the capacity is a parameter, and must be set before the state."""
+    config = write_case(tmp_path, ledger_tolerance=1e-9)
+    store, capacity = variable("production_store").name, "production_capacity"
+    with opened(config) as one, opened(config) as other:
+        one.set_value(capacity, np.full(N_CELLS, 4000.0))
+        one.set_value(store, np.full(N_CELLS, 3900.0))
+        one.update()
+        saved, before = taken(one), everything(other)
+        with pytest.raises(StateError, match=rf"'production_store' holds .* mm at cell .* \({N_CELLS} of {N_CELLS}"):
+            given_back(other, saved)
+        assert_same(everything(other), before)
+        other.set_value(capacity, np.full(N_CELLS, 4000.0))
+        given_back(other, saved)
+        for component in (one, other):
+            component.update_until(N_STEPS[DAY] * DAY)
+        assert_same(everything(other), everything(one))
