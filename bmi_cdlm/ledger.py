@@ -7,11 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.domain import Domain
+from bmi_cdlm.domain import M3_PER_MM_KM2, Domain
 from bmi_cdlm.errors import LedgerError
 from bmi_cdlm.state import State
-
-M3_PER_MM_KM2 = 1000.0
 
 
 class Account(NamedTuple):

@@ -300,7 +300,7 @@ class Model:
             The state does not fit this domain, or a production store holds more than its X1 here: GR4J has no meaning
             there, and would lose water.
         """
-        self._check_capacity(cell.get("production_store", np.zeros(0)))
+        self._given.check_store(cell.get("production_store", np.zeros(0)))
         flow = self._same_volume(reach["reach_flow"], reach["reach_storage_time"])
         own, saved = occupied_places(self.state.arrays()), occupied_places(cell)
         self._fit_queues((max(own[0], saved[0]), max(own[1], saved[1])))  # X4 may be shorter here than it was there
@@ -310,17 +310,6 @@ class Model:
             if v.role == "flux" and v.short in source:
                 self.live[v.short][:] = source[v.short]
         self.refresh()
-
-    def _check_capacity(self, store: np.ndarray) -> None:
-        capacity = self.parameters["production_capacity"]
-        over = np.flatnonzero(store > capacity if store.shape == capacity.shape else False)
-        if over.size:
-            i = int(over[0])
-            raise StateError(
-                f"state 'production_store' holds {store[i]:.6g} mm at cell {self.domain.cells.id[i]} ({over.size} of "
-                f"{store.size} cells), expected at most its 'production_capacity' here, {capacity[i]:.6g} mm. Use the "
-                "parameters of that run, or set the capacity first."
-            )
 
     def travel_time_spread(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation [s] of the travel time from the heads of the reaches above to each reach's end.

@@ -8,7 +8,7 @@ import numpy as np
 
 from bmi_cdlm import parameters as registry
 from bmi_cdlm.domain import Domain
-from bmi_cdlm.errors import DomainError, ParameterError
+from bmi_cdlm.errors import DomainError, ParameterError, StateError
 from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, SnowParameters
 from bmi_cdlm.kernels.launch import kernels
 from bmi_cdlm.network import accumulate_downstream
@@ -96,6 +96,18 @@ class ParameterSet:
         self.travel_time = p.get(TRAVEL_TIME, reaches.length / p["celerity"])
         self.reach = ReachParameters(*(np.empty(self._domain.n_reaches) for _ in ReachParameters._fields))
         self._kernels.fill_coefficients(self.travel_time, p["weighting"], float(self._routing_step), self.reach)
+
+    def check_store(self, store: np.ndarray) -> None:
+        """Refuse a production store [mm], float64[cell], that holds more than its capacity."""
+        capacity = self.values["production_capacity"]
+        over = np.flatnonzero(store > capacity if store.shape == capacity.shape else False)
+        if over.size:
+            i = int(over[0])
+            raise StateError(
+                f"state 'production_store' holds {store[i]:.6g} mm at cell {self._domain.cells.id[i]} ({over.size} of "
+                f"{store.size} cells), expected at most its 'production_capacity' here, {capacity[i]:.6g} mm. Use the "
+                "parameters of that run, or set the capacity first."
+            )
 
     def travel_time_spread(self) -> tuple[np.ndarray, np.ndarray]:
         """See `Model.travel_time_spread`."""

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bmi_cdlm.domain import Domain
+from bmi_cdlm.domain import M3_PER_MM_KM2, Domain
 from bmi_cdlm.kernels.launch import kernels
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.state import State
 from bmi_cdlm.variables import MASSES
 
-M3_PER_MM_KM2 = 1000.0
 MM_PER_M = 1000.0
 
 
