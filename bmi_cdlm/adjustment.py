@@ -95,7 +95,7 @@ def adjust(model: Model, v: Variable, places: np.ndarray, values: np.ndarray) ->
         model.change_parameter(v.short, places, values)
     else:
         _set_state(model, v.short, places, values)
-        model.refresh_added()
+        model.refresh()
         model.live[v.short][places] = values  # what is derived from the state may differ by rounding
 
 

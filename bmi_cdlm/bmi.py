@@ -9,18 +9,15 @@ import numpy as np
 from bmipy import Bmi
 
 from bmi_cdlm.adjustment import Bounds, adjust, adjustable_parameters, bounds, is_adjustable
+from bmi_cdlm.arguments import BmiValueError, check_dest, check_indices, check_source
 from bmi_cdlm.config import load_config
-from bmi_cdlm.errors import CdlmError, ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
+from bmi_cdlm.errors import ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
 from bmi_cdlm.grids import IDS, BmiGrid, make_grids
 from bmi_cdlm.serialization import NAMES as SERIALIZED
 from bmi_cdlm.serialization import Serialization
 from bmi_cdlm.simulation import Simulation
 from bmi_cdlm.stepping import Stepper
 from bmi_cdlm.variables import MASSES, VARIABLES, Variable
-
-
-class BmiValueError(CdlmError, ValueError):
-    """A value, buffer or index handed to BMI has another size, or lies outside the variable."""
 
 
 class Published(NamedTuple):
@@ -183,7 +180,7 @@ class BmiCdlm(Bmi):
     def get_value(self, name: str, dest: np.ndarray) -> np.ndarray:
         """Copy all values into `dest`, which is returned."""
         values = self._find(name).values
-        _check_dest(name, dest, values.size, values.dtype)
+        check_dest(name, dest, values.size, values.dtype)
         dest.flat[:] = values
         return dest
 
@@ -194,8 +191,8 @@ class BmiCdlm(Bmi):
     def get_value_at_indices(self, name: str, dest: np.ndarray, inds: np.ndarray) -> np.ndarray:
         """Copy the values at some places into `dest`, which is returned."""
         values = self._find(name).values
-        places = _check_indices(name, inds, values.size)
-        _check_dest(name, dest, places.size, values.dtype)
+        places = check_indices(name, inds, values.size)
+        check_dest(name, dest, places.size, values.dtype)
         dest.flat[:] = values[places]
         return dest
 
@@ -205,21 +202,26 @@ class BmiCdlm(Bmi):
             self._serialization.set(name, src)
             return
         found = self._writable(name)
-        source = _check_source(name, src, found.values.size)
+        source = check_source(name, src, found.values.size)
         if found.variable.role == "input":
             found.values[:] = source
         else:
-            adjust(self._running().simulation.model, found.variable, np.arange(source.size), source)
+            self._adjust(found.variable, np.arange(source.size), source)
 
     def set_value_at_indices(self, name: str, inds: np.ndarray, src: np.ndarray) -> None:
         """Set the values of an input, a state or a parameter at some places."""
         found = self._writable(name)
-        places = _check_indices(name, inds, found.values.size)
-        source = _check_source(name, src, places.size)
+        places = check_indices(name, inds, found.values.size)
+        source = check_source(name, src, places.size)
         if found.variable.role == "input":
             found.values[places] = source
         else:
-            adjust(self._running().simulation.model, found.variable, places, source)
+            self._adjust(found.variable, places, source)
+
+    def _adjust(self, v: Variable, places: np.ndarray, values: np.ndarray) -> None:
+        simulation = self._running().simulation
+        adjust(simulation.model, v, places, values)
+        simulation.end_call(simulation.call_seconds)  # the masses follow
 
     def get_value_bounds(self, name: str) -> Bounds:
         """Least and greatest value that may be set, float64[n] each; not a part of BMI."""
@@ -334,50 +336,15 @@ class BmiCdlm(Bmi):
         if not self._grids:  # made when first asked for: many hosts never do
             simulation = self._running().simulation
             self._grids = make_grids(simulation.model.domain, simulation.config.grid_profile)
-        if not isinstance(grid, int | np.integer) or grid not in self._grids:
+        if not isinstance(grid, int | np.integer) or isinstance(grid, bool) or grid not in self._grids:
             raise UnknownNameError(f"there is no grid {grid}. Grids: {', '.join(f'{i} {n}s' for n, i in IDS.items())}.")
         return self._grids[grid]
 
     def _fill(self, grid: int, what: str, values: np.ndarray, dest: np.ndarray) -> np.ndarray:
-        _check_dest(f"{what} of grid {grid}", dest, values.size, values.dtype)
+        check_dest(f"{what} of grid {grid}", dest, values.size, values.dtype)
         dest.flat[:] = values
         return dest
 
     def _not_structured(self, grid: int, what: str) -> Exception:
         kind = self._grid(grid).type
         return NotImplementedError(f"grid {grid} is of type '{kind}', which has no {what}. Use the node coordinates.")
-
-
-def _check_size(name: str, what: str, array: np.ndarray, size: int) -> None:
-    got = np.size(array)
-    if got != size:
-        raise BmiValueError(f"'{name}': '{what}' holds {got} values, expected {size}. Give an array of that size.")
-
-
-def _check_source(name: str, src: np.ndarray, size: int) -> np.ndarray:
-    source = np.asarray(src)
-    if source.dtype.kind not in "fiu":
-        raise BmiValueError(f"'{name}': 'src' is {source.dtype}, expected {size} real numbers.")
-    _check_size(name, "src", source, size)
-    return source.astype(np.float64, copy=False).ravel()
-
-
-def _check_dest(name: str, dest: np.ndarray, size: int, dtype: np.dtype) -> None:
-    kinds = "f" if dtype.kind == "f" else "iu"
-    if not isinstance(dest, np.ndarray) or dest.dtype.kind not in kinds:
-        got = getattr(dest, "dtype", type(dest).__name__)
-        expected = "floats" if kinds == "f" else "integers"
-        raise BmiValueError(
-            f"'{name}': 'dest' is {got}, expected a numpy array of {expected}. Give np.empty({size}, '{dtype}')."
-        )
-    _check_size(name, "dest", dest, size)
-
-
-def _check_indices(name: str, inds: np.ndarray, size: int) -> np.ndarray:
-    places = np.asarray(inds).ravel()
-    if places.size and places.dtype.kind not in "iu":
-        raise BmiValueError(f"'{name}': indices are {places.dtype}, expected integers.")
-    bad = np.flatnonzero((places < 0) | (places >= size))
-    if bad.size:
-        raise BmiValueError(f"'{name}': index {places[bad[0]]} is out of range, expected 0 to {size - 1}.")
-    return places.astype(np.int64)

@@ -15,6 +15,7 @@ from bmi_cdlm.network import accumulate_downstream, order_reaches, upstream_of
 
 LINK_TOLERANCE = 1e-5
 UNCOVERED_LIMIT = 0.02
+M3_PER_MM_KM2 = 1000.0
 
 
 class Cells(NamedTuple):

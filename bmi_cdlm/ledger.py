@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.domain import Domain
+from bmi_cdlm.domain import M3_PER_MM_KM2, Domain
 from bmi_cdlm.errors import LedgerError
 from bmi_cdlm.state import State
 
-M3_PER_MM_KM2 = 1000.0
+
+class Account(NamedTuple):
+    """Water of a grid: gained and moved in either direction since the start, stored now and at the start."""
+
+    grid: str
+    gained: np.ndarray
+    moved: np.ndarray
+    stored: np.ndarray
+    at_start: np.ndarray
 
 
 class Ledger:
@@ -24,19 +33,14 @@ class Ledger:
         self._domain = domain
         self._link_reach = np.repeat(np.arange(domain.n_reaches), np.diff(domain.links.first))
         self._above = np.flatnonzero(domain.reaches.downstream >= 0)
-        self._start = {"cell": np.zeros(domain.n_cells), "reach": np.zeros(domain.n_reaches), "domain": np.zeros(1)}
+        self._at_start = np.zeros(1)
 
-    def begin(self, state: State, live: Mapping[str, np.ndarray]) -> None:
-        """Let all residuals be zero now."""
-        for grid, gained, stored, _ in self._accounts(state, live):
-            np.subtract(gained, stored, out=self._start[grid])
-        self.update(state, live)
-
-    def update(self, state: State, live: Mapping[str, np.ndarray]) -> None:
-        """Bring `inflow_total` and the residuals among the live values up to date."""
+    def update(self, state: State, live: Mapping[str, np.ndarray], at_start: float) -> None:
+        """Bring `inflow_total` and the residuals among the live values up to date; at_start: of the domain [m3]."""
+        self._at_start[0] = at_start
         residuals = self._residuals(live)
-        for grid, gained, stored, _ in self._accounts(state, live):
-            np.subtract(gained - stored, self._start[grid], out=residuals[grid])
+        for a in self._accounts(state, live):
+            np.subtract(a.gained, a.stored - a.at_start, out=residuals[a.grid])
 
     def check(self, tolerance: float, state: State, live: Mapping[str, np.ndarray], when: object) -> None:
         """Refuse a residual above a share of the water that was stored or went through.
@@ -49,11 +53,11 @@ class Ledger:
         if not np.isfinite(tolerance):
             return
         residuals = self._residuals(live)
-        for grid, _, stored, moved in self._accounts(state, live):
-            limit = tolerance * (stored + moved)
-            bad = np.flatnonzero(~(np.abs(residuals[grid]) <= limit))
+        for a in self._accounts(state, live):
+            limit = tolerance * (a.stored + a.moved)
+            bad = np.flatnonzero(~(np.abs(residuals[a.grid]) <= limit))
             if bad.size:
-                self._refuse(grid, residuals[grid], limit, bad, when)
+                self._refuse(a.grid, residuals[a.grid], limit, bad, when)
 
     def _refuse(self, grid: str, residual: np.ndarray, limit: np.ndarray, bad: np.ndarray, when: object) -> None:
         ids = {"cell": self._domain.cells.id, "reach": self._domain.reaches.id, "domain": [""]}[grid]
@@ -71,10 +75,7 @@ class Ledger:
             "domain": live["water_residual"],
         }
 
-    def _accounts(
-        self, state: State, live: Mapping[str, np.ndarray]
-    ) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-        """Per grid: its name, what was gained, what is stored, and what moved in either direction."""
+    def _accounts(self, state: State, live: Mapping[str, np.ndarray]) -> tuple[Account, Account, Account]:
         t, links, downstream = state.totals, self._domain.links, self._domain.reaches.downstream
         n = self._domain.n_reaches
         runoff = t.runoff_total[links.cell] * links.area * M3_PER_MM_KM2
@@ -82,13 +83,20 @@ class Ledger:
         inflow[:] = np.bincount(self._link_reach, runoff, n)
         inflow += np.bincount(downstream[self._above], state.outflow_total[self._above], n)
         lost = t.evapotranspiration_total + t.runoff_total
-        moved = t.precipitation_total + lost + np.abs(t.exchange_total) + np.abs(state.added_total)
         w = {name: live[f"water_{name}"] for name in ("in", "out", "exchanged", "added", "stored")}
-        return [
-            ("cell", t.precipitation_total + t.exchange_total + state.added_total - lost, live["cell_water_stored"],
-             moved),
-            ("reach", inflow + state.reach_added_total - state.outflow_total, live["reach_storage"],
-             inflow + state.outflow_total + np.abs(state.reach_added_total)),
-            ("domain", w["in"] + w["exchanged"] + w["added"] - w["out"], w["stored"],
-             w["in"] + w["out"] + np.abs(w["exchanged"]) + np.abs(w["added"])),
-        ]
+        return (
+            Account(
+                "cell", t.precipitation_total + t.exchange_total + state.added_total - lost,
+                t.precipitation_total + lost + np.abs(t.exchange_total) + np.abs(state.added_total),
+                live["cell_water_stored"], state.cell_storage_at_start,
+            ),
+            Account(
+                "reach", inflow + state.reach_added_total - state.outflow_total,
+                inflow + state.outflow_total + np.abs(state.reach_added_total), live["reach_storage"],
+                state.reach_storage_at_start,
+            ),
+            Account(
+                "domain", w["in"] + w["exchanged"] + w["added"] - w["out"],
+                w["in"] + w["out"] + np.abs(w["exchanged"]) + np.abs(w["added"]), w["stored"], self._at_start,
+            ),
+        )

@@ -108,9 +108,12 @@ class Simulation:
         count = forcing.precipitation.shape[0]
         series = self.model.advance(self._dated(forcing, self.n_done, count), keep)
         self.elapsed += count * self.config.time_step
+        return series
+
+    def check_ledger(self) -> None:
+        """Refuse a residual above the configured tolerance, if there is one; to be called after every step."""
         if self.model.ledger is not None and self.config.ledger_tolerance is not None:
             self.model.ledger.check(self.config.ledger_tolerance, self.model.state, self.model.live, self.time)
-        return series
 
     def advance_inputs(self, values: Mapping[str, np.ndarray]) -> None:
         """Advance by one step on inputs by short name, float64[1, cell] in registry units."""
@@ -209,6 +212,7 @@ class Simulation:
             count = min(length, self.config.n_steps - self.n_done)
             starts = self.time + np.arange(count) * np.timedelta64(self.config.time_step, "s")
             series = self.advance(self.read_forcing(self.n_done, count), fluxes)
+            self.check_ledger()
             take(starts, {n: series[n] if n in series else self.model.live[n][None] for n in names})
             progress(count)
 
@@ -315,6 +319,11 @@ class Simulation:
                 f"{self.config.end}. Change start or end, or set restart_mode: hot_start."
             )
         pending = 0 if hot_start else int(restart.attributes["pending_seconds"])
+        if pending and self.config.sub_step_policy == "refuse":
+            raise StateError(
+                f"restart: saved {pending} s into a step, and sub_step_policy is 'refuse'. Use a state at the end of a "
+                "step, or set sub_step_policy: accumulate."
+            )
         self.inputs.check(restart.cell, pending)
         self.model.restore(restart.cell, restart.reach)
         self.elapsed = elapsed

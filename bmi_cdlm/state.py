@@ -19,6 +19,7 @@ from bmi_cdlm.version import __version__
 FORMAT = "bmi_cdlm restart 2"
 CONTAINER: Literal["NETCDF3_64BIT_DATA"] = "NETCDF3_64BIT_DATA"
 """Without HDF5 the state of one cell takes 4 KiB instead of 64, and a third of the time."""
+HYDROGRAPHS = ("unit_hydrograph_1", "unit_hydrograph_2")
 IN_MEMORY = "the given bytes"
 
 
@@ -81,6 +82,12 @@ class State(NamedTuple):
         for name, values in checked.items():
             own[name][...] = values
 
+    def with_places(self, *places: int) -> State:
+        """Return the same state with queues of that many places; water beyond them would be lost."""
+        runoff = self.runoff
+        queues = (_resized(getattr(runoff, name), n) for name, n in zip(HYDROGRAPHS, places, strict=True))
+        return self._replace(runoff=RunoffState(*runoff[:2], *queues))
+
     def clear_totals(self) -> None:
         """Set the ledger to zero: the run starts here."""
         totals = (*self.totals, self.outflow_total, self.unreleased, self.added_total, self.reach_added_total)
@@ -113,16 +120,33 @@ def _fitted(name: str, values: np.ndarray, own: np.ndarray) -> np.ndarray:
         raise StateError(f"state '{name}' has shape {values.shape}, expected {own.shape}. Use a state of this domain.")
     if values.ndim == 1:
         return values
-    n = min(values.shape[0], own.shape[0])
-    occupied = np.flatnonzero((values != 0).any(axis=1))
-    if occupied.size and occupied[-1] >= own.shape[0] - 1:
+    needed = _occupied(values)
+    if needed > own.shape[0]:
         raise StateError(
-            f"state '{name}' holds water up to {occupied[-1] + 1} steps ahead, the unit hydrographs here reach "
-            f"{own.shape[0] - 1}. Raise 'unit_hydrograph_base' of any cell, or restart with the parameters of that run."
+            f"state '{name}' holds water up to {needed - 1} steps ahead, the unit hydrographs here reach "
+            f"{own.shape[0] - 1}. Take it over through `Model.restore`, which makes room."
         )
-    fitted = np.zeros(own.shape)
-    fitted[:n] = values[:n]
-    return fitted
+    return _resized(values, own.shape[0])
+
+
+def occupied_places(arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """Return how many places the queues of both unit hydrographs need for the water in a state's arrays."""
+    first, second = (_occupied(arrays[name]) if name in arrays else 1 for name in HYDROGRAPHS)
+    return first, second
+
+
+def _occupied(queue: np.ndarray) -> int:
+    """Places up to the last water, and the empty one after it that a queue ends with."""
+    occupied = np.flatnonzero((queue != 0).any(axis=1))
+    return int(occupied[-1]) + 2 if occupied.size else 1
+
+
+def _resized(queue: np.ndarray, places: int) -> np.ndarray:
+    """A queue of that many places; itself where it has them."""
+    if queue.shape[0] == places:
+        return queue
+    n = min(queue.shape[0], places)
+    return np.concatenate([queue[:n], np.zeros((places - n, queue.shape[1]))])
 
 
 class Restart(NamedTuple):
@@ -157,10 +181,11 @@ def restart_to_bytes(restart: Restart) -> bytes:
 def _fill(dataset: netCDF4.Dataset, restart: Restart) -> None:
     """Define everything, then write: a definition after a write would move all that is written."""
     dataset.set_fill_off()
-    dataset.setncatts({
+    attributes = {
         "title": "bmi_cdlm restart", "format": FORMAT, "source": f"bmi_cdlm {__version__}",
         "valid_at": str(restart.time), **restart.attributes,
-    })
+    }
+    dataset.setncatts(attributes)
     content: dict[str, np.ndarray] = {}
     for grid, ids, arrays in (
         ("cell", restart.cell_id, restart.cell), ("reach", restart.reach_id, restart.reach),
@@ -178,16 +203,16 @@ def _fill(dataset: netCDF4.Dataset, restart: Restart) -> None:
                 dataset.createDimension(dims[0], values.shape[0])
             dataset.createVariable(name, "f8", dims, fill_value=False)
             content[name] = values
-    dataset.setncattr("digest", _digest(content))
+    dataset.setncattr("digest", _digest(attributes, content))
     for name, values in content.items():
         if dataset.variables[name].shape != values.shape:
             raise ValueError(f"'{name}' has shape {values.shape}, expected {dataset.variables[name].shape}")
         dataset.variables[name][...] = values
 
 
-def _digest(content: Mapping[str, np.ndarray]) -> str:
-    """Hash of every array: a file without HDF5 that was cut off reads as zeros."""
-    digest = hashlib.sha256()
+def _digest(attributes: Mapping[str, str], content: Mapping[str, np.ndarray]) -> str:
+    """Hash of every attribute and array: a file without HDF5 that was cut off reads as zeros."""
+    digest = hashlib.sha256(repr(sorted(attributes.items())).encode())
     for name in sorted(content):
         values = content[name]
         digest.update(f"{name} {values.dtype.kind} {values.shape} ".encode())
@@ -211,7 +236,8 @@ def read_restart(source: Path | bytes, cell_id: list[str], reach_id: list[str]) 
                 f"{where}: format is '{found}', expected '{FORMAT}'. Use a state written by this version, or the "
                 "version that wrote it."
             )
-        content = _read_content(dataset, where)
+        attributes = {key: str(dataset.getncattr(key)) for key in dataset.ncattrs()}
+        content = _read_content(dataset, attributes, where)
         arrays: dict[str, dict[str, np.ndarray]] = {"cell": {}, "reach": {}}
         order = {}
         for grid, ids in (("cell", cell_id), ("reach", reach_id)):
@@ -221,18 +247,17 @@ def read_restart(source: Path | bytes, cell_id: list[str], reach_id: list[str]) 
             if name not in ("cell_id", "reach_id"):
                 grid = dataset.variables[name].dimensions[-1]
                 arrays[grid][name] = values.astype(np.float64)[..., order[grid]]
-        attributes = {key: str(dataset.getncattr(key)) for key in dataset.ncattrs()}
     time = np.datetime64(attributes["valid_at"], "s")
     return Restart(arrays["cell"], arrays["reach"], cell_id, reach_id, attributes, time)
 
 
-def _read_content(dataset: netCDF4.Dataset, where: str) -> dict[str, np.ndarray]:
-    """Every array as it is in the file, if that is whole."""
+def _read_content(dataset: netCDF4.Dataset, attributes: dict[str, str], where: str) -> dict[str, np.ndarray]:
+    """Every array as it is in the file, if that is whole; takes the digest out of the attributes."""
     try:
         content = {name: np.asarray(variable[...]) for name, variable in dataset.variables.items()}
     except (RuntimeError, OSError) as cause:
         raise StateError(f"{where}: cannot be read whole ({cause}). Take the state again.") from cause
-    if _digest(content) != str(getattr(dataset, "digest", "none")):
+    if attributes.pop("digest", "none") != _digest(attributes, content):
         raise StateError(f"{where}: does not match its sha256, it was cut off or changed. Take the state again.")
     return content
 

@@ -41,13 +41,18 @@ class Stepper:
         target = self._target(seconds)
         simulation, now = self.simulation, self.now
         called_at = now
-        while now < target:
-            if now == simulation.elapsed and target - now >= self.step:
-                self._whole_steps((target - now) // self.step)
-            else:
-                self._part_of_step(min(target, simulation.elapsed + self.step) - now)
-            now = self.now
-        simulation.end_call(target - called_at)
+        try:
+            while now < target:
+                if now == simulation.elapsed and target - now >= self.step:
+                    count = (target - now) // self.step
+                    self._whole_steps(count if simulation.model.ledger is None else 1)
+                else:
+                    self._part_of_step(min(target, simulation.elapsed + self.step) - now)
+                simulation.check_ledger()
+                now = self.now
+        finally:
+            if self.now > called_at or target == called_at:  # a caller may go on after an error on the way
+                simulation.end_call(self.now - called_at)
 
     def _target(self, seconds: float) -> int:
         if not math.isfinite(seconds) or round(seconds) != seconds:

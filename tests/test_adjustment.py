@@ -23,7 +23,7 @@ from bmi_cdlm.bmi import BmiValueError
 from bmi_cdlm.errors import LedgerError, ParameterError, StateError
 from bmi_cdlm.files import same_units
 from bmi_cdlm.parameters import BY_NAME, DAY, HOUR
-from bmi_cdlm.variables import VARIABLES, variable
+from bmi_cdlm.variables import MASSES, VARIABLES, variable
 
 WATER = ("production_store", "routing_store", "queued_routed_flow", "queued_direct_flow", "reach_storage", "snowpack")
 CORE = {"production_capacity", "exchange_coefficient", "routing_capacity", "unit_hydrograph_base", "celerity",
@@ -384,3 +384,41 @@ def test_a_batch_run_checks_every_step_too(tmp_path):
         simulation.model.ledger.check = lambda *given: (seen.append(given[-1]), check(*given))
         simulation.run()
         assert len(seen) == N_STEPS[DAY]
+
+
+def test_means_and_masses_follow_a_state_that_is_set(component):
+    component.update()
+    mean, leaked = total(component, "mean_production_store"), component.get_value_ptr("ngen::mass_leaked")[0]
+    added, depth = total(component, "water_added"), total(component, "runoff_depth")
+    put(component, "production_store", 0.5 * get(component, "production_store"))
+    assert total(component, "mean_production_store") == pytest.approx(0.5 * mean, rel=1e-12)
+    came, gone, stored, now_leaked = (component.get_value_ptr(v.name)[0] for v in MASSES)
+    assert now_leaked > leaked and total(component, "water_added") < added
+    assert came - gone - stored - now_leaked == pytest.approx(0.0, abs=1e-12)
+    assert total(component, "runoff_depth") == depth
+
+
+def test_queues_are_as_long_as_their_water_needs(tmp_path):
+    with opened(write_case(tmp_path, n_steps=60)) as component:
+        model = component._stepper.simulation.model
+        put(component, "unit_hydrograph_base", np.full(N_CELLS, 20.0))
+        component.update_until(5 * DAY)
+        put(component, "unit_hydrograph_base", np.full(N_CELLS, 2.0))
+        assert 5 < model.state.runoff.unit_hydrograph_1.shape[0] <= 20
+        component.update_until(60 * DAY)
+        put(component, "unit_hydrograph_base", np.full(N_CELLS, 2.0))
+        assert [queue.shape[0] for queue in model.state.runoff[2:]] == [2, 4]
+
+
+def test_a_ledger_error_leaves_clock_inputs_and_masses_right(tmp_path):
+    """The step that it complains of is done, and the next inputs are shown."""
+    config = write_case(tmp_path, n_steps=6, ledger_tolerance=1e-9)
+    with opened(config) as component, opened(config) as sound:
+        component.get_value_ptr(variable("routing_store").name)[:] += 1.0
+        with pytest.raises(LedgerError):
+            component.update_until(3 * DAY)
+        sound.update()
+        assert component.get_current_time() == sound.get_current_time() == DAY
+        for name in component.get_input_var_names():
+            np.testing.assert_array_equal(component.get_value_ptr(name), sound.get_value_ptr(name))
+        assert component.get_value_ptr("ngen::mass_in")[0] == sound.get_value_ptr("ngen::mass_in")[0] > 0

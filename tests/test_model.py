@@ -230,7 +230,7 @@ def test_steady_rivers_stay_as_they_are(domain):
     model._kernels.steady_flow(model._plan.network, lateral, flow)
     np.testing.assert_allclose(flow, domain.reaches.upstream_area * 2 / 86.4, rtol=1e-12)
     assert flow[domain.outlets].sum() == pytest.approx(area.sum() * 2 / 86.4, rel=1e-12)
-    model.state.reach_flow[:] = (1 - model._reach_parameters.direct) * flow
+    model.state.reach_flow[:] = (1 - model._given.reach.direct) * flow
     b = model._buffers(5, ("discharge",))
     b.runoff.runoff[:] = 2.0
     model._route(b)

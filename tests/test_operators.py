@@ -77,8 +77,8 @@ def test_operators_run_the_functions_and_give_the_bits_of_the_runtime(hysteresis
     out = model.advance(Forcing(*(case.inputs[n] for n in FORCING)), keep=("runoff", "discharge"))
 
     P, E, T = (case.inputs[n] for n in FORCING)
-    liquid, _ = ops.melt(P, T, model._snow_parameters, snow, hysteresis)
-    runoff, _ = ops.generate_runoff(liquid, E, model._runoff_parameters, runoff_state)
+    liquid, _ = ops.melt(P, T, model._given.snow, snow, hysteresis)
+    runoff, _ = ops.generate_runoff(liquid, E, model._given.runoff, runoff_state)
     coefficients = ops.coefficients(case.inputs["travel_time"], case.inputs["weighting"])
     discharge, _ = ops.route(runoff, coefficients, y, case.at)
     np.testing.assert_array_equal(runoff, out["runoff"])

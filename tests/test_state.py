@@ -98,11 +98,11 @@ def test_a_longer_queue_keeps_its_water():
 
 def test_a_shorter_queue_takes_what_fits_and_refuses_to_lose_water():
     long, short = filled_state(places=(5, 9)), filled_state(places=(2, 3))
-    with pytest.raises(StateError, match=r"'unit_hydrograph_1' holds water up to 4 steps ahead.* reach 1\. Raise"):
+    with pytest.raises(StateError, match=r"'unit_hydrograph_1' holds water up to 4 steps ahead.* reach 1\. Take"):
         short.assign(long.arrays())
     long.runoff.unit_hydrograph_1[1:] = 0
     long.runoff.unit_hydrograph_2[3:] = 0
-    with pytest.raises(StateError, match=r"'unit_hydrograph_2' holds water up to 3 steps ahead.* reach 2\. Raise"):
+    with pytest.raises(StateError, match=r"'unit_hydrograph_2' holds water up to 3 steps ahead.* reach 2\. Take"):
         short.assign(long.arrays())  # the next step would overwrite the last place
     long.runoff.unit_hydrograph_2[2:] = 0
     short.assign(long.arrays())

@@ -238,9 +238,10 @@ def compensated_sum(values, weights):
 
     64 lanes are summed side by side, since one sum alone waits for every addition; the order never changes.
     """
-    total, lost = np.zeros(64, values.dtype), np.zeros(64, values.dtype)
-    for first in range(0, values.size, total.size):
-        last = first + total.size if first + total.size < values.size else values.size
+    lanes = 64 if values.size > 64 else values.size
+    total, lost = np.zeros(lanes, values.dtype), np.zeros(lanes, values.dtype)
+    for first in range(0, values.size, 64):
+        last = first + lanes if first + lanes < values.size else values.size
         add_terms(total, lost, values[first:last], weights[first:last])
     whole, rest, one = np.zeros(1, values.dtype), np.zeros(1, values.dtype), np.ones(1, values.dtype)
     for k in range(total.size):

@@ -131,7 +131,7 @@ def test_values_that_are_no_numbers_or_too_many(component, wrong):
 
 @pytest.mark.parametrize("dest", [
     None, [0.0] * N_REACHES, np.empty(N_REACHES, int), np.empty(N_REACHES, complex), np.empty(N_REACHES, "U3"),
-    np.empty(N_REACHES + 1), np.empty((N_REACHES, 2)), 3.0,
+    np.empty(N_REACHES + 1), np.empty((N_REACHES, 2)), 3.0, np.broadcast_to(0.0, N_REACHES),
 ], ids=lambda d: f"{type(d).__name__}-{getattr(d, 'dtype', '')}")
 def test_buffers_that_hold_something_else(component, dest):
     refused(component, BmiValueError, lambda: component.get_value(Q, dest))
@@ -160,7 +160,7 @@ def test_names_that_are_none(component, name):
         refused(component, UnknownNameError, call)
 
 
-@pytest.mark.parametrize("grid", [-1, 4, None, "0", 1.5, [0], (1,), np.array([1])], ids=repr)
+@pytest.mark.parametrize("grid", [-1, 4, None, True, "0", 1.5, [0], (1,), np.array([1])], ids=repr)
 def test_grids_that_are_none(component, grid):
     for call in (component.get_grid_rank, component.get_grid_type, component.get_grid_node_count):
         refused(component, UnknownNameError, lambda c=call: c(grid))

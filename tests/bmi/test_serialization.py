@@ -8,6 +8,7 @@ import pytest
 from cases import (
     DEPTH,
     N_CELLS,
+    N_STEPS,
     E,
     P,
     Q,
@@ -312,3 +313,83 @@ def test_a_restart_of_a_batch_run_in_bmi(tmp_path):
         found = outputs(component)
         assert_same({n: found[n] for n in found}, {n: expected[n] for n in found})
         assert (component.get_value_ptr(Q) > 0).any()
+
+
+@pytest.mark.parametrize("snow", ["none", "cemaneige"])
+def test_a_state_whose_x4_had_grown_goes_where_x4_is_short(tmp_path, snow):
+    """Parameters are set first, as ngen does; also where X4 is back to the short one meanwhile."""
+    config = write_case(tmp_path, snow=snow, n_steps=40, ledger_tolerance=1e-9)
+    base = "unit_hydrograph_base"
+    for last in (15.0, 1.3):
+        with opened(config) as one, opened(config) as other:
+            live = other.get_value_ptr(Q)
+            one.set_value(base, np.full(N_CELLS, 15.0))
+            one.update_until(9 * DAY)
+            one.set_value(base, np.full(N_CELLS, last))
+            other.set_value(base, np.full(N_CELLS, last))
+            given_back(other, taken(one))
+            assert_same(everything(other), everything(one))
+            for component in (one, other):
+                component.update_until(40 * DAY)
+            assert_same(everything(other), everything(one))
+            assert live is other.get_value_ptr(Q)
+
+
+def test_a_state_that_does_not_fit_loses_no_water(tmp_path):
+    """Its queues are shorter than those of the run that refuses it."""
+    config = write_case(tmp_path)
+    with opened(config) as component:
+        component.set_value("unit_hydrograph_base", np.full(N_CELLS, 15.0))
+        component.update_until(9 * DAY)
+        before, simulation = everything(component), component._stepper.simulation
+        restart = simulation.snapshot()
+        cell = {n: v[:2] if n.startswith("unit_hydrograph") else v for n, v in restart.cell.items()}
+        del cell["routing_store"]
+        with pytest.raises(StateError, match="state lacks 'routing_store'"):
+            simulation.restore(restart._replace(cell=cell))
+        simulation.model.refresh()
+        assert_same({n: v for n, v in everything(component).items() if n != DEPTH}, {
+            n: v for n, v in before.items() if n != DEPTH})
+
+
+def test_an_attribute_that_was_changed(tmp_path):
+    config = write_case(tmp_path)
+    with opened(config) as component:
+        component.update_until(DAY + 3600)
+        saved, before = taken(component), everything(component)
+        for old, new in ((b"pending_seconds", b"pending_secands"), (b"2001-03-02", b"2001-03-03")):
+            assert old in saved
+            with pytest.raises(StateError, match="sha256"):
+                given_back(component, saved.replace(old, new))
+        assert_same(everything(component), before)
+
+
+def test_a_state_within_a_step_where_fractions_are_refused(tmp_path):
+    config = write_case(tmp_path)
+    with opened(config) as component:
+        component.update_until(DAY + 3600)
+        saved = taken(component)
+    with opened(change_config(config, sub_step_policy="refuse")) as component:
+        before = everything(component)
+        with pytest.raises(StateError, match="saved 3600 s into a step, and sub_step_policy is 'refuse'"):
+            given_back(component, saved)
+        assert_same(everything(component), before)
+
+
+def test_a_store_above_its_capacity_here_is_refused(tmp_path):
+    """GR4J would lose that water: the capacity is a parameter, and must be set before the state."""
+    config = write_case(tmp_path, ledger_tolerance=1e-9)
+    store, capacity = variable("production_store").name, "production_capacity"
+    with opened(config) as one, opened(config) as other:
+        one.set_value(capacity, np.full(N_CELLS, 4000.0))
+        one.set_value(store, np.full(N_CELLS, 3900.0))
+        one.update()
+        saved, before = taken(one), everything(other)
+        with pytest.raises(StateError, match=rf"'production_store' holds .* mm at cell .* \({N_CELLS} of {N_CELLS}"):
+            given_back(other, saved)
+        assert_same(everything(other), before)
+        other.set_value(capacity, np.full(N_CELLS, 4000.0))
+        given_back(other, saved)
+        for component in (one, other):
+            component.update_until(N_STEPS[DAY] * DAY)
+        assert_same(everything(other), everything(one))

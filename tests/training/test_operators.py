@@ -155,10 +155,10 @@ def test_operators_call_the_functions_that_the_model_steps():
     case = smooth_case(DAY)
     by_model: dict[str, object] = {}
     model = Model(case.domain, step=case.step, routing_step=case.routing_step, snow="cemaneige_hysteresis")
-    model._kernels = spied(by_model)
+    model._kernels = model._given._kernels = spied(by_model)
     model.advance(Forcing(*(case.inputs[name] for name in FORCING)))
-    model._prepare_cells(model.parameters)
-    model._prepare_reaches(model.parameters)
+    for name in ("unit_hydrograph_base", "weighting"):
+        model.change_parameter(name, np.arange(1), model.parameters[name][:1])
     by_operators: dict[str, object] = {}
     ops = case.operators()
     ops.kernels = spied(by_operators)

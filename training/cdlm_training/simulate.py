@@ -12,9 +12,10 @@ from torch import Tensor
 from bmi_cdlm.domain import Domain, cut
 from bmi_cdlm.generator import Inputs
 from bmi_cdlm.kernels.launch import Workers
-from bmi_cdlm.model import COVER_SHARE, INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL
+from bmi_cdlm.model import INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL
 from bmi_cdlm.network import upstream_of
 from bmi_cdlm.operators import Operators
+from bmi_cdlm.parameter_set import COVER_SHARE
 from bmi_cdlm.parameters import PARAMETERS, parameter
 from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import make_operators
