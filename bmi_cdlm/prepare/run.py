@@ -26,12 +26,11 @@ from bmi_cdlm.prepare.legacy import Legacy, add_priors, read_legacy, write_legac
 from bmi_cdlm.prepare.network import build_drainage
 from bmi_cdlm.prepare.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import PACKAGE
-from bmi_cdlm.prepare.quality import GaugeQuality, assess, write_report
+from bmi_cdlm.prepare.quality import REPORT, GaugeQuality, assess, write_report
 from bmi_cdlm.prepare.records import write_observations
 from bmi_cdlm.prepare.snapping import SnappedGauges, snap_gauges
 
 logger = logging.getLogger(__name__)
-REPORT = "gauge_report.csv"
 Say = Callable[[str], None]
 
 
