@@ -16,7 +16,7 @@ from bmi_cdlm.prepare.conversion import conversion
 from bmi_cdlm.prepare.grid import Grid
 from bmi_cdlm.prepare.layers import Layer, open_layer
 from bmi_cdlm.prepare.nearest import nearest_of
-from bmi_cdlm.prepare.resample import Extent, blocks, choose, extent_of, part, read_block, warp
+from bmi_cdlm.prepare.resample import Extent, blocks, choose, extent_of, no_overlap, part, read_block, warp
 from bmi_cdlm.prepare.terrain import slope
 from bmi_cdlm.prepare.weather_config import AttributesConfig, Fill, RasterConfig
 
@@ -196,12 +196,7 @@ def _windows(
             found = True
             yield block, window
     if not found:
-        grid = part(catchments.grid, extent)
-        raise DomainError(
-            f"{layer.where}: does not overlap with the domain. It covers {_box(layer.grid)} in "
-            f"{_short(layer.grid.crs)}, the domain {_box(grid)} in {_short(grid.crs)}. Check both reference systems, "
-            "or use a raster of this region."
-        )
+        raise no_overlap(layer, part(catchments.grid, extent))
 
 
 def _widen(block: Extent, grid: Grid) -> Extent:
@@ -293,12 +288,3 @@ def _fill(
         values[holes] = values[good[found]]
     else:
         values[holes] = float(fill)
-
-
-def _box(grid: Grid) -> str:
-    right, bottom = grid.left + grid.n_cols * grid.dx, grid.top - grid.n_rows * grid.dy
-    return f"{grid.left:g} to {right:g}, {bottom:g} to {grid.top:g}"
-
-
-def _short(crs: str) -> str:
-    return crs if len(crs) < 40 else "a system of its own"
