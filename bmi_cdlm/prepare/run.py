@@ -159,7 +159,7 @@ def _make_observations(plan: _Plan, path: Path, gauges: SnappedGauges) -> None:
     official = [site.area if np.isfinite(site.area) else drained for site, drained in
                 zip(gauges.sites, gauges.area.tolist(), strict=True)]
     ids = [site.id for site in gauges.sites]
-    steps = _steps(plan.run, config.start, config.end)
+    steps = steps_of(plan.run, config.start, config.end)
     areas = dict(zip(ids, official, strict=True))
     notes = _words(_titled(plan.labels, "observed discharge"))
     write_observations(path, config, areas, steps.starts, steps.step, plan.folder, notes)
@@ -168,7 +168,7 @@ def _make_observations(plan: _Plan, path: Path, gauges: SnappedGauges) -> None:
 def _make_forcing(plan: _Plan, path: Path, target: Target) -> None:
     config = plan.config.forcing
     assert config is not None
-    steps = _steps(plan.run, config.start, config.end)
+    steps = steps_of(plan.run, config.start, config.end)
     notes = _words(_titled(plan.labels, "forcing"))
     write_forcing(path, Weather(config, plan.config.pet), target, steps, plan.folder, notes)
 
@@ -181,7 +181,8 @@ def _target(drainage: Drainage, gauges: SnappedGauges | None, table: Table) -> T
     )
 
 
-def _steps(run: Config, start: np.datetime64 | None, end: np.datetime64 | None) -> Steps:
+def steps_of(run: Config, start: np.datetime64 | None, end: np.datetime64 | None) -> Steps:
+    """Steps of a file that is made for a run, over a period of its own or that of the run."""
     first, last = run.start if start is None else start, run.end if end is None else end
     return Steps(np.arange(first, last, np.timedelta64(run.time_step, "s")), run.time_step)
 

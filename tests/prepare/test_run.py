@@ -149,7 +149,8 @@ def test_toy_report_run_and_doctor(toy: Path) -> None:
     simulation.run()
     simulation.close()
     assert [f for f in examine(toy) if f.level == "fail"] == []
-    assert [f.text for f in examine(toy) if f.subject == "prepare"] == ["6 of 6 inputs are there"]
+    (text,) = (f.text for f in examine(toy) if f.subject == "prepare")
+    assert text == "6 inputs are there; formats, units and periods fit"
 
 
 def test_the_command_names_files_report_and_map(toy: Path, tmp_path: Path) -> None:
