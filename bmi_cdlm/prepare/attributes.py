@@ -12,7 +12,7 @@ import numpy as np
 from bmi_cdlm.errors import ConfigError, DomainError, nearest
 from bmi_cdlm.network import accumulate_downstream
 from bmi_cdlm.prepare.catchments import Catchments, Drainage, Reaches
-from bmi_cdlm.prepare.climate import climate_of_cells
+from bmi_cdlm.prepare.climate import NAMES, climate_of_cells
 from bmi_cdlm.prepare.conversion import conversion
 from bmi_cdlm.prepare.grid import Grid
 from bmi_cdlm.prepare.layers import Layer, open_layer
@@ -141,6 +141,16 @@ def check_names(config: AttributesConfig) -> None:
             )
         if names.count(name) > 1:
             raise ConfigError(f"attributes: '{name}' is named twice, expected names of their own. Rename one.")
+    for name in config.upstream:
+        _check_upstream(name, [*names, *(NAMES if config.climate else ())])
+
+
+def _check_upstream(name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ConfigError(
+            f"attributes.upstream: there is no attribute '{name}' of reaches.{nearest(name, known)} Expected one of "
+            f"{', '.join(known) or 'none'}. Name its raster too."
+        )
 
 
 def _add_raster(table: Table, name: str, config: RasterConfig, drainage: Drainage, folder: Path) -> None:
@@ -195,11 +205,7 @@ def _add_climate(table: Table, forcing: Path, drainage: Drainage) -> None:
 
 
 def _add_upstream(table: Table, name: str, reaches: Reaches) -> None:
-    if name not in table.reach:
-        raise ConfigError(
-            f"attributes.upstream: there is no attribute '{name}' of reaches.{nearest(name, table.reach)} Expected one "
-            f"of {', '.join(table.reach) or 'none'}. Name its raster too."
-        )
+    _check_upstream(name, [*table.reach])
     one = table.reach[name]
     table.reach[f"upstream_{name}"] = one._replace(
         values=upstream_mean(one.values, reaches), long_name=f"{one.long_name}, mean over all that drains through"
