@@ -20,9 +20,9 @@ from bmi_cdlm.network import accumulate_downstream, order_reaches
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.prepare.directions import decode, make_flow
 from bmi_cdlm.prepare.grid import Grid
+from bmi_cdlm.prepare.layers import Raster
 from bmi_cdlm.prepare.network import drain
 from bmi_cdlm.prepare.network_config import NetworkConfig
-from bmi_cdlm.prepare.sources import Raster
 from bmi_cdlm.simulation import BLOCK_BYTES, LONGEST_BLOCK
 
 

@@ -8,9 +8,9 @@ import yaml
 from rich.table import Table
 
 from bmi_cdlm.config import KEYWORDS, PATH_KEYS, Config, load_config
-from bmi_cdlm.doctor.blocks import check_prepare, check_training
 from bmi_cdlm.doctor.findings import Case, Finding, attempt, day_text
 from bmi_cdlm.doctor.machine import check_estimate, check_machine, check_packages
+from bmi_cdlm.doctor.preparation import check_prepare
 from bmi_cdlm.doctor.run import (
     check_forcing,
     check_initial_state,
@@ -19,6 +19,7 @@ from bmi_cdlm.doctor.run import (
     check_parameters,
     read_case_domain,
 )
+from bmi_cdlm.doctor.training import check_training
 from bmi_cdlm.errors import CdlmError
 
 __all__ = ["Finding", "examine", "findings_table"]

@@ -218,7 +218,8 @@ def check_observations(case: Case) -> Iterator[Finding]:
         return
     if case.domain is None:
         if not config.observations.is_file():
-            yield Finding("fail", "observations", f"{config.observations}: there is no such file. Check the path.")
+            made = f" `cdlm prepare {case.path}` makes it." if config.prepare else " Check the path."
+            yield Finding("fail", "observations", f"{config.observations}: there is no such file.{made}")
         return
     ids = case.domain.gauges.id
     if not ids:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,15 +12,16 @@ import numpy as np
 from bmi_cdlm.errors import ConfigError, DomainError, nearest
 from bmi_cdlm.network import accumulate_downstream
 from bmi_cdlm.prepare.catchments import Catchments, Drainage, Reaches
-from bmi_cdlm.prepare.climate import climate_of_cells
+from bmi_cdlm.prepare.climate import NAMES, climate_of_cells
 from bmi_cdlm.prepare.conversion import conversion
 from bmi_cdlm.prepare.grid import Grid
 from bmi_cdlm.prepare.layers import Layer, open_layer
 from bmi_cdlm.prepare.nearest import nearest_of
-from bmi_cdlm.prepare.resample import Extent, blocks, choose, extent_of, part, read_block, warp
+from bmi_cdlm.prepare.resample import Extent, blocks, choose, extent_of, no_overlap, part, read_block, warp
 from bmi_cdlm.prepare.terrain import slope
 from bmi_cdlm.prepare.weather_config import AttributesConfig, Fill, RasterConfig
 
+logger = logging.getLogger(__name__)
 # What the domain file means by cell_... and reach_... of these names is no attribute from a raster.
 RESERVED = frozenset((
     "id", "lon", "lat", "area", "corner_lon", "corner_lat", "length", "slope", "uncovered_area", "upstream_area",
@@ -72,7 +74,7 @@ def cell_and_reach_attributes(config: AttributesConfig, drainage: Drainage, fold
         A raster that cannot be read or does not overlap, without reference system, with units that do not convert, or
         without a value in some cell or catchment (unless `fill` says how to fill).
     """
-    _check_names(config)
+    check_names(config)
     table = Table({}, {})
     for name, raster in config.rasters.items():
         _add_raster(table, name, raster, drainage, folder)
@@ -99,6 +101,27 @@ def add_climate(table: Table, config: AttributesConfig, drainage: Drainage, forc
         _add_upstream(table, name, drainage.reaches)
 
 
+def named_rasters(config: AttributesConfig) -> dict[str, RasterConfig]:
+    """Return all rasters by name, the terrain as `elevation`."""
+    terrain = {} if config.elevation is None else {"elevation": config.elevation}
+    return {**config.rasters, **terrain}
+
+
+def check_header(name: str, config: RasterConfig, folder: Path) -> None:
+    """Raise DomainError where the header of a raster tells that it cannot be used."""
+    with open_layer(config.source, folder, config.crs) as layer:
+        units = _units(name, config, layer)
+        if name == "elevation":
+            conversion(units, "m", layer.where, DomainError)
+
+
+def _units(name: str, config: RasterConfig, layer: Layer) -> str:
+    units = "1" if config.classes else (config.units or layer.units)
+    if units is None:
+        raise DomainError(f"{layer.where}: has no units, expected some for '{name}'. Set `units`, '1' for a ratio.")
+    return units
+
+
 def upstream_mean(values: np.ndarray, reaches: Reaches) -> np.ndarray:
     """Mean over all catchments that drain through each reach, weighted by area: float64[reach]."""
     area = accumulate_downstream(reaches.downstream, reaches.area)
@@ -106,7 +129,8 @@ def upstream_mean(values: np.ndarray, reaches: Reaches) -> np.ndarray:
     return np.where(area > 0.0, total / np.where(area > 0.0, area, 1.0), values)
 
 
-def _check_names(config: AttributesConfig) -> None:
+def check_names(config: AttributesConfig) -> None:
+    """Raise ConfigError for names that mean something else, or stand twice."""
     names = [one for name, raster in config.rasters.items() for one in (raster.classes or (name,))]
     names += ["elevation", "terrain_slope"] if config.elevation is not None else []
     for name in names:
@@ -117,13 +141,21 @@ def _check_names(config: AttributesConfig) -> None:
             )
         if names.count(name) > 1:
             raise ConfigError(f"attributes: '{name}' is named twice, expected names of their own. Rename one.")
+    for name in config.upstream:
+        _check_upstream(name, [*names, *(NAMES if config.climate else ())])
+
+
+def _check_upstream(name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise ConfigError(
+            f"attributes.upstream: there is no attribute '{name}' of reaches.{nearest(name, known)} Expected one of "
+            f"{', '.join(known) or 'none'}. Name its raster too."
+        )
 
 
 def _add_raster(table: Table, name: str, config: RasterConfig, drainage: Drainage, folder: Path) -> None:
     with open_layer(config.source, folder, config.crs) as layer:
-        units = "1" if config.classes else (config.units or layer.units)
-        if units is None:
-            raise DomainError(f"{layer.where}: has no units, expected some for '{name}'. Set `units`, '1' for a ratio.")
+        units = _units(name, config, layer)
         groups = config.classes or {name: ()}
         sums = [_no_sums(drainage) for _ in groups]
         how = choose(layer, drainage.catchments.grid, config.resampling, classes=bool(config.classes))
@@ -133,6 +165,8 @@ def _add_raster(table: Table, name: str, config: RasterConfig, drainage: Drainag
             for sum_, codes in zip(sums, groups.values(), strict=True):
                 values = _members(raw, codes) if config.classes else raw
                 _add(sum_, warp(values, source, part(drainage.catchments.grid, block), how), block, drainage)
+        if config.classes:
+            _check_classes(config.classes, sums, layer.where)
         for one, sum_ in zip(groups, sums, strict=True):
             words = (units, config.long_name or one.replace("_", " "), config.comment)
             _finish(table, one, sum_, words, config.fill, layer.where, drainage)
@@ -142,7 +176,7 @@ def _add_terrain(table: Table, config: RasterConfig, drainage: Drainage, folder:
     grid = drainage.catchments.grid
     heights, slopes = _no_sums(drainage), _no_sums(drainage)
     with open_layer(config.source, folder, config.crs) as layer:
-        to_metres = conversion(config.units or layer.units, "m", layer.where, DomainError)
+        to_metres = conversion(_units("elevation", config, layer), "m", layer.where, DomainError)
         how = choose(layer, grid, config.resampling, classes=False)
         for block, (raw, source) in _windows(layer, drainage.catchments, wide=True):
             _drop_invalid(raw, config)
@@ -171,11 +205,7 @@ def _add_climate(table: Table, forcing: Path, drainage: Drainage) -> None:
 
 
 def _add_upstream(table: Table, name: str, reaches: Reaches) -> None:
-    if name not in table.reach:
-        raise ConfigError(
-            f"attributes.upstream: there is no attribute '{name}' of reaches.{nearest(name, table.reach)} Expected one "
-            f"of {', '.join(table.reach) or 'none'}. Name its raster too."
-        )
+    _check_upstream(name, [*table.reach])
     one = table.reach[name]
     table.reach[f"upstream_{name}"] = one._replace(
         values=upstream_mean(one.values, reaches), long_name=f"{one.long_name}, mean over all that drains through"
@@ -196,18 +226,26 @@ def _windows(
             found = True
             yield block, window
     if not found:
-        grid = part(catchments.grid, extent)
-        raise DomainError(
-            f"{layer.where}: does not overlap with the domain. It covers {_box(layer.grid)} in "
-            f"{_short(layer.grid.crs)}, the domain {_box(grid)} in {_short(grid.crs)}. Check both reference systems, "
-            "or use a raster of this region."
-        )
+        raise no_overlap(layer, part(catchments.grid, extent))
 
 
 def _widen(block: Extent, grid: Grid) -> Extent:
     """Add a pixel all around, as far as the grid goes."""
     sides = (slice(max(0, s.start - 1), min(n, s.stop + 1)) for s, n in zip(block, grid.shape, strict=True))
     return Extent(*sides)
+
+
+def _check_classes(classes: Mapping[str, Sequence[int]], sums: Sequence[Sums], where: str) -> None:
+    """Refuse classes of which the raster has none at all; tell of single ones."""
+    absent = [one for one, sum_ in zip(classes, sums, strict=True) if not sum_.cell.any()]
+    if len(absent) == len(classes):
+        codes = sorted({code for group in classes.values() for code in group})
+        raise DomainError(
+            f"{where}: no pixel of the domain has any of the classes {', '.join(map(str, codes))}, expected some. "
+            "Correct `classes`, or check that the raster is one of classes."
+        )
+    if absent:
+        logger.warning("%s: no pixel of the domain is of %s; 0 everywhere", where, ", ".join(absent))
 
 
 def _drop_invalid(values: np.ndarray, config: RasterConfig) -> None:
@@ -293,12 +331,3 @@ def _fill(
         values[holes] = values[good[found]]
     else:
         values[holes] = float(fill)
-
-
-def _box(grid: Grid) -> str:
-    right, bottom = grid.left + grid.n_cols * grid.dx, grid.top - grid.n_rows * grid.dy
-    return f"{grid.left:g} to {right:g}, {bottom:g} to {grid.top:g}"
-
-
-def _short(crs: str) -> str:
-    return crs if len(crs) < 40 else "a system of its own"

@@ -7,8 +7,8 @@ import numpy as np
 from bmi_cdlm.errors import ConfigError, DomainError
 from bmi_cdlm.prepare.catchments import Cells
 from bmi_cdlm.prepare.grid import Grid
+from bmi_cdlm.prepare.layers import Raster
 from bmi_cdlm.prepare.network_config import DEGREES, METRES
-from bmi_cdlm.prepare.sources import Raster
 
 MULTIPLE = 1e-3  # of a pixel per pixel: 30 arcsec is 0.0083333
 

@@ -20,6 +20,10 @@ from bmi_cdlm.kernels.cemaneige import solid_fraction
 from bmi_cdlm.season import YEAR, day_of_year, season
 
 BLOCK_BYTES = 256 * 2**20
+SHORTEST_CLIMATE = 365  # days
+NAMES = (
+    "p_mean", "pet_mean", "aridity", "t_mean", "frac_snow", "high_prec_freq", "low_prec_freq", "p_seasonality",
+)
 DAY = 86400
 HIGH = 5.0  # times the mean daily precipitation
 LOW = 1.0  # mm d-1
@@ -76,7 +80,7 @@ def climate_of_cells(path: Path, cell_id: Sequence[str]) -> dict[str, Climate]:
             read_strings(dataset, "cell_id", str(path), ForcingError), cell_id, "cell_id", str(path), ForcingError
         )
         days = _Days(dataset, starts, step, str(path))
-        if days.count < 365:
+        if days.count < SHORTEST_CLIMATE:
             raise ForcingError(
                 f"{path}: holds {days.count} whole days, expected a year or more for climate attributes. Prepare a "
                 "longer period, or set attributes.climate: false."

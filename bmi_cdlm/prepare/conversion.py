@@ -54,10 +54,8 @@ def conversion(units: str | None, target: str, where: str, error: type[CdlmError
 
 def rate_conversion(units: str | None, target: str, seconds: int, where: str, error: type[CdlmError]) -> Conversion:
     """Return the conversion from an amount per interval of `seconds` to a rate in `target`."""
-    from cf_units import Unit
-
-    amount = (Unit(target) * Unit("d")).format() if "d-1" in target else None
-    if amount is None:
+    amount = target.removesuffix(" d-1")
+    if amount == target:
         raise error(f"{where}: amounts cannot become '{target}', expected a variable in amounts per day. Set `kind`.")
     found = conversion(units, amount, where, error)
     return Conversion(found.factor * (86400.0 / seconds))

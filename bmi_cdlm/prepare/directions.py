@@ -10,9 +10,10 @@ import numpy as np
 
 from bmi_cdlm.errors import DomainError
 from bmi_cdlm.prepare.grid import Grid
+from bmi_cdlm.prepare.layers import Raster, read_raster
 from bmi_cdlm.prepare.network_config import Encoding, NetworkConfig
 from bmi_cdlm.prepare.packages import load
-from bmi_cdlm.prepare.sources import Raster, read_raster
+from bmi_cdlm.prepare.resample import read_onto
 
 logger = logging.getLogger(__name__)
 NODATA, PIT = 247, 0
@@ -60,27 +61,26 @@ def read_flow(config: NetworkConfig, folder: Path) -> Flow:
     Raises
     ------
     DomainError
-        Codes that the encoding does not have, rasters on different pixels, no pixel with data, a cycle.
+        Codes that the encoding does not have, rasters that do not overlap, no pixel with data, a cycle.
     """
-    dem = None
-    if config.elevation is not None:
-        dem = read_raster(config.elevation, folder, DomainError, config.crs)
     if config.directions is None:
-        assert dem is not None  # the configuration has one of both
+        assert config.elevation is not None  # the configuration has one of both
+        dem = read_raster(config.elevation, folder, DomainError, config.crs)
         return make_flow(dem.grid, directions_from_elevation(dem, config.dem_outlets), config, dem)
     raster = read_raster(
         config.directions, folder, DomainError, config.crs, bands=2 if config.encoding == "nextxy" else 1
     )
     decoded = decode_next(raster) if config.encoding == "nextxy" else decode(raster, config.encoding)
-    return make_flow(raster.grid, decoded, config, dem)
+    heights = None if config.elevation is None else read_onto(config.elevation, raster.grid, folder, config.crs)
+    return make_flow(raster.grid, decoded, config, heights)
 
 
 def decode(raster: Raster, encoding: Encoding) -> np.ndarray:
     """Return directions in the ESRI code, uint8[row, col]: 0 where the flow ends, 247 outside."""
     ways, pits, empty = CODES[encoding]
     values = raster.values
-    if values.dtype.kind == "i" and values.itemsize == 1:
-        values = values.view(np.uint8)  # 128 and 255 are written as -128 and -1 in files of signed bytes
+    # In files of signed bytes 128, 247 and 255 are -128, -9 and -1.
+    values = np.where((values >= -128) & (values < 0), values + np.float32(256.0), values)
     found, counts = np.unique(values[raster.valid], return_counts=True)
     known = {*ways, *pits, *empty}
     strange = [(code, n) for code, n in zip(found.tolist(), counts.tolist(), strict=True) if code not in known]
@@ -104,7 +104,7 @@ def _fitting(found: np.ndarray) -> str:
 def decode_next(raster: Raster) -> np.ndarray:
     """Return the pixel below each pixel of a NEXTXY raster, int64[pixel]: itself where the flow ends, -1 outside."""
     grid = raster.grid
-    col, row = (band.astype(np.int64) for band in raster.values)
+    col, row = (np.where(raster.valid, band, NEXT_NODATA).astype(np.int64) for band in raster.values)
     inside = raster.valid & (col != NEXT_NODATA)
     end = inside & np.isin(col, NEXT_PITS)
     bad = np.argwhere(inside & ~end & ((col < 1) | (col > grid.n_cols) | (row < 1) | (row > grid.n_rows)))
@@ -150,7 +150,6 @@ def make_flow(grid: Grid, decoded: np.ndarray, config: NetworkConfig, dem: Raste
         raise DomainError("flow directions: no pixel has one. Expected a river network; check nodata and `encoding`.")
     elevation = None
     if dem is not None:
-        _check_same_pixels(grid, dem)
         # A copy in float32 is enough: no raster knows heights to less than a millimetre.
         elevation = np.where(dem.valid, dem.values, np.nan).astype(np.float32).ravel()
         _check_elevation(dem, np.isnan(elevation) & (downstream >= 0), int(np.count_nonzero(downstream >= 0)))
@@ -176,17 +175,6 @@ def _sequence(downstream: np.ndarray) -> np.ndarray:
     core = load("pyflwdir").core
     pits = np.flatnonzero(downstream == np.arange(downstream.size)).astype(downstream.dtype)
     return np.asarray(core.idxs_seq(downstream, pits, downstream.dtype.type(-1)))
-
-
-def _check_same_pixels(grid: Grid, dem: Raster) -> None:
-    other = dem.grid
-    offset = max(abs(grid.left - other.left) / grid.dx, abs(grid.top - other.top) / grid.dy)
-    if grid.shape != other.shape or offset > 0.01 or abs(grid.dx / other.dx - 1.0) > 1e-6:
-        raise DomainError(
-            f"{dem.where}: {other.n_rows} rows and {other.n_cols} columns of {other.dx:g} from ({other.left:.8g}, "
-            f"{other.top:.8g}), expected those of the flow directions: {grid.n_rows} and {grid.n_cols} of {grid.dx:g} "
-            f"from ({grid.left:.8g}, {grid.top:.8g}). Resample or cut it."
-        )
 
 
 def _check_elevation(dem: Raster, missing: np.ndarray, n: int) -> None:

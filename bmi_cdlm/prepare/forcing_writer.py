@@ -48,6 +48,31 @@ class Steps(NamedTuple):
     step: int
 
 
+class Needs(NamedTuple):
+    """Variables to read: direct, at the steps of the file; pet, what evaporative demand is made of, at `days`."""
+
+    direct: tuple[str, ...]
+    pet: tuple[str, ...]
+    days: Steps
+
+
+def needs(weather: Weather, steps: Steps) -> Needs:
+    """Return what has to be read; ForcingError where a formula lacks a source."""
+    sources, method = weather.forcing.sources, weather.pet.method
+    if method == "given" and PET not in sources:
+        raise ForcingError(
+            f"forcing: there is no source of '{PET}' and pet.method is given. Expected one of both. Name a source, or "
+            "set pet.method to a formula, such as oudin."
+        )
+    daily = method != "given" or sources[PET].interannual or sources[PET].step == DAY
+    days = Steps(steps.starts, DAY if daily else steps.step)
+    if steps.step != DAY and daily:
+        days = Steps(np.unique(steps.starts.astype("datetime64[D]")).astype("datetime64[s]"), DAY)
+    given = [*sources, *((WARMTH,) if has_warmth(sources, DAY) else ())]
+    direct = (RAIN, *((WARMTH,) if has_warmth(sources, steps.step) else ()))
+    return Needs(direct, inputs(method, dict.fromkeys(given)) or (PET,), days)
+
+
 def write_forcing(
     path: Path, weather: Weather, target: Target, steps: Steps, folder: Path, attributes: Mapping[str, str]
 ) -> None:
@@ -97,28 +122,14 @@ class _Plan:
 
     def __init__(self, weather: Weather, target: Target, steps: Steps, folder: Path) -> None:
         self.weather, self.target, self.steps = weather, target, steps
-        sources = weather.forcing.sources
-        method = weather.pet.method
-        if method == "given" and PET not in sources:
-            raise ForcingError(
-                f"forcing: there is no source of '{PET}' and pet.method is given. Expected one of both. Name a "
-                "source, or set pet.method to a formula, such as oudin."
-            )
-        daily = method != "given" or sources[PET].interannual or sources[PET].step == DAY
-        if steps.step != DAY and daily:
-            self._days = np.unique(steps.starts.astype("datetime64[D]")).astype("datetime64[s]")
-        else:
-            self._days = steps.starts
-        given = [*sources, *((WARMTH,) if has_warmth(sources, DAY) else ())]
-        self._needs = inputs(method, dict.fromkeys(given))
-        self.names = (RAIN, PET, *((WARMTH,) if has_warmth(sources, steps.step) else ()))
+        needed, sources = needs(weather, steps), weather.forcing.sources
+        self._days = needed.days.starts
+        self.names = (RAIN, PET, *needed.direct[1:])
         self._direct = {
-            name: open_input(name, sources, target, folder, steps.starts, steps.step)
-            for name in self.names if name != PET
+            name: open_input(name, sources, target, folder, steps.starts, steps.step) for name in needed.direct
         }
-        length = DAY if daily else steps.step
         self._pet = {
-            name: open_input(name, sources, target, folder, self._days, length) for name in self._needs or (PET,)
+            name: open_input(name, sources, target, folder, self._days, needed.days.step) for name in needed.pet
         }
         self.n_cells = target.drainage.cells.area.size
         self.block_steps = self._length()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bmi_cdlm.errors import DomainError, nearest
+from bmi_cdlm.prepare.grid import check_system
 from bmi_cdlm.prepare.packages import load, resolve
 from bmi_cdlm.prepare.tables import Wanted, read_table
 
@@ -95,7 +96,7 @@ def _positions(table: dict[str, np.ndarray], crs: str, path: Path) -> tuple[np.n
                 f"{path}: has x and y, but their reference system is not named. Set gauges.crs, such as EPSG:2154, or "
                 "give lon and lat."
             )
-        to_degrees = load("pyproj").Transformer.from_crs(crs, GEOGRAPHIC, always_xy=True)
+        to_degrees = load("pyproj").Transformer.from_crs(check_system(crs), GEOGRAPHIC, always_xy=True)
         lon, lat = to_degrees.transform(table["x"], table["y"])
     else:
         raise DomainError(

@@ -32,7 +32,7 @@ class Grid(NamedTuple):
     @property
     def is_geographic(self) -> bool:
         """Whether coordinates are degrees of longitude and latitude."""
-        return bool(_system(self.crs).is_geographic)
+        return is_geographic(self.crs)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -140,6 +140,17 @@ class Grid(NamedTuple):
         return np.asarray(spline(np.arange(self.n_rows) + 0.5, np.arange(self.n_cols) + 0.5))
 
 
+def is_geographic(crs: str) -> bool:
+    """Return whether a reference system counts in degrees of longitude and latitude."""
+    return bool(_system(crs).is_geographic)
+
+
+def check_system(crs: str) -> str:
+    """Return a reference system that a configuration names; DomainError where there is no such."""
+    _system(crs)
+    return crs
+
+
 @lru_cache(maxsize=64)
 def _system(crs: str) -> Any:
     """The reference system, after checking that the model can use its units."""
@@ -148,7 +159,8 @@ def _system(crs: str) -> Any:
         system = pyproj.CRS.from_user_input(crs)
     except pyproj.exceptions.CRSError as cause:
         raise DomainError(
-            f"grid: reference system '{crs}' cannot be understood ({cause}). Expected for example 'EPSG:4326' or WKT."
+            f"grid: reference system '{crs}' cannot be understood ({cause}). Expected for example 'EPSG:4326' or WKT; "
+            "correct the key `crs`."
         ) from cause
     if not (system.is_geographic or system.is_projected):
         raise DomainError(

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bmi_cdlm.errors import CdlmError, nearest
-from bmi_cdlm.prepare.grid import Grid
+from bmi_cdlm.prepare.grid import Grid, check_system, is_geographic
 from bmi_cdlm.prepare.packages import load
 
 REGULAR = 0.05  # of a pixel: coordinates may be stored in single precision
-DEGREES = ("degrees_north", "degree_north", "degrees_n", "degrees_east", "degree_east", "degrees_e")
+EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e")
+NORTH = ("degrees_north", "degree_north", "degrees_n", "degree_n")
 X_NAMES = ("lon", "longitude", "x", "rlon", "easting", "projection_x_coordinate", "grid_longitude")
 Y_NAMES = ("lat", "latitude", "y", "rlat", "northing", "projection_y_coordinate", "grid_latitude")
 
@@ -90,21 +91,24 @@ def open_field(dataset: Any, name: str, crs: str | None, where: str, error: type
     array = dataset[name]
     x, y = (_axis(dataset, array, kind, where, error) for kind in ("x", "y"))
     xs, ys = (np.asarray(dataset[axis].values, np.float64) for axis in (x, y))
+    system = _system(dataset, array, x, y, crs, where, error)
+    if is_geographic(system):
+        xs = np.unwrap(xs, period=360.0)  # a cut-out across the meridian where a count from 0 begins anew
     dx, dy = (_spacing(values, axis, where, error) for values, axis in ((xs, x), (ys, y)))
     if dx < 0:
         raise error(f"{where}: '{x}' falls from {xs[0]} to {xs[-1]}, expected it to rise. Turn the columns round.")
     top = max(ys[0], ys[-1]) + 0.5 * abs(dy)
-    system = _system(dataset, array, x, y, crs, where, error)
     grid = Grid(float(xs[0] - 0.5 * dx), float(top), float(dx), float(abs(dy)), ys.size, xs.size, system)
     return Field(array, grid, x, y, dy > 0)
 
 
 def _axis(dataset: Any, array: Any, kind: str, where: str, error: type[CdlmError]) -> str:
-    names = X_NAMES if kind == "x" else Y_NAMES
+    names, degrees = (X_NAMES, EAST) if kind == "x" else (Y_NAMES, NORTH)
     for dim in map(str, array.dims):
         attrs = dataset[dim].attrs if dim in dataset.variables else {}
         standard = str(attrs.get("standard_name", ""))
-        if str(attrs.get("axis", "")).lower() == kind or standard in names or dim.lower() in names:
+        told = str(attrs.get("axis", "")).lower() == kind or str(attrs.get("units", "")).lower() in degrees
+        if told or standard in names or dim.lower() in names:
             if dim not in dataset.variables:
                 raise error(
                     f"{where}: dimension '{dim}' of '{array.name}' has no coordinates, expected one value for each of "
@@ -140,14 +144,16 @@ def _system(
     if mapping is not None and str(mapping) in dataset.variables:
         attributes = dict(dataset[str(mapping)].attrs)
         try:
+            if "epsg_code" in attributes:
+                return _named(pyproj.CRS.from_user_input(attributes["epsg_code"]))
             return _named(pyproj.CRS.from_cf(attributes))
         except (pyproj.exceptions.CRSError, KeyError) as cause:
             raise error(f"{where}: the grid mapping '{mapping}' cannot be understood ({cause}). Correct it.") from cause
     units = {str(dataset[axis].attrs.get("units", "")).lower() for axis in (x, y)}
     plain = {x.lower(), y.lower()} <= {"lon", "longitude", "lat", "latitude"}
     if crs is not None:
-        return crs
-    if units <= set(DEGREES) or (plain and units <= {"", "degrees", "degree"}):
+        return check_system(crs)
+    if units <= {*EAST, *NORTH} or (plain and units <= {"", "degrees", "degree"}):
         return "EPSG:4326"
     raise error(
         f"{where}: '{array.name}' has no reference system (no grid_mapping, and axes in {', '.join(sorted(units))}), "

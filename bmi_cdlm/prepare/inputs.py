@@ -113,8 +113,8 @@ def open_fields(source: ForcingSource, usual: tuple[str, ...], folder: Path, mod
     return DatasetFiles(source, usual, folder, model_step)
 
 
-class CellInput:
-    """A variable on the cells, read by steps.
+class Intervals:
+    """A variable by the headers of its files: intervals that cover the steps, and units that convert.
 
     Parameters
     ----------
@@ -128,12 +128,10 @@ class CellInput:
     Raises
     ------
     ForcingError
-        A source that lacks intervals, units that do not convert, fields that do not reach the cells.
+        A source that lacks intervals, units that do not convert.
     """
 
-    def __init__(
-        self, name: str, source: ForcingSource, target: Target, folder: Path, starts: np.ndarray, step: int
-    ) -> None:
+    def __init__(self, name: str, source: ForcingSource, folder: Path, starts: np.ndarray, step: int) -> None:
         self.name, self._source = name, source
         self._fields = open_fields(source, WANTED[name].usual, folder, step)
         self.where = self._fields.where
@@ -152,10 +150,55 @@ class CellInput:
         if self._before:
             parts = np.concatenate([[parts[0] - np.timedelta64(self.step, "s")], parts])
         self._parts = parts
-        missing = self._fields.want(parts)
-        self.missing: np.ndarray = missing[int(self._before) :].reshape(-1, self._ratio).max(axis=1)
+        gone = self._fields.want(parts)
+        self.missing: np.ndarray = gone[int(self._before) :].reshape(-1, self._ratio).max(axis=1)
+        self._present = int(np.argmin(gone))
         self._convert = self._conversion()
-        self.remap = self._weights(target, folder, int(np.argmin(missing)))
+
+    def _kind(self) -> Kind:
+        if self._source.kind is not None:
+            return self._source.kind
+        if not WANTED[self.name].per_day or per_time(self._fields.units):
+            return "mean"
+        for part in self._fields.cell_methods.split("time:")[1:]:
+            word = part.split()[0] if part.split() else ""
+            if word in FACTS:
+                return FACTS[word]  # type: ignore[return-value]
+        rate_conversion(
+            self._fields.units, WANTED[self.name].units, DAY, f"{self.where}, '{self.name}'", ForcingError
+        )  # raises where the units are none of an amount either
+        raise ForcingError(
+            f"{self.where}: '{self.name}' is in '{self._fields.units}', an amount; of each interval, or accumulated "
+            "since a reset? The file does not say. Set `kind` to total or accumulated (ERA5: total, ERA5-Land: "
+            "accumulated)."
+        )
+
+    def _needs_before(self, start: np.datetime64) -> bool:
+        return self.kind == "accumulated" and int(start.astype(np.int64)) % self._source.reset != 0
+
+    def _conversion(self) -> Any:
+        units, where = WANTED[self.name].units, f"{self.where}, '{self.name}'"
+        if self.kind in ("total", "accumulated"):
+            found = rate_conversion(self._fields.units, units, self.step, where, ForcingError)
+        else:
+            found = conversion(self._fields.units, units, where, ForcingError)
+        return found._replace(factor=found.factor * self._source.scale)
+
+
+class CellInput(Intervals):
+    """A variable on the cells, read by steps; see `Intervals`.
+
+    Raises
+    ------
+    ForcingError
+        Also where fields do not reach the cells.
+    """
+
+    def __init__(
+        self, name: str, source: ForcingSource, target: Target, folder: Path, starts: np.ndarray, step: int
+    ) -> None:
+        super().__init__(name, source, folder, starts, step)
+        self.remap = self._weights(target, folder, self._present)
         self._fields.select(self.remap.sources)
 
     @property
@@ -185,24 +228,6 @@ class CellInput:
             weights.update(np.ascontiguousarray(part).tobytes())
         return [*self._fields.fingerprint(), weights.hexdigest()]
 
-    def _kind(self) -> Kind:
-        if self._source.kind is not None:
-            return self._source.kind
-        if not WANTED[self.name].per_day or per_time(self._fields.units):
-            return "mean"
-        for part in self._fields.cell_methods.split("time:")[1:]:
-            word = part.split()[0] if part.split() else ""
-            if word in FACTS:
-                return FACTS[word]  # type: ignore[return-value]
-        raise ForcingError(
-            f"{self.where}: '{self.name}' is in '{self._fields.units}', an amount; of each interval, or accumulated "
-            "since a reset? The file does not say. Set `kind` to total or accumulated (ERA5: total, ERA5-Land: "
-            "accumulated)."
-        )
-
-    def _needs_before(self, start: np.datetime64) -> bool:
-        return self.kind == "accumulated" and int(start.astype(np.int64)) % self._source.reset != 0
-
     def _decumulate(self, first: int, stop: int) -> np.ndarray:
         """Amounts of intervals from amounts since the last reset."""
         seconds = self._parts[first:stop].astype(np.int64)
@@ -213,14 +238,6 @@ class CellInput:
         later = np.flatnonzero(~anew)
         amounts[later] -= values[later + lead - 1]
         return amounts
-
-    def _conversion(self) -> Any:
-        units, where = WANTED[self.name].units, f"{self.where}: '{self.name}'"
-        if self.kind in ("total", "accumulated"):
-            found = rate_conversion(self._fields.units, units, self.step, where, ForcingError)
-        else:
-            found = conversion(self._fields.units, units, where, ForcingError)
-        return found._replace(factor=found.factor * self._source.scale)
 
     def _weights(self, target: Target, folder: Path, present: int) -> Remap:
         """Weights to the cells; which sources have values is judged by the first interval there is."""

@@ -76,7 +76,7 @@ def check_covered(drainage: Drainage, names: Sequence[str], reach: np.ndarray) -
         worst = bad[np.argsort(-shares[bad])][:8].tolist()
         raise DomainError(
             f"links: no cell covers {', '.join(f'{shares[i]:.2%} above gauge {names[i]}' for i in worst)} ({bad.size} "
-            f"such gauges), expected at most {UNCOVERED_LIMIT:.0%}. Use forcing that covers the basins, or leave the "
-            "gauges out."
+            f"such gauges), expected at most {UNCOVERED_LIMIT:.0%}. Correct network.cell_mask, or leave the gauges "
+            "out."
         )
     return shares

@@ -14,11 +14,11 @@ from bmi_cdlm.prepare.catchments import Catchments, Drainage, Reaches
 from bmi_cdlm.prepare.cells import block_factor, cells_on, make_cells
 from bmi_cdlm.prepare.directions import Flow, read_flow
 from bmi_cdlm.prepare.gauge_table import GaugeSite
+from bmi_cdlm.prepare.layers import read_raster
 from bmi_cdlm.prepare.links import keep_cells, make_links
 from bmi_cdlm.prepare.network_config import NetworkConfig
 from bmi_cdlm.prepare.reaches import Tree, connect_blocks, grow_tree, order_tree
 from bmi_cdlm.prepare.snapping import snap_pixels
-from bmi_cdlm.prepare.sources import read_raster
 from bmi_cdlm.prepare.upscale import drain_to, iterative_outlets, keep, largest_pixels
 
 logger = logging.getLogger(__name__)

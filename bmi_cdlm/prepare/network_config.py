@@ -42,7 +42,8 @@ class NetworkConfig(BaseModel):
         "2 NE, ... 8 NW; 0 a pit).",
     )
     elevation: str | None = Field(
-        None, description="Raster of elevation on the same pixels [m]: for slopes of reaches, or for directions."
+        None, description="Raster of elevation [m]: for slopes of reaches (in any system, brought to the pixels of "
+        "`directions`), or for directions."
     )
     crs: str | None = Field(
         None, description="Reference system of rasters that do not name theirs, for example `EPSG:4326`."

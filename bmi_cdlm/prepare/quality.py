@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from bmi_cdlm.config import Config
@@ -22,6 +23,7 @@ from bmi_cdlm.prepare.config import GaugesConfig
 from bmi_cdlm.prepare.hierarchy import Hierarchy, folds, nest
 from bmi_cdlm.prepare.snapping import SnappedGauges
 
+REPORT = "gauge_report.csv"
 YEAR_DAYS = 365.25
 BLOCK_BYTES = 64 * 2**20
 
@@ -262,28 +264,33 @@ def _number(value: float, digits: int) -> str:
 
 
 def report_table(report: list[GaugeQuality], dropped: Mapping[str, str]) -> Table:
-    """The report as a table for the screen."""
-    table = Table(title="gauges: official area, earlier delineation, domain")
-    for heading in ("gauge", "name"):
-        table.add_column(heading, no_wrap=True)
-    numbers = (
-        "official km2", "delineated", "domain", "error %", "uncovered %", "moved m", "above", "fold", "years",
-        "missing %", "Q/P",
+    """What matters most of the report, for a screen of 80 columns; the file has the rest."""
+    delineated = [float(q.columns.get("delineated_area", np.nan)) for q in report]
+    known = bool(np.isfinite(delineated).any())
+    left_out = "; ".join(f"{one}: {why}" for one, why in dropped.items())
+    table = Table(
+        title=f"gauges ({REPORT} tells more)", caption=f"left out: {left_out}" if dropped else None,
+        caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
     )
-    for heading in numbers:
-        table.add_column(heading, justify="right")
-    table.add_column("flags")
-    for q in report:
-        r, delineated = q.record, q.columns.get("delineated_area", np.nan)
+    table.add_column("gauge", no_wrap=True)
+    areas = ("official", *(("before",) if known else ()), "network")
+    for heading in (*(f"{one}\nkm2" for one in areas), "error\n%", "snap\nm"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("drains\nto", no_wrap=True)
+    table.add_column("between\nkm2", justify="right", no_wrap=True)
+    table.add_column("flags", min_width=14)
+    for q, before in zip(report, delineated, strict=True):
+        uncovered = (f"uncovered {q.uncovered:.1%}",) if q.uncovered > 0 else ()
         table.add_row(
-            q.id, q.name[:24], _shown(q.official_area, ".1f"), _shown(float(delineated), ".1f"), _shown(q.area, ".1f"),
-            _shown(100 * q.area_error, "+.1f"), _shown(100 * q.uncovered, ".1f"), _shown(q.distance, ".0f"),
-            str(q.n_above), str(q.fold),
-            _shown(r.years, ".1f"), _shown(100 * r.missing, ".1f"), _shown(r.runoff_ratio, ".2f"), ", ".join(q.flags),
+            q.id, _area(q.official_area), *((_area(before),) if known else ()), _area(q.area),
+            _shown(100 * q.area_error, "+.1f"), _shown(q.distance, ".0f"), q.below, _area(q.incremental_area),
+            ", ".join((*q.flags, *uncovered)),
         )
-    for one, why in dropped.items():
-        table.add_row(one, "", *[""] * len(numbers), f"dropped: {why}")
     return table
+
+
+def _area(value: float) -> str:
+    return _shown(value, ".1f" if value < 1000 else ".0f")
 
 
 def _shown(value: float, style: str) -> str:

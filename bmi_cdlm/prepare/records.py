@@ -137,8 +137,13 @@ def _on_steps(
             f"{where}: covers {begins.min() if begins.size else 'nothing'} to {begins.max() if begins.size else ''}, "
             f"expected something of {starts[0]} to {starts[-1]}. Choose another period or record."
         )
-    if np.unique(slot[inside]).size < np.count_nonzero(inside):
-        raise ObservationError(f"{where}: an interval is there twice, expected each once. Correct the record.")
+    found, counts = np.unique(slot[inside], return_counts=True)
+    if (counts > 1).any():
+        first = starts[0] + found[counts > 1][0] * np.timedelta64(interval, "s")
+        raise ObservationError(
+            f"{where}: the interval from {first} UTC is there twice ({np.count_nonzero(counts > 1)} such intervals), "
+            "expected each once. Correct the record."
+        )
     fine = np.full(starts.size * ratio, np.nan)
     out = np.zeros(fine.size, bool)
     kept = np.where(record.rejected, np.nan, record.values)

@@ -128,7 +128,8 @@ def _fill(
         raise ForcingError(
             f"{where}: does not reach {far.size} of {cells.row.size} cells; cell {cells.id[lone[i]]} at "
             f"{cells.lon[lone[i]]:.3f} E, {cells.lat[lone[i]]:.3f} N is {away[i]:.0f} km from the nearest value, "
-            f"expected at most {limit:g} km. Use a source that overlaps with the domain, or raise `fill_distance`."
+            f"expected at most {limit:g} km. Use a source that overlaps with the domain, raise `fill_distance`, or "
+            "leave such cells out with network.cell_mask."
         )
     return candidates[found]
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.errors import DomainError
 from bmi_cdlm.prepare.grid import Grid
-from bmi_cdlm.prepare.layers import Layer
+from bmi_cdlm.prepare.layers import Layer, Raster, open_layer
 from bmi_cdlm.prepare.packages import load
 
 Resampling = Literal["average", "bilinear", "nearest"]
@@ -106,6 +107,44 @@ def read_block(layer: Layer, block: Grid) -> tuple[np.ndarray, Grid] | None:
         for k in range(-source.n_cols, 2 * source.n_cols, source.n_cols) if max(c0, k) < min(c1, k + source.n_cols)
     ]
     return np.concatenate(pieces, axis=1), part(source, Extent(slice(r0, r1), slice(c0, c1)))
+
+
+def read_onto(name: str, grid: Grid, folder: Path, crs: str | None = None) -> Raster:
+    """Read a raster in any system on the pixels of a grid.
+
+    Raises
+    ------
+    DomainError
+        As `open_layer`; the raster has nothing there.
+    """
+    values = np.full(grid.shape, np.nan, np.float32)
+    with open_layer(name, folder, crs) as layer:
+        how, found = choose(layer, grid, "auto", classes=False), False
+        for block in blocks(layer, grid, Extent(slice(0, grid.n_rows), slice(0, grid.n_cols))):
+            window = read_block(layer, part(grid, block))
+            if window is not None:
+                found = True
+                values[block] = warp(*window, part(grid, block), how)
+        if not found:
+            raise no_overlap(layer, grid)
+        return Raster(grid, values, ~np.isnan(values), layer.where)
+
+
+def no_overlap(layer: Layer, grid: Grid) -> DomainError:
+    """Say where a raster and the domain lie, which do not meet."""
+    return DomainError(
+        f"{layer.where}: does not overlap with the domain. It covers {_box(layer.grid)} in {_short(layer.grid.crs)}, "
+        f"the domain {_box(grid)} in {_short(grid.crs)}. Check both reference systems, or use a raster of this region."
+    )
+
+
+def _box(grid: Grid) -> str:
+    right, bottom = grid.left + grid.n_cols * grid.dx, grid.top - grid.n_rows * grid.dy
+    return f"{grid.left:g} to {right:g}, {bottom:g} to {grid.top:g}"
+
+
+def _short(crs: str) -> str:
+    return crs if len(crs) < 40 else "a system of its own"
 
 
 def warp(values: np.ndarray, source: Grid, target: Grid, how: Resampling) -> np.ndarray:

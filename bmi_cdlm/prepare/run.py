@@ -15,23 +15,25 @@ import numpy as np
 from bmi_cdlm.config import Config
 from bmi_cdlm.errors import CdlmError, ConfigError, DomainError, nearest
 from bmi_cdlm.files import check_writable, one_at_a_time, open_input, read_strings, read_values, replacing
+from bmi_cdlm.parameters import DAY
 from bmi_cdlm.prepare.attributes import Attribute, Table, add_climate, cell_and_reach_attributes
 from bmi_cdlm.prepare.catchments import Drainage
+from bmi_cdlm.prepare.climate import SHORTEST_CLIMATE
 from bmi_cdlm.prepare.config import GaugesConfig, PrepareConfig, load_prepare_config
 from bmi_cdlm.prepare.domain_file import Labels, write_domain
 from bmi_cdlm.prepare.forcing_writer import Steps, Weather, write_forcing
 from bmi_cdlm.prepare.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.inputs import Target
 from bmi_cdlm.prepare.legacy import Legacy, add_priors, read_legacy, write_legacy
+from bmi_cdlm.prepare.links import check_covered
 from bmi_cdlm.prepare.network import build_drainage
 from bmi_cdlm.prepare.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import PACKAGE
-from bmi_cdlm.prepare.quality import GaugeQuality, assess, write_report
+from bmi_cdlm.prepare.quality import REPORT, GaugeQuality, assess, write_report
 from bmi_cdlm.prepare.records import write_observations
 from bmi_cdlm.prepare.snapping import SnappedGauges, snap_gauges
 
 logger = logging.getLogger(__name__)
-REPORT = "gauge_report.csv"
 Say = Callable[[str], None]
 
 
@@ -83,6 +85,7 @@ def prepare(path: Path, source: Path | None = None, to: Path | None = None, say:
     files = _outputs(plan)
     for file in files.values():
         check_writable(file)
+    _check_climate(plan)
     gauges = _make(plan, files)
     report: list[GaugeQuality] = []
     if gauges is not None and config.gauges is not None:
@@ -135,6 +138,7 @@ def _drain(
     if gauges.dropped and gauges.sites:  # they have had their say in where the network ends
         drainage = build_drainage(network, gauges.sites, folder, config.radius)
         gauges = snap_gauges(gauges.sites, drainage, config)._replace(dropped=gauges.dropped)
+    check_covered(drainage, [site.id for site in gauges.sites], gauges.reach)
     return drainage, gauges
 
 
@@ -154,13 +158,34 @@ def _outputs(plan: _Plan) -> dict[str, Path]:
     return files
 
 
+def _check_climate(plan: _Plan) -> None:
+    """Refuse climate attributes without a year of forcing, before any is made."""
+    run, config, *_ = plan
+    if not config.attributes.climate:
+        return
+    if config.forcing is None:
+        if run.forcing == "caller" or not Path(run.forcing).is_file():
+            raise ConfigError(
+                "prepare.attributes.climate is true, but there is neither a block prepare.forcing nor the file that "
+                f"'forcing' names ({run.forcing}). Expected one of both. Add the block, or set climate: false."
+            )
+        return
+    steps = steps_of(run, config.forcing.start, config.forcing.end)
+    days = steps.starts.size * steps.step // DAY
+    if days < SHORTEST_CLIMATE:
+        raise ConfigError(
+            f"prepare.attributes.climate is true, but the forcing has {days} days, expected {SHORTEST_CLIMATE} or "
+            "more. Set prepare.forcing.start and end to a longer period, or climate: false."
+        )
+
+
 def _make_observations(plan: _Plan, path: Path, gauges: SnappedGauges) -> None:
     config = plan.config.observations
     assert config is not None
     official = [site.area if np.isfinite(site.area) else drained for site, drained in
                 zip(gauges.sites, gauges.area.tolist(), strict=True)]
     ids = [site.id for site in gauges.sites]
-    steps = _steps(plan.run, config.start, config.end)
+    steps = steps_of(plan.run, config.start, config.end)
     areas = dict(zip(ids, official, strict=True))
     notes = _words(_titled(plan.labels, "observed discharge"))
     write_observations(path, config, areas, steps.starts, steps.step, plan.folder, notes)
@@ -169,7 +194,7 @@ def _make_observations(plan: _Plan, path: Path, gauges: SnappedGauges) -> None:
 def _make_forcing(plan: _Plan, path: Path, target: Target) -> None:
     config = plan.config.forcing
     assert config is not None
-    steps = _steps(plan.run, config.start, config.end)
+    steps = steps_of(plan.run, config.start, config.end)
     notes = _words(_titled(plan.labels, "forcing"))
     write_forcing(path, Weather(config, plan.config.pet), target, steps, plan.folder, notes)
 
@@ -182,7 +207,8 @@ def _target(drainage: Drainage, gauges: SnappedGauges | None, table: Table) -> T
     )
 
 
-def _steps(run: Config, start: np.datetime64 | None, end: np.datetime64 | None) -> Steps:
+def steps_of(run: Config, start: np.datetime64 | None, end: np.datetime64 | None) -> Steps:
+    """Steps of a file that is made for a run, over a period of its own or that of the run."""
     first, last = run.start if start is None else start, run.end if end is None else end
     return Steps(np.arange(first, last, np.timedelta64(run.time_step, "s")), run.time_step)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from bmi_cdlm.prepare.directions import directions_from_elevation
 from bmi_cdlm.prepare.grid import Grid
-from bmi_cdlm.prepare.sources import Raster
+from bmi_cdlm.prepare.layers import Raster
 
 ROUGHNESS = 2.2  # spectral exponent of heights, near that of real mountains
 RELIEF = 1000.0  # [m]

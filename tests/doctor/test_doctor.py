@@ -6,6 +6,7 @@ from pathlib import Path
 
 import netCDF4
 import numpy as np
+import pytest
 from cases import change_config, write_case
 from click.testing import CliRunner, Result
 from generator_cases import attribute_fields, specify, write_drawn_checkpoint
@@ -13,7 +14,7 @@ from make_domain import write_domain
 
 from bmi_cdlm.cli import main
 from bmi_cdlm.doctor import Finding, examine
-from bmi_cdlm.doctor.blocks import is_there
+from bmi_cdlm.doctor.preparation import is_there
 
 
 def levels(findings: list[Finding], subject: str) -> list[str]:
@@ -84,9 +85,9 @@ def test_a_broken_configuration_tells_all_its_keys_and_the_files_that_are_missin
 
 
 def test_a_missing_domain_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    config = write_case(tmp_path, domain="gone.nc", forcing="lost.nc", prepare=block("g.csv"))
+    config = write_case(tmp_path, domain="gone.nc", forcing="lost.nc", observations="no.nc", prepare=block("g.csv"))
     text = problems(examine(config))
-    assert text.count(f"`cdlm prepare {config}` makes it") == 2
+    assert text.count(f"`cdlm prepare {config}` makes it") == 3
     assert "gauges.table" in text
 
 
@@ -168,6 +169,42 @@ def test_prepare_block(tmp_path: Path) -> None:
     (source / "gauges.csv").write_text("id,lon,lat\nA,3,44\n")
     assert "table" not in problems(examine(config, source=source))
     assert "network.directions" in problems(examine(config, source=source))
+
+
+def test_headers_of_the_inputs_of_a_preparation(tmp_path: Path) -> None:
+    for package in ("xarray", "rasterio", "pyproj"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    with netCDF4.Dataset(tmp_path / "weather.nc", "w") as file:
+        for name, values, units in (
+            ("time", range(3), "days since 1999-01-01"), ("lat", (45.0, 44.0), "degrees_north"),
+            ("lon", (3.0, 4.0), "degrees_east"),
+        ):
+            file.createDimension(name, len(values))
+            file.createVariable(name, "f8", (name,))[:] = values
+            file[name].units = units
+        for name, units in (("pr", "mm d-1"), ("tas", "K"), ("codes", "")):
+            file.createVariable(name, "f4", ("time", "lat", "lon") if units else ("lat", "lon"))[:] = 1.0
+            file[name].units = units
+    (tmp_path / "gauges.csv").write_text("id,lon,lat\nA,3,44\n")
+    (tmp_path / "q.csv").write_text("time,B\n2000-01-01,1.0\n")
+    prepare = {
+        **block("gauges.csv"), "network": {"directions": "weather.nc:codes", "cell_mask": "weather.nc:masks"},
+        "attributes": {"rasters": {"karst": {"source": "weather.nc:codes"}}},
+        "forcing": {"precipitation": {"source": "weather.nc"}, "air_temperature": {"source": "weather.nc"}},
+        "pet": {"method": "fao56"},
+        "observations": {"source": "q.csv", "layout": "wide", "units": "m3 s-1"},
+    }
+    text = problems(examine(write_case(tmp_path, prepare=prepare)))
+    for expected in (
+        "no variable 'masks'", "gauge A: has no record", "fao56 needs minimum_temperature",
+        "'pr' has no interval of 86400 s", "Likewise: air_temperature",
+    ):
+        assert expected in text
+    prepare["forcing"]["precipitation"]["units"] = "K"
+    prepare["forcing"] |= {"start": "1999-01-01", "end": "1999-01-04"}
+    text = problems(examine(write_case(tmp_path, prepare=prepare)))
+    assert "'precipitation': units 'K' do not convert to 'mm'" in text
+    assert "has no interval" not in text
 
 
 def test_patterns_stand_for_the_folder_before_them(tmp_path: Path) -> None:

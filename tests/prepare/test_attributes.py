@@ -117,6 +117,16 @@ def test_classes_become_fractions(tmp_path, write_degrees):
     np.testing.assert_allclose(table.cell["forest"].values + table.cell["crop"].values, 1.0, atol=1e-9)
 
 
+def test_classes_that_no_pixel_has(tmp_path, write_degrees, caplog):
+    write_degrees(tmp_path / "cover.tif", np.full((12, 12), 4, np.uint8), nodata=255)
+    source = {"source": "cover.tif"}
+    with pytest.raises(DomainError, match=r"cover\.tif: no pixel of the domain has any of the classes 7, 9"):
+        attributes(tmp_path, rasters={"cover": {**source, "classes": {"forest": [9], "crop": [7]}}})
+    table = attributes(tmp_path, rasters={"cover": {**source, "classes": {"forest": [4], "crop": [7]}}})
+    assert not table.cell["crop"].values.any()
+    assert "no pixel of the domain is of crop" in caplog.text
+
+
 def test_nodata_is_left_out_of_the_mean_and_named_where_nothing_is_left(tmp_path, write_degrees):
     values = np.full((12, 12), 2.0)
     values[:3, :3] = -99.0

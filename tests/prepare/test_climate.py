@@ -10,7 +10,7 @@ from make_drainage import make_drainage
 from bmi_cdlm.errors import ForcingError
 from bmi_cdlm.files import create_time, write_time
 from bmi_cdlm.prepare.attributes import Table, add_climate
-from bmi_cdlm.prepare.climate import climate_of_cells
+from bmi_cdlm.prepare.climate import NAMES, climate_of_cells
 from bmi_cdlm.prepare.weather_config import AttributesConfig
 
 N = 4 * 365 + 1
@@ -113,6 +113,7 @@ def test_cells_and_reaches(tmp_path):
     path = forcing(tmp_path / "f.nc", rain, np.ones((N, 16)), rain * 0 - 5.0, ids=drainage.cells.id.tolist())
     table = Table({}, {})
     add_climate(table, AttributesConfig(climate=True, upstream=["p_mean"]), drainage, path)
+    assert {*table.cell} - {"mean_annual_snowfall"} <= {*NAMES}
     np.testing.assert_allclose(table.cell["p_mean"].values, np.arange(1.0, 17.0))
     np.testing.assert_allclose(table.cell["mean_annual_snowfall"].values, np.arange(1.0, 17.0) * YEAR)
     assert "mean_annual_snowfall" not in table.reach

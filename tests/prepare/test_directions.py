@@ -153,10 +153,19 @@ def test_missing_elevation_is_told(caplog):
         flow_of(VALLEY, heights=heights)
 
 
-def test_elevation_on_other_pixels():
-    heights = raster(np.ones((3, 4), np.float32))
-    with pytest.raises(DomainError, match=r"3 rows and 4 columns .*expected those of the flow directions: 3 and 3"):
-        make_flow(grid_of(VALLEY), VALLEY, config(), heights)
+def test_elevation_in_another_system_and_on_finer_pixels(tmp_path, write_raster):
+    pytest.importorskip("rasterio", reason="rasterio is not installed")
+    write_raster(tmp_path / "d.tif", VALLEY, nodata=247)
+    # A plane that falls to the east, in degrees of about 100 m; the valley lies at 4.22 E, 45.6 N.
+    lon = 4.0 + (np.arange(500) + 0.5) * 1e-3
+    heights = np.broadcast_to(1000.0 * (5.0 - lon), (500, 500)).astype(np.float32)
+    write_raster(tmp_path / "z.tif", heights, left=4.0, top=45.9, size=1e-3, crs="EPSG:4326")
+    flow = read_flow(config(directions="d.tif", elevation="z.tif"), tmp_path)
+    expected = 1000.0 * (5.0 - flow.grid.lonlat(*np.indices((3, 3)).reshape(2, -1))[0])
+    np.testing.assert_allclose(flow.elevation, expected, atol=1.0)
+    write_raster(tmp_path / "far.tif", heights, left=14.0, top=45.9, size=1e-3, crs="EPSG:4326")
+    with pytest.raises(DomainError, match=r"far\.tif: does not overlap .* EPSG:4326, the domain .* EPSG:2154"):
+        read_flow(config(directions="d.tif", elevation="far.tif"), tmp_path)
 
 
 def test_files(tmp_path, write_raster):

@@ -13,10 +13,10 @@ from drainage_cases import VALLEY, config, flow_of, gauge_at, terrain_flow
 from bmi_cdlm.errors import ConfigError, DomainError
 from bmi_cdlm.prepare.catchments import Drainage
 from bmi_cdlm.prepare.directions import Flow, decode, make_flow
+from bmi_cdlm.prepare.layers import Raster
 from bmi_cdlm.prepare.links import check_covered, keep_cells, uncovered_shares
 from bmi_cdlm.prepare.network import build_drainage, drain
 from bmi_cdlm.prepare.reaches import strahler_order
-from bmi_cdlm.prepare.sources import Raster
 from bmi_cdlm.prepare.synthetic import make_terrain
 from bmi_cdlm.prepare.upscale import drain_to
 

@@ -41,6 +41,8 @@ def test_projected_coordinates(tmp_path: Path) -> None:
     (site,) = read(tmp_path, "id,x,y,area\nA,772330,6274127,169\n", crs="EPSG:2154")
     assert site.lon == pytest.approx(3.888, abs=0.01)
     assert site.lat == pytest.approx(43.56, abs=0.01)
+    with pytest.raises(DomainError, match="'EPSG:99999' cannot be understood"):
+        read(tmp_path, "id,x,y,area\nA,772330,6274127,169\n", crs="EPSG:99999")
     with pytest.raises(DomainError, match=r"x and y, but their reference system is not named. Set gauges.crs"):
         read(tmp_path, "id,x,y,area\nA,772330,6274127,169\n")
 

@@ -149,7 +149,8 @@ def test_toy_report_run_and_doctor(toy: Path) -> None:
     simulation.run()
     simulation.close()
     assert [f for f in examine(toy) if f.level == "fail"] == []
-    assert [f.text for f in examine(toy) if f.subject == "prepare"] == ["6 of 6 inputs are there"]
+    (text,) = (f.text for f in examine(toy) if f.subject == "prepare")
+    assert text == "6 inputs are there; formats, units and periods fit"
 
 
 def test_the_command_names_files_report_and_map(toy: Path, tmp_path: Path) -> None:
@@ -277,11 +278,30 @@ def test_legacy_parameters_and_priors_come_with_the_domain(toy: Path, tmp_path: 
             "missing.*precipitation.sauce"),
         ("", {"network": None}, "gauges, forcing, observations, attributes without network"),
         ("", {"gauges": None}, "observations without gauges"),
+        ("attributes", {"climate": True}, "climate is true, but the forcing has 2 days, expected 365 or more"),
+        ("attributes", {"upstream": ["clax"]}, "upstream: there is no attribute 'clax' of reaches.*'clay'"),
     ],
 )
 def test_keys_that_are_wrong(toy: Path, block: str, keys: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare(change(toy, block, **keys))
+
+
+def test_climate_without_forcing(toy: Path) -> None:
+    change(toy, "attributes", climate=True)
+    with pytest.raises(ConfigError, match=r"neither a block prepare\.forcing nor the file .*forcing\.nc"):
+        prepare(change(toy, "", forcing=None))
+
+
+def test_uncovered_area_is_told_before_forcing_is_made(
+    toy: Path, tmp_path: Path, write_raster: Callable[..., Path]
+) -> None:
+    mask = np.ones((3, 3), np.float32)
+    mask[0, 0] = 0.0
+    write_raster(tmp_path / "source" / "mask.tif", mask, left=800_000.0, top=6_500_000.0)
+    (tmp_path / "source" / "rain" / "20200101.tif").unlink()
+    with pytest.raises(DomainError, match=r"no cell covers 12\.50% above gauge T1 .*Correct network\.cell_mask"):
+        prepare(change(toy, "network", cell_mask="source/mask.tif"))
 
 
 def test_a_run_that_names_no_file_to_make(toy: Path) -> None:

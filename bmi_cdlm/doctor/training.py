@@ -1,14 +1,12 @@
-"""What a training and a preparation need: the blocks `training` and `prepare` of a configuration."""
+"""What a training needs: the block `training` of a configuration."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
 
 from bmi_cdlm.attributes import read_attributes
 from bmi_cdlm.doctor.findings import Case, Finding, day_text, listed, size_text
@@ -16,14 +14,10 @@ from bmi_cdlm.doctor.run import why_not_writable
 from bmi_cdlm.domain import Domain
 from bmi_cdlm.errors import CdlmError, nearest
 from bmi_cdlm.observations import read_observations
-from bmi_cdlm.prepare.config import parse_prepare
-from bmi_cdlm.prepare.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.hierarchy import folds, nest
-from bmi_cdlm.prepare.packages import resolve
 
 BYTES_PER_CELL_STEP = 16
 """What a training keeps of a window, per cell and step, and per reach and step [bytes]; tests hold it to that."""
-INPUT_KEYS = ("source", "table", "polygons", "directions", "elevation")
 
 
 def check_training(case: Case) -> Iterator[Finding]:
@@ -104,57 +98,3 @@ def _describe(case: Case, domain: Domain, training: Any) -> str:
         f"{window * training.windows_per_update} steps; about {size_text(forcing + kept)} above the runtime's own "
         f"memory; writes {training.output}"
     )
-
-
-def check_prepare(case: Case, source: Path | None) -> Iterator[Finding]:
-    """The block's keys, and whether its inputs are there."""
-    if case.config.prepare is None:
-        return
-    config = parse_prepare(case.config.prepare, case.path)
-    folder = case.path.parent if source is None else source
-    n_found = 0
-    for key, text in inputs_of(config, ""):
-        path = resolve(text, folder)
-        if is_there(path):
-            n_found += 1
-        else:
-            yield Finding("fail", "prepare", f"{key}: {path} is not there. Put it there, or name the folder with "
-                "--source.")
-    if config.gauges is not None and is_there(resolve(config.gauges.table, folder)):
-        try:
-            read_gauge_table(config.gauges, folder)
-        except CdlmError as error:
-            yield Finding("fail", "prepare", str(error))
-    for key in ("domain", "forcing", "observations"):
-        path = getattr(case.config, key)
-        problem = why_not_writable(path) if isinstance(path, Path) else ""
-        if problem:
-            yield Finding("fail", "prepare", f"{key}: {path} cannot be written ({problem}). Choose another path.")
-    yield Finding("ok", "prepare", f"{n_found} of {sum(1 for _ in inputs_of(config, ''))} inputs are there")
-
-
-def inputs_of(block: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
-    """Key and text of every input that a block names, those of its own blocks too."""
-    for name in type(block).model_fields:
-        value, key = getattr(block, name), f"{prefix}{name}"
-        if isinstance(value, BaseModel):
-            yield from inputs_of(value, f"{key}.")
-        elif isinstance(value, dict):
-            for inner, item in value.items():
-                if isinstance(item, BaseModel):
-                    yield from inputs_of(item, f"{key}.{inner}.")
-        elif name in INPUT_KEYS and isinstance(value, str | tuple):
-            yield from ((key, text) for text in ((value,) if isinstance(value, str) else value))
-
-
-def is_there(path: Path) -> bool:
-    """Whether an input exists; in a pattern (`*`, `{id}`, strftime fields) the fixed folders before it."""
-    fixed = Path()
-    for part in path.parts:
-        if any(sign in part for sign in "*?{%"):
-            return fixed.is_dir()
-        fixed = fixed / part
-    if path.exists():
-        return True
-    file, colon, _ = path.name.partition(":")  # file.nc:variable
-    return bool(colon) and (path.parent / file).exists()

@@ -12,20 +12,22 @@ pytest.importorskip("pyproj", reason="pyproj is not installed")
 pytest.importorskip("rasterio", reason="rasterio is not installed")
 
 from bmi_cdlm.errors import ConfigError, DomainError
-from bmi_cdlm.prepare.sources import locate, read_raster
+from bmi_cdlm.prepare.layers import locate, read_raster
 
 VALUES = np.arange(12, dtype=np.int16).reshape(3, 4)
 
 
-def write_netcdf(path, values=VALUES, *, lat=(50.5, 50.0, 49.5), lon=(7.0, 7.5, 8.0, 8.5), units=True, fill=None):
+def write_netcdf(
+    path, values=VALUES, *, lat=(50.5, 50.0, 49.5), lon=(7.0, 7.5, 8.0, 8.5), units=True, fill=None, dims=("lat", "lon")
+):
     with netCDF4.Dataset(path, "w") as file:
-        for name, centres, word in (("lat", lat, "degrees_north"), ("lon", lon, "degrees_east")):
+        for name, centres, word in ((dims[0], lat, "degrees_north"), (dims[1], lon, "degrees_east")):
             file.createDimension(name, len(centres))
             variable = file.createVariable(name, "f4", (name,))
             variable[:] = centres
             if units:
                 variable.units = word
-        file.createVariable("codes", values.dtype, ("lat", "lon"), fill_value=fill)[:] = values
+        file.createVariable("codes", values.dtype, dims, fill_value=fill)[:] = values
     return path
 
 
@@ -33,7 +35,7 @@ def test_geotiff(tmp_path, write_raster):
     write_raster(tmp_path / "a.tif", VALUES, nodata=5)
     raster = read_raster("a.tif", tmp_path, DomainError)
     assert raster.grid == (800_000.0, 6_500_000.0, 1000.0, 1000.0, 3, 4, "EPSG:2154")
-    assert raster.values.dtype == np.int16
+    np.testing.assert_array_equal(raster.values[raster.valid], VALUES[VALUES != 5])
     assert np.argwhere(~raster.valid).tolist() == [[1, 1]]
 
 
@@ -48,7 +50,7 @@ def test_netcdf_variable(tmp_path):
     write_netcdf(tmp_path / "a.nc", fill=7)
     raster = read_raster("a.nc:codes", tmp_path, DomainError)
     assert raster.grid == (6.75, 50.75, 0.5, 0.5, 3, 4, "EPSG:4326")
-    np.testing.assert_array_equal(raster.values, VALUES)
+    np.testing.assert_array_equal(raster.values[raster.valid], VALUES[VALUES != 7])
     assert np.argwhere(~raster.valid).tolist() == [[1, 3]]
 
 
@@ -60,8 +62,8 @@ def test_netcdf_from_south_to_north(tmp_path):
 
 
 def test_netcdf_with_a_grid_mapping(tmp_path):
-    path = write_netcdf(tmp_path / "a.nc", units=False)
-    with pytest.raises(DomainError, match=r"names no coordinate reference system.*Set the key `crs`"):
+    path = write_netcdf(tmp_path / "a.nc", units=False, dims=("y", "x"))
+    with pytest.raises(DomainError, match=r"has no reference system.*Set `crs`"):
         read_raster("a.nc:codes", tmp_path, DomainError)
     assert read_raster("a.nc:codes", tmp_path, DomainError, crs="EPSG:3035").grid.crs == "EPSG:3035"
     with netCDF4.Dataset(path, "a") as file:
@@ -85,19 +87,47 @@ def test_scaled_netcdf(tmp_path):
         file["codes"].setncatts({"scale_factor": 0.1, "add_offset": 5.0})
     raster = read_raster("a.nc:codes", tmp_path, DomainError)
     assert np.argwhere(~raster.valid).tolist() == [[1, 3]]
-    np.testing.assert_allclose(raster.values, VALUES * 0.1 + 5.0)
+    np.testing.assert_allclose(raster.values[raster.valid], VALUES[VALUES != 7] * 0.1 + 5.0, rtol=1e-6)
+
+
+def test_scaled_geotiff(tmp_path, write_raster):
+    rasterio = pytest.importorskip("rasterio")
+    path = write_raster(tmp_path / "a.tif", VALUES, nodata=7)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (0.1,), (5.0,)
+    raster = read_raster("a.tif", tmp_path, DomainError)
+    np.testing.assert_allclose(raster.values[raster.valid], VALUES[VALUES != 7] * 0.1 + 5.0, rtol=1e-6)
+
+
+def test_cut_out_across_the_meridian_of_a_count_from_0_to_360(tmp_path):
+    write_netcdf(tmp_path / "a.nc", lon=(359.0, 359.5, 0.0, 0.5))
+    raster = read_raster("a.nc:codes", tmp_path, DomainError)
+    assert raster.grid[:4] == (358.75, 50.75, 0.5, 0.5)
+
+
+def test_axes_known_by_their_units(tmp_path):
+    write_netcdf(tmp_path / "a.nc", dims=("rows", "columns"))
+    assert read_raster("a.nc:codes", tmp_path, DomainError).grid.crs == "EPSG:4326"
+
+
+def test_unknown_reference_system(tmp_path, write_raster):
+    write_raster(tmp_path / "a.tif", VALUES, crs=None)
+    write_netcdf(tmp_path / "a.nc", units=False)
+    for name in ("a.tif", "a.nc:codes"):
+        with pytest.raises(DomainError, match=r"'EPSG:99999' cannot be understood.*correct the key `crs`"):
+            read_raster(name, tmp_path, DomainError, crs="EPSG:99999")
 
 
 def test_raster_without_a_system(tmp_path, write_raster):
     write_raster(tmp_path / "a.tif", VALUES, crs=None)
-    with pytest.raises(DomainError, match=r"a\.tif: names no coordinate reference system"):
+    with pytest.raises(DomainError, match=r"a\.tif: has no reference system"):
         read_raster("a.tif", tmp_path, DomainError)
     assert read_raster("a.tif", tmp_path, DomainError, crs="EPSG:2154").grid.crs == "EPSG:2154"
 
 
 def test_uneven_coordinates(tmp_path):
     write_netcdf(tmp_path / "a.nc", lat=(50.5, 50.0, 49.0))
-    with pytest.raises(DomainError, match=r"'lat' is not evenly spaced"):
+    with pytest.raises(DomainError, match=r"'lat' is not regular"):
         read_raster("a.nc:codes", tmp_path, DomainError)
 
 
@@ -113,9 +143,9 @@ def test_too_few_bands(tmp_path, write_raster):
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("b.tif", DomainError, r"b\.tif: cannot be read as a raster"),
+        ("b.tif", DomainError, r"b\.tif: there is no such raster"),
         ("b.nc:codes", DomainError, r"b\.nc: there is no such file"),
-        ("a.nc:code", DomainError, r"variable 'code' is missing.* mean 'codes'"),
+        ("a.nc:code", DomainError, r"there is no variable 'code'.* mean 'codes'"),
         ("a.nc", ConfigError, r"which variable\? Expected 'file\.nc:variable'"),
         ("package:not_there/a.tif", ConfigError, r"with the module 'not_there', which is not installed"),
     ],
@@ -130,7 +160,7 @@ def test_raster_inside_a_package(tmp_path, monkeypatch):
     (tmp_path / "carrier" / "maps").mkdir(parents=True)
     (tmp_path / "carrier" / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    assert locate("package:carrier/maps/a.tif", tmp_path).path == tmp_path / "carrier" / "maps" / "a.tif"
+    assert locate("package:carrier/maps/a.tif", tmp_path)[0] == tmp_path / "carrier" / "maps" / "a.tif"
     write_netcdf(tmp_path / "carrier" / "maps" / "a.nc")
     assert read_raster("package:carrier/maps/a.nc:codes", tmp_path / "other", DomainError).values.shape == (3, 4)
     assert "carrier" not in sys.modules

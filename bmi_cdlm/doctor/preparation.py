@@ -1,0 +1,161 @@
+"""What a preparation needs: its inputs are there, can be understood, and cover the period; of weather, headers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import BaseModel
+
+from bmi_cdlm.doctor.findings import Case, Finding
+from bmi_cdlm.doctor.run import why_not_writable
+from bmi_cdlm.errors import CdlmError
+from bmi_cdlm.prepare.attributes import check_header, check_names, named_rasters
+from bmi_cdlm.prepare.config import PrepareConfig, parse_prepare
+from bmi_cdlm.prepare.forcing_writer import Needs, Weather, needs
+from bmi_cdlm.prepare.gauge_table import read_gauge_table
+from bmi_cdlm.prepare.inputs import EXTREMES, Intervals
+from bmi_cdlm.prepare.layers import open_layer
+from bmi_cdlm.prepare.packages import resolve
+from bmi_cdlm.prepare.records import read_records
+from bmi_cdlm.prepare.run import steps_of
+
+INPUT_KEYS = ("source", "table", "polygons", "directions", "elevation", "cell_mask")
+
+
+class Opening(NamedTuple):
+    """Something to try: what it is of, in which files, and the call that raises where they do not fit."""
+
+    name: str
+    files: str
+    call: Callable[[], object]
+
+
+def check_prepare(case: Case, source: Path | None) -> Iterator[Finding]:
+    """The block's keys, and whether its inputs are there and fit."""
+    if case.config.prepare is None:
+        return
+    config = parse_prepare(case.config.prepare, case.path)
+    folder = case.path.parent if source is None else source
+    n_found, absent = 0, set()
+    for key, text in inputs_of(config, ""):
+        path = resolve(text, folder)
+        if is_there(path):
+            n_found += 1
+        else:
+            absent.add(key.partition(".")[0])
+            yield Finding("fail", "prepare", f"{key}: {path} is not there. Put it there, or name the folder with "
+                "--source.")
+    checks = {"network": _network, "gauges": _gauges, "attributes": _attributes, "forcing": _forcing}
+    openings = [one for block, check in checks.items() if block not in absent for one in check(case, config, folder)]
+    yield from _problems(openings)
+    for key in ("domain", "forcing", "observations"):
+        path = getattr(case.config, key)
+        problem = why_not_writable(path) if isinstance(path, Path) else ""
+        if problem:
+            yield Finding("fail", "prepare", f"{key}: {path} cannot be written ({problem}). Choose another path.")
+    yield Finding("ok", "prepare", f"{n_found} inputs are there; formats, units and periods fit")
+
+
+def _problems(openings: list[Opening]) -> Iterator[Finding]:
+    """What cannot be opened; of variables in the same files that lack the same, one is told in full."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in openings:
+        try:
+            one.call()
+        except CdlmError as error:
+            text = str(error)
+            same = found.setdefault((one.files, text.rpartition(". ")[2]), [text])
+            same += [one.name] if same[0] != text else []
+    for first, *others in found.values():
+        likewise = f" Likewise: {', '.join(others)}." if others else ""
+        yield Finding("fail", "prepare", f"{first}{likewise}")
+
+
+def _network(_: Case, config: PrepareConfig, folder: Path) -> Iterator[Opening]:
+    if config.network is None:
+        return
+    bands = 2 if config.network.encoding == "nextxy" else 1
+    for key, count in (("directions", bands), ("elevation", 1), ("cell_mask", 1)):
+        name = getattr(config.network, key)
+        if name is not None:
+            yield Opening(key, name, partial(_open, name, folder, config.network.crs, count))
+
+
+def _open(name: str, folder: Path, crs: str | None, bands: int) -> None:
+    with open_layer(name, folder, crs, bands=bands):
+        pass
+
+
+def _gauges(case: Case, config: PrepareConfig, folder: Path) -> Iterator[Opening]:
+    """The table of gauges, and the records at them."""
+    if config.gauges is not None:
+        yield Opening("gauges", config.gauges.table, partial(_records, case, config, folder))
+
+
+def _records(case: Case, config: PrepareConfig, folder: Path) -> None:
+    assert config.gauges is not None
+    sites, records = read_gauge_table(config.gauges, folder), config.observations
+    if records is None or not is_there(resolve(records.source, folder)):
+        return
+    if config.gauges.rejected == "drop":  # those left out need no record
+        records = records.model_copy(update={"allow_absent": True})
+    areas = {site.id: site.area if np.isfinite(site.area) else 1.0 for site in sites}
+    steps = steps_of(case.config, records.start, records.end)
+    read_records(records, areas, steps.starts, steps.step, folder)
+
+
+def _attributes(_: Case, config: PrepareConfig, folder: Path) -> Iterator[Opening]:
+    yield Opening("attributes", "", partial(check_names, config.attributes))
+    for name, raster in named_rasters(config.attributes).items():
+        yield Opening(name, raster.source, partial(check_header, name, raster, folder))
+
+
+def _forcing(case: Case, config: PrepareConfig, folder: Path) -> Iterator[Opening]:
+    if config.forcing is None:
+        return
+    steps, sources = steps_of(case.config, config.forcing.start, config.forcing.end), config.forcing.sources
+    try:
+        needed = needs(Weather(config.forcing, config.pet), steps)
+    except CdlmError as error:
+        yield Opening("pet", "", partial(_raise, error))
+        needed = Needs(tuple(sources), (), steps)
+    for names, wanted in ((needed.direct, steps), (needed.pet, needed.days)):
+        for name in names:
+            for one in (name,) if name in sources else EXTREMES:
+                call = partial(Intervals, one, sources[one], folder, wanted.starts, wanted.step)
+                yield Opening(one, " ".join(sources[one].source), call)
+
+
+def _raise(error: CdlmError) -> None:
+    raise error
+
+
+def inputs_of(block: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
+    """Key and text of every input that a block names, those of its own blocks too."""
+    for name in type(block).model_fields:
+        value, key = getattr(block, name), f"{prefix}{name}"
+        if isinstance(value, BaseModel):
+            yield from inputs_of(value, f"{key}.")
+        elif isinstance(value, dict):
+            for inner, item in value.items():
+                if isinstance(item, BaseModel):
+                    yield from inputs_of(item, f"{key}.{inner}.")
+        elif name in INPUT_KEYS and isinstance(value, str | tuple):
+            yield from ((key, text) for text in ((value,) if isinstance(value, str) else value))
+
+
+def is_there(path: Path) -> bool:
+    """Whether an input exists; in a pattern (`*`, `{id}`, strftime fields) the fixed folders before it."""
+    fixed = Path()
+    for part in path.parts:
+        if any(sign in part for sign in "*?{%"):
+            return fixed.is_dir()
+        fixed = fixed / part
+    if path.exists():
+        return True
+    file, colon, _ = path.name.partition(":")  # file.nc:variable
+    return bool(colon) and (path.parent / file).exists()
