@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class NetworkPlan(NamedTuple):
     n_slots: int
 
 
-def order_reaches(downstream: np.ndarray, reach_id: list[str], where: str = "domain") -> np.ndarray:
+def order_reaches(downstream: np.ndarray, reach_id: Sequence[str], where: str = "domain") -> np.ndarray:
     """Return the depth-first post-order of a river forest, largest tributary first, ties by reach_id.
 
     Parameters
@@ -43,25 +44,20 @@ def order_reaches(downstream: np.ndarray, reach_id: list[str], where: str = "dom
     DomainError
         The network has a cycle; the message names its reaches.
     """
-    n = downstream.size
-    levels = _levels_from_headwaters(downstream, reach_id, where)
+    compiled, n = kernels(), downstream.size
+    downstream = np.ascontiguousarray(downstream, np.int64)
+    waiting, downward = np.empty(n, np.int64), np.empty(n, np.int64)
+    if compiled.sort_downstream(downstream, waiting, downward) < n:
+        _raise_cycle(downstream, waiting, reach_id, where)
     size = np.ones(n, np.int64)
-    for level in levels:
-        inner = level[downstream[level] >= 0]
-        np.add.at(size, downstream[inner], size[inner])
-    rank = np.empty(n, np.int64)
-    rank[np.argsort(np.array(reach_id), kind="stable")] = np.arange(n)
-    siblings = np.lexsort((rank, -size, downstream))
-    before = np.cumsum(size[siblings]) - size[siblings]
-    parent = downstream[siblings]
-    family = np.flatnonzero(np.r_[True, parent[1:] != parent[:-1]])
-    before -= np.repeat(before[family], np.diff(np.r_[family, n]))
-    offset = np.empty(n, np.int64)
-    offset[siblings] = before
-    start = np.zeros(n, np.int64)
-    for level in reversed(levels):
-        below = downstream[level]
-        start[level] = np.where(below >= 0, start[below], 0) + offset[level]
+    compiled.add_downstream(downstream, downward, size)
+    first_child, child = np.empty(n + 2, np.int64), np.empty(n, np.int64)
+    compiled.gather_children(downstream, first_child, child)
+    tied = np.empty(n, bool)
+    compiled.sort_siblings(first_child, child, size, tied)
+    _break_ties(child, tied, reach_id)
+    start = np.empty(n, np.int64)
+    compiled.place_subtrees(downward, first_child, child, size, start)
     order = np.empty(n, np.int64)
     order[start + size - 1] = np.arange(n)
     return order
@@ -80,30 +76,26 @@ def upstream_of(downstream: np.ndarray, reach: int) -> tuple[int, int]:
     return reach + 1 - size, reach + 1
 
 
-def _levels_from_headwaters(downstream: np.ndarray, reach_id: list[str], where: str) -> list[np.ndarray]:
-    waiting = np.bincount(downstream[downstream >= 0], minlength=downstream.size)
-    level = np.flatnonzero(waiting == 0)
-    levels, done = [], 0
-    while level.size:
-        levels.append(level)
-        done += level.size
-        below = downstream[level]
-        below = below[below >= 0]
-        np.subtract.at(waiting, below, 1)
-        level = np.unique(below[waiting[below] == 0])
-    if done < downstream.size:
-        i = int(np.flatnonzero(waiting > 0)[0])
-        seen: list[int] = []
-        while i not in seen:
-            seen.append(i)
-            i = int(downstream[i])
-        cycle = seen[seen.index(i):]
-        shown = " -> ".join(reach_id[j] for j in [*cycle[:8], i])
-        raise DomainError(
-            f"{where}: 'downstream' has a cycle of {len(cycle)} reaches: {shown}. Expected a tree that ends in -1. "
-            "Break the cycle at its outlet."
-        )
-    return levels
+def _break_ties(child: np.ndarray, tied: np.ndarray, reach_id: Sequence[str]) -> None:
+    """Sort runs of siblings of one size by their ids, in place; comparing every id would take longer than the rest."""
+    begins = np.flatnonzero(tied & ~np.r_[False, tied[:-1]])
+    ends = np.flatnonzero(~tied & np.r_[False, tied[:-1]]) + 1
+    for first, last in zip(begins.tolist(), ends.tolist(), strict=True):
+        child[first:last] = sorted(child[first:last].tolist(), key=reach_id.__getitem__)
+
+
+def _raise_cycle(downstream: np.ndarray, waiting: np.ndarray, reach_id: Sequence[str], where: str) -> NoReturn:
+    i = int(np.flatnonzero(waiting > 0)[0])
+    seen: dict[int, int] = {}
+    while i not in seen:
+        seen[i] = len(seen)
+        i = int(downstream[i])
+    cycle = list(seen)[seen[i]:]
+    shown = " -> ".join(reach_id[j] for j in [*cycle[:8], i])
+    raise DomainError(
+        f"{where}: 'downstream' has a cycle of {len(cycle)} reaches: {shown}. Expected a tree that ends in -1. "
+        "Break the cycle at its outlet."
+    )
 
 
 def plan_network(downstream: np.ndarray, threads: int, smallest_piece: int | None = None) -> NetworkPlan:
@@ -164,10 +156,10 @@ def _pair(reaches: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 def _children(downstream: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Children of every reach in routing order, as first_child int64[reach + 1] and child int64[]."""
-    inner = np.flatnonzero(downstream >= 0)
-    child = inner[np.argsort(downstream[inner], kind="stable")]
-    counts = np.bincount(downstream[inner], minlength=downstream.size)
-    return np.r_[0, np.cumsum(counts)].astype(np.int64), child.astype(np.int64)
+    n = downstream.size
+    first_child, child = np.empty(n + 2, np.int64), np.empty(n, np.int64)
+    kernels().gather_children(downstream, first_child, child)
+    return first_child[:-1].copy(), child[: first_child[-2]].copy()
 
 
 def _group_pieces(roots: np.ndarray, size: np.ndarray, limit: int) -> np.ndarray:

@@ -27,6 +27,7 @@ from bmi_cdlm.kernels import (
     loops_runoff_adjoint,
     mlp,
     muskingum,
+    topology,
 )
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
@@ -107,6 +108,7 @@ ROWS: tuple[Callable, ...] = (
     mlp.factor_row,
     mlp.add_layer,
     mlp.correct_demand_tile,
+    topology.place_family,
 )
 LOOPS: tuple[Callable, ...] = (
     loops_runoff.advance_snow,
@@ -127,6 +129,11 @@ LOOPS: tuple[Callable, ...] = (
     loops_routing_adjoint.reverse_route,
     loops_routing_adjoint.fill_coefficients_adjoint,
     mlp.correct_demand,
+    topology.sort_downstream,
+    topology.add_downstream,
+    topology.gather_children,
+    topology.sort_siblings,
+    topology.place_subtrees,
 )
 
 
