@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from timing import Case
 
 from bmi_cdlm.buffers import whole_series
@@ -86,12 +87,22 @@ def random_river(seed: int, n_sources: int) -> np.ndarray:
     # point of the running sum [cycle lemma].
     running = np.cumsum(np.where(is_source, 1, -1))
     is_source = np.roll(is_source, -1 - (running.size - 1 - int(np.argmin(running[::-1]))))
+    return join_pairs(is_source)
+
+
+@njit
+def join_pairs(is_source: np.ndarray) -> np.ndarray:
+    """Downstream reach, -1 at outlets: every reach that is no source takes in the two before it that are still open."""
     downstream = np.full(is_source.size, -1, np.int64)
-    open_ends: list[int] = []
-    for i, source in enumerate(is_source.tolist()):
-        if not source:
-            downstream[open_ends.pop()] = downstream[open_ends.pop()] = i
-        open_ends.append(i)
+    open_ends = np.empty(is_source.size, np.int64)
+    n_open = 0
+    for i in range(is_source.size):
+        if not is_source[i]:
+            downstream[open_ends[n_open - 1]] = i
+            downstream[open_ends[n_open - 2]] = i
+            n_open -= 2
+        open_ends[n_open] = i
+        n_open += 1
     return downstream
 
 
@@ -130,7 +141,6 @@ def routing_case(
     workers, work = Workers(threads), n * n_steps * n_sub
 
     def run() -> None:
-        for ranges in (plan.pieces, plan.trunk):
-            workers.run(compiled.route, arguments, ranges, work)
+        plan.route(workers, compiled.route, arguments, n_steps, n_sub)
 
     return Case(name, np.dtype(dtype).name, threads, work, run)

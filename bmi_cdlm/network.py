@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from bmi_cdlm.errors import DomainError
 from bmi_cdlm.kernels.groups import Network
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import Workers, kernels
 
 PIECES_PER_THREAD = 8
 SMALLEST_PIECE = 2048
+SMALLEST_TRUNK = 128
+CUTS_PER_RANGE = 4
 
 
 class NetworkPlan(NamedTuple):
-    """How a network is routed: ranges of `network.sequence` in parallel, then the trunk; buffers needed."""
+    """How a network is routed: ranges of `network.sequence`, pieces at once, then the trunk's; buffers needed.
+
+    Every range of the trunk takes in the one before it and the pieces.
+    """
 
     network: Network
     pieces: list[tuple[int, int]]
     trunk: list[tuple[int, int]]
     n_slots: int
+
+    def stages(self, n_steps: int) -> list[list[tuple[int, int, int, int]]]:
+        """What to route in turn for a block of steps: ranges of reaches and steps (lo, hi, first, last) at once.
+
+        The ranges of the trunk follow each other down the river; while one routes some steps, the one below routes
+        those that went before.
+        """
+        n_parts = len(self.trunk)
+        n_cuts = min(n_steps, CUTS_PER_RANGE * n_parts) if n_parts > 1 else 1
+        cuts = [n_steps * k // n_cuts for k in range(n_cuts + 1)]
+        stages = [[(lo, hi, 0, n_steps) for lo, hi in self.pieces]] if self.pieces else []
+        for front in range(n_parts + n_cuts - 1 if n_parts else 0):
+            stages.append([
+                (*self.trunk[k], cuts[front - k], cuts[front - k + 1])
+                for k in range(n_parts) if 0 <= front - k < n_cuts
+            ])
+        return stages
+
+    def route(self, workers: Workers, kernel: Callable, arguments: tuple, n_steps: int, n_sub: int) -> None:
+        """Call the kernel `route` for all reaches and steps."""
+        for ranges in self.stages(n_steps):
+            work = n_sub * sum((hi - lo) * (last - first) for lo, hi, first, last in ranges)
+            workers.run(kernel, arguments, ranges, work)
 
 
 def order_reaches(downstream: np.ndarray, reach_id: Sequence[str], where: str = "domain") -> np.ndarray:
@@ -126,10 +154,10 @@ def plan_network(downstream: np.ndarray, threads: int, smallest_piece: int | Non
     ends = _group_pieces(roots, size, limit)
     starts = np.r_[0, ends[:-1]] if ends.size else ends
     sequence = np.r_[np.flatnonzero(small), np.flatnonzero(~small)].astype(np.int64)
-    trunk = [(int(ends[-1]) if ends.size else 0, n)] if not small.all() else []
     pieces = [(int(a), int(b)) for a, b in zip(starts, ends, strict=True)]
-    in_step = np.ones(n, np.int64)
-    for lo, hi in pieces:
+    trunk = _cut_evenly(pieces[-1][1] if pieces else 0, n, threads, min(least, SMALLEST_TRUNK))
+    in_step = np.ones(n, np.int8)
+    for lo, hi in (*pieces, *trunk):
         sequence[lo:hi], in_step[lo:hi] = _pair(sequence[lo:hi], size)
     network = Network(sequence, in_step, first_child, child, np.empty(n, np.int64))
     piece_end = np.array([*ends, *(hi for _, hi in trunk)], np.int64)
@@ -149,7 +177,7 @@ def _pair(reaches: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray
     free, below = second[begins >= half], second[begins < half]
     n = min(half, free.size)
     pairs = np.column_stack([first[:n], free[:n]]).ravel()
-    in_step = np.ones(reaches.size, np.int64)
+    in_step = np.ones(reaches.size, np.int8)
     in_step[: 2 * n] = 2
     return np.concatenate([pairs, first[n:], free[n:], below]), in_step
 
@@ -160,6 +188,13 @@ def _children(downstream: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first_child, child = np.empty(n + 2, np.int64), np.empty(n, np.int64)
     kernels().gather_children(downstream, first_child, child)
     return first_child[:-1].copy(), child[: first_child[-2]].copy()
+
+
+def _cut_evenly(lo: int, hi: int, parts: int, least: int) -> list[tuple[int, int]]:
+    """Cut a range into equal parts of at least that length, or leave it whole."""
+    parts = max(1, min(parts, (hi - lo) // least))
+    ends = [lo + (hi - lo) * k // parts for k in range(parts + 1)]
+    return [(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True) if a < b]
 
 
 def _group_pieces(roots: np.ndarray, size: np.ndarray, limit: int) -> np.ndarray:

@@ -231,7 +231,7 @@ def test_steady_rivers_stay_as_they_are(domain):
     np.testing.assert_allclose(flow, domain.reaches.upstream_area * 2 / 86.4, rtol=1e-12)
     assert flow[domain.outlets].sum() == pytest.approx(area.sum() * 2 / 86.4, rel=1e-12)
     model.state.reach_flow[:] = (1 - model._reach_parameters.direct) * flow
-    b = model._buffers(5, ("discharge",))
+    b = model._buffers(5, model._kept(("discharge",), None))
     b.runoff.runoff[:] = 2.0
     model._route(b)
     np.testing.assert_allclose(b.discharge.values, np.repeat(flow[:, None], 5, axis=1), rtol=1e-13)
@@ -271,7 +271,7 @@ def test_discharge_of_a_lumped_basin_is_its_runoff():
 def test_runoff_goes_where_the_links_say(domain):
     rng = np.random.default_rng(0)
     model = make(domain, DAY, "none")
-    b = model._buffers(3, ("runoff", "lateral_inflow"))
+    b = model._buffers(3, model._kept(("runoff", "lateral_inflow"), None))
     b.runoff.runoff[:] = rng.exponential(2.0, b.runoff.runoff.shape)
     model._route(b)
     for i in range(domain.n_reaches):

@@ -186,18 +186,18 @@ class Workers:
         size = n if self.threads == 1 else max(1, -(-n // (TASKS_PER_THREAD * self.threads)))
         return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
 
-    def run(self, function: Callable, arguments: tuple, ranges: Sequence[tuple[int, int]], work: int) -> None:
-        """Call function(*arguments, lo, hi) for every range; in any order when there are several threads.
+    def run(self, function: Callable, arguments: tuple, ranges: Sequence[tuple[int, ...]], work: int) -> None:
+        """Call function(*arguments, *range) for every range; in any order when there are several threads.
 
         work: cell-steps or reach-steps in all; a small job is not worth a thread.
         """
         if self.threads == 1 or len(ranges) == 1 or work < WORTH_A_THREAD:
-            for lo, hi in ranges:
-                function(*arguments, lo, hi)
+            for part in ranges:
+                function(*arguments, *part)
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cdlm")
-        for future in [self._pool.submit(function, *arguments, lo, hi) for lo, hi in ranges]:
+        for future in [self._pool.submit(function, *arguments, *part) for part in ranges]:
             future.result()
 
     def close(self) -> None:
