@@ -19,7 +19,8 @@ from bmi_cdlm.model import Forcing, Model
 from bmi_cdlm.network import accumulate_downstream, order_reaches
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.prepare.network import delineate, downstream_pixels, flow_lengths, invert
-from bmi_cdlm.simulation import BLOCK_BYTES, LONGEST_BLOCK
+
+BLOCK_BYTES = 64 * 2**20
 
 
 class Outlet(NamedTuple):
@@ -107,9 +108,7 @@ class Run:
     def __init__(self, domain: Domain, forcing: Forcing, threads: int, routing_step: int) -> None:
         self.threads, self.forcing = threads, forcing
         self.model = Model(domain, step=DAY, routing_step=routing_step, threads=threads)
-        # What `Simulation.block_length` would take.
-        per_step = 8 * (6 * domain.n_cells + 2 * domain.n_reaches)
-        self.block = int(np.clip(BLOCK_BYTES // per_step, 1, LONGEST_BLOCK))
+        self.block = self.model.block_length(BLOCK_BYTES, ["gauge_discharge"], more=16 * domain.n_cells)
         self.discharge = np.empty(forcing.precipitation.shape[0])
 
     def case(self, name: str) -> Case:

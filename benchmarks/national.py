@@ -179,7 +179,7 @@ def balance(model: Model, stored: float) -> str:
 def check_sub_basin(
     domain: Domain, parameters: dict[str, np.ndarray], path: Path, whole: Model, days: int
 ) -> str:
-    """Run what drains through one of the gauges by itself, day by day on one thread; AssertionError if a bit differs."""
+    """Run what drains through a gauge by itself, day by day on one thread; AssertionError if a bit differs."""
     size = accumulate_downstream(domain.reaches.downstream, np.ones(domain.n_reaches))[domain.gauges.reach]
     most = min(SUB_BASIN[1], domain.n_reaches // 2)
     fitting = np.flatnonzero((size >= min(SUB_BASIN[0], most // 10)) & (size <= most))

@@ -64,8 +64,9 @@ def prepare(case: str, folder: Path | None) -> None:
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file to use.")
+@click.option("--resume", is_flag=True, help="Go on from the last restart file of a run that was killed.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def run(config: Path, parameters: Path | None, quiet: bool) -> None:
+def run(config: Path, parameters: Path | None, resume: bool, quiet: bool) -> None:
     """Run the model as a CONFIG file says; output streams to its file."""
     settings = load_config(config, {} if parameters is None else {"parameters": parameters})
     with Progress(
@@ -73,7 +74,7 @@ def run(config: Path, parameters: Path | None, quiet: bool) -> None:
         TimeRemainingColumn(), console=console, disable=quiet,
     ) as bar:
         task = bar.add_task(config.stem, total=settings.n_steps)
-        simulation = Simulation(settings)
+        simulation = Simulation(settings, resume=resume)
         bar.update(task, completed=simulation.n_done)
         simulation.run(lambda steps: bar.update(task, advance=steps))
         simulation.close()

@@ -55,6 +55,8 @@ class ForcingFile:
         What to do about missing values, per variable: `refuse` (the default), `zero`, `hold` (the last valid
         value of the cell) or `interpolate` (linear in time). Neighbours are taken from the whole file, also
         from outside the period, so that a result does not depend on where a block or a run begins.
+    cache : int
+        Bytes up to which the whole period is read at once and kept.
 
     Raises
     ------
@@ -66,7 +68,7 @@ class ForcingFile:
     @one_at_a_time
     def __init__(
         self, path: Path, names: Sequence[str], cell_id: Sequence[str], start: np.datetime64,
-        end: np.datetime64, step: int, fill: Mapping[str, str],
+        end: np.datetime64, step: int, fill: Mapping[str, str], *, cache: int = CACHE_BYTES,
     ) -> None:
         self.path = path
         _check_fill(fill, str(path))
@@ -75,7 +77,7 @@ class ForcingFile:
             self._first, self.n_steps, axes = _read_axes(dataset, cell_id, start, end, step, str(path))
             self._series = {n: _open_series(dataset, n, fill.get(n, "refuse"), axes) for n in names}
             self.n_cells = len(cell_id)
-            fits = 8 * self.n_steps * self.n_cells * len(self._series) <= CACHE_BYTES
+            fits = 8 * self.n_steps * self.n_cells * len(self._series) <= cache
             self._cache = {n: self._check(s, keep=fits) for n, s in self._series.items()}
             self._held: dict[str, tuple[int, np.ndarray]] = {}
             self._stack = stack.pop_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -194,7 +195,7 @@ def _cut_evenly(lo: int, hi: int, parts: int, least: int) -> list[tuple[int, int
     """Cut a range into equal parts of at least that length, or leave it whole."""
     parts = max(1, min(parts, (hi - lo) // least))
     ends = [lo + (hi - lo) * k // parts for k in range(parts + 1)]
-    return [(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True) if a < b]
+    return [(a, b) for a, b in pairwise(ends) if a < b]
 
 
 def _group_pieces(roots: np.ndarray, size: np.ndarray, limit: int) -> np.ndarray:

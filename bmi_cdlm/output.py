@@ -31,7 +31,7 @@ from bmi_cdlm.packing import rounded
 from bmi_cdlm.variables import variable
 
 CHUNK_STEPS = 64
-BUFFER_BYTES = 128 * 2**20
+BUFFER_BYTES = 32 * 2**20
 SLACK_BYTES = 2**16  # what a header may take on top of the values
 
 logger = logging.getLogger(__name__)
@@ -101,6 +101,9 @@ class OutputFile:
         try:
             self._dataset = self._go_on(keep) if keep else self._create()
             self._dataset.set_fill_off()  # rows are written in full
+        except OutputError:
+            self._release()
+            raise
         except (OSError, RuntimeError) as cause:
             raise self._failure(cause) from cause
 
@@ -171,14 +174,15 @@ class OutputFile:
         """Write what is left and make the finished file; a second call does nothing."""
         if self._dataset is None:
             return
-        self._finish(self._dataset)
         try:
+            self._finish(self._dataset)
             with replacing(self.path) as temporary:
                 _compress(self.partial, temporary, self._layout)
             self.partial.unlink()
         except (OSError, RuntimeError) as cause:
             raise self._failure(cause) from cause
-        self._release()
+        finally:
+            self._release()
 
     @one_at_a_time
     def abandon(self) -> None:

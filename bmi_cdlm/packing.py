@@ -32,14 +32,14 @@ def rounded(values: np.ndarray, digits: int) -> np.ndarray:
 def describe(digits: int) -> str:
     """Words on the rounding, for the attribute of a variable."""
     bits = kept_bits(digits)
-    return (
-        f"rounded to {digits} significant digits: {bits} bits of the mantissa kept, relative error at most 2^-{bits + 1}"
-    )
+    return f"rounded to {digits} significant digits: {bits} bits of the mantissa, relative error at most 2^-{bits + 1}"
 
 
 def average(values: np.ndarray, count: int) -> np.ndarray:
     """Means of every `count` steps, float64[time / count, n], added up in the order of time."""
+    if count == 1:
+        return values
     total = values[0::count].copy()
     for k in range(1, count):
         total += values[k::count]
-    return total / count if count > 1 else total
+    return total / count

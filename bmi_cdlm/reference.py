@@ -40,6 +40,8 @@ def _default(name: str, default: object) -> str:
         return "see below"
     if name in ("time_step", "routing_step"):
         return f"`{STEP_NAMES[int(str(default))]}`"
+    if name == "memory":
+        return f"`{int(str(default)) // 2**20} MiB`"
     if isinstance(default, tuple):
         return f"`[{', '.join(map(str, default))}]`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.errors import StateError
+from bmi_cdlm.errors import OutputError, StateError
 from bmi_cdlm.files import one_at_a_time, open_input, read_strings, replacing, select_ids
 from bmi_cdlm.kernels.groups import CellTotals, RunoffState, SnowState
 from bmi_cdlm.version import __version__
@@ -117,8 +117,25 @@ class Restart(NamedTuple):
 
 @one_at_a_time
 def write_restart(path: Path, restart: Restart) -> None:
-    """Write a state in full, to a temporary name that is then moved."""
-    with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as dataset:
+    """Write a state in full, to a temporary name that is then moved.
+
+    Raises
+    ------
+    OutputError
+        The disk is full or the folder gone; an older file stays as it is.
+    """
+    try:
+        with replacing(path) as temporary:
+            _write_state(temporary, restart)
+    except (OSError, RuntimeError) as cause:
+        raise OutputError(
+            f"{path}: cannot be written ({getattr(cause, 'strerror', None) or cause}); an older restart file stays as "
+            "it is. Free space on the disk, or choose another path for 'restart'."
+        ) from cause
+
+
+def _write_state(path: Path, restart: Restart) -> None:
+    with netCDF4.Dataset(path, "w") as dataset:
         dataset.setncatts({
             "title": "bmi_cdlm restart", "format": FORMAT, "source": f"bmi_cdlm {__version__}",
             "valid_at": str(restart.time), **restart.attributes,
@@ -127,7 +144,10 @@ def write_restart(path: Path, restart: Restart) -> None:
             ("cell", restart.cell_id, restart.cell), ("reach", restart.reach_id, restart.reach),
         ):
             dataset.createDimension(grid, len(ids))
-            dataset.createVariable(f"{grid}_id", str, (grid,))[:] = np.array(ids, object)
+            encoded = np.array([one.encode() for one in ids])
+            dataset.createDimension(f"{grid}_id_length", encoded.dtype.itemsize)
+            target = dataset.createVariable(f"{grid}_id", "S1", (grid, f"{grid}_id_length"))
+            target[:] = encoded.view("S1").reshape(encoded.size, -1)  # a million texts one by one would take a minute
             for name, values in arrays.items():
                 dims: tuple[str, ...] = (grid,)
                 if values.ndim == 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ Block = TypeVar("Block")
 Take = Callable[[np.ndarray, dict[str, np.ndarray]], None]
 
 
-def read_ahead(read: Callable[[int, int], Block], spans: Iterable[tuple[int, int]]) -> Iterator[Block]:
+def read_ahead(read: Callable[[int, int], Block], spans: Iterable[tuple[int, int]]) -> Generator[Block, None, None]:
     """Yield read(first, count) of every span; while one block is used, the next is read. Errors come in their place."""
     with ThreadPoolExecutor(1, thread_name_prefix="cdlm-read") as pool:
         ahead: Future[Block] | None = None

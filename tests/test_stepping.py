@@ -91,7 +91,7 @@ def test_a_long_call_reads_the_file_in_blocks(tmp_path):
             return read(first, count)
 
         simulation.read_forcing = counted
-        simulation.block_length = lambda: 10
+        simulation.block_length = lambda *_: 10
         stepper.advance_until((n - 1) * HOUR)
         assert blocks == [(1, 10), (11, 10), (21, n - 22)]  # the first step runs on the inputs as they stand
         assert stepper.now == (n - 1) * HOUR
