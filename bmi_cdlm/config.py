@@ -102,7 +102,7 @@ class Config(BaseModel):
 
     domain: Path = Field(description="Domain file: cells, reaches, links and gauges (NetCDF).")
     forcing: Path | Literal["caller"] = Field(
-        description="Forcing file (NetCDF), or `caller`: inputs come through set_value."
+        description="Forcing file (NetCDF) or Zarr store, or `caller`: inputs come through set_value."
     )
     forcing_fill: Annotated[dict[str, Fill], BeforeValidator(parse_fill)] = Field(
         default={}, description="What to do where forcing is missing, for all inputs or per input: refuse, zero, hold "
@@ -130,7 +130,10 @@ class Config(BaseModel):
     spin_up: int = Field(
         default=0, ge=0, description="How many times the first year (or the record) is run before `start` [1]."
     )
-    output: Path | None = Field(default=None, description="Output file (NetCDF); without it nothing is written.")
+    output: Path | None = Field(
+        default=None, description="Output file (NetCDF), or Zarr store where it ends in `.zarr`; without it nothing is "
+        "written."
+    )
     output_variables: tuple[str, ...] = Field(
         default=("discharge",), description="Short names of the variables to write, all on the grid of `output_at`."
     )

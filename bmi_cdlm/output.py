@@ -29,6 +29,7 @@ from bmi_cdlm.files import (
 )
 from bmi_cdlm.packing import rounded
 from bmi_cdlm.variables import variable
+from bmi_cdlm.zarr_store import SUFFIX, copy_to_store, require_zarr
 
 CHUNK_STEPS = 64
 BUFFER_BYTES = 32 * 2**20
@@ -43,7 +44,7 @@ class OutputFile:
     The partial file is classic NetCDF (CDF-5). There a new step counts only once its number, eight bytes in
     the header, is written after the values; so the file can be read at every moment, also by others while the
     run goes on. An HDF5 file killed in the middle of a sync can be lost as a whole. The finished file is
-    NetCDF-4, compressed.
+    NetCDF-4, compressed, or where its name ends in `.zarr` a Zarr store.
 
     Rows are gathered to blocks of `block_steps`, then written and synced: a process that is killed loses
     fewer than that.
@@ -94,6 +95,8 @@ class OutputFile:
         self._values = {variable(n).short: np.empty(shape, self._layout.dtype) for n in self.names}
         self._next: np.datetime64 | None = None
         self._layout = self._layout._replace(chunk_steps=self.block_steps)
+        if path.suffix == SUFFIX:
+            require_zarr(path, OutputError)
         check_writable(path)
         check_writable(self.partial)
         self._dataset: netCDF4.Dataset | None = None
@@ -176,8 +179,11 @@ class OutputFile:
             return
         try:
             self._finish(self._dataset)
-            with replacing(self.path) as temporary:
-                _compress(self.partial, temporary, self._layout)
+            if self.path.suffix == SUFFIX:
+                copy_to_store(self.partial, self.path, self._layout.chunk_steps, OutputError)
+            else:
+                with replacing(self.path) as temporary:
+                    _compress(self.partial, temporary, self._layout)
             self.partial.unlink()
         except (OSError, RuntimeError) as cause:
             raise self._failure(cause) from cause

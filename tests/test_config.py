@@ -283,7 +283,7 @@ def test_one_fill_for_all_inputs(load):
         ({"output_variables": ["water_in"]}, ["'water_in' is total on domain"]),
         ({"output_variables": ["snowpack"], "output_at": "cells"}, ["'snowpack' needs a snow model"]),
         ({"output_variables": ["snowmelt"], "output_at": "cells"}, ["'snowmelt' needs a snow model"]),
-        ({"output_at": "everywhere"}, ["output_at: ", "everywhere' cannot be read", "expected gauges, reaches, cells, a list"]),
+        ({"output_at": "everywhere"}, ["output_at: ", "everywhere' cannot be read", "reaches, cells, a list"]),
         ({"output_at": []}, ["output_at"]),
         ({"output_at": ["a", "a"]}, ["output_at", "twice"]),
         ({"output": "forcing.nc"}, ["output is", "forcing.nc", "another key"]),
