@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from bmi_cdlm.kernels.groups import (
     Step,
 )
 from bmi_cdlm.kernels.launch import Workers, kernels
-from bmi_cdlm.network import order_reaches, plan_network
+from bmi_cdlm.network import NetworkPlan, order_reaches, plan_network
 from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.state import new_state
@@ -122,10 +123,20 @@ def routing_case(
 
     Where no cell is linked to a reach, water comes from the initial state alone: the same work but for the links.
     """
+    plan, workers, work = plan_network(downstream, threads), Workers(threads), downstream.size * n_steps * n_sub
+    kernel, arguments = routing_arguments(dtype, plan, downstream, n_steps, n_sub, linked)
+    return Case(
+        name, np.dtype(dtype).name, threads, work, lambda: plan.route(workers, kernel, arguments, n_steps, n_sub)
+    )
+
+
+def routing_arguments(
+    dtype: type, plan: NetworkPlan, downstream: np.ndarray, n_steps: int, n_sub: int, linked: bool
+) -> tuple[Callable, tuple]:
+    """The kernel `route` and its arguments but for the range of reaches and steps."""
     n = downstream.size
     rng = np.random.default_rng(2)
     compiled = kernels(dtype)
-    plan = plan_network(downstream, threads)
     coefficients = ReachParameters(*(np.empty(n, dtype) for _ in ReachParameters._fields))
     travel_time = rng.lognormal(np.log(3600.0), 1.0, n).astype(dtype)
     compiled.fill_coefficients(travel_time, np.full(n, 0.2, dtype), dtype(DAY / n_sub), coefficients)
@@ -133,14 +144,8 @@ def routing_case(
     links = Links(np.arange(n + 1) * linked, np.arange(n) // 9, np.ones(n, dtype))
     runoff = rng.uniform(0.01, 10.0, (n_steps, n // 9 + 1)).astype(dtype)
     lateral_inflow = ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, np.empty(n, dtype))
-    arguments = (
+    return compiled.route, (
         plan.network, links, coefficients, rng.uniform(0, 1, n).astype(dtype), runoff, lateral_inflow,
         np.empty((plan.n_slots, n_steps * n_sub), dtype), whole_series(np.empty((n, n_steps), dtype)),
         np.empty((n, 0), dtype), np.zeros(n, dtype), n_sub, dtype(DAY),
     )
-    workers, work = Workers(threads), n * n_steps * n_sub
-
-    def run() -> None:
-        plan.route(workers, compiled.route, arguments, n_steps, n_sub)
-
-    return Case(name, np.dtype(dtype).name, threads, work, run)

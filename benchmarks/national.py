@@ -1,15 +1,19 @@
 """A country for a year: runoff and routing of 9.6 million reaches on two cores; a few minutes.
 
-`python benchmarks/national.py` runs the year and checks it; `python benchmarks/national.py --scaling` runs 0.1, 1 and
-10 million reaches and 1, 2 and 4 years and draws national.png. README.md beside this file says what is measured.
+`python benchmarks/national.py` runs the year and checks it; with `growth` it runs 0.1, 1 and 10 million reaches and 1,
+2 and 4 years, each in a process of its own, and draws national.png; with `decades` 40 years of 180,000 cells and
+reaches; with `threads` it routes rivers of several shapes on one core and on two. README.md beside this file says what
+is measured.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,18 +22,21 @@ import netCDF4
 import numpy as np
 from domains import random_country
 from forward import machine
+from kernel_cases import in_routing_order, random_river, routing_arguments, routing_case
 from numba import njit
 from rich.console import Console
 from rich.table import Table
+from timing import interleave
 
 from bmi_cdlm.domain import Domain, cut
 from bmi_cdlm.kernels.launch import Workers
 from bmi_cdlm.model import Forcing, Model
-from bmi_cdlm.network import accumulate_downstream
+from bmi_cdlm.network import NetworkPlan, accumulate_downstream, plan_network
 from bmi_cdlm.output import OutputFile
 from bmi_cdlm.parameters import DAY, HOUR
 
 START = np.datetime64("2001-01-01", "s")
+GROWTH_REACHES, GROWTH_YEARS = (100_000, 1_000_000, 10_000_000), (1, 2, 4)
 CHASE_CORE_HOURS = 192.0
 """One year of China in CHASE: 2 h on 96 cores."""
 STEADY_DAYS = 10
@@ -51,13 +58,17 @@ class Sizes(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Seconds of each part, peak memory of the process [bytes], and what was found out on the way."""
+    """Seconds of each part, peak memory of the process [bytes], and what was found out on the way.
+
+    processor: seconds of all cores together during the run; other programs do not show in it.
+    """
 
     sizes: Sizes
     domain: float
     model: float
     weather: float
     run: float
+    processor: float
     check: float
     peak: int
     facts: list[str]
@@ -124,7 +135,7 @@ def run_country(sizes: Sizes, folder: Path, *, checked: bool = True) -> Result:
     model.fill_rivers(weather.read(0, STEADY_DAYS))
     stored = float(model.live["water_stored"][0])
     ready = time.perf_counter()
-    weather.seconds = 0.0
+    weather.seconds, processor = 0.0, time.process_time()
     path = folder / "national.nc"
     length = model.block_length(sizes.memory, ("gauge_discharge",), more=2 * 8 * domain.n_cells)
     with OutputFile(path, "gauge", domain.gauges.id, ("discharge",), DAY, {}) as output:
@@ -133,15 +144,17 @@ def run_country(sizes: Sizes, folder: Path, *, checked: bool = True) -> Result:
             series = model.advance(weather.read(first, count), ("gauge_discharge",))
             starts = START + np.arange(first, first + count) * np.timedelta64(DAY, "s")
             output.append(starts, {"discharge": series["gauge_discharge"]})
-    done = time.perf_counter()
+    done, processor = time.perf_counter(), time.process_time() - processor
     facts = [describe(domain, model, length), balance(model, stored)]
     if checked:
         facts.append(check_sub_basin(domain, parameters, path, model, sizes.days))
     model.close()
     weather.workers.close()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Result(sizes, made - begin, ready - made, weather.seconds, done - ready, time.perf_counter() - done, peak,
-                  facts)
+    return Result(
+        sizes, made - begin, ready - made, weather.seconds, done - ready, processor, time.perf_counter() - done, peak,
+        facts,
+    )
 
 
 def describe(domain: Domain, model: Model, length: int) -> str:
@@ -219,27 +232,152 @@ def show(result: Result) -> None:
     ):
         table.add_row(name, f"{seconds:.1f}")
     console.print(table)
-    core_hours = result.run * sizes.threads / 3600 * 365 / sizes.days
+    years = sizes.days / 365
+    elapsed, used = result.run * sizes.threads / 3600 / years, result.processor / 3600 / years
+    steps = reach_steps(sizes)
     console.print(
-        f"a year: {core_hours:.3f} core-hours with its weather; CHASE: {CHASE_CORE_HOURS:g} "
-        f"({CHASE_CORE_HOURS / core_hours:,.0f} times as many). Peak memory {result.peak / 1e9:.2f} GB. "
-        f"{sizes.reaches * sizes.days * DAY / HOUR / kernels / 1e9:.2f} G reach-steps/s."
+        f"a year: {elapsed:.4f} core-hours by the clock ({CHASE_CORE_HOURS / elapsed:,.0f} times less than CHASE's "
+        f"{CHASE_CORE_HOURS:g}), {used:.4f} of processor time, weather included.\n"
+        f"{steps / result.run / 1e9:.2f} G reach-steps/s on {sizes.threads} cores, "
+        f"{steps / result.processor / 1e9:.2f} per second of a core. Peak memory {result.peak / 1e9:.2f} GB."
     )
     console.print(machine())
 
 
+def reach_steps(sizes: Sizes) -> float:
+    """Routing sub-steps of all reaches."""
+    return float(sizes.reaches) * sizes.days * (DAY // HOUR)
+
+
+def measure_growth(sizes: Sizes, reaches: Sequence[int], years: Sequence[int]) -> list[Result]:
+    """The largest number of reaches last; each in a fresh process, whose peak memory is its own."""
+    middle = reaches[len(reaches) // 2]
+    cases = [(n, 1) for n in reaches] + [(middle, y) for y in years if y > 1]
+    results = []
+    for n, y in cases:
+        case = sizes._replace(reaches=n, cells=max(100, n // 9), days=365 * y)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            results.append(pool.apply(run_unchecked, (case,)))
+        show_growth(results)
+    return results
+
+
+def run_unchecked(sizes: Sizes) -> Result:
+    """A run in a folder of its own, the water balance checked."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run_country(sizes, Path(folder), checked=False)
+
+
+def show_growth(results: Sequence[Result]) -> None:
+    """Print a line per run."""
+    table = Table("reaches", "years", "start [s]", "run [s]", "processor [s]", "per 10⁹ reach-steps", "peak [GB]")
+    for r in results:
+        table.add_row(
+            f"{r.sizes.reaches:,}", f"{r.sizes.days / 365:g}", f"{r.domain + r.model:.1f}", f"{r.run:.1f}",
+            f"{r.processor:.1f}", f"{r.processor / reach_steps(r.sizes) * 1e9:.2f}", f"{r.peak / 1e9:.2f}",
+        )
+    console.print(table)
+
+
+def draw_growth(results: Sequence[Result], path: Path) -> None:
+    """Processor time against reaches and against years; a line of slope one through the largest."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 4), layout="constrained")
+    by_reaches = [r for r in results if r.sizes.days == 365]
+    middle = results[-1].sizes.reaches
+    by_years = sorted((r for r in results if r.sizes.reaches == middle), key=lambda r: r.sizes.days)
+    for ax, rows, x, label in (
+        (axes[0], by_reaches, [r.sizes.reaches for r in by_reaches], "reaches, one year"),
+        (axes[1], by_years, [r.sizes.days / 365 for r in by_years], f"years, {middle:,} reaches"),
+    ):
+        seconds = [r.processor for r in rows]
+        ax.loglog(x, seconds, "o", label="measured")
+        ax.loglog(x, [seconds[-1] * value / x[-1] for value in x], "-", label="linear")
+        ax.set(xlabel=label, ylabel="processor time [s]")
+        ax.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def long_river(stem: int, sources: int) -> np.ndarray:
+    """Downstream reach of a main stem that takes in a tributary of so many sources at every reach; any order."""
+    parts, first = [np.r_[np.arange(1, stem), -1]], stem
+    for i in range(stem):
+        below = random_river(i, sources)
+        parts.append(np.where(below >= 0, below + first, i))
+        first += below.size
+    return np.concatenate(parts)
+
+
+def measure_threads(sources: int = 150_000, stem: int = 20_000, days: int = 16, repeats: int = 5) -> None:
+    """Routing with 24 sub-steps a day on one core and on two."""
+    rivers = {
+        "all trees equally likely": random_river(0, sources),
+        "a stem with short tributaries": long_river(stem, max(1, sources // stem // 2)),
+        "a stem with long tributaries": long_river(max(1, stem // 20), max(1, 20 * sources // stem)),
+    }
+    table = Table("river", "reaches", "trunk", "1 core", "2 cores", "times", "by schedule",
+                  title="10⁶ reach-steps/s: best of the rounds")
+    for name, river in rivers.items():
+        downstream = in_routing_order(river)
+        cases = [
+            routing_case(name, np.float64, threads, downstream, days, DAY // HOUR, linked=True) for threads in (1, 2)
+        ]
+        one, two = (rates.max() / 1e6 for rates in interleave(cases, repeats))
+        plan = plan_network(downstream, 2)
+        trunk = sum(hi - lo for lo, hi in plan.trunk) / downstream.size
+        table.add_row(
+            name, f"{downstream.size:,}", f"{trunk:.1%}", f"{one:.0f}", f"{two:.0f}", f"{two / one:.2f}",
+            f"{scheduled(plan, downstream, days, 2):.2f}",
+        )
+    console.print(table)
+
+
+def scheduled(plan: NetworkPlan, downstream: np.ndarray, days: int, threads: int) -> float:
+    """Speed-up of the tasks of a plan on threads that nothing else disturbs, from the processor time of each alone."""
+    kernel, arguments = routing_arguments(np.float64, plan, downstream, days, DAY // HOUR, linked=True)
+    for stage in plan.stages(days):
+        for task in stage:
+            kernel(*arguments, *task)
+    total = longest = 0.0
+    for stage in plan.stages(days):
+        busy = [0.0] * threads
+        for task in stage:
+            begin = time.process_time()
+            kernel(*arguments, *task)
+            took = time.process_time() - begin
+            total += took
+            busy[busy.index(min(busy))] += took
+        longest += max(busy)
+    return total / longest
+
+
 @click.command()
-@click.option("--reaches", default=Sizes().reaches)
-@click.option("--cells", default=Sizes().cells)
-@click.option("--days", default=Sizes().days)
+@click.argument("what", type=click.Choice(["year", "growth", "decades", "threads"]), default="year")
+@click.option("--reaches", default=Sizes().reaches, help="Of the year.")
+@click.option("--days", default=0, help="Other than one year, or 40.")
 @click.option("--gauges", default=Sizes().gauges)
 @click.option("--threads", default=Sizes().threads)
 @click.option("--memory", default=1024, help="Of the blocks [MiB].")
-def main(reaches: int, cells: int, days: int, gauges: int, threads: int, memory: int) -> None:
+@click.option("--to", "path", default="national.png", type=click.Path(path_type=Path), help="Plot of the growth.")
+def main(what: str, reaches: int, days: int, gauges: int, threads: int, memory: int, path: Path) -> None:
     """Run a made-up country and print what it took."""
-    sizes = Sizes(reaches, cells, days, gauges, threads, memory * 2**20)
-    with tempfile.TemporaryDirectory() as folder:
-        show(run_country(sizes, Path(folder)))
+    sizes = Sizes(reaches, max(100, round(reaches * Sizes().cells / Sizes().reaches)), days or 365, gauges, threads,
+                  memory * 2**20)
+    if what == "threads":
+        measure_threads()
+    elif what == "growth":
+        draw_growth(measure_growth(sizes, GROWTH_REACHES, GROWTH_YEARS), path)
+        console.print(f"wrote {path}")
+    else:
+        if what == "decades":
+            sizes = sizes._replace(reaches=180_000, cells=180_000, days=days or 40 * 365)
+        with tempfile.TemporaryDirectory() as folder:
+            show(run_country(sizes, Path(folder)))
 
 
 if __name__ == "__main__":

@@ -219,11 +219,11 @@ class Simulation:
             first += count
 
     def block_length(self, fluxes: Sequence[str] = (), places: np.ndarray | None = None) -> int:
-        """Steps per block: as many as the configured memory holds."""
+        """Steps per block: as many as half of the configured memory holds; the other half is the forcing file's."""
         model, config = self.model, self.config
         sizes = [model.size_of(variable(name).grid) if places is None else places.size for name in fluxes]
         forcing = 2 * len(config.inputs) * model.domain.n_cells  # the block in use and the next
-        return model.block_length(config.memory, fluxes, places, more=8 * (forcing + 2 * sum(sizes)))
+        return model.block_length(config.memory // 2, fluxes, places, more=8 * (forcing + 2 * sum(sizes)))
 
     def _output_places(self) -> tuple[Dimension, list[str], np.ndarray | None]:
         """Dimension of the output file, its ids, and their places among reaches; None for all reaches or cells."""
