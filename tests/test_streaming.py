@@ -7,13 +7,16 @@ import threading
 import netCDF4
 import numpy as np
 import pytest
-from cases import N_STEPS, change_config, simulated, write_case
+from cases import N_STEPS, change_config, simulated, write_case, write_series
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bmi_cdlm import packing
+from bmi_cdlm.config import load_config
+from bmi_cdlm.domain import read_domain
 from bmi_cdlm.errors import ConfigError, ForcingError
+from bmi_cdlm.evaluation import basin_rain, evaluate
 from bmi_cdlm.output import read_output
 from bmi_cdlm.parameters import HOUR
 from bmi_cdlm.streaming import WriteBehind, read_ahead
@@ -170,3 +173,23 @@ def test_chosen_reaches_come_from_a_file_too(tmp_path):
 def test_keys_that_do_not_fit_together(tmp_path, keys, message):
     with pytest.raises(ConfigError, match=message), simulated(write_case(tmp_path, output="run.nc", **keys)):
         pass
+
+
+def test_daily_means_of_an_hourly_run_are_scored_against_daily_observations(tmp_path):
+    keys = {"step": HOUR, "n_steps": 96, "output": "run.nc"}
+    hourly = write_case(tmp_path / "hourly", **keys)
+    run(hourly)
+    starts, ids, flow = read_output(tmp_path / "hourly" / "run.nc", "discharge")
+    means = flow.reshape(4, 24, -1).mean(axis=1)
+    config = write_case(tmp_path / "daily", output_step="1 d", **keys)
+    write_series(
+        tmp_path / "daily" / "observations.nc", "gauge", ids, {"discharge": (2 * means, "m3 s-1")}, starts[0], 86400
+    )
+    run(config)
+    results = evaluate(load_config(config))
+    for k, result in enumerate(results):
+        np.testing.assert_allclose(result.simulated, means[:, k], rtol=1e-12)
+        np.testing.assert_array_equal(result.observed, 2 * means[:, k])
+        assert result.scores["kge_beta"] == pytest.approx(0.5)
+    rain = basin_rain(load_config(config), read_domain(tmp_path / "daily" / "domain.nc"))
+    assert rain is not None and all(values.size == 4 for values in rain.values())
