@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -25,6 +26,7 @@ SHOWN = (
     ("nse", "NSE", ".3f"), ("kge", "KGE", ".3f"), ("kge_r", "r", ".3f"), ("kge_alpha", "alpha", ".3f"),
     ("kge_beta", "beta", ".3f"), ("pbias", "PBIAS %", "+.1f"), ("n", "n", ".0f"),
 )
+MOST_SHOWN = 20
 console = Console(markup=False, highlight=False, soft_wrap=True)
 
 
@@ -124,11 +126,14 @@ def _print_run(simulation: Simulation) -> None:
         f"stored now {live['water_stored']:.6g}"
     )
     mean, spread = model.travel_time_spread()
-    for name, reach in zip(model.domain.gauges.id, model.domain.gauges.reach, strict=True):
+    gauges = model.domain.gauges
+    for name, reach in islice(zip(gauges.id, gauges.reach, strict=True), MOST_SHOWN):
         console.print(
             f"routing to {name}: mean travel time {mean[reach] / 3600:.1f} h, spread of a pulse "
             f"{spread[reach] / 3600:.1f} h at a sub-step of {config.routing_step} s"
         )
+    if len(gauges.id) > MOST_SHOWN:
+        console.print(f"... and {len(gauges.id) - MOST_SHOWN} more gauges")
     if config.output is not None:
         console.print(f"wrote {config.output}")
 

@@ -15,7 +15,9 @@ from bmi_cdlm.kernels.launch import Workers, kernels
 PIECES_PER_THREAD = 8
 SMALLEST_PIECE = 2048
 SMALLEST_TRUNK = 128
+"""Reaches of the trunk that are worth a thread of their own."""
 CUTS_PER_RANGE = 4
+"""Pieces of time per thread in which the parts of the trunk follow each other: more waits less, and calls more."""
 
 
 class NetworkPlan(NamedTuple):

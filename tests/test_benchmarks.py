@@ -55,6 +55,7 @@ def test_gradient_prints_its_table(forward, capsys):
     assert "bytes per cell-day" in printed
 
 
+@pytest.mark.slow
 def test_a_country_is_run_and_checked(forward, tmp_path, capsys):
     national = importlib.import_module("national")
     sizes = national.Sizes(reaches=3000, cells=400, days=9, gauges=60, memory=2**16)
