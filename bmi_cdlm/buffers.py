@@ -109,7 +109,7 @@ def make_buffers(
 def step_bytes(live: Mapping[str, np.ndarray], n_sub: int, kept: Kept, plan: NetworkPlan) -> int:
     """Bytes that one more step of a block takes in the arrays of `make_buffers`."""
     n_cells, n_reaches = live["runoff"].size, live["discharge"].size
-    on_cells = 1 + sum(
+    on_cells = (SnowFluxes._fields[0] in live) + sum(
         name in live and (name in kept.names or name in WHOLE)
         for group in (PetFluxes, SnowFluxes, RunoffFluxes) for name in group._fields
     )

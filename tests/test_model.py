@@ -141,6 +141,25 @@ def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threa
     many.close()
 
 
+@every_snow
+@pytest.mark.parametrize("names", [(), ("discharge",), ("lateral_inflow", "runoff", "percolation")], ids=str)
+@pytest.mark.parametrize("places", [None, np.array([3, 1, 4, 1])], ids=["all", "some"])
+def test_a_block_takes_the_memory_that_is_stated(domain, snow, names, places):
+    model = make(domain, DAY, snow)
+    kept_ones = model._kept(names, places)
+
+    def size(n_steps: int) -> int:
+        b = model._buffers(n_steps, kept_ones)
+        flat = (b.liquid, *b.pet, *b.snow, *b.runoff, b.lateral_inflow.values, b.discharge.values, b.hydrographs)
+        return sum(a.nbytes for a in flat)
+
+    per_step = size(3) - size(2)
+    assert per_step == size(9) - size(8)
+    for n_steps in (2, 5, 9):
+        assert model.block_length(n_steps * per_step, names, places) == n_steps
+        assert model.block_length(n_steps * (per_step + 80) - 1, names, places, more=80) == n_steps - 1
+
+
 @pytest.mark.parametrize("snow", ["none"])
 def test_series_of_chosen_reaches_are_those_of_all(domain, forcing, snow):
     names = ("discharge", "lateral_inflow", "gauge_discharge", "runoff")

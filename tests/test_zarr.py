@@ -102,3 +102,17 @@ def test_without_the_package(config, monkeypatch):
         run(change_config(config, forcing="forcing.zarr"))
     with pytest.raises(OutputError, match=r"Install bmi_cdlm\[zarr\]"):
         run(change_config(config, output="run.zarr"))
+
+
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+def test_a_domain_and_parameters_in_stores(config):
+    run(config)
+    for name in ("domain", "parameters"):
+        with xarray.open_dataset(config.parent / f"{name}.nc") as dataset:
+            texts = {n: v.astype(str) for n, v in dataset.variables.items() if v.dtype == object}
+            dataset.assign({n: (v.dims, v.to_numpy()) for n, v in texts.items()}).to_zarr(
+                config.parent / f"{name}.zarr", consolidated=False
+            )
+    run(change_config(config, domain="domain.zarr", parameters="parameters.zarr", output="other.nc"))
+    ours, theirs = (read_output(config.parent / name, "discharge") for name in ("other.nc", "run.nc"))
+    assert ours[1] == theirs[1] and np.array_equal(ours[2], theirs[2])
