@@ -40,7 +40,7 @@ $(MARK)-demo: pyproject.toml constraints.txt | $(RUN)/python
 	touch $@
 
 $(MARK)-test: pyproject.toml constraints.txt | $(RUN)/python
-	$(RUN)/python -m pip install -q -c constraints.txt -e ".[train,plot,examples,prepare,dev]"
+	$(RUN)/python -m pip install -q -c constraints.txt -e ".[train,plot,examples,prepare,distributed,dev]"
 	touch $@
 
 $(VENV)/bin/python:

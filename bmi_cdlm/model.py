@@ -24,6 +24,7 @@ from bmi_cdlm.ledger import Ledger
 from bmi_cdlm.network import accumulate_downstream, plan_network
 from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE, Operators, step_constants
 from bmi_cdlm.parameters import DAY, HOUR, TRAVEL_TIME
+from bmi_cdlm.partition import Exchange
 from bmi_cdlm.season import season
 from bmi_cdlm.sensitivity import Gradients, Recording, Setting, Weather, adjoint, record
 from bmi_cdlm.state import State, new_state
@@ -66,6 +67,8 @@ class Model:
         Corrects potential evapotranspiration at every step.
     ledger : bool
         Keep the water balance of every cell and reach.
+    exchange : Exchange, optional
+        The domain is a part of a larger one: where its rivers come from and go to.
 
     Attributes
     ----------
@@ -87,15 +90,16 @@ class Model:
     def __init__(
         self, domain: Domain, parameters: Mapping[str, np.ndarray] | None = None, *, step: int = DAY,
         routing_step: int = HOUR, snow: Snow = "none", threads: int = 1, pet: PetNetwork | None = None,
-        ledger: bool = False,
+        ledger: bool = False, exchange: Exchange | None = None,
     ) -> None:
         check_steps(step, routing_step)
-        self.pet = pet
+        self.pet, self.exchange = pet, exchange
         self.domain, self.step, self.routing_step, self.snow = domain, step, routing_step, snow
         self.n_sub = step // routing_step
         self._kernels = kernels()
         self._workers = Workers(threads)
-        self._plan = plan_network(domain.reaches.downstream, threads)
+        ends = {} if exchange is None else {"boundary": exchange.boundary, "kept": exchange.outlets}
+        self._plan = plan_network(domain.reaches.downstream, threads, **ends)
         self._recording: Recording | None = None
         self._no_tape = np.empty((domain.n_reaches, 0))
         self._constants = step_constants(step)
@@ -181,9 +185,13 @@ class Model:
             b.lateral_inflow, b.hydrographs, b.discharge, self._no_tape, self.state.outflow_total, self.n_sub,
             float(self.step),
         )
-        work = b.hydrographs.shape[1] * self.domain.n_reaches
+        work, exchange, slot = b.hydrographs.shape[1] * self.domain.n_reaches, self.exchange, self._plan.network.slot
+        if exchange is not None:
+            b.hydrographs[slot[exchange.boundary]] = exchange.draw(b.hydrographs.shape[1])
         for ranges in (self._plan.pieces, self._plan.trunk):
             self._workers.run(self._kernels.route, arguments, ranges, work)
+        if exchange is not None:
+            exchange.hand_on(b.hydrographs[slot[exchange.outlets]])
 
     def _keep_last(self, b: Buffers) -> None:
         """Bring the last step of a block into the live arrays."""
@@ -224,8 +232,8 @@ class Model:
         """Derive the water in unit hydrographs, cells [mm] and the domain [m3] from the stores."""
         live, runoff, stored = self.live, self.state.runoff, self.live["cell_water_stored"]
         queued = (live["queued_routed_flow"], live["queued_direct_flow"])
-        runoff.unit_hydrograph_1.sum(axis=0, out=queued[0])
-        runoff.unit_hydrograph_2.sum(axis=0, out=queued[1])
+        queued[0][:] = _add_rows(runoff.unit_hydrograph_1)
+        queued[1][:] = _add_rows(runoff.unit_hydrograph_2)
         np.add(self.state.snow.snowpack, runoff.production_store, out=stored)
         stored += runoff.routing_store
         stored += queued[0] + queued[1]
@@ -332,11 +340,15 @@ class Model:
         b = self._buffers(forcing.precipitation.shape[0], ())
         demand = self._correct_demand(forcing, b)
         self._generate_runoff(forcing.precipitation, self._melt_snow(forcing, b), demand, b)
-        runoff = b.runoff.runoff.mean(axis=0, keepdims=True)
+        runoff = _add_rows(b.runoff.runoff)[None] / b.runoff.runoff.shape[0]
         lateral = whole_series(np.empty((self.domain.n_reaches, 1)))
         self._kernels.collect_runoff(self.domain.links, runoff, lateral, 0, self.domain.n_reaches)
-        flow = np.empty(self.domain.n_reaches)
+        flow, exchange = np.empty(self.domain.n_reaches), self.exchange
+        if exchange is not None:
+            lateral.last[exchange.boundary] = exchange.draw_steady()
         self._kernels.steady_flow(self._plan.network, lateral.last, flow)
+        if exchange is not None:
+            exchange.hand_on_steady(flow[exchange.outlets])
         kept.reach_flow[:] = (1.0 - self._reach_parameters.direct) * flow
         self.state.assign(kept.arrays())
         self.begin(flow)
@@ -459,6 +471,11 @@ def _lengthened(queue: np.ndarray, places: int) -> np.ndarray:
     if queue.shape[0] == places:
         return queue
     return np.concatenate([queue, np.zeros((places - queue.shape[0], queue.shape[1]))])
+
+
+def _add_rows(values: np.ndarray) -> np.ndarray:
+    """Sum over the first axis, row after row; a single column numpy would sum in another order than many."""
+    return values.sum(axis=0) if values.shape[1] > 1 else values.cumsum(axis=0)[-1]
 
 
 def _mean_above(domain: Domain, per_reach: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from bmi_cdlm.model import Forcing, Model
 from bmi_cdlm.output import Dimension, OutputFile
 from bmi_cdlm.parameter_file import read_parameters
 from bmi_cdlm.parameters import DAY
+from bmi_cdlm.partition import Exchange, Part
 from bmi_cdlm.season import day_of_year
 from bmi_cdlm.state import Restart, read_restart, write_restart
 from bmi_cdlm.variables import variable
@@ -34,6 +35,12 @@ PENDING = "pending_"
 
 class Simulation:
     """A model with its forcing, clock and files.
+
+    Parameters
+    ----------
+    config : Config
+    part, exchange : Part and Exchange, optional
+        Run this part of the domain, and the flow across its boundary, in place of the whole.
 
     Attributes
     ----------
@@ -52,15 +59,18 @@ class Simulation:
         Whatever is wrong with any file or key, before anything is written.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        domain = read_domain(config.domain)
-        parameters, pet = read_any_parameters(config, domain)
+    def __init__(self, config: Config, part: Part | None = None, exchange: Exchange | None = None) -> None:
+        self.config, self._exchange = config, exchange
+        if part is None:
+            domain = read_domain(config.domain)
+            parameters, pet = read_any_parameters(config, domain)
+        else:
+            domain, parameters, pet = part.domain, part.parameters, part.pet
         self.forcing: ForcingFile | None = None
         if config.forcing != "caller":
             self.forcing = ForcingFile(
                 Path(config.forcing), config.inputs, domain.cells.id, config.start, config.end, config.time_step,
-                config.forcing_fill,
+                config.forcing_fill, None if part is None else (part.cells, part.n_cells),
             )
         try:
             self._start(domain, parameters, pet)
@@ -71,10 +81,11 @@ class Simulation:
 
     def _start(self, domain: Domain, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None) -> None:
         config = self.config
-        _check_pet_outputs(config, pet)
+        check_pet_outputs(config, pet)
         self.model = Model(
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
             threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
+            exchange=self._exchange,
         )
         self.elapsed = 0
         self.pending: dict[str, np.ndarray] = {}
@@ -132,13 +143,13 @@ class Simulation:
             )
         if self.n_done == config.n_steps:
             raise StateError(f"restart: valid at {self.time}, the end of the run. Set a later end.")
-        dimension, ids, index = self._output_places()
-        self.check_outputs()
+        dimension, ids, index = output_places(config, self.model.domain)
+        check_outputs(config)
         if config.output is None:
             self.run_blocks((), lambda starts, values: None, progress)
         else:
             with OutputFile(
-                config.output, dimension, ids, config.output_variables, config.time_step, self._attributes()
+                config.output, dimension, ids, config.output_variables, config.time_step, output_attributes(config)
             ) as output:
                 self.run_blocks(
                     config.output_variables,
@@ -147,12 +158,6 @@ class Simulation:
                 )
         if config.restart is not None:
             self.save(config.restart)
-
-    def check_outputs(self) -> None:
-        """Refuse output and restart paths that cannot be written."""
-        for path in (self.config.output, self.config.restart):
-            if path is not None:
-                check_writable(path)
 
     def run_blocks(self, names: Sequence[str], take: Take, progress: Progress = lambda steps: None) -> None:
         """Run to the end; hand each block's step starts and the variables `names`, [time, n], to `take`."""
@@ -172,27 +177,6 @@ class Simulation:
             return 1  # it is checked at every step
         per_step = 8 * (6 * model.domain.n_cells + 2 * model.domain.n_reaches)
         return int(np.clip(BLOCK_BYTES // per_step, 1, LONGEST_BLOCK))
-
-    def _output_places(self) -> tuple[Dimension, list[str], Sequence[int] | slice]:
-        """Dimension of the output file, its ids, and their places among reaches or cells."""
-        domain, at = self.model.domain, self.config.output_at
-        if at == "cells":
-            return "cell", domain.cells.id, slice(None)
-        if at == "reaches":
-            return "reach", domain.reaches.id, slice(None)
-        if at == "gauges":
-            if self.config.output is not None and not domain.gauges.id:
-                raise ConfigError("output_at: gauges, but the domain has none. Use reaches, cells, or reach ids.")
-            return "gauge", domain.gauges.id, domain.gauges.reach.tolist()
-        place = {reach_id: i for i, reach_id in enumerate(domain.reaches.id)}
-        unknown = [i for i in at if i not in place]
-        if unknown:
-            raise ConfigError(f"output_at: the domain has no reach '{unknown[0]}'. Use ids of 'reach_id'.")
-        return "reach", list(at), [place[i] for i in at]
-
-    def _attributes(self) -> dict[str, str]:
-        keys = ("start", "end", "time_step", "routing_step", "snow", "spin_up")
-        return {f"configuration_{key}": str(getattr(self.config, key)) for key in keys}
 
     def _initialise(self) -> None:
         if self.config.initial_state != "steady":
@@ -268,6 +252,37 @@ class Simulation:
         self.model.close()
 
 
+def check_outputs(config: Config) -> None:
+    """Refuse output and restart paths that cannot be written."""
+    for path in (config.output, config.restart):
+        if path is not None:
+            check_writable(path)
+
+
+def output_places(config: Config, domain: Domain) -> tuple[Dimension, list[str], Sequence[int] | slice]:
+    """Dimension of the output file, its ids, and their places among reaches or cells."""
+    at = config.output_at
+    if at == "cells":
+        return "cell", domain.cells.id, slice(None)
+    if at == "reaches":
+        return "reach", domain.reaches.id, slice(None)
+    if at == "gauges":
+        if config.output is not None and not domain.gauges.id:
+            raise ConfigError("output_at: gauges, but the domain has none. Use reaches, cells, or reach ids.")
+        return "gauge", domain.gauges.id, domain.gauges.reach.tolist()
+    place = {reach_id: i for i, reach_id in enumerate(domain.reaches.id)}
+    unknown = [i for i in at if i not in place]
+    if unknown:
+        raise ConfigError(f"output_at: the domain has no reach '{unknown[0]}'. Use ids of 'reach_id'.")
+    return "reach", list(at), [place[i] for i in at]
+
+
+def output_attributes(config: Config) -> dict[str, str]:
+    """Global attributes of an output file."""
+    keys = ("start", "end", "time_step", "routing_step", "snow", "spin_up")
+    return {f"configuration_{key}": str(getattr(config, key)) for key in keys}
+
+
 def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
     """Parameters by registry name and the PET network, from whatever the configuration names.
 
@@ -286,7 +301,8 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     return checkpoint.evaluate(config.domain, domain)
 
 
-def _check_pet_outputs(config: Config, pet: PetNetwork | None) -> None:
+def check_pet_outputs(config: Config, pet: PetNetwork | None) -> None:
+    """Refuse outputs of a PET network where there is none."""
     for name in config.output_variables:
         if variable(name).part == "pet" and pet is None:
             raise ConfigError(
