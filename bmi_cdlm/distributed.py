@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ PER_THREAD = 4
 """Partitions per thread of the workers: enough to keep all busy, few enough that little is handed on."""
 PATIENCE = 30.0
 """Seconds to wait for a scheduler, and for a worker where there is none."""
-INPUT, OUTPUT, STATE = "part.{}.npz", "output.nc", "state.npz"
+INPUT, OUTPUT, STATE, STOP = "part.{}.npz", "output.nc", "state.npz", "stop"
 Progress = Callable[[int], None]
 
 
@@ -144,10 +145,11 @@ def run_partition(config: Config, folder: Path, number: int, count: int, above: 
 
 
 def _run_part(config: Config, part: Part, folder: Path, attempt: Path) -> None:
-    def give_up_with_the_run(steps: int) -> None:
-        if not folder.exists():
-            raise ClusterError("the run has ended before. Nothing to do.")
+    def give_up_with_the_run(steps: int = 0) -> None:
+        if (folder / STOP).exists() or not folder.exists():
+            raise ClusterError("the run was given up, this partition with it. See the error that was first.")
 
+    give_up_with_the_run()
     own = np.setdiff1d(np.arange(part.reaches.size), part.boundary)
     with Exchange(part, [folder / str(s.number) for s in part.sources], attempt) as exchange:
         simulation = Simulation(_own_config(config, part, own, attempt), part, exchange)
@@ -239,6 +241,12 @@ def _shared_folder(config: Config) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{beside.name}.", suffix=".parts", dir=beside.parent))
     try:
         yield folder
+    except BaseException:
+        (folder / STOP).touch()  # workers look for it after each block
+        latest = time.monotonic() + PATIENCE
+        while list(folder.glob("[0-9]*.*")) and time.monotonic() < latest:
+            time.sleep(0.05)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -246,7 +254,7 @@ def _shared_folder(config: Config) -> Iterator[Path]:
 def _run_all(
     client: Any, config: Config, folder: Path, partitions: Sequence[Partition], progress: Progress
 ) -> None:
-    """Run all partitions; raises on the first that fails."""
+    """Run all partitions; raises on the first that fails, and has the others given up."""
     from distributed import KilledWorker
 
     futures: list[Any] = []
@@ -263,6 +271,8 @@ def _run_all(
             now = config.n_steps * reaches // whole
             progress(now - shown)
             shown = now
+    except CdlmError:
+        raise
     except KilledWorker as cause:
         number = int(str(cause.task).rpartition("-")[2])
         raise ClusterError(
@@ -270,11 +280,12 @@ def _run_all(
             "lost again and again, most often for want of memory. Give the workers more, or make more --partitions."
         ) from cause
     except (CancelledError, OSError) as cause:
-        if isinstance(cause, CdlmError):
-            raise
         raise ClusterError(
             f"scheduler {client.scheduler.address}: was lost during the run ({cause}). Start it, and the run, again."
         ) from cause
+    finally:
+        with contextlib.suppress(OSError):
+            client.cancel(futures)
 
 
 def _finished(client: Any, futures: Sequence[Any]) -> Iterator[Any]:

@@ -21,7 +21,7 @@ from bmi_cdlm.kernels.groups import (
 )
 from bmi_cdlm.kernels.launch import Workers, kernels
 from bmi_cdlm.ledger import Ledger
-from bmi_cdlm.network import accumulate_downstream, plan_network
+from bmi_cdlm.network import NONE, accumulate_downstream, plan_network
 from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE, Operators, step_constants
 from bmi_cdlm.parameters import DAY, HOUR, TRAVEL_TIME
 from bmi_cdlm.partition import Exchange
@@ -98,8 +98,8 @@ class Model:
         self.n_sub = step // routing_step
         self._kernels = kernels()
         self._workers = Workers(threads)
-        ends = {} if exchange is None else {"boundary": exchange.boundary, "kept": exchange.outlets}
-        self._plan = plan_network(domain.reaches.downstream, threads, **ends)
+        boundary, kept = (NONE, NONE) if exchange is None else (exchange.boundary, exchange.outlets)
+        self._plan = plan_network(domain.reaches.downstream, threads, boundary=boundary, kept=kept)
         self._recording: Recording | None = None
         self._no_tape = np.empty((domain.n_reaches, 0))
         self._constants = step_constants(step)
