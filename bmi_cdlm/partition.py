@@ -19,8 +19,8 @@ from bmi_cdlm.kernels.groups import Links, PetNetwork
 from bmi_cdlm.network import accumulate_downstream
 from bmi_cdlm.parameters import TRAVEL_TIME, parameter
 
-SMALLEST_CUT = 64
-"""Reaches below which cutting off a tributary costs more than it spreads."""
+CUT_SHARE = 64
+"""A tributary smaller than a partition by this factor is not worth being cut off: its outflow is handed on in full."""
 OUTFLOW, STEADY = "outflow.f64", "steady.npy"
 """Files in the folder of a partition that has run: float64[sub-step, outlet] without a header, and float64[outlet]."""
 
@@ -41,42 +41,31 @@ class Partition(NamedTuple):
 def partition(downstream: np.ndarray, count: int) -> list[Partition]:
     """Cut a network in routing order into about `count` partitions, upstream ones first.
 
-    Basins larger than a share of 1 / count lose their tributaries of up to such a share, and what is left of each, its
-    main rivers with small tributaries, is a partition that comes after them. Tributaries are cut off down to the size
-    at which the rest is no larger than a share, or they are not worth it.
+    No partition has more than a share of 1 / count of all reaches, but for what cannot be cut. Basins larger than that
+    lose their largest tributaries of up to a share; what is left of each, main rivers with small tributaries, comes
+    after those and is cut in the same way if it is still too large.
     """
     n = downstream.size
-    size = accumulate_downstream(downstream, np.ones(n)).astype(np.int64)
     limit = -(-n // max(1, count))
-    small = size <= limit
+    least = max(1, limit // CUT_SHARE)
+    reaches = accumulate_downstream(downstream, np.ones(n)).astype(np.int64)
     below = np.where(downstream >= 0, downstream, 0)
-    basins = np.flatnonzero(small & (downstream < 0))
-    tributaries = np.flatnonzero(small & (downstream >= 0) & ~small[below])
-    large = np.flatnonzero(~small & (downstream < 0))
-    least = max(1, limit // 8)
-    cut = tributaries[size[tributaries] >= least]
-    while least > SMALLEST_CUT and (_remainders(large, size, cut) > limit).any():
-        least //= 2
-        cut = tributaries[size[tributaries] >= least]
     owner, number = np.full(n, -1), -1
-    for roots in (cut, basins):
-        filled = limit
-        for root in roots.tolist():
-            if filled + size[root] > limit:
-                number, filled = number + 1, 0
-            owner[root + 1 - size[root] : root + 1] = number
-            filled += size[root]
-    for outlet in large.tolist():
-        number += 1
-        own = owner[outlet + 1 - size[outlet] : outlet + 1]
-        own[own < 0] = number
+    while (owner < 0).any():
+        size = accumulate_downstream(downstream, owner < 0).astype(np.int64)
+        small = size <= limit
+        top = (owner < 0) & small & ((downstream < 0) | ~small[below])
+        cut = np.flatnonzero(top & (downstream >= 0) & (size >= least))
+        whole = np.flatnonzero((owner < 0) & (downstream < 0) & (small if cut.size else True))
+        for roots in (cut, whole):
+            filled = limit
+            for root in roots.tolist():
+                if filled + size[root] > limit:
+                    number, filled = number + 1, 0
+                own = owner[root + 1 - reaches[root] : root + 1]
+                own[own < 0] = number
+                filled += size[root]
     return _collect(downstream, owner, number + 1)
-
-
-def _remainders(large: np.ndarray, size: np.ndarray, cut: np.ndarray) -> np.ndarray:
-    """Reaches that are left of every large basin without what is cut off."""
-    gone = np.r_[0, np.cumsum(size[cut])]
-    return size[large] - (gone[np.searchsorted(cut, large)] - gone[np.searchsorted(cut, large + 1 - size[large])])
 
 
 def _collect(downstream: np.ndarray, owner: np.ndarray, count: int) -> list[Partition]:

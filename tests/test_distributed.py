@@ -154,7 +154,7 @@ def test_any_other_failure_of_a_partition_names_it_too(tmp_path, scheduler, monk
     def fail(*_):
         raise MemoryError("too much")
 
-    monkeypatch.setattr(ours.Simulation, "snapshot", fail)
+    monkeypatch.setattr(Simulation, "snapshot", fail)
     config = write_case(tmp_path, output="run.nc")
     assert_intact(config, scheduler, ClusterError, r"partition \d of \d \(.*MemoryError: too much")
 

@@ -50,14 +50,18 @@ def test_every_reach_is_in_one_partition_and_comes_after_what_drains_into_it(n, 
 
 
 def test_partitions_are_of_about_equal_size_in_a_large_basin_and_small_ones():
-    """One basin with most reaches: neither what is cut off nor what is left is much more than a share."""
-    downstream = forest(2, 20_000, 40, bushiness=5000)
-    made = partition(downstream, 16)
-    sizes = [own.reaches.size for own in made]
-    assert 12 <= len(made) <= 40
-    assert max(sizes) <= 2 * 20_000 / 16
-    assert any(own.after for own in made)
-    assert sum(own.boundary.size for own in made) < 2000
+    """One basin with most reaches: neither what is cut off nor what is left is more than a share, and little waits."""
+    for bushiness, most_levels in ((5000, 3), (60, 8)):
+        downstream = forest(2, 20_000, 40, bushiness)
+        made = partition(downstream, 16)
+        sizes = [own.reaches.size for own in made]
+        assert 16 <= len(made) <= 32
+        assert max(sizes) <= 20_000 / 16
+        assert sum(own.boundary.size for own in made) < 1000
+        level: list[int] = []
+        for own in made:
+            level.append(1 + max((level[k] for k in own.after), default=0))
+        assert 1 < max(level) <= most_levels
 
 
 @pytest.mark.parametrize("with_pet", [False, True])

@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Hbv:
-    """Runs of HBV 2.0 in float32 on a torch device; runoff [mm d-1] of the last is kept, [time, unit].
+    """Runs of HBV 2.0 in float32 on a torch device.
 
     Raises
     ------
@@ -39,20 +39,30 @@ class Hbv:
             "elev_all": place(np.full(n, 500.0)),
         }
         drawn = np.random.default_rng(6).uniform(0.2, 0.8, (n, len(self.model.phy_param_names)))
+        drawn[:, list(self.model.phy_param_names).index("parRT")] = 0.0  # else small units lose all to deep groundwater
         self.parameters = place(drawn).requires_grad_()
         self.no_dynamic = place(np.empty((rain.shape[0], n, 0)))
-        self.runoff = self.gradient = np.empty(0)
+        self.made: Any = None
+
+    @property
+    def runoff(self) -> np.ndarray:
+        """Of the last forward run, [time, unit] [mm d-1]."""
+        return self.made.cpu().numpy()
+
+    @property
+    def gradient(self) -> np.ndarray:
+        """Of the last run with one, [unit, parameter]."""
+        return self.parameters.grad.cpu().numpy()
 
     def forward(self) -> None:
         """Runoff, without what a gradient would need."""
         with self.torch.no_grad():
-            self.runoff = self._run().detach().cpu().numpy()
+            self.made = self._run()
 
     def both(self) -> None:
         """Runoff, and the gradient of its sum by all parameters."""
         self.parameters.grad = None
         self._run().sum().backward()
-        self.gradient = self.parameters.grad.cpu().numpy()
 
     def _run(self) -> Any:
         return self.model(self.inputs, [self.no_dynamic, self.parameters])["streamflow"][..., 0]
