@@ -43,6 +43,8 @@ PER_THREAD = 4
 """Partitions per thread of the workers: enough to keep all busy, few enough that little is handed on."""
 PATIENCE = 30.0
 """Seconds to wait for a scheduler, and for a worker where there is none."""
+GRACE = 10.0
+"""Seconds that workers get to leave a run that is given up; one that was lost has left its files behind."""
 Progress = Callable[[int], None]
 
 
@@ -166,7 +168,7 @@ def _shared_folder(config: Config) -> Iterator[Path]:
         yield folder
     except BaseException:
         (folder / STOP).touch()  # workers look for it after each block
-        latest = time.monotonic() + PATIENCE
+        latest = time.monotonic() + GRACE
         while list(folder.glob("[0-9]*.*")) and time.monotonic() < latest:
             time.sleep(0.05)
         raise
@@ -187,6 +189,7 @@ def _run_all(
             run_partition, config, folder, number, len(partitions), above, key=f"{folder.name}-{number}", pure=False,
             priority=len(above),  # what waited for others is last: the main rivers
         ))
+    address = client.scheduler.address
     whole, reaches, shown = sum(own.reaches.size for own in partitions), 0, 0
     try:
         for future in _finished(client, futures):
@@ -203,8 +206,9 @@ def _run_all(
             "lost again and again, most often for want of memory. Give the workers more, or make more --partitions."
         ) from cause
     except (CancelledError, OSError) as cause:
+        said = (str(cause) or type(cause).__name__).splitlines()[0]
         raise ClusterError(
-            f"scheduler {client.scheduler.address}: was lost during the run ({cause}). Start it, and the run, again."
+            f"scheduler {address}: was lost during the run ({said}). Start it, and the run, again."
         ) from cause
     finally:
         with contextlib.suppress(OSError):

@@ -26,6 +26,7 @@ from bmi_cdlm.parameters import HOUR
 from bmi_cdlm.simulation import Simulation
 
 dask = pytest.importorskip("distributed", reason="dask.distributed is not installed")
+dask_config = pytest.importorskip("dask").config
 
 
 @pytest.fixture(scope="module")
@@ -217,25 +218,47 @@ def kill_a_worker_in_the_middle(cluster, folder: Path, killed: list) -> None:
             time.sleep(0.005)
 
 
-@pytest.mark.slow
-def test_the_partition_of_a_worker_that_is_killed_runs_again(tmp_path):
+def write_long_case(folder):
     """States are written step by step, so that there is time to kill a process in the middle of a partition."""
-    config = write_case(
-        tmp_path, n_steps=4000, output="run.nc", output_at="reaches", output_variables=["discharge", "reach_storage"],
+    return write_case(
+        folder, n_steps=4000, output="run.nc", output_at="reaches", output_variables=["discharge", "reach_storage"],
         restart="end.nc",
     )
+
+
+def run_while_killing(config, kill):
+    """Run on two worker processes, with `kill(cluster, folder, killed)` in a thread beside; returns `killed`."""
+    killed: list = []
+    with dask.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
+        killer = threading.Thread(target=kill, args=(cluster, config.parent, killed), daemon=True)
+        killer.start()
+        try:
+            run_distributed(load_config(config), cluster.scheduler_address, 4)
+        finally:
+            killer.join(timeout=10)
+    return killed
+
+
+@pytest.mark.slow
+def test_a_partition_that_loses_every_worker_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(ours, "PATIENCE", 1.0)
+    config = write_long_case(tmp_path)
+    before = set(tmp_path.iterdir())
+    with (
+        dask_config.set({"distributed.scheduler.allowed-failures": 0}),
+        pytest.raises(ClusterError, match=r"partition \d of \d \(\d+ reaches\): its worker was lost again and again"),
+    ):
+        run_while_killing(config, kill_a_worker_in_the_middle)
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_the_partition_of_a_worker_that_is_killed_runs_again(tmp_path):
+    config = write_long_case(tmp_path)
     run_alone(config)
     expected = contents(tmp_path / "run.nc"), contents(tmp_path / "end.nc")
     (tmp_path / "run.nc").unlink()
-    killed: list = []
-    with dask.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
-        killer = threading.Thread(
-            target=kill_a_worker_in_the_middle, args=(cluster, tmp_path, killed), daemon=True
-        )
-        killer.start()
-        run_distributed(load_config(config), cluster.scheduler_address, 4)
-        killer.join(timeout=10)
-    assert killed, "no worker was killed: the run was too short"
+    assert run_while_killing(config, kill_a_worker_in_the_middle), "no worker was killed: the run was too short"
     for (attributes, values), name in zip(expected, ("run.nc", "end.nc"), strict=True):
         found = contents(tmp_path / name)
         assert found[0] == attributes
