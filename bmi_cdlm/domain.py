@@ -153,28 +153,32 @@ def take_reaches(
     cells : int64[]
         Places of its cells in the whole domain, rising.
     """
-    position = np.full(domain.n_reaches, -1)
-    position[reaches] = np.arange(reaches.size)
-    below = domain.reaches.downstream[reaches]
-    count = np.diff(domain.links.first)[reaches]
-    count[position[boundary]] = 0
+    at_boundary, below = np.searchsorted(reaches, boundary), domain.reaches.downstream[reaches]
+    count = domain.links.first[reaches + 1] - domain.links.first[reaches]
+    count[at_boundary] = 0
     first = np.r_[0, np.cumsum(count)].astype(np.int64)
     link = np.repeat(domain.links.first[reaches] - first[:-1], count) + np.arange(first[-1])
     linked = domain.links.cell[link]
     cells = np.unique(np.r_[linked, more_cells])
     links = Links(first, np.searchsorted(cells, linked).astype(np.int64), domain.links.area[link])
-    inside = np.flatnonzero((position[domain.gauges.reach] >= 0) & ~np.isin(domain.gauges.reach, boundary))
+    inside = np.flatnonzero((places(reaches, domain.gauges.reach) >= 0) & ~np.isin(domain.gauges.reach, boundary))
     part = Domain(
         _take(domain.cells, cells)._replace(
             drained_area=np.bincount(links.cell, weights=links.area, minlength=cells.size)
         ),
-        _take(domain.reaches, reaches)._replace(downstream=np.where(below >= 0, position[below], -1)),
+        _take(domain.reaches, reaches)._replace(downstream=places(reaches, below)),
         links,
-        _take(domain.gauges, inside)._replace(reach=position[domain.gauges.reach[inside]]),
+        _take(domain.gauges, inside)._replace(reach=places(reaches, domain.gauges.reach[inside])),
         domain.file_order[reaches],
     )
-    part.reaches.length[position[boundary]] = 0.0
+    part.reaches.length[at_boundary] = 0.0
     return part, cells
+
+
+def places(rising: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Place of each wanted number among rising ones, -1 where it is not among them."""
+    found = np.minimum(np.searchsorted(rising, wanted), rising.size - 1)
+    return np.where(rising[found] == wanted, found, -1)
 
 
 def _take(group: Group, places: np.ndarray) -> Group:

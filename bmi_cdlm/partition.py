@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.domain import Cells, Domain, Gauges, Reaches, take_reaches
+from bmi_cdlm.domain import Cells, Domain, Gauges, Reaches, places, take_reaches
 from bmi_cdlm.errors import StateError
 from bmi_cdlm.kernels.groups import Links, PetNetwork
 from bmi_cdlm.network import accumulate_downstream
@@ -128,8 +128,7 @@ def make_part(
     sources = []
     for k in own.after:
         outlets = partitions[k].outlets
-        found = np.minimum(np.searchsorted(outlets, own.boundary), outlets.size - 1)
-        sources.append(Source(k, outlets.size, np.where(outlets[found] == own.boundary, found, -1)))
+        sources.append(Source(k, outlets.size, places(outlets, own.boundary)))
     return Part(
         part, taken, None if pet is None else pet._replace(static=np.ascontiguousarray(pet.static[:, cells])), cells,
         reaches, domain.n_cells, boundary, np.searchsorted(reaches, own.outlets), tuple(sources),
