@@ -27,6 +27,7 @@ lint: $(MARK)-test
 bench: $(MARK)-test
 	$(RUN)/python benchmarks/forward.py
 	$(RUN)/python benchmarks/gradient.py
+	$(RUN)/python benchmarks/bmi.py
 
 bench-peers: $(MARK)-peers
 	$(RUN)/python benchmarks/peers/compare.py

@@ -12,9 +12,11 @@ from bmi_cdlm.adjustment import Bounds, adjust, adjustable_parameters, bounds, i
 from bmi_cdlm.config import load_config
 from bmi_cdlm.errors import CdlmError, ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
 from bmi_cdlm.grids import IDS, BmiGrid, make_grids
+from bmi_cdlm.serialization import NAMES as SERIALIZED
+from bmi_cdlm.serialization import Serialization
 from bmi_cdlm.simulation import Simulation
 from bmi_cdlm.stepping import Stepper
-from bmi_cdlm.variables import VARIABLES, Variable
+from bmi_cdlm.variables import MASSES, VARIABLES, Variable
 
 
 class BmiValueError(CdlmError, ValueError):
@@ -44,6 +46,8 @@ class BmiCdlm(Bmi):
     def __init__(self) -> None:
         self._stepper: Stepper | None = None
         self._variables: dict[str, Published] = {}
+        self._unpublished: dict[str, Published] = {}
+        self._serialization: Serialization | None = None
         self._grids: dict[int, BmiGrid] = {}
 
     # ---- control -----------------------------------------------------------------------------------------
@@ -55,12 +59,11 @@ class BmiCdlm(Bmi):
         stepper = Stepper(Simulation(load_config(config_file)))
         simulation = stepper.simulation
         model = simulation.model
-        grids = make_grids(model.domain, simulation.config.grid_profile)
         self.finalize()
-        published = [stepper.published(v) for v in stepper.variables]
+        inputs = stepper.inputs
         self._variables = {
-            alias.name: Published(v, alias.units, stepper.inputs[v.short])
-            for v, alias in zip(stepper.variables, published, strict=True)
+            inputs.published[v.short].name: Published(v, inputs.published[v.short].units, inputs.held[v.short])
+            for v in inputs.variables
         }
         for v in model.outputs:
             if model.size_of(v.grid):
@@ -69,7 +72,11 @@ class BmiCdlm(Bmi):
             shown = model.parameters[v.short].view()
             shown.flags.writeable = False  # a write must go through set_value, to take effect as a whole
             self._variables[v.name] = Published(v, v.units, shown)
-        self._grids = grids
+        self._unpublished = {v.name: Published(v, v.units, model.masses[v.short]) for v in MASSES}
+        hot_start = simulation.config.restart_mode == "hot_start"
+        self._serialization = Serialization(
+            simulation.to_bytes, lambda content: simulation.restore_from(content, hot_start=hot_start)
+        )
         self._stepper = stepper
 
     def update(self) -> None:
@@ -88,9 +95,8 @@ class BmiCdlm(Bmi):
         """Close files and threads; initialize may follow."""
         if self._stepper is not None:
             self._stepper.simulation.close()
-        self._stepper = None
-        self._variables = {}
-        self._grids = {}
+        self._stepper = self._serialization = None
+        self._variables, self._unpublished, self._grids = {}, {}, {}
 
     # ---- model and variables -----------------------------------------------------------------------------
 
@@ -195,6 +201,9 @@ class BmiCdlm(Bmi):
 
     def set_value(self, name: str, src: np.ndarray) -> None:
         """Set all values of an input, a state or a parameter: copied, and used by the next update."""
+        if self._serialization is not None and isinstance(name, str) and name in SERIALIZED:
+            self._serialization.set(name, src)
+            return
         found = self._writable(name)
         source = _check_source(name, src, found.values.size)
         if found.variable.role == "input":
@@ -217,7 +226,7 @@ class BmiCdlm(Bmi):
         found, stepper = self._writable(name), self._running()
         if found.variable.role != "input":
             return bounds(stepper.simulation.model, found.variable)
-        return Bounds(*(np.full(found.values.size, limit) for limit in stepper.bounds(found.variable)))
+        return Bounds(*(np.full(found.values.size, limit) for limit in stepper.inputs.bounds(found.variable.short)))
 
     def get_parameter_names(self) -> tuple[str, ...]:
         """Names of the parameters that this run reads; not a part of BMI."""
@@ -301,7 +310,11 @@ class BmiCdlm(Bmi):
     def _find(self, name: str) -> Published:
         self._running()
         try:
-            return self._variables[name]
+            found = self._variables.get(name) or self._unpublished.get(name)
+            if found is not None:
+                return found
+            assert self._serialization is not None
+            return Published(SERIALIZED[name], SERIALIZED[name].units, self._serialization.value(name))
         except (KeyError, TypeError):
             raise UnknownNameError(
                 f"there is no variable '{name}'.{nearest(name, self._variables)} "
@@ -318,7 +331,9 @@ class BmiCdlm(Bmi):
         return found
 
     def _grid(self, grid: int) -> BmiGrid:
-        self._running()
+        if not self._grids:  # made when first asked for: many hosts never do
+            simulation = self._running().simulation
+            self._grids = make_grids(simulation.model.domain, simulation.config.grid_profile)
         if not isinstance(grid, int | np.integer) or grid not in self._grids:
             raise UnknownNameError(f"there is no grid {grid}. Grids: {', '.join(f'{i} {n}s' for n, i in IDS.items())}.")
         return self._grids[grid]

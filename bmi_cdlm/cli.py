@@ -14,15 +14,16 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bmi_cdlm.config import Config, load_config
+from bmi_cdlm.config import Config, load_config, parse_date, parse_duration
 from bmi_cdlm.distributed import run_distributed
 from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain import read_domain
-from bmi_cdlm.errors import CdlmError
+from bmi_cdlm.errors import CdlmError, ConfigError
 from bmi_cdlm.evaluation import GaugeResult, draw, evaluate
 from bmi_cdlm.files import replacing
 from bmi_cdlm.model import Model
 from bmi_cdlm.plot_map import plot_map
+from bmi_cdlm.prepare.nextgen import Options, write_catchments
 from bmi_cdlm.prepare.quality import report_table
 from bmi_cdlm.prepare.run import Prepared, find_config
 from bmi_cdlm.prepare.run import prepare as make_files
@@ -166,6 +167,43 @@ def reference(path: Path | None) -> None:
         return
     with replacing(path) as temporary:
         temporary.write_text(render(), encoding="utf-8")
+
+
+@main.group()
+def nextgen() -> None:
+    """Work with NextGen (ngen)."""
+
+
+@nextgen.command("init", cls=CleanErrors)
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@click.option("--start", required=True, help="Start of ngen's run (ISO date or time).")
+@click.option("--end", required=True, help="End of ngen's run, exclusive (ISO date or time).")
+@click.option("--time-step", type=click.Choice(["1 h", "1 d"]), default="1 h", show_default=True, help="Model step.")
+@click.option("--snow", type=click.Choice(["none", "cemaneige", "cemaneige_hysteresis"]), default="none",
+              show_default=True, help="Snow model; needs a column mean_annual_snowfall.")
+@click.option("--pet", type=click.Choice(["oudin", "hargreaves", "penman_monteith", "given"]), default="oudin",
+              show_default=True, help="Potential evapotranspiration; penman_monteith needs a column elevation.")
+@click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file.")
+def nextgen_init(
+    table: Path, folder: Path, start: str, end: str, time_step: str, snow: str, pet: str, parameters: Path | None
+) -> None:
+    """Make a domain and a configuration of every catchment in a TABLE (CSV), and a realization for ngen.
+
+    Columns: id, area [km2], lat, lon; elevation [m], mean_annual_snowfall [mm yr-1]; any other is an attribute and is
+    called `name [units]`, those of the reach `reach_name [units]`.
+    """
+    try:
+        options = Options(
+            parse_date(start), parse_date(end), parse_duration(time_step), snow, pet, parameters or "default"
+        )
+    except ValueError as cause:
+        raise ConfigError(f"cdlm nextgen init: {cause}.") from cause
+    paths = write_catchments(table, folder, options)
+    for path in paths:
+        if path.suffix == ".yaml":
+            load_config(path)
+    console.print(f"wrote {(len(paths) - 1) // 2} catchments and {paths[-1]}")
 
 
 def score_table(results: list[GaugeResult], title: str) -> Table:

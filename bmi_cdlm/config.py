@@ -21,8 +21,11 @@ from pydantic import (
 
 from bmi_cdlm.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.pet import RANGE, Formula, required
 from bmi_cdlm.variables import select, variable
 
+SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The same loader in C, where PyYAML has it: a thousand configurations are read in a second."""
 UNITS = {"s": 1, "min": 60, "h": HOUR, "d": DAY}
 Fill = Literal["refuse", "zero", "hold", "interpolate"]
 
@@ -98,6 +101,15 @@ class Config(BaseModel):
     snow: Literal["none", "cemaneige", "cemaneige_hysteresis"] = Field(
         default="none", description="Snow model; needs air temperature and the domain's mean annual snowfall."
     )
+    pet: Literal["given"] | Formula = Field(
+        default="given", description="Potential evapotranspiration: `given` as an input, or from other inputs by "
+        "`oudin` (air temperature), `hargreaves` (its daily range; not hourly) or `penman_monteith` (FAO-56: humidity, "
+        "pressure, shortwave radiation, wind; needs `cell_elevation` [m] in the domain)."
+    )
+    pet_kind: str | None = Field(
+        default=None, description="Formula behind a given PET, such as `oudin`; must be the one that a checkpoint was "
+        "trained with."
+    )
     initial_state: Path | Literal["steady"] = Field(
         default="steady", description="`steady` (customary stores, rivers in steady state) or a restart file."
     )
@@ -141,6 +153,10 @@ class Config(BaseModel):
     name_profile: Literal["csdms", "ngen"] = Field(
         default="csdms", description="Names and units under which BMI publishes inputs."
     )
+    published_inputs: tuple[str, ...] | None = Field(
+        default=None, description="Short names of the inputs that BMI shows and a caller may set; without it all that "
+        "the run needs. The others come from the forcing file. An input that is not needed may be published too."
+    )
     grid_profile: Literal["unstructured", "points"] = Field(
         default="unstructured", description="BMI type of the grids of cells, reaches and gauges."
     )
@@ -167,9 +183,30 @@ class Config(BaseModel):
                 f"spin_up is {self.spin_up}; expected 0 with forcing: caller or a restart file, since it repeats the "
                 "first year of the forcing file from a steady state"
             )
+        self._check_inputs()
         self._check_paths()
         self._check_output()
         return self
+
+    def _check_inputs(self) -> None:
+        if self.pet == "hargreaves" and self.time_step == HOUR:
+            raise ValueError(
+                "pet is hargreaves, which has no hourly form; expected oudin or penman_monteith, or time_step: 1 d"
+            )
+        if self.pet != "given" and self.pet_kind not in (None, self.pet):
+            raise ValueError(f"pet_kind is {self.pet_kind} while pet is {self.pet}; expected none, or pet: given")
+        if len(set(self.published)) < len(self.published):
+            raise ValueError(f"published_inputs names one input twice: {', '.join(self.published)}")
+        known = [v.short for v in select(role="input")]
+        for name in self.published:
+            if name not in known:
+                raise ValueError(f"published_inputs: there is no input '{name}'.{nearest(name, known)}")
+        unheard = [name for name in self.inputs if name not in self.published and name not in RANGE]
+        if self.forcing == "caller" and unheard:
+            raise ValueError(
+                f"published_inputs lacks '{unheard[0]}', which this run needs and nobody else gives; expected it "
+                "there, or a forcing file"
+            )
 
     def _check_paths(self) -> None:
         taken = [self.domain, self.forcing, self.parameters, self.observations]
@@ -213,7 +250,17 @@ class Config(BaseModel):
     @property
     def inputs(self) -> list[str]:
         """Short names of the inputs that this run needs."""
-        return [v.short for v in select(role="input", snow=self.snow != "none")]
+        needed = {"precipitation"}
+        needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*required(self.pet, self.time_step)}
+        needed |= set() if self.snow == "none" else {"air_temperature"}
+        return [v.short for v in select(role="input") if v.short in needed]
+
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Short names of the inputs that BMI shows; a caller's daily range is accumulated unless it is asked for."""
+        if self.published_inputs is not None:
+            return self.published_inputs
+        return tuple(n for n in self.inputs if self.forcing != "caller" or n not in RANGE)
 
 
 PATH_KEYS = ("domain", "forcing", "parameters", "initial_state", "output", "restart", "observations")
@@ -234,7 +281,7 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
     except (OSError, UnicodeDecodeError) as cause:
         raise ConfigError(f"{path}: cannot be read ({cause}). Expected a YAML configuration file.") from cause
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, SafeLoader)
     except yaml.YAMLError as cause:
         raise ConfigError(f"{path}: is not valid YAML: {cause}") from cause
     if not isinstance(content, dict):

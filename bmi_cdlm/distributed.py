@@ -34,6 +34,7 @@ from bmi_cdlm.simulation import (
     output_attributes,
     output_places,
     read_any_parameters,
+    read_elevation,
 )
 from bmi_cdlm.state import Restart, write_restart
 from bmi_cdlm.version import __version__
@@ -89,13 +90,14 @@ def run_distributed(
         domain = read_domain(config.domain)
         parameters, pet = read_any_parameters(config, domain)
         check_pet_outputs(config, pet)
+        elevation = read_elevation(config, domain)
         output_places(config, domain)  # raises before the work starts
         share = PER_THREAD * sum(client.nthreads().values()) if count is None else count
         partitions = partition(domain.reaches.downstream, share)
         with _shared_folder(config) as folder:
             unlinked = np.setdiff1d(np.arange(domain.n_cells), domain.links.cell)
             for number, some in enumerate(np.array_split(unlinked, len(partitions))):
-                part = make_part(domain, parameters, pet, partitions, number, some)
+                part = make_part(domain, parameters, pet, elevation, partitions, number, some)
                 write_part(folder / INPUT.format(number), part)
             _run_all(client, config, folder, partitions, progress)
             model = Model(

@@ -32,6 +32,11 @@ LIMITS = {
     "precipitation": (0.0, np.inf),
     "potential_evapotranspiration": (0.0, np.inf),
     "air_temperature": (-100.0, 70.0),
+    "minimum_air_temperature": (-100.0, 70.0),
+    "maximum_air_temperature": (-100.0, 70.0),
+    "specific_humidity": (0.0, 1.0),
+    "air_pressure": (1000.0, 120_000.0),
+    "shortwave_radiation": (0.0, np.inf),
 }
 
 logger = logging.getLogger(__name__)
@@ -251,11 +256,14 @@ def _raise_fault(series: Series, kind: str, found: Finding) -> None:
     got = f"{axes.where}: '{name}' is {found.value:g} {place}, {many}, expected"
     if kind == "infinite":
         raise ForcingError(f"{got} finite numbers. Mark missing values with _FillValue.")
-    if name == "air_temperature":
+    if name.endswith("air_temperature"):
         raise ForcingError(
             f"{got} -100 to 70 degC. Subtract 273.15 if the values are in K; mark missing values with "
             "_FillValue."
         )
+    low, high = LIMITS[name]
+    if high < np.inf:
+        raise ForcingError(f"{got} {low:g} to {high:g} {variable(name).units}. Mark missing values with _FillValue.")
     raise ForcingError(
         f"{got} >= 0 {variable(name).units}. Mark missing values with _FillValue, set the rest to 0."
     )

@@ -28,7 +28,7 @@ from bmi_cdlm.partition import Exchange
 from bmi_cdlm.season import season
 from bmi_cdlm.sensitivity import Gradients, Recording, Setting, Weather, adjoint, record
 from bmi_cdlm.state import State, new_state
-from bmi_cdlm.variables import select
+from bmi_cdlm.variables import MASSES, select
 
 Snow = Literal["none", "cemaneige", "cemaneige_hysteresis"]
 INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL = 0.3, 0.5
@@ -113,7 +113,9 @@ class Model:
         }
         self._single = self._buffers(1, ())
         self._block: tuple[tuple[int, tuple[str, ...]], Buffers] | None = None
+        self.masses = {v.short: np.zeros(1) for v in MASSES}
         self._open_ledger()
+        self._mark_start()
 
     @property
     def outputs(self) -> list:
@@ -123,6 +125,11 @@ class Model:
             ledger=self.ledger is not None,
         )
         return [v for v in found if v.role != "input"]
+
+    @property
+    def workers(self) -> Workers:
+        """The threads, for whoever prepares inputs."""
+        return self._workers
 
     def size_of(self, grid: str) -> int:
         """Number of values of a variable on a grid."""
@@ -201,32 +208,55 @@ class Model:
 
     def refresh(self) -> None:
         """Derive the live values that are not written by a kernel: gauges, storages, totals of the domain."""
-        live, state = self.live, self.state
-        live["gauge_discharge"][:] = live["discharge"][self.domain.gauges.reach]
-        np.multiply(state.reach_flow, self._reach_parameters.storage_time, out=live["reach_storage"])
+        live = self.live
+        live["discharge"].take(self.domain.gauges.reach, out=live["gauge_discharge"], mode="clip")
+        np.multiply(self.state.reach_flow, self._reach_parameters.storage_time, out=live["reach_storage"])
         self._refresh_totals()
         if self.ledger is not None:
-            self.ledger.update(state, live)
+            self.ledger.update(self.state, live)
 
     def _refresh_totals(self) -> None:
         """Water of the whole domain [m3]: 1 mm on 1 km2 is 1000 m3."""
         live, totals, volume = self.live, self.state.totals, self._volume
         total = self._kernels.compensated_sum
-        outlets = self.domain.outlets
         live["water_in"][0] = total(totals.precipitation_total, volume)
         live["water_exchanged"][0] = total(totals.exchange_total, volume)
         live["water_out"][0] = (
-            total(totals.evapotranspiration_total, volume)
-            + total(self.state.outflow_total[outlets], np.ones(outlets.size))
+            total(totals.evapotranspiration_total, volume) + total(self.state.outflow_total, self._at_outlets)
         )
         self.refresh_storage()
+        live["outlet_discharge"][0] = total(live["discharge"], self._at_outlets)
+        for name, mean in self._means:
+            live[mean][0] = total(live[name], self._share)
+        self._runoff = total(live["runoff"], self._share)
         self.set_runoff_depth(self.step)
 
     def set_runoff_depth(self, seconds: float) -> None:
         """Express the last step's runoff as a depth [m] over the drained area and a duration [s]."""
-        drained = self._volume.sum()
-        runoff = self._kernels.compensated_sum(self.live["runoff"], self._volume)
-        self.live["runoff_depth"][0] = runoff / (1000.0 * drained) * (seconds / DAY) if drained else 0.0
+        self.live["runoff_depth"][0] = self._runoff / 1000.0 * (seconds / DAY)
+
+    def end_call(self, seconds: float, fallen: np.ndarray | None) -> None:
+        """Bring up to date what depends on the caller's clock: the runoff depth of a call [s], and the masses.
+
+        fallen : float64[cell], precipitation not yet used [mm d-1 s], or None.
+        """
+        self.set_runoff_depth(seconds)
+        live, state, masses = self.live, self.state, self.masses
+        total, drained = self._kernels.compensated_sum, self._drained
+        waiting = total(state.unreleased, self._at_outlets)
+        unused = 0.0 if fallen is None else total(fallen, self._volume) / DAY
+        at_start = total(state.cell_storage_at_start, self._volume)
+        at_start += total(state.reach_storage_at_start, self._every_reach)
+        masses["mass_in"][0] = (live["water_in"][0] + unused) / drained
+        masses["mass_out"][0] = (live["water_out"][0] - waiting) / drained
+        masses["mass_stored"][0] = ((live["water_stored"][0] - at_start) + unused + waiting) / drained
+        # What callers add to stores or take has no name of its own in this balance.
+        masses["mass_leaked"][0] = -(live["water_exchanged"][0] + live["water_added"][0]) / drained
+
+    def _mark_start(self) -> None:
+        """Keep the water there is now: the ledger starts here."""
+        self.state.cell_storage_at_start[:] = self.live["cell_water_stored"]
+        self.state.reach_storage_at_start[:] = self.live["reach_storage"]
 
     def refresh_storage(self) -> None:
         """Derive the water in unit hydrographs, cells [mm] and the domain [m3] from the stores."""
@@ -245,7 +275,7 @@ class Model:
         self.refresh_storage()
         total = self._kernels.compensated_sum
         self.live["water_added"][0] = total(self.state.added_total, self._volume) + total(
-            self.state.reach_added_total, np.ones(self.domain.n_reaches)
+            self.state.reach_added_total, self._every_reach
         )
         if self.ledger is not None:
             self.ledger.update(self.state, self.live)
@@ -264,7 +294,18 @@ class Model:
         self.parameters = values
         self._prepare_cells(values)
         self._prepare_reaches(values)
+        self._prepare_totals()
+
+    def _prepare_totals(self) -> None:
+        """Weights of the sums over the domain; a domain that drains nothing has depths of 0."""
         self._volume = self.domain.cells.drained_area * 1000.0
+        self._drained = float(self._volume.sum()) * 1000.0 or 1.0
+        self._share = self._volume * 1000.0 / self._drained
+        self._every_reach = np.ones(self.domain.n_reaches)
+        self._at_outlets = np.zeros(self.domain.n_reaches)
+        self._at_outlets[self.domain.outlets] = 1.0
+        pairs = [(v.short.removeprefix("mean_"), v.short) for v in self.outputs if v.short.startswith("mean_")]
+        self._means = pairs
 
     def change_parameter(self, name: str, places: np.ndarray, values: np.ndarray) -> None:
         """Change a parameter at some places from the next step on; `adjustment` checks it.
@@ -361,6 +402,7 @@ class Model:
                 self.live[v.short][:] = 0.0
         self.live["discharge"][:] = discharge
         self._open_ledger()
+        self._mark_start()
 
     @property
     def storage_time(self) -> np.ndarray:

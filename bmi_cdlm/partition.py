@@ -91,14 +91,15 @@ class Source(NamedTuple):
 class Part(NamedTuple):
     """All that a process needs of a partition but the forcing.
 
-    domain : Domain, the boundary reaches among its reaches; parameters, pet : of its cells and reaches; cells,
-    reaches : int64[], places in the whole domain; n_cells : of the whole domain; boundary, outlets : int64[], places
-    in `domain`; sources : whose outflow comes in.
+    domain : Domain, the boundary reaches among its reaches; parameters, pet, elevation : of its cells and reaches;
+    cells, reaches : int64[], places in the whole domain; n_cells : of the whole domain; boundary, outlets : int64[],
+    places in `domain`; sources : whose outflow comes in.
     """
 
     domain: Domain
     parameters: dict[str, np.ndarray]
     pet: PetNetwork | None
+    elevation: np.ndarray
     cells: np.ndarray
     reaches: np.ndarray
     n_cells: int
@@ -108,8 +109,8 @@ class Part(NamedTuple):
 
 
 def make_part(
-    domain: Domain, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None, partitions: Sequence[Partition],
-    number: int, more_cells: np.ndarray,
+    domain: Domain, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None, elevation: np.ndarray,
+    partitions: Sequence[Partition], number: int, more_cells: np.ndarray,
 ) -> Part:
     """Take a partition out of a domain and its parameters; `more_cells` come with it whether they drain or not."""
     own = partitions[number]
@@ -130,13 +131,14 @@ def make_part(
         outlets = partitions[k].outlets
         sources.append(Source(k, outlets.size, places(outlets, own.boundary)))
     return Part(
-        part, taken, None if pet is None else pet._replace(static=np.ascontiguousarray(pet.static[:, cells])), cells,
-        reaches, domain.n_cells, boundary, np.searchsorted(reaches, own.outlets), tuple(sources),
+        part, taken, None if pet is None else pet._replace(static=np.ascontiguousarray(pet.static[:, cells])),
+        elevation[cells], cells, reaches, domain.n_cells, boundary, np.searchsorted(reaches, own.outlets),
+        tuple(sources),
     )
 
 
 GROUPS: dict[str, Any] = {"cells": Cells, "reaches": Reaches, "links": Links, "gauges": Gauges}
-PLAIN = ("cells", "reaches", "n_cells", "boundary", "outlets")
+PLAIN = ("elevation", "cells", "reaches", "n_cells", "boundary", "outlets")
 
 
 def write_part(path: Path, part: Part) -> None:

@@ -13,6 +13,7 @@ from bmi_cdlm.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 OBSERVED, SIMULATED, RAIN = "#1a1a1a", "#d1495b", "#5b8db8"
 MUTED, GRID = "#666666", "#e6e6e6"
@@ -43,14 +44,8 @@ def plot_hydrograph(
     OutputError
         The file cannot be written, or matplotlib is not there.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as cause:
-        raise OutputError(
-            f"{path}: cannot be drawn without matplotlib. Install it with `pip install bmi-cdlm[plot]`."
-        ) from cause
+    figure = new_figure(path, (10, 5.2))
     edges = _edges(np.asarray(starts).astype("datetime64[s]"))
-    figure = Figure(figsize=(10, 5.2), dpi=150, layout="constrained")
     if rain is None:
         below = figure.add_subplot()
     else:
@@ -60,6 +55,17 @@ def plot_hydrograph(
     _write_heading(figure.axes[0], title, scores)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def new_figure(path: Path, size: tuple[float, float]) -> Figure:
+    """An empty picture for a file, of a size in inches; OutputError where matplotlib is not there."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as cause:
+        raise OutputError(
+            f"{path}: cannot be drawn without matplotlib. Install it with `pip install bmi-cdlm[plot]`."
+        ) from cause
+    return Figure(figsize=size, dpi=150, layout="constrained")
 
 
 def _draw_rain(axes: Axes, edges: np.ndarray, rain: np.ndarray) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bmi_cdlm.domain import Domain
-from bmi_cdlm.errors import OutputError
 from bmi_cdlm.files import replacing
+from bmi_cdlm.plot import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,17 +30,11 @@ def plot_map(path: Path, domain: Domain, title: str) -> None:
     OutputError
         The file cannot be written, or matplotlib is not there.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as cause:
-        raise OutputError(
-            f"{path}: cannot be drawn without matplotlib. Install it with `pip install bmi-cdlm[plot]`."
-        ) from cause
     cells = domain.cells
     lon, lat = cells.corner_lon, cells.corner_lat
     aspect = 1.0 / max(np.cos(np.radians(lat.mean())), 0.1)
     height = max(np.ptp(lat), 1e-6) * aspect / max(np.ptp(lon), 1e-6)
-    figure = Figure(figsize=(10, float(np.clip(10 * height, 4, 14)) + 0.8), dpi=150, layout="constrained")
+    figure = new_figure(path, (10, float(np.clip(10 * height, 4, 14)) + 0.8))
     axes = figure.add_subplot()
     _draw_cells(axes, domain)
     _draw_rivers(axes, domain)

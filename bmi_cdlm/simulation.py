@@ -7,30 +7,34 @@ from pathlib import Path
 
 import numpy as np
 
-from bmi_cdlm.checkpoint import load_checkpoint
+from bmi_cdlm.attributes import read_attribute
+from bmi_cdlm.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.config import Config
-from bmi_cdlm.domain import Domain, read_domain
-from bmi_cdlm.errors import ConfigError, ForcingError, StateError
+from bmi_cdlm.domain import Cells, Domain, read_domain
+from bmi_cdlm.errors import CheckpointError, ConfigError, ForcingError, StateError
 from bmi_cdlm.files import check_writable
 from bmi_cdlm.forcing import ForcingFile
+from bmi_cdlm.inputs import HELD, Inputs
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.model import Forcing, Model
 from bmi_cdlm.output import Dimension, OutputFile
 from bmi_cdlm.parameter_file import read_parameters
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.partition import Exchange, Part
+from bmi_cdlm.pet import Demand, make_place
 from bmi_cdlm.season import day_of_year
-from bmi_cdlm.state import Restart, read_restart, write_restart
+from bmi_cdlm.shared import share, version
+from bmi_cdlm.state import Restart, read_restart, restart_to_bytes, write_restart
 from bmi_cdlm.variables import variable
 
 BLOCK_BYTES = 64 * 2**20
 LONGEST_BLOCK = 512
 STEADY_DAYS = 10
 YEAR_DAYS = 365
+UNKNOWN = "unknown"
+"""What a checkpoint says of its potential evapotranspiration when nobody told it."""
 Progress = Callable[[int], None]
 Take = Callable[[np.ndarray, dict[str, np.ndarray]], None]
-PENDING = "pending_"
-"""Prefix under which a restart file keeps inputs that were accumulated within a step."""
 
 
 class Simulation:
@@ -46,12 +50,12 @@ class Simulation:
     ----------
     config : Config
     model : Model
+    inputs : Inputs
+        What the caller holds and the running step has accumulated.
     elapsed : int
         Seconds of completed steps since the start of the configuration.
-    pending : dict of float64[cell]
-        Inputs accumulated within the running step [value x s]; empty at a step boundary.
-    pending_seconds : int
-        How much of the running step has passed.
+    call_seconds : int
+        Length of the last call, which the reported runoff depth is for.
 
     Raises
     ------
@@ -62,8 +66,10 @@ class Simulation:
     def __init__(self, config: Config, part: Part | None = None, exchange: Exchange | None = None) -> None:
         self.config, self._exchange = config, exchange
         if part is None:
-            domain = read_domain(config.domain)
-            parameters, pet = read_any_parameters(config, domain)
+            self._domain = share(("domain", *version(config.domain)), lambda: read_domain(config.domain))
+            domain = self._domain.value
+            self._parameters = share(_parameters_key(config), lambda: read_any_parameters(config, domain))
+            parameters, pet = self._parameters.value
         else:
             domain, parameters, pet = part.domain, part.parameters, part.pet
         self.forcing: ForcingFile | None = None
@@ -73,6 +79,9 @@ class Simulation:
                 config.forcing_fill, None if part is None else (part.cells, part.n_cells),
             )
         try:
+            elevation = read_elevation(config, domain) if part is None else part.elevation
+            self._demand = _make_demand(config, domain.cells, elevation)
+            self._epoch = int(config.start.astype("datetime64[s]").astype(np.int64))
             self._start(domain, parameters, pet)
         except BaseException:
             if self.forcing is not None:
@@ -87,9 +96,8 @@ class Simulation:
             threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
             exchange=self._exchange,
         )
-        self.elapsed = 0
-        self.pending: dict[str, np.ndarray] = {}
-        self.pending_seconds = 0
+        self.inputs = Inputs(config, domain.cells.id)
+        self.elapsed, self.call_seconds = 0, config.time_step
         self._initialise()
 
     def reset(self, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None = None) -> None:
@@ -116,18 +124,57 @@ class Simulation:
             self.model.ledger.check(self.config.ledger_tolerance, self.model.state, self.model.live, self.time)
         return series
 
+    def advance_inputs(self, values: Mapping[str, np.ndarray]) -> None:
+        """Advance by one step on inputs by short name, float64[1, cell] in registry units."""
+        self.advance(self._forcing(values, self.n_done, 1))
+
+    def show_inputs(self) -> None:
+        """Show the file's values for the step that comes next; at the end, those of the last."""
+        if self.forcing is not None:
+            self.inputs.load(self.forcing, min(self.n_done, self.forcing.n_steps - 1))
+
+    def release(self, seconds: int, *, completed: bool) -> None:
+        """Hand out the last completed step's discharge over a part of a step, at whose end a step was completed or not.
+
+        So the water of a step that was accumulated leaves over the calls from the one that completes it.
+        """
+        waiting, flow = self.model.state.unreleased, self.model.live["discharge"]
+        if completed:
+            waiting += flow * self.config.time_step
+        if self.elapsed:
+            waiting -= flow * seconds
+
+    def end_call(self, seconds: int) -> None:
+        """Bring what depends on the caller's clock up to date: runoff depth of the call, masses."""
+        self.call_seconds = seconds
+        fallen = self.inputs.pending["precipitation"] if self.inputs.pending_seconds else None
+        self.model.end_call(seconds, fallen)
+
     def read_forcing(self, first: int, count: int) -> Forcing:
         """Forcing of `count` steps, counted from the start, from the file."""
         if self.forcing is None:
             raise ForcingError("forcing is 'caller': there is no file to read. Set the inputs, or name a forcing file.")
-        return self._dated(Forcing(**self.forcing.read(first, count)), first, count)
+        return self._forcing(self.forcing.read(first, count), first, count)
+
+    def _forcing(self, values: Mapping[str, np.ndarray], first: int, count: int) -> Forcing:
+        """Forcing of steps from inputs in registry units, with potential evapotranspiration by the formula."""
+        config = self.config
+        if config.pet == "given":
+            demand = values["potential_evapotranspiration"]
+        else:
+            assert self._demand is not None
+            demand = self._demand.evaluate(values, self._epoch + first * config.time_step, self.model.workers)
+        warmth = values["air_temperature"] if config.snow != "none" else None
+        return self._dated(Forcing(values["precipitation"], demand, warmth), first, count)
+
+    def _starts(self, first: int, count: int) -> np.ndarray:
+        return self.config.start + (first + np.arange(count)) * np.timedelta64(self.config.time_step, "s")
 
     def _dated(self, forcing: Forcing, first: int, count: int) -> Forcing:
         """Forcing with the day of the year, where the model reads it."""
         if self.model.pet is None or forcing.day_of_year is not None:
             return forcing
-        starts = self.config.start + (first + np.arange(count)) * np.timedelta64(self.config.time_step, "s")
-        return forcing._replace(day_of_year=day_of_year(starts))
+        return forcing._replace(day_of_year=day_of_year(self._starts(first, count)))
 
     def run(self, progress: Progress = lambda steps: None) -> None:
         """Run to the end in blocks; output streams to its file, the restart file is written last.
@@ -137,9 +184,10 @@ class Simulation:
         config = self.config
         if self.forcing is None:
             raise ForcingError("forcing is 'caller', expected a forcing file. Name one, or step through BMI.")
-        if self.pending_seconds:
+        if self.inputs.pending_seconds:
             raise StateError(
-                f"restart: saved {self.pending_seconds} s into a step, expected the end of a step. Step on through BMI."
+                f"restart: saved {self.inputs.pending_seconds} s into a step, expected the end of a step. Step on "
+                "through BMI."
             )
         if self.n_done == config.n_steps:
             raise StateError(f"restart: valid at {self.time}, the end of the run. Set a later end.")
@@ -180,10 +228,9 @@ class Simulation:
 
     def _initialise(self) -> None:
         if self.config.initial_state != "steady":
-            self.restore(read_restart(
-                Path(self.config.initial_state), self.model.domain.cells.id, self.model.domain.reaches.id
-            ), hot_start=self.config.restart_mode == "hot_start")
+            self.restore_from(Path(self.config.initial_state), hot_start=self.config.restart_mode == "hot_start")
             return
+        self.show_inputs()
         if self.forcing is None:
             dry = np.zeros((1, self.model.domain.n_cells))
             self.model.fill_rivers(self._dated(Forcing(dry, dry, dry), 0, 1))
@@ -206,18 +253,33 @@ class Simulation:
         model, domain = self.model, self.model.domain
         fluxes = {v.short: v.grid for v in model.outputs if v.role == "flux"}
         cell = {**model.state.on_cells(), **{n: model.live[n] for n, g in fluxes.items() if g == "cell"}}
-        cell |= {PENDING + name: values for name, values in self.pending.items()}
+        cell |= self.inputs.snapshot()
         reach = {**model.state.on_reaches(), **{n: model.live[n] for n, g in fluxes.items() if g == "reach"}}
         reach["reach_storage_time"] = model.storage_time
+        config = self.config
         attributes = {
-            "time_step": str(self.config.time_step), "snow": self.config.snow,
-            "pending_seconds": str(self.pending_seconds),
+            "time_step": str(config.time_step), "snow": config.snow, "inputs_from": self._inputs_from,
+            "name_profile": config.name_profile, "pending_seconds": str(self.inputs.pending_seconds),
+            "call_seconds": str(self.call_seconds),
         }
         return Restart(cell, reach, domain.cells.id, domain.reaches.id, attributes, self.time)
+
+    @property
+    def _inputs_from(self) -> str:
+        return "caller" if self.forcing is None else "file"
 
     def save(self, path: Path) -> None:
         """Write a restart file."""
         write_restart(path, self.snapshot())
+
+    def to_bytes(self) -> bytes:
+        """Return what `save` would write."""
+        return restart_to_bytes(self.snapshot())
+
+    def restore_from(self, source: Path | bytes, *, hot_start: bool = False) -> None:
+        """Take over the state of a restart file, or of the bytes of one; see `restore`."""
+        domain = self.model.domain
+        self.restore(read_restart(source, domain.cells.id, domain.reaches.id), hot_start=hot_start)
 
     def restore(self, restart: Restart, *, hot_start: bool = False) -> None:
         """Take over a saved state; with its clock, or (hot start) at the configured start.
@@ -237,13 +299,17 @@ class Simulation:
                 f"restart: valid at {restart.time}, expected a step between start {self.config.start} and end "
                 f"{self.config.end}. Change start or end, or set restart_mode: hot_start."
             )
+        pending = 0 if hot_start else int(restart.attributes["pending_seconds"])
+        self.inputs.check(restart.cell, pending)
         self.model.restore(restart.cell, restart.reach)
         self.elapsed = elapsed
-        self.pending_seconds = 0 if hot_start else int(restart.attributes["pending_seconds"])
-        names = [n for n in restart.cell if n.startswith(PENDING)]
-        self.pending = {} if hot_start else {n.removeprefix(PENDING): restart.cell[n].copy() for n in names}
+        self.show_inputs()
+        kept = restart.attributes["inputs_from"] == self._inputs_from and not hot_start
+        cell = {n: v for n, v in restart.cell.items() if kept or not n.startswith(HELD)}
+        self.inputs.restore(cell, pending, restart.attributes["name_profile"])
         if hot_start:
             self.model.begin(self.model.live["discharge"].copy())
+        self.end_call(self.config.time_step if hot_start else int(restart.attributes["call_seconds"]))
 
     def close(self) -> None:
         """Close files and threads."""
@@ -298,7 +364,46 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
         return read_parameters(path, domain, config.time_step), None
     checkpoint = load_checkpoint(path)
     checkpoint.check_run(time_step=config.time_step, routing_step=config.routing_step, snow=config.snow)
+    _check_pet_kind(config, checkpoint)
     return checkpoint.evaluate(config.domain, domain)
+
+
+def _parameters_key(config: Config) -> tuple:
+    """Whatever the parameters depend on."""
+    run = (config.time_step, config.routing_step, config.snow, config.pet, config.pet_kind, config.forcing == "caller")
+    return "parameters", *version(config.domain), *version(Path(config.parameters)), run
+
+
+def read_elevation(config: Config, domain: Domain) -> np.ndarray:
+    """Elevation of the cells [m] where the formula of potential evapotranspiration takes it, else 0."""
+    if config.pet == "penman_monteith":
+        return read_attribute(config.domain, domain, "elevation", "cell", "m")
+    return np.zeros(domain.n_cells)
+
+
+def _make_demand(config: Config, cells: Cells, elevation: np.ndarray) -> Demand | None:
+    """The formula of potential evapotranspiration at the cells; None where it is given."""
+    if config.pet == "given":
+        return None
+    return Demand(config.pet, config.time_step, make_place(cells.lat, cells.lon, elevation))
+
+
+def _check_pet_kind(config: Config, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint that was trained with another potential evapotranspiration, as far as both say which."""
+    trained = checkpoint.spec.pet.kind if checkpoint.spec.pet is not None else UNKNOWN
+    kind = config.pet_kind if config.pet == "given" else config.pet
+    if trained == UNKNOWN or (kind is None and config.forcing != "caller"):
+        return
+    if kind is None or _plain(kind) != _plain(trained):
+        got = "says nothing of" if kind is None else f"has '{kind}' for"
+        raise CheckpointError(
+            f"{checkpoint.where}: corrects the potential evapotranspiration '{trained}', the run {got} it. Set "
+            f"pet_kind: {trained} if that is what is given, or pet to that formula."
+        )
+
+
+def _plain(kind: str) -> str:
+    return "".join(c for c in kind.lower() if c.isalnum())
 
 
 def check_pet_outputs(config: Config, pet: PetNetwork | None) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import netCDF4
 import numpy as np
@@ -14,15 +16,20 @@ from bmi_cdlm.files import one_at_a_time, open_input, read_strings, replacing, s
 from bmi_cdlm.kernels.groups import CellTotals, RunoffState, SnowState
 from bmi_cdlm.version import __version__
 
-FORMAT = "bmi_cdlm restart 1"
+FORMAT = "bmi_cdlm restart 2"
+CONTAINER: Literal["NETCDF3_64BIT_DATA"] = "NETCDF3_64BIT_DATA"
+"""Without HDF5 the state of one cell takes 4 KiB instead of 64, and a third of the time."""
+IN_MEMORY = "the given bytes"
 
 
 class State(NamedTuple):
     """All states; the arrays are allocated once and changed in place.
 
     snow, runoff, totals: groups on cells; reach_flow : float64[reach], the state y of Muskingum [m3 s-1];
-    outflow_total : float64[reach], water that has left the reach since the start [m3]; added_total : float64[cell]
-    [mm], reach_added_total : float64[reach] [m3], water that callers have put in since the start.
+    outflow_total : float64[reach], water that has left the reach since the start [m3]; unreleased : float64[reach],
+    the part of it that the caller's clock has not reached [m3]; cell_storage_at_start [mm], reach_storage_at_start
+    [m3] : float64[cell], float64[reach], water at the start; added_total : float64[cell] [mm], reach_added_total :
+    float64[reach] [m3], water that callers have put in since the start.
     """
 
     snow: SnowState
@@ -30,17 +37,22 @@ class State(NamedTuple):
     totals: CellTotals
     reach_flow: np.ndarray
     outflow_total: np.ndarray
+    unreleased: np.ndarray
+    cell_storage_at_start: np.ndarray
+    reach_storage_at_start: np.ndarray
     added_total: np.ndarray
     reach_added_total: np.ndarray
 
     def on_cells(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the cell, by name; views, not copies."""
-        groups = {name: getattr(g, name) for g in (self.snow, self.runoff, self.totals) for name in g._fields}
-        return {**groups, "added_total": self.added_total}
+        groups = (self.snow, self.runoff, self.totals)
+        arrays = {name: getattr(g, name) for g in groups for name in g._fields}
+        return arrays | {name: getattr(self, name) for name in ("cell_storage_at_start", "added_total")}
 
     def on_reaches(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the reach, by name; views, not copies."""
-        return {name: getattr(self, name) for name in ("reach_flow", "outflow_total", "reach_added_total")}
+        names = ("reach_flow", "outflow_total", "unreleased", "reach_storage_at_start", "reach_added_total")
+        return {name: getattr(self, name) for name in names}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every array by its name; views, not copies."""
@@ -50,8 +62,7 @@ class State(NamedTuple):
         """Return an independent copy."""
         return State(
             SnowState(*(a.copy() for a in self.snow)), RunoffState(*(a.copy() for a in self.runoff)),
-            CellTotals(*(a.copy() for a in self.totals)), self.reach_flow.copy(), self.outflow_total.copy(),
-            self.added_total.copy(), self.reach_added_total.copy(),
+            CellTotals(*(a.copy() for a in self.totals)), *(a.copy() for a in self[3:]),
         )
 
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -72,7 +83,8 @@ class State(NamedTuple):
 
     def clear_totals(self) -> None:
         """Set the ledger to zero: the run starts here."""
-        for total in (*self.totals, self.outflow_total, self.added_total, self.reach_added_total):
+        totals = (*self.totals, self.outflow_total, self.unreleased, self.added_total, self.reach_added_total)
+        for total in totals:
             total[...] = 0.0
 
 
@@ -81,11 +93,14 @@ def new_state(n_cells: int, n_reaches: int, n_places_1: int, n_places_2: int) ->
     def cells() -> np.ndarray:
         return np.zeros(n_cells)
 
+    def reaches() -> np.ndarray:
+        return np.zeros(n_reaches)
+
     return State(
         SnowState(cells(), cells(), cells(), cells()),
         RunoffState(cells(), cells(), np.zeros((n_places_1, n_cells)), np.zeros((n_places_2, n_cells))),
-        CellTotals(cells(), cells(), cells(), cells()), np.zeros(n_reaches), np.zeros(n_reaches), cells(),
-        np.zeros(n_reaches),
+        CellTotals(cells(), cells(), cells(), cells()), reaches(), reaches(), reaches(), cells(), reaches(), cells(),
+        reaches(),
     )
 
 
@@ -124,50 +139,119 @@ class Restart(NamedTuple):
 @one_at_a_time
 def write_restart(path: Path, restart: Restart) -> None:
     """Write a state in full, to a temporary name that is then moved."""
-    with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as dataset:
-        dataset.setncatts({
-            "title": "bmi_cdlm restart", "format": FORMAT, "source": f"bmi_cdlm {__version__}",
-            "valid_at": str(restart.time), **restart.attributes,
-        })
-        for grid, ids, arrays in (
-            ("cell", restart.cell_id, restart.cell), ("reach", restart.reach_id, restart.reach),
-        ):
-            dataset.createDimension(grid, len(ids))
-            dataset.createVariable(f"{grid}_id", str, (grid,))[:] = np.array(ids, object)
-            for name, values in arrays.items():
-                dims: tuple[str, ...] = (grid,)
-                if values.ndim == 2:
-                    dims = (f"{name}_place", grid)
-                    dataset.createDimension(dims[0], values.shape[0])
-                dataset.createVariable(name, "f8", dims, fill_value=False)[...] = values
+    with replacing(path) as temporary, netCDF4.Dataset(temporary, "w", format=CONTAINER) as dataset:
+        _fill(dataset, restart)
 
 
 @one_at_a_time
-def read_restart(path: Path, cell_id: list[str], reach_id: list[str]) -> Restart:
-    """Read a restart file and bring it into the order of these cells and reaches, all of which it must hold.
+def restart_to_bytes(restart: Restart) -> bytes:
+    """Return what `write_restart` would write, as bytes."""
+    dataset = netCDF4.Dataset(IN_MEMORY, "w", memory=0, format=CONTAINER)
+    try:
+        _fill(dataset, restart)
+    finally:
+        content = dataset.close()
+    return bytes(content)
+
+
+def _fill(dataset: netCDF4.Dataset, restart: Restart) -> None:
+    """Define everything, then write: a definition after a write would move all that is written."""
+    dataset.set_fill_off()
+    dataset.setncatts({
+        "title": "bmi_cdlm restart", "format": FORMAT, "source": f"bmi_cdlm {__version__}",
+        "valid_at": str(restart.time), **restart.attributes,
+    })
+    content: dict[str, np.ndarray] = {}
+    for grid, ids, arrays in (
+        ("cell", restart.cell_id, restart.cell), ("reach", restart.reach_id, restart.reach),
+    ):
+        letters = np.array([one.encode() for one in ids])
+        width = max(1, letters.dtype.itemsize)
+        dataset.createDimension(grid, len(ids))
+        dataset.createDimension(f"{grid}_id_width", width)
+        dataset.createVariable(f"{grid}_id", "S1", (grid, f"{grid}_id_width"), fill_value=False)
+        content[f"{grid}_id"] = letters.astype(f"S{width}").view("S1").reshape(len(ids), width)
+        for name, values in arrays.items():
+            dims: tuple[str, ...] = (grid,)
+            if values.ndim == 2:
+                dims = (f"{name}_place", grid)
+                dataset.createDimension(dims[0], values.shape[0])
+            dataset.createVariable(name, "f8", dims, fill_value=False)
+            content[name] = values
+    dataset.setncattr("digest", _digest(content))
+    for name, values in content.items():
+        if dataset.variables[name].shape != values.shape:
+            raise ValueError(f"'{name}' has shape {values.shape}, expected {dataset.variables[name].shape}")
+        dataset.variables[name][...] = values
+
+
+def _digest(content: Mapping[str, np.ndarray]) -> str:
+    """Hash of every array: a file without HDF5 that was cut off reads as zeros."""
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        values = content[name]
+        digest.update(f"{name} {values.dtype.kind} {values.shape} ".encode())
+        digest.update(values.astype("<f8").tobytes() if values.dtype.kind == "f" else values.tobytes())
+    return digest.hexdigest()
+
+
+@one_at_a_time
+def read_restart(source: Path | bytes, cell_id: list[str], reach_id: list[str]) -> Restart:
+    """Read a restart, a file or its bytes, in the order of these cells and reaches, all of which it must hold.
 
     Raises
     ------
     StateError
-        Unreadable file, another format, a cell or reach that the file does not hold.
+        Unreadable, another format, a cell or reach that it does not hold.
     """
-    where = str(path)
-    with open_input(path, StateError) as dataset:
+    with _open(source) as (dataset, where):
         found = str(getattr(dataset, "format", "none"))
         if found != FORMAT:
             raise StateError(
-                f"{where}: format is '{found}', expected '{FORMAT}'. Use a restart file written by this version."
+                f"{where}: format is '{found}', expected '{FORMAT}'. Use a state written by this version, or the "
+                "version that wrote it."
             )
+        content = _read_content(dataset, where)
         arrays: dict[str, dict[str, np.ndarray]] = {"cell": {}, "reach": {}}
         order = {}
         for grid, ids in (("cell", cell_id), ("reach", reach_id)):
             saved = read_strings(dataset, f"{grid}_id", where, StateError)
             order[grid] = select_ids(saved, ids, f"{grid}_id", where, StateError)
-        for name, variable in dataset.variables.items():
+        for name, values in content.items():
             if name not in ("cell_id", "reach_id"):
-                grid = variable.dimensions[-1]
-                arrays[grid][name] = np.asarray(variable[...], np.float64)[..., order[grid]]
+                grid = dataset.variables[name].dimensions[-1]
+                arrays[grid][name] = values.astype(np.float64)[..., order[grid]]
         attributes = {key: str(dataset.getncattr(key)) for key in dataset.ncattrs()}
     time = np.datetime64(attributes["valid_at"], "s")
     return Restart(arrays["cell"], arrays["reach"], cell_id, reach_id, attributes, time)
 
+
+def _read_content(dataset: netCDF4.Dataset, where: str) -> dict[str, np.ndarray]:
+    """Every array as it is in the file, if that is whole."""
+    try:
+        content = {name: np.asarray(variable[...]) for name, variable in dataset.variables.items()}
+    except (RuntimeError, OSError) as cause:
+        raise StateError(f"{where}: cannot be read whole ({cause}). Take the state again.") from cause
+    if _digest(content) != str(getattr(dataset, "digest", "none")):
+        raise StateError(f"{where}: does not match its sha256, it was cut off or changed. Take the state again.")
+    return content
+
+
+@contextmanager
+def _open(source: Path | bytes) -> Iterator[tuple[netCDF4.Dataset, str]]:
+    """The dataset and what to call it in messages."""
+    if isinstance(source, Path):
+        with open_input(source, StateError) as dataset:
+            yield dataset, str(source)
+        return
+    try:
+        dataset = netCDF4.Dataset(IN_MEMORY, memory=source)
+    except (OSError, ValueError) as cause:
+        raise StateError(
+            f"{IN_MEMORY} ({len(source)} of them) are no state ({cause}). Give back what was taken, whole."
+        ) from cause
+    dataset.set_auto_mask(False)
+    try:
+        yield dataset, IN_MEMORY
+    finally:
+        dataset.close()

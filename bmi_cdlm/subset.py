@@ -20,6 +20,7 @@ from bmi_cdlm.config import PATH_KEYS, Config, load_config
 from bmi_cdlm.domain import Domain, check_uncovered, cut, read_domain
 from bmi_cdlm.errors import CdlmError, ConfigError, DomainError, UnknownNameError, nearest
 from bmi_cdlm.files import filled, one_at_a_time, open_input, read_strings, replacing, select_ids
+from bmi_cdlm.state import read_restart, write_restart
 
 BLOCK_BYTES = 64 * 2**20
 PRODUCTS = {"output": "run.nc", "restart": "restart.nc"}
@@ -66,6 +67,9 @@ def subset(config_path: Path, target: str, folder: Path) -> list[Path]:
             if key == "config":
                 content = _configure(config_path, part, files, target)
                 temporary.write_text(content, encoding="utf-8")
+            elif key == "initial_state":
+                inside = part.domain
+                write_restart(temporary, read_restart(sources[key], inside.cells.id, inside.reaches.id))
             elif path.suffix == ".safetensors":
                 shutil.copyfile(sources[key], temporary)
             else:

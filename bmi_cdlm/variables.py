@@ -12,7 +12,7 @@ from bmi_cdlm.errors import UnknownNameError, nearest
 
 Grid = Literal["cell", "reach", "gauge", "domain"]
 Role = Literal["input", "flux", "state", "total", "parameter"]
-Part = Literal["core", "snow", "hysteresis", "pet", "ledger"]
+Part = Literal["core", "snow", "hysteresis", "pet", "weather", "ledger"]
 INFINITE = float("inf")
 
 
@@ -29,7 +29,8 @@ class Variable(NamedTuple):
     """One variable of the model.
 
     short: name in files, configuration and code; name: CSDMS Standard Name; role: `input`, `flux` (mean
-    over the last step), `state` (at the end of the step) or `total` (cumulative since the start).
+    over the last step), `state` (at the end of the step) or `total` (cumulative since the start); part: what must be
+    switched on for it, `weather` being the inputs of potential evapotranspiration by a formula.
     """
 
     short: str
@@ -57,6 +58,45 @@ VARIABLES: tuple[Variable, ...] = (
         "air_temperature", "land_surface_air__temperature", "degC", "cell", "input",
         "Mean air temperature near the ground", part="snow",
         ngen=Alias("land_surface_air__temperature", "K", 1.0, -273.15),
+    ),
+    Variable(
+        "minimum_air_temperature", "land_surface_air__time_min_of_temperature", "degC", "cell", "input",
+        "Lowest air temperature of the step", part="weather",
+        ngen=Alias("land_surface_air__time_min_of_temperature", "K", 1.0, -273.15),
+    ),
+    Variable(
+        "maximum_air_temperature", "land_surface_air__time_max_of_temperature", "degC", "cell", "input",
+        "Highest air temperature of the step", part="weather",
+        ngen=Alias("land_surface_air__time_max_of_temperature", "K", 1.0, -273.15),
+    ),
+    Variable(
+        "specific_humidity", "land_surface_air_water~vapor__specific_humidity", "1", "cell", "input",
+        "Mass of vapour in the mass of moist air", part="weather",
+        ngen=Alias("atmosphere_air_water~vapor__relative_saturation", "kg kg-1", 1.0, 0.0),
+    ),
+    Variable(
+        "air_pressure", "land_surface_air__pressure", "Pa", "cell", "input", "Air pressure at the ground",
+        part="weather", ngen=Alias("land_surface_air__pressure", "Pa", 1.0, 0.0),
+    ),
+    Variable(
+        "shortwave_radiation", "land_surface_radiation~incoming~shortwave__energy_flux", "W m-2", "cell", "input",
+        "Solar radiation reaching the ground", part="weather",
+        ngen=Alias("land_surface_radiation~incoming~shortwave__energy_flux", "W m-2", 1.0, 0.0),
+    ),
+    Variable(
+        "longwave_radiation", "land_surface_radiation~incoming~longwave__energy_flux", "W m-2", "cell", "input",
+        "Thermal radiation reaching the ground; taken from a host that has it, no formula reads it", part="weather",
+        ngen=Alias("land_surface_radiation~incoming~longwave__energy_flux", "W m-2", 1.0, 0.0),
+    ),
+    Variable(
+        "wind_x", "land_surface_wind__x_component_of_velocity", "m s-1", "cell", "input",
+        "Eastward wind 10 m above the ground", part="weather",
+        ngen=Alias("land_surface_wind__x_component_of_velocity", "m s-1", 1.0, 0.0),
+    ),
+    Variable(
+        "wind_y", "land_surface_wind__y_component_of_velocity", "m s-1", "cell", "input",
+        "Northward wind 10 m above the ground", part="weather",
+        ngen=Alias("land_surface_wind__y_component_of_velocity", "m s-1", 1.0, 0.0),
     ),
     Variable(
         "snowfall", "atmosphere_snowfall_water__leq_volume_flux", "mm d-1", "cell", "flux",
@@ -232,6 +272,22 @@ VARIABLES: tuple[Variable, ...] = (
         "Runoff of all cells over the last call, as a depth over the drained area",
     ),
     Variable(
+        "outlet_discharge", "drainage-basin_outlets_water_flowing_x-section__volume_rate", "m3 s-1", "domain", "flux",
+        "Discharge of all outlets of the domain together, mean over the model step",
+    ),
+    Variable(
+        "mean_production_store", "drainage-basin_soil_production-store_water__volume-per-area_storage_density", "mm",
+        "domain", "state", "Water in the production stores, mean over the drained area",
+    ),
+    Variable(
+        "mean_routing_store", "drainage-basin_soil_routing-store_water__volume-per-area_storage_density", "mm",
+        "domain", "state", "Water in the routing stores, mean over the drained area",
+    ),
+    Variable(
+        "mean_snowpack", "drainage-basin_snowpack__leq_depth", "mm", "domain", "state",
+        "Snow water equivalent, mean over the drained area", part="snow",
+    ),
+    Variable(
         "water_in", "drainage-basin_water~incoming__time_integral_of_volume_rate", "m3", "domain", "total",
         "Precipitation since the start",
     ),
@@ -257,7 +313,32 @@ VARIABLES: tuple[Variable, ...] = (
     ),
 )
 
+MASSES: tuple[Variable, ...] = (
+    Variable("mass_in", "ngen::mass_in", "m", "domain", "total", "Precipitation"),
+    Variable("mass_out", "ngen::mass_out", "m", "domain", "total", "Evapotranspiration and discharge handed out"),
+    Variable(
+        "mass_stored", "ngen::mass_stored", "m", "domain", "total",
+        "Change of all stores and reaches, input not yet used and discharge not yet handed out",
+    ),
+    Variable("mass_leaked", "ngen::mass_leaked", "m", "domain", "total", "Groundwater exchange out of the domain"),
+)
+"""What NextGen's mass balance asks for by name, depths over the drained area since the start: in = out + stored +
+leaked. They are in no list of names."""
+
+SERIALIZATION: tuple[Variable, ...] = (
+    Variable("create", "ngen::serialization_create", "ngen::trigger", "domain", "total", "Take the state"),
+    Variable("free", "ngen::serialization_free", "ngen::trigger", "domain", "total", "Forget the state that was taken"),
+    Variable("size", "ngen::serialization_size", "bytes", "domain", "total", "Length of the state"),
+    Variable("state", "ngen::serialization_state", "ngen::opaque", "domain", "total", "The state: read, or given back"),
+)
+"""By which NextGen saves and restores; in no list of names either."""
+
 BY_SHORT: dict[str, Variable] = {v.short: v for v in VARIABLES}
+
+
+def alias(v: Variable, profile: str) -> Alias:
+    """Return the name and units of an input in a name profile, and the way back to registry units."""
+    return v.ngen if profile == "ngen" and v.ngen is not None else Alias(v.name, v.units, 1.0, 0.0)
 
 
 def variable(short: str) -> Variable:
@@ -275,7 +356,9 @@ def select(
     pet: bool = True, ledger: bool = True,
 ) -> list[Variable]:
     """Return the variables of a role and a grid, in registry order, as a run with these options has them."""
-    parts = {"core": True, "snow": snow, "hysteresis": snow and hysteresis, "pet": pet, "ledger": ledger}
+    parts = {
+        "core": True, "snow": snow, "hysteresis": snow and hysteresis, "pet": pet, "weather": True, "ledger": ledger,
+    }
     return [
         v for v in VARIABLES
         if (role is None or v.role == role) and (grid is None or v.grid == grid) and parts[v.part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow without the compiler (NUMBA_DISABLE_JIT=1)"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The adjoint contract as tables: what the dot tests found at most, and which gradients `gradcheck` confirmed."""
+    worst: dict[str, float] = {}
+    checked = []
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        if report.when != "call":
+            continue
+        name = re.sub(r"-\d+\]$", "]", report.nodeid.removeprefix("tests/"))
+        for key, value in report.user_properties:
+            if key == "dot_error":
+                worst[name] = max(worst.get(name, 0.0), value)
+        if "gradcheck" in name:
+            checked.append(f"{report.outcome}  {name}")
+    if worst:
+        terminalreporter.section("dot tests: largest difference of <J u, v> and <u, J^T v>, relative")
+        for name, value in worst.items():
+            terminalreporter.line(f"{value:8.1e}  {name}")
+    if checked:
+        terminalreporter.section("torch.autograd.gradcheck, float64")
+        for line in checked:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(autouse=True)

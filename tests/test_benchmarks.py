@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-MODULES = ("timing", "kernel_cases", "basin", "forward", "gradient", "compare", "hbv", "solve")
+MODULES = ("timing", "kernel_cases", "basin", "forward", "gradient", "bmi", "compare", "hbv", "solve")
 
 
 @pytest.fixture
@@ -121,3 +121,12 @@ def test_random_river_is_one_tree_of_the_shape_it_says(forward):
             depth[i] = depth[downstream[i]] + 1
         depths.append(depth[np.bincount(downstream[:-1], minlength=n) == 0].mean())
     assert np.mean(depths) == pytest.approx(np.sqrt(np.pi * 400), rel=0.15)
+
+
+@pytest.mark.slow
+def test_bmi_prints_its_tables(forward, capsys):
+    bmi = importlib.import_module("bmi")
+    bmi.main(bmi.Sizes(updates=20, instances=3, hours=2))
+    printed = capsys.readouterr().out
+    for heading in ("one cell, median of a call", "hourly, Penman-Monteith", "3 catchments in a process, each"):
+        assert heading in printed

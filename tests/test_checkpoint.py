@@ -18,8 +18,10 @@ from safetensors.numpy import save_file
 from bmi_cdlm.bmi import BmiCdlm
 from bmi_cdlm.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from bmi_cdlm.cli import main
+from bmi_cdlm.config import load_config
 from bmi_cdlm.errors import CheckpointError, ConfigError, DomainError
 from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.simulation import Simulation
 from bmi_cdlm.variables import variable
 
 
@@ -324,10 +326,25 @@ def test_a_caller_that_sets_the_forcing_gets_the_same_season(case):
         forcing = file.read_forcing(0, 1)
         file.run()
     component = BmiCdlm()
-    component.initialize(str(change_config(case, forcing="caller")))
+    component.initialize(str(change_config(case, forcing="caller", pet_kind="oudin")))
     simulation = component._stepper.simulation
     assert simulation._dated(forcing._replace(day_of_year=None), 0, 1).day_of_year == forcing.day_of_year == [60.0]
     component.finalize()
+
+
+@pytest.mark.parametrize(("keys", "message"), [
+    ({"forcing": "caller"}, "'Oudin', the run says nothing of it. Set pet_kind: Oudin"),
+    ({"forcing": "caller", "pet_kind": "hamon"}, "'Oudin', the run has 'hamon' for it"),
+    ({"pet_kind": "penman_monteith"}, "the run has 'penman_monteith' for it"), ({}, None),
+    ({"pet_kind": "OUDIN"}, None), ({"pet": "oudin"}, None), ({"pet": "oudin", "forcing": "caller"}, None),
+])
+def test_the_demand_must_be_what_the_checkpoint_corrects(case, keys, message):
+    config = load_config(change_config(case, **keys))
+    if message is None:
+        Simulation(config).close()
+        return
+    with pytest.raises(CheckpointError, match=message):
+        Simulation(config)
 
 
 def test_reset_takes_what_it_is_given(case):

@@ -66,6 +66,8 @@ EVERY_KEY = {
     "grid_profile": ("points", "points"), "training": ({"epochs": 3}, {"epochs": 3}),
  "prepare": ({"title": "a case"}, {"title": "a case"}),
     "ledger_tolerance": (1e-9, 1e-9), "time_units": ("since", "since"),
+    "pet": ("oudin", "oudin"), "pet_kind": ("oudin", "oudin"),
+    "published_inputs": (["precipitation", "air_temperature"], ("precipitation", "air_temperature")),
 }
 
 
@@ -77,7 +79,8 @@ def test_every_key_is_read(load, tmp_path):
             expected = tmp_path / expected
         assert getattr(config, key) == expected, key
     assert config.n_steps == 24
-    assert config.inputs == ["precipitation", "potential_evapotranspiration", "air_temperature"]
+    assert config.inputs == ["precipitation", "air_temperature"]
+    assert config.published == ("precipitation", "air_temperature")
 
 
 def test_every_key_is_described():
@@ -88,6 +91,39 @@ def test_every_key_is_described():
 def test_a_configuration_is_frozen(load):
     with pytest.raises(ValidationError):
         load().threads = 4
+
+
+WEATHER = [
+    "precipitation", "air_temperature", "minimum_air_temperature", "maximum_air_temperature", "specific_humidity",
+    "air_pressure", "shortwave_radiation", "wind_x", "wind_y",
+]
+
+
+@pytest.mark.parametrize(("keys", "inputs"), [
+    ({}, ["precipitation", "potential_evapotranspiration"]),
+    ({"snow": "cemaneige"}, ["precipitation", "potential_evapotranspiration", "air_temperature"]),
+    ({"pet": "oudin"}, WEATHER[:2]), ({"pet": "oudin", "snow": "cemaneige"}, WEATHER[:2]),
+    ({"pet": "hargreaves"}, WEATHER[:4]), ({"pet": "penman_monteith"}, WEATHER),
+    ({"pet": "penman_monteith", "time_step": "1 h"}, WEATHER[:2] + WEATHER[4:]),
+])
+def test_what_a_run_needs(load, keys, inputs):
+    assert load(**keys).inputs == inputs
+    assert load(**keys).published == tuple(inputs)
+    published = load(**keys, forcing="caller").published  # a caller's daily range is accumulated
+    assert published == tuple(n for n in inputs if not n.startswith("m"))
+
+
+@pytest.mark.parametrize(("keys", "message"), [
+    ({"pet": "hargreaves", "time_step": "1 h"}, "no hourly form"),
+    ({"pet": "oudin", "pet_kind": "penman_monteith"}, "pet_kind is penman_monteith while pet is oudin"),
+    ({"published_inputs": ["precipitation", "precipitation"]}, "one input twice"),
+    ({"published_inputs": ["precipitatoin"]}, "Did you mean 'precipitation'"),
+    ({"published_inputs": ["runoff"]}, "no input 'runoff'"),
+    ({"published_inputs": ["precipitation"], "forcing": "caller"}, "lacks 'potential_evapotranspiration'"),
+])
+def test_inputs_that_cannot_be(load, keys, message):
+    with pytest.raises(ConfigError, match=message):
+        load(**keys)
 
 
 # ---- files and paths -------------------------------------------------------------------------------------

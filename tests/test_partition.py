@@ -70,7 +70,8 @@ def test_a_part_is_read_as_it_was_written(tmp_path, with_pet):
     domain, spec = read_domain(path), specify(path)
     pet = pet_network(spec, drawn_tensors(spec), read_inputs(spec, path, domain)) if with_pet else None
     made = partition(domain.reaches.downstream, 6)
-    part = make_part(domain, random_parameters(3, domain), pet, made, len(made) - 1, NOTHING)
+    parameters, elevation = random_parameters(3, domain), np.arange(domain.n_cells) * 1.0
+    part = make_part(domain, parameters, pet, elevation, made, len(made) - 1, NOTHING)
     assert part.sources
     write_part(tmp_path / "part.npz", part)
     assert_equal(read_part(tmp_path / "part.npz"), part)
@@ -108,7 +109,7 @@ def test_discharge_across_a_cut_has_the_bits_of_the_whole(tmp_path, monkeypatch,
     got = np.full(expected.shape, np.nan)
     for k, own in enumerate(made):
         (tmp_path / str(k)).mkdir()
-        part = make_part(domain, parameters, None, made, k, NOTHING)
+        part = make_part(domain, parameters, None, np.zeros(domain.n_cells), made, k, NOTHING)
         there = Forcing(*(np.ascontiguousarray(a[:, part.cells]) for a in forcing[:3]))
         done = [tmp_path / str(s.number) for s in part.sources]
         with Exchange(part, done, tmp_path / str(k)) as exchange:
@@ -127,7 +128,7 @@ def test_discharge_across_a_cut_has_the_bits_of_the_whole(tmp_path, monkeypatch,
 def test_outflow_that_ends_early_is_refused(tmp_path):
     domain = random_domain(7, 40, 25)
     made = partition(domain.reaches.downstream, 6)
-    part = make_part(domain, {}, None, made, len(made) - 1, NOTHING)
+    part = make_part(domain, {}, None, np.zeros(domain.n_cells), made, len(made) - 1, NOTHING)
     done = []
     for source in part.sources:
         done.append(tmp_path / str(source.number))

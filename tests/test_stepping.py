@@ -23,7 +23,7 @@ def caller(tmp_path):
     with simulated(write_case(tmp_path, forcing="caller", snow="cemaneige")) as simulation:
         found = Stepper(simulation)
         for name, value in (("precipitation", 8.0), ("potential_evapotranspiration", 1.0), ("air_temperature", 3.0)):
-            found.inputs[name][:] = value
+            found.inputs.held[name][:] = value
         yield found
 
 
@@ -31,10 +31,10 @@ def test_clock(stepper):
     assert (stepper.now, stepper.step, stepper.end) == (0, DAY, N_STEPS[DAY] * DAY)
     stepper.advance_until(DAY + 60)
     assert stepper.now == DAY + 60
-    assert (stepper.simulation.elapsed, stepper.simulation.pending_seconds) == (DAY, 60)
+    assert (stepper.simulation.elapsed, stepper.simulation.inputs.pending_seconds) == (DAY, 60)
     stepper.advance_until(2 * DAY)
-    assert (stepper.simulation.elapsed, stepper.simulation.pending_seconds) == (2 * DAY, 0)
-    assert stepper.simulation.pending == {}
+    assert (stepper.simulation.elapsed, stepper.simulation.inputs.pending_seconds) == (2 * DAY, 0)
+    assert not any(v.any() for v in stepper.simulation.inputs.pending.values())
     assert stepper.simulation.time == stepper.simulation.config.start + np.timedelta64(2, "D")
 
 
@@ -43,38 +43,36 @@ def test_published_names(tmp_path):
     rain, demand, warmth = (variable(n) for n in (
         "precipitation", "potential_evapotranspiration", "air_temperature"))
     with simulated(config) as simulation:
-        assert Stepper(simulation).published(rain) == Alias(rain.name, "mm d-1", 1.0, 0.0)
+        assert simulation.inputs.published["precipitation"] == Alias(rain.name, "mm d-1", 1.0, 0.0)
     with simulated(change_config(config, name_profile="ngen")) as simulation:
-        stepper = Stepper(simulation)
-        assert stepper.published(rain) == rain.ngen
-        assert stepper.published(warmth) == rain.ngen._replace(
-            name=warmth.name, units="K", factor=1.0, offset=-273.15
-        )
-        assert stepper.published(demand).units == "mm d-1"  # has no other name
+        published = simulation.inputs.published
+        assert published["precipitation"] == rain.ngen
+        assert published["air_temperature"] == Alias(warmth.name, "K", 1.0, -273.15)
+        assert published["potential_evapotranspiration"] == Alias(demand.name, "mm d-1", 1.0, 0.0)  # has no other name
 
 
 def test_what_was_accumulated_is_not_the_input_itself(caller):
     caller.advance_until(3600)
-    pending = caller.simulation.pending["precipitation"]
+    pending = caller.inputs.pending["precipitation"]
     np.testing.assert_array_equal(pending, np.full(N_CELLS, 8.0 * 3600))
-    caller.inputs["precipitation"][:] = 2.0
+    caller.inputs.held["precipitation"][:] = 2.0
     np.testing.assert_array_equal(pending, np.full(N_CELLS, 8.0 * 3600))
     caller.advance_until(3 * 3600)
     np.testing.assert_array_equal(pending, np.full(N_CELLS, 8.0 * 3600 + 2.0 * 7200))
-    np.testing.assert_array_equal(caller.inputs["precipitation"], np.full(N_CELLS, 2.0))
+    np.testing.assert_array_equal(caller.inputs.held["precipitation"], np.full(N_CELLS, 2.0))
 
 
 def test_a_refused_call_accumulates_nothing(caller):
     caller.advance_until(3600)
-    before = {n: v.copy() for n, v in caller.simulation.pending.items()}
+    before = {n: v.copy() for n, v in caller.inputs.pending.items()}
     state = caller.simulation.model.state.copy()
-    caller.inputs["air_temperature"][3] = np.nan  # the last input to be checked
+    caller.inputs.held["air_temperature"][3] = np.nan  # the last input to be checked
     for target in (7200, DAY, 4 * DAY):
         with pytest.raises(ForcingError, match="nan"):
             caller.advance_until(target)
         assert caller.now == 3600
         for name, values in before.items():
-            np.testing.assert_array_equal(caller.simulation.pending[name], values)
+            np.testing.assert_array_equal(caller.inputs.pending[name], values)
         for name, values in state.arrays().items():
             np.testing.assert_array_equal(caller.simulation.model.state.arrays()[name], values)
 
@@ -96,15 +94,15 @@ def test_a_long_call_reads_the_file_in_blocks(tmp_path):
         assert blocks == [(1, 10), (11, 10), (21, n - 22)]  # the first step runs on the inputs as they stand
         assert stepper.now == (n - 1) * HOUR
         np.testing.assert_array_equal(
-            stepper.inputs["precipitation"], case_forcing(n, N_CELLS).precipitation[n - 1]
+            stepper.inputs.held["precipitation"], case_forcing(n, N_CELLS).precipitation[n - 1]
         )
 
 
 def test_inputs_are_the_same_arrays_for_ever(stepper):
-    arrays = dict(stepper.inputs)
+    arrays = dict(stepper.inputs.held)
     for target in (3600, DAY, 4 * DAY, 9 * DAY):
         stepper.advance_until(target)
-        assert all(stepper.inputs[n] is a for n, a in arrays.items())
+        assert all(stepper.inputs.held[n] is a for n, a in arrays.items())
 
 
 def test_a_file_larger_than_memory_allows_is_read_the_same(tmp_path, monkeypatch):
@@ -138,8 +136,8 @@ def test_refuse_looks_at_the_target_only(tmp_path):
 
 
 def test_temperature_may_be_below_zero_and_not_below_absolute_zero(caller):
-    caller.inputs["air_temperature"][:] = -60.0
+    caller.inputs.held["air_temperature"][:] = -60.0
     caller.advance_until(DAY)
-    caller.inputs["air_temperature"][:] = -273.16
+    caller.inputs.held["air_temperature"][:] = -273.16
     with pytest.raises(ForcingError, match=r"-273\.16 degC .* at least -273\.15 degC"):
         caller.advance_until(2 * DAY)

@@ -20,6 +20,7 @@ from bmi_cdlm.network import upstream_of
 from bmi_cdlm.observations import read_observations
 from bmi_cdlm.output import read_output
 from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.prepare.run import prepare
 from bmi_cdlm.subset import find_reach, subset
 from bmi_cdlm.variables import variable
 
@@ -226,11 +227,9 @@ def test_the_command(tmp_path):
 @pytest.mark.slow
 @pytest.mark.smash
 def test_a_checkpoint_gives_the_same_in_a_sub_basin_of_the_lez(tmp_path):
-    from bmi_cdlm.prepare.cases import prepare_case
-
     pytest.importorskip("smash")
     pytest.importorskip("rasterio")
-    prepare_case("lez", tmp_path / "lez")
+    prepare(ROOT / "cfg" / "lez.yaml", to=tmp_path / "lez")
     content = yaml.safe_load((ROOT / "cfg" / "lez.yaml").read_text())
     content["parameters"] = str(ROOT / "examples" / "lez.safetensors")
     config = tmp_path / "lez.yaml"

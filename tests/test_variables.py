@@ -59,17 +59,18 @@ def test_every_flux_of_the_kernels_has_an_entry():
         v.short for v in VARIABLES if v.grid == "cell" and v.role == "flux"}
     assert {v.short for v in VARIABLES if v.part == "pet"} == set(PetFluxes._fields)
     assert {v.short for v in VARIABLES if v.part == "snow"} == {
-        *SnowFluxes._fields, "snowpack", "thermal_state", "air_temperature"}
+        *SnowFluxes._fields, "snowpack", "mean_snowpack", "thermal_state", "air_temperature"}
     assert {v.short for v in VARIABLES if v.part == "hysteresis"} == {"snow_peak", "snow_cover"}
+    assert {v.role for v in VARIABLES if v.part == "weather"} == {"input"}
 
 
 def test_selection_by_role_grid_and_snow():
-    assert [v.short for v in select(role="input")] == [
+    assert [v.short for v in select(role="input")][:3] == [
         "precipitation", "potential_evapotranspiration", "air_temperature"]
-    assert [v.short for v in select(role="input", snow=False)] == ["precipitation", "potential_evapotranspiration"]
+    assert "air_temperature" not in [v.short for v in select(role="input", snow=False)]
     assert set(select()) - set(select(pet=False)) == {variable(n) for n in PetFluxes._fields}
-    assert {v.part for v in select(hysteresis=False, ledger=False)} == {"core", "snow", "pet"}
-    assert {v.part for v in select(snow=False)} == {"core", "pet", "ledger"}
+    assert {v.part for v in select(hysteresis=False, ledger=False)} == {"core", "snow", "pet", "weather"}
+    assert {v.part for v in select(snow=False)} == {"core", "pet", "weather", "ledger"}
     assert [v.short for v in select(grid="gauge")] == ["gauge_discharge"]
     assert select() == list(VARIABLES)
 

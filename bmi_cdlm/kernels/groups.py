@@ -163,3 +163,23 @@ class PetFluxes(NamedTuple):
 
     pet_factor: np.ndarray
     corrected_evapotranspiration: np.ndarray
+
+
+class PetPlace(NamedTuple):
+    """float[cell]: sine, cosine and tangent of the latitude [1], longitude [degrees east], elevation [m]."""
+
+    sin_latitude: np.ndarray
+    cos_latitude: np.ndarray
+    tan_latitude: np.ndarray
+    longitude: np.ndarray
+    elevation: np.ndarray
+
+
+class PetWeather(NamedTuple):
+    """float[time, cell]: what Penman-Monteith reads beside temperature [1, Pa, W m-2, m s-1, m s-1]."""
+
+    specific_humidity: np.ndarray
+    air_pressure: np.ndarray
+    shortwave_radiation: np.ndarray
+    wind_x: np.ndarray
+    wind_y: np.ndarray

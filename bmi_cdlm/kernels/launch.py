@@ -27,6 +27,7 @@ from bmi_cdlm.kernels import (
     loops_runoff_adjoint,
     mlp,
     muskingum,
+    pet,
 )
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
@@ -72,6 +73,15 @@ SCALARS: tuple[Callable, ...] = (
     muskingum.muskingum_coefficients_adjoint,
     muskingum.muskingum_step_adjoint,
     mlp.limited_sigmoid,
+    pet.limited,
+    pet.sunset_angle,
+    pet.daily_radiation,
+    pet.hourly_radiation,
+    pet.oudin_demand,
+    pet.hargreaves_demand,
+    pet.saturation_pressure,
+    pet.net_radiation,
+    pet.penman_demand,
 )
 ROWS: tuple[Callable, ...] = (
     loops_runoff.production_row,
@@ -131,6 +141,9 @@ LOOPS: tuple[Callable, ...] = (
     loops_routing_adjoint.reverse_route,
     loops_routing_adjoint.fill_coefficients_adjoint,
     mlp.correct_demand,
+    pet.fill_oudin,
+    pet.fill_hargreaves,
+    pet.fill_penman_monteith,
 )
 
 

@@ -103,51 +103,52 @@ def _check_attributes(attributes: Mapping[str, Described], kind: str, n: int) ->
 
 
 def _write_cells(dataset: netCDF4.Dataset, cells: Cells) -> None:
-    _put(dataset, "cell_id", ("cell",), cells.id, "cell: row_column of its block on the grid of cells")
+    put(dataset, "cell_id", ("cell",), cells.id, "cell: row_column of its block on the grid of cells")
     for name, values, corners in (
         ("lon", cells.lon, cells.corner_lon), ("lat", cells.lat, cells.corner_lat)
     ):
         word, units = _WORDS[name]
-        _put(dataset, f"cell_{name}", ("cell",), values, f"{word} of the cell's centre", units, standard_name=word,
-             bounds=f"cell_corner_{name}")
-        _put(dataset, f"cell_corner_{name}", ("cell", "corner"), corners, f"{word} of the cell's corners", units)
-    _put(dataset, "cell_area", ("cell",), cells.area, "area of the whole cell", "km2", standard_name="cell_area")
+        put(dataset, f"cell_{name}", ("cell",), values, f"{word} of the cell's centre", units, standard_name=word,
+            bounds=f"cell_corner_{name}")
+        put(dataset, f"cell_corner_{name}", ("cell", "corner"), corners, f"{word} of the cell's corners", units)
+    put(dataset, "cell_area", ("cell",), cells.area, "area of the whole cell", "km2", standard_name="cell_area")
 
 
 def _write_reaches(dataset: netCDF4.Dataset, reaches: Reaches) -> None:
-    def put(name: str, values: np.ndarray, long_name: str, units: str = "", **attributes: str) -> None:
-        _put(dataset, name, ("reach",), values, long_name, units, **attributes)
+    def on_reaches(name: str, values: np.ndarray, long_name: str, units: str = "", **attributes: str) -> None:
+        put(dataset, name, ("reach",), values, long_name, units, **attributes)
 
-    put("reach_id", reaches.id, "reach: row_column of the pixel at its end, on the grid of the flow directions")
-    put("downstream", reaches.downstream, "index of the reach below, from 0; -1 at an outlet")
-    put("reach_length", reaches.length, "length of the river", "m")
+    on_reaches("reach_id", reaches.id, "reach: row_column of the pixel at its end, on the grid of the flow directions")
+    on_reaches("downstream", reaches.downstream, "index of the reach below, from 0; -1 at an outlet")
+    on_reaches("reach_length", reaches.length, "length of the river", "m")
     if np.isfinite(reaches.slope).all():
-        put("reach_slope", reaches.slope, "fall of the river bed per length", "1")
-    put("reach_area", reaches.area, "area of cells that drains to the reach itself", "km2")
-    put("upstream_area", reaches.upstream_area, "area that drains through the reach", "km2")
+        on_reaches("reach_slope", reaches.slope, "fall of the river bed per length", "1")
+    on_reaches("reach_area", reaches.area, "area of cells that drains to the reach itself", "km2")
+    on_reaches("upstream_area", reaches.upstream_area, "area that drains through the reach", "km2")
     if reaches.uncovered_area.any():
-        put("reach_uncovered_area", reaches.uncovered_area, "area that drains to the reach and has no cell", "km2")
-    put("strahler_order", reaches.strahler, "Strahler order")
+        text = "area that drains to the reach and has no cell"
+        on_reaches("reach_uncovered_area", reaches.uncovered_area, text, "km2")
+    on_reaches("strahler_order", reaches.strahler, "Strahler order")
     for name, values in (("lon", reaches.lon), ("lat", reaches.lat)):
         word, units = _WORDS[name]
-        put(f"reach_{name}", values, f"{word} of the pixel at the reach's end", units, standard_name=word)
+        on_reaches(f"reach_{name}", values, f"{word} of the pixel at the reach's end", units, standard_name=word)
 
 
 def _write_links(dataset: netCDF4.Dataset, links: Links) -> None:
-    _put(dataset, "link_cell", ("link",), links.cell, "index of the cell, from 0")
-    _put(dataset, "link_reach", ("link",), links.reach, "index of the reach, from 0")
-    _put(dataset, "link_area", ("link",), links.area, "area of the cell in the reach's catchment", "km2")
+    put(dataset, "link_cell", ("link",), links.cell, "index of the cell, from 0")
+    put(dataset, "link_reach", ("link",), links.reach, "index of the reach, from 0")
+    put(dataset, "link_area", ("link",), links.area, "area of the cell in the reach's catchment", "km2")
 
 
 def _write_gauges(dataset: netCDF4.Dataset, gauges: SnappedGauges) -> None:
     sites = gauges.sites
     dataset.createDimension("gauge", len(sites))
-    _put(dataset, "gauge_id", ("gauge",), [s.id for s in sites], "code of the gauging station",
+    put(dataset, "gauge_id", ("gauge",), [s.id for s in sites], "code of the gauging station",
          cf_role="timeseries_id")
-    _put(dataset, "gauge_name", ("gauge",), [s.name or s.id for s in sites], "name of the gauge")
-    _put(dataset, "gauge_reach", ("gauge",), gauges.reach, "index of the reach, from 0")
+    put(dataset, "gauge_name", ("gauge",), [s.name or s.id for s in sites], "name of the gauge")
+    put(dataset, "gauge_reach", ("gauge",), gauges.reach, "index of the reach, from 0")
     area = np.array([s.area for s in sites], np.float64)
-    _put(dataset, "gauge_area", ("gauge",), area, "official drainage area", "km2")
+    put(dataset, "gauge_area", ("gauge",), area, "official drainage area", "km2")
 
 
 _WORDS = {"lon": ("longitude", "degrees_east"), "lat": ("latitude", "degrees_north")}
@@ -156,10 +157,10 @@ _WORDS = {"lon": ("longitude", "degrees_east"), "lat": ("latitude", "degrees_nor
 def _write_attributes(dataset: netCDF4.Dataset, kind: str, attributes: Mapping[str, Described]) -> None:
     for name, one in attributes.items():
         full = name if name in OWN_NAMES else f"{kind}_{name}"
-        _put(dataset, full, (kind,), one.values, one.long_name, one.units, comment=one.comment)
+        put(dataset, full, (kind,), one.values, one.long_name, one.units, comment=one.comment)
 
 
-def _put(
+def put(
     dataset: netCDF4.Dataset, name: str, dims: tuple[str, ...], values: np.ndarray | Sequence[str], long_name: str,
     units: str = "", **attributes: str,
 ) -> None:

@@ -35,6 +35,7 @@ from bmi_cdlm.variables import variable
 OPTIONS = [
     {"step": DAY}, {"step": HOUR, "snow": "cemaneige"}, {"step": DAY, "snow": "cemaneige_hysteresis", "spin_up": 2},
     {"step": DAY, "snow": "cemaneige", "name_profile": "ngen", "routing_step": "6 h"},
+    {"step": HOUR, "pet": "oudin", "name_profile": "ngen"},
 ]
 by_option = pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(str(v) for v in o.values()))
 
@@ -137,7 +138,8 @@ def test_hot_start_takes_the_state_and_not_the_clock(tmp_path):
     with opened(config) as component:
         component.update_until(4 * DAY)
         component._stepper.simulation.save(tmp_path / "later.nc")
-        state = {n: v.copy() for n, v in component._stepper.simulation.model.state.arrays().items() if "total" not in n}
+        arrays = component._stepper.simulation.model.state.arrays()
+        state = {n: v.copy() for n, v in arrays.items() if not n.endswith(("_total", "_at_start"))}
         flow = component.get_value_ptr(Q).copy()
     with opened(change_config(config, initial_state="later.nc", restart_mode="hot_start")) as component:
         assert component.get_current_time() == 0.0
@@ -202,7 +204,7 @@ def test_snapshot_and_restore_within_a_step_in_memory(tmp_path):
         expected = outputs(component)
     with simulated(config) as simulation:
         simulation.restore(frozen)
-        assert (simulation.elapsed, simulation.pending_seconds) == (3 * DAY, 5 * 3600)
+        assert (simulation.elapsed, simulation.inputs.pending_seconds) == (3 * DAY, 5 * 3600)
         stepper = Stepper(simulation)
         assert stepper.now == 3 * DAY + 5 * 3600
         stepper.advance_until(6 * DAY)
@@ -261,16 +263,27 @@ def initialized(config):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_eight_instances_in_eight_threads(tmp_path, threads):
-    config = write_case(tmp_path, snow="cemaneige", threads=threads)
+def test_sixteen_instances_in_sixteen_threads(tmp_path, threads):
+    """Each its own: initialize, parts of steps, a state taken and given back, finalize."""
+    configs = [
+        write_case(tmp_path / pet, snow="cemaneige", threads=threads, pet=pet, routing_step="6 h")
+        for pet in ("given", "oudin")
+    ]
 
     def go(rain):
-        with opened(config) as component:
+        with opened(configs[rain % 2]) as component:
             component.set_value(P, np.full(25, float(rain)))
+            component.update_until(7200.0)
+            simulation = component._stepper.simulation
+            saved = simulation.to_bytes()
+            component.update_until(2.0 * DAY)
+            simulation.restore_from(saved)
+            component.update_until(float(DAY))
             return step_all(component)[Q]
 
-    serial = [go(rain) for rain in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        parallel = list(pool.map(go, range(8)))
-    np.testing.assert_array_equal(parallel, serial)
-    assert (serial[0] != serial[7]).any()
+    serial = [go(rain) for rain in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        parallel = list(pool.map(go, range(16)))
+    for ours, theirs in zip(parallel, serial, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert (serial[0] != serial[14]).any() and (serial[0] != serial[1]).any()

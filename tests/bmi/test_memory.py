@@ -28,6 +28,8 @@ def test_two_hundred_life_cycles_do_not_grow(tmp_path, forcing):
             for name in component.get_input_var_names():
                 component.set_value_at_indices(name, [0], [1.0])
             component.update()
+            component.set_value("ngen::serialization_create", [1])
+            component.set_value("ngen::serialization_state", component.get_value_ptr("ngen::serialization_state"))
 
     for _ in range(40):
         cycle()

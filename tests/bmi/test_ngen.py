@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 from cases import DEPTH, E, Q, T, change_config, opened, write_case
 
 from bmi_cdlm.bmi import BmiCdlm
+from bmi_cdlm.config import load_config
+from bmi_cdlm.domain import read_domain
+from bmi_cdlm.errors import ClockError, ForcingError, UnknownNameError
+from bmi_cdlm.model import Forcing, Model
 from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.variables import variable
+from bmi_cdlm.pet import Demand, make_place
+from bmi_cdlm.prepare.nextgen import Options, write_catchments
+from bmi_cdlm.variables import alias, variable
 
 RAIN = "atmosphere_water__liquid_equivalent_precipitation_rate"
-WATER = tuple(variable(f"water_{n}").name for n in ("in", "out", "stored", "exchanged"))
+MASSES = tuple(f"ngen::mass_{n}" for n in ("in", "out", "stored", "leaked"))
+AORC = {
+    RAIN: "mm s^-1", T: "K", "atmosphere_air_water~vapor__relative_saturation": "kg kg-1",
+    "land_surface_air__pressure": "Pa", "land_surface_radiation~incoming~shortwave__energy_flux": "W m-2",
+    "land_surface_radiation~incoming~longwave__energy_flux": "W m-2",
+    "land_surface_wind__x_component_of_velocity": "m s-1", "land_surface_wind__y_component_of_velocity": "m s-1",
+}
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "nextgen"
 
 
 class Ngen:
     """What the host does with a formulation."""
 
     def __init__(self, config):
+        assert Path(config).is_file()
         self.model = BmiCdlm()
         self.model.initialize(str(config))
         assert self.model.get_time_units() == "s"
-        with pytest.raises(KeyError):  # an unknown entry of model_params
-            self.model.get_var_itemsize("no_such_parameter")
+        for call in (self.model.get_var_itemsize, self.model.get_var_nbytes, self.model.get_var_type,
+                     lambda n: self.model.set_value(n, np.zeros(1))):
+            with pytest.raises(KeyError):  # an unknown entry of model_params
+                call("no_such_parameter")
         assert self.model.get_start_time() == 0.0
         assert self.model.get_output_item_count() == len(self.model.get_output_var_names())
-        self.water = {}
-        for name in WATER:
+        self.masses = {}
+        for name in MASSES:
             assert self.model.get_var_itemsize(name) == self.model.get_var_nbytes(name) == 8
             assert self.model.get_var_type(name) == "float64"
-            self.water[name] = self.model.get_value_ptr(name)
-            assert self.water[name].shape == (1,)
-            assert self.model.get_var_units(name) == "m3"
+            self.masses[name] = self.model.get_value_ptr(name)
+            assert self.masses[name].shape == (1,) and self.masses[name] == 0.0
+            assert self.model.get_var_units(name) == "m"
         for name in self.model.get_output_var_names():
             assert isinstance(self.model.get_var_units(name), str)
         assert self.model.get_var_units(DEPTH) == "m"
@@ -44,11 +64,11 @@ class Ngen:
         assert model.get_current_time() == now
         assert model.get_input_item_count() == len(model.get_input_var_names())
         for name in model.get_input_var_names():
-            dtype = model.get_var_type(name)
-            n = model.get_var_nbytes(name) // model.get_var_itemsize(name)
+            itemsize = model.get_var_itemsize(name)
             value, units = forcing[name]
             assert model.get_var_units(name) == units
-            model.set_value(name, np.full(n, value, dtype))
+            dtype = model.get_var_type(name)
+            model.set_value(name, np.full(model.get_var_nbytes(name) // itemsize, value, dtype))
         if model.get_time_step() == 3600:
             model.update()
         else:
@@ -59,18 +79,31 @@ class Ngen:
             dest = np.zeros(1, model.get_var_type(name))
             model.get_value_at_indices(name, dest, np.array([0], np.int32))
             first[name] = dest[0]
-            assert dest[0] == model.get_value_ptr(name)[0]
-        for name, live in self.water.items():
+            assert dest[0] == model.get_value_ptr(name)[0] and model.get_value_ptr(name).ndim == 1
+        for name, live in self.masses.items():
             assert model.get_value_ptr(name) is live
         return first
+
+    def residual(self):
+        """What ngen's mass balance computes, and what came in."""
+        came, gone, stored, leaked = (self.masses[n][0] for n in MASSES)
+        return abs(came - gone - stored - leaked), came
 
 
 def weather(hours, seed=4):
     rng = np.random.default_rng(seed)
-    for _ in range(hours):
-        yield {
-            RAIN: (rng.exponential(2e-4), "mm s^-1"), E: (rng.uniform(0, 5), "mm d-1"), T: (rng.uniform(262, 288), "K"),
+    for hour in range(hours):
+        sun = max(0.0, np.sin(2 * np.pi * (hour - 6) / 24))
+        values = {
+            RAIN: rng.exponential(2e-4) * (rng.random() < 0.4), T: rng.uniform(268, 276) + 12 * sun,
+            "atmosphere_air_water~vapor__relative_saturation": rng.uniform(0.002, 0.004),
+            "land_surface_air__pressure": rng.uniform(98_000, 100_000),
+            "land_surface_radiation~incoming~shortwave__energy_flux": 500 * sun * rng.uniform(0.3, 1.0),
+            "land_surface_radiation~incoming~longwave__energy_flux": rng.uniform(200, 300),
+            "land_surface_wind__x_component_of_velocity": rng.normal(1, 3),
+            "land_surface_wind__y_component_of_velocity": rng.normal(0, 3),
         }
+        yield {**{n: (v, AORC[n]) for n, v in values.items()}, E: (rng.uniform(0, 5), "mm d-1")}
 
 
 @pytest.fixture
@@ -83,10 +116,11 @@ def config(tmp_path):
 def test_an_hourly_host_of_the_daily_model(config):
     host = Ngen(config)
     assert host.model.get_time_step() == DAY
-    stored = host.water[WATER[2]][0]
     days, hours = list(weather(72)), []
     for forcing in days:
         hours.append(host.step(forcing))
+        residual, came = host.residual()
+        assert residual <= 1e-9 * came
     assert all(h[DEPTH] == 0.0 for h in hours[:23])
     depths = np.array([h[DEPTH] for h in hours])
     with opened(config) as daily:
@@ -100,8 +134,6 @@ def test_an_hourly_host_of_the_daily_model(config):
             released = depths[24 * day + 23 : 24 * day + 47].sum()
             if day < 2:
                 np.testing.assert_allclose(released, daily.get_value_ptr(DEPTH)[0], rtol=1e-10)
-    came, gone, now, exchanged = (host.water[n][0] for n in WATER)
-    assert abs(came + exchanged - gone - (now - stored)) <= 1e-12 * (came + stored)
     host.model.finalize()
 
 
@@ -131,3 +163,203 @@ def test_many_catchments_one_after_the_other(config):
         assert all(r == reports[0] for r in reports)
     for host in hosts:
         host.model.finalize()
+
+
+def made_catchments(folder, time_step, **options):
+    """The example's three catchments, two months long."""
+    start = np.datetime64("2015-12-01", "s")
+    write_catchments(
+        EXAMPLE / "catchments.csv", folder,
+        Options(start, start + np.timedelta64(62, "D"), time_step, **{"snow": "cemaneige", **options}),
+    )
+    formulation = json.loads((folder / "realization.json").read_text())["global"]["formulations"][0]["params"]
+    ids = [line.split(",")[0] for line in (EXAMPLE / "catchments.csv").read_text().splitlines()[1:]]
+    return [folder / formulation["init_config"].replace("{{id}}", one) for one in ids], formulation
+
+
+def mean_weather(forcings, config):
+    """Registry values of the inputs of a model step, as a caller that knows the rules accumulates them."""
+    values = {}
+    for name in config.inputs:
+        source = "air_temperature" if name.startswith("m") else name
+        v = variable(source)
+        unit = alias(v, "ngen")
+        rows = [forcing[unit.name][0] * unit.factor + unit.offset for forcing in forcings]
+        if name.startswith("minimum"):
+            values[name] = min(rows)
+        elif name.startswith("maximum"):
+            values[name] = max(rows)
+        elif len(rows) == 1:
+            values[name] = rows[0]
+        else:
+            total = 0.0
+            for row in rows:
+                total += row * 3600
+            values[name] = total / DAY
+    return {n: np.array([[v]]) for n, v in values.items()}
+
+
+@pytest.mark.parametrize(("time_step", "pet"), [
+    (HOUR, "given"), (DAY, "given"), (HOUR, "penman_monteith"), (DAY, "penman_monteith"), (DAY, "hargreaves"),
+    (HOUR, "oudin"),
+])
+@pytest.mark.slow
+def test_three_catchments_and_720_hours_are_a_direct_drive(tmp_path, time_step, pet):
+    """The model below BMI, driven with the means of each of its steps: every output to the bit, and no water lost."""
+    configs, formulation = made_catchments(tmp_path, time_step, pet=pet)
+    hosts = [Ngen(path) for path in configs]
+    assert formulation["main_output_variable"] == DEPTH
+    hours = [list(weather(720, seed)) for seed in range(3)]
+    reports = []
+    for hour in range(720):
+        reports.append([host.step(forcings[hour]) for host, forcings in zip(hosts, hours, strict=True)])
+        for host in hosts:
+            residual, came = host.residual()
+            assert residual <= 1e-9 * came + 1e-15  # before the first rain nothing but rounding
+        assert set(formulation["output_variables"]) <= set(reports[-1][0])
+    per_step = time_step // HOUR
+    for i, path in enumerate(configs):
+        config = load_config(path)
+        domain = read_domain(config.domain)
+        model = Model(domain, {}, step=time_step, routing_step=HOUR, snow="cemaneige")
+        dry = Forcing(*np.zeros((3, 1, 1)))
+        place = make_place(domain.cells.lat, domain.cells.lon, np.array([120.0, 310.0, 540.0])[i : i + 1])
+        start = int(config.start.astype(np.int64))
+        model.fill_rivers(dry if pet == "given" else dry._replace(potential_evapotranspiration=np.zeros((1, 1))))
+        for step in range(720 // per_step):
+            values = mean_weather(hours[i][step * per_step : (step + 1) * per_step], config)
+            demand = values["potential_evapotranspiration"] if pet == "given" else Demand(
+                pet, time_step, place).evaluate(values, start + step * time_step, model.workers)
+            model.advance(Forcing(values["precipitation"], demand, values["air_temperature"]))
+            shown = reports[(step + 1) * per_step - 1][i]
+            for v in model.outputs:
+                if v.short != "runoff_depth" and model.live[v.short].size:
+                    assert shown[v.name] == model.live[v.short][0], (v.short, step)
+            np.testing.assert_allclose(
+                shown[DEPTH], model.live["runoff"][0] / 1000.0 / 24.0, rtol=1e-12, atol=1e-300
+            )
+        came = hosts[i].masses["ngen::mass_in"][0]
+        rained = sum(f[RAIN][0] * 3600 for f in hours[i]) / 1000.0
+        np.testing.assert_allclose(came, rained, rtol=1e-12)
+        assert hosts[i].masses["ngen::mass_out"][0] > 0
+        hosts[i].model.finalize()
+
+
+@pytest.mark.parametrize("time_step", [HOUR, DAY])
+def test_mass_out_is_evaporation_and_the_depths_that_ngen_got(tmp_path, time_step):
+    configs, _ = made_catchments(tmp_path, time_step, pet="given")
+    host = Ngen(configs[0])
+    evaporated = depth = 0.0
+    for hour, forcing in enumerate(weather(96), 1):
+        depth += host.step(forcing)[DEPTH]
+        if hour * HOUR % time_step == 0:
+            evaporated += host.model.get_value_ptr(variable("evapotranspiration").name)[0] / 1000.0 * time_step / DAY
+        np.testing.assert_allclose(host.masses["ngen::mass_out"][0], evaporated + depth, rtol=1e-10, atol=1e-15)
+    assert depth > 0
+    host.model.finalize()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_masses_close_over_calls_of_any_length(tmp_path, seed):
+    config = write_case(tmp_path, snow="cemaneige", forcing="caller", name_profile="ngen")
+    rng = np.random.default_rng(seed)
+    with opened(config) as component:
+        area = component._stepper.simulation.model.domain.cells.drained_area
+        rained, time = 0.0, 0
+        for target in [*np.sort(rng.choice(np.arange(60, 8 * DAY, 60), 40, replace=False)), 9 * DAY]:
+            rain = rng.exponential(1e-4, 25)
+            component.set_value(RAIN, rain)
+            component.set_value(E, rng.uniform(0, 5, 25))
+            component.set_value(T, rng.uniform(260, 290, 25))
+            component.update_until(float(target))
+            rained += (rain * area).sum() / area.sum() * (target - time) / 1000.0
+            time = target
+            came, gone, stored, leaked = (component.get_value_ptr(n)[0] for n in MASSES)
+            np.testing.assert_allclose(came, rained, rtol=1e-12)  # what has only accumulated is in it
+            assert abs(came - gone - stored - leaked) <= 1e-12 * (came + 1.0)
+        assert leaked != 0 and gone > 0
+
+
+def test_masses_are_in_no_list(config):
+    host = Ngen(config)
+    assert not any(n.startswith("ngen::") for n in host.model.get_output_var_names())
+    with pytest.raises(ValueError, match="derives"):
+        host.model.set_value(MASSES[0], np.zeros(1))
+    host.model.finalize()
+
+
+def test_every_aorc_input_may_be_published(tmp_path):
+    names = ("precipitation", "air_temperature", "specific_humidity", "air_pressure", "shortwave_radiation",
+             "longwave_radiation", "wind_x", "wind_y")
+    configs, _ = made_catchments(tmp_path, HOUR, pet="penman_monteith")
+    config = change_config(configs[0], published_inputs=list(names))
+    with opened(config) as component:
+        assert {n: component.get_var_units(n) for n in component.get_input_var_names()} == AORC
+        forcing = next(weather(1))
+        for name in AORC:
+            if "longwave" not in name:  # that nobody reads it is no reason to ask for it
+                component.set_value(name, np.array([forcing[name][0]]))
+        component.update()
+    host = Ngen(config)
+    first = [host.step(f)[Q] for f in weather(12)]
+    host.model.finalize()
+    host = Ngen(configs[0])
+    assert first == [host.step(f)[Q] for f in weather(12)]
+    host.model.finalize()
+
+
+def test_published_inputs_of_a_file_run(tmp_path):
+    config = write_case(tmp_path, snow="cemaneige")
+    with opened(change_config(config, published_inputs=["precipitation"])) as few, opened(config) as all_of_them:
+        assert len(few.get_input_var_names()) == 1
+        with pytest.raises(UnknownNameError):
+            few.get_value_ptr(T)
+        few.update_until(5 * DAY)
+        all_of_them.update_until(5 * DAY)
+        np.testing.assert_array_equal(few.get_value_ptr(Q), all_of_them.get_value_ptr(Q))
+    with opened(change_config(config, published_inputs=[])) as none:
+        assert none.get_input_item_count() == 0
+        none.update()
+
+
+def test_hargreaves_wants_the_days_range(tmp_path):
+    configs, _ = made_catchments(tmp_path, DAY, pet="hargreaves")
+    with opened(configs[0]) as component:
+        component.set_value(RAIN, np.array([1e-5]))
+        component.set_value(T, np.array([280.0]))
+        with pytest.raises(ForcingError, match=r"hargreaves.*published_inputs"):
+            component.update()
+        assert component.get_current_time() == 0.0
+        component.update_until(3600.0)
+    given = ["precipitation", "air_temperature", "minimum_air_temperature", "maximum_air_temperature"]
+    with opened(change_config(configs[0], published_inputs=given)) as component:
+        for name, value in zip(component.get_input_var_names(), (1e-5, 280.0, 275.0, 287.0), strict=True):
+            component.set_value(name, np.array([value]))
+        component.update()
+        assert component.get_value_ptr(variable("evapotranspiration").name)[0] > 0
+
+
+def test_a_fraction_of_a_step_is_refused_where_the_policy_says_so(config):
+    with opened(change_config(config, sub_step_policy="refuse")) as component:
+        with pytest.raises(ClockError, match=r"3600 s, which is within a step of 86400 s.*sub_step_policy: accumulate"):
+            component.update_until(3600.0)
+        assert component.get_current_time() == 0.0
+
+
+def test_the_end_is_finite_and_beyond_the_run(tmp_path):
+    configs, _ = made_catchments(tmp_path, HOUR)
+    with opened(configs[0]) as component:
+        assert component.get_end_time() == 63 * DAY
+
+
+def test_the_example_is_what_init_writes(tmp_path):
+    start = np.datetime64("2015-12-01", "s")
+    written = write_catchments(
+        EXAMPLE / "catchments.csv", tmp_path,
+        Options(start, start + np.timedelta64(30, "D"), HOUR, "cemaneige", "penman_monteith"),
+    )
+    texts = [p for p in written if p.suffix in (".yaml", ".json")]
+    assert len(texts) == 4
+    for path in texts:
+        assert path.read_text() == (EXAMPLE / path.name).read_text(), path.name
+    assert yaml.safe_load(texts[0].read_text())["domain"] == "cat-27.nc"

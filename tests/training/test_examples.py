@@ -55,7 +55,8 @@ def test_another_model_is_told_apart(trained, monkeypatch):
 @pytest.mark.parametrize("mapping", ["linear", "mlp"])
 def test_a_twin_is_made_trained_and_judged(tmp_path, mapping):
     config = write_training_case(tmp_path, snow="cemaneige")
-    result = invoke(example("twin_experiment"), config, "--to", tmp_path / "twin", "--epochs", 2, "--mapping", mapping)
+    result = invoke(example("twin_experiment"), config, "--to", tmp_path / "twin", "--epochs", 1, "--steps", 1,
+                    "--mapping", mapping)
     assert result.exit_code == 0, result.output
     assert f"{mapping} student, truth 7: NSE median" in result.output
     truth, student = (load_checkpoint(tmp_path / "twin" / f"{n}.safetensors") for n in ("truth", "student"))

@@ -57,7 +57,7 @@ def check(function, inputs) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("hysteresis", [False, True])
 @pytest.mark.parametrize("step", STEPS)
-def test_melt(step, hysteresis):
+def test_gradcheck_of_melt(step, hysteresis):
     case = smooth_case(STEPS[step], hysteresis)
     ops = case.operators()
     inputs = [*tensors(case, "precipitation", "air_temperature"), *snow_tensors(case)]
@@ -68,7 +68,7 @@ def test_melt(step, hysteresis):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-def test_runoff(step):
+def test_gradcheck_of_runoff(step):
     case = smooth_case(STEPS[step])
     ops = case.operators()
     check(
@@ -79,7 +79,7 @@ def test_runoff(step):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-def test_route(step, monkeypatch):
+def test_gradcheck_of_route(step, monkeypatch):
     case = smooth_case(STEPS[step])
     monkeypatch.setattr("bmi_cdlm.operators.ROUTING_BYTES", 2 * case.domain.n_reaches * 2 * 8)
     ops = case.operators()
@@ -97,7 +97,7 @@ def run_chain(case, ops, P, E, T, *p):
 @pytest.mark.slow
 @pytest.mark.parametrize("hysteresis", [False, True])
 @pytest.mark.parametrize("step", STEPS)
-def test_the_whole_chain(step, hysteresis):
+def test_gradcheck_of_the_whole_chain(step, hysteresis):
     case = smooth_case(STEPS[step], hysteresis)
     ops = case.operators()
     inputs = [*tensors(case, *FORCING), *snow_tensors(case), *tensors(case, *RUNOFF, "travel_time", "weighting")]

@@ -59,6 +59,11 @@ class Dataset:
         self.run, self.config, self.domain, dtype = run, config, domain, config.dtype
         if run.forcing == "caller" or run.observations is None:
             raise ConfigError("training needs files in 'forcing' and 'observations'. Name them in the configuration.")
+        if run.pet != "given":
+            raise ConfigError(
+                f"training takes potential evapotranspiration from the forcing file, and pet is '{run.pet}'. Put it "
+                "into the file, and set pet: given."
+            )
         snowfall = domain.cells.mean_annual_snowfall
         if run.snow != "none" and not np.isfinite(snowfall).all():
             raise DomainError(

@@ -1,0 +1,227 @@
+"""Catchments of a NextGen hydrofabric: a domain of one cell and a configuration each, and a realization for ngen."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import netCDF4
+import numpy as np
+import yaml
+
+from bmi_cdlm.errors import DomainError, nearest
+from bmi_cdlm.files import replacing, same_units
+from bmi_cdlm.parameters import DAY, HOUR, STEP_NAMES
+from bmi_cdlm.prepare.domain_file import CONVENTIONS, put
+from bmi_cdlm.variables import variable
+
+KNOWN = {
+    "area": "km2", "lat": "degrees_north", "lon": "degrees_east", "elevation": "m", "mean_annual_snowfall": "mm yr-1",
+}
+"""Columns with a meaning of their own, and the units they must have."""
+SYNONYMS = {
+    "divide_id": "id", "areasqkm": "area", "area_sqkm": "area", "latitude": "lat", "longitude": "lon",
+}
+NEEDED = ("id", "area", "lat", "lon")
+REPORTED = (
+    "runoff_depth", "outlet_discharge", "mean_production_store", "mean_routing_store", "mean_snowpack",
+)
+"""What the realization lets ngen write for every catchment."""
+REALIZATION = "realization.json"
+
+
+class Options(NamedTuple):
+    """What all catchments share; start, end: datetime64[s], of ngen's run; parameters: a file, or `default`."""
+
+    start: np.datetime64
+    end: np.datetime64
+    time_step: int = HOUR
+    snow: str = "none"
+    pet: str = "oudin"
+    parameters: Path | str = "default"
+
+
+class Catchment(NamedTuple):
+    """One row: its id, the known columns by name, attributes with their units by name."""
+
+    id: str
+    known: dict[str, float]
+    attributes: dict[str, tuple[float, str]]
+
+
+def read_table(path: Path) -> list[Catchment]:
+    """Read the table of catchments: CSV with a head; an attribute's column is called `name [units]`.
+
+    Raises
+    ------
+    DomainError
+        A column that is missing, unknown, or has no or other units; a value that is no number; an id twice.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError) as cause:
+        raise DomainError(f"{path}: cannot be read ({cause}). Expected a table in CSV.") from cause
+    if len(rows) < 2:
+        raise DomainError(f"{path}: holds {len(rows)} lines, expected a head and a line per catchment.")
+    columns = [_column(path, head) for head in rows[0]]
+    names = [name for name, _ in columns]
+    for name in NEEDED:
+        if names.count(name) != 1:
+            raise DomainError(
+                f"{path}: there are {names.count(name)} columns '{name}', expected one.{nearest(name, names)} "
+                f"Needed are {', '.join(NEEDED)}; attributes are called 'name [units]'."
+            )
+    found = [_catchment(path, columns, number, row) for number, row in enumerate(rows[1:], 2) if any(row)]
+    ids = [c.id for c in found]
+    if len(set(ids)) < len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise DomainError(f"{path}: catchment '{twice}' occurs more than once. Expected one line each.")
+    return found
+
+
+def write_catchments(table: Path, folder: Path, options: Options) -> list[Path]:
+    """Write `ID.nc` and `ID.yaml` of every catchment in a table, and `realization.json`; returns the paths."""
+    catchments = read_table(table)
+    for catchment in catchments:
+        _check_needs(table, catchment, options)
+    paths = []
+    for catchment in catchments:
+        domain, config = folder / f"{catchment.id}.nc", folder / f"{catchment.id}.yaml"
+        with replacing(domain) as temporary:
+            _write_domain(temporary, catchment, table.name)
+        with replacing(config) as temporary:
+            temporary.write_text(_configuration(domain.name, folder, options), encoding="utf-8")
+        paths += [domain, config]
+    with replacing(folder / REALIZATION) as temporary:
+        temporary.write_text(json.dumps(realization(options), indent=2) + "\n", encoding="utf-8")
+    return [*paths, folder / REALIZATION]
+
+
+def realization(options: Options) -> dict:
+    """Return what ngen reads: one formulation for all catchments, mass balance checked, forcing of CSV files."""
+    shown = [variable(name) for name in REPORTED]
+    outputs = [v.name for v in shown if v.part != "snow" or options.snow != "none"]
+    formulation = {
+        "name": "bmi_python", "model_type_name": "bmi_cdlm", "python_type": "bmi_cdlm.BmiCdlm",
+        "init_config": "./{{id}}.yaml", "allow_exceed_end_time": True, "uses_forcing_file": False,
+        "main_output_variable": outputs[0], "output_variables": outputs,
+        "mass_balance": {"check": True, "fatal": True, "tolerance": 1e-9, "frequency": 1},
+    }
+    last = options.end - np.timedelta64(HOUR, "s")
+    return {
+        "global": {
+            "formulations": [{"name": "bmi_python", "params": formulation}],
+            "forcing": {"provider": "CsvPerFeature", "path": "./forcing/", "file_pattern": ".*{{id}}.*.csv"},
+        },
+        "time": {
+            "start_time": str(options.start).replace("T", " "), "end_time": str(last).replace("T", " "),
+            "output_interval": HOUR,
+        },
+    }
+
+
+def _column(path: Path, head: str) -> tuple[str, str]:
+    """Name and units of a column."""
+    match = re.fullmatch(r"\s*([A-Za-z]\w*)\s*(?:\[\s*(.*?)\s*\])?\s*", head)
+    if match is None:
+        raise DomainError(f"{path}: a column is called '{head}', expected 'name' or 'name [units]'. Rename it.")
+    name, units = SYNONYMS.get(match[1], match[1]), match[2]
+    if name == "id":
+        return name, ""
+    expected = KNOWN.get(name)
+    if units is None and expected is None:
+        raise DomainError(
+            f"{path}: attribute '{name}' has no units. Call it '{name} [units]', '{name} [1]' for a ratio."
+        )
+    if units is not None and expected is not None and not same_units(units, expected):
+        raise DomainError(f"{path}: '{name}' has units '{units}', expected '{expected}'. Convert it.")
+    return name, expected or units or ""
+
+
+def _catchment(path: Path, columns: list[tuple[str, str]], number: int, row: list[str]) -> Catchment:
+    if len(row) != len(columns):
+        raise DomainError(f"{path}: line {number} has {len(row)} values, expected {len(columns)}, one per column.")
+    catchment = Catchment("", {}, {})
+    for (name, units), text in zip(columns, row, strict=True):
+        if name == "id":
+            catchment = catchment._replace(id=text.strip())
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            value = np.nan
+        if not np.isfinite(value):
+            raise DomainError(f"{path}: line {number}: '{name}' is '{text}', expected a number. Fill it.")
+        if name in KNOWN:
+            catchment.known[name] = value
+        else:
+            catchment.attributes[name] = (value, units)
+    if not re.fullmatch(r"[\w.-]+", catchment.id):
+        raise DomainError(
+            f"{path}: line {number}: the id is '{catchment.id}', expected letters, digits, '-', '_' or '.': it names "
+            "files. Rename the catchment."
+        )
+    area, lat = catchment.known["area"], catchment.known["lat"]
+    if area <= 0 or abs(lat) > 90:
+        raise DomainError(
+            f"{path}: line {number}: area {area:g} km2 at latitude {lat:g}, expected an area above 0 and a latitude "
+            "within 90 degrees. Correct the line."
+        )
+    return catchment
+
+
+def _check_needs(table: Path, catchment: Catchment, options: Options) -> None:
+    for name, wanted, why in (
+        ("mean_annual_snowfall", options.snow != "none", f"snow: {options.snow}"),
+        ("elevation", options.pet == "penman_monteith", f"pet: {options.pet}"),
+    ):
+        if wanted and name not in catchment.known:
+            raise DomainError(f"{table}: column '{name} [{KNOWN[name]}]' is missing, which {why} needs. Add it.")
+
+
+def _configuration(domain: str, folder: Path, options: Options) -> str:
+    """The flat YAML of a catchment; ngen wants an end beyond that of its own run."""
+    parameters = options.parameters
+    if isinstance(parameters, Path):
+        parameters = Path(os.path.relpath(parameters, folder)).as_posix()
+    content: Mapping[str, object] = {
+        "domain": domain, "forcing": "caller", "parameters": parameters, "start": str(options.start),
+        "end": str(options.end + np.timedelta64(DAY, "s")), "time_step": STEP_NAMES[options.time_step],
+        "routing_step": "1 h", "snow": options.snow, "pet": options.pet, "name_profile": "ngen",
+    }
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def _write_domain(path: Path, catchment: Catchment, table: str) -> None:
+    """A cell and a reach without length, since ngen routes: discharge is runoff."""
+    known, one = catchment.known, np.ones(1)
+    with netCDF4.Dataset(path, "w") as dataset:
+        dataset.setncatts({
+            "Conventions": CONVENTIONS, "title": f"catchment {catchment.id}: domain", "source": f"the table {table}",
+        })
+        for dimension in ("cell", "reach", "link"):
+            dataset.createDimension(dimension, 1)
+        for grid in ("cell", "reach"):
+            put(dataset, f"{grid}_id", (grid,), [catchment.id], "catchment")
+            for name, word, units in (("lon", "longitude", "degrees_east"), ("lat", "latitude", "degrees_north")):
+                put(dataset, f"{grid}_{name}", (grid,), one * known[name], word, units, standard_name=word)
+            put(dataset, f"{grid}_area", (grid,), one * known["area"], "area", "km2", standard_name="area")
+        put(dataset, "downstream", ("reach",), np.array([-1], np.int32), "index of the reach below; -1 at an outlet")
+        put(dataset, "reach_length", ("reach",), 0.0 * one, "length of the reach", "m")
+        put(dataset, "link_cell", ("link",), np.zeros(1, np.int32), "index of the cell, from 0")
+        put(dataset, "link_reach", ("link",), np.zeros(1, np.int32), "index of the reach, from 0")
+        put(dataset, "link_area", ("link",), one * known["area"], "area of the cell in the reach's catchment", "km2")
+        if "mean_annual_snowfall" in known:
+            put(dataset, "mean_annual_snowfall", ("cell",), one * known["mean_annual_snowfall"],
+                "mean solid precipitation of a year", KNOWN["mean_annual_snowfall"])
+        if "elevation" in known:
+            put(dataset, "cell_elevation", ("cell",), one * known["elevation"], "mean elevation", "m")
+        for name, (value, units) in catchment.attributes.items():
+            grid = "reach" if name.startswith("reach_") else "cell"
+            put(dataset, f"{grid}_{name.removeprefix(f'{grid}_')}", (grid,), one * value, name, units)
