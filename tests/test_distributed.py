@@ -12,7 +12,7 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
-from cases import change_config, write_case
+from cases import START, change_config, write_case, write_series
 from click.testing import CliRunner
 from generator_cases import specify, write_attribute_domain, write_drawn_checkpoint
 
@@ -20,10 +20,12 @@ from bmi_cdlm import distributed as ours
 from bmi_cdlm.cli import main
 from bmi_cdlm.config import load_config
 from bmi_cdlm.distributed import run_distributed
+from bmi_cdlm.domain import read_domain
 from bmi_cdlm.errors import ClusterError, ConfigError, ForcingError, OutputError
 from bmi_cdlm.output import read_output
 from bmi_cdlm.parameters import HOUR
 from bmi_cdlm.simulation import Simulation
+from bmi_cdlm.variables import variable
 
 dask = pytest.importorskip("distributed", reason="dask.distributed is not installed")
 dask_config = pytest.importorskip("dask").config
@@ -96,6 +98,20 @@ def test_a_checkpoint_with_a_pet_network(tmp_path, scheduler):
     write_attribute_domain(tmp_path / "domain.nc")
     write_drawn_checkpoint(tmp_path / "drawn.safetensors", specify(tmp_path / "domain.nc"))
     assert_as_alone(config, scheduler, 7)
+
+
+def test_potential_evapotranspiration_from_weather_and_elevation(tmp_path, scheduler):
+    config = write_case(tmp_path, pet="penman_monteith", output="run.nc", restart="end.nc", output_at="reaches")
+    domain = read_domain(write_attribute_domain(tmp_path / "domain.nc"))
+    settings = load_config(config)
+    typical = {
+        "precipitation": 3.0, "air_temperature": 9.0, "minimum_air_temperature": 5.0, "maximum_air_temperature": 14.0,
+        "specific_humidity": 0.005, "air_pressure": 95000.0, "shortwave_radiation": 150.0, "wind_x": 2.0, "wind_y": 1.0,
+    }
+    factor = np.random.default_rng(3).uniform(0.9, 1.1, (settings.n_steps, domain.n_cells))
+    columns = {name: (typical[name] * factor, variable(name).units) for name in settings.inputs}
+    write_series(tmp_path / "forcing.nc", "cell", np.array(domain.cells.id, object), columns, START, settings.time_step)
+    assert_as_alone(config, scheduler, 8)
 
 
 @pytest.mark.parametrize("mode", ["resume", "hot_start"])
