@@ -8,7 +8,7 @@ PYTHON ?= python3
 RUN := $(VENV)/bin
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo test lint bench bench-national bmi-test clean
+.PHONY: demo test lint bench bench-national bench-peers bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -36,6 +36,9 @@ bench-national: $(MARK)-test
 	$(RUN)/python benchmarks/national.py growth --to benchmarks/national.png
 	$(RUN)/python benchmarks/generators.py
 
+bench-peers: $(MARK)-peers
+	$(RUN)/python benchmarks/peers/compare.py
+
 # bmi-tester's own conftest lies outside the project; the folder it copies must hold plain files only.
 bmi-test: $(MARK)-test
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -48,7 +51,12 @@ $(MARK)-demo: pyproject.toml constraints.txt | $(RUN)/python
 	touch $@
 
 $(MARK)-test: pyproject.toml constraints.txt | $(RUN)/python
-	$(RUN)/python -m pip install -q -c constraints.txt -e ".[train,plot,examples,prepare,zarr,dev]"
+	$(RUN)/python -m pip install -q -c constraints.txt -e ".[train,plot,examples,prepare,zarr,distributed,dev]"
+	touch $@
+
+# A peer that cannot be installed is left out of the table; pip says why.
+$(MARK)-peers: $(MARK)-test
+	-$(RUN)/python -m pip install -q -c constraints.txt -e ".[peers]"
 	touch $@
 
 $(VENV)/bin/python:

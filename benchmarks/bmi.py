@@ -76,7 +76,7 @@ def kernels_of(component: BmiCdlm) -> Callable[[], None]:
     calls: list[tuple] = []
     run = workers.run
     workers.run = lambda function, arguments, ranges, work: calls.extend(  # type: ignore[method-assign]
-        (function, (*arguments, lo, hi)) for lo, hi in ranges
+        (function, (*arguments, *part)) for part in ranges
     ) or run(function, arguments, ranges, work)
     component.update_until(component.get_current_time() + component.get_time_step())
     workers.run = run  # type: ignore[method-assign]

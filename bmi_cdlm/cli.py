@@ -15,12 +15,14 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bmi_cdlm.config import load_config, parse_date, parse_duration
+from bmi_cdlm.config import Config, load_config, parse_date, parse_duration
+from bmi_cdlm.distributed import run_distributed
 from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain import read_domain
 from bmi_cdlm.errors import CdlmError, ConfigError
 from bmi_cdlm.evaluation import GaugeResult, draw, evaluate
 from bmi_cdlm.files import replacing
+from bmi_cdlm.model import Model
 from bmi_cdlm.plot_map import plot_map
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
 from bmi_cdlm.prepare.quality import report_table
@@ -100,19 +102,31 @@ def _draw_map(made: Prepared, title: str) -> None:
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file to use.")
 @click.option("--resume", is_flag=True, help="Go on from the last restart file of a run that was killed.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def run(config: Path, parameters: Path | None, resume: bool, quiet: bool) -> None:
+@click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler, tcp://host:port.")
+@click.option("--partitions", type=click.IntRange(1), help="With --scheduler: about how many pieces to make.")
+def run(
+    config: Path, parameters: Path | None, resume: bool, quiet: bool, scheduler: str | None, partitions: int | None
+) -> None:
     """Run the model as a CONFIG file says; output streams to its file."""
+    if partitions is not None and scheduler is None:
+        raise click.UsageError("--partitions goes with --scheduler: one process runs the domain as a whole.")
+    if resume and scheduler is not None:
+        raise click.UsageError("--resume goes without --scheduler, which keeps no restart files on the way.")
     settings = load_config(config, {} if parameters is None else {"parameters": parameters})
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn(),
         TimeRemainingColumn(), console=console, disable=quiet,
     ) as bar:
         task = bar.add_task(config.stem, total=settings.n_steps)
-        simulation = Simulation(settings, resume=resume)
-        bar.update(task, completed=simulation.n_done)
-        simulation.run(lambda steps: bar.update(task, advance=steps))
-        simulation.close()
-    _print_run(simulation)
+        if scheduler is not None:
+            model = run_distributed(settings, scheduler, partitions, lambda steps: bar.update(task, advance=steps))
+        else:
+            simulation = Simulation(settings, resume=resume)
+            model = simulation.model
+            bar.update(task, completed=simulation.n_done)
+            simulation.run(lambda steps: bar.update(task, advance=steps))
+            simulation.close()
+    _print_run(settings, model)
 
 
 @main.command("evaluate")
@@ -209,9 +223,8 @@ def score_table(results: list[GaugeResult], title: str) -> Table:
     return table
 
 
-def _print_run(simulation: Simulation) -> None:
+def _print_run(config: Config, model: Model) -> None:
     """Water balance, and what the routing step does to the flood wave at the gauges."""
-    model, config = simulation.model, simulation.config
     live = {name: float(model.live[name][0]) for name in ("water_in", "water_out", "water_exchanged", "water_stored")}
     console.print(
         f"water [m3]: in {live['water_in']:.6g}, out {live['water_out']:.6g}, exchanged {live['water_exchanged']:.6g}, "

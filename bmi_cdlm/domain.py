@@ -11,7 +11,7 @@ import numpy as np
 from bmi_cdlm.errors import DomainError
 from bmi_cdlm.files import one_at_a_time, open_input, read_strings, read_values
 from bmi_cdlm.kernels.groups import Links
-from bmi_cdlm.network import accumulate_downstream, order_reaches, upstream_of
+from bmi_cdlm.network import NONE, accumulate_downstream, order_reaches, upstream_of
 
 LINK_TOLERANCE = 1e-5
 UNCOVERED_LIMIT = 0.02
@@ -129,25 +129,57 @@ def cut(domain: Domain, reach: int) -> tuple[Domain, np.ndarray, np.ndarray]:
     cells, reaches : int64[]
         Their places in the whole domain.
     """
-    lo, hi = upstream_of(domain.reaches.downstream, reach)
-    reaches = np.arange(lo, hi)
-    first = domain.links.first[lo : hi + 1]
-    link = slice(first[0], first[-1])
-    cells, link_cell = np.unique(domain.links.cell[link], return_inverse=True)
-    links = Links(first - first[0], link_cell.astype(np.int64), domain.links.area[link])
-    inside = np.flatnonzero((domain.gauges.reach >= lo) & (domain.gauges.reach < hi))
-    below = domain.reaches.downstream[lo:hi] - lo
-    below[-1] = -1
+    reaches = np.arange(*upstream_of(domain.reaches.downstream, reach))
+    part, cells = take_reaches(domain, reaches)
+    return part, cells, reaches
+
+
+def take_reaches(
+    domain: Domain, reaches: np.ndarray, boundary: np.ndarray = NONE, more_cells: np.ndarray = NONE
+) -> tuple[Domain, np.ndarray]:
+    """Take some reaches with their cells, links and gauges; what drains to other reaches leaves the new domain.
+
+    Parameters
+    ----------
+    reaches : int64[], rising
+    boundary : int64[]
+        Those of them that stand for what drains through them, and come without length, cells and gauges.
+    more_cells : int64[]
+        Cells to take whether they are linked or not.
+
+    Returns
+    -------
+    domain : Domain
+        Reaches and links in the order of the whole.
+    cells : int64[]
+        Places of its cells in the whole domain, rising.
+    """
+    at_boundary, below = np.searchsorted(reaches, boundary), domain.reaches.downstream[reaches]
+    count = domain.links.first[reaches + 1] - domain.links.first[reaches]
+    count[at_boundary] = 0
+    first = np.r_[0, np.cumsum(count)].astype(np.int64)
+    link = np.repeat(domain.links.first[reaches] - first[:-1], count) + np.arange(first[-1])
+    linked = domain.links.cell[link]
+    cells = np.unique(np.r_[linked, more_cells])
+    links = Links(first, np.searchsorted(cells, linked).astype(np.int64), domain.links.area[link])
+    inside = np.flatnonzero((places(reaches, domain.gauges.reach) >= 0) & ~np.isin(domain.gauges.reach, boundary))
     part = Domain(
         _take(domain.cells, cells)._replace(
             drained_area=np.bincount(links.cell, weights=links.area, minlength=cells.size)
         ),
-        _take(domain.reaches, reaches)._replace(downstream=below),
+        _take(domain.reaches, reaches)._replace(downstream=places(reaches, below)),
         links,
-        _take(domain.gauges, inside)._replace(reach=domain.gauges.reach[inside] - lo),
-        domain.file_order[lo:hi],
+        _take(domain.gauges, inside)._replace(reach=places(reaches, domain.gauges.reach[inside])),
+        domain.file_order[reaches],
     )
-    return part, cells, reaches
+    part.reaches.length[at_boundary] = 0.0
+    return part, cells
+
+
+def places(rising: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Place of each wanted number among rising ones, -1 where it is not among them."""
+    found = np.minimum(np.searchsorted(rising, wanted), rising.size - 1)
+    return np.where(rising[found] == wanted, found, -1)
 
 
 def _take(group: Group, places: np.ndarray) -> Group:

@@ -46,6 +46,10 @@ class OutputError(CdlmError, OSError):
     """An output file cannot be written."""
 
 
+class ClusterError(CdlmError, RuntimeError):
+    """Work could not be handed out: dask is missing, or its scheduler or workers are."""
+
+
 class ClockError(CdlmError, ValueError):
     """The model is asked to step to a time that it cannot reach."""
 

@@ -62,6 +62,8 @@ class ForcingFile:
         from outside the period, so that a result does not depend on where a block or a run begins.
     cache : int, optional
         Bytes for the file's own blocks, and up to which the whole period is read at once and kept.
+    places : (int64[cell], int), optional
+        Places of these cells in a whole domain, and its number of cells: for a file without `cell_id`.
 
     Raises
     ------
@@ -74,12 +76,13 @@ class ForcingFile:
     def __init__(
         self, path: Path, names: Sequence[str], cell_id: Sequence[str], start: np.datetime64,
         end: np.datetime64, step: int, fill: Mapping[str, str], *, cache: int | None = None,
+        places: tuple[np.ndarray, int] | None = None,
     ) -> None:
         self.path = path
         _check_fill(fill, str(path))
         with ExitStack() as stack:
             dataset = stack.enter_context(open_input(path, ForcingError))
-            self._first, self.n_steps, axes = _read_axes(dataset, cell_id, start, end, step, str(path))
+            self._first, self.n_steps, axes = _read_axes(dataset, cell_id, start, end, step, places, str(path))
             block = None if cache is None else cache // (2 * len(names))  # twice: a block is unpacked from another
             self._series = {n: _open_series(dataset, n, fill.get(n, "refuse"), axes, block) for n in names}
             self.n_cells = len(cell_id)
@@ -187,7 +190,7 @@ def _check_fill(fill: Mapping[str, str], where: str) -> None:
 
 def _read_axes(
     dataset: netCDF4.Dataset, cell_id: Sequence[str], start: np.datetime64, end: np.datetime64, step: int,
-    where: str,
+    places: tuple[np.ndarray, int] | None, where: str,
 ) -> tuple[int, int, Axes]:
     """Return the file's step at which the period begins, the number of steps of the period, and the axes."""
     starts, file_step = read_time(dataset, where, ForcingError)
@@ -202,16 +205,15 @@ def _read_axes(
     if "cell" not in dataset.dimensions:
         raise ForcingError(f"{where}: dimension 'cell' is missing. Expected variables on (time, cell).")
     n = dataset.dimensions["cell"].size
+    columns, expected = places if places is not None else (np.arange(n), len(cell_id))
     if "cell_id" in dataset.variables:
         columns = select_ids(read_strings(dataset, "cell_id", where, ForcingError), cell_id, "cell_id", where,
                              ForcingError)
-    elif n != len(cell_id):
+    elif n != expected:
         raise ForcingError(
-            f"{where}: has {n} cells and no 'cell_id', expected the {len(cell_id)} cells of the domain in "
+            f"{where}: has {n} cells and no 'cell_id', expected the {expected} cells of the domain in "
             "its order. Add 'cell_id', or make the file for this domain."
         )
-    else:
-        columns = np.arange(n)
     return first, n_steps, Axes(starts, cell_id, columns, where)
 
 

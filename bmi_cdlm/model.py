@@ -13,10 +13,11 @@ from bmi_cdlm.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.kernels.groups import PetFluxes, PetNetwork
 from bmi_cdlm.kernels.launch import Workers, kernels
 from bmi_cdlm.ledger import Ledger
-from bmi_cdlm.network import plan_network
+from bmi_cdlm.network import NONE, plan_network
 from bmi_cdlm.operators import PERCOLATION_SCALE, Operators, step_constants
 from bmi_cdlm.parameter_set import ParameterSet, Places
 from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.partition import Exchange
 from bmi_cdlm.season import season
 from bmi_cdlm.sensitivity import Gradients, Recording, Setting, Weather, adjoint, record
 from bmi_cdlm.state import State, new_state, occupied_places
@@ -58,6 +59,8 @@ class Model:
         Corrects potential evapotranspiration at every step.
     ledger : bool
         Keep the water balance of every cell and reach.
+    exchange : Exchange, optional
+        The domain is a part of a larger one: where its rivers come from and go to.
 
     Attributes
     ----------
@@ -77,15 +80,16 @@ class Model:
     def __init__(
         self, domain: Domain, parameters: Mapping[str, np.ndarray] | None = None, *, step: int = DAY,
         routing_step: int = HOUR, snow: Snow = "none", threads: int = 1, pet: PetNetwork | None = None,
-        ledger: bool = False,
+        ledger: bool = False, exchange: Exchange | None = None,
     ) -> None:
         check_steps(step, routing_step)
-        self.pet = pet
+        self.pet, self.exchange = pet, exchange
         self.domain, self.step, self.routing_step, self.snow = domain, step, routing_step, snow
         self.n_sub = step // routing_step
         self._kernels = kernels()
         self._workers = Workers(threads)
-        self._plan = plan_network(domain.reaches.downstream, threads)
+        boundary, kept = (NONE, NONE) if exchange is None else (exchange.boundary, exchange.outlets)
+        self._plan = plan_network(domain.reaches.downstream, threads, boundary=boundary, kept=kept)
         self._recording: Recording | None = None
         self._no_tape = np.empty((domain.n_reaches, 0))
         self._constants = step_constants(step)
@@ -204,7 +208,12 @@ class Model:
             b.lateral_inflow, b.hydrographs, b.discharge, self._no_tape, self.state.outflow_total, self.n_sub,
             float(self.step),
         )
+        exchange, slot = self.exchange, self._plan.network.slot
+        if exchange is not None:
+            b.hydrographs[slot[exchange.boundary]] = exchange.draw(b.hydrographs.shape[1])
         self._plan.route(self._workers, self._kernels.route, arguments, b.runoff.runoff.shape[0], self.n_sub)
+        if exchange is not None:
+            exchange.hand_on(b.hydrographs[slot[exchange.outlets]])
 
     def _keep_last(self, b: Buffers) -> None:
         """Bring the last step of a block into the live arrays."""
@@ -272,8 +281,12 @@ class Model:
         runoff = add_rows(b.runoff.runoff)[None] / b.runoff.runoff.shape[0]
         lateral = whole_series(np.empty((self.domain.n_reaches, 1)))
         self._kernels.collect_runoff(self.domain.links, runoff, lateral, 0, self.domain.n_reaches)
-        flow = np.empty(self.domain.n_reaches)
+        flow, exchange = np.empty(self.domain.n_reaches), self.exchange
+        if exchange is not None:
+            lateral.last[exchange.boundary] = exchange.draw_steady()
         self._kernels.steady_flow(self._plan.network, lateral.last, flow)
+        if exchange is not None:
+            exchange.hand_on_steady(flow[exchange.outlets])
         kept.reach_flow[:] = (1.0 - self._given.reach.direct) * flow
         self.state.assign(kept.arrays())
         self.begin(flow)

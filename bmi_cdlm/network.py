@@ -18,6 +18,7 @@ SMALLEST_TRUNK = 128
 """Reaches of the trunk that are worth a thread of their own."""
 CUTS_PER_RANGE = 4
 """Pieces of time per thread in which the parts of the trunk follow each other: more waits less, and calls more."""
+NONE = np.empty(0, np.int64)
 
 
 class NetworkPlan(NamedTuple):
@@ -129,7 +130,10 @@ def _raise_cycle(downstream: np.ndarray, waiting: np.ndarray, reach_id: Sequence
     )
 
 
-def plan_network(downstream: np.ndarray, threads: int, smallest_piece: int | None = None) -> NetworkPlan:
+def plan_network(
+    downstream: np.ndarray, threads: int, smallest_piece: int | None = None, boundary: np.ndarray = NONE,
+    kept: np.ndarray = NONE,
+) -> NetworkPlan:
     """Cut a network in routing order into pieces for threads, and give every reach a hydrograph buffer.
 
     Parameters
@@ -139,6 +143,10 @@ def plan_network(downstream: np.ndarray, threads: int, smallest_piece: int | Non
     threads : int
     smallest_piece : int
         Reaches below which a piece is not worth a task; SMALLEST_PIECE where not given.
+    boundary : int64[], headwaters
+        Are not routed: their hydrographs are given, each in a buffer that nothing overwrites before it is read.
+    kept : int64[], outlets
+        Whose hydrographs stay in their buffers to the end.
 
     Returns
     -------
@@ -151,20 +159,25 @@ def plan_network(downstream: np.ndarray, threads: int, smallest_piece: int | Non
     size = accumulate_downstream(downstream, np.ones(n)).astype(np.int64)
     least = SMALLEST_PIECE if smallest_piece is None else smallest_piece
     limit = n if threads == 1 else max(least, n // (PIECES_PER_THREAD * threads))
-    small = size <= limit
+    routed = np.ones(n, bool)
+    routed[boundary] = False
+    work = accumulate_downstream(downstream, routed).astype(np.int64)
+    small = (size <= limit) & routed
     below = np.where(downstream >= 0, downstream, 0)
     roots = np.flatnonzero(small & ((downstream < 0) | ~small[below]))
-    ends = _group_pieces(roots, size, limit)
-    starts = np.r_[0, ends[:-1]] if ends.size else ends
-    sequence = np.r_[np.flatnonzero(small), np.flatnonzero(~small)].astype(np.int64)
+    ends = boundary.size + _group_pieces(roots, work, limit)
+    starts = np.r_[boundary.size, ends[:-1]] if ends.size else ends
+    sequence = np.r_[boundary, np.flatnonzero(small), np.flatnonzero(routed & ~small)].astype(np.int64)
     pieces = [(int(a), int(b)) for a, b in zip(starts, ends, strict=True)]
-    trunk = _cut_evenly(pieces[-1][1] if pieces else 0, n, threads, min(least, SMALLEST_TRUNK))
+    trunk = _cut_evenly(pieces[-1][1] if pieces else boundary.size, n, threads, min(least, SMALLEST_TRUNK))
     in_step = np.ones(n, np.int8)
     for lo, hi in (*pieces, *trunk):
         sequence[lo:hi], in_step[lo:hi] = _pair(sequence[lo:hi], size)
     network = Network(sequence, in_step, first_child, child, np.empty(n, np.int64))
-    piece_end = np.array([*ends, *(hi for _, hi in trunk)], np.int64)
-    n_slots = kernels().assign_slots(network, downstream, piece_end, np.empty(n, np.int64))
+    piece_end = np.array([boundary.size, *ends, *(hi for _, hi in trunk)], np.int64)
+    leaving = downstream.copy()
+    leaving[kept] = n  # only what leaves the network gives its buffer back
+    n_slots = kernels().assign_slots(network, leaving, piece_end, np.empty(n, np.int64))
     return NetworkPlan(network, pieces, trunk, int(n_slots))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from bmi_cdlm.attributes import read_attribute
 from bmi_cdlm.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.config import Config
-from bmi_cdlm.domain import Domain, read_domain
+from bmi_cdlm.domain import Cells, Domain, read_domain
 from bmi_cdlm.errors import CheckpointError, ConfigError, ForcingError, StateError
 from bmi_cdlm.files import check_writable
 from bmi_cdlm.forcing import ForcingFile
@@ -23,6 +23,7 @@ from bmi_cdlm.output import Dimension, OutputFile, partial_path
 from bmi_cdlm.packing import average
 from bmi_cdlm.parameter_file import read_parameters
 from bmi_cdlm.parameters import DAY
+from bmi_cdlm.partition import Exchange, Part
 from bmi_cdlm.pet import Demand, make_place
 from bmi_cdlm.season import day_of_year
 from bmi_cdlm.shared import share, version
@@ -45,6 +46,14 @@ def _nothing(*_: object) -> None:
 class Simulation:
     """A model with its forcing, clock and files.
 
+    Parameters
+    ----------
+    config : Config
+    part, exchange : Part and Exchange, optional
+        Run this part of the domain, and the flow across its boundary, in place of the whole.
+    resume : bool
+        Go on from the restart file, if there is one.
+
     Attributes
     ----------
     config : Config
@@ -64,21 +73,28 @@ class Simulation:
         Whatever is wrong with any file or key, before anything is written.
     """
 
-    def __init__(self, config: Config, *, resume: bool = False) -> None:
-        self.config = config
+    def __init__(
+        self, config: Config, part: Part | None = None, exchange: Exchange | None = None, *, resume: bool = False
+    ) -> None:
+        self.config, self._exchange = config, exchange
         self.resumed = resume and _can_resume(config)
-        self._domain = share(("domain", *version(config.domain)), lambda: read_domain(config.domain))
-        domain = self._domain.value
-        self._parameters = share(_parameters_key(config), lambda: read_any_parameters(config, domain))
-        parameters, pet = self._parameters.value
+        if part is None:
+            self._domain = share(("domain", *version(config.domain)), lambda: read_domain(config.domain))
+            domain = self._domain.value
+            self._parameters = share(_parameters_key(config), lambda: read_any_parameters(config, domain))
+            parameters, pet = self._parameters.value
+        else:
+            domain, parameters, pet = part.domain, part.parameters, part.pet
         self.forcing: ForcingFile | None = None
         if config.forcing != "caller":
             self.forcing = ForcingFile(
                 Path(config.forcing), config.inputs, domain.cells.id, config.start, config.end, config.time_step,
                 config.forcing_fill, cache=config.memory // 2,
+                places=None if part is None else (part.cells, part.n_cells),
             )
         try:
-            self._demand = _make_demand(config, domain)
+            elevation = read_elevation(config, domain) if part is None else part.elevation
+            self._demand = _make_demand(config, domain.cells, elevation)
             self._epoch = int(config.start.astype("datetime64[s]").astype(np.int64))
             self._start(domain, parameters, pet)
         except BaseException:
@@ -88,10 +104,11 @@ class Simulation:
 
     def _start(self, domain: Domain, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None) -> None:
         config = self.config
-        _check_pet_outputs(config, pet)
+        check_pet_outputs(config, pet)
         self.model = Model(
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
             threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
+            exchange=self._exchange,
         )
         self.inputs = Inputs(config, domain.cells.id)
         self.elapsed, self.call_seconds = 0, config.time_step
@@ -197,7 +214,7 @@ class Simulation:
             raise StateError(f"restart: valid at {self.time}, the end of the run. Set a later end.")
         if self.n_done % config.steps_per_output:
             raise StateError(f"restart: valid at {self.time}, within an output_step. Use one at its end.")
-        self.check_outputs()
+        check_outputs(config)
         with self._open_output() as output, WriteBehind(output.append if output else _nothing) as write:
 
             def take(starts: np.ndarray, values: dict[str, np.ndarray]) -> None:
@@ -207,16 +224,17 @@ class Simulation:
                     self._save_behind(output)
 
             names = config.output_variables if output else ()
-            self.run_blocks(names, take, progress, places=self._output_places()[2], mean_over=config.steps_per_output)
+            places = output_places(config, self.model.domain)[2]
+            self.run_blocks(names, take, progress, places=places, mean_over=config.steps_per_output)
 
     def _open_output(self) -> AbstractContextManager[OutputFile | None]:
         config = self.config
         if config.output is None:
             return nullcontext()
-        dimension, ids, _ = self._output_places()
+        dimension, ids, _ = output_places(config, self.model.domain)
         return OutputFile(
             config.output, dimension, ids, config.output_variables, config.time_step * config.steps_per_output,
-            self._attributes(), precision=config.output_precision,
+            output_attributes(config), precision=config.output_precision,
             keep=self.n_done // config.steps_per_output if self.resumed else 0,
         )
 
@@ -231,12 +249,6 @@ class Simulation:
         if output is not None:
             output.flush()
         self.save(self.config.restart)
-
-    def check_outputs(self) -> None:
-        """Refuse output and restart paths that cannot be written."""
-        for path in (self.config.output, self.config.restart):
-            if path is not None:
-                check_writable(path)
 
     def run_blocks(
         self, names: Sequence[str], take: Take, progress: Progress = _nothing, *, places: np.ndarray | None = None,
@@ -292,32 +304,10 @@ class Simulation:
         forcing = 2 * len(config.inputs) * model.domain.n_cells  # the block in use and the next
         return model.block_length(config.memory // 2, fluxes, places, more=8 * (forcing + 2 * sum(sizes)))
 
-    def _output_places(self) -> tuple[Dimension, list[str], np.ndarray | None]:
-        """Dimension of the output file, its ids, and their places among reaches; None for all reaches or cells."""
-        domain, at = self.model.domain, self.config.output_at
-        if at == "cells":
-            return "cell", domain.cells.id, None
-        if at == "reaches":
-            return "reach", domain.reaches.id, None
-        if at == "gauges":
-            if self.config.output is not None and not domain.gauges.id:
-                raise ConfigError("output_at: gauges, but the domain has none. Use reaches, cells, or reach ids.")
-            return "gauge", domain.gauges.id, domain.gauges.reach
-        wanted = set(at)
-        place = {reach_id: i for i, reach_id in enumerate(domain.reaches.id) if reach_id in wanted}
-        unknown = [i for i in at if i not in place]
-        if unknown:
-            raise ConfigError(f"output_at: the domain has no reach '{unknown[0]}'. Use ids of 'reach_id'.")
-        return "reach", list(at), np.array([place[i] for i in at], np.int64)
-
     def _only_to_finish(self) -> bool:
         """Whether a run was killed after its last step, before its output was complete."""
         output = self.config.output
         return self.resumed and output is not None and partial_path(output).exists()
-
-    def _attributes(self) -> dict[str, str]:
-        keys = ("start", "end", "time_step", "routing_step", "snow", "spin_up")
-        return {f"configuration_{key}": str(getattr(self.config, key)) for key in keys}
 
     def _initialise(self) -> None:
         if self.resumed:
@@ -421,6 +411,38 @@ class Simulation:
         self.model.close()
 
 
+def check_outputs(config: Config) -> None:
+    """Refuse output and restart paths that cannot be written."""
+    for path in (config.output, config.restart):
+        if path is not None:
+            check_writable(path)
+
+
+def output_places(config: Config, domain: Domain) -> tuple[Dimension, list[str], np.ndarray | None]:
+    """Dimension of the output file, its ids, and their places among reaches; None for all reaches or cells."""
+    at = config.output_at
+    if at == "cells":
+        return "cell", domain.cells.id, None
+    if at == "reaches":
+        return "reach", domain.reaches.id, None
+    if at == "gauges":
+        if config.output is not None and not domain.gauges.id:
+            raise ConfigError("output_at: gauges, but the domain has none. Use reaches, cells, or reach ids.")
+        return "gauge", domain.gauges.id, domain.gauges.reach
+    wanted = set(at)
+    place = {reach_id: i for i, reach_id in enumerate(domain.reaches.id) if reach_id in wanted}
+    unknown = [i for i in at if i not in place]
+    if unknown:
+        raise ConfigError(f"output_at: the domain has no reach '{unknown[0]}'. Use ids of 'reach_id'.")
+    return "reach", list(at), np.array([place[i] for i in at], np.int64)
+
+
+def output_attributes(config: Config) -> dict[str, str]:
+    """Global attributes of an output file."""
+    keys = ("start", "end", "time_step", "routing_step", "snow", "spin_up")
+    return {f"configuration_{key}": str(getattr(config, key)) for key in keys}
+
+
 def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
     """Parameters by registry name and the PET network, from whatever the configuration names.
 
@@ -446,14 +468,17 @@ def _parameters_key(config: Config) -> tuple:
     return "parameters", *version(config.domain), *version(Path(config.parameters)), run
 
 
-def _make_demand(config: Config, domain: Domain) -> Demand | None:
+def read_elevation(config: Config, domain: Domain) -> np.ndarray:
+    """Elevation of the cells [m] where the formula of potential evapotranspiration takes it, else 0."""
+    if config.pet == "penman_monteith":
+        return read_attribute(config.domain, domain, "elevation", "cell", "m")
+    return np.zeros(domain.n_cells)
+
+
+def _make_demand(config: Config, cells: Cells, elevation: np.ndarray) -> Demand | None:
     """The formula of potential evapotranspiration at the cells; None where it is given."""
     if config.pet == "given":
         return None
-    cells = domain.cells
-    elevation = np.zeros(domain.n_cells)
-    if config.pet == "penman_monteith":
-        elevation = read_attribute(config.domain, domain, "elevation", "cell", "m")
     return Demand(config.pet, config.time_step, make_place(cells.lat, cells.lon, elevation))
 
 
@@ -484,7 +509,8 @@ def _can_resume(config: Config) -> bool:
     return True
 
 
-def _check_pet_outputs(config: Config, pet: PetNetwork | None) -> None:
+def check_pet_outputs(config: Config, pet: PetNetwork | None) -> None:
+    """Refuse outputs of a PET network where there is none."""
     for name in config.output_variables:
         if variable(name).part == "pet" and pet is None:
             raise ConfigError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 MODULES = (
     "timing", "kernel_cases", "domains", "basin", "forward", "gradient", "bmi", "generators", "national",
+    "compare", "hbv", "solve",
 )
 
 
@@ -109,6 +112,54 @@ def test_a_country_is_the_same_for_the_same_seed_and_has_one_large_basin(forward
     assert sorted(cell) == list(range(600))
     steps = np.abs(np.diff(row[cell])) + np.abs(np.diff(column[cell]))
     assert (steps == 1).all(), "the curve jumps"
+
+
+@pytest.fixture
+def compare(forward, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER / "peers"))
+    return importlib.import_module("compare")
+
+
+@pytest.mark.slow
+def test_peers_are_measured_where_they_are_installed(compare, capsys):
+    """The solvers' discharge and gradients are ours, which `compare` asserts."""
+    compare.main(compare.Sizes(smash_steps=20, units=50, unit_days=30, sources=200, river_days=1, repeats=1))
+    printed = capsys.readouterr().out
+    for name, (_, needed) in compare.PEERS.items():
+        missing = [package for package in needed if importlib.util.find_spec(package) is None]
+        assert (f"{name}: left out, {', '.join(missing)} not installed" in printed) == bool(missing)
+    if importlib.util.find_spec("scipy") is not None:
+        assert "sparse systems, each anew (as DDR), with gradient" in printed
+        assert "399 reaches x 1 days x 24 sub-steps" in printed
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(compare, capsys, monkeypatch):
+    def broken(sizes):
+        raise ImportError("libpeer.so: no such file")
+
+    monkeypatch.setattr(compare, "PEERS", {"a": (broken, ("no_such_package",)), "b": (broken, ("numpy",))})
+    compare.main()
+    printed = capsys.readouterr().out
+    assert "a: left out, no_such_package not installed (pip install 'bmi-cdlm[peers]')" in printed
+    assert "b: left out, it cannot be imported: libpeer.so" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [
+    ("measure.py", "--repeats", "1", "--precisions", "float32"), ("epoch.py", "--epochs", "1"),
+], ids=lambda words: words[0])
+def test_gpu_scripts_under_the_simulator_and_without_a_device(words):
+    pytest.importorskip("numba.cuda")
+    pytest.importorskip("torch")
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"}
+    script, *options = words
+    command = [sys.executable, str(FOLDER / "gpu" / script), "--cells", "6", "--reaches", "7", "--days", "3", *options]
+    environment["NUMBA_ENABLE_CUDASIM"] = "1"
+    run = subprocess.run([*command, "--simulated"], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert ("routing, forward + backward" if script == "measure.py" else "million reach-steps/s") in run.stdout
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1 and "no CUDA device here" in run.stderr
 
 
 def test_random_river_is_one_tree_of_the_shape_it_says(forward):

@@ -6,11 +6,16 @@ which must pass through the device's memory, at the speed at which the same run 
 runoff: rain and demand read, runoff written; backwards they are read again with the adjoint of runoff, and two
 adjoints are written. Routing, per sub-step: the outflow written, and read by the reach below; backwards the same
 again, a tape of two numbers written and read, and the adjoint of the inflow written and read. All else is overhead.
+HBV 2.0 of hydrodl2 runs beside where it is installed, on as many units and days as the cells here, or as many as fit.
+
+`--simulated`, under NUMBA_ENABLE_CUDASIM=1 and with small numbers, goes through all of it on the host; its times mean
+nothing. `epoch.py` beside this file times an epoch of a training.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 import time
@@ -23,6 +28,7 @@ import numpy as np
 from numba import config, cuda
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "peers"))
 
 from kernel_cases import in_routing_order, random_river, random_weather
 
@@ -41,9 +47,13 @@ ROUTING_NUMBERS = {"forward": 2, "forward + backward": 10}
 
 
 class Row(NamedTuple):
-    """One measurement: `work` cell-days or reach-steps in `seconds`; `numbers`: read or written for each, at least."""
+    """One measurement: `work` cell-days or reach-steps in `seconds`; `numbers`: read or written for each, at least.
+
+    numbers is 0 for a peer.
+    """
 
     name: str
+    unit: str
     precision: str
     work: int
     seconds: float
@@ -188,9 +198,34 @@ def measure(country: Country, n_days: int, repeats: int) -> list[Row]:
     for name, run in stages(country).items():
         for direction, numbers in (ROUTING_NUMBERS if name == "routing" else RUNOFF_NUMBERS).items():
             seconds = seconds_of(lambda run=run, d=direction: run(d != "forward"), repeats)
-            work = n_sub_steps if name == "routing" else cell_days
-            rows.append(Row(f"{name}, {direction}", precision, work, seconds, numbers))
+            unit, work = ("reach-steps", n_sub_steps) if name == "routing" else ("cell-days", cell_days)
+            rows.append(Row(f"{name}, {direction}", unit, precision, work, seconds, numbers))
     return rows
+
+
+def measure_hbv(n_units: int, n_days: int, repeats: int, device: str) -> list[Row]:
+    """hydrodl2's HBV 2.0 on the same device; on half the units as long as its gradient does not fit."""
+    import torch
+    from hbv import Hbv
+
+    while True:
+        few = random_weather(5, n_days, min(n_units, DIFFERENT_CELLS))
+        column = np.arange(n_units) % few.precipitation.shape[1]
+        season = 8.0 - 12.0 * np.cos(2 * np.pi * np.arange(n_days) / 365.25)[:, None]
+        temperature = season + np.random.default_rng(4).normal(0, 2, (1, n_units))
+        try:
+            peer = Hbv(few.precipitation[:, column], few.potential_evapotranspiration[:, column], temperature, device)
+            seconds = [seconds_of(run, repeats) for run in (peer.forward, peer.both)]
+        except torch.cuda.OutOfMemoryError:
+            peer, n_units = None, n_units // 2
+            torch.cuda.empty_cache()
+            continue
+        assert np.isfinite(peer.runoff).all()
+        assert np.isfinite(peer.gradient).all()
+        return [
+            Row(f"hydrodl2 HBV 2.0, {direction}", "unit-days", "float32", n_units * n_days, s, 0)
+            for direction, s in zip(RUNOFF_NUMBERS, seconds, strict=True)
+        ]
 
 
 def check() -> None:
@@ -201,11 +236,24 @@ def check() -> None:
 
 
 def report(rows: list[Row], ceiling: float) -> None:
-    print(f"{'':32}{'':10}{'million/s':>12}{'seconds':>10}{'least':>10}{'of ceiling':>12}")
+    print(f"{'':40}{'':10}{'million/s':>24}{'seconds':>10}{'least':>10}{'of ceiling':>12}")
     for row in rows:
         least = row.work * row.numbers * np.dtype(row.precision).itemsize / ceiling
-        print(f"{row.name:32}{row.precision:10}{row.work / row.seconds / 1e6:12.0f}{row.seconds:10.4f}{least:10.4f}"
-              f"{least / row.seconds:12.1%}")
+        share = f"{least:10.4f}{least / row.seconds:12.1%}" if row.numbers else ""
+        print(f"{row.name:40}{row.precision:10}{row.work / row.seconds / 1e6:12.1f} {row.unit:11}{row.seconds:10.4f}"
+              f"{share}")
+
+
+def needs_device(simulated: bool) -> None:
+    """Go no further without a device, but under the simulator where that was asked for."""
+    if bool(config.ENABLE_CUDASIM) if simulated else cuda.is_available() and not config.ENABLE_CUDASIM:
+        return
+    if simulated:
+        sys.exit("--simulated needs numba's simulator: set NUMBA_ENABLE_CUDASIM=1.")
+    sys.exit(
+        "no CUDA device here (numba.cuda.is_available() is false, or the simulator is on): nothing to measure. "
+        "Run this on a machine with an NVIDIA GPU and its driver, after pip install -e '.[gpu]'."
+    )
 
 
 def main() -> None:
@@ -216,15 +264,14 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=N_SUB, help="routing sub-steps that a thread takes at once")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--precisions", nargs="+", choices=("float32", "float64"), default=["float32", "float64"])
+    parser.add_argument("--simulated", action="store_true", help="small numbers, on numba's simulator")
     options = parser.parse_args()
-    if config.ENABLE_CUDASIM or not cuda.is_available():
-        sys.exit(
-            "no CUDA device here (numba.cuda.is_available() is false, or the simulator is on): nothing to measure. "
-            "Run this on a machine with an NVIDIA GPU and its driver, after pip install -e '.[gpu]'."
-        )
-    check()
-    ceiling = copy_speed()
-    print(f"{cuda.get_current_device().name}: copies at {ceiling / 1e9:.0f} GB/s, read and written")
+    needs_device(options.simulated)
+    if not options.simulated:
+        check()
+    ceiling = copy_speed(2**16 if options.simulated else 2**30)
+    name = "simulator" if options.simulated else cuda.get_current_device().name
+    print(f"{name}: copies at {ceiling / 1e9:.0f} GB/s, read and written")
     domain = make_domain(options.cells, options.reaches)
     rows = []
     for name in options.precisions:
@@ -235,6 +282,11 @@ def main() -> None:
               f"{waves.n_waves} launches forward and twice as many backward; arrays made by the operators at most "
               f"{country.meter.peak / 1e9:.2f} GB")
         del country
+    missing = [name for name in ("torch", "hydrodl2") if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"hydrodl2's HBV is left out: {', '.join(missing)} not installed (pip install 'bmi-cdlm[peers]')")
+    else:
+        rows += measure_hbv(options.cells, options.days, options.repeats, "cpu" if options.simulated else "cuda")
     report(rows, ceiling)
 
 

@@ -147,7 +147,7 @@ def test_gradients_on_devices_travel_by_nccl(device, backend, monkeypatch):
     joined: list[str] = []
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(distributed, "choose_device", torch.device)
-    monkeypatch.setattr(dist, "init_process_group", joined.append)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, timeout: joined.append(backend))
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
     monkeypatch.setattr(dist, "all_reduce", lambda tensor: None)

@@ -40,10 +40,16 @@ with team() as here:
     for config in sys.argv[1:]:
         trainer = Trainer(Path(config), here)
         windows = trainer.data.windows(np.random.default_rng(5), trainer.config.windows_per_update)
+        objective, done = trainer.objective.__call__, []
+        type(trainer.objective).__call__ = lambda self, window, part, share: done.append(
+            (int(window.target[0]), int(part.gauges[0]), part.work)
+        ) or objective(window, part, share)
         loss = trainer.gradient(windows)
+        type(trainer.objective).__call__ = objective.__func__
         gradients = {{n: w.grad.numpy() for n, w in trainer.generator.named_parameters()}}
         items = len(windows) * len(trainer.parts)
-        np.savez(f"{{config}}.{{here.rank}}.npz", loss=loss, items=items, **gradients)
+        done = np.array(done).reshape(-1, 3)
+        np.savez(f"{{config}}.{{here.rank}}.npz", loss=loss, items=items, done=done, **gradients)
         trainer.train(resume=False, report=ignore, progress=ignore)
         np.savez(f"{{config}}.{{here.rank}}.weights.npz", **trainer.generator.tensors())
 """
@@ -62,14 +68,29 @@ def test_alone_nothing_is_shared():
     ALONE.add_gradients([parameter])
     assert parameter.grad is None
     assert ALONE.leads and ALONE.total(3.0) == ALONE.from_leader(3.0) == 3.0
-    assert ALONE.share([1, 2, 3]) == [1, 2, 3]
+    assert ALONE.share([1, 2, 3], [5, 7, 6]) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(("items", "size"), [(5, 2), (1, 3), (0, 2), (4, 4)])
 def test_every_item_falls_to_one_process(items, size):
-    dealt = [Team(rank, size).share(list(range(items))) for rank in range(size)]
+    dealt = [Team(rank, size).share(list(range(items)), [1.0] * items) for rank in range(size)]
     assert sorted(i for share in dealt for i in share) == list(range(items))
     assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+
+
+def test_items_are_dealt_by_their_work():
+    """A large basin and many small ones: round after round, one process would have nearly everything."""
+    work = [100, 1, 40, 1, 30, 1, 20, 1]
+    dealt = [Team(rank, 2).share(work, work) for rank in range(2)]
+    assert dealt == [[100], [1, 40, 1, 30, 1, 20, 1]]
+
+
+def assert_dealt(done, n_items):
+    """Every window of every sub-network by one process, work in balance; rows: window, gauge, work."""
+    rows = np.concatenate(done)
+    assert len({tuple(row[:2]) for row in rows}) == len(rows) == n_items
+    loads = [part[:, 2].sum() for part in done]
+    assert abs(loads[0] - loads[1]) <= rows[:, 2].max()
 
 
 @pytest.mark.slow
@@ -92,6 +113,7 @@ def test_gradients_and_weights_are_those_of_one_process(tmp_path):
         loss = trainer.gradient(windows)
         ranks = [np.load(f"{config}.{rank}.npz") for rank in (0, 1)]
         assert int(ranks[0]["items"]) == N_ITEMS[kind]
+        assert_dealt([rank["done"] for rank in ranks], N_ITEMS[kind])
         assert float(ranks[0]["loss"]) == float(ranks[1]["loss"]) == pytest.approx(loss, rel=tolerance)
         scale = max(float(w.grad.abs().max()) for w in trainer.generator.parameters())
         weights = [np.load(f"{config}.{rank}.weights.npz") for rank in (0, 1)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -28,9 +29,15 @@ class Team(NamedTuple):
         """Whether this process writes, logs and validates."""
         return self.rank == 0
 
-    def share(self, items: list[Item]) -> list[Item]:
-        """The items that fall to this process."""
-        return items[self.rank :: self.size]
+    def share(self, items: Sequence[Item], work: Sequence[float]) -> list[Item]:
+        """The items that fall to this process: the largest first, each to the process that has the least so far."""
+        loads, own = [0.0] * self.size, []
+        for i in sorted(range(len(items)), key=lambda i: -work[i]):
+            taker = loads.index(min(loads))
+            loads[taker] += work[i]
+            if taker == self.rank:
+                own.append(i)
+        return [items[i] for i in sorted(own)]
 
     def add_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Sum the gradients over all processes, in float64."""
@@ -73,7 +80,8 @@ def team(device: DeviceName = "cpu") -> Iterator[Team]:
     if size == 1:
         yield Team(0, 1)
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo")
+    # The others wait while the leader validates the whole domain, which may take longer than the 30 minutes of torch.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo", timeout=timedelta(days=1))
     try:
         here = Team(dist.get_rank(), dist.get_world_size())
         yield here

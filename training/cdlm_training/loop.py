@@ -158,7 +158,8 @@ class Trainer:
         parts = self.parts if parts is None else parts
         n_cells = sum(part.cells.size for part in parts)
         loss = 0.0
-        for window, part in self.team.share([(window, part) for window in windows for part in parts]):
+        items = [(window, part) for window in windows for part in parts]
+        for window, part in self.team.share(items, [part.work for _, part in items]):
             term = self.objective(window, part, part.cells.size / n_cells) / len(windows)
             term.backward()
             loss += float(term.detach())

@@ -13,12 +13,30 @@ the kernels that the model itself steps. The checkpoint it writes is what `param
 `cdlm run --parameters`, takes; reading it needs no torch.
 
 CONFIG is the configuration of a run (see [cfg/README.md](../cfg/README.md)) with these keys below `training:`;
-`cfg/lez.yaml` and `cfg/grand.yaml` are examples. Several processes: `torchrun --nproc-per-node 2 -m cdlm_training
-CONFIG`; windows and independent basins are dealt out, and the gradient is that of one process. `device: cuda` takes
-networks and kernels to a CUDA device, one for each process (`pip install "bmi-cdlm[train,gpu]"`). `--resume` goes on
+`cfg/lez.yaml` and `cfg/grand.yaml` are examples. `device: cuda` takes networks and kernels to a CUDA device, one for
+each process (`pip install "bmi-cdlm[train,gpu]"`). `--resume` goes on
 after the last epoch, to the same weights as an unbroken run. The folder `NAME_training` beside the checkpoint holds
 the log (CSV and TensorBoard), the configuration, the environment, the last checkpoint and the state to resume from.
 [RESULTS.md](RESULTS.md) has scores, an ablation and a twin experiment on the Grand River.
+
+## Several processes, several nodes
+
+On one machine, `torchrun --nproc-per-node 2 -m cdlm_training CONFIG`. On several, the same command on each:
+
+```
+torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m cdlm_training CONFIG
+```
+
+HOST is one of the nodes, or use `srun torchrun ...` under Slurm with as many tasks as nodes. All nodes see the same
+files; the first process alone writes, validates and logs. On a cluster with several networks name one for both
+libraries: `GLOO_SOCKET_IFNAME=eth0 NCCL_SOCKET_IFNAME=eth0`. Give each process its cores: `threads` times processes.
+
+The domain is sharded by sub-network, what drains to the lowest gauges: they are independent, and every window of every
+one is dealt to one process, the largest first, to whom has the least so far. A process places on its device the forcing
+and the network of what falls to it. Gradients are summed in float64, so the weights are those of one process but for
+rounding. One sub-network is never split: where a single basin holds most of a domain, set `windows_per_update` to a
+multiple of the number of processes, which deals its windows out, or `gauges_per_update`, which draws smaller
+sub-networks. Every process reads the forcing of the whole domain into its memory; devices hold their own share only.
 
 ## Keys
 """

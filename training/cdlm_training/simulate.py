@@ -41,6 +41,11 @@ class Part(NamedTuple):
     reach_places: np.ndarray
     stands_for: float
 
+    @property
+    def work(self) -> int:
+        """What it costs in reach-steps; a cell-step, with snow and its adjoint, costs about four."""
+        return self.operators.n_sub * self.reach_places.size + 4 * self.cells.size
+
 
 class Simulated(NamedTuple):
     """Discharge [time, gauge], runoff [time, cell] and PET factor [time, cell] (None without) of counted steps."""
@@ -80,7 +85,8 @@ class Chain:
     def __init__(self, dataset: Dataset, generator: Generator, attributes: Inputs) -> None:
         self.dataset, self.generator, self.attributes = dataset, generator, attributes
         self.device = next(generator.parameters()).device
-        self.forcing = {name: torch.from_numpy(values).to(self.device) for name, values in dataset.forcing.items()}
+        self._placed: dict[int, tuple[Part, dict[str, Tensor]]] = {}
+        self._whole: dict[str, Tensor] = {}
         self.day_of_year = torch.from_numpy(dataset.day_of_year).to(self.device)
         self.dtype = torch.float32 if dataset.config.precision == "float32" else torch.float64
         longest = [t.high for t in generator.spec.cell.targets if t.name == "unit_hydrograph_base"]
@@ -89,8 +95,8 @@ class Chain:
 
     def __call__(self, part: Part, window: Window) -> Simulated:
         """Simulate; only the counted steps are returned."""
-        steps, cells = (torch.from_numpy(places).to(self.device) for places in (window.steps, part.cells))
-        inputs = {name: values[steps[:, None], cells] for name, values in self.forcing.items()}
+        steps = torch.from_numpy(window.steps).to(self.device)
+        inputs = self._inputs(part, steps)
         p = self._filled(self.generator.cell_parameters(self.attributes.cell[part.cells]), "cell", part.cells.size)
         demand = inputs["potential_evapotranspiration"]
         factor = None
@@ -109,6 +115,22 @@ class Chain:
         discharge = self._route(part, runoff)
         counted = slice(window.steps.size - window.counted, None)
         return Simulated(discharge[counted], runoff[counted], None if factor is None else factor[counted])
+
+    def _inputs(self, part: Part, steps: Tensor) -> dict[str, Tensor]:
+        """Forcing of a part at some steps; a part that stays is placed where it is first run, by its process alone.
+
+        Parts that are drawn anew for every update are taken out of the whole domain's forcing on the device.
+        """
+        forcing = self.dataset.forcing
+        if self.dataset.config.gauges_per_update is not None:
+            if not self._whole:
+                self._whole = {name: torch.from_numpy(values).to(self.device) for name, values in forcing.items()}
+            cells = torch.from_numpy(part.cells).to(self.device)
+            return {name: values[steps[:, None], cells] for name, values in self._whole.items()}
+        if id(part.cells) not in self._placed:
+            own = {name: torch.from_numpy(values[:, part.cells]).to(self.device) for name, values in forcing.items()}
+            self._placed[id(part.cells)] = part, own
+        return {name: values[steps] for name, values in self._placed[id(part.cells)][1].items()}
 
     def _melt(self, part: Part, inputs: dict[str, Tensor], p: dict[str, Tensor]) -> Tensor:
         snow = self.dataset.run.snow

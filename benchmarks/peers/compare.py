@@ -1,0 +1,238 @@
+"""This model beside its peers, on the same units, reaches and days in one run: `make bench-peers`, two minutes.
+
+hydro-smash (gr4-lr), HBV 2.0 of hydrodl2, and routing by sparse triangular systems as in DDR and RAPID; a peer that is
+not installed is left out, and the reason printed. Everything runs on one core, forward and forward with gradient, in
+turns; the last column is the ratio of the medians. benchmarks/README.md says what is counted.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import basin
+from forward import machine, spread
+from gradient import Gradient, smash_gradient_case
+from kernel_cases import Weather, in_routing_order, random_river, random_weather
+from rich.console import Console
+from rich.table import Table
+from timing import Case, interleave
+
+from bmi_cdlm.domain import Domain
+from bmi_cdlm.kernels.groups import RunoffState, SnowParameters, SnowState
+from bmi_cdlm.model import Forcing
+from bmi_cdlm.operators import Operators, zeros_of
+from bmi_cdlm.parameters import DAY, HOUR
+
+REMEDY = "pip install 'bmi-cdlm[peers]'"
+
+
+class Sizes(NamedTuple):
+    """How much work each comparison is."""
+
+    smash_steps: int = 365
+    outlet: basin.Outlet = basin.CHARENTE
+    units: int = 10_000
+    unit_days: int = 365
+    sources: int = 20_000
+    river_days: int = 8
+    repeats: int = 3
+
+
+class Row(NamedTuple):
+    """A case of ours or of a peer with its work per second in every round; for ours, those of the peer it is beside."""
+
+    case: Case
+    unit: str
+    rates: np.ndarray
+    peer: np.ndarray | None = None
+
+
+def timed(pairs: list[tuple[Case, Case]], unit: str, repeats: int) -> list[Row]:
+    """Rows of pairs of ours and a peer's, all in turns."""
+    rates = interleave([case for pair in pairs for case in pair], repeats)
+    rows = []
+    for k, (ours, theirs) in enumerate(pairs):
+        assert ours.work == theirs.work, (ours, theirs)
+        rows += [Row(ours, unit, rates[2 * k], rates[2 * k + 1]), Row(theirs, unit, rates[2 * k + 1])]
+    return rows
+
+
+def beside_smash(sizes: Sizes) -> tuple[list[Row], str]:
+    """Runoff and routing with one routing step per day, on hydro-smash's own basin."""
+    mesh = basin.make_mesh(sizes.outlet)
+    domain = basin.make_domain(mesh)
+    weather = random_weather(3, sizes.smash_steps, domain.n_cells)
+    run = basin.Run(domain, Forcing(*(a.astype(np.float64) for a in weather)), 1, DAY)
+    peer = basin.make_smash_model(mesh, domain, weather)
+    forward = run.case("runoff and routing"), basin.smash_case("hydro-smash, gr4-lr", peer, 1)
+    rows = timed([forward], "cell-days", sizes.repeats)
+    said = basin.check_runs([run], list(forward), weather, peer)
+    daily = Gradient(domain, DAY, sizes.smash_steps)
+    ours = daily.case("runoff and routing, with gradient", daily.both)
+    (rates,) = interleave([ours], sizes.repeats)
+    theirs, spent = smash_gradient_case(mesh, domain, sizes.smash_steps)
+    theirs = theirs._replace(name="hydro-smash, gr4-lr, with gradient")
+    rows += [Row(ours, "cell-days", rates, theirs.work / spent), Row(theirs, "cell-days", theirs.work / spent)]
+    return rows, said[0]
+
+
+class SnowAndRunoff:
+    """CemaNeige and GR4J through our operators in float32: what HBV does, and its gradient."""
+
+    def __init__(self, domain: Domain, weather: Weather, temperature: np.ndarray) -> None:
+        self.base = Gradient(domain, DAY, weather.precipitation.shape[0])
+        self.temperature = np.ascontiguousarray(temperature, np.float32)
+        snow = (np.full(domain.n_cells, v, np.float32) for v in (0.25, 4.0, 50.0, 90.0))
+        self.snow, self.runoff = SnowParameters(*snow), np.empty(0)
+
+    def forward(self) -> None:
+        """Runoff."""
+        o = self.base.operators
+        state = SnowState(*(np.zeros_like(a) for a in self.snow))
+        liquid, self.melted = o.melt(self.base.rain, self.temperature, self.snow, state, False)
+        self.runoff, self.generated = o.generate_runoff(liquid, self.base.demand, self.base.p, self.base.state())
+
+    def both(self) -> None:
+        """Runoff, and the gradient of its sum by all parameters."""
+        self.forward()
+        o = self.base.operators
+        one = np.ones_like(self.runoff)
+        state_adj: RunoffState = zeros_of(self.base.state())
+        liquid_adj, _, p = o.generate_runoff_adjoint(self.generated, one, state_adj)
+        o.ordinates_adjoint(self.base.x4, p.ordinates_1, p.ordinates_2)
+        o.melt_adjoint(self.melted, liquid_adj, SnowState(*(np.zeros_like(a) for a in self.snow)))
+
+
+def beside_hbv(sizes: Sizes) -> tuple[list[Row], str]:
+    """Snow and runoff of separate units."""
+    from hbv import Hbv
+
+    n = sizes.units
+    domain = basin.one_cell_per_reach(np.full(n, -1), np.zeros(n), np.ones(n), [f"{i:06d}" for i in range(n)])
+    weather = random_weather(3, sizes.unit_days, n)
+    season = 8.0 - 12.0 * np.cos(2 * np.pi * np.arange(sizes.unit_days) / 365.25)[:, None]
+    temperature = season + np.random.default_rng(5).normal(0, 2, (1, n))
+    ours, theirs = SnowAndRunoff(domain, weather, temperature), Hbv(*weather, temperature)
+
+    def case(name: str, run: Callable[[], None]) -> Case:
+        return Case(name, "float32", 1, n * sizes.unit_days, run)
+
+    rows = timed([
+        (case("snow and runoff", ours.forward), case("hydrodl2, HBV 2.0", theirs.forward)),
+        (case("snow and runoff, with gradient", ours.both), case("hydrodl2, HBV 2.0, with gradient", theirs.both)),
+    ], "unit-days", sizes.repeats)
+    for runoff in (ours.runoff, theirs.runoff):
+        assert runoff.shape == weather.precipitation.shape
+        assert np.isfinite(runoff).all()
+        assert runoff.min() >= 0
+    assert np.isfinite(theirs.gradient).all()
+    return rows, (
+        f"{n} units x {sizes.unit_days} days in both; the same rain, mean runoff {ours.runoff.mean():.2f} mm/d here, "
+        f"{theirs.runoff.mean():.2f} there"
+    )
+
+
+def beside_solve(sizes: Sizes) -> tuple[list[Row], str]:
+    """Routing with 24 sub-steps a day, in float64."""
+    from solve import Solve
+
+    downstream = in_routing_order(random_river(3, sizes.sources))
+    n = downstream.size
+    domain = basin.one_cell_per_reach(downstream, np.zeros(n), np.ones(n), [f"{i:08d}" for i in range(n)])
+    downstream = domain.reaches.downstream
+    operators = Operators(domain, DAY, HOUR, np.float64)
+    rng = np.random.default_rng(2)
+    p = operators.coefficients(rng.lognormal(np.log(3600.0), 1.0, n), np.full(n, 0.2))
+    runoff = rng.uniform(0.01, 10.0, (sizes.river_days, n))
+    lateral = runoff * (domain.cells.area / 86.4)
+    made = {}
+
+    def forward() -> None:
+        made["discharge"], made["record"] = operators.route(runoff, p, np.zeros(n), domain.outlets)
+
+    def both() -> None:
+        forward()
+        slope = np.ones((sizes.river_days, domain.outlets.size))
+        _, made["gradient"] = operators.route_adjoint(made["record"], slope, np.zeros(n))
+
+    def case(name: str, run: Callable[[], None]) -> Case:
+        return Case(name, "float64", 1, n * sizes.river_days * operators.n_sub, run)
+
+    pairs, peers = [], []
+    for name, refactor in (("sparse systems, each anew (as DDR)", True), ("factorised once (as RAPID)", False)):
+        peer = Solve(downstream, p, lateral, operators.n_sub, refactor=refactor)
+        peers.append(peer)
+        pairs.append((case("routing", forward), case(name, peer.forward)))
+        pairs.append((case("routing, with gradient", both), case(f"{name}, with gradient", peer.both)))
+    rows = timed(pairs, "reach-steps", sizes.repeats)
+    error = max(float(np.abs(q.discharge[:, domain.outlets] / made["discharge"] - 1).max()) for q in peers)
+    off = max(
+        float(np.abs(q.gradient[k] - getattr(made["gradient"], k)).max() / np.abs(q.gradient[k]).max())
+        for q in peers for k in q.gradient
+    )
+    assert error < 1e-9, error
+    assert off < 1e-9, off
+    return rows, (
+        f"{n} reaches x {sizes.river_days} days x {operators.n_sub} sub-steps in all; discharge agrees to {error:.0e}, "
+        f"gradients to {off:.0e}"
+    )
+
+
+PEERS: dict[str, tuple[Callable[[Sizes], tuple[list[Row], str]], tuple[str, ...]]] = {
+    "hydro-smash": (beside_smash, ("smash", "rasterio", "pyflwdir")),
+    "hydrodl2": (beside_hbv, ("torch", "hydrodl2")),
+    "sparse triangular systems": (beside_solve, ("scipy",)),
+}
+
+
+def make_table(rows: list[Row]) -> Table:
+    """All rows, ours above the peer's."""
+    table = Table("what runs", "precision", title="Beside peers, one core: median of the rounds (range)")
+    for heading in ("work per run", "10⁶ per second", "times the peer"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        ratio = "" if row.peer is None else f"{np.median(row.rates) / np.median(row.peer):.1f}"
+        work = f"{row.case.work / 1e6:.2f} M {row.unit}"
+        table.add_row(
+            row.case.name, row.case.precision, work, spread(row.rates / 1e6), ratio, end_section=row.peer is None
+        )
+    return table
+
+
+FULL = Sizes()
+
+
+def main(sizes: Sizes = FULL) -> None:
+    """Measure beside every peer that is installed and print the table."""
+    rows: list[Row] = []
+    said: list[str] = []
+    for name, (measure, needed) in PEERS.items():
+        missing = [package for package in needed if importlib.util.find_spec(package) is None]
+        if missing:
+            said.append(f"{name}: left out, {', '.join(missing)} not installed ({REMEDY})")
+            continue
+        try:
+            new, checked = measure(sizes)
+        except ImportError as cause:
+            said.append(f"{name}: left out, it cannot be imported: {cause}")
+            continue
+        rows += new
+        said.append(f"{name}: {checked}")
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    if rows:
+        console.print(make_table(rows))
+    console.print(machine())
+    for line in said:
+        console.print(line, markup=False)
+
+
+if __name__ == "__main__":
+    main()
