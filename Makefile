@@ -8,7 +8,7 @@ PYTHON ?= python3
 RUN := $(VENV)/bin
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo test lint bench bmi-test clean
+.PHONY: demo test lint bench bench-national bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -29,6 +29,13 @@ bench: $(MARK)-test
 	$(RUN)/python benchmarks/gradient.py
 	$(RUN)/python benchmarks/bmi.py
 
+bench-national: $(MARK)-test
+	$(RUN)/python benchmarks/national.py year
+	$(RUN)/python benchmarks/national.py decades
+	$(RUN)/python benchmarks/national.py threads
+	$(RUN)/python benchmarks/national.py growth --to benchmarks/national.png
+	$(RUN)/python benchmarks/generators.py
+
 # bmi-tester's own conftest lies outside the project; the folder it copies must hold plain files only.
 bmi-test: $(MARK)-test
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -41,7 +48,7 @@ $(MARK)-demo: pyproject.toml constraints.txt | $(RUN)/python
 	touch $@
 
 $(MARK)-test: pyproject.toml constraints.txt | $(RUN)/python
-	$(RUN)/python -m pip install -q -c constraints.txt -e ".[train,plot,examples,prepare,dev]"
+	$(RUN)/python -m pip install -q -c constraints.txt -e ".[train,plot,examples,prepare,zarr,dev]"
 	touch $@
 
 $(VENV)/bin/python:

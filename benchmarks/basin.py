@@ -23,7 +23,8 @@ from bmi_cdlm.prepare.grid import Grid
 from bmi_cdlm.prepare.layers import Raster
 from bmi_cdlm.prepare.network import drain
 from bmi_cdlm.prepare.network_config import NetworkConfig
-from bmi_cdlm.simulation import BLOCK_BYTES, LONGEST_BLOCK
+
+BLOCK_BYTES = 64 * 2**20
 
 
 class Outlet(NamedTuple):
@@ -112,9 +113,7 @@ class Run:
     def __init__(self, domain: Domain, forcing: Forcing, threads: int, routing_step: int) -> None:
         self.threads, self.forcing = threads, forcing
         self.model = Model(domain, step=DAY, routing_step=routing_step, threads=threads)
-        # What `Simulation.block_length` would take.
-        per_step = 8 * (6 * domain.n_cells + 2 * domain.n_reaches)
-        self.block = int(np.clip(BLOCK_BYTES // per_step, 1, LONGEST_BLOCK))
+        self.block = self.model.block_length(BLOCK_BYTES, ["gauge_discharge"], more=16 * domain.n_cells)
         self.discharge = np.empty(forcing.precipitation.shape[0])
 
     def case(self, name: str) -> Case:

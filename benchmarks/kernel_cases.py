@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from timing import Case
 
 from bmi_cdlm.buffers import whole_series
@@ -18,7 +20,7 @@ from bmi_cdlm.kernels.groups import (
     Step,
 )
 from bmi_cdlm.kernels.launch import Workers, kernels
-from bmi_cdlm.network import order_reaches, plan_network
+from bmi_cdlm.network import NetworkPlan, order_reaches, plan_network
 from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.state import new_state
@@ -86,12 +88,22 @@ def random_river(seed: int, n_sources: int) -> np.ndarray:
     # point of the running sum [cycle lemma].
     running = np.cumsum(np.where(is_source, 1, -1))
     is_source = np.roll(is_source, -1 - (running.size - 1 - int(np.argmin(running[::-1]))))
+    return join_pairs(is_source)
+
+
+@njit
+def join_pairs(is_source: np.ndarray) -> np.ndarray:
+    """Downstream reach, -1 at outlets: every reach that is no source takes in the two before it that are still open."""
     downstream = np.full(is_source.size, -1, np.int64)
-    open_ends: list[int] = []
-    for i, source in enumerate(is_source.tolist()):
-        if not source:
-            downstream[open_ends.pop()] = downstream[open_ends.pop()] = i
-        open_ends.append(i)
+    open_ends = np.empty(is_source.size, np.int64)
+    n_open = 0
+    for i in range(is_source.size):
+        if not is_source[i]:
+            downstream[open_ends[n_open - 1]] = i
+            downstream[open_ends[n_open - 2]] = i
+            n_open -= 2
+        open_ends[n_open] = i
+        n_open += 1
     return downstream
 
 
@@ -111,10 +123,20 @@ def routing_case(
 
     Where no cell is linked to a reach, water comes from the initial state alone: the same work but for the links.
     """
+    plan, workers, work = plan_network(downstream, threads), Workers(threads), downstream.size * n_steps * n_sub
+    kernel, arguments = routing_arguments(dtype, plan, downstream, n_steps, n_sub, linked)
+    return Case(
+        name, np.dtype(dtype).name, threads, work, lambda: plan.route(workers, kernel, arguments, n_steps, n_sub)
+    )
+
+
+def routing_arguments(
+    dtype: type, plan: NetworkPlan, downstream: np.ndarray, n_steps: int, n_sub: int, linked: bool
+) -> tuple[Callable, tuple]:
+    """The kernel `route` and its arguments but for the range of reaches and steps."""
     n = downstream.size
     rng = np.random.default_rng(2)
     compiled = kernels(dtype)
-    plan = plan_network(downstream, threads)
     coefficients = ReachParameters(*(np.empty(n, dtype) for _ in ReachParameters._fields))
     travel_time = rng.lognormal(np.log(3600.0), 1.0, n).astype(dtype)
     compiled.fill_coefficients(travel_time, np.full(n, 0.2, dtype), dtype(DAY / n_sub), coefficients)
@@ -122,15 +144,8 @@ def routing_case(
     links = Links(np.arange(n + 1) * linked, np.arange(n) // 9, np.ones(n, dtype))
     runoff = rng.uniform(0.01, 10.0, (n_steps, n // 9 + 1)).astype(dtype)
     lateral_inflow = ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, np.empty(n, dtype))
-    arguments = (
+    return compiled.route, (
         plan.network, links, coefficients, rng.uniform(0, 1, n).astype(dtype), runoff, lateral_inflow,
         np.empty((plan.n_slots, n_steps * n_sub), dtype), whole_series(np.empty((n, n_steps), dtype)),
         np.empty((n, 0), dtype), np.zeros(n, dtype), n_sub, dtype(DAY),
     )
-    workers, work = Workers(threads), n * n_steps * n_sub
-
-    def run() -> None:
-        for ranges in (plan.pieces, plan.trunk):
-            workers.run(compiled.route, arguments, ranges, work)
-
-    return Case(name, np.dtype(dtype).name, threads, work, run)

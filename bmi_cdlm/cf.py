@@ -9,6 +9,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.files import create_time
+from bmi_cdlm.packing import describe
 from bmi_cdlm.variables import variable
 from bmi_cdlm.version import __version__
 
@@ -20,7 +21,8 @@ class Layout(NamedTuple):
     """What an output file holds.
 
     dimension: what the points are; ids : str[point]; names: short names of the variables; chunk_steps: steps
-    per chunk; attributes: global ones; position: (lon, lat) of the points, float64[point] in degrees, or None.
+    per chunk; attributes: global ones; position: (lon, lat) of the points, float64[point] in degrees, or None;
+    precision: significant digits of values in 32 bits, or None for 64 bits.
     """
 
     dimension: Dimension
@@ -29,6 +31,12 @@ class Layout(NamedTuple):
     chunk_steps: int
     attributes: Mapping[str, str]
     position: tuple[np.ndarray, np.ndarray] | None
+    precision: int | None = None
+
+    @property
+    def dtype(self) -> type[np.floating]:
+        """Type of the values in the file."""
+        return np.float64 if self.precision is None else np.float32
 
 
 def define(dataset: netCDF4.Dataset, layout: Layout) -> None:
@@ -81,10 +89,14 @@ def _define_variable(dataset: netCDF4.Dataset, name: str, layout: Layout) -> Non
     if dataset.data_model == "NETCDF4":
         chunks = (layout.chunk_steps, min(len(layout.ids), CHUNK_POINTS))
         storage = {"zlib": True, "complevel": 1, "shuffle": True, "chunksizes": chunks}
-    target = dataset.createVariable(name, "f8", ("time", layout.dimension), fill_value=np.nan, **storage)
+    target = dataset.createVariable(
+        name, np.dtype(layout.dtype).str[1:], ("time", layout.dimension), fill_value=np.nan, **storage
+    )
     target.setncatts({
         "long_name": entry.meaning, "units": entry.units, "csdms_name": entry.name,
         "cell_methods": "time: point" if entry.role == "state" else "time: mean",
     })
+    if layout.precision is not None:
+        target.comment = describe(layout.precision)
     if layout.position is not None:
         target.coordinates = f"{layout.dimension}_lat {layout.dimension}_lon"

@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import sys
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -34,6 +35,7 @@ SHOWN = (
     ("nse", "NSE", ".3f"), ("kge", "KGE", ".3f"), ("kge_r", "r", ".3f"), ("kge_alpha", "alpha", ".3f"),
     ("kge_beta", "beta", ".3f"), ("pbias", "PBIAS %", "+.1f"), ("n", "n", ".0f"),
 )
+MOST_SHOWN = 20
 console = Console(markup=False, highlight=False, soft_wrap=True)
 screen = Console(highlight=False)
 
@@ -96,8 +98,9 @@ def _draw_map(made: Prepared, title: str) -> None:
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file to use.")
+@click.option("--resume", is_flag=True, help="Go on from the last restart file of a run that was killed.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def run(config: Path, parameters: Path | None, quiet: bool) -> None:
+def run(config: Path, parameters: Path | None, resume: bool, quiet: bool) -> None:
     """Run the model as a CONFIG file says; output streams to its file."""
     settings = load_config(config, {} if parameters is None else {"parameters": parameters})
     with Progress(
@@ -105,7 +108,7 @@ def run(config: Path, parameters: Path | None, quiet: bool) -> None:
         TimeRemainingColumn(), console=console, disable=quiet,
     ) as bar:
         task = bar.add_task(config.stem, total=settings.n_steps)
-        simulation = Simulation(settings)
+        simulation = Simulation(settings, resume=resume)
         bar.update(task, completed=simulation.n_done)
         simulation.run(lambda steps: bar.update(task, advance=steps))
         simulation.close()
@@ -215,11 +218,14 @@ def _print_run(simulation: Simulation) -> None:
         f"stored now {live['water_stored']:.6g}"
     )
     mean, spread = model.travel_time_spread()
-    for name, reach in zip(model.domain.gauges.id, model.domain.gauges.reach, strict=True):
+    gauges = model.domain.gauges
+    for name, reach in islice(zip(gauges.id, gauges.reach, strict=True), MOST_SHOWN):
         console.print(
             f"routing to {name}: mean travel time {mean[reach] / 3600:.1f} h, spread of a pulse "
             f"{spread[reach] / 3600:.1f} h at a sub-step of {config.routing_step} s"
         )
+    if len(gauges.id) > MOST_SHOWN:
+        console.print(f"... and {len(gauges.id) - MOST_SHOWN} more gauges")
     if config.output is not None:
         console.print(f"wrote {config.output}")
 

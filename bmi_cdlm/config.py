@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from bmi_cdlm.errors import ConfigError, UnknownNameError, nearest
+from bmi_cdlm.packing import MOST_DIGITS
 from bmi_cdlm.parameters import DAY, HOUR
 from bmi_cdlm.pet import RANGE, Formula, required
 from bmi_cdlm.variables import select, variable
@@ -27,6 +28,8 @@ from bmi_cdlm.variables import select, variable
 SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The same loader in C, where PyYAML has it: a thousand configurations are read in a second."""
 UNITS = {"s": 1, "min": 60, "h": HOUR, "d": DAY}
+BYTES = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
 Fill = Literal["refuse", "zero", "hold", "interpolate"]
 
 
@@ -36,6 +39,16 @@ def parse_duration(value: object) -> int:
     if len(words) == 2 and words[1] in UNITS and words[0].isdecimal() and int(words[0]) > 0:
         return int(words[0]) * UNITS[words[1]]
     raise ValueError(f"'{value}' is not a duration; expected a whole number and a unit, such as '1 d', '1 h', '15 min'")
+
+
+def parse_memory(value: object) -> int:
+    """Return the bytes of an amount of memory such as '512 MiB' or '2 GB'."""
+    words = str(value).split()
+    if len(words) == 2 and words[1] in BYTES and words[0].isdecimal() and int(words[0]) > 0:
+        return int(words[0]) * BYTES[words[1]]
+    raise ValueError(
+        f"'{value}' is no amount of memory; expected a whole number and a unit, such as '512 MiB', '2 GiB', '2 GB'"
+    )
 
 
 def parse_date(value: object) -> np.datetime64:
@@ -64,13 +77,23 @@ def parse_fill(value: object) -> object:
 
 
 def parse_places(value: object) -> object:
-    """Let ids of reaches be written as whole numbers, as YAML reads most of them."""
-    if not isinstance(value, list):
-        return value
-    return [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in value]
+    """Let ids of reaches be whole numbers, as YAML reads most of them, or lines of a file."""
+    if isinstance(value, list):
+        return [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in value]
+    if isinstance(value, str | Path) and str(value) not in GRIDS:
+        try:
+            lines = Path(value).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as cause:
+            raise ValueError(
+                f"'{value}' cannot be read ({cause}); expected gauges, reaches, cells, a list of reach ids, or a text "
+                "file with one reach id a line"
+            ) from cause
+        return [line.strip() for line in lines if line.strip()]
+    return value
 
 
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
+Memory = Annotated[int, BeforeValidator(parse_memory)]
 Date = Annotated[Any, BeforeValidator(parse_date), PlainSerializer(str)]
 Places = Annotated[Literal["gauges", "reaches", "cells"] | tuple[str, ...], BeforeValidator(parse_places)]
 
@@ -82,7 +105,7 @@ class Config(BaseModel):
 
     domain: Path = Field(description="Domain file: cells, reaches, links and gauges (NetCDF).")
     forcing: Path | Literal["caller"] = Field(
-        description="Forcing file (NetCDF), or `caller`: inputs come through set_value."
+        description="Forcing file (NetCDF) or Zarr store, or `caller`: inputs come through set_value."
     )
     forcing_fill: Annotated[dict[str, Fill], BeforeValidator(parse_fill)] = Field(
         default={}, description="What to do where forcing is missing, for all inputs or per input: refuse, zero, hold "
@@ -119,14 +142,36 @@ class Config(BaseModel):
     spin_up: int = Field(
         default=0, ge=0, description="How many times the first year (or the record) is run before `start` [1]."
     )
-    output: Path | None = Field(default=None, description="Output file (NetCDF); without it nothing is written.")
+    output: Path | None = Field(
+        default=None, description="Output file (NetCDF), or Zarr store where it ends in `.zarr`; without it nothing is "
+        "written."
+    )
     output_variables: tuple[str, ...] = Field(
         default=("discharge",), description="Short names of the variables to write, all on the grid of `output_at`."
     )
     output_at: Places = Field(
-        default="gauges", description="Where to write: gauges, reaches, cells, or a list of reach ids."
+        default="gauges", description="Where to write: gauges, reaches, cells, a list of reach ids, or a text file "
+        "with one reach id a line."
     )
-    restart: Path | None = Field(default=None, description="Restart file to write at the end of the run.")
+    output_step: Seconds | None = Field(
+        default=None, description="Write means of fluxes over this time, a multiple of `time_step`, such as `1 d` of "
+        "an hourly run; every step where not given."
+    )
+    output_precision: int | None = Field(
+        default=None, ge=1, le=MOST_DIGITS, description="Write 32-bit numbers rounded to so many significant "
+        "digits [1]; 64 bits where not given. The file states the largest error."
+    )
+    restart: Path | None = Field(
+        default=None, description="Restart file, written at the end of the run and at every `restart_every`."
+    )
+    restart_every: Seconds | None = Field(
+        default=None, description="Time between restart files, such as `30 d`: a run that was killed goes on from the "
+        "last (`cdlm run --resume`)."
+    )
+    memory: Memory = Field(
+        default=256 * 2**20, description="Memory for the blocks of forcing, fluxes and output that a run works on, "
+        "such as `512 MiB`; what the model itself and the output file hold (32 MiB) comes on top."
+    )
     observations: Path | None = Field(
         default=None, description="Observed discharge (NetCDF), for evaluate and training."
     )
@@ -186,6 +231,7 @@ class Config(BaseModel):
         self._check_inputs()
         self._check_paths()
         self._check_output()
+        self._check_streams()
         return self
 
     def _check_inputs(self) -> None:
@@ -208,6 +254,27 @@ class Config(BaseModel):
                 "there, or a forcing file"
             )
 
+    def _check_streams(self) -> None:
+        """Refuse steps of output and restart files that do not fit together."""
+        length = int((self.end - self.start).astype(int))
+        if self.output_step is not None:
+            if self.output_step % self.time_step or length % self.output_step:
+                raise ValueError(
+                    f"output_step is {self.output_step} s; expected a multiple of time_step, {self.time_step} s, of "
+                    "which start to end is a whole number"
+                )
+            states = [name for name in self.output_variables if variable(name).role != "flux"]
+            if states and self.steps_per_output > 1:
+                raise ValueError(f"output_step: '{states[0]}' is a state; expected fluxes only, which have means")
+        if self.restart_every is not None:
+            if self.restart is None:
+                raise ValueError("restart_every without restart; expected the path of the file to write")
+            if self.restart_every % (self.output_step or self.time_step):
+                raise ValueError(
+                    f"restart_every is {self.restart_every} s; expected a multiple of "
+                    f"{self.output_step or self.time_step} s, the step of the output"
+                )
+
     def _check_paths(self) -> None:
         taken = [self.domain, self.forcing, self.parameters, self.observations]
         for key in ("output", "restart"):
@@ -217,8 +284,7 @@ class Config(BaseModel):
             taken.append(path)
 
     def _check_output(self) -> None:
-        grids = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
-        wanted = grids.get(self.output_at, "reach") if isinstance(self.output_at, str) else "reach"
+        wanted = GRIDS.get(self.output_at, "reach") if isinstance(self.output_at, str) else "reach"
         if not self.output_variables:
             raise ValueError("output_variables is empty; expected at least one name, such as discharge")
         if len(set(self.output_variables)) < len(self.output_variables):
@@ -246,6 +312,16 @@ class Config(BaseModel):
     def n_steps(self) -> int:
         """Number of model steps from start to end."""
         return int((self.end - self.start).astype(int)) // self.time_step
+
+    @property
+    def steps_per_output(self) -> int:
+        """Number of model steps of which the output holds the mean."""
+        return (self.output_step or self.time_step) // self.time_step
+
+    @property
+    def steps_per_restart(self) -> int:
+        """Number of model steps from one restart file to the next."""
+        return (self.restart_every or self.n_steps * self.time_step) // self.time_step
 
     @property
     def inputs(self) -> list[str]:
@@ -293,6 +369,8 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
     for key in PATH_KEYS:
         if isinstance(content.get(key), str) and content[key] not in KEYWORDS:
             content[key] = path.parent / content[key]
+    if isinstance(content.get("output_at"), str) and content["output_at"] not in GRIDS:
+        content["output_at"] = path.parent / content["output_at"]
     try:
         return Config(**{**content, **(overrides or {})})
     except ValidationError as cause:

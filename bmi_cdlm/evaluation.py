@@ -46,8 +46,9 @@ def evaluate(config: Config) -> list[GaugeResult]:
         )
     names = dict(zip(*_gauges(read_domain(config.domain)), strict=True))
     starts, gauge_id, simulated = read_output(output, "discharge")
-    end = starts[-1] + np.timedelta64(config.time_step, "s")
-    _, observed = read_observations(observations, gauge_id, starts[0], end, config.time_step)
+    step = config.time_step * config.steps_per_output
+    end = starts[-1] + np.timedelta64(step, "s")
+    _, observed = read_observations(observations, gauge_id, starts[0], end, step)
     return [
         GaugeResult(g, names.get(g, g), starts, s, o, scores(s, o, starts))
         for g, s, o in zip(gauge_id, simulated.T, observed.T, strict=True)
@@ -69,7 +70,7 @@ def draw(config: Config, results: list[GaugeResult]) -> list[Path]:
 
 
 def basin_rain(config: Config, domain: Domain) -> dict[str, np.ndarray] | None:
-    """Mean precipitation above each gauge [mm per step], float64[time]; None when the caller gives forcing."""
+    """Mean precipitation above each gauge [mm per step of the output], float64[time]; None without a forcing file."""
     if config.forcing == "caller":
         return None
     weights = {g: _cell_weights(domain, int(r)) for g, r in zip(domain.gauges.id, domain.gauges.reach, strict=True)}
@@ -78,7 +79,8 @@ def basin_rain(config: Config, domain: Domain) -> dict[str, np.ndarray] | None:
         config.forcing_fill,
     ) as forcing:
         rates = forcing.read(0, config.n_steps)["precipitation"]
-    return {g: rates @ w * (config.time_step / DAY) for g, w in weights.items()}
+    depth = {g: rates @ w * (config.time_step / DAY) for g, w in weights.items()}
+    return {g: values.reshape(-1, config.steps_per_output).sum(axis=1) for g, values in depth.items()}
 
 
 def _cell_weights(domain: Domain, reach: int) -> np.ndarray:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 import netCDF4
 import numpy as np
 
 from bmi_cdlm.errors import CdlmError, OutputError, nearest
+from bmi_cdlm.zarr_store import SUFFIX, StoreDataset, is_store
 
 TIME_UNITS = "seconds since 1970-01-01 00:00:00"
 CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
@@ -36,7 +37,10 @@ def one_at_a_time(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
 @contextmanager
 def open_input(path: Path, error: type[CdlmError]) -> Iterator[netCDF4.Dataset]:
-    """Open a NetCDF file for reading; a missing or unreadable one raises `error`."""
+    """Open a NetCDF file or a Zarr store for reading; a missing or unreadable one raises `error`."""
+    if is_store(path):
+        yield cast(netCDF4.Dataset, StoreDataset(path, error))  # the calls that the readers use
+        return
     if not path.is_file():
         raise error(f"{path}: there is no such file. Check the path in the configuration, or make the file first.")
     try:
@@ -270,6 +274,8 @@ def select_ids(
     have: Sequence[str], want: Sequence[str], name: str, where: str, error: type[CdlmError]
 ) -> np.ndarray:
     """Return the position of every wanted id in the file, int64; one that is absent or double is an error."""
+    if len(have) == len(want) and list(have) == list(want) and len(set(want)) == len(want):
+        return np.arange(len(want))
     position = {one: i for i, one in enumerate(have)}
     missing = [one for one in want if one not in position]
     if missing:
@@ -311,7 +317,7 @@ def check_writable(path: Path) -> None:
         raise OutputError(
             f"{path}: cannot be written ({cause.strerror or cause}). Choose another output path or free the folder."
         ) from cause
-    if path.is_dir():
+    if path.is_dir() and path.suffix != SUFFIX:
         raise OutputError(f"{path}: is a folder, expected the path of a file. Choose another output path.")
 
 

@@ -60,6 +60,8 @@ class ForcingFile:
         What to do about missing values, per variable: `refuse` (the default), `zero`, `hold` (the last valid
         value of the cell) or `interpolate` (linear in time). Neighbours are taken from the whole file, also
         from outside the period, so that a result does not depend on where a block or a run begins.
+    cache : int, optional
+        Bytes for the file's own blocks, and up to which the whole period is read at once and kept.
 
     Raises
     ------
@@ -71,16 +73,17 @@ class ForcingFile:
     @one_at_a_time
     def __init__(
         self, path: Path, names: Sequence[str], cell_id: Sequence[str], start: np.datetime64,
-        end: np.datetime64, step: int, fill: Mapping[str, str],
+        end: np.datetime64, step: int, fill: Mapping[str, str], *, cache: int | None = None,
     ) -> None:
         self.path = path
         _check_fill(fill, str(path))
         with ExitStack() as stack:
             dataset = stack.enter_context(open_input(path, ForcingError))
             self._first, self.n_steps, axes = _read_axes(dataset, cell_id, start, end, step, str(path))
-            self._series = {n: _open_series(dataset, n, fill.get(n, "refuse"), axes) for n in names}
+            block = None if cache is None else cache // (2 * len(names))  # twice: a block is unpacked from another
+            self._series = {n: _open_series(dataset, n, fill.get(n, "refuse"), axes, block) for n in names}
             self.n_cells = len(cell_id)
-            fits = 8 * self.n_steps * self.n_cells * len(self._series) <= CACHE_BYTES
+            fits = 8 * self.n_steps * self.n_cells * len(self._series) <= (CACHE_BYTES if cache is None else cache)
             self._cache = {n: self._check(s, keep=fits) for n, s in self._series.items()}
             self._held: dict[str, tuple[int, np.ndarray]] = {}
             self._stack = stack.pop_all()
@@ -212,12 +215,12 @@ def _read_axes(
     return first, n_steps, Axes(starts, cell_id, columns, where)
 
 
-def _open_series(dataset: netCDF4.Dataset, name: str, fill: str, axes: Axes) -> Series:
+def _open_series(dataset: netCDF4.Dataset, name: str, fill: str, axes: Axes, block: int | None) -> Series:
     require(dataset, [name], axes.where, ForcingError)
     check_dims(dataset, name, ("time", "cell"), axes.where, ForcingError)
     check_numeric(dataset, name, axes.where, ForcingError)
     check_units(dataset, name, variable(name).units, axes.where, ForcingError)
-    return Series(dataset.variables[name], name, fill, axes)
+    return Series(dataset.variables[name], name, fill, axes, block)
 
 
 def _find_faults(name: str, values: np.ndarray, first: int, findings: dict[str, Finding]) -> None:

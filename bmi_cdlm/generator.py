@@ -44,6 +44,8 @@ __all__ = [
 ]
 LANES = 4
 """The compiled loops take the inputs of a layer in fours: layers are padded with zeros."""
+TILE = 8192
+"""Cells or reaches whose static parameters are made at once."""
 FORCING_UNITS = {"precipitation": "mm d-1", "potential_evapotranspiration": "mm d-1", "air_temperature": "degC"}
 LOGARITHMIC = ("length", "slope", "area", "upstream_area", "drained_area", "prior_celerity")
 """Attributes that are taken by their logarithm unless the caller says otherwise."""
@@ -207,20 +209,29 @@ def static_parameters(
     """Evaluate the networks of cells and reaches: float64[cell | reach] by registry name."""
     values: dict[str, np.ndarray] = {}
     for part, network, raw in (("cell", spec.cell, inputs.cell), ("reach", spec.reach, inputs.reach)):
-        x = network_inputs(network, raw).T
-        last = len(network.hidden)
-        for k in range(last):
-            z = _dense(tensors[f"{part}.{k}.weight"], tensors[f"{part}.{k}.bias"], x)
-            x = np.tanh(z) if network.activation == "tanh" else np.maximum(z, 0.0)
-        bias = tensors[f"{part}.{last}.bias"]
-        if network.mapping == "uniform":
-            z = np.repeat(np.asarray(bias, np.float64)[:, None], raw.shape[0], axis=1)
-        elif network.mapping == "power":
-            z = _powers(tensors[f"{part}.0.weight"], tensors[f"{part}.0.exponent"], bias, x)
-        else:
-            z = _dense(tensors[f"{part}.{last}.weight"], bias, x)
-        values |= {target.name: _within(target, row) for target, row in zip(network.targets, z, strict=True)}
+        own = np.empty((len(network.targets), raw.shape[0]))
+        for first in range(0, raw.shape[0], TILE):
+            tile = slice(first, first + TILE)
+            own[:, tile] = _evaluate(part, network, tensors, raw[tile])
+        values |= {target.name: row for target, row in zip(network.targets, own, strict=True)}
     return values
+
+
+def _evaluate(part: str, network: NetworkSpec, tensors: Mapping[str, np.ndarray], raw: np.ndarray) -> list[np.ndarray]:
+    """Parameters of so few cells or reaches that all units stay in the caches, a row each."""
+    x = network_inputs(network, raw).T
+    last = len(network.hidden)
+    for k in range(last):
+        z = _dense(tensors[f"{part}.{k}.weight"], tensors[f"{part}.{k}.bias"], x)
+        x = np.tanh(z) if network.activation == "tanh" else np.maximum(z, 0.0)
+    bias = tensors[f"{part}.{last}.bias"]
+    if network.mapping == "uniform":
+        z = np.repeat(np.asarray(bias, np.float64)[:, None], raw.shape[0], axis=1)
+    elif network.mapping == "power":
+        z = _powers(tensors[f"{part}.0.weight"], tensors[f"{part}.0.exponent"], bias, x)
+    else:
+        z = _dense(tensors[f"{part}.{last}.weight"], bias, x)
+    return [_within(target, row) for target, row in zip(network.targets, z, strict=True)]
 
 
 def _dense(weight: np.ndarray, bias: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.buffers import Buffers, make_buffers, whole_series
+from bmi_cdlm.buffers import Buffers, Kept, make_buffers, step_bytes, whole_series
 from bmi_cdlm.domain import Domain
 from bmi_cdlm.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.kernels.groups import PetFluxes, PetNetwork
@@ -26,6 +26,8 @@ from bmi_cdlm.variables import select
 Snow = Literal["none", "cemaneige", "cemaneige_hysteresis"]
 INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL = 0.3, 0.5
 """Share of X1 and X3 in the stores at a cold start."""
+LONGEST_BLOCK, SHORTEST_BLOCK = 4096, 16
+"""Routing steps and model steps beyond which a longer block only drives hydrographs out of the caches."""
 
 
 class Forcing(NamedTuple):
@@ -95,8 +97,8 @@ class Model:
         self.live = {
             v.short: stored[v.short] if v.short in stored else np.zeros(self.size_of(v.grid)) for v in self.outputs
         }
-        self._single = self._buffers(1, ())
-        self._block: tuple[tuple[int, tuple[str, ...]], Buffers] | None = None
+        self._single = self._buffers(1)
+        self._block: tuple[int, Kept, Buffers] | None = None
         self._totals = Totals(domain, self.live, step)
         self._begin_balance()
 
@@ -144,20 +146,23 @@ class Model:
                  "gauge": self.domain.gauges.reach.size, "domain": 1}
         return sizes[grid]
 
-    def advance(self, forcing: Forcing, keep: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    def advance(
+        self, forcing: Forcing, keep: Sequence[str] = (), reaches: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Advance over all steps of the forcing; the bits do not depend on how a run is cut into calls.
 
-        Returns the fluxes named in `keep` as float64[time, cell | reach | gauge], good until the next call;
-        states and totals are at the end of the call, in `live` and `state`.
+        Returns the fluxes named in `keep` as float64[time, cell | reach | gauge], good until the next call; those on
+        reaches at the places `reaches`, int64[], or at all. States and totals are at the end of the call, in `live`
+        and `state`.
         """
         n_steps = forcing.precipitation.shape[0]
-        b = self._single if n_steps == 1 else self._block_buffers(n_steps, tuple(keep))
+        b = self._single if n_steps == 1 else self._block_buffers(n_steps, self._kept(keep, reaches))
         demand = self._correct_demand(forcing, b)
         liquid = self._melt_snow(forcing, b)
         self._generate_runoff(forcing.precipitation, liquid, demand, b)
         self._route(b)
         self._keep_last(b)
-        return {name: b.series(name, self.domain.gauges.reach) for name in keep}
+        return {name: b.series(name, self.domain.gauges.reach, reaches) for name in keep}
 
     def _correct_demand(self, forcing: Forcing, b: Buffers) -> np.ndarray:
         """Potential evapotranspiration [mm d-1], corrected where there is a PET network, float64[time, cell]."""
@@ -199,9 +204,7 @@ class Model:
             b.lateral_inflow, b.hydrographs, b.discharge, self._no_tape, self.state.outflow_total, self.n_sub,
             float(self.step),
         )
-        work = b.hydrographs.shape[1] * self.domain.n_reaches
-        for ranges in (self._plan.pieces, self._plan.trunk):
-            self._workers.run(self._kernels.route, arguments, ranges, work)
+        self._plan.route(self._workers, self._kernels.route, arguments, b.runoff.runoff.shape[0], self.n_sub)
 
     def _keep_last(self, b: Buffers) -> None:
         """Bring the last step of a block into the live arrays."""
@@ -263,7 +266,7 @@ class Model:
     def fill_rivers(self, forcing: Forcing) -> None:
         """Put every reach in a steady state with the mean runoff over the forcing; cells keep their state."""
         kept = self.state.copy()
-        b = self._buffers(forcing.precipitation.shape[0], ())
+        b = self._buffers(forcing.precipitation.shape[0])
         demand = self._correct_demand(forcing, b)
         self._generate_runoff(forcing.precipitation, self._melt_snow(forcing, b), demand, b)
         runoff = add_rows(b.runoff.runoff)[None] / b.runoff.runoff.shape[0]
@@ -326,7 +329,7 @@ class Model:
         """
         n_steps = forcing.precipitation.shape[0]
         own = PetFluxes(*(np.empty((n_steps, self.domain.n_cells)) for _ in PetFluxes._fields))
-        demand = self._correct_demand(forcing, self._buffers(n_steps, ())._replace(pet=own))
+        demand = self._correct_demand(forcing, self._buffers(n_steps)._replace(pet=own))
         weather = Weather(
             forcing.precipitation, forcing.potential_evapotranspiration,
             forcing.air_temperature if self.snow != "none" else None, demand,
@@ -356,15 +359,27 @@ class Model:
             raise StateError(f"discharge_adj has shape {np.shape(discharge_adj)}, expected {expected}: [time, reach].")
         return adjoint(self._recording, discharge_adj)
 
-    def _block_buffers(self, n_steps: int, keep: tuple[str, ...]) -> Buffers:
-        """Buffers of a block, those of the call before where they fit: fresh memory costs as much as the routing."""
-        if self._block is None or self._block[0] != (n_steps, keep):
-            self._block = None
-            self._block = (n_steps, keep), self._buffers(n_steps, keep)
-        return self._block[1]
+    def block_length(
+        self, memory: int, keep: Sequence[str] = (), reaches: np.ndarray | None = None, *, more: int = 0
+    ) -> int:
+        """Steps per call of `advance` with which its arrays, and `more` bytes per step, fit in `memory` bytes."""
+        per_step = more + step_bytes(self.live, self.n_sub, self._kept(keep, reaches), self._plan)
+        longest = max(SHORTEST_BLOCK, LONGEST_BLOCK // self.n_sub)
+        return int(np.clip(memory // per_step, 1, longest))
 
-    def _buffers(self, n_steps: int, keep: Sequence[str]) -> Buffers:
-        return make_buffers(self.live, n_steps, self.n_sub, keep, self._plan, self.domain.gauges.reach)
+    def _kept(self, keep: Sequence[str], reaches: np.ndarray | None) -> Kept:
+        return Kept(tuple(keep), reaches, self.domain.gauges.reach)
+
+    def _block_buffers(self, n_steps: int, kept: Kept) -> Buffers:
+        """Buffers of a block, those of the call before where they fit: fresh memory costs as much as the routing."""
+        held = self._block
+        if held is None or held[0] != n_steps or held[1].names != kept.names or held[1].reaches is not kept.reaches:
+            self._block = held = None
+            self._block = held = n_steps, kept, self._buffers(n_steps, kept)
+        return held[2]
+
+    def _buffers(self, n_steps: int, kept: Kept | None = None) -> Buffers:
+        return make_buffers(self.live, n_steps, self.n_sub, kept or self._kept((), None), self._plan)
 
     def close(self) -> None:
         """End the threads."""

@@ -256,8 +256,7 @@ class Operators:
             np.empty((self._plan.n_slots, n_sub_steps), self.dtype), discharge, tape, np.zeros(y.size, self.dtype),
             self.n_sub, self.dtype(self.step),
         )
-        for ranges in (self._plan.pieces, self._plan.trunk):
-            self.workers.run(self.kernels.route, arguments, ranges, y.size * n_sub_steps)
+        self._plan.route(self.workers, self.kernels.route, arguments, runoff.shape[0], self.n_sub)
 
     def _reverse_block(
         self, record: RouteRecord, start: np.ndarray, block: slice, discharge_adj: np.ndarray, y_adj: np.ndarray
@@ -280,7 +279,7 @@ class Operators:
             self._plan.network, self.domain.reaches.downstream, record.parameters, start, lateral, tape, by_reach,
             y_adj, p_adj, space[0], lateral_adj, space[1], self.n_sub,
         )
-        for ranges in (self._plan.trunk, self._plan.pieces):
+        for ranges in (*([part] for part in reversed(self._plan.trunk)), self._plan.pieces):
             self.workers.run(self.kernels.reverse_route, arguments, ranges, n * n_sub_steps)
         return lateral_adj, p_adj
 

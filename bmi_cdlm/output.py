@@ -27,10 +27,12 @@ from bmi_cdlm.files import (
     require,
     write_time,
 )
+from bmi_cdlm.packing import rounded
 from bmi_cdlm.variables import variable
+from bmi_cdlm.zarr_store import SUFFIX, copy_to_store, require_zarr
 
 CHUNK_STEPS = 64
-BUFFER_BYTES = 128 * 2**20
+BUFFER_BYTES = 32 * 2**20
 SLACK_BYTES = 2**16  # what a header may take on top of the values
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ class OutputFile:
     The partial file is classic NetCDF (CDF-5). There a new step counts only once its number, eight bytes in
     the header, is written after the values; so the file can be read at every moment, also by others while the
     run goes on. An HDF5 file killed in the middle of a sync can be lost as a whole. The finished file is
-    NetCDF-4, compressed.
+    NetCDF-4, compressed, or where its name ends in `.zarr` a Zarr store.
 
     Rows are gathered to blocks of `block_steps`, then written and synced: a process that is killed loses
     fewer than that.
@@ -62,42 +64,75 @@ class OutputFile:
         Global attributes to add, such as `title` and `history`.
     position : (lon, lat) of float64, optional
         Where the points are, in degrees. Gauges with positions make a CF time series file.
+    precision : int, optional
+        Significant digits of values in 32 bits; 64 bits where not given.
+    keep : int
+        Steps of the partial file of a run that did not finish, after which this one goes on.
 
     Raises
     ------
     OutputError
-        There are no points, the file cannot be created, or another run is writing it.
+        There are no points, the file cannot be created, another run is writing it, or the partial file is not
+        that of a run like this with at least `keep` steps.
     """
 
     @one_at_a_time
     def __init__(
         self, path: Path, dimension: Dimension, ids: Sequence[str], names: Sequence[str], step: int,
-        attributes: Mapping[str, str], position: tuple[np.ndarray, np.ndarray] | None = None,
+        attributes: Mapping[str, str], position: tuple[np.ndarray, np.ndarray] | None = None, *,
+        precision: int | None = None, keep: int = 0,
     ) -> None:
         self.path, self.partial = path, partial_path(path)
         self.names, self.step, self.n_points = tuple(names), step, len(ids)
         if not self.n_points:
             raise OutputError(f"{path}: there is no {dimension} to write, expected at least one. Change output_at.")
-        row_bytes = 8 * self.n_points * max(1, len(self.names))
+        self._layout = Layout(dimension, ids, self.names, 1, dict(attributes), position, precision)
+        row_bytes = np.dtype(self._layout.dtype).itemsize * self.n_points * max(1, len(self.names))
         self.block_steps = int(np.clip(BUFFER_BYTES // row_bytes, 1, CHUNK_STEPS))
         self.n_written, self._waiting = 0, 0
         self._starts = np.empty(self.block_steps, "datetime64[s]")
-        self._values = {variable(n).short: np.empty((self.block_steps, self.n_points)) for n in self.names}
+        shape = self.block_steps, self.n_points
+        self._values = {variable(n).short: np.empty(shape, self._layout.dtype) for n in self.names}
         self._next: np.datetime64 | None = None
-        self._layout = Layout(dimension, ids, self.names, self.block_steps, dict(attributes), position)
+        self._layout = self._layout._replace(chunk_steps=self.block_steps)
+        if path.suffix == SUFFIX:
+            require_zarr(path, OutputError)
         check_writable(path)
         check_writable(self.partial)
         self._dataset: netCDF4.Dataset | None = None
         self._lock: BinaryIO | None = None
         try:
-            self._take_over()
-            self._reserve(0, 300 * self.n_points + SLACK_BYTES)
-            self._dataset = netCDF4.Dataset(self.partial, "w", format="NETCDF3_64BIT_DATA")
+            self._dataset = self._go_on(keep) if keep else self._create()
             self._dataset.set_fill_off()  # rows are written in full
-            define(self._dataset, self._layout)
-            self._dataset.sync()
+        except OutputError:
+            self._release()
+            raise
         except (OSError, RuntimeError) as cause:
             raise self._failure(cause) from cause
+
+    def _create(self) -> netCDF4.Dataset:
+        self._take_over()
+        self._reserve(0, 300 * self.n_points + SLACK_BYTES)
+        dataset = netCDF4.Dataset(self.partial, "w", format="NETCDF3_64BIT_DATA")
+        define(dataset, self._layout)
+        dataset.sync()
+        return dataset
+
+    def _go_on(self, keep: int) -> netCDF4.Dataset:
+        """Open the partial file behind its first `keep` steps; what follows them is forgotten."""
+        if not self.partial.exists():
+            raise OutputError(
+                f"{self.partial}: there is no such file, expected {keep} steps of the run to go on with. Run from the "
+                "start, without --resume."
+            )
+        self._take_over(warn=False)
+        with open_input(self.partial, OutputError) as found:
+            _check_same(found, self._layout, keep, str(self.partial))
+            last = int(found.variables["time"][keep - 1])
+        self._next = np.datetime64(last, "s") + np.timedelta64(self.step, "s")
+        self.n_written = keep
+        self._cut()
+        return netCDF4.Dataset(self.partial, "r+")
 
     @one_at_a_time
     def append(self, starts: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
@@ -121,7 +156,7 @@ class OutputFile:
             rows = slice(self._waiting, self._waiting + count)
             self._starts[rows] = starts[done : done + count]
             for name in self.names:
-                self._values[name][rows] = values[name][done : done + count]
+                self._values[name][rows] = self._packed(values[name][done : done + count])
             self._waiting += count
             done += count
             if self._waiting == self.block_steps:
@@ -129,18 +164,31 @@ class OutputFile:
         self._next = starts[-1] + np.timedelta64(self.step, "s")
 
     @one_at_a_time
+    def flush(self) -> None:
+        """Write and sync all steps that were given, whatever becomes of the run."""
+        if self._dataset is not None and self._waiting:
+            self._write(self._dataset)
+
+    def _packed(self, values: np.ndarray) -> np.ndarray:
+        return values if self._layout.precision is None else rounded(values, self._layout.precision)
+
+    @one_at_a_time
     def close(self) -> None:
         """Write what is left and make the finished file; a second call does nothing."""
         if self._dataset is None:
             return
-        self._finish(self._dataset)
         try:
-            with replacing(self.path) as temporary:
-                _compress(self.partial, temporary, self._layout)
+            self._finish(self._dataset)
+            if self.path.suffix == SUFFIX:
+                copy_to_store(self.partial, self.path, self._layout.chunk_steps, OutputError)
+            else:
+                with replacing(self.path) as temporary:
+                    _compress(self.partial, temporary, self._layout)
             self.partial.unlink()
         except (OSError, RuntimeError) as cause:
             raise self._failure(cause) from cause
-        self._release()
+        finally:
+            self._release()
 
     @one_at_a_time
     def abandon(self) -> None:
@@ -202,7 +250,7 @@ class OutputFile:
         except RuntimeError as cause:
             raise self._failure(cause) from cause
 
-    def _take_over(self) -> None:
+    def _take_over(self, *, warn: bool = True) -> None:
         """Lock the partial file for as long as this run writes it; BlockingIOError if another run does."""
         left_over = self.partial.exists()
         self._lock = self.partial.open("ab")
@@ -214,7 +262,7 @@ class OutputFile:
             raise
         except (ImportError, OSError):  # Windows, or a file system without locks
             logger.debug("%s: cannot be locked", self.partial)
-        if left_over:
+        if left_over and warn:
             logger.warning("%s: left by a run that did not finish; overwritten now", self.partial)
 
     def _cut(self) -> None:
@@ -278,6 +326,24 @@ def _compress(source: Path, target: Path, layout: Layout) -> None:
             rows = slice(first, min(first + layout.chunk_steps, n_steps))
             for name in ("time", "time_bnds", *layout.names):
                 finished.variables[name][rows] = partial.variables[name][rows]
+
+
+def _check_same(found: netCDF4.Dataset, layout: Layout, keep: int, where: str) -> None:
+    """Refuse to go on with the partial file of another run."""
+    n_steps = found.dimensions["time"].size if "time" in found.dimensions else 0
+    if n_steps < keep:
+        raise OutputError(
+            f"{where}: holds {n_steps} steps, expected the {keep} before the restart file. Run from the start, without "
+            "--resume."
+        )
+    ids = f"{layout.dimension}_id"
+    same = ids in found.variables and read_strings(found, ids, where, OutputError) == list(layout.ids)
+    same = same and all(n in found.variables and found.variables[n].dtype == layout.dtype for n in layout.names)
+    if not same:
+        raise OutputError(
+            f"{where}: holds other places, variables or precision than the output of this run. Resume with the "
+            "configuration of the run that wrote it, or run from the start, without --resume."
+        )
 
 
 def partial_path(path: Path) -> Path:

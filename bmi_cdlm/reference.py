@@ -76,6 +76,8 @@ def _default(name: str, default: object) -> str:
         return "see below"
     if name in ("time_step", "routing_step", "reset"):
         return f"`{STEP_NAMES[int(str(default))]}`"
+    if name == "memory" and isinstance(default, int):
+        return f"`{default // 2**20} MiB`"
     if isinstance(default, tuple):
         return f"`[{', '.join(map(str, default))}]`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from bmi_cdlm.errors import ForcingError
 from bmi_cdlm.files import filled
 
 BLOCK_BYTES = 32 * 2**20
+logger = logging.getLogger(__name__)
 FILLS = ("refuse", "zero", "hold", "interpolate")
 
 
@@ -29,17 +31,26 @@ class Axes(NamedTuple):
 class Series:
     """One variable of the file, for the cells of the domain, read by steps of the file and filled."""
 
-    def __init__(self, source: netCDF4.Variable, name: str, fill: str, axes: Axes) -> None:
+    def __init__(
+        self, source: netCDF4.Variable, name: str, fill: str, axes: Axes, block_bytes: int | None = None
+    ) -> None:
         self.name, self.fill, self.axes = name, fill, axes
         self._source = source
         low, high = int(axes.columns.min()), int(axes.columns.max()) + 1
         self._span = slice(low, high)
         self._columns = axes.columns - low
         self._in_order = np.array_equal(self._columns, np.arange(high - low))
-        steps = max(1, BLOCK_BYTES // (8 * (high - low)))
+        steps = max(1, (BLOCK_BYTES if block_bytes is None else block_bytes) // (8 * (high - low)))
         chunks = source.chunking()
-        if isinstance(chunks, list) and steps > chunks[0]:
+        if isinstance(chunks, list) and steps >= chunks[0]:
             steps -= steps % chunks[0]  # whole chunks: none is decompressed twice
+        elif isinstance(chunks, list) and source.shape[0] > steps:
+            times = -(-min(chunks[0], source.shape[0]) // steps)
+            logger.warning(
+                "%s: a chunk of '%s' holds %d steps, of which a block in memory holds %d: each is decompressed some %d "
+                "times. Write chunks of at most %d steps (nccopy -c time/%d,cell/8192), or give the run more memory.",
+                axes.where, name, chunks[0], steps, times, steps, steps,
+            )
         self.block_steps = steps
 
     def read(self, first: int, stop: int) -> tuple[np.ndarray, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +19,27 @@ from bmi_cdlm.forcing import ForcingFile
 from bmi_cdlm.inputs import HELD, Inputs
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.model import Forcing, Model
-from bmi_cdlm.output import Dimension, OutputFile
+from bmi_cdlm.output import Dimension, OutputFile, partial_path
+from bmi_cdlm.packing import average
 from bmi_cdlm.parameter_file import read_parameters
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.pet import Demand, make_place
 from bmi_cdlm.season import day_of_year
 from bmi_cdlm.shared import share, version
 from bmi_cdlm.state import Restart, read_restart, restart_to_bytes, write_restart
+from bmi_cdlm.streaming import Take, WriteBehind, read_ahead
 from bmi_cdlm.variables import variable
 
-BLOCK_BYTES = 64 * 2**20
-LONGEST_BLOCK = 512
 STEADY_DAYS = 10
 YEAR_DAYS = 365
 UNKNOWN = "unknown"
 """What a checkpoint says of its potential evapotranspiration when nobody told it."""
 Progress = Callable[[int], None]
-Take = Callable[[np.ndarray, dict[str, np.ndarray]], None]
+logger = logging.getLogger(__name__)
+
+
+def _nothing(*_: object) -> None:
+    """Take what is not wanted."""
 
 
 class Simulation:
@@ -49,6 +55,8 @@ class Simulation:
         Seconds of completed steps since the start of the configuration.
     call_seconds : int
         Length of the last call, which the reported runoff depth is for.
+    resumed : bool
+        Whether it goes on from the restart file of a run that did not finish (`resume`, and there is one).
 
     Raises
     ------
@@ -56,8 +64,9 @@ class Simulation:
         Whatever is wrong with any file or key, before anything is written.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, resume: bool = False) -> None:
         self.config = config
+        self.resumed = resume and _can_resume(config)
         self._domain = share(("domain", *version(config.domain)), lambda: read_domain(config.domain))
         domain = self._domain.value
         self._parameters = share(_parameters_key(config), lambda: read_any_parameters(config, domain))
@@ -66,7 +75,7 @@ class Simulation:
         if config.forcing != "caller":
             self.forcing = ForcingFile(
                 Path(config.forcing), config.inputs, domain.cells.id, config.start, config.end, config.time_step,
-                config.forcing_fill,
+                config.forcing_fill, cache=config.memory // 2,
             )
         try:
             self._demand = _make_demand(config, domain)
@@ -103,10 +112,12 @@ class Simulation:
         """Number of completed steps."""
         return self.elapsed // self.config.time_step
 
-    def advance(self, forcing: Forcing, keep: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    def advance(
+        self, forcing: Forcing, keep: Sequence[str] = (), reaches: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Advance model and clock over the steps of the forcing; see `Model.advance`."""
         count = forcing.precipitation.shape[0]
-        series = self.model.advance(self._dated(forcing, self.n_done, count), keep)
+        series = self.model.advance(self._dated(forcing, self.n_done, count), keep, reaches)
         self.elapsed += count * self.config.time_step
         return series
 
@@ -167,10 +178,12 @@ class Simulation:
             return forcing
         return forcing._replace(day_of_year=day_of_year(self._starts(first, count)))
 
-    def run(self, progress: Progress = lambda steps: None) -> None:
-        """Run to the end in blocks; output streams to its file, the restart file is written last.
+    def run(self, progress: Progress = _nothing) -> None:
+        """Run to the end in blocks; output streams to its file.
 
-        progress is called after each block with the number of its steps.
+        The restart file is written at every `restart_every` and at the end, behind the output up to there: a run
+        that is killed goes on from it (`resume`), and its output is that of an unbroken run. progress is called
+        after each block with the number of its steps.
         """
         config = self.config
         if self.forcing is None:
@@ -180,23 +193,44 @@ class Simulation:
                 f"restart: saved {self.inputs.pending_seconds} s into a step, expected the end of a step. Step on "
                 "through BMI."
             )
-        if self.n_done == config.n_steps:
+        if self.n_done == config.n_steps and not self._only_to_finish():
             raise StateError(f"restart: valid at {self.time}, the end of the run. Set a later end.")
-        dimension, ids, index = self._output_places()
+        if self.n_done % config.steps_per_output:
+            raise StateError(f"restart: valid at {self.time}, within an output_step. Use one at its end.")
         self.check_outputs()
+        with self._open_output() as output, WriteBehind(output.append if output else _nothing) as write:
+
+            def take(starts: np.ndarray, values: dict[str, np.ndarray]) -> None:
+                write(starts[:: config.steps_per_output], values)
+                if self._restart_is_due():
+                    write.wait()
+                    self._save_behind(output)
+
+            names = config.output_variables if output else ()
+            self.run_blocks(names, take, progress, places=self._output_places()[2], mean_over=config.steps_per_output)
+
+    def _open_output(self) -> AbstractContextManager[OutputFile | None]:
+        config = self.config
         if config.output is None:
-            self.run_blocks((), lambda starts, values: None, progress)
-        else:
-            with OutputFile(
-                config.output, dimension, ids, config.output_variables, config.time_step, self._attributes()
-            ) as output:
-                self.run_blocks(
-                    config.output_variables,
-                    lambda starts, values: output.append(starts, {n: v[:, index] for n, v in values.items()}),
-                    progress,
-                )
-        if config.restart is not None:
-            self.save(config.restart)
+            return nullcontext()
+        dimension, ids, _ = self._output_places()
+        return OutputFile(
+            config.output, dimension, ids, config.output_variables, config.time_step * config.steps_per_output,
+            self._attributes(), precision=config.output_precision,
+            keep=self.n_done // config.steps_per_output if self.resumed else 0,
+        )
+
+    def _restart_is_due(self) -> bool:
+        if self.config.restart is None:
+            return False
+        return self.n_done == self.config.n_steps or not self.n_done % self.config.steps_per_restart
+
+    def _save_behind(self, output: OutputFile | None) -> None:
+        """Write the restart file when all output before it is on disk: a resumed run finds both."""
+        assert self.config.restart is not None
+        if output is not None:
+            output.flush()
+        self.save(self.config.restart)
 
     def check_outputs(self) -> None:
         """Refuse output and restart paths that cannot be written."""
@@ -204,48 +238,92 @@ class Simulation:
             if path is not None:
                 check_writable(path)
 
-    def run_blocks(self, names: Sequence[str], take: Take, progress: Progress = lambda steps: None) -> None:
-        """Run to the end; hand each block's step starts and the variables `names`, [time, n], to `take`."""
-        fluxes = [name for name in names if variable(name).role == "flux"]
-        length = self.block_length() if len(fluxes) == len(names) else 1
-        while self.n_done < self.config.n_steps:
-            count = min(length, self.config.n_steps - self.n_done)
-            starts = self.time + np.arange(count) * np.timedelta64(self.config.time_step, "s")
-            series = self.advance(self.read_forcing(self.n_done, count), fluxes)
-            self.check_ledger()
-            take(starts, {n: series[n] if n in series else self.model.live[n][None] for n in names})
-            progress(count)
+    def run_blocks(
+        self, names: Sequence[str], take: Take, progress: Progress = _nothing, *, places: np.ndarray | None = None,
+        mean_over: int = 1,
+    ) -> None:
+        """Run to the end; hand each block's step starts and the variables `names`, [time, n], to `take`.
 
-    def block_length(self) -> int:
-        """Steps per block: as many as a fixed memory holds, since a block costs the same whatever its length."""
-        model = self.model
+        places : int64[], of which reaches (or cells, for a state) they are wanted; all where not given.
+        mean_over : number of steps of which fluxes are averaged; blocks are cut accordingly.
+        """
+        fluxes = [name for name in names if variable(name).role == "flux"]
+        length = self.block_length(fluxes, places) if len(fluxes) == len(names) else 1
+        spans = self._spans(max(mean_over, length - length % mean_over))
+        with closing(read_ahead(self.read_forcing, spans)) as blocks:
+            for forcing in blocks:
+                count = forcing.precipitation.shape[0]
+                starts = self.time + np.arange(count) * np.timedelta64(self.config.time_step, "s")
+                series = self._advance_checked(forcing, fluxes, places)
+                held = {n: self.model.live[n][None] for n in names if n not in series}
+                take(starts, {
+                    **{n: average(v, mean_over) for n, v in series.items()},
+                    **{n: v if places is None else v[:, places] for n, v in held.items()},
+                })
+                progress(count)
+
+    def _advance_checked(
+        self, forcing: Forcing, fluxes: Sequence[str], places: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """As `advance`; with a ledger step by step, since it is checked at every one."""
+        if self.model.ledger is None:
+            return self.advance(forcing, fluxes, places)
+        rows = []
+        for t in range(forcing.precipitation.shape[0]):
+            one = Forcing._make(None if values is None else values[t : t + 1] for values in forcing)
+            rows.append({name: row.copy() for name, row in self.advance(one, fluxes, places).items()})
+            self.check_ledger()
+        return {name: np.concatenate([row[name] for row in rows]) for name in fluxes}
+
+    def _spans(self, length: int) -> Iterator[tuple[int, int]]:
+        """First step and number of steps of each block from now on; none goes beyond a restart file."""
+        first, every = self.n_done, self.config.steps_per_restart
+        while first < self.config.n_steps:
+            count = min(length, self.config.n_steps - first, every - first % every)
+            yield first, count
+            first += count
+
+    def block_length(self, fluxes: Sequence[str] = (), places: np.ndarray | None = None) -> int:
+        """Steps per block: as many as half of the configured memory holds; the other half is the forcing file's."""
+        model, config = self.model, self.config
         if model.ledger is not None:
             return 1  # it is checked at every step
-        per_step = 8 * (6 * model.domain.n_cells + 2 * model.domain.n_reaches)
-        return int(np.clip(BLOCK_BYTES // per_step, 1, LONGEST_BLOCK))
+        sizes = [model.size_of(variable(name).grid) if places is None else places.size for name in fluxes]
+        forcing = 2 * len(config.inputs) * model.domain.n_cells  # the block in use and the next
+        return model.block_length(config.memory // 2, fluxes, places, more=8 * (forcing + 2 * sum(sizes)))
 
-    def _output_places(self) -> tuple[Dimension, list[str], Sequence[int] | slice]:
-        """Dimension of the output file, its ids, and their places among reaches or cells."""
+    def _output_places(self) -> tuple[Dimension, list[str], np.ndarray | None]:
+        """Dimension of the output file, its ids, and their places among reaches; None for all reaches or cells."""
         domain, at = self.model.domain, self.config.output_at
         if at == "cells":
-            return "cell", domain.cells.id, slice(None)
+            return "cell", domain.cells.id, None
         if at == "reaches":
-            return "reach", domain.reaches.id, slice(None)
+            return "reach", domain.reaches.id, None
         if at == "gauges":
             if self.config.output is not None and not domain.gauges.id:
                 raise ConfigError("output_at: gauges, but the domain has none. Use reaches, cells, or reach ids.")
-            return "gauge", domain.gauges.id, domain.gauges.reach.tolist()
-        place = {reach_id: i for i, reach_id in enumerate(domain.reaches.id)}
+            return "gauge", domain.gauges.id, domain.gauges.reach
+        wanted = set(at)
+        place = {reach_id: i for i, reach_id in enumerate(domain.reaches.id) if reach_id in wanted}
         unknown = [i for i in at if i not in place]
         if unknown:
             raise ConfigError(f"output_at: the domain has no reach '{unknown[0]}'. Use ids of 'reach_id'.")
-        return "reach", list(at), [place[i] for i in at]
+        return "reach", list(at), np.array([place[i] for i in at], np.int64)
+
+    def _only_to_finish(self) -> bool:
+        """Whether a run was killed after its last step, before its output was complete."""
+        output = self.config.output
+        return self.resumed and output is not None and partial_path(output).exists()
 
     def _attributes(self) -> dict[str, str]:
         keys = ("start", "end", "time_step", "routing_step", "snow", "spin_up")
         return {f"configuration_{key}": str(getattr(self.config, key)) for key in keys}
 
     def _initialise(self) -> None:
+        if self.resumed:
+            assert self.config.restart is not None
+            self.restore_from(self.config.restart)
+            return
         if self.config.initial_state != "steady":
             self.restore_from(Path(self.config.initial_state), hot_start=self.config.restart_mode == "hot_start")
             return
@@ -261,9 +339,10 @@ class Simulation:
     def _spin_up(self) -> None:
         steps = min(YEAR_DAYS * DAY // self.config.time_step, self.config.n_steps)
         length = self.block_length()
+        spans = [(first, min(length, steps - first)) for first in range(0, steps, length)]
         for _ in range(self.config.spin_up):
-            for first in range(0, steps, length):
-                self.model.advance(self.read_forcing(first, min(length, steps - first)))
+            for forcing in read_ahead(self.read_forcing, spans):
+                self.model.advance(forcing)
         if self.config.spin_up:
             self.model.begin(self.model.live["discharge"].copy())
 
@@ -394,6 +473,15 @@ def _check_pet_kind(config: Config, checkpoint: Checkpoint) -> None:
 
 def _plain(kind: str) -> str:
     return "".join(c for c in kind.lower() if c.isalnum())
+
+
+def _can_resume(config: Config) -> bool:
+    if config.restart is None:
+        raise ConfigError("resume: the configuration has no 'restart', expected the file to go on from.")
+    if not config.restart.exists():
+        logger.warning("%s: not written yet, running from the start", config.restart)
+        return False
+    return True
 
 
 def _check_pet_outputs(config: Config, pet: PetNetwork | None) -> None:

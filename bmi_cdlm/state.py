@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.errors import StateError
+from bmi_cdlm.errors import OutputError, StateError
 from bmi_cdlm.files import one_at_a_time, open_input, read_strings, replacing, select_ids
 from bmi_cdlm.kernels.groups import CellTotals, RunoffState, SnowState
 from bmi_cdlm.version import __version__
@@ -162,9 +162,21 @@ class Restart(NamedTuple):
 
 @one_at_a_time
 def write_restart(path: Path, restart: Restart) -> None:
-    """Write a state in full, to a temporary name that is then moved."""
-    with replacing(path) as temporary, netCDF4.Dataset(temporary, "w", format=CONTAINER) as dataset:
-        _fill(dataset, restart)
+    """Write a state in full, to a temporary name that is then moved.
+
+    Raises
+    ------
+    OutputError
+        The disk is full or the folder gone; an older file stays as it is.
+    """
+    try:
+        with replacing(path) as temporary, netCDF4.Dataset(temporary, "w", format=CONTAINER) as dataset:
+            _fill(dataset, restart)
+    except (OSError, RuntimeError) as cause:
+        raise OutputError(
+            f"{path}: cannot be written ({getattr(cause, 'strerror', None) or cause}); an older restart file stays as "
+            "it is. Free space on the disk, or choose another path for 'restart'."
+        ) from cause
 
 
 @one_at_a_time

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-MODULES = ("timing", "kernel_cases", "basin", "forward", "gradient", "bmi")
+MODULES = (
+    "timing", "kernel_cases", "domains", "basin", "forward", "gradient", "bmi", "generators", "national",
+)
 
 
 @pytest.fixture
@@ -53,6 +55,60 @@ def test_gradient_prints_its_table(forward, capsys):
     printed = capsys.readouterr().out
     assert "GR4J, forward and adjoint" in printed
     assert "bytes per cell-day" in printed
+
+
+@pytest.mark.slow
+def test_a_country_is_run_and_checked(forward, tmp_path, capsys):
+    national = importlib.import_module("national")
+    sizes = national.Sizes(reaches=3000, cells=400, days=9, gauges=60, memory=2**16)
+    result = national.run_country(sizes, tmp_path)
+    national.show(result)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "water balance closes to" in printed and "every bit of its discharge and end state" in printed
+    assert "core-hours" in printed and result.peak > 0
+
+
+@pytest.mark.slow
+def test_growth_is_drawn(forward, tmp_path, capsys):
+    national = importlib.import_module("national")
+    results = [
+        national.run_unchecked(national.Sizes(reaches=n, cells=50, days=365 * y, gauges=5))
+        for n, y in ((500, 1), (1000, 1), (500, 2))
+    ]
+    national.show_growth(results)
+    national.draw_growth(results, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
+    national.measure_threads(sources=200, stem=20, days=2, repeats=1)
+    assert "a stem with long tributaries" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.slow
+def test_generators_are_measured(forward, capsys):
+    importlib.import_module("generators").main(900, 100, 3, 500)
+    printed = capsys.readouterr().out
+    assert "with a PET factor of 16 + 16 units" in printed and "static parameters of 500 cells" in printed
+
+
+def test_a_country_is_the_same_for_the_same_seed_and_has_one_large_basin(forward):
+    domains = importlib.import_module("domains")
+    country, again = (domains.random_country(4, 5000, 600, 20) for _ in range(2))
+    n = country.n_reaches
+    assert abs(n - 5000) < 100
+    for name in ("downstream", "length", "area"):
+        np.testing.assert_array_equal(getattr(country.reaches, name), getattr(again.reaches, name))
+    np.testing.assert_array_equal(country.links.cell, again.links.cell)
+    below = country.reaches.downstream
+    assert ((below == -1) | (below > np.arange(n))).all()
+    size = np.ones(n)
+    for i in range(n):
+        if below[i] >= 0:
+            size[below[i]] += size[i]
+    assert size[country.outlets].max() / n == pytest.approx(0.42, abs=0.01)
+    assert country.links.first[-1] == country.links.cell.size and set(country.links.cell) == set(range(600))
+    row, column, cell = domains.hilbert_raster(600)
+    assert sorted(cell) == list(range(600))
+    steps = np.abs(np.diff(row[cell])) + np.abs(np.diff(column[cell]))
+    assert (steps == 1).all(), "the curve jumps"
 
 
 def test_random_river_is_one_tree_of_the_shape_it_says(forward):

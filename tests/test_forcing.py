@@ -327,3 +327,15 @@ def test_filling_does_not_depend_on_blocks(tmp_path_factory, data):
                 parts = [source.read(k, min(size, last - first - k)) for k in range(0, last - first, size)]
         got = np.concatenate([part["precipitation"] for part in parts])
         assert np.array_equal(got, expected)  # to the bit
+
+
+def test_chunks_longer_than_a_block_are_told_about(tmp_path, caplog):
+    path = write(tmp_path / "forcing.nc", {"precipitation": ramp(6)}, chunksizes=(4, 3))
+    with caplog.at_level(logging.WARNING):
+        for cache, steps in ((2 * 2 * 8 * 3, 2), (2 * 5 * 8 * 3, 4), (2**20, 21844)):
+            with ForcingFile(path, ["precipitation"], CELLS, day(0), day(6), DAY, {}, cache=cache) as source:
+                assert source._series["precipitation"].block_steps == steps
+                assert np.array_equal(source.read(0, 6)["precipitation"], ramp(6))
+    (record,) = caplog.records
+    assert "a chunk of 'precipitation' holds 4 steps" in record.getMessage()
+    assert "decompressed some 2 times" in record.getMessage() and "time/2" in record.getMessage()

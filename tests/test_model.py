@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from make_domain import lumped_domain, part_of, random_domain, random_forcing, random_parameters
+from make_domain import (
+    domain_fields,
+    lumped_domain,
+    part_of,
+    random_domain,
+    random_forcing,
+    random_parameters,
+    write_domain,
+)
 from numba import config
 
 import bmi_cdlm.model as model_module
-from bmi_cdlm.domain import Cells, Domain
+from bmi_cdlm.domain import Cells, Domain, read_domain
 from bmi_cdlm.errors import ConfigError, DomainError, ParameterError, UnknownNameError
 from bmi_cdlm.kernels import launch
 from bmi_cdlm.kernels.groups import RunoffFluxes, SnowFluxes
@@ -107,6 +116,62 @@ def test_threads_and_cuts_give_the_same_bits(domain, forcing, step, snow, monkey
             assert_same_bits(ours, theirs)
         assert model._workers._pool is not None, "no thread was used"
         model.close()
+
+
+@pytest.mark.parametrize("length", [1, 3, N_STEPS])
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threads, length):
+    """Its trunk is most of it, and its parts follow each other in time."""
+    rng = np.random.default_rng(8)
+    stem = np.r_[np.arange(1, 90), -1]
+    below = np.r_[stem, rng.integers(0, 90, 60)]  # tributaries of one reach
+    fields = domain_fields(
+        below, rng.integers(0, SIZE["n_cells"], 150), np.arange(150), rng.uniform(0.5, 1.5, 150), SIZE["n_cells"],
+        np.array([3, 40]), rng,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        river = read_domain(write_domain(Path(folder) / "domain.nc", fields))
+    monkeypatch.setattr(model_module, "plan_network", partial(plan_network, smallest_piece=8))
+    monkeypatch.setattr(launch, "WORTH_A_THREAD", 0)
+    lengths = [min(length, N_STEPS - first) for first in range(0, N_STEPS, length)]
+    one, many = make(river, DAY, "none"), make(river, DAY, "none", threads)
+    assert len(many._plan.trunk) == threads
+    for ours, theirs in zip(in_chunks(many, forcing, lengths), in_one_batch(one, forcing), strict=True):
+        assert_same_bits(ours, theirs)
+    many.close()
+
+
+@every_snow
+@pytest.mark.parametrize("names", [(), ("discharge",), ("lateral_inflow", "runoff", "percolation")], ids=str)
+@pytest.mark.parametrize("places", [None, np.array([3, 1, 4, 1])], ids=["all", "some"])
+def test_a_block_takes_the_memory_that_is_stated(domain, snow, names, places):
+    model = make(domain, DAY, snow)
+    kept_ones = model._kept(names, places)
+
+    def size(n_steps: int) -> int:
+        b = model._buffers(n_steps, kept_ones)
+        flat = (b.liquid, *b.pet, *b.snow, *b.runoff, b.lateral_inflow.values, b.discharge.values, b.hydrographs)
+        return sum(a.nbytes for a in flat)
+
+    per_step = size(3) - size(2)
+    assert per_step == size(9) - size(8)
+    for n_steps in (2, 5, 9):
+        assert model.block_length(n_steps * per_step, names, places) == n_steps
+        assert model.block_length(n_steps * (per_step + 80) - 1, names, places, more=80) == n_steps - 1
+
+
+@pytest.mark.parametrize("snow", ["none"])
+def test_series_of_chosen_reaches_are_those_of_all(domain, forcing, snow):
+    names = ("discharge", "lateral_inflow", "gauge_discharge", "runoff")
+    places = np.array([7, 2, 2, domain.n_reaches - 1])
+    for length in (1, 4, N_STEPS):
+        some, every = make(domain, DAY, snow), make(domain, DAY, snow)
+        for first in range(0, N_STEPS, length):
+            part = part_of(forcing, first, min(first + length, N_STEPS))
+            chosen, whole = some.advance(part, names, places), every.advance(part, names)
+            for name, values in chosen.items():
+                expected = whole[name] if name in ("gauge_discharge", "runoff") else whole[name][:, places]
+                np.testing.assert_array_equal(values, expected, err_msg=name)
 
 
 @every_snow
@@ -231,7 +296,7 @@ def test_steady_rivers_stay_as_they_are(domain):
     np.testing.assert_allclose(flow, domain.reaches.upstream_area * 2 / 86.4, rtol=1e-12)
     assert flow[domain.outlets].sum() == pytest.approx(area.sum() * 2 / 86.4, rel=1e-12)
     model.state.reach_flow[:] = (1 - model._given.reach.direct) * flow
-    b = model._buffers(5, ("discharge",))
+    b = model._buffers(5, model._kept(("discharge",), None))
     b.runoff.runoff[:] = 2.0
     model._route(b)
     np.testing.assert_allclose(b.discharge.values, np.repeat(flow[:, None], 5, axis=1), rtol=1e-13)
@@ -271,7 +336,7 @@ def test_discharge_of_a_lumped_basin_is_its_runoff():
 def test_runoff_goes_where_the_links_say(domain):
     rng = np.random.default_rng(0)
     model = make(domain, DAY, "none")
-    b = model._buffers(3, ("runoff", "lateral_inflow"))
+    b = model._buffers(3, model._kept(("runoff", "lateral_inflow"), None))
     b.runoff.runoff[:] = rng.exponential(2.0, b.runoff.runoff.shape)
     model._route(b)
     for i in range(domain.n_reaches):

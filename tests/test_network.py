@@ -122,9 +122,6 @@ def check_plan(downstream, plan, rng):
     for i in range(n):
         children = network.child[network.first_child[i]:network.first_child[i + 1]]
         assert children.tolist() == np.flatnonzero(downstream == i).tolist()
-    owner = np.full(plan.n_slots, -1)
-    done = np.zeros(n, bool)
-
     size = accumulate_downstream(downstream, np.ones(n)).astype(int)
     for place in np.flatnonzero(network.in_step == 2)[::2]:
         i, j = network.sequence[place : place + 2]
@@ -133,27 +130,45 @@ def check_plan(downstream, plan, rng):
         assert i < j + 1 - size[j] or i > j, f"{i} drains into {j}, beside which it is routed"
         assert network.slot[i] != network.slot[j]
 
-    def process(i):
-        for child in network.child[network.first_child[i]:network.first_child[i + 1]]:
-            assert done[child] and owner[network.slot[child]] == child, f"the buffer of {child} was overwritten"
-        owner[network.slot[i]] = i
-        done[i] = True
+    n_steps = int(rng.integers(1, 6))
+    owner = np.full((plan.n_slots, n_steps), -1)
+    done = np.zeros(n, int)
 
-    waiting = [list(range(lo, hi)) for lo, hi in plan.pieces]
-    while waiting:
-        k = int(rng.integers(len(waiting)))
-        process(network.sequence[waiting[k].pop(0)])
-        waiting = [w for w in waiting if w]
-    for lo, hi in plan.trunk:
-        for place in range(lo, hi):
-            process(network.sequence[place])
-    assert done.all()
+    def process(i, first, last):
+        assert done[i] == first, f"the steps of {i} are out of order"
+        for child in network.child[network.first_child[i]:network.first_child[i + 1]]:
+            assert done[child] >= last and (owner[network.slot[child], first:last] == child).all(), (
+                f"the buffer of {child} was overwritten"
+            )
+        owner[network.slot[i], first:last] = i
+        done[i] = last
+
+    for ranges in plan.stages(n_steps):
+        waiting = [[(place, first, last) for place in range(lo, hi)] for lo, hi, first, last in ranges]
+        while waiting:
+            k = int(rng.integers(len(waiting)))
+            place, first, last = waiting[k].pop(0)
+            process(network.sequence[place], first, last)
+            waiting = [w for w in waiting if w]
+    assert (done == n_steps).all()
 
 
 @given(forests(most=60), st.integers(1, 4), st.integers(1, 8), st.integers(0, 2**32))
 def test_plan_takes_every_reach_once_and_buffers_never_collide(forest, threads, smallest, seed):
     downstream, _ = ordered(*forest)
     check_plan(downstream, plan_network(downstream, threads, smallest), np.random.default_rng(seed))
+
+
+def test_the_trunk_of_a_long_river_is_shared_by_threads():
+    """A main stem of 3000 reaches with a source at each: its two halves follow each other in time."""
+    stem = 3000
+    downstream, _ = ordered(np.r_[np.arange(1, stem), -1, np.arange(stem)], [f"{i:05d}" for i in range(2 * stem)])
+    plan = plan_network(downstream, 2, 50)
+    check_plan(downstream, plan, np.random.default_rng(0))
+    (_, middle), (_, end) = plan.trunk
+    assert end - middle == pytest.approx(middle - plan.trunk[0][0], abs=1)
+    stages = plan.stages(16)[1:]
+    assert len(stages) == 9 and sum(len(stage) == 2 for stage in stages) == 7
 
 
 def most_buffers(downstream, n: int) -> float:

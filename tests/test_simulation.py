@@ -397,7 +397,7 @@ def test_an_old_output_is_replaced_at_the_end_only(tmp_path):
 def test_progress_counts_every_step(tmp_path):
     seen = []
     with simulated(write_case(tmp_path, step=HOUR)) as simulation:
-        simulation.block_length = lambda: 7
+        simulation.block_length = lambda *_: 7
         simulation.run(seen.append)
     assert seen == [7, 7, 7, 7, 3]
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 from cases import N_CELLS, N_STEPS, case_forcing, change_config, simulated, write_case
 
+from bmi_cdlm.config import load_config
 from bmi_cdlm.errors import ClockError, ForcingError
 from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.simulation import Simulation
 from bmi_cdlm.stepping import Stepper
 from bmi_cdlm.variables import Alias, variable
 
@@ -89,7 +93,7 @@ def test_a_long_call_reads_the_file_in_blocks(tmp_path):
             return read(first, count)
 
         simulation.read_forcing = counted
-        simulation.block_length = lambda: 10
+        simulation.block_length = lambda *_: 10
         stepper.advance_until((n - 1) * HOUR)
         assert blocks == [(1, 10), (11, 10), (21, n - 22)]  # the first step runs on the inputs as they stand
         assert stepper.now == (n - 1) * HOUR
@@ -105,13 +109,12 @@ def test_inputs_are_the_same_arrays_for_ever(stepper):
         assert all(stepper.inputs.held[n] is a for n, a in arrays.items())
 
 
-def test_a_file_larger_than_memory_allows_is_read_the_same(tmp_path, monkeypatch):
+def test_a_file_larger_than_memory_allows_is_read_the_same(tmp_path):
     """Kept in memory as a whole, or read block by block while stepping."""
     config = write_case(tmp_path, step=HOUR)
     flows = []
     for size in (2**30, 0):
-        monkeypatch.setattr("bmi_cdlm.forcing.CACHE_BYTES", size)
-        with simulated(config) as simulation:
+        with closing(Simulation(load_config(config).model_copy(update={"memory": size}))) as simulation:
             stepper = Stepper(simulation)
             while stepper.now < stepper.end:
                 stepper.advance_until(stepper.now + HOUR)

@@ -13,7 +13,6 @@ import numpy as np
 
 from bmi_cdlm.config import Config
 from bmi_cdlm.doctor.findings import Case, Finding, size_text
-from bmi_cdlm.forcing import CACHE_BYTES
 from bmi_cdlm.kernels.cache import cache_folder
 from bmi_cdlm.model import Forcing
 from bmi_cdlm.parameters import DAY
@@ -88,7 +87,7 @@ def check_estimate(case: Case) -> Iterator[Finding]:
         simulation.close()
     steps = config.n_steps + config.spin_up * min(YEAR_DAYS * DAY // config.time_step, config.n_steps)
     seconds = started + steps * seconds_per_step
-    kept = min(FLOAT * config.n_steps * simulation.model.domain.n_cells * len(config.inputs), CACHE_BYTES)
+    kept = min(FLOAT * config.n_steps * simulation.model.domain.n_cells * len(config.inputs), config.memory // 2)
     memory = _peak_memory() + kept
     rate = simulation.model.domain.n_cells / seconds_per_step
     yield Finding(

@@ -28,6 +28,7 @@ from bmi_cdlm.kernels import (
     mlp,
     muskingum,
     pet,
+    topology,
 )
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
@@ -121,6 +122,7 @@ ROWS: tuple[Callable, ...] = (
     mlp.factor_row,
     mlp.add_layer,
     mlp.correct_demand_tile,
+    topology.place_family,
 )
 LOOPS: tuple[Callable, ...] = (
     loops_runoff.advance_snow,
@@ -144,6 +146,11 @@ LOOPS: tuple[Callable, ...] = (
     pet.fill_oudin,
     pet.fill_hargreaves,
     pet.fill_penman_monteith,
+    topology.sort_downstream,
+    topology.add_downstream,
+    topology.gather_children,
+    topology.sort_siblings,
+    topology.place_subtrees,
 )
 
 
@@ -196,18 +203,18 @@ class Workers:
         size = n if self.threads == 1 else max(1, -(-n // (TASKS_PER_THREAD * self.threads)))
         return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
 
-    def run(self, function: Callable, arguments: tuple, ranges: Sequence[tuple[int, int]], work: int) -> None:
-        """Call function(*arguments, lo, hi) for every range; in any order when there are several threads.
+    def run(self, function: Callable, arguments: tuple, ranges: Sequence[tuple[int, ...]], work: int) -> None:
+        """Call function(*arguments, *range) for every range; in any order when there are several threads.
 
         work: cell-steps or reach-steps in all; a small job is not worth a thread.
         """
         if self.threads == 1 or len(ranges) == 1 or work < WORTH_A_THREAD:
-            for lo, hi in ranges:
-                function(*arguments, lo, hi)
+            for part in ranges:
+                function(*arguments, *part)
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cdlm")
-        for future in [self._pool.submit(function, *arguments, lo, hi) for lo, hi in ranges]:
+        for future in [self._pool.submit(function, *arguments, *part) for part in ranges]:
             future.result()
 
     def close(self) -> None:

@@ -56,9 +56,9 @@ def fill_variance(travel_time, weighting, step, variance):
 
 def route(
     network, links, p, y, runoff, lateral_inflow, hydrographs, discharge, upstream_inflow, outflow_total, n_sub,
-    step_seconds, lo, hi,
+    step_seconds, lo, hi, first, last,
 ):
-    """Muskingum routing of the reaches sequence[lo:hi] over all model steps, n_sub sub-steps each.
+    """Muskingum routing of the reaches sequence[lo:hi] over the model steps first to last, n_sub sub-steps each.
 
     y: float[reach], state, in place; runoff: float[time, cell] [mm d-1]; lateral_inflow, discharge (mean of the
     sub-steps): `ReachSeries`, filled; hydrographs: float[slot, time * n_sub], working space; upstream_inflow:
@@ -66,17 +66,20 @@ def route(
     outflow_total: float[reach] [m3], in place. A reach collects its lateral inflow just before it is routed: a
     country's would go to memory and come back.
     """
-    place = lo
+    place, begin, end = lo, first * n_sub, last * n_sub
+    runoff = runoff[first:last]
     while place < hi:
         i = network.sequence[place]
-        flow = gather_upstream(network, i, hydrographs, upstream_inflow)
-        lateral, mean = lateral_inflow.values[lateral_inflow.row[i]], discharge.values[discharge.row[i]]
+        flow = gather_upstream(network, i, hydrographs, upstream_inflow, begin, end)
+        lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
+        mean = discharge.values[discharge.row[i], first:last]
         collect_row(links, i, runoff, lateral)
         lateral_inflow.last[i] = lateral[lateral.size - 1]
         if network.in_step[place] == 2:
             j = network.sequence[place + 1]
-            other = gather_upstream(network, j, hydrographs, upstream_inflow)
-            lateral_2, mean_2 = lateral_inflow.values[lateral_inflow.row[j]], discharge.values[discharge.row[j]]
+            other = gather_upstream(network, j, hydrographs, upstream_inflow, begin, end)
+            lateral_2 = lateral_inflow.values[lateral_inflow.row[j], first:last]
+            mean_2 = discharge.values[discharge.row[j], first:last]
             collect_row(links, j, runoff, lateral_2)
             lateral_inflow.last[j] = lateral_2[lateral_2.size - 1]
             y[i], y[j], outflow_total[i], outflow_total[j] = route_two(
@@ -93,16 +96,16 @@ def route(
         discharge.last[i] = mean[mean.size - 1]
 
 
-def gather_upstream(network, i, hydrographs, upstream_inflow):
-    """Hydrograph that the reaches above send into reach i, in its own buffer."""
-    flow = hydrographs[network.slot[i]]
+def gather_upstream(network, i, hydrographs, upstream_inflow, begin, end):
+    """Hydrograph that the reaches above send into reach i in the sub-steps begin to end, in its own buffer."""
+    flow = hydrographs[network.slot[i], begin:end]
     first, last = network.first_child[i], network.first_child[i + 1]
     if first == last:
         flow[:] = 0.0
     for c in range(first + 1, last):
-        add_row(flow, hydrographs[network.slot[network.child[c]]])
+        add_row(flow, hydrographs[network.slot[network.child[c]], begin:end])
     if upstream_inflow.shape[1] > 0:
-        upstream_inflow[i, :] = flow
+        upstream_inflow[i, begin:end] = flow
     return flow
 
 

@@ -74,7 +74,7 @@ def test_a_batch_run_does_not_depend_on_its_blocks(tmp_path, options):
     config = write_case(tmp_path, **options)
     with simulated(config) as one, simulated(config) as other:
         one.run()
-        other.block_length = lambda: 4
+        other.block_length = lambda *_: 4
         other.run()
         assert_same(other.model.live, one.model.live)
         assert_same(other.model.state.arrays(), one.model.state.arrays())

@@ -90,7 +90,7 @@ def test_one_long_call_is_its_steps(tmp_path, step):
     config = write_case(tmp_path, step=step, snow="cemaneige")
     n = N_STEPS[step]
     with opened(config) as steps, opened(config) as long, opened(config) as cut:
-        cut._stepper.simulation.block_length = lambda: 2
+        cut._stepper.simulation.block_length = lambda *_: 2
         for target in (1, 4, n):
             while steps.get_current_time() < target * step:
                 steps.update()

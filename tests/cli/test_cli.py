@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from bmi_cdlm.cli import main
 from bmi_cdlm.output import read_output
 from bmi_cdlm.reference import render
+from bmi_cdlm.simulation import Simulation
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,3 +96,28 @@ def test_the_commands_of_the_readme_run_the_lez(tmp_path: Path) -> None:
     shown = call("evaluate", config)
     assert shown.exit_code == 0
     assert "Y3204040" in shown.output
+
+
+def test_a_run_that_was_killed_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"n_steps": 12, "output": "run.nc", "restart": "restart.nc", "restart_every": "3 d"}
+    whole = write_case(tmp_path / "whole", **keys)
+    assert call("run", whole, "--quiet").exit_code == 0
+    config = write_case(tmp_path / "broken", **keys)
+    save, saved = Simulation.save, []
+
+    def die(self: Simulation, path: Path) -> None:
+        save(self, path)
+        saved.append(self.n_done)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Simulation, "save", die)
+        assert call("run", config, "--quiet").exit_code == 1
+    assert saved == [3, 6] and not (tmp_path / "broken" / "run.nc").exists()
+    result = call("run", config, "--quiet", "--resume")
+    assert result.exit_code == 0, result.output
+    ours, theirs = (read_output(path.parent / "run.nc", "discharge") for path in (config, whole))
+    assert np.array_equal(ours[0], theirs[0]) and np.array_equal(ours[2], theirs[2])
+    again = call("run", config, "--quiet", "--resume")
+    assert again.exit_code == 1 and "the end of the run" in again.output

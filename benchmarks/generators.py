@@ -1,0 +1,112 @@
+"""What a parameter generator costs beside the kernels: the PET factor of every cell and day, and static parameters.
+
+`python benchmarks/generators.py`; about a minute. Seconds of one core (its time, not the clock's), so that other
+programs on the machine hardly show.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+from domains import random_country
+from forward import machine
+from kernel_cases import random_weather
+from rich.console import Console
+from rich.table import Table
+
+from bmi_cdlm.domain import Domain
+from bmi_cdlm.generator import Inputs, describe_forcing, pet_network, static_parameters
+from bmi_cdlm.model import Forcing, Model
+from bmi_cdlm.parameters import DAY, HOUR, PARAMETERS
+from bmi_cdlm.specification import Attribute, GeneratorSpec, NetworkSpec, PetSpec, Target
+
+LAYERS = ((8,), (16,), (16, 16))
+N_ATTRIBUTES = 10
+HIDDEN = (32, 32)
+
+
+def make_spec(pet_hidden: tuple[int, ...], weather: Forcing) -> GeneratorSpec:
+    """A generator on made-up attributes, of the layers that `cdlm-train` takes unless told otherwise."""
+    attributes = tuple(Attribute(f"cell_a{k}", "1", "none", 0.0, 0.0, 1.0, -3.0, 3.0) for k in range(N_ATTRIBUTES))
+    on_reaches = tuple(
+        Attribute(f"reach_a{k}", "1", "none", 0.0, 0.0, 1.0, -3.0, 3.0) for k in range(N_ATTRIBUTES)
+    )
+    targets = {
+        grid: tuple(
+            Target(p.name, *p.range_at(DAY), p.scale) for p in PARAMETERS if p.grid == grid and p.part == "core"
+        )
+        for grid in ("cell", "reach")
+    }
+    features = describe_forcing({
+        "precipitation": weather.precipitation, "potential_evapotranspiration": weather.potential_evapotranspiration,
+    })
+    return GeneratorSpec(
+        NetworkSpec("mlp", attributes, HIDDEN, "tanh", targets["cell"]),
+        NetworkSpec("mlp", on_reaches, HIDDEN, "tanh", targets["reach"]),
+        PetSpec(features, attributes, pet_hidden, 0.3, 2.0, "drawn"), DAY, HOUR, "none",
+    )
+
+
+def seconds(run: Callable[[], object], rounds: int = 3) -> float:
+    """The least processor time of a call, after one that is not timed."""
+    run()
+    times = []
+    for _ in range(rounds):
+        begin = time.process_time()
+        run()
+        times.append(time.process_time() - begin)
+    return min(times)
+
+
+def measure(domain: Domain, days: int) -> list[tuple[str, float, float]]:
+    """Nanoseconds per cell-day of the model without and with PET networks: name, whole, share above the model's own."""
+    weather = random_weather(0, days, domain.n_cells)
+    forcing = Forcing(*(a.astype(np.float64) for a in weather), None, np.arange(days) % 365 + 1.0)
+    rng = np.random.default_rng(0)
+    rows = []
+    for routing_step, name in ((DAY, "1 sub-step"), (HOUR, "24 sub-steps")):
+        model = Model(domain, step=DAY, routing_step=routing_step)
+        own = seconds(lambda model=model: model.advance(forcing)) / forcing.precipitation.size * 1e9
+        rows.append((f"runoff, routing, {name} a day", own, 0.0))
+        for hidden in LAYERS:
+            spec = make_spec(hidden, forcing)
+            tensors = {n: rng.normal(0, 0.3, shape) for n, shape in spec.shapes().items()}
+            inputs = Inputs(*(rng.normal(0, 1, (n, N_ATTRIBUTES)) for n in (domain.n_cells, 1, domain.n_cells)))
+            corrected = Model(
+                domain, step=DAY, routing_step=routing_step, pet=pet_network(spec, tensors, inputs)
+            )
+            whole = seconds(lambda model=corrected: model.advance(forcing)) / forcing.precipitation.size * 1e9
+            rows.append((f"  with a PET factor of {' + '.join(map(str, hidden))} units", whole, (whole - own) / own))
+    return rows
+
+
+def measure_static(n_cells: int, n_reaches: int) -> float:
+    """Seconds to make the parameters of so many cells and reaches."""
+    rng = np.random.default_rng(0)
+    weather = Forcing(*(a.astype(np.float64) for a in random_weather(0, 50, 20)))
+    spec = make_spec((8,), weather)
+    tensors = {n: rng.normal(0, 0.3, shape) for n, shape in spec.shapes().items()}
+    inputs = Inputs(*(rng.normal(0, 1, (n, N_ATTRIBUTES)) for n in (n_cells, n_reaches, 1)))
+    begin = time.perf_counter()
+    static_parameters(spec, tensors, inputs)
+    return time.perf_counter() - begin
+
+
+def main(n_reaches: int = 90_000, n_cells: int = 10_000, days: int = 64, static_cells: int = 1_000_000) -> None:
+    """Measure and print."""
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    title = f"{n_reaches:,} reaches, {n_cells:,} cells"
+    table = Table("one core", "ns per cell-day", "above the model's own", title=title)
+    for name, whole, share in measure(random_country(1, n_reaches, n_cells, 10), days):
+        table.add_row(name, f"{whole:.1f}", f"{share:.0%}" if share else "")
+    console.print(table)
+    took = measure_static(static_cells, static_cells)
+    console.print(f"static parameters of {static_cells:,} cells and as many reaches, {HIDDEN} units: {took:.1f} s")
+    console.print(machine())
+
+
+if __name__ == "__main__":
+    main()
