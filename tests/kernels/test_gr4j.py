@@ -14,7 +14,8 @@ from make_domain import lumped_domain, part_of
 
 from bmi_cdlm.kernels.groups import RunoffFluxes
 from bmi_cdlm.kernels.launch import kernels
-from bmi_cdlm.model import HYDROGRAPH_EXPONENT, Forcing, Model
+from bmi_cdlm.model import Forcing, Model
+from bmi_cdlm.operators import HYDROGRAPH_EXPONENT
 from bmi_cdlm.parameters import DAY, HOUR
 
 NAMES = ("production_capacity", "exchange_coefficient", "routing_capacity", "unit_hydrograph_base")
