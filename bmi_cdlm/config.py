@@ -77,9 +77,14 @@ def parse_fill(value: object) -> object:
 
 
 def parse_places(value: object) -> object:
-    """Let ids of reaches be whole numbers, as YAML reads most of them, or lines of a file."""
+    """Let ids be whole numbers, as YAML reads most of them."""
     if isinstance(value, list):
         return [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in value]
+    return value
+
+
+def parse_output_places(value: object) -> object:
+    """Let ids of reaches be whole numbers, or lines of a file."""
     if isinstance(value, str | Path) and str(value) not in GRIDS:
         try:
             lines = Path(value).read_text(encoding="utf-8").splitlines()
@@ -89,13 +94,13 @@ def parse_places(value: object) -> object:
                 "file with one reach id a line"
             ) from cause
         return [line.strip() for line in lines if line.strip()]
-    return value
+    return parse_places(value)
 
 
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
 Date = Annotated[Any, BeforeValidator(parse_date), PlainSerializer(str)]
-Places = Annotated[Literal["gauges", "reaches", "cells"] | tuple[str, ...], BeforeValidator(parse_places)]
+Places = Annotated[Literal["gauges", "reaches", "cells"] | tuple[str, ...], BeforeValidator(parse_output_places)]
 
 
 class Config(BaseModel):
