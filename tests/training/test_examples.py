@@ -58,7 +58,7 @@ def test_a_twin_is_made_trained_and_judged(tmp_path, mapping):
     result = invoke(example("twin_experiment"), config, "--to", tmp_path / "twin", "--epochs", 1, "--steps", 1,
                     "--mapping", mapping)
     assert result.exit_code == 0, result.output
-    assert f"{mapping} student, truth 7: NSE median" in result.output
+    assert f"{mapping} student, truth 7: NSE median" in result.output and "kept: 1 - NSE" in result.output
     truth, student = (load_checkpoint(tmp_path / "twin" / f"{n}.safetensors") for n in ("truth", "student"))
     level = [t.name for t in truth.spec.cell.targets].index("thermal_weighting")
     assert not truth.tensors["cell.0.weight"][level].any() and truth.tensors["cell.0.weight"].any()
