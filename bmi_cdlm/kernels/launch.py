@@ -8,6 +8,7 @@ functions run as they are.
 from __future__ import annotations
 
 import math
+import threading
 import types
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -197,6 +198,7 @@ class Workers:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._pool: ThreadPoolExecutor | None = None
+        self._starting = threading.Lock()
 
     def tasks(self, n: int) -> list[tuple[int, int]]:
         """Cut 0..n into ranges: one for one thread, else a few per thread, shared by whoever is free."""
@@ -212,8 +214,9 @@ class Workers:
             for part in ranges:
                 function(*arguments, *part)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cdlm")
+        with self._starting:  # kernels and the preparation of the next block's inputs may come at once
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cdlm")
         for future in [self._pool.submit(function, *arguments, *part) for part in ranges]:
             future.result()
 
