@@ -29,14 +29,8 @@ from bmi_cdlm.files import LIBRARY
 from bmi_cdlm.model import Model
 from bmi_cdlm.output import OutputFile
 from bmi_cdlm.partition import Partition, make_part, partition, write_part
-from bmi_cdlm.simulation import (
-    check_outputs,
-    check_pet_outputs,
-    output_attributes,
-    output_places,
-    read_any_parameters,
-    read_elevation,
-)
+from bmi_cdlm.run_output import check_outputs, output_attributes, output_places
+from bmi_cdlm.run_parameters import check_pet_outputs, read_any_parameters, read_elevation
 from bmi_cdlm.state import Restart, write_restart
 from bmi_cdlm.version import __version__
 from bmi_cdlm.worker import INPUT, OUTPUT, STATE, STOP, code_version, run_partition

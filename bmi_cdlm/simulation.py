@@ -9,22 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from bmi_cdlm.attributes import read_attribute
-from bmi_cdlm.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.config import Config
-from bmi_cdlm.domain import Cells, Domain, read_domain
-from bmi_cdlm.errors import CheckpointError, ConfigError, ForcingError, StateError
-from bmi_cdlm.files import check_writable
+from bmi_cdlm.domain import Domain, read_domain
+from bmi_cdlm.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.forcing import ForcingFile
 from bmi_cdlm.inputs import HELD, Inputs
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.model import Forcing, Model
-from bmi_cdlm.output import Dimension, OutputFile, partial_path
+from bmi_cdlm.output import OutputFile, partial_path
 from bmi_cdlm.packing import average
-from bmi_cdlm.parameter_file import read_parameters
 from bmi_cdlm.parameters import DAY
 from bmi_cdlm.partition import Exchange, Part
-from bmi_cdlm.pet import Demand, make_place
+from bmi_cdlm.run_output import check_outputs, output_attributes, output_places
+from bmi_cdlm.run_parameters import check_pet_outputs, make_demand, parameters_key, read_any_parameters, read_elevation
 from bmi_cdlm.season import day_of_year
 from bmi_cdlm.shared import share, version
 from bmi_cdlm.state import Restart, read_restart, restart_to_bytes, write_restart
@@ -33,8 +30,6 @@ from bmi_cdlm.variables import variable
 
 STEADY_DAYS = 10
 YEAR_DAYS = 365
-UNKNOWN = "unknown"
-"""What a checkpoint says of its potential evapotranspiration when nobody told it."""
 Progress = Callable[[int], None]
 logger = logging.getLogger(__name__)
 
@@ -81,7 +76,7 @@ class Simulation:
         if part is None:
             self._domain = share(("domain", *version(config.domain)), lambda: read_domain(config.domain))
             domain = self._domain.value
-            self._parameters = share(_parameters_key(config), lambda: read_any_parameters(config, domain))
+            self._parameters = share(parameters_key(config), lambda: read_any_parameters(config, domain))
             parameters, pet = self._parameters.value
         else:
             domain, parameters, pet = part.domain, part.parameters, part.pet
@@ -94,7 +89,7 @@ class Simulation:
             )
         try:
             elevation = read_elevation(config, domain) if part is None else part.elevation
-            self._demand = _make_demand(config, domain.cells, elevation)
+            self._demand = make_demand(config, domain.cells, elevation)
             self._epoch = int(config.start.astype("datetime64[s]").astype(np.int64))
             self._start(domain, parameters, pet)
         except BaseException:
@@ -411,95 +406,6 @@ class Simulation:
         self.model.close()
 
 
-def check_outputs(config: Config) -> None:
-    """Refuse output and restart paths that cannot be written."""
-    for path in (config.output, config.restart):
-        if path is not None:
-            check_writable(path)
-
-
-def output_places(config: Config, domain: Domain) -> tuple[Dimension, list[str], np.ndarray | None]:
-    """Dimension of the output file, its ids, and their places among reaches; None for all reaches or cells."""
-    at = config.output_at
-    if at == "cells":
-        return "cell", domain.cells.id, None
-    if at == "reaches":
-        return "reach", domain.reaches.id, None
-    if at == "gauges":
-        if config.output is not None and not domain.gauges.id:
-            raise ConfigError("output_at: gauges, but the domain has none. Use reaches, cells, or reach ids.")
-        return "gauge", domain.gauges.id, domain.gauges.reach
-    wanted = set(at)
-    place = {reach_id: i for i, reach_id in enumerate(domain.reaches.id) if reach_id in wanted}
-    unknown = [i for i in at if i not in place]
-    if unknown:
-        raise ConfigError(f"output_at: the domain has no reach '{unknown[0]}'. Use ids of 'reach_id'.")
-    return "reach", list(at), np.array([place[i] for i in at], np.int64)
-
-
-def output_attributes(config: Config) -> dict[str, str]:
-    """Global attributes of an output file."""
-    keys = ("start", "end", "time_step", "routing_step", "snow", "spin_up")
-    return {f"configuration_{key}": str(getattr(config, key)) for key in keys}
-
-
-def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
-    """Parameters by registry name and the PET network, from whatever the configuration names.
-
-    Raises
-    ------
-    CheckpointError, DomainError, ParameterError
-        A file that is refused, or that does not fit the run or the domain.
-    """
-    if config.parameters == "default":
-        return {}, None
-    path = Path(config.parameters)
-    if path.suffix != ".safetensors":
-        return read_parameters(path, domain, config.time_step), None
-    checkpoint = load_checkpoint(path)
-    checkpoint.check_run(time_step=config.time_step, routing_step=config.routing_step, snow=config.snow)
-    _check_pet_kind(config, checkpoint)
-    return checkpoint.evaluate(config.domain, domain)
-
-
-def _parameters_key(config: Config) -> tuple:
-    """Whatever the parameters depend on."""
-    run = (config.time_step, config.routing_step, config.snow, config.pet, config.pet_kind, config.forcing == "caller")
-    return "parameters", *version(config.domain), *version(Path(config.parameters)), run
-
-
-def read_elevation(config: Config, domain: Domain) -> np.ndarray:
-    """Elevation of the cells [m] where the formula of potential evapotranspiration takes it, else 0."""
-    if config.pet == "penman_monteith":
-        return read_attribute(config.domain, domain, "elevation", "cell", "m")
-    return np.zeros(domain.n_cells)
-
-
-def _make_demand(config: Config, cells: Cells, elevation: np.ndarray) -> Demand | None:
-    """The formula of potential evapotranspiration at the cells; None where it is given."""
-    if config.pet == "given":
-        return None
-    return Demand(config.pet, config.time_step, make_place(cells.lat, cells.lon, elevation))
-
-
-def _check_pet_kind(config: Config, checkpoint: Checkpoint) -> None:
-    """Refuse a checkpoint that was trained with another potential evapotranspiration, as far as both say which."""
-    trained = checkpoint.spec.pet.kind if checkpoint.spec.pet is not None else UNKNOWN
-    kind = config.pet_kind if config.pet == "given" else config.pet
-    if trained == UNKNOWN or (kind is None and config.forcing != "caller"):
-        return
-    if kind is None or _plain(kind) != _plain(trained):
-        got = "says nothing of" if kind is None else f"has '{kind}' for"
-        raise CheckpointError(
-            f"{checkpoint.where}: corrects the potential evapotranspiration '{trained}', the run {got} it. Set "
-            f"pet_kind: {trained} if that is what is given, or pet to that formula."
-        )
-
-
-def _plain(kind: str) -> str:
-    return "".join(c for c in kind.lower() if c.isalnum())
-
-
 def _can_resume(config: Config) -> bool:
     if config.restart is None:
         raise ConfigError("resume: the configuration has no 'restart', expected the file to go on from.")
@@ -507,13 +413,3 @@ def _can_resume(config: Config) -> bool:
         logger.warning("%s: not written yet, running from the start", config.restart)
         return False
     return True
-
-
-def check_pet_outputs(config: Config, pet: PetNetwork | None) -> None:
-    """Refuse outputs of a PET network where there is none."""
-    for name in config.output_variables:
-        if variable(name).part == "pet" and pet is None:
-            raise ConfigError(
-                f"output_variables: '{name}' needs a checkpoint with a PET network in 'parameters', and there is none. "
-                "Leave it out, or name such a checkpoint."
-            )
