@@ -25,8 +25,6 @@ from bmi_cdlm.parameters import DAY, HOUR
 from bmi_cdlm.pet import RANGE, Formula, required
 from bmi_cdlm.variables import select, variable
 
-SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The same loader in C, where PyYAML has it: a thousand configurations are read in a second."""
 UNITS = {"s": 1, "min": 60, "h": HOUR, "d": DAY}
 BYTES = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
@@ -344,6 +342,24 @@ class Config(BaseModel):
         return tuple(n for n in self.inputs if self.forcing != "caller" or n not in RANGE)
 
 
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """PyYAML's safe loader, in C where there is one; a key given twice is an error, as YAML has it."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """A mapping; a merged one (`<<`) may be overridden."""
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key.value}' is given twice, first in line {seen[key.value]}. Leave one",
+                    key.start_mark,
+                )
+            seen[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep=deep)
+
+
 PATH_KEYS = ("domain", "forcing", "parameters", "initial_state", "output", "restart", "observations")
 KEYWORDS = ("caller", "default", "steady")
 
@@ -362,7 +378,7 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
     except (OSError, UnicodeDecodeError) as cause:
         raise ConfigError(f"{path}: cannot be read ({cause}). Expected a YAML configuration file.") from cause
     try:
-        content = yaml.load(text, SafeLoader)
+        content = yaml.load(text, Loader)
     except yaml.YAMLError as cause:
         raise ConfigError(f"{path}: is not valid YAML: {cause}") from cause
     if not isinstance(content, dict):

@@ -165,6 +165,9 @@ def test_a_missing_file(tmp_path):
         (b"domain: [a, b", "is not valid YAML"), (b"a: b: c", "is not valid YAML"), (b"\xff\xfe\x00", "cannot be read"),
         (b"", "holds NoneType, expected keys and values"), (b"- a\n- b\n", "holds list"), (b"just words", "holds str"),
         (b"!!python/object/apply:os.getcwd []", "is not valid YAML"),
+        (b"domain: a.nc\ndomain: b.nc\n", "key 'domain' is given twice, first in line 1"),
+        (b"? [a]\n: b\n", "is not valid YAML"),
+        (b"training:\n  epochs: 1\n  epochs: 2\n", "key 'epochs' is given twice, first in line 2"),
     ],
 )
 def test_a_file_that_is_no_configuration(tmp_path, content, message):
