@@ -129,7 +129,7 @@ def dot_errors(name: str, case: Case, dual_operators: Callable, seed: int = 0, t
 @pytest.mark.parametrize("case", CASES)
 def test_dot(name, case, dual_operators, record_property):
     errors = dot_errors(name, CASES[case](), dual_operators)
-    record_property("dot_error", max(errors.values()))
+    record_property("dot_error", float(max(errors.values())))
     assert max(errors.values()) <= TOLERANCE, errors
 
 
@@ -140,7 +140,7 @@ def test_dot_on_several_threads(name, case, cut_for_threads, dual_operators, rec
     plan = case.operators(threads=3)._plan
     assert len(plan.pieces) > 5 and plan.trunk, "the network is not cut"
     errors = dot_errors(name, case, dual_operators, threads=3)
-    record_property("dot_error", max(errors.values()))
+    record_property("dot_error", float(max(errors.values())))
     assert max(errors.values()) <= TOLERANCE, errors
 
 
@@ -261,7 +261,7 @@ def test_single_precision_gradients(whole_blocks, record_property):
     for n, expected in double.items():
         size = np.linalg.norm(expected)
         errors[n] = np.linalg.norm(single[n] - expected) / size if size else np.abs(single[n]).max()
-    record_property("dot_error", max(errors.values()))
+    record_property("dot_error", float(max(errors.values())))
     assert max(errors.values()) < 1e-4, errors
 
 
