@@ -29,7 +29,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import numpy as np
-from cdlm_training.distributed import team
+from cdlm_training.distributed import end_process, team
 from cdlm_training.loop import Trainer
 
 def ignore(*words):
@@ -52,6 +52,7 @@ with team() as here:
         np.savez(f"{{config}}.{{here.rank}}.npz", loss=loss, items=items, done=done, **gradients)
         trainer.train(resume=False, report=ignore, progress=ignore)
         np.savez(f"{{config}}.{{here.rank}}.weights.npz", **trainer.generator.tensors())
+end_process(0)
 """
 
 
