@@ -18,6 +18,7 @@ import numpy as np
 from numba import config, cuda
 
 from bmi_cdlm.kernels import cuda_routing, cuda_runoff, cuda_snow
+from bmi_cdlm.kernels.fused import fma
 from bmi_cdlm.kernels.launch import SCALARS, retyped
 
 DEVICE: tuple[Callable, ...] = (*cuda_snow.DEVICE, *cuda_runoff.DEVICE, *cuda_routing.DEVICE)
@@ -27,12 +28,18 @@ MOST_BLOCKS_Y = 65535
 """Along the second axis of a grid, a limit of CUDA."""
 
 
+def device_fma(a, b, c):
+    """`fma` as the instruction it is; the simulator would round twice."""
+    return cuda.fma(a, b, c)
+
+
 @cache
 def cuda_kernels(dtype: Any) -> types.SimpleNamespace:
     """Return every scalar step as a device function and every loop as a kernel, for one precision, by name."""
     names: dict = {"__name__": __name__, "math": math, "np": np, "real": dtype, "cuda": cuda}
     # Device functions that are not inlined hand tuples through memory; the simulator knows no such option.
     inline = {} if SIMULATED else {"forceinline": True}
+    names["fma"] = fma if SIMULATED else cuda.jit(device=True, **inline)(device_fma)
     for function in (*SCALARS, *DEVICE):
         names[function.__name__] = cuda.jit(device=True, **inline)(retyped(function, dtype, names))
     for function in GRID:

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import math
 
-from bmi_cdlm.kernels.elementary import store_outflow_fraction, store_outflow_slope, tanh_ratio
+from bmi_cdlm.kernels.elementary import (
+    percolated_fraction,
+    percolated_slope,
+    store_outflow_fraction,
+    store_outflow_slope,
+    tanh_ratio,
+)
+from bmi_cdlm.kernels.fused import fma
 
 
 def production_step(S, P, E, x1, percolation_scale):
@@ -43,7 +50,7 @@ def production_step_inverse(S, P, E, x1, inverse, percolation_scale):
     S = S if S > 0.0 else 0.0
     z = S * inverse
     z2 = z * z
-    percolation = S * store_outflow_fraction(z2 * z2 * percolation_scale)
+    percolation = S * percolated_fraction(z2 * z2 * percolation_scale)
     return S - percolation, AE, Pn, Ps, percolation, (Pn - Ps) + percolation
 
 
@@ -73,10 +80,10 @@ def production_step_inverse_adjoint(S, P, E, x1, inverse, percolation_scale, S_a
     z = S2 * inverse
     z2 = z * z
     a = z2 * z2 * percolation_scale
-    slope = store_outflow_slope(a)
+    slope = percolated_slope(a)
 
     percolation_adj = Pr_adj - S_adj
-    S2_adj = S_adj + (store_outflow_fraction(a) + slope) * percolation_adj
+    S2_adj = S_adj + (percolated_fraction(a) + slope) * percolation_adj
     x1_adj = -z * slope * percolation_adj
     S2_adj = S2_adj if alive else 0.0
     moved_adj = S2_adj - Pr_adj if wet else -S2_adj
@@ -96,7 +103,7 @@ def production_step_inverse_adjoint(S, P, E, x1, inverse, percolation_scale, S_a
 
 def queue_step(following, ordinate, inflow):
     """Move the water of a unit hydrograph one place on and add its share of the inflow."""
-    return following + ordinate * inflow
+    return fma(ordinate, inflow, following)
 
 
 def queue_step_adjoint(ordinate, inflow, queue_adj):

@@ -7,6 +7,7 @@ functions run as they are.
 
 from __future__ import annotations
 
+import builtins
 import math
 import threading
 import types
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 
 from bmi_cdlm.kernels import (
     cemaneige,
@@ -32,6 +33,7 @@ from bmi_cdlm.kernels import (
     topology,
 )
 from bmi_cdlm.kernels.cache import KernelCache
+from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
 
 TASKS_PER_THREAD = 2
@@ -39,6 +41,8 @@ WORTH_A_THREAD = 20_000
 """Cell-steps or reach-steps below which handing work to a thread costs more than it saves."""
 SCALARS: tuple[Callable, ...] = (
     elementary.tanh_ratio,
+    elementary.percolated_fraction,
+    elementary.percolated_slope,
     elementary.store_outflow_fraction,
     elementary.store_outflow_slope,
     gr4j.production_step_inverse,
@@ -88,6 +92,8 @@ SCALARS: tuple[Callable, ...] = (
 ROWS: tuple[Callable, ...] = (
     loops_runoff.production_row,
     loops_runoff.inverse_row,
+    loops_runoff.tile_rows,
+    loops_runoff.take_rows,
     loops_runoff.routing_store_row,
     loops_runoff.snow_row,
     loops_runoff.snow_hysteresis_row,
@@ -175,7 +181,8 @@ def kernels(dtype: type[np.floating] = np.float64) -> types.SimpleNamespace:
 def compile_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
     """Make the kernels of a precision, callees before callers."""
     names: dict = {
-        "__name__": __name__, "math": math, "np": np, "real": dtype,
+        "__name__": __name__, "__builtins__": builtins, "math": math, "np": np, "real": dtype,
+        "fma": fma if getattr(config, "DISABLE_JIT", False) else compiled_fma,
         **{group.__name__: group for group in (CellTotals, RunoffFluxes, SnowParameters)},
     }
     for function in SCALARS:

@@ -37,12 +37,30 @@ def production_row(S, P, E, rain, x1, inverse, step, Pr, totals, fluxes):
             fluxes.effective_rainfall[i] = pr * step.per_day
 
 
-def inverse_row(values):
+def inverse_row(values, inverse):
     """Inverses of a row."""
-    inverse = np.empty(values.size, values.dtype)
     for i in range(values.size):
         inverse[i] = 1.0 / values[i]
-    return inverse
+
+
+def tile_rows(count, width, like):
+    """Zeros, [count, at least width], whose rows begin on lines of the cache and differ in where they lie in it.
+
+    Rows a power of two apart would share the few lines of one set and drive each other out.
+    """
+    line = 64 // like.itemsize
+    lines = (width + line - 1) // line
+    stride = (lines + 1 - lines % 2) * line
+    space = np.zeros(count * stride + line, like.dtype)
+    first = (-space.ctypes.data % 64) // like.itemsize
+    return space[first : first + count * stride].reshape(count, stride)
+
+
+def take_rows(values, lo, hi):
+    """The columns lo to hi of an array, in rows of a tile."""
+    rows = tile_rows(values.shape[0], hi - lo, values)
+    rows[:, : hi - lo] = values[:, lo:hi]
+    return rows
 
 
 def routing_store_row(R, Q9, Q1, x2, inverse, step, runoff, totals, fluxes):
@@ -134,7 +152,7 @@ def unroll_queue(ring, head, queue, lo, hi):
     n = ring.shape[0]
     for k in range(n - 1):
         place = head + k
-        queue[k, lo:hi] = ring[place if place < n else place - n]
+        queue[k, lo:hi] = ring[place if place < n else place - n, : hi - lo]
     queue[n - 1, lo:hi] = 0.0
 
 
@@ -159,17 +177,23 @@ def advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, s
     Fluxes of one row are written in the last step only. A call of a row costs as much as some ten cells, hence
     tiles so wide.
     """
-    S, R = state.production_store[lo:hi].copy(), state.routing_store[lo:hi].copy()
-    ring_1, ring_2 = state.unit_hydrograph_1[:, lo:hi].copy(), state.unit_hydrograph_2[:, lo:hi].copy()
-    o1, o2 = p.ordinates_1[:, lo:hi].copy(), p.ordinates_2[:, lo:hi].copy()
-    x1, x2 = p.production_capacity[lo:hi].copy(), p.exchange_coefficient[lo:hi].copy()
-    inverse_1, inverse_3 = inverse_row(x1), inverse_row(p.routing_capacity[lo:hi])
+    n = hi - lo
+    rows = tile_rows(7, n, state.production_store)
+    S, R, Pr, x1, x2 = rows[0, :n], rows[1, :n], rows[2, :n], rows[3, :n], rows[4, :n]
+    inverse_1, inverse_3 = rows[5, :n], rows[6, :n]
+    S[:] = state.production_store[lo:hi]
+    R[:] = state.routing_store[lo:hi]
+    x1[:] = p.production_capacity[lo:hi]
+    x2[:] = p.exchange_coefficient[lo:hi]
+    inverse_row(x1, inverse_1)
+    inverse_row(p.routing_capacity[lo:hi], inverse_3)
+    ring_1, ring_2 = take_rows(state.unit_hydrograph_1, lo, hi), take_rows(state.unit_hydrograph_2, lo, hi)
+    o1, o2 = take_rows(p.ordinates_1, lo, hi), take_rows(p.ordinates_2, lo, hi)
     sums = CellTotals(
         totals.precipitation_total[lo:hi], totals.evapotranspiration_total[lo:hi], totals.exchange_total[lo:hi],
         totals.runoff_total[lo:hi],
     )
     n1, n2, head_1, head_2 = ring_1.shape[0], ring_2.shape[0], 0, 0
-    Pr = np.empty(hi - lo, S.dtype)
     every = False
     for flux in fluxes[:-1]:
         every = every or flux.shape[0] > 1
@@ -181,12 +205,12 @@ def advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, s
             production_row(S, P, E, rain, x1, inverse_1, step, Pr, sums, rows)
             advance_queue(ring_1, head_1, o1, Pr, 0.9)
             advance_queue(ring_2, head_2, o2, Pr, 0.1)
-            routing_store_row(R, ring_1[head_1], ring_2[head_2], x2, inverse_3, step, runoff, sums, rows)
+            routing_store_row(R, ring_1[head_1, :n], ring_2[head_2, :n], x2, inverse_3, step, runoff, sums, rows)
         else:
             production_row(S, P, E, rain, x1, inverse_1, step, Pr, sums, None)
             advance_queue(ring_1, head_1, o1, Pr, 0.9)
             advance_queue(ring_2, head_2, o2, Pr, 0.1)
-            routing_store_row(R, ring_1[head_1], ring_2[head_2], x2, inverse_3, step, runoff, sums, None)
+            routing_store_row(R, ring_1[head_1, :n], ring_2[head_2, :n], x2, inverse_3, step, runoff, sums, None)
         head_1 = head_1 + 1 if head_1 + 1 < n1 else 0
         head_2 = head_2 + 1 if head_2 + 1 < n2 else 0
     state.production_store[lo:hi] = S

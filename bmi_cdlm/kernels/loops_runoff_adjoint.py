@@ -26,6 +26,8 @@ from bmi_cdlm.kernels.loops_runoff import (
     routing_store_row,
     snow_hysteresis_row,
     snow_row,
+    take_rows,
+    tile_rows,
 )
 
 
@@ -74,25 +76,28 @@ def roll_queue(queue_adj, head, ring_adj, lo, hi):
     n = ring_adj.shape[0]
     for k in range(n - 1):
         place = head + k
-        ring_adj[place if place < n else place - n] = queue_adj[k, lo:hi]
+        ring_adj[place if place < n else place - n, : hi - lo] = queue_adj[k, lo:hi]
 
 
 def retrace_gr4j(liquid, demand, x1, inverse_1, x2, inverse_3, o1, o2, start, step, tape, lo, hi):
     """Run a tile forward from the block's start; the tape keeps S, R, Pr, Q9 and Q1 before each step uses them."""
-    S, R = start.production_store[lo:hi].copy(), start.routing_store[lo:hi].copy()
-    ring_1, ring_2 = start.unit_hydrograph_1[:, lo:hi].copy(), start.unit_hydrograph_2[:, lo:hi].copy()
-    waste = np.empty(hi - lo, S.dtype)
+    n = hi - lo
+    rows = tile_rows(3, n, x1)
+    S, R, waste = rows[0, :n], rows[1, :n], rows[2, :n]
+    S[:] = start.production_store[lo:hi]
+    R[:] = start.routing_store[lo:hi]
+    ring_1, ring_2 = take_rows(start.unit_hydrograph_1, lo, hi), take_rows(start.unit_hydrograph_2, lo, hi)
     head_1, head_2 = 0, 0
     for t in range(liquid.shape[0]):
-        tape[0, t] = S
-        tape[1, t] = R
-        P = liquid[t, lo:hi]
-        production_row(S, P, demand[t, lo:hi], P, x1, inverse_1, step, tape[2, t], None, None)
-        advance_queue(ring_1, head_1, o1, tape[2, t], 0.9)
-        advance_queue(ring_2, head_2, o2, tape[2, t], 0.1)
-        tape[3, t] = ring_1[head_1]
-        tape[4, t] = ring_2[head_2]
-        routing_store_row(R, tape[3, t], tape[4, t], x2, inverse_3, step, waste, None, None)
+        P, Pr, Q9, Q1 = liquid[t, lo:hi], tape[2, t, :n], tape[3, t, :n], tape[4, t, :n]
+        tape[0, t, :n] = S
+        tape[1, t, :n] = R
+        production_row(S, P, demand[t, lo:hi], P, x1, inverse_1, step, Pr, None, None)
+        advance_queue(ring_1, head_1, o1, Pr, 0.9)
+        advance_queue(ring_2, head_2, o2, Pr, 0.1)
+        Q9[:] = ring_1[head_1, :n]
+        Q1[:] = ring_2[head_2, :n]
+        routing_store_row(R, Q9, Q1, x2, inverse_3, step, waste, None, None)
         head_1 = head_1 + 1 if head_1 + 1 < ring_1.shape[0] else 0
         head_2 = head_2 + 1 if head_2 + 1 < ring_2.shape[0] else 0
 
@@ -113,45 +118,51 @@ def reverse_gr4j(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, l
 
 def reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, demand_adj, lo, hi):
     """Adjoint of `advance_gr4j_tile`."""
-    n_steps = liquid.shape[0]
-    x1, x2 = p.production_capacity[lo:hi].copy(), p.exchange_coefficient[lo:hi].copy()
-    inverse_1, inverse_3 = inverse_row(x1), inverse_row(p.routing_capacity[lo:hi])
-    o1, o2 = p.ordinates_1[:, lo:hi].copy(), p.ordinates_2[:, lo:hi].copy()
-    tape = np.empty((5, n_steps, hi - lo), x1.dtype)
+    n_steps, n = liquid.shape[0], hi - lo
+    n1, n2 = p.ordinates_1.shape[0], p.ordinates_2.shape[0]
+    rows = tile_rows(10, n, p.production_capacity)
+    x1, x2, inverse_1, inverse_3 = rows[0, :n], rows[1, :n], rows[2, :n], rows[3, :n]
+    S_adj, R_adj, Pr_adj, x1_adj, x2_adj, x3_adj = (
+        rows[4, :n], rows[5, :n], rows[6, :n], rows[7, :n], rows[8, :n], rows[9, :n]
+    )
+    x1[:] = p.production_capacity[lo:hi]
+    x2[:] = p.exchange_coefficient[lo:hi]
+    inverse_row(x1, inverse_1)
+    inverse_row(p.routing_capacity[lo:hi], inverse_3)
+    o1, o2 = take_rows(p.ordinates_1, lo, hi), take_rows(p.ordinates_2, lo, hi)
+    tape = tile_rows(5 * n_steps, n, x1).reshape(5, n_steps, rows.shape[1])
     retrace_gr4j(liquid, demand, x1, inverse_1, x2, inverse_3, o1, o2, start, step, tape, lo, hi)
 
-    S_adj, R_adj = state_adj.production_store[lo:hi].copy(), state_adj.routing_store[lo:hi].copy()
-    n1, n2 = o1.shape[0], o2.shape[0]
-    ring_1, ring_2 = np.zeros((n1, hi - lo), x1.dtype), np.zeros((n2, hi - lo), x1.dtype)
+    S_adj[:] = state_adj.production_store[lo:hi]
+    R_adj[:] = state_adj.routing_store[lo:hi]
+    ring_1, ring_2 = tile_rows(n1, n, x1), tile_rows(n2, n, x1)
     roll_queue(state_adj.unit_hydrograph_1, n_steps % n1, ring_1, lo, hi)
     roll_queue(state_adj.unit_hydrograph_2, n_steps % n2, ring_2, lo, hi)
-    o1_adj, o2_adj = np.zeros((n1, hi - lo), x1.dtype), np.zeros((n2, hi - lo), x1.dtype)
-    x_adj = np.zeros((3, hi - lo), x1.dtype)
-    Pr_adj = np.empty(hi - lo, x1.dtype)
+    o1_adj, o2_adj = tile_rows(n1, n, x1), tile_rows(n2, n, x1)
     for t in range(n_steps - 1, -1, -1):
         head_1, head_2 = t % n1, t % n2
         routing_store_row_adjoint(
-            tape[1, t], tape[3, t], tape[4, t], x2, inverse_3, step, runoff_adj[t, lo:hi], R_adj, ring_1[head_1],
-            ring_2[head_2], x_adj[1], x_adj[2],
+            tape[1, t, :n], tape[3, t, :n], tape[4, t, :n], x2, inverse_3, step, runoff_adj[t, lo:hi], R_adj,
+            ring_1[head_1, :n], ring_2[head_2, :n], x2_adj, x3_adj,
         )
         Pr_adj[:] = 0.0
-        sweep_queue(ring_2, head_2, o2, tape[2, t], 0.1, Pr_adj, o2_adj)
-        sweep_queue(ring_1, head_1, o1, tape[2, t], 0.9, Pr_adj, o1_adj)
+        sweep_queue(ring_2, head_2, o2, tape[2, t, :n], 0.1, Pr_adj, o2_adj)
+        sweep_queue(ring_1, head_1, o1, tape[2, t, :n], 0.9, Pr_adj, o1_adj)
         production_row_adjoint(
-            tape[0, t], liquid[t, lo:hi], demand[t, lo:hi], x1, inverse_1, step, S_adj, Pr_adj, liquid_adj[t, lo:hi],
-            demand_adj[t, lo:hi], x_adj[0],
+            tape[0, t, :n], liquid[t, lo:hi], demand[t, lo:hi], x1, inverse_1, step, S_adj, Pr_adj,
+            liquid_adj[t, lo:hi], demand_adj[t, lo:hi], x1_adj,
         )
     state_adj.production_store[lo:hi] = S_adj
     state_adj.routing_store[lo:hi] = R_adj
     ring_1[n1 - 1] = 0.0
     ring_2[n2 - 1] = 0.0
-    state_adj.unit_hydrograph_1[:, lo:hi] = ring_1
-    state_adj.unit_hydrograph_2[:, lo:hi] = ring_2
-    p_adj.production_capacity[lo:hi] += x_adj[0]
-    p_adj.exchange_coefficient[lo:hi] += x_adj[1]
-    p_adj.routing_capacity[lo:hi] += x_adj[2]
-    p_adj.ordinates_1[:, lo:hi] += o1_adj
-    p_adj.ordinates_2[:, lo:hi] += o2_adj
+    state_adj.unit_hydrograph_1[:, lo:hi] = ring_1[:, :n]
+    state_adj.unit_hydrograph_2[:, lo:hi] = ring_2[:, :n]
+    p_adj.production_capacity[lo:hi] += x1_adj
+    p_adj.exchange_coefficient[lo:hi] += x2_adj
+    p_adj.routing_capacity[lo:hi] += x3_adj
+    p_adj.ordinates_1[:, lo:hi] += o1_adj[:, :n]
+    p_adj.ordinates_2[:, lo:hi] += o2_adj[:, :n]
 
 
 def fill_ordinates_adjoint(x4, exponent, ordinates_1_adj, ordinates_2_adj, x4_adj):

@@ -7,6 +7,8 @@ is negative for any K >= 0 and 0 <= x <= 1/2; volume and mean delay K are exact.
 
 from __future__ import annotations
 
+from bmi_cdlm.kernels.fused import fma
+
 
 def muskingum_coefficients(K, x, step):
     """Return direct, gain and keep for O = direct I + y; y <- gain I + keep y, and the storage time [s].
@@ -30,7 +32,7 @@ def muskingum_coefficients(K, x, step):
 
 def muskingum_step(y, inflow, direct, gain, keep):
     """Outflow of a reach over one sub-step and its state after it. Returns O, y."""
-    return direct * inflow + y, gain * inflow + keep * y
+    return fma(direct, inflow, y), fma(keep, y, gain * inflow)
 
 
 def muskingum_coefficients_adjoint(K, x, step, direct_adj, gain_adj, keep_adj):

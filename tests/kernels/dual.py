@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from bmi_cdlm.kernels import fused
 from bmi_cdlm.kernels.launch import LOOPS, ROWS, SCALARS, kernels, retyped
 
 
@@ -107,11 +108,18 @@ class DualMath:
         return Dual(root, number.tangent * (0.5 / root if root > 0.0 else 0.0))
 
 
+def fma(a, b, c):
+    """What kernels take for a product and a sum, rounded once or not: each has its tangent."""
+    exact = fused.fma(*map(value_of, (a, b, c)))
+    product = value_of(a) * tangent_of(b) + tangent_of(a) * value_of(b)
+    return Dual(exact, product + tangent_of(c)) if Dual in map(type, (a, b, c)) else exact
+
+
 @lru_cache(maxsize=1)
 def dual_kernels() -> types.SimpleNamespace:
     """Every kernel of `launch.kernels`, the same code, interpreted on dual numbers."""
     compiled = kernels().production_step
-    names = dict(getattr(compiled, "py_func", compiled).__globals__) | {"math": DualMath, "real": float}
+    names = dict(getattr(compiled, "py_func", compiled).__globals__) | {"math": DualMath, "real": float, "fma": fma}
     for function in (*SCALARS, *ROWS, *LOOPS):
         names[function.__name__] = retyped(function, float, names)
     return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *ROWS, *LOOPS)})

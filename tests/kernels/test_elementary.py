@@ -53,3 +53,20 @@ def test_store_outflow_does_not_cancel(dtype):
             worst = max(worst, abs(float((mpmath.mpf(float(fraction(a))) - exact) / exact)))
     assert worst <= 6 * np.finfo(dtype).eps / 2
     assert fraction(dtype(0)) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_percolation_is_the_outflow_of_a_store_that_is_at_most_full(dtype):
+    """The two polynomials within 2 and 4 roundings; a store as full as it can be is the end of their range."""
+    full = (4 / 9) ** 4
+    points = np.r_[precision_points(dtype, 1e-30, full), full].astype(dtype)
+    with mpmath.workdps(50):
+        for name, exponent, allowed in (("percolated_fraction", "-0.25", 2), ("percolated_slope", "-1.25", 4)):
+            compiled, worst = getattr(kernels(dtype), name), 0.0
+            for a in points:
+                x = mpmath.mpf(float(a))
+                power = (1 + x) ** mpmath.mpf(exponent)
+                exact = 1 - power if exponent == "-0.25" else x * power
+                worst = max(worst, abs(float((mpmath.mpf(float(compiled(a))) - exact) / exact)))
+            assert worst <= allowed * np.finfo(dtype).eps / 2, name
+            assert compiled(dtype(0)) == 0

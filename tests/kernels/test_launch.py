@@ -7,12 +7,14 @@ import dis
 import inspect
 import re
 import threading
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from numba import config, typeof, types
+from numba import config, njit, typeof, types
 
 from bmi_cdlm.kernels import cemaneige, elementary, gr4j, muskingum
+from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters, Step
 from bmi_cdlm.kernels.launch import LOOPS, ROWS, SCALARS, WORTH_A_THREAD, Workers, kernels, retyped
 
@@ -57,7 +59,7 @@ def typeof_all(arguments):
 @pytest.mark.parametrize("name", rows_of(np.float64))
 def test_rows_are_vectorised(dtype, name):
     code = llvm_of(dtype, name)
-    assert re.search(rf"fmul <\d+ x {LLVM[dtype]}>|fadd <\d+ x {LLVM[dtype]}>", code), f"{name} is scalar code"
+    assert re.search(rf"(fmul|fadd|@llvm\.fma\S*\() ?<\d+ x {LLVM[dtype]}>", code), f"{name} is scalar code"
 
 
 @compiled_only
@@ -142,9 +144,23 @@ def test_the_compiled_step_is_the_plain_one(dtype):
         assert [dtype(v).tobytes() for v in compiled.production_step(*args)] == [dtype(v).tobytes() for v in plain]
 
 
+@compiled_only
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_product_and_a_sum_are_rounded_once(dtype):
+    """Interpreted as compiled: the exact result, rounded; where it cancels, rounding twice would leave nothing."""
+    compiled = njit(lambda a, b, c: compiled_fma(a, b, c))
+    rng = np.random.default_rng(6)
+    for a, b, c in rng.uniform(-2, 2, (300, 3)).astype(dtype):
+        for last in (c, -a * b):
+            found = fma(a, b, last)
+            assert type(found) is dtype and found.tobytes() == dtype(compiled(a, b, last)).tobytes()
+            exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(last))
+            assert abs(Fraction(float(found)) - exact) <= Fraction(float(np.spacing(abs(found)))) / 2
+
+
 def retyped_chain(dtype):
     """The plain functions in a precision, never compiled; np.sqrt keeps single precision where math.sqrt does not."""
-    names = {"math": Roots, "np": np, "real": dtype}
+    names = {"math": Roots, "np": np, "real": dtype, "fma": fma}
     for function in SCALARS:
         names[function.__name__] = retyped(function, dtype, names)
     return type("Plain", (), {k: staticmethod(v) for k, v in names.items() if callable(v)})
