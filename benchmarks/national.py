@@ -40,6 +40,7 @@ GROWTH_REACHES, GROWTH_YEARS = (100_000, 1_000_000, 10_000_000), (1, 2, 4)
 CHASE_CORE_HOURS = 192.0
 """One year of China in CHASE: 2 h on 96 cores."""
 STEADY_DAYS = 10
+DIGITS = 3
 WEATHER_SEED = 3
 SUB_BASIN = (1_000, 200_000)
 """Reaches of the sub-basin that is run again by itself."""
@@ -124,8 +125,11 @@ def random_parameters(domain: Domain) -> dict[str, np.ndarray]:
     }
 
 
-def run_country(sizes: Sizes, folder: Path, *, checked: bool = True) -> Result:
-    """Make a domain, run it, and check the water balance and a sub-basin."""
+def run_country(sizes: Sizes, folder: Path, *, checked: bool = True, every_reach: bool = False) -> Result:
+    """Make a domain, run it, and check the water balance and a sub-basin.
+
+    every_reach: write the discharge of all reaches, rounded to three digits, in place of that at the gauges.
+    """
     begin = time.perf_counter()
     domain = random_country(1, sizes.reaches, sizes.cells, sizes.gauges)
     parameters = random_parameters(domain)
@@ -137,15 +141,26 @@ def run_country(sizes: Sizes, folder: Path, *, checked: bool = True) -> Result:
     ready = time.perf_counter()
     weather.seconds, processor = 0.0, time.process_time()
     path = folder / "national.nc"
-    length = model.block_length(sizes.memory, ("gauge_discharge",), more=2 * 8 * domain.n_cells)
-    with OutputFile(path, "gauge", domain.gauges.id, ("discharge",), DAY, {}) as output:
+    kept = "discharge" if every_reach else "gauge_discharge"
+    length = model.block_length(sizes.memory, (kept,), more=2 * 8 * domain.n_cells)
+    written = (
+        OutputFile(path, "reach", domain.reaches.id, ("discharge",), DAY, {}, precision=DIGITS) if every_reach
+        else OutputFile(path, "gauge", domain.gauges.id, ("discharge",), DAY, {})
+    )
+    with written as output:
         for first in range(0, sizes.days, length):
             count = min(length, sizes.days - first)
-            series = model.advance(weather.read(first, count), ("gauge_discharge",))
+            series = model.advance(weather.read(first, count), (kept,))
             starts = START + np.arange(first, first + count) * np.timedelta64(DAY, "s")
-            output.append(starts, {"discharge": series["gauge_discharge"]})
+            output.append(starts, {"discharge": series[kept]})
+        output.flush()
+        raw, stepped = output.partial.stat().st_size, time.perf_counter() - ready
     done, processor = time.perf_counter(), time.process_time() - processor
     facts = [describe(domain, model, length), balance(model, stored)]
+    facts.append(
+        f"output: {stepped:.0f} s until {raw / 1e9:.2f} GB were readable, {done - ready:.0f} s until they were "
+        f"compressed to {path.stat().st_size / 1e9:.2f} GB"
+    )
     if checked:
         facts.append(check_sub_basin(domain, parameters, path, model, sizes.days))
     model.close()
@@ -363,8 +378,11 @@ def scheduled(plan: NetworkPlan, downstream: np.ndarray, days: int, threads: int
 @click.option("--gauges", default=Sizes().gauges)
 @click.option("--threads", default=Sizes().threads)
 @click.option("--memory", default=1024, help="Of the blocks [MiB].")
+@click.option("--every-reach", is_flag=True, help="Write the discharge of all reaches; the sub-basin is not checked.")
 @click.option("--to", "path", default="national.png", type=click.Path(path_type=Path), help="Plot of the growth.")
-def main(what: str, reaches: int, days: int, gauges: int, threads: int, memory: int, path: Path) -> None:
+def main(
+    what: str, reaches: int, days: int, gauges: int, threads: int, memory: int, every_reach: bool, path: Path
+) -> None:
     """Run a made-up country and print what it took."""
     sizes = Sizes(reaches, max(100, round(reaches * Sizes().cells / Sizes().reaches)), days or 365, gauges, threads,
                   memory * 2**20)
@@ -377,7 +395,7 @@ def main(what: str, reaches: int, days: int, gauges: int, threads: int, memory: 
         if what == "decades":
             sizes = sizes._replace(reaches=180_000, cells=180_000, days=days or 40 * 365)
         with tempfile.TemporaryDirectory() as folder:
-            show(run_country(sizes, Path(folder)))
+            show(run_country(sizes, Path(folder), checked=not every_reach, every_reach=every_reach))
 
 
 if __name__ == "__main__":
