@@ -108,13 +108,15 @@ ROWS: tuple[Callable, ...] = (
     loops_routing.collect_row,
     loops_routing.add_row,
     loops_routing.gather_upstream,
+    loops_routing.keep_inflow,
     loops_routing.route_reach,
     loops_routing.route_two,
+    loops_routing_adjoint.add_link,
+    loops_routing_adjoint.copy_row,
     loops_routing_adjoint.hand_up,
-    loops_routing_adjoint.retrace_reach,
-    loops_routing_adjoint.retrace_two,
-    loops_routing_adjoint.reverse_reach,
-    loops_routing_adjoint.reverse_two,
+    loops_routing_adjoint.receive,
+    loops_routing_adjoint.sweep_reach,
+    loops_routing_adjoint.sweep_two,
     mlp.saturate_row,
     mlp.first_layer_row,
     mlp.start_row,
@@ -125,6 +127,8 @@ ROWS: tuple[Callable, ...] = (
     mlp.correct_demand_tile,
     topology.place_family,
 )
+SUMS: tuple[Callable, ...] = (loops_routing_adjoint.reverse_reach, loops_routing_adjoint.sum_sub_steps)
+"""Rows with sums that may be taken in any order, in vectors: those of gradients alone."""
 LOOPS: tuple[Callable, ...] = (
     loops_runoff.advance_snow,
     loops_runoff.advance_gr4j,
@@ -184,12 +188,16 @@ def compile_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
         )
     for function in ROWS:
         names[function.__name__] = njit(error_model="numpy", nogil=True)(retyped(function, dtype, names))
+    for function in SUMS:
+        names[function.__name__] = njit(error_model="numpy", nogil=True, fastmath={"reassoc"})(
+            retyped(function, dtype, names)
+        )
     for function in LOOPS:
         compiled = njit(error_model="numpy", nogil=True)(retyped(function, dtype, names))
         if hasattr(compiled, "_cache"):
             compiled._cache = KernelCache(function.__name__, np.dtype(dtype).name)
         names[function.__name__] = compiled
-    return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *ROWS, *LOOPS)})
+    return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *ROWS, *SUMS, *LOOPS)})
 
 
 class Workers:
