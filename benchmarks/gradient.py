@@ -180,8 +180,9 @@ def main(steps: int = STEPS, repeats: int = REPEATS, outlet: basin.Outlet = basi
         for c, r in zip(cases, rates, strict=True)
     ]
     routing = [
-        Routing(domain, step, max(1, steps * step // DAY), dtype, threads).case()
-        for step in (DAY, HOUR) for dtype in (np.float64, np.float32) for threads in (1, 2)
+        Routing(domain, step, n_steps, dtype, threads).case()
+        for step, n_steps in ((DAY, steps), (HOUR, max(1, steps // 6)))
+        for dtype in (np.float64, np.float32) for threads in (1, 2)
     ]
     routed = [Row(c, "reach-steps", r) for c, r in zip(routing, interleave(routing, repeats), strict=True)]
     console = Console(width=None if sys.stdout.isatty() else 140)

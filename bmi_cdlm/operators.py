@@ -3,7 +3,7 @@
 Forward keeps the states at the starts of blocks; adjoint goes back block by block, recomputing inside each.
 What is kept above the arrays handed in and out, per cell-day in float32 with X4 <= 4 and blocks of 64 days:
 (2 + 4 + 8) x 4 / 64 = 0.9 bytes for runoff, 0.25 for snow, and the runoff itself, which routing holds on to; per
-reach-day 4 / 8 for the state, with 24 sub-steps a day. Everything else has the size of one block.
+reach-day 4 / 16 for the state, with 24 sub-steps a day. Everything else has the size of one block.
 """
 
 from __future__ import annotations

@@ -129,6 +129,8 @@ ROWS: tuple[Callable, ...] = (
 )
 SUMS: tuple[Callable, ...] = (loops_routing_adjoint.reverse_reach, loops_routing_adjoint.sum_sub_steps)
 """Rows with sums that may be taken in any order, in vectors: those of gradients alone."""
+UNCOUNTED: tuple[Callable, ...] = (loops_routing.gather_upstream, loops_routing.route)
+"""Kernels that make views of arrays only: to count the references of a reach's rows takes 5 % of its routing."""
 LOOPS: tuple[Callable, ...] = (
     loops_runoff.advance_snow,
     loops_runoff.advance_gr4j,
@@ -187,13 +189,17 @@ def compile_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
             retyped(function, dtype, names)
         )
     for function in ROWS:
-        names[function.__name__] = njit(error_model="numpy", nogil=True)(retyped(function, dtype, names))
+        names[function.__name__] = njit(error_model="numpy", nogil=True, _nrt=function not in UNCOUNTED)(
+            retyped(function, dtype, names)
+        )
     for function in SUMS:
         names[function.__name__] = njit(error_model="numpy", nogil=True, fastmath={"reassoc"})(
             retyped(function, dtype, names)
         )
     for function in LOOPS:
-        compiled = njit(error_model="numpy", nogil=True)(retyped(function, dtype, names))
+        compiled = njit(error_model="numpy", nogil=True, _nrt=function not in UNCOUNTED)(
+            retyped(function, dtype, names)
+        )
         if hasattr(compiled, "_cache"):
             compiled._cache = KernelCache(function.__name__, np.dtype(dtype).name)
         names[function.__name__] = compiled

@@ -14,7 +14,7 @@ def spread_runoff(first_link, link_row, link_area, lateral_adj, runoff_adj, lo, 
 
     first_link, link_row, link_area: the links sorted by cell. Cells are summed along time, then put across it.
     """
-    n_steps, width = runoff_adj.shape[0], 16
+    n_steps, width = runoff_adj.shape[0], 64
     tile = np.empty((width, n_steps), runoff_adj.dtype)
     for left in range(lo, hi, width):
         right = left + width if left + width < hi else hi
