@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -117,6 +118,8 @@ ROWS: tuple[Callable, ...] = (
     loops_routing_adjoint.receive,
     loops_routing_adjoint.sweep_reach,
     loops_routing_adjoint.sweep_two,
+    loops_routing_adjoint.reverse_reach,
+    loops_routing_adjoint.sum_sub_steps,
     mlp.saturate_row,
     mlp.first_layer_row,
     mlp.start_row,
@@ -127,10 +130,6 @@ ROWS: tuple[Callable, ...] = (
     mlp.correct_demand_tile,
     topology.place_family,
 )
-SUMS: tuple[Callable, ...] = (loops_routing_adjoint.reverse_reach, loops_routing_adjoint.sum_sub_steps)
-"""Rows with sums that may be taken in any order, in vectors: those of gradients alone."""
-UNCOUNTED: tuple[Callable, ...] = (loops_routing.gather_upstream, loops_routing.route)
-"""Kernels that make views of arrays only: to count the references of a reach's rows takes 5 % of its routing."""
 LOOPS: tuple[Callable, ...] = (
     loops_runoff.advance_snow,
     loops_runoff.advance_gr4j,
@@ -159,6 +158,10 @@ LOOPS: tuple[Callable, ...] = (
     topology.sort_siblings,
     topology.place_subtrees,
 )
+SUMS: tuple[Callable, ...] = (loops_routing_adjoint.reverse_reach, loops_routing_adjoint.sum_sub_steps)
+"""Rows that sum gradients: the order of their additions is free, so that they are taken in vectors."""
+UNCOUNTED: tuple[Callable, ...] = (loops_routing.gather_upstream, loops_routing.route)
+"""Kernels that make views of arrays only: to count the references of a reach's rows takes 5 % of its routing."""
 
 
 def retyped(function: Callable, dtype: type[np.floating], names: dict) -> types.FunctionType:
@@ -166,6 +169,14 @@ def retyped(function: Callable, dtype: type[np.floating], names: dict) -> types.
     code = function.__code__
     constants = tuple(dtype(c) if type(c) is float else c for c in code.co_consts)
     return types.FunctionType(code.replace(co_consts=constants), names, function.__name__)
+
+
+def options(function: Callable) -> dict[str, Any]:
+    """Return what a row or a loop is compiled with."""
+    return {
+        "error_model": "numpy", "nogil": True, "fastmath": {"reassoc"} if function in SUMS else False,
+        "_nrt": function not in UNCOUNTED,
+    }
 
 
 def kernels(dtype: type[np.floating] = np.float64) -> types.SimpleNamespace:
@@ -189,21 +200,13 @@ def compile_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
             retyped(function, dtype, names)
         )
     for function in ROWS:
-        names[function.__name__] = njit(error_model="numpy", nogil=True, _nrt=function not in UNCOUNTED)(
-            retyped(function, dtype, names)
-        )
-    for function in SUMS:
-        names[function.__name__] = njit(error_model="numpy", nogil=True, fastmath={"reassoc"})(
-            retyped(function, dtype, names)
-        )
+        names[function.__name__] = njit(**options(function))(retyped(function, dtype, names))
     for function in LOOPS:
-        compiled = njit(error_model="numpy", nogil=True, _nrt=function not in UNCOUNTED)(
-            retyped(function, dtype, names)
-        )
+        compiled = njit(**options(function))(retyped(function, dtype, names))
         if hasattr(compiled, "_cache"):
             compiled._cache = KernelCache(function.__name__, np.dtype(dtype).name)
         names[function.__name__] = compiled
-    return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *ROWS, *SUMS, *LOOPS)})
+    return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *ROWS, *LOOPS)})
 
 
 class Workers:
