@@ -161,7 +161,8 @@ LOOPS: tuple[Callable, ...] = (
 SUMS: tuple[Callable, ...] = (loops_routing_adjoint.reverse_reach, loops_routing_adjoint.sum_sub_steps)
 """Rows that sum gradients: the order of their additions is free, so that they are taken in vectors."""
 UNCOUNTED: tuple[Callable, ...] = (loops_routing.gather_upstream, loops_routing.route)
-"""Kernels that make views of arrays only: to count the references of a reach's rows takes 5 % of its routing."""
+"""Kernels that make views of arrays only: to count the references of a reach's rows takes 5 % of its routing. The
+option `_nrt` is one that numba does not document."""
 
 
 def retyped(function: Callable, dtype: type[np.floating], names: dict) -> types.FunctionType:
