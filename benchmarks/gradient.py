@@ -2,8 +2,8 @@
 
 `python benchmarks/gradient.py` prints one table; README.md beside this file says what each line is. Gradients of one
 scalar of the discharge at the outlet, by all parameters of every cell: GR4J and Muskingum through our operators in
-float32, gr4-lr through hydro-smash's own adjoint (a distributed mapping). Peak memory is what numpy allocates above
-the forcing arrays.
+float32 (Muskingum alone in float64 too), gr4-lr through hydro-smash's own adjoint (a distributed mapping). Peak memory
+is what numpy allocates above the forcing arrays.
 """
 
 from __future__ import annotations
@@ -93,6 +93,30 @@ class Gradient:
         return Case(name, "float32", self.operators.workers.threads, self.rain.size, run)
 
 
+class Routing:
+    """Muskingum alone, forward and adjoint, of one domain at one routing step and precision."""
+
+    def __init__(self, domain: Domain, routing_step: int, n_steps: int, dtype: Any, threads: int = 1) -> None:
+        self.operators = Operators(domain, DAY, routing_step, dtype, threads)
+        rng = np.random.default_rng(4)
+        self.runoff = rng.uniform(0.01, 10.0, (n_steps, domain.n_cells)).astype(dtype)
+        travel_time = rng.lognormal(np.log(HOUR), 1.0, domain.n_reaches).astype(dtype)
+        self.p = self.operators.coefficients(travel_time, np.full(domain.n_reaches, 0.2, dtype))
+        self.outlet, self.slope = domain.gauges.reach, np.ones((n_steps, 1), dtype)
+
+    def both(self) -> None:
+        """Discharge at the outlet, and the gradient of its sum by runoff, coefficients and state."""
+        _, record = self.operators.route(self.runoff, self.p, np.zeros_like(self.p.keep), self.outlet)
+        self.operators.route_adjoint(record, self.slope, np.zeros_like(self.p.keep))
+
+    def case(self) -> Case:
+        """A run of this, to be timed."""
+        o = self.operators
+        work = o.domain.n_reaches * self.slope.size * o.n_sub
+        name = f"Muskingum, forward and adjoint, {sub_steps(o.n_sub)}"
+        return Case(name, np.dtype(o.dtype).name, o.workers.threads, work, self.both)
+
+
 def smash_gradient_case(mesh: Any, domain: Domain, n_steps: int) -> tuple[Case, np.ndarray]:
     """One evaluation of hydro-smash's adjoint, as its optimiser calls it; the optimiser's own time does not count.
 
@@ -155,8 +179,14 @@ def main(steps: int = STEPS, repeats: int = REPEATS, outlet: basin.Outlet = basi
         Row(c, "cell-days", r, of_smash if "adjoint" in c.name and c.threads == 1 else None)
         for c, r in zip(cases, rates, strict=True)
     ]
+    routing = [
+        Routing(domain, step, n_steps, dtype, threads).case()
+        for step, n_steps in ((DAY, steps), (HOUR, max(1, steps // 6)))
+        for dtype in (np.float64, np.float32) for threads in (1, 2)
+    ]
+    routed = [Row(c, "reach-steps", r) for c, r in zip(routing, interleave(routing, repeats), strict=True)]
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(make_table([*ours, *rows], f"Forward and gradient: median of {repeats} rounds (range)"))
+    console.print(make_table([*routed, *ours, *rows], f"Forward and gradient: median of {repeats} rounds (range)"))
     both, forward = np.median(rates[3]), np.median(rates[2])
     console.print(f"(forward + adjoint) / forward, {sub_steps(1)}: {forward / both:.2f}; GR4J alone "
                   f"{spread(rates[0] / rates[1])}")

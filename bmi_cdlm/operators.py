@@ -3,7 +3,7 @@
 Forward keeps the states at the starts of blocks; adjoint goes back block by block, recomputing inside each.
 What is kept above the arrays handed in and out, per cell-day in float32 with X4 <= 4 and blocks of 64 days:
 (2 + 4 + 8) x 4 / 64 = 0.9 bytes for runoff, 0.25 for snow, and the runoff itself, which routing holds on to; per
-reach-day 4 / 8 for the state, with 24 sub-steps a day. Everything else has the size of one block.
+reach-day 4 / 16 for the state, with 24 sub-steps a day. Everything else has the size of one block.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PERCOLATION_SCALE = {DAY: (9 / 4) ** -4, HOUR: (21 / 4) ** -4}
 HYDROGRAPH_EXPONENT = {DAY: 2.5, HOUR: 1.25}
 BLOCK_STEPS = 64
 ROUTING_BYTES = 64 * 2**20
-ROUTING_SUB_STEPS, SHORTEST_ROUTING_BLOCK = 96, 8
+ROUTING_SUB_STEPS, SHORTEST_ROUTING_BLOCK = 192, 16
 """Sub-steps and model steps of a routing block: enough to make little of what a reach costs by itself, while the
 tape of a block stays small beside a year of forcing."""
 Group = TypeVar("Group", SnowState, RunoffState, SnowParameters, RunoffParameters, ReachParameters)
@@ -105,7 +105,10 @@ class Operators:
         self.exponent = dtype(HYDROGRAPH_EXPONENT[step])
         self._plan = plan_network(domain.reaches.downstream, self.workers.threads)
         self._links = domain.links._replace(area=domain.links.area.astype(dtype))
-        self._links_by_cell = sort_by_cell(domain, dtype)
+        first, reach, area = sort_by_cell(domain, dtype)
+        row = np.empty(domain.n_reaches, np.int64)
+        row[self._plan.network.sequence] = np.arange(domain.n_reaches)
+        self._links_by_cell = first, row[reach], area  # rows of the adjoint of lateral inflow
         self._cell_tasks = self.workers.tasks(domain.n_cells)
 
     # ---- snow --------------------------------------------------------------------------------------------
@@ -228,8 +231,10 @@ class Operators:
         runoff_adj = np.empty((n_steps, self.domain.n_cells), self.dtype)
         total = zeros_of(ReachParameters(*(a.astype(np.float64) for a in record.parameters)))
         blocks = self._routing_blocks(n_steps)
+        # Fresh memory costs as much as the routing: every block has the same.
+        space = np.empty((1 + self.n_sub) * blocks[0].stop * self.domain.n_reaches, self.dtype)
         for block, start in zip(reversed(blocks), reversed(record.starts), strict=True):
-            lateral_adj, p_adj = self._reverse_block(record, start, block, discharge_adj[block], y_adj)
+            lateral_adj, p_adj = self._reverse_block(record, start, block, discharge_adj[block], y_adj, space)
             _add(total, p_adj)
             arguments = (*self._links_by_cell, lateral_adj, runoff_adj[block])
             self.workers.run(self.kernels.spread_runoff, arguments, self._cell_tasks, lateral_adj.size)
@@ -259,27 +264,30 @@ class Operators:
         self._plan.route(self.workers, self.kernels.route, arguments, runoff.shape[0], self.n_sub)
 
     def _reverse_block(
-        self, record: RouteRecord, start: np.ndarray, block: slice, discharge_adj: np.ndarray, y_adj: np.ndarray
+        self, record: RouteRecord, start: np.ndarray, block: slice, discharge_adj: np.ndarray, y_adj: np.ndarray,
+        space: np.ndarray,
     ) -> tuple[np.ndarray, ReachParameters]:
-        runoff = record.runoff[block]
-        n, n_sub_steps = start.size, runoff.shape[0] * self.n_sub
-        lateral, last = np.empty((n, runoff.shape[0]), self.dtype), np.empty(n, self.dtype)
-        waste = ReachSeries(np.empty((self._plan.n_slots, runoff.shape[0]), self.dtype), self._plan.network.slot, last)
-        tape = np.empty((n, n_sub_steps), self.dtype)
-        whole = ReachSeries(lateral, np.arange(n), last)
-        self._run_route(runoff, record.parameters, start.copy(), whole, waste, tape)
-        # All reaches whose discharge nobody asked for share a row of zeros.
+        """Adjoints of the lateral inflow, a row for each place in the sequence, and of the coefficients."""
+        runoff, plan = record.runoff[block], self._plan
+        n, n_steps, n_sub_steps = start.size, runoff.shape[0], runoff.shape[0] * self.n_sub
+        inflow, lateral_adj = np.split(space[: n * (n_sub_steps + n_steps)], [n * n_sub_steps])
+        inflow, lateral_adj = inflow.reshape(n, n_sub_steps), lateral_adj.reshape(n, n_steps)
+        last = np.empty(n, self.dtype)
+        lateral, waste = (
+            ReachSeries(np.empty((plan.n_slots, n_steps), self.dtype), plan.network.slot, last) for _ in range(2)
+        )
+        self._run_route(runoff, record.parameters, start.copy(), lateral, waste, inflow)
+        # All reaches whose discharge nobody asked for share the first row.
         kept, at = np.unique(record.reaches, return_inverse=True)
-        by_reach = ReachSeries(np.zeros((1 + kept.size, runoff.shape[0]), self.dtype), np.zeros(n, np.int64), last)
+        by_reach = ReachSeries(np.zeros((1 + kept.size, n_steps), self.dtype), np.zeros(n, np.int64), last)
         by_reach.row[kept] = 1 + np.arange(kept.size)
         np.add.at(by_reach.values, 1 + at, discharge_adj.T)
-        p_adj, lateral_adj = zeros_of(record.parameters), np.empty_like(lateral)
-        space = np.empty((2, self._plan.n_slots, n_sub_steps), self.dtype)
+        p_adj = zeros_of(record.parameters)
         arguments = (
-            self._plan.network, self.domain.reaches.downstream, record.parameters, start, lateral, tape, by_reach,
-            y_adj, p_adj, space[0], lateral_adj, space[1], self.n_sub,
+            plan.network, self.domain.reaches.downstream, record.parameters, start, inflow, by_reach, y_adj, p_adj,
+            np.empty((plan.n_slots, n_sub_steps), self.dtype), lateral_adj, self.n_sub,
         )
-        for ranges in (*([part] for part in reversed(self._plan.trunk)), self._plan.pieces):
+        for ranges in (*([part] for part in reversed(plan.trunk)), plan.pieces):
             self.workers.run(self.kernels.reverse_route, arguments, ranges, n * n_sub_steps)
         return lateral_adj, p_adj
 

@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numba import config, njit
@@ -114,13 +115,17 @@ ROWS: tuple[Callable, ...] = (
     loops_routing.collect_row,
     loops_routing.add_row,
     loops_routing.gather_upstream,
+    loops_routing.keep_inflow,
     loops_routing.route_reach,
     loops_routing.route_two,
+    loops_routing_adjoint.add_link,
+    loops_routing_adjoint.copy_row,
     loops_routing_adjoint.hand_up,
-    loops_routing_adjoint.retrace_reach,
-    loops_routing_adjoint.retrace_two,
+    loops_routing_adjoint.receive,
+    loops_routing_adjoint.sweep_reach,
+    loops_routing_adjoint.sweep_two,
     loops_routing_adjoint.reverse_reach,
-    loops_routing_adjoint.reverse_two,
+    loops_routing_adjoint.sum_sub_steps,
     mlp.saturate_row,
     mlp.first_layer_row,
     mlp.start_row,
@@ -159,6 +164,11 @@ LOOPS: tuple[Callable, ...] = (
     topology.sort_siblings,
     topology.place_subtrees,
 )
+SUMS: tuple[Callable, ...] = (loops_routing_adjoint.reverse_reach, loops_routing_adjoint.sum_sub_steps)
+"""Rows that sum gradients: the order of their additions is free, so that they are taken in vectors."""
+UNCOUNTED: tuple[Callable, ...] = (loops_routing.gather_upstream, loops_routing.route)
+"""Kernels that make views of arrays only: to count the references of a reach's rows takes 5 % of its routing. The
+option `_nrt` is one that numba does not document."""
 
 
 def retyped(function: Callable, dtype: type[np.floating], names: dict) -> types.FunctionType:
@@ -166,6 +176,14 @@ def retyped(function: Callable, dtype: type[np.floating], names: dict) -> types.
     code = function.__code__
     constants = tuple(dtype(c) if type(c) is float else c for c in code.co_consts)
     return types.FunctionType(code.replace(co_consts=constants), names, function.__name__)
+
+
+def options(function: Callable) -> dict[str, Any]:
+    """Return what a row or a loop is compiled with."""
+    return {
+        "error_model": "numpy", "nogil": True, "fastmath": {"reassoc"} if function in SUMS else False,
+        "_nrt": function not in UNCOUNTED,
+    }
 
 
 def kernels(dtype: type[np.floating] = np.float64) -> types.SimpleNamespace:
@@ -190,9 +208,9 @@ def compile_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
             retyped(function, dtype, names)
         )
     for function in ROWS:
-        names[function.__name__] = njit(error_model="numpy", nogil=True)(retyped(function, dtype, names))
+        names[function.__name__] = njit(**options(function))(retyped(function, dtype, names))
     for function in LOOPS:
-        compiled = njit(error_model="numpy", nogil=True)(retyped(function, dtype, names))
+        compiled = njit(**options(function))(retyped(function, dtype, names))
         if hasattr(compiled, "_cache"):
             compiled._cache = KernelCache(function.__name__, np.dtype(dtype).name)
         names[function.__name__] = compiled

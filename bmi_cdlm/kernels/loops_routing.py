@@ -55,33 +55,39 @@ def fill_variance(travel_time, weighting, step, variance):
 
 
 def route(
-    network, links, p, y, runoff, lateral_inflow, hydrographs, discharge, upstream_inflow, outflow_total, n_sub,
-    step_seconds, lo, hi, first, last,
+    network, links, p, y, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, n_sub, step_seconds,
+    lo, hi, first, last,
 ):
     """Muskingum routing of the reaches sequence[lo:hi] over the model steps first to last, n_sub sub-steps each.
 
     y: float[reach], state, in place; runoff: float[time, cell] [mm d-1]; lateral_inflow, discharge (mean of the
-    sub-steps): `ReachSeries`, filled; hydrographs: float[slot, time * n_sub], working space; upstream_inflow:
-    float[reach, time * n_sub], filled for the adjoint with what the reaches above send, or float[reach, 0];
-    outflow_total: float[reach] [m3], in place. A reach collects its lateral inflow just before it is routed: a
-    country's would go to memory and come back.
+    sub-steps): `ReachSeries`, filled; hydrographs: float[slot, time * n_sub], working space; inflow: float[place,
+    time * n_sub], filled for the adjoint in the order of the sequence, or float[reach, 0]; outflow_total: float[reach]
+    [m3], in place. A reach collects its lateral inflow just before it is routed: a country's would go to memory and
+    come back.
     """
-    place, begin, end = lo, first * n_sub, last * n_sub
+    place, begin, end, taping = lo, first * n_sub, last * n_sub, inflow.shape[1] > 0
     runoff = runoff[first:last]
     while place < hi:
         i = network.sequence[place]
-        flow = gather_upstream(network, i, hydrographs, upstream_inflow, begin, end)
+        flow = hydrographs[network.slot[i], begin:end]
+        gather_upstream(network, i, hydrographs, begin, flow)
         lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
         mean = discharge.values[discharge.row[i], first:last]
         collect_row(links, i, runoff, lateral)
         lateral_inflow.last[i] = lateral[lateral.size - 1]
+        if taping:
+            keep_inflow(flow, lateral, n_sub, inflow[place, begin:end])
         if network.in_step[place] == 2:
             j = network.sequence[place + 1]
-            other = gather_upstream(network, j, hydrographs, upstream_inflow, begin, end)
+            other = hydrographs[network.slot[j], begin:end]
+            gather_upstream(network, j, hydrographs, begin, other)
             lateral_2 = lateral_inflow.values[lateral_inflow.row[j], first:last]
             mean_2 = discharge.values[discharge.row[j], first:last]
             collect_row(links, j, runoff, lateral_2)
             lateral_inflow.last[j] = lateral_2[lateral_2.size - 1]
+            if taping:
+                keep_inflow(other, lateral_2, n_sub, inflow[place + 1, begin:end])
             y[i], y[j], outflow_total[i], outflow_total[j] = route_two(
                 flow, other, lateral, lateral_2, y[i], y[j], p.direct[i], p.direct[j], p.gain[i], p.gain[j], p.keep[i],
                 p.keep[j], n_sub, mean, mean_2, outflow_total[i], outflow_total[j], step_seconds,
@@ -96,23 +102,35 @@ def route(
         discharge.last[i] = mean[mean.size - 1]
 
 
-def gather_upstream(network, i, hydrographs, upstream_inflow, begin, end):
-    """Hydrograph that the reaches above send into reach i in the sub-steps begin to end, in its own buffer."""
-    flow = hydrographs[network.slot[i], begin:end]
+def gather_upstream(network, i, hydrographs, begin, flow):
+    """Sum what the reaches above send into reach i from sub-step `begin` on, in its own buffer `flow`."""
     first, last = network.first_child[i], network.first_child[i + 1]
     if first == last:
         flow[:] = 0.0
     for c in range(first + 1, last):
-        add_row(flow, hydrographs[network.slot[network.child[c]], begin:end])
-    if upstream_inflow.shape[1] > 0:
-        upstream_inflow[i, begin:end] = flow
-    return flow
+        add_row(flow, hydrographs[network.slot[network.child[c]], begin : begin + flow.size])
 
 
 def add_row(flow, tributary):
     """Add the hydrograph of a tributary."""
     for k in range(flow.size):
         flow[k] += tributary[k]
+
+
+def keep_inflow(flow, lateral_inflow, n_sub, inflow):
+    """Keep the whole inflow of a reach, the lateral inflow of a model step in each of its sub-steps."""
+    if n_sub == 1:
+        for t in range(lateral_inflow.size):
+            inflow[t] = flow[t] + lateral_inflow[t]
+        return
+    for t in range(lateral_inflow.size):
+        lateral = lateral_inflow[t]
+        if n_sub == 24:  # a length known beforehand is taken in vectors
+            for k in range(24 * t, 24 * t + 24):
+                inflow[k] = flow[k] + lateral
+        else:
+            for k in range(t * n_sub, (t + 1) * n_sub):
+                inflow[k] = flow[k] + lateral
 
 
 def route_reach(flow, lateral_inflow, y, direct, gain, keep, n_sub, discharge, volume, step_seconds):

@@ -190,7 +190,8 @@ def test_snow_keeps_its_water_and_its_bounds(case):
     fell, melted = (days * np.array([math.fsum(c) for c in out[name].T]) for name in ("snowfall", "snowmelt"))
     assert (np.abs(fell - melted - snow.snowpack) <= 1e-12 * fell).all()
     assert (out["snowfall"] >= 0).all() and (out["snowmelt"] >= 0).all() and (snow.snowpack >= 0).all()
-    assert (out["snowfall"] <= forcing.precipitation * (1 + 1e-15)).all()
+    tiny = np.finfo(np.float64).tiny  # below it, a rate times the hours of a day and back is not exact
+    assert (out["snowfall"] <= forcing.precipitation * (1 + 1e-15) + tiny).all()
     assert (snow.thermal_state <= 0).all()
     assert ((snow.snow_cover >= 0) & (snow.snow_cover <= 1)).all()
     assert (snow.snow_peak >= 0).all()
