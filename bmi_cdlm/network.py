@@ -15,8 +15,8 @@ from bmi_cdlm.kernels.launch import Task, Workers, kernels
 PIECES_PER_THREAD = 16
 SMALLEST_PIECE = 2048
 PARTS_PER_THREAD = 8
-SMALLEST_PART = 128
-"""Reaches of a part of the trunk that are worth a task."""
+SMALLEST_PART, MOST_WAITING = 128, 512
+"""Reaches of a part of the trunk that are worth a task; hydrographs that flow into it and stay in the caches."""
 IN_STEP = 2
 """Reaches that the kernels route at once."""
 NONE = np.empty(0, np.int64)
@@ -25,9 +25,9 @@ NONE = np.empty(0, np.int64)
 class NetworkPlan(NamedTuple):
     """How a network is routed: ranges of `network.sequence`, and the buffers that this takes.
 
-    pieces : independent of each other; trunk : parts of the rivers below, each takes in the one before it and the
-    pieces that feed it; feeds : per piece, the part of the trunk, or their number where it is none; n_cuts : pieces of
-    time in which the parts of the trunk are routed.
+    pieces : whole sub-trees; trunk : parts of the rivers below, each takes in the one before it and the pieces that
+    feed it; feeds : per piece, the part of the trunk, or their number where it is none; n_cuts : pieces of time for
+    the parts of the trunk; ahead : parts by which pieces may run ahead, whose buffers they take over.
     """
 
     network: Network
@@ -36,6 +36,7 @@ class NetworkPlan(NamedTuple):
     n_slots: int
     feeds: list[int]
     n_cuts: int
+    ahead: int
 
     def tasks(self, n_steps: int) -> list[Task]:
         """What to route for a block of steps: ranges of reaches and steps (lo, hi, first, last), and what each needs.
@@ -45,21 +46,20 @@ class NetworkPlan(NamedTuple):
         n_cuts = min(n_steps, self.n_cuts)
         cuts = [n_steps * c // n_cuts for c in range(n_cuts + 1)]
         tasks: list[Task] = []
-        above: list[int] = []
+        done: list[list[int]] = []
         for k in range(len(self.trunk) + 1):
+            before = tuple(done[k - self.ahead][-1:]) if self.ahead <= k < len(self.trunk) else ()
             feeding = [
-                Task((*piece, 0, n_steps), ()) for piece, part in zip(self.pieces, self.feeds, strict=True) if part == k
+                Task((*piece, 0, n_steps), before)
+                for piece, part in zip(self.pieces, self.feeds, strict=True) if part == k
             ]
             fed = range(len(tasks), len(tasks) + len(feeding))
             tasks += feeding
-            if k == len(self.trunk):
-                break
-            own: list[int] = []
-            for c in range(n_cuts):
-                needs = (*(fed if c == 0 else own[-1:]), *above[c : c + 1])
-                own.append(len(tasks))
+            done.append([])
+            for c in range(n_cuts if k < len(self.trunk) else 0):
+                needs = (*(fed if c == 0 else done[k][-1:]), *(done[k - 1][c : c + 1] if k else ()))
+                done[k].append(len(tasks))
                 tasks.append(Task((*self.trunk[k], cuts[c], cuts[c + 1]), needs))
-            above = own
         return tasks
 
     def stages(self, n_steps: int) -> list[list[tuple[int, ...]]]:
@@ -76,6 +76,16 @@ class NetworkPlan(NamedTuple):
     def route(self, workers: Workers, kernel: Callable, arguments: tuple, n_steps: int, n_sub: int) -> None:
         """Call the kernel `route` for all reaches and steps."""
         workers.run_tasks(kernel, arguments, self.tasks(n_steps), self.network.sequence.size * n_steps * n_sub)
+
+    def reverse(self, workers: Workers, kernel: Callable, arguments: tuple, n_steps: int, n_sub: int) -> None:
+        """Call the kernel `reverse_route` for all reaches over a block of steps, in turn up the rivers."""
+        tasks = self.tasks(1)
+        needs: list[list[int]] = [[] for _ in tasks]
+        for k, task in enumerate(tasks):
+            for j in task.needs:
+                needs[j].append(len(tasks) - 1 - k)
+        backwards = [Task(tasks[k].part[:2], tuple(needs[k])) for k in reversed(range(len(tasks)))]
+        workers.run_tasks(kernel, arguments, backwards, self.network.sequence.size * n_steps * n_sub)
 
 
 def order_reaches(downstream: np.ndarray, reach_id: Sequence[str], where: str = "domain") -> np.ndarray:
@@ -195,8 +205,37 @@ def plan_network(
     piece_end = np.array([boundary.size, *(hi for _, hi in ranges)], np.int64)
     leaving = downstream.copy()
     leaving[kept] = n  # only what leaves the network gives its buffer back
-    n_slots = kernels().assign_slots(network, leaving, piece_end, starts)
-    return NetworkPlan(network, ranges[: len(pieces)], ranges[len(pieces) :], int(n_slots), feeds, n_cuts)
+    n_slots = int(kernels().assign_slots(network, leaving, piece_end, starts))
+    n_parts = len(ranges) - len(pieces)
+    if n_parts > threads:
+        into = np.empty(n, np.int64)
+        into[sequence] = np.repeat([-1, *feeds, *range(n_parts)], np.diff(piece_end, prepend=0))
+        n_slots = _share_slots(network.slot, into, leaving, n_parts, threads)
+    return NetworkPlan(
+        network, ranges[: len(pieces)], ranges[len(pieces) :], n_slots, feeds, n_cuts, max(1, threads)
+    )
+
+
+def _share_slots(slot: np.ndarray, part: np.ndarray, downstream: np.ndarray, n_parts: int, ahead: int) -> int:
+    """Let pieces take over the buffers that were used up `ahead` parts of the trunk before theirs, in place.
+
+    part : int64[reach], that the reach feeds or is in, -1 of what is given. Returns the number of buffers.
+    """
+    n = downstream.size
+    first, last = np.full(slot.max() + 1, n_parts), np.full(slot.max() + 1, -1)
+    np.minimum.at(first, slot, part)
+    np.maximum.at(last, slot, np.r_[part, n_parts][np.where(downstream < 0, np.arange(n), downstream)])
+    place, free, n_slots = np.empty(first.size, np.int64), NONE, 0
+    for k in range(-1, n_parts + 1):
+        own = np.flatnonzero(first == k)
+        if k < n_parts:
+            free = np.r_[free, place[last == k - ahead]]
+        at_hand = free if k < n_parts else NONE
+        fresh = n_slots + np.arange(max(0, own.size - at_hand.size))
+        place[own] = np.r_[at_hand, fresh][: own.size]
+        n_slots, free = n_slots + fresh.size, free[own.size :]
+    slot[:] = place[slot]
+    return n_slots
 
 
 def _cut(
@@ -217,6 +256,7 @@ def _cut(
     # Reaches of the trunk follow each other, and cost as much as several that are routed at once.
     cost = np.cumsum(np.where(small, 1, IN_STEP) * routed)
     n_parts = min(PARTS_PER_THREAD * threads, -(-stem.size // min(least, SMALLEST_PART)))
+    n_parts = max(n_parts, min(roots.size, stem.size) // MOST_WAITING)
     of_stem = np.unique(cost[stem] * n_parts // (cost[-1:] + 1), return_inverse=True)[1]
     feeds = np.r_[of_stem, of_stem.max(initial=-1) + 1][np.searchsorted(stem, roots)]
     beside = _beside_trunk(work[roots], feeds, np.bincount(of_stem))

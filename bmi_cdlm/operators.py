@@ -279,8 +279,7 @@ class Operators:
             self._plan.network, self.domain.reaches.downstream, record.parameters, start, lateral, tape, by_reach,
             y_adj, p_adj, space[0], lateral_adj, space[1], self.n_sub,
         )
-        for ranges in (*([part] for part in reversed(self._plan.trunk)), self._plan.pieces):
-            self.workers.run(self.kernels.reverse_route, arguments, ranges, n * n_sub_steps)
+        self._plan.reverse(self.workers, self.kernels.reverse_route, arguments, runoff.shape[0], self.n_sub)
         return lateral_adj, p_adj
 
     def _routing_blocks(self, n_steps: int) -> list[slice]:
