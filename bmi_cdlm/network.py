@@ -17,6 +17,8 @@ SMALLEST_PIECE = 2048
 PARTS_PER_THREAD = 8
 SMALLEST_PART, MOST_WAITING = 128, 512
 """Reaches of a part of the trunk that are worth a task; hydrographs that flow into it and stay in the caches."""
+PARTS_AHEAD = 2
+"""Parts of the trunk per thread by which pieces may run ahead of it: threads seldom wait, and few buffers are held."""
 IN_STEP = 2
 """Reaches that the kernels route at once."""
 NONE = np.empty(0, np.int64)
@@ -206,13 +208,13 @@ def plan_network(
     leaving = downstream.copy()
     leaving[kept] = n  # only what leaves the network gives its buffer back
     n_slots = int(kernels().assign_slots(network, leaving, piece_end, starts))
-    n_parts = len(ranges) - len(pieces)
-    if n_parts > threads:
+    n_parts, ahead = len(ranges) - len(pieces), PARTS_AHEAD * threads
+    if n_parts > ahead:
         into = np.empty(n, np.int64)
         into[sequence] = np.repeat([-1, *feeds, *range(n_parts)], np.diff(piece_end, prepend=0))
-        n_slots = _share_slots(network.slot, into, leaving, n_parts, threads)
+        n_slots = _share_slots(network.slot, into, leaving, n_parts, ahead)
     return NetworkPlan(
-        network, ranges[: len(pieces)], ranges[len(pieces) :], n_slots, feeds, n_cuts, max(1, threads)
+        network, ranges[: len(pieces)], ranges[len(pieces) :], n_slots, feeds, n_cuts, ahead
     )
 
 
@@ -255,16 +257,20 @@ def _cut(
     stem = np.flatnonzero(routed & ~small)
     # Reaches of the trunk follow each other, and cost as much as several that are routed at once.
     cost = np.cumsum(np.where(small, 1, IN_STEP) * routed)
-    n_parts = min(PARTS_PER_THREAD * threads, -(-stem.size // min(least, SMALLEST_PART)))
-    n_parts = max(n_parts, min(roots.size, stem.size) // MOST_WAITING)
-    of_stem = np.unique(cost[stem] * n_parts // (cost[-1:] + 1), return_inverse=True)[1]
-    feeds = np.r_[of_stem, of_stem.max(initial=-1) + 1][np.searchsorted(stem, roots)]
-    beside = _beside_trunk(work[roots], feeds, np.bincount(of_stem))
-    part = np.full(n, -1)
-    part[stem] = of_stem
-    part[small] = np.where(beside, feeds - 1, -1)[np.searchsorted(roots, np.flatnonzero(small))]
     # Parts of the trunk follow each other in time only where they are so much that threads would wait for them.
     n_cuts = threads if IN_STEP * stem.size * threads > cost[-1:].sum() else 1
+    n_parts = min(PARTS_PER_THREAD * threads, -(-stem.size // min(least, SMALLEST_PART)))
+    if n_cuts == 1:
+        n_parts = max(n_parts, min(roots.size, stem.size) // MOST_WAITING)
+    of_stem = np.unique(cost[stem] * n_parts // (cost[-1:] + 1), return_inverse=True)[1]
+    feeds = np.r_[of_stem, of_stem.max(initial=-1) + 1][np.searchsorted(stem, roots)]
+    if n_cuts == 1:
+        beside, into = _beside_trunk(work[roots], feeds, np.bincount(of_stem)), feeds - 1
+    else:  # next to the trunk the pieces are few: all go with it
+        beside, into = feeds <= of_stem.max(), feeds
+    part = np.full(n, -1)
+    part[stem] = of_stem
+    part[small] = np.where(beside, into, -1)[np.searchsorted(roots, np.flatnonzero(small))]
     return part, *_group_pieces(work[roots[~beside]], feeds[~beside], limit), n_cuts
 
 

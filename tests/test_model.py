@@ -120,13 +120,16 @@ def test_threads_and_cuts_give_the_same_bits(domain, forcing, step, snow, monkey
 
 @pytest.mark.parametrize("length", [1, 3, N_STEPS])
 @pytest.mark.parametrize("threads", [2, 3, 5])
-def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threads, length):
-    """Its trunk is most of it, and its parts follow each other in time."""
+@pytest.mark.parametrize("tributary", [1, 8])
+def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threads, length, tributary):
+    """Its trunk is most of it, and its parts follow each other in time; or its tributaries go beside."""
     rng = np.random.default_rng(8)
-    stem = np.r_[np.arange(1, 90), -1]
-    below = np.r_[stem, rng.integers(0, 90, 60)]  # tributaries of one reach
+    stem = np.r_[np.arange(1, 60), -1]
+    chains = np.arange(60, 60 + 60 * tributary).reshape(60, tributary)
+    below = np.r_[stem, np.column_stack([chains[:, 1:], np.arange(60)]).ravel()]
+    n = below.size
     fields = domain_fields(
-        below, rng.integers(0, SIZE["n_cells"], 150), np.arange(150), rng.uniform(0.5, 1.5, 150), SIZE["n_cells"],
+        below, rng.integers(0, SIZE["n_cells"], n), np.arange(n), rng.uniform(0.5, 1.5, n), SIZE["n_cells"],
         np.array([3, 40]), rng,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +138,7 @@ def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threa
     monkeypatch.setattr(launch, "WORTH_A_THREAD", 0)
     lengths = [min(length, N_STEPS - first) for first in range(0, N_STEPS, length)]
     one, many = make(river, DAY, "none"), make(river, DAY, "none", threads)
-    assert len(many._plan.trunk) > threads and many._plan.n_cuts == threads
+    assert len(many._plan.trunk) > threads and many._plan.n_cuts == (threads if tributary == 1 else 1)
     for ours, theirs in zip(in_chunks(many, forcing, lengths), in_one_batch(one, forcing), strict=True):
         assert_same_bits(ours, theirs)
     many.close()
