@@ -8,6 +8,7 @@ is measured.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import resource
 import sys
@@ -355,20 +356,22 @@ def measure_threads(sources: int = 150_000, stem: int = 20_000, days: int = 16, 
 def scheduled(plan: NetworkPlan, downstream: np.ndarray, days: int, threads: int) -> float:
     """Speed-up of the tasks of a plan on threads that nothing else disturbs, from the processor time of each alone."""
     kernel, arguments = routing_arguments(np.float64, plan, downstream, days, DAY // HOUR, linked=True)
-    for stage in plan.stages(days):
-        for task in stage:
-            kernel(*arguments, *task)
-    total = longest = 0.0
-    for stage in plan.stages(days):
-        busy = [0.0] * threads
-        for task in stage:
+    tasks, took = plan.tasks(days), []
+    for _ in range(2):
+        took.clear()
+        for part, _ in tasks:
             begin = time.process_time()
-            kernel(*arguments, *task)
-            took = time.process_time() - begin
-            total += took
-            busy[busy.index(min(busy))] += took
-        longest += max(busy)
-    return total / longest
+            kernel(*arguments, *part)
+            took.append(time.process_time() - begin)
+    ends, left, free = {}, list(range(len(tasks))), [0.0] * threads
+    while left:
+        now = min(free)
+        ready = [k for k in left if all(ends.get(j, math.inf) <= now for j in tasks[k].needs)]
+        if ready:
+            left.remove(ready[0])
+            ends[ready[0]] = now + took[ready[0]]
+        free[free.index(now)] = ends[ready[0]] if ready else min(end for end in ends.values() if end > now)
+    return sum(took) / max(ends.values())
 
 
 @click.command()

@@ -10,50 +10,84 @@ import numpy as np
 
 from bmi_cdlm.errors import DomainError
 from bmi_cdlm.kernels.groups import Network
-from bmi_cdlm.kernels.launch import Workers, kernels
+from bmi_cdlm.kernels.launch import Task, Workers, kernels
 
-PIECES_PER_THREAD = 8
+PIECES_PER_THREAD = 16
 SMALLEST_PIECE = 2048
-SMALLEST_TRUNK = 128
-"""Reaches of the trunk that are worth a thread of their own."""
-CUTS_PER_RANGE = 4
-"""Pieces of time per thread in which the parts of the trunk follow each other: more waits less, and calls more."""
+PARTS_PER_THREAD = 8
+SMALLEST_PART, MOST_WAITING = 128, 512
+"""Reaches of a part of the trunk that are worth a task; hydrographs that flow into it and stay in the caches."""
+PARTS_AHEAD = 2
+"""Parts of the trunk per thread by which pieces may run ahead of it: threads seldom wait, and few buffers are held."""
+IN_STEP = 2
+"""Reaches that the kernels route at once."""
 NONE = np.empty(0, np.int64)
 
 
 class NetworkPlan(NamedTuple):
-    """How a network is routed: ranges of `network.sequence`, pieces at once, then the trunk's; buffers needed.
+    """How a network is routed: ranges of `network.sequence`, and the buffers that this takes.
 
-    Every range of the trunk takes in the one before it and the pieces.
+    pieces : whole sub-trees; trunk : parts of the rivers below, each takes in the one before it and the pieces that
+    feed it; feeds : per piece, the part of the trunk, or their number where it is none; n_cuts : pieces of time for
+    the parts of the trunk; ahead : parts by which pieces may run ahead, whose buffers they take over.
     """
 
     network: Network
     pieces: list[tuple[int, int]]
     trunk: list[tuple[int, int]]
     n_slots: int
+    feeds: list[int]
+    n_cuts: int
+    ahead: int
 
-    def stages(self, n_steps: int) -> list[list[tuple[int, int, int, int]]]:
-        """What to route in turn for a block of steps: ranges of reaches and steps (lo, hi, first, last) at once.
+    def tasks(self, n_steps: int) -> list[Task]:
+        """What to route for a block of steps: ranges of reaches and steps (lo, hi, first, last), and what each needs.
 
-        The ranges of the trunk follow each other down the river; while one routes some steps, the one below routes
-        those that went before.
+        Pieces come shortly before the part of the trunk that takes them in, so that their hydrographs do not wait long.
         """
-        n_parts = len(self.trunk)
-        n_cuts = min(n_steps, CUTS_PER_RANGE * n_parts) if n_parts > 1 else 1
-        cuts = [n_steps * k // n_cuts for k in range(n_cuts + 1)]
-        stages = [[(lo, hi, 0, n_steps) for lo, hi in self.pieces]] if self.pieces else []
-        for front in range(n_parts + n_cuts - 1 if n_parts else 0):
-            stages.append([
-                (*self.trunk[k], cuts[front - k], cuts[front - k + 1])
-                for k in range(n_parts) if 0 <= front - k < n_cuts
-            ])
+        n_cuts = min(n_steps, self.n_cuts)
+        cuts = [n_steps * c // n_cuts for c in range(n_cuts + 1)]
+        tasks: list[Task] = []
+        done: list[list[int]] = []
+        for k in range(len(self.trunk) + 1):
+            before = tuple(done[k - self.ahead][-1:]) if self.ahead <= k < len(self.trunk) else ()
+            feeding = [
+                Task((*piece, 0, n_steps), before)
+                for piece, part in zip(self.pieces, self.feeds, strict=True) if part == k
+            ]
+            fed = range(len(tasks), len(tasks) + len(feeding))
+            tasks += feeding
+            done.append([])
+            for c in range(n_cuts if k < len(self.trunk) else 0):
+                needs = (*(fed if c == 0 else done[k][-1:]), *(done[k - 1][c : c + 1] if k else ()))
+                done[k].append(len(tasks))
+                tasks.append(Task((*self.trunk[k], cuts[c], cuts[c + 1]), needs))
+        return tasks
+
+    def stages(self, n_steps: int) -> list[list[tuple[int, ...]]]:
+        """The ranges of `tasks` that need nothing of each other, stage after stage."""
+        stages: list[list[tuple[int, ...]]] = []
+        stage: list[int] = []
+        for part, needs in self.tasks(n_steps):
+            stage.append(1 + max((stage[k] for k in needs), default=-1))
+            if stage[-1] == len(stages):
+                stages.append([])
+            stages[stage[-1]].append(part)
         return stages
 
     def route(self, workers: Workers, kernel: Callable, arguments: tuple, n_steps: int, n_sub: int) -> None:
         """Call the kernel `route` for all reaches and steps."""
-        for ranges in self.stages(n_steps):
-            work = n_sub * sum((hi - lo) * (last - first) for lo, hi, first, last in ranges)
-            workers.run(kernel, arguments, ranges, work)
+        workers.run_tasks(kernel, arguments, self.tasks(n_steps), self.network.sequence.size * n_steps * n_sub)
+
+    def reverse(self, workers: Workers, kernel: Callable, arguments: tuple, n_steps: int, n_sub: int) -> None:
+        """Call the kernel `reverse_route` for all reaches over a block of steps, in turn up the rivers."""
+        tasks = self.tasks(1)
+        needs: list[list[int]] = [[] for _ in tasks]
+        for k, task in enumerate(tasks):
+            for j in task.needs:
+                needs[j].append(len(tasks) - 1 - k)
+        backwards = [Task(tasks[k].part[:2], tuple(needs[k])) for k in reversed(range(len(tasks)))]
+        workers.run_tasks(kernel, arguments, backwards, self.network.sequence.size * n_steps * n_sub)
 
 
 def order_reaches(downstream: np.ndarray, reach_id: Sequence[str], where: str = "domain") -> np.ndarray:
@@ -151,51 +185,104 @@ def plan_network(
     Returns
     -------
     NetworkPlan
-        Pieces are whole sub-trees and independent; the trunk below them comes after all of them. The results
-        do not depend on the cut: children are pulled in one order everywhere.
+        Pieces are whole sub-trees and independent. The results do not depend on the cut: children are pulled in one
+        order everywhere.
     """
     n = downstream.size
     first_child, child = _children(downstream)
-    size = accumulate_downstream(downstream, np.ones(n)).astype(np.int64)
-    least = SMALLEST_PIECE if smallest_piece is None else smallest_piece
-    limit = n if threads == 1 else max(least, n // (PIECES_PER_THREAD * threads))
     routed = np.ones(n, bool)
     routed[boundary] = False
+    part, feeds, pieces, n_cuts = _cut(
+        downstream, routed, threads, SMALLEST_PIECE if smallest_piece is None else smallest_piece
+    )
+    in_pieces, in_trunk = np.flatnonzero(routed & (part < 0)), np.flatnonzero(part >= 0)
+    in_trunk = in_trunk[np.argsort(part[in_trunk], kind="stable")]
+    ranges = _ranges(boundary.size, [*pieces, *np.bincount(part[in_trunk])])
+    sequence, in_step = np.r_[boundary, in_pieces, in_trunk].astype(np.int64), np.ones(n, np.int8)
+    missing, starts = np.full(n, -1, np.int64), np.empty(n, np.int64)
+    for lo, hi in ranges:
+        reaches = sequence[lo:hi].copy()
+        kernels().arrange_in_step(reaches, downstream, IN_STEP, missing, starts, sequence[lo:hi], in_step[lo:hi])
+    network = Network(sequence, in_step, first_child, child, np.empty(n, np.int64))
+    piece_end = np.array([boundary.size, *(hi for _, hi in ranges)], np.int64)
+    leaving = downstream.copy()
+    leaving[kept] = n  # only what leaves the network gives its buffer back
+    n_slots = int(kernels().assign_slots(network, leaving, piece_end, starts))
+    n_parts, ahead = len(ranges) - len(pieces), PARTS_AHEAD * threads
+    if n_parts > ahead:
+        into = np.empty(n, np.int64)
+        into[sequence] = np.repeat([-1, *feeds, *range(n_parts)], np.diff(piece_end, prepend=0))
+        n_slots = _share_slots(network.slot, into, leaving, n_parts, ahead)
+    return NetworkPlan(
+        network, ranges[: len(pieces)], ranges[len(pieces) :], n_slots, feeds, n_cuts, ahead
+    )
+
+
+def _share_slots(slot: np.ndarray, part: np.ndarray, downstream: np.ndarray, n_parts: int, ahead: int) -> int:
+    """Let pieces take over the buffers that were used up `ahead` parts of the trunk before theirs, in place.
+
+    part : int64[reach], that the reach feeds or is in, -1 of what is given. Returns the number of buffers.
+    """
+    n = downstream.size
+    first, last = np.full(slot.max() + 1, n_parts), np.full(slot.max() + 1, -1)
+    np.minimum.at(first, slot, part)
+    np.maximum.at(last, slot, np.r_[part, n_parts][np.where(downstream < 0, np.arange(n), downstream)])
+    place, free, n_slots = np.empty(first.size, np.int64), NONE, 0
+    for k in range(-1, n_parts + 1):
+        own = np.flatnonzero(first == k)
+        if k < n_parts:
+            free = np.r_[free, place[last == k - ahead]]
+        at_hand = free if k < n_parts else NONE
+        fresh = n_slots + np.arange(max(0, own.size - at_hand.size))
+        place[own] = np.r_[at_hand, fresh][: own.size]
+        n_slots, free = n_slots + fresh.size, free[own.size :]
+    slot[:] = place[slot]
+    return n_slots
+
+
+def _cut(
+    downstream: np.ndarray, routed: np.ndarray, threads: int, least: int
+) -> tuple[np.ndarray, list[int], list[int], int]:
+    """Cut a network: the part of the trunk that each reach is in or -1, `feeds`, reaches per piece, and `n_cuts`.
+
+    The trunk are the reaches that drain more than a piece may have.
+    """
+    n = downstream.size
+    size = accumulate_downstream(downstream, np.ones(n))
     work = accumulate_downstream(downstream, routed).astype(np.int64)
+    limit = n if threads == 1 else max(least, n // (PIECES_PER_THREAD * threads))
     small = (size <= limit) & routed
     below = np.where(downstream >= 0, downstream, 0)
     roots = np.flatnonzero(small & ((downstream < 0) | ~small[below]))
-    ends = boundary.size + _group_pieces(roots, work, limit)
-    starts = np.r_[boundary.size, ends[:-1]] if ends.size else ends
-    sequence = np.r_[boundary, np.flatnonzero(small), np.flatnonzero(routed & ~small)].astype(np.int64)
-    pieces = [(int(a), int(b)) for a, b in zip(starts, ends, strict=True)]
-    trunk = _cut_evenly(pieces[-1][1] if pieces else boundary.size, n, threads, min(least, SMALLEST_TRUNK))
-    in_step = np.ones(n, np.int8)
-    for lo, hi in (*pieces, *trunk):
-        sequence[lo:hi], in_step[lo:hi] = _pair(sequence[lo:hi], size)
-    network = Network(sequence, in_step, first_child, child, np.empty(n, np.int64))
-    piece_end = np.array([boundary.size, *ends, *(hi for _, hi in trunk)], np.int64)
-    leaving = downstream.copy()
-    leaving[kept] = n  # only what leaves the network gives its buffer back
-    n_slots = kernels().assign_slots(network, leaving, piece_end, np.empty(n, np.int64))
-    return NetworkPlan(network, pieces, trunk, int(n_slots))
+    stem = np.flatnonzero(routed & ~small)
+    # Reaches of the trunk follow each other, and cost as much as several that are routed at once.
+    cost = np.cumsum(np.where(small, 1, IN_STEP) * routed)
+    # Parts of the trunk follow each other in time only where they are so much that threads would wait for them.
+    n_cuts = threads if IN_STEP * stem.size * threads > cost[-1:].sum() else 1
+    n_parts = min(PARTS_PER_THREAD * threads, -(-stem.size // min(least, SMALLEST_PART)))
+    if n_cuts == 1:
+        n_parts = max(n_parts, min(roots.size, stem.size) // MOST_WAITING)
+    of_stem = np.unique(cost[stem] * n_parts // (cost[-1:] + 1), return_inverse=True)[1]
+    feeds = np.r_[of_stem, of_stem.max(initial=-1) + 1][np.searchsorted(stem, roots)]
+    if n_cuts == 1:
+        beside, into = _beside_trunk(work[roots], feeds, np.bincount(of_stem)), feeds - 1
+    else:  # next to the trunk the pieces are few: all go with it
+        beside, into = feeds <= of_stem.max(), feeds
+    part = np.full(n, -1)
+    part[stem] = of_stem
+    part[small] = np.where(beside, into, -1)[np.searchsorted(roots, np.flatnonzero(small))]
+    return part, *_group_pieces(work[roots[~beside]], feeds[~beside], limit), n_cuts
 
 
-def _pair(reaches: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Arrange a piece so that pairs of reaches can be routed at once; the new sequence, and `Network.in_step`.
+def _beside_trunk(work: np.ndarray, feeds: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Which sub-trees are routed in step with the part of the trunk before the one that they feed, bool[sub-tree].
 
-    The first half of a post-order drains nothing of the second, and of the second half only the few reaches whose
-    sub-tree begins in the first drain anything of it: they come last.
+    Reaches of the trunk alone would wait for each other. work, feeds : int64[sub-tree]; lengths : int64[part].
     """
-    half = reaches.size // 2
-    first, second = reaches[:half], reaches[half:]
-    begins = np.searchsorted(reaches, second + 1 - size[second])
-    free, below = second[begins >= half], second[begins < half]
-    n = min(half, free.size)
-    pairs = np.column_stack([first[:n], free[:n]]).ravel()
-    in_step = np.ones(reaches.size, np.int8)
-    in_step[: 2 * n] = 2
-    return np.concatenate([pairs, first[n:], free[n:], below]), in_step
+    before = np.cumsum(work) - work
+    within = before - before[np.searchsorted(feeds, feeds)] + work
+    room = np.r_[0, (IN_STEP - 1) * lengths[:-1], 0] if lengths.size else np.zeros(1, np.int64)
+    return within <= room[feeds]
 
 
 def _children(downstream: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -206,21 +293,20 @@ def _children(downstream: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first_child[:-1].copy(), child[: first_child[-2]].copy()
 
 
-def _cut_evenly(lo: int, hi: int, parts: int, least: int) -> list[tuple[int, int]]:
-    """Cut a range into equal parts of at least that length, or leave it whole."""
-    parts = max(1, min(parts, (hi - lo) // least))
-    ends = [lo + (hi - lo) * k // parts for k in range(parts + 1)]
-    return [(a, b) for a, b in pairwise(ends) if a < b]
+def _ranges(start: int, sizes: Sequence[int] | np.ndarray) -> list[tuple[int, int]]:
+    """Ranges of those sizes that follow each other."""
+    ends = np.cumsum([start, *sizes]).tolist()
+    return list(pairwise(ends))
 
 
-def _group_pieces(roots: np.ndarray, size: np.ndarray, limit: int) -> np.ndarray:
-    """Ends of the pieces, counted in reaches: neighbouring small sub-trees share a piece up to the limit."""
-    ends: list[int] = []
-    total = in_piece = 0
-    for n in size[roots].tolist():
-        if in_piece and in_piece + n > limit:
-            ends.append(total)
-            in_piece = 0
-        total += n
-        in_piece += n
-    return np.array([*ends, total] if total else [], np.int64)
+def _group_pieces(work: np.ndarray, feeds: np.ndarray, limit: int) -> tuple[list[int], list[int]]:
+    """What each piece feeds, and its reaches: neighbours that feed the same share a piece up to the limit."""
+    fed: list[int] = []
+    sizes: list[int] = []
+    for n, into in zip(work.tolist(), feeds.tolist(), strict=True):
+        if fed and fed[-1] == into and sizes[-1] + n <= limit:
+            sizes[-1] += n
+        else:
+            sizes.append(n)
+            fed.append(into)
+    return fed, sizes

@@ -287,8 +287,7 @@ class Operators:
             plan.network, self.domain.reaches.downstream, record.parameters, start, inflow, by_reach, y_adj, p_adj,
             np.empty((plan.n_slots, n_sub_steps), self.dtype), lateral_adj, self.n_sub,
         )
-        for ranges in (*([part] for part in reversed(plan.trunk)), plan.pieces):
-            self.workers.run(self.kernels.reverse_route, arguments, ranges, n * n_sub_steps)
+        plan.reverse(self.workers, self.kernels.reverse_route, arguments, n_steps, self.n_sub)
         return lateral_adj, p_adj
 
     def _routing_blocks(self, n_steps: int) -> list[slice]:

@@ -23,6 +23,7 @@ from make_domain import (
 from numba import config
 
 import bmi_cdlm.model as model_module
+from bmi_cdlm import operators
 from bmi_cdlm.domain import Cells, Domain, read_domain
 from bmi_cdlm.errors import ConfigError, DomainError, ParameterError, UnknownNameError
 from bmi_cdlm.kernels import launch
@@ -111,34 +112,57 @@ def test_threads_and_cuts_give_the_same_bits(domain, forcing, step, snow, monkey
     monkeypatch.setattr(launch, "WORTH_A_THREAD", 0)
     for threads in (2, 3):
         model = make(domain, step, snow, threads)
-        assert len(model._plan.pieces) > 2 and model._plan.trunk and len(model._cell_tasks) > 3
+        assert len(model._plan.trunk) > 2 and len(model._cell_tasks) > 3
         for ours, theirs in zip(in_one_batch(model, forcing), expected, strict=True):
             assert_same_bits(ours, theirs)
         assert model._workers._pool is not None, "no thread was used"
         model.close()
 
 
-@pytest.mark.parametrize("length", [1, 3, N_STEPS])
-@pytest.mark.parametrize("threads", [2, 3, 5])
-def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threads, length):
-    """Its trunk is most of it, and its parts follow each other in time."""
+def long_river(tributary: int) -> Domain:
+    """A main stem of 60 reaches, each with a tributary of so many reaches one after another."""
     rng = np.random.default_rng(8)
-    stem = np.r_[np.arange(1, 90), -1]
-    below = np.r_[stem, rng.integers(0, 90, 60)]  # tributaries of one reach
+    stem = np.r_[np.arange(1, 60), -1]
+    chains = np.arange(60, 60 + 60 * tributary).reshape(60, tributary)
+    below = np.r_[stem, np.column_stack([chains[:, 1:], np.arange(60)]).ravel()]
+    n = below.size
     fields = domain_fields(
-        below, rng.integers(0, SIZE["n_cells"], 150), np.arange(150), rng.uniform(0.5, 1.5, 150), SIZE["n_cells"],
+        below, rng.integers(0, SIZE["n_cells"], n), np.arange(n), rng.uniform(0.5, 1.5, n), SIZE["n_cells"],
         np.array([3, 40]), rng,
     )
     with tempfile.TemporaryDirectory() as folder:
-        river = read_domain(write_domain(Path(folder) / "domain.nc", fields))
+        return read_domain(write_domain(Path(folder) / "domain.nc", fields))
+
+
+@pytest.mark.parametrize("length", [1, 3, N_STEPS])
+@pytest.mark.parametrize("threads", [2, 3, 5])
+@pytest.mark.parametrize("tributary", [1, 8])
+def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threads, length, tributary):
+    """Its trunk is most of it, and its parts follow each other in time; or its tributaries go beside."""
+    river = long_river(tributary)
     monkeypatch.setattr(model_module, "plan_network", partial(plan_network, smallest_piece=8))
     monkeypatch.setattr(launch, "WORTH_A_THREAD", 0)
     lengths = [min(length, N_STEPS - first) for first in range(0, N_STEPS, length)]
     one, many = make(river, DAY, "none"), make(river, DAY, "none", threads)
-    assert len(many._plan.trunk) == threads
+    assert len(many._plan.trunk) > threads and many._plan.n_cuts == (threads if tributary == 1 else 1)
     for ours, theirs in zip(in_chunks(many, forcing, lengths), in_one_batch(one, forcing), strict=True):
         assert_same_bits(ours, theirs)
     many.close()
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("tributary", [1, 8])
+def test_a_long_river_on_threads_has_the_same_gradients(forcing, monkeypatch, threads, tributary):
+    river = long_river(tributary)
+    monkeypatch.setattr(operators, "plan_network", partial(plan_network, smallest_piece=8))
+    monkeypatch.setattr(launch, "WORTH_A_THREAD", 0)
+    gradients = []
+    for model in (make(river, DAY, "none"), make(river, DAY, "none", threads)):
+        discharge = model.record(forcing)
+        gradients.append(model.adjoint(np.random.default_rng(0).uniform(0, 1, discharge.shape)))
+        model.close()
+    for one, many in zip(gradients[0].parameters.values(), gradients[1].parameters.values(), strict=True):
+        assert one.any() and (one == many).all()
 
 
 @every_snow

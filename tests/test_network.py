@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from make_domain import random_downstream
 
 from bmi_cdlm.errors import DomainError
-from bmi_cdlm.network import accumulate_downstream, order_reaches, plan_network, upstream_of
+from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.network import IN_STEP, accumulate_downstream, order_reaches, plan_network, upstream_of
 
 
 @st.composite
@@ -114,7 +115,7 @@ def test_sums_downstream(forest):
 
 
 def check_plan(downstream, plan, rng):
-    """Run the plan with the reaches of all pieces interleaved at random: a child's buffer is whole when it is read."""
+    """Run the plan with its tasks interleaved at random: a child's buffer is whole when it is read."""
     network, n = plan.network, downstream.size
     assert sorted(network.sequence.tolist()) == list(range(n))
     ranges = [*plan.pieces, *plan.trunk]
@@ -143,14 +144,20 @@ def check_plan(downstream, plan, rng):
         owner[network.slot[i], first:last] = i
         done[i] = last
 
-    for ranges in plan.stages(n_steps):
-        waiting = [[(place, first, last) for place in range(lo, hi)] for lo, hi, first, last in ranges]
-        while waiting:
-            k = int(rng.integers(len(waiting)))
-            place, first, last = waiting[k].pop(0)
-            process(network.sequence[place], first, last)
-            waiting = [w for w in waiting if w]
+    tasks = plan.tasks(n_steps)
+    left = [[(place, first, last) for place in range(lo, hi)] for (lo, hi, first, last), _ in tasks]
+    while any(left):
+        open_to = [k for k, (_, needs) in enumerate(tasks) if left[k] and not any(left[j] for j in needs)]
+        k = open_to[int(rng.integers(len(open_to)))]
+        for _ in range(int(rng.integers(1, 40))):
+            if left[k]:
+                place, first, last = left[k].pop(0)
+                process(network.sequence[place], first, last)
     assert (done == n_steps).all()
+    stages = plan.stages(n_steps)
+    stage = {part: k for k, stage in enumerate(stages) for part in stage}
+    assert sorted(part for part, _ in tasks) == sorted(stage)
+    assert all(stage[tasks[j].part] < stage[part] for part, needs in tasks for j in needs)
 
 
 @given(forests(most=60), st.integers(1, 4), st.integers(1, 8), st.integers(0, 2**32))
@@ -159,16 +166,44 @@ def test_plan_takes_every_reach_once_and_buffers_never_collide(forest, threads, 
     check_plan(downstream, plan_network(downstream, threads, smallest), np.random.default_rng(seed))
 
 
-def test_the_trunk_of_a_long_river_is_shared_by_threads():
-    """A main stem of 3000 reaches with a source at each: its two halves follow each other in time."""
+@pytest.mark.parametrize(("sources", "cuts"), [(0, 2), (1, 2), (3, 1)])
+def test_a_long_river_is_shared_by_threads(sources, cuts):
+    """A main stem with as many sources at every reach: its parts follow each other, their tributaries go beside."""
     stem = 3000
-    downstream, _ = ordered(np.r_[np.arange(1, stem), -1, np.arange(stem)], [f"{i:05d}" for i in range(2 * stem)])
+    below = [np.r_[np.arange(1, stem), -1], np.repeat(np.arange(stem), sources)]
+    n = stem * (1 + sources)
+    downstream, _ = ordered(np.concatenate(below), [f"{i:05d}" for i in range(n)])
     plan = plan_network(downstream, 2, 50)
     check_plan(downstream, plan, np.random.default_rng(0))
-    (_, middle), (_, end) = plan.trunk
-    assert end - middle == pytest.approx(middle - plan.trunk[0][0], abs=1)
-    stages = plan.stages(16)[1:]
-    assert len(stages) == 9 and sum(len(stage) == 2 for stage in stages) == 7
+    assert plan.n_cuts == cuts and len(plan.trunk) == 16
+    in_trunk = plan.network.sequence[plan.trunk[0][0]:]
+    alone = np.count_nonzero(plan.network.in_step[plan.trunk[0][0]:] == 1)
+    assert alone <= (0.1 * in_trunk.size if sources else in_trunk.size)
+
+
+@given(forests(most=60), st.integers(2, 4))
+def test_reaches_in_step_leave_few_alone(forest, together):
+    """A reach is alone only where less than the others is left to begin: none of them could have come earlier."""
+    downstream, _ = ordered(*forest)
+    n = downstream.size
+    sequence, in_step = np.empty(n, np.int64), np.empty(n, np.int8)
+    missing = np.full(n, -1, np.int64)
+    kernels().arrange_in_step(
+        np.arange(n), downstream, together, missing, np.empty(n, np.int64), sequence, in_step
+    )
+    assert sorted(sequence.tolist()) == list(range(n)) and (missing == -1).all()
+    place, done = 0, set()
+    sources = set(range(n)) - set(downstream.tolist())
+    while place < n:
+        size = in_step[place]
+        group = sequence[place : place + size].tolist()
+        assert (in_step[place : place + size] == size).all()
+        for i in group:
+            assert set(np.flatnonzero(downstream == i).tolist()) <= done, "a tributary comes later, or at once"
+        if size == 1:
+            assert sources <= done | set(sequence[place : place + together].tolist())
+        done.update(group)
+        place += size
 
 
 def most_buffers(downstream, n: int) -> float:
@@ -176,8 +211,6 @@ def most_buffers(downstream, n: int) -> float:
 
     While tributary j is routed, j - 1 hydrographs wait, and it has at most n / j reaches:
     S(n) <= max over j of (j - 1 + S(n / j)) <= 1 + (d - 1) / log d * log n, with d the most tributaries of a reach.
-    Two halves are routed at once, and what the second sends into the way down from the first waits: as many as the
-    reaches that come last and are routed alone have tributaries.
     """
     most = max(2, np.bincount(downstream[downstream >= 0], minlength=1).max())
     return 1 + (most - 1) / math.log(most) * math.log(n) + 1e-9
@@ -185,11 +218,10 @@ def most_buffers(downstream, n: int) -> float:
 
 @given(forests(most=60))
 def test_one_thread_needs_few_buffers(forest):
+    """Reaches in step begin a little of the next sub-tree each."""
     downstream, _ = ordered(*forest)
     plan = plan_network(downstream, 1)
-    alone = plan.network.sequence[plan.network.in_step == 1]
-    waiting = int(np.diff(plan.network.first_child)[alone].sum())
-    assert plan.n_slots <= 2 * most_buffers(downstream, downstream.size) + waiting + 1
+    assert plan.n_slots <= IN_STEP * most_buffers(downstream, downstream.size) + IN_STEP
     assert plan.pieces == [(0, downstream.size)] and not plan.trunk
 
 

@@ -138,7 +138,7 @@ def test_dot(name, case, dual_operators, record_property):
 def test_dot_on_several_threads(name, case, cut_for_threads, dual_operators, record_property):
     case = CASES[case]()
     plan = case.operators(threads=3)._plan
-    assert len(plan.pieces) > 5 and plan.trunk, "the network is not cut"
+    assert len(plan.trunk) > 2, "the network is not cut"
     errors = dot_errors(name, case, dual_operators, threads=3)
     record_property("dot_error", float(max(errors.values())))
     assert max(errors.values()) <= TOLERANCE, errors

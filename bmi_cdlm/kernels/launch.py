@@ -8,13 +8,14 @@ functions run as they are.
 from __future__ import annotations
 
 import builtins
+import heapq
 import math
 import threading
 import types
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import config, njit
@@ -127,12 +128,15 @@ ROWS: tuple[Callable, ...] = (
     loops_routing_adjoint.reverse_reach,
     loops_routing_adjoint.sum_sub_steps,
     mlp.saturate_row,
-    mlp.first_layer_row,
-    mlp.start_row,
+    mlp.first_layer_rows,
+    mlp.start_rows,
+    mlp.begin_rows,
+    mlp.add_rows,
+    mlp.end_rows,
     mlp.add_four_row,
-    mlp.relu_row,
     mlp.factor_row,
-    mlp.add_layer,
+    mlp.next_layer,
+    mlp.last_layer_row,
     mlp.correct_demand_tile,
     topology.place_family,
 )
@@ -163,6 +167,7 @@ LOOPS: tuple[Callable, ...] = (
     topology.gather_children,
     topology.sort_siblings,
     topology.place_subtrees,
+    topology.arrange_in_step,
 )
 SUMS: tuple[Callable, ...] = (loops_routing_adjoint.reverse_reach, loops_routing_adjoint.sum_sub_steps)
 """Rows that sum gradients: the order of their additions is free, so that they are taken in vectors."""
@@ -217,6 +222,13 @@ def compile_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
     return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *ROWS, *LOOPS)})
 
 
+class Task(NamedTuple):
+    """A range to call a kernel with, and which earlier tasks of the list it needs."""
+
+    part: tuple[int, ...]
+    needs: tuple[int, ...]
+
+
 class Workers:
     """Our own threads for kernels without the interpreter lock: nothing starts before it is needed."""
 
@@ -239,14 +251,74 @@ class Workers:
             for part in ranges:
                 function(*arguments, *part)
             return
+        for future in [self._started().submit(function, *arguments, *part) for part in ranges]:
+            future.result()
+
+    def run_tasks(self, function: Callable, arguments: tuple, tasks: Sequence[Task], work: int) -> None:
+        """Call function(*arguments, *part) for every task, each after those that it needs.
+
+        A thread that is free takes the first task of the list that waits for nothing; nobody waits for the others.
+        """
+        if self.threads == 1 or len(tasks) == 1 or work < WORTH_A_THREAD:
+            for part, _ in tasks:
+                function(*arguments, *part)
+            return
+        queue = Queue(tasks)
+        for future in [self._started().submit(queue.work_off, function, arguments) for _ in range(self.threads)]:
+            future.result()
+
+    def _started(self) -> ThreadPoolExecutor:
         with self._starting:  # kernels and the preparation of the next block's inputs may come at once
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cdlm")
-        for future in [self._pool.submit(function, *arguments, *part) for part in ranges]:
-            future.result()
+            return self._pool
 
     def close(self) -> None:
         """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+
+
+class Queue:
+    """Tasks on their way through several threads."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._tasks = tasks
+        self._left = len(tasks)
+        self._missing = [len(task.needs) for task in tasks]
+        self._ready = [k for k, task in enumerate(tasks) if not task.needs]
+        self._waiting: list[list[int]] = [[] for _ in tasks]
+        for k, task in enumerate(tasks):
+            for needed in task.needs:
+                self._waiting[needed].append(k)
+        self._changed = threading.Condition()
+
+    def work_off(self, function: Callable, arguments: tuple) -> None:
+        """Call function(*arguments, *part) for tasks as they get ready, until none is left."""
+        while (task := self._take()) is not None:
+            try:
+                function(*arguments, *self._tasks[task].part)
+            except BaseException:
+                self._give_up()
+                raise
+            self._end(task)
+
+    def _take(self) -> int | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._left <= 0)
+            return heapq.heappop(self._ready) if self._left > 0 else None
+
+    def _end(self, task: int) -> None:
+        with self._changed:
+            self._left -= 1
+            for k in self._waiting[task]:
+                self._missing[k] -= 1
+                if not self._missing[k]:
+                    heapq.heappush(self._ready, k)
+            self._changed.notify_all()
+
+    def _give_up(self) -> None:
+        with self._changed:
+            self._left = 0
+            self._changed.notify_all()

@@ -79,3 +79,45 @@ def place_family(first_child, child, size, start, parent, place):
     for c in range(first_child[parent], first_child[parent + 1]):
         start[child[c]] = place
         place += size[child[c]]
+
+
+def arrange_in_step(reaches, downstream, together, missing, starts, sequence, in_step):
+    """Arrange reaches so that as many as `together` are routed at once, none of which drains into another.
+
+    reaches: int64[m] in routing order; missing: int64[reach], -1, and so again after; starts: int64[>= m], working
+    space; sequence: int64[m] and in_step: int8[m], filled: `together` for every reach of a full group, else 1. A reach
+    that may be routed comes before the next source, so that few hydrographs wait.
+    """
+    for k in range(reaches.size):
+        missing[reaches[k]] = 0
+    for k in range(reaches.size):
+        below = downstream[reaches[k]]
+        if below >= 0 and missing[below] >= 0:
+            missing[below] += 1
+    n_starts = 0
+    for k in range(reaches.size):
+        if missing[reaches[k]] == 0:
+            starts[n_starts] = reaches[k]
+            n_starts += 1
+    ready = np.empty(together, np.int64)
+    n_ready, begun, done = 0, 0, 0
+    while done < reaches.size:
+        while n_ready < together and begun < n_starts:
+            ready[n_ready] = starts[begun]
+            n_ready += 1
+            begun += 1
+        group = n_ready
+        n_ready = 0
+        for k in range(group):
+            i = ready[k]
+            sequence[done + k] = i
+            in_step[done + k] = together if group == together else 1
+            missing[i] = -1
+        for k in range(group):
+            below = downstream[sequence[done + k]]
+            if below >= 0 and missing[below] > 0:
+                missing[below] -= 1
+                if missing[below] == 0:
+                    ready[n_ready] = below
+                    n_ready += 1
+        done += group
