@@ -159,8 +159,8 @@ def run_country(sizes: Sizes, folder: Path, *, checked: bool = True, every_reach
     done, processor = time.perf_counter(), time.process_time() - processor
     facts = [describe(domain, model, length), balance(model, stored)]
     facts.append(
-        f"output: {stepped:.0f} s until {raw / 1e9:.2f} GB were readable, {done - ready:.0f} s until they were "
-        f"compressed to {path.stat().st_size / 1e9:.2f} GB"
+        f"output: {stepped:.0f} s until {raw / 1e9:.3g} GB were readable, {done - ready:.0f} s until they were "
+        f"compressed to {path.stat().st_size / 1e9:.3g} GB"
     )
     if checked:
         facts.append(check_sub_basin(domain, parameters, path, model, sizes.days))

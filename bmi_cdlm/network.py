@@ -64,17 +64,6 @@ class NetworkPlan(NamedTuple):
                 tasks.append(Task((*self.trunk[k], cuts[c], cuts[c + 1]), needs))
         return tasks
 
-    def stages(self, n_steps: int) -> list[list[tuple[int, ...]]]:
-        """The ranges of `tasks` that need nothing of each other, stage after stage."""
-        stages: list[list[tuple[int, ...]]] = []
-        stage: list[int] = []
-        for part, needs in self.tasks(n_steps):
-            stage.append(1 + max((stage[k] for k in needs), default=-1))
-            if stage[-1] == len(stages):
-                stages.append([])
-            stages[stage[-1]].append(part)
-        return stages
-
     def route(self, workers: Workers, kernel: Callable, arguments: tuple, n_steps: int, n_sub: int) -> None:
         """Call the kernel `route` for all reaches and steps."""
         workers.run_tasks(kernel, arguments, self.tasks(n_steps), self.network.sequence.size * n_steps * n_sub)

@@ -53,7 +53,7 @@ def muskingum_coefficients_adjoint(K, x, step, direct_adj, gain_adj, keep_adj):
 def muskingum_step_adjoint(y, inflow, direct, gain, keep, outflow_adj, y_adj):
     """Adjoint of `muskingum_step`. Returns the adjoints of y, inflow, direct, gain and keep."""
     return (
-        outflow_adj + keep * y_adj, direct * outflow_adj + gain * y_adj,
+        fma(keep, y_adj, outflow_adj), fma(direct, outflow_adj, gain * y_adj),
         inflow * outflow_adj, inflow * y_adj, y * y_adj,
     )
 
