@@ -173,7 +173,8 @@ class Config(BaseModel):
     )
     memory: Memory = Field(
         default=256 * 2**20, description="Memory for the blocks of forcing, fluxes and output that a run works on, "
-        "such as `512 MiB`; what the model itself and the output file hold (32 MiB) comes on top."
+        "such as `512 MiB`; what the model itself and the output file hold (32 MiB) comes on top. "
+        "With `--scheduler` every partition has so much."
     )
     observations: Path | None = Field(
         default=None, description="Observed discharge (NetCDF), for evaluate and training."
