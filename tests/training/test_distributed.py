@@ -29,7 +29,8 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import numpy as np
-from cdlm_training.distributed import end_process, team
+from cdlm_training.cli import end_process
+from cdlm_training.distributed import team
 from cdlm_training.loop import Trainer
 
 def ignore(*words):

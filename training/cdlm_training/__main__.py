@@ -2,8 +2,7 @@
 
 import os
 
-from cdlm_training.cli import main
-from cdlm_training.distributed import end_process
+from cdlm_training.cli import end_process, main
 
 if int(os.environ.get("WORLD_SIZE", "1")) == 1:
     main()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import numpy as np
@@ -77,6 +78,17 @@ def _table(scores: Scores, title: str) -> Table:
     for gauge, (nse, kge) in scores.gauges.items():
         table.add_row(gauge, f"{nse:.3f}", f"{kge:.3f}")
     return table
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process at once, as one of several has to.
+
+    torch's threads may still let go of a shared number while the interpreter goes down; C++ aborts the process in that
+    case, and torchrun then ends the others as failed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -90,14 +89,3 @@ def team(device: DeviceName = "cpu") -> Iterator[Team]:
         here.total(0.0)
     finally:
         dist.destroy_process_group()
-
-
-def end_process(code: int) -> NoReturn:
-    """End this process at once, as one of several has to.
-
-    torch's threads may still let go of a shared number while the interpreter goes down; C++ aborts the process in that
-    case, and torchrun then ends the others as failed.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
