@@ -108,7 +108,7 @@ def test_a_batch_single_steps_and_random_chunks_give_the_same_bits(domain, forci
 @every_snow
 def test_threads_and_cuts_give_the_same_bits(domain, forcing, step, snow, monkeypatch):
     expected = in_one_batch(make(domain, step, snow), forcing)
-    monkeypatch.setattr(model_module, "plan_network", partial(plan_network, smallest_piece=8))
+    monkeypatch.setattr(model_module, "plan_network", partial(plan_network, smallest_piece=2))
     monkeypatch.setattr(launch, "WORTH_A_THREAD", 0)
     for threads in (2, 3):
         model = make(domain, step, snow, threads)
