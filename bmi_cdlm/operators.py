@@ -232,7 +232,8 @@ class Operators:
         total = zeros_of(ReachParameters(*(a.astype(np.float64) for a in record.parameters)))
         blocks = self._routing_blocks(n_steps)
         # Fresh memory costs as much as the routing: every block has the same.
-        space = np.empty((1 + self.n_sub) * blocks[0].stop * self.domain.n_reaches, self.dtype)
+        longest = max((block.stop - block.start for block in blocks), default=0)
+        space = np.empty((1 + self.n_sub) * longest * self.domain.n_reaches, self.dtype)
         for block, start in zip(reversed(blocks), reversed(record.starts), strict=True):
             lateral_adj, p_adj = self._reverse_block(record, start, block, discharge_adj[block], y_adj, space)
             _add(total, p_adj)
