@@ -163,7 +163,7 @@ class Operators:
     def generate_runoff(
         self, liquid: np.ndarray, demand: np.ndarray, p: RunoffParameters, state: RunoffState
     ) -> tuple[np.ndarray, RunoffRecord]:
-        """Runoff [mm d-1], [time, cell]; `state` is advanced in place."""
+        """Runoff [mm d-1], [time, cell]; `state` is advanced in place, no production store in it above its X1."""
         n_cells = liquid.shape[1]
         runoff = np.empty_like(liquid)
         waste = [np.empty((1, n_cells), self.dtype) for _ in RunoffFluxes._fields]
