@@ -159,7 +159,7 @@ def check_plan(downstream, plan, rng):
 
 
 def check_reverse(downstream, plan, rng):
-    """Run the tasks of the adjoint interleaved at random: what a reach is handed from below is whole when it is read."""
+    """Run the tasks of the adjoint in any order: what a reach is handed from below is whole when it is read."""
     network, noted = plan.network, []
     plan.reverse(SimpleNamespace(run_tasks=lambda kernel, arguments, tasks, work: noted.extend(tasks)), None, (), 1, 1)
     owner, left = np.full(plan.n_slots, -1), []
