@@ -163,7 +163,7 @@ class Operators:
     def generate_runoff(
         self, liquid: np.ndarray, demand: np.ndarray, p: RunoffParameters, state: RunoffState
     ) -> tuple[np.ndarray, RunoffRecord]:
-        """Runoff [mm d-1], [time, cell]; `state` is advanced in place."""
+        """Runoff [mm d-1], [time, cell]; `state` is advanced in place, no production store in it above its X1."""
         n_cells = liquid.shape[1]
         runoff = np.empty_like(liquid)
         waste = [np.empty((1, n_cells), self.dtype) for _ in RunoffFluxes._fields]
@@ -232,7 +232,8 @@ class Operators:
         total = zeros_of(ReachParameters(*(a.astype(np.float64) for a in record.parameters)))
         blocks = self._routing_blocks(n_steps)
         # Fresh memory costs as much as the routing: every block has the same.
-        space = np.empty((1 + self.n_sub) * blocks[0].stop * self.domain.n_reaches, self.dtype)
+        longest = max((block.stop - block.start for block in blocks), default=0)
+        space = np.empty((1 + self.n_sub) * longest * self.domain.n_reaches, self.dtype)
         for block, start in zip(reversed(blocks), reversed(record.starts), strict=True):
             lateral_adj, p_adj = self._reverse_block(record, start, block, discharge_adj[block], y_adj, space)
             _add(total, p_adj)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,6 +155,38 @@ def check_plan(downstream, plan, rng):
                 place, first, last = left[k].pop(0)
                 process(network.sequence[place], first, last)
     assert (done == n_steps).all()
+    check_reverse(downstream, plan, rng)
+
+
+def check_reverse(downstream, plan, rng):
+    """Run the tasks of the adjoint in any order: what a reach is handed from below is whole when it is read."""
+    network, noted = plan.network, []
+    plan.reverse(SimpleNamespace(run_tasks=lambda kernel, arguments, tasks, work: noted.extend(tasks)), None, (), 1, 1)
+    owner, left = np.full(plan.n_slots, -1), []
+    for (lo, hi), _ in noted:
+        groups, place = [], hi
+        while place > lo:
+            size = int(network.in_step[place - 1])
+            groups.append(network.sequence[place - size : place][::-1].tolist())
+            place -= size
+        left.append(groups)
+
+    def process(group):
+        for i in group:
+            if downstream[i] < 0:
+                owner[network.slot[i]] = i
+        for i in group:
+            assert owner[network.slot[i]] == i, f"the buffer of {i} was overwritten, or not yet filled"
+        for i in group:
+            children = network.child[network.first_child[i]:network.first_child[i + 1]]
+            owner[network.slot[children]] = children
+
+    while any(left):
+        open_to = [k for k, (_, needs) in enumerate(noted) if left[k] and not any(left[j] for j in needs)]
+        k = open_to[int(rng.integers(len(open_to)))]
+        for _ in range(int(rng.integers(1, 20))):
+            if left[k]:
+                process(left[k].pop(0))
 
 
 @given(forests(most=60), st.integers(1, 4), st.integers(1, 8), st.integers(0, 2**32))

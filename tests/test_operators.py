@@ -232,6 +232,17 @@ def test_an_adjoint_over_two_halves_is_that_over_the_whole():
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12 * np.abs(expected).max(), err_msg=n)
 
 
+def test_no_steps_have_gradients_of_zero():
+    domain = random_domain(7, 20, 10)
+    ops = Operators(domain, 86400, 3600)
+    p = ops.coefficients(np.full(20, 5000.0), np.full(20, 0.2))
+    y_adj = np.ones(20)
+    discharge, record = ops.route(np.empty((0, 10)), p, np.zeros(20), np.array([3]))
+    runoff_adj, p_adj = ops.route_adjoint(record, np.empty((0, 1)), y_adj)
+    assert discharge.shape == (0, 1) and runoff_adj.shape == (0, 10)
+    assert not any(a.any() for a in p_adj) and (y_adj == 1).all()
+
+
 def realistic(n_steps: int, seed: int = 5) -> Case:
     """A basin that is run in, its inputs rounded to single precision."""
     domain = random_domain(21, 40, 24, 80)

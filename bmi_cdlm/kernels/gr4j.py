@@ -27,8 +27,8 @@ def production_step(S, P, E, x1, percolation_scale):
 def production_step_inverse(S, P, E, x1, inverse, percolation_scale):
     """Interception, evapotranspiration, infiltration and percolation; `inverse` is 1 / X1, which no step changes.
 
-    percolation_scale is c^-4 with c = 9/4 (daily) or 21/4 (hourly). Returns S, actual evapotranspiration,
-    Pn, Ps, percolation and Pr, the water for the unit hydrographs.
+    percolation_scale is c^-4 with c = 9/4 (daily) or 21/4 (hourly). S is at most X1: percolation is meaningless far
+    beyond. Returns S, actual evapotranspiration, Pn, Ps, percolation and Pr, the water for the unit hydrographs.
     """
     wet = P > E
     gain, loss = P - E, E - P
