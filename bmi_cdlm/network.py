@@ -29,7 +29,8 @@ class NetworkPlan(NamedTuple):
 
     pieces : whole sub-trees; trunk : parts of the rivers below, each takes in the one before it and the pieces that
     feed it; feeds : per piece, the part of the trunk, or their number where it is none; n_cuts : pieces of time for
-    the parts of the trunk; ahead : parts by which pieces may run ahead, whose buffers they take over.
+    the parts of the trunk; ahead : parts by which pieces may run ahead, whose buffers they take over; made : the tasks
+    of a number of steps, once they were asked for.
     """
 
     network: Network
@@ -39,12 +40,18 @@ class NetworkPlan(NamedTuple):
     feeds: list[int]
     n_cuts: int
     ahead: int
+    made: dict[int, list[Task]]
 
     def tasks(self, n_steps: int) -> list[Task]:
         """What to route for a block of steps: ranges of reaches and steps (lo, hi, first, last), and what each needs.
 
         Pieces come shortly before the part of the trunk that takes them in, so that their hydrographs do not wait long.
         """
+        if n_steps not in self.made:
+            self.made[n_steps] = self._make_tasks(n_steps)
+        return self.made[n_steps]
+
+    def _make_tasks(self, n_steps: int) -> list[Task]:
         n_cuts = min(n_steps, self.n_cuts)
         cuts = [n_steps * c // n_cuts for c in range(n_cuts + 1)]
         tasks: list[Task] = []
@@ -203,7 +210,7 @@ def plan_network(
         into[sequence] = np.repeat([-1, *feeds, *range(n_parts)], np.diff(piece_end, prepend=0))
         n_slots = _share_slots(network.slot, into, leaving, n_parts, ahead)
     return NetworkPlan(
-        network, ranges[: len(pieces)], ranges[len(pieces) :], n_slots, feeds, n_cuts, ahead
+        network, ranges[: len(pieces)], ranges[len(pieces) :], n_slots, feeds, n_cuts, ahead, {}
     )
 
 
