@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import config, njit
+from numba.core.options import DefaultOptions
 
 from bmi_cdlm.kernels import (
     cemaneige,
@@ -184,10 +185,10 @@ def retyped(function: Callable, dtype: type[np.floating], names: dict) -> types.
 
 
 def options(function: Callable) -> dict[str, Any]:
-    """Return what a row or a loop is compiled with."""
+    """Return what a row or a loop is compiled with; a numba that knows no `_nrt` counts."""
+    uncounted = {"_nrt": False} if function in UNCOUNTED and hasattr(DefaultOptions, "_nrt") else {}
     return {
-        "error_model": "numpy", "nogil": True, "fastmath": {"reassoc"} if function in SUMS else False,
-        "_nrt": function not in UNCOUNTED,
+        "error_model": "numpy", "nogil": True, "fastmath": {"reassoc"} if function in SUMS else False, **uncounted,
     }
 
 
