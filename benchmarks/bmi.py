@@ -9,7 +9,7 @@ import gc
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,12 +74,18 @@ def kernels_of(component: BmiCdlm) -> Callable[[], None]:
     """The kernel calls of one update, with their arguments, and nothing around them."""
     workers = component._stepper.simulation.model._workers  # type: ignore[union-attr]
     calls: list[tuple] = []
-    run = workers.run
-    workers.run = lambda function, arguments, ranges, work: calls.extend(  # type: ignore[method-assign]
-        (function, (*arguments, *part)) for part in ranges
-    ) or run(function, arguments, ranges, work)
+    run, run_tasks = workers.run, workers.run_tasks
+
+    def listed(function: Callable, arguments: tuple, ranges: Sequence[tuple[int, ...]], work: int) -> None:
+        calls.extend((function, (*arguments, *part)) for part in ranges)
+        run(function, arguments, ranges, work)
+
+    workers.run = listed  # type: ignore[method-assign]
+    workers.run_tasks = lambda function, arguments, tasks, work: listed(  # type: ignore[method-assign]
+        function, arguments, [part for part, _ in tasks], work
+    )
     component.update_until(component.get_current_time() + component.get_time_step())
-    workers.run = run  # type: ignore[method-assign]
+    workers.run, workers.run_tasks = run, run_tasks  # type: ignore[method-assign]
 
     def again() -> None:
         for function, arguments in calls:

@@ -162,7 +162,7 @@ class CudaOperators:
     def generate_runoff(
         self, liquid: Array, demand: Array, p: RunoffParameters, state: RunoffState
     ) -> tuple[Array, RunoffRecord]:
-        """Runoff [mm d-1], [time, cell]; `state` is advanced in place."""
+        """Runoff [mm d-1], [time, cell]; `state` is advanced in place, no production store in it above its X1."""
         n_steps, n = liquid.shape
         runoff, n_blocks = self._empty(n_steps, n), _n_blocks(n_steps)
         starts = RunoffState(*(self._empty(n_blocks, *a.shape) for a in state))
