@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numba.extending import intrinsic
 
-_C = ctypes.CDLL("ucrtbase" if os.name == "nt" else None)
-_C.fma.argtypes, _C.fma.restype = (ctypes.c_double,) * 3, ctypes.c_double
-_C.fmaf.argtypes, _C.fmaf.restype = (ctypes.c_float,) * 3, ctypes.c_float
+
+@cache
+def c_fma(single: bool) -> Callable[[float, float, float], float]:
+    """The function of the C library, looked for when it is first needed: compiled kernels never do."""
+    name, number = ("fmaf", ctypes.c_float) if single else ("fma", ctypes.c_double)
+    found = getattr(ctypes.CDLL("ucrtbase" if os.name == "nt" else None), name)
+    found.argtypes, found.restype = (number,) * 3, number
+    return found
 
 
 def fma(a: float, b: float, c: float) -> np.floating:
     """Return a b + c, in float32 if c is; for interpreted kernels."""
-    return np.float32(_C.fmaf(a, b, c)) if type(c) is np.float32 else np.float64(_C.fma(a, b, c))
+    single = type(c) is np.float32
+    rounded = c_fma(single)(a, b, c)
+    return np.float32(rounded) if single else np.float64(rounded)
 
 
 @intrinsic
