@@ -98,6 +98,7 @@ ROWS: tuple[Callable, ...] = (
     loops_runoff.tile_rows,
     loops_runoff.take_rows,
     loops_runoff.routing_store_row,
+    loops_runoff.snow_tile,
     loops_runoff.snow_row,
     loops_runoff.snow_hysteresis_row,
     loops_runoff.advance_queue,

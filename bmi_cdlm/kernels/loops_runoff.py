@@ -112,11 +112,16 @@ def snow_hysteresis_row(G, eTG, peak, cover, P, T, p, step, liquid, snowfall, me
         melt[i] = m * step.per_day
 
 
-def advance_snow(precipitation, air_temperature, p, state, liquid, fluxes, step, hysteresis, lo, hi):
-    """Snow of the cells lo to hi over all steps; `state` is advanced in place, `liquid` [time, cell] filled."""
-    tile = SnowParameters(
+def snow_tile(p, lo, hi):
+    """The snow parameters of the cells lo to hi."""
+    return SnowParameters(
         p.thermal_weighting[lo:hi], p.melt_factor[lo:hi], p.accumulation_threshold[lo:hi], p.full_cover[lo:hi]
     )
+
+
+def advance_snow(precipitation, air_temperature, p, state, liquid, fluxes, step, hysteresis, lo, hi):
+    """Snow of the cells lo to hi over all steps; `state` is advanced in place, `liquid` [time, cell] filled."""
+    tile = snow_tile(p, lo, hi)
     G, eTG = state.snowpack[lo:hi], state.thermal_state[lo:hi]
     peak, cover = state.snow_peak[lo:hi], state.snow_cover[lo:hi]
     for t in range(precipitation.shape[0]):

@@ -17,7 +17,6 @@ from bmi_cdlm.kernels.gr4j import (
     s_curve_1_adjoint,
     s_curve_2_adjoint,
 )
-from bmi_cdlm.kernels.groups import SnowParameters
 from bmi_cdlm.kernels.loops_runoff import (
     advance_queue,
     inverse_row,
@@ -26,6 +25,7 @@ from bmi_cdlm.kernels.loops_runoff import (
     routing_store_row,
     snow_hysteresis_row,
     snow_row,
+    snow_tile,
     take_rows,
     tile_rows,
 )
@@ -185,31 +185,36 @@ def reverse_snow(
     """
     for first in range(lo, hi, 256):
         last = first + 256 if first + 256 < hi else hi
-        tape = np.empty((4, precipitation.shape[0], last - first), precipitation.dtype)
+        n = last - first
+        tape = tile_rows(4 * precipitation.shape[0], n, precipitation)
+        tape = tape.reshape(4, precipitation.shape[0], tape.shape[1])
         retrace_snow(precipitation, air_temperature, p, start, step, hysteresis, tape, first, last)
+        own, own_adj = snow_tile(p, first, last), snow_tile(p_adj, first, last)
+        G_adj, eTG_adj = state_adj.snowpack[first:last], state_adj.thermal_state[first:last]
+        peak_adj, cover_adj = state_adj.snow_peak[first:last], state_adj.snow_cover[first:last]
         for t in range(precipitation.shape[0] - 1, -1, -1):
+            G, eTG, peak, cover = tape[0, t, :n], tape[1, t, :n], tape[2, t, :n], tape[3, t, :n]
+            P, T, water_adj = precipitation[t, first:last], air_temperature[t, first:last], liquid_adj[t, first:last]
             if hysteresis:
                 snow_hysteresis_row_adjoint(
-                    tape[:, t], precipitation[t], air_temperature[t], p, step, liquid_adj[t], state_adj, p_adj,
-                    P_adj[t], T_adj[t], first, last,
+                    G, eTG, peak, cover, P, T, own, step, water_adj, G_adj, eTG_adj, peak_adj, cover_adj,
+                    P_adj[t, first:last], T_adj[t, first:last], own_adj,
                 )
             else:
                 snow_row_adjoint(
-                    tape[:, t], precipitation[t], air_temperature[t], p, step, liquid_adj[t], state_adj, p_adj,
-                    P_adj[t], T_adj[t], first, last,
+                    G, eTG, P, T, own, step, water_adj, G_adj, eTG_adj, P_adj[t, first:last], T_adj[t, first:last],
+                    own_adj,
                 )
 
 
 def retrace_snow(precipitation, air_temperature, p, start, step, hysteresis, tape, lo, hi):
     """Run the snow of a tile forward from the block's start; the tape keeps the state before each step."""
-    tile = SnowParameters(
-        p.thermal_weighting[lo:hi], p.melt_factor[lo:hi], p.accumulation_threshold[lo:hi], p.full_cover[lo:hi]
-    )
+    n, tile = hi - lo, snow_tile(p, lo, hi)
     G, eTG = start.snowpack[lo:hi].copy(), start.thermal_state[lo:hi].copy()
     peak, cover = start.snow_peak[lo:hi].copy(), start.snow_cover[lo:hi].copy()
-    waste = np.empty((3, hi - lo), G.dtype)
+    waste = np.empty((3, n), G.dtype)
     for t in range(precipitation.shape[0]):
-        tape[0, t], tape[1, t], tape[2, t], tape[3, t] = G, eTG, peak, cover
+        tape[0, t, :n], tape[1, t, :n], tape[2, t, :n], tape[3, t, :n] = G, eTG, peak, cover
         P, T = precipitation[t, lo:hi], air_temperature[t, lo:hi]
         if hysteresis:
             snow_hysteresis_row(G, eTG, peak, cover, P, T, tile, step, waste[0], waste[1], waste[2])
@@ -217,37 +222,47 @@ def retrace_snow(precipitation, air_temperature, p, start, step, hysteresis, tap
             snow_row(G, eTG, P, T, tile, step, waste[0], waste[1], waste[2])
 
 
-def snow_row_adjoint(tape, P, T, p, step, liquid_adj, state_adj, p_adj, P_adj, T_adj, lo, hi):
-    """Adjoint of `snow_row` for the cells lo to hi: state_adj in place, p_adj added to, P_adj and T_adj set."""
-    for i in range(lo, hi):
+def snow_row_adjoint(G, eTG, P, T, p, step, liquid_adj, G_adj, eTG_adj, P_adj, T_adj, p_adj):
+    """Adjoint of `snow_row`: G_adj and eTG_adj in place, P_adj and T_adj set, p_adj added to."""
+    for i in range(G.size):
         g, e, precipitation_adj, temperature_adj, ctg, kf = snow_step_adjoint(
-            tape[0, i - lo], tape[1, i - lo], P[i] * step.days, T[i], p.thermal_weighting[i], p.melt_factor[i],
-            p.full_cover[i], state_adj.snowpack[i], state_adj.thermal_state[i], liquid_adj[i] * step.per_day,
+            G[i], eTG[i], P[i] * step.days, T[i], p.thermal_weighting[i], p.melt_factor[i], p.full_cover[i], G_adj[i],
+            eTG_adj[i], liquid_adj[i] * step.per_day,
         )
-        state_adj.snowpack[i] = g
-        state_adj.thermal_state[i] = e
+        G_adj[i] = g
+        eTG_adj[i] = e
         P_adj[i] = precipitation_adj * step.days
         T_adj[i] = temperature_adj
         p_adj.thermal_weighting[i] += ctg
         p_adj.melt_factor[i] += kf
 
 
-def snow_hysteresis_row_adjoint(tape, P, T, p, step, liquid_adj, state_adj, p_adj, P_adj, T_adj, lo, hi):
-    """Adjoint of `snow_hysteresis_row` for the cells lo to hi."""
-    for i in range(lo, hi):
-        g, e, peak, cover, precipitation_adj, temperature_adj, ctg, kf, ga, full = snow_hysteresis_step_adjoint(
-            tape[0, i - lo], tape[1, i - lo], tape[2, i - lo], tape[3, i - lo], P[i] * step.days, T[i],
-            p.thermal_weighting[i], p.melt_factor[i], p.accumulation_threshold[i], p.full_cover[i],
-            state_adj.snowpack[i], state_adj.thermal_state[i], state_adj.snow_peak[i], state_adj.snow_cover[i],
+def snow_hysteresis_row_adjoint(
+    G, eTG, peak, cover, P, T, p, step, liquid_adj, G_adj, eTG_adj, peak_adj, cover_adj, P_adj, T_adj, p_adj
+):
+    """Adjoint of `snow_hysteresis_row`, as `snow_row_adjoint`.
+
+    The step is taken twice, for the parameters and for the rest: a loop over all these arrays is not vectorised.
+    """
+    for i in range(G.size):
+        _g, _e, _top, _ratio, _P, _T, ctg, kf, ga, full = snow_hysteresis_step_adjoint(
+            G[i], eTG[i], peak[i], cover[i], P[i] * step.days, T[i], p.thermal_weighting[i], p.melt_factor[i],
+            p.accumulation_threshold[i], p.full_cover[i], G_adj[i], eTG_adj[i], peak_adj[i], cover_adj[i],
             liquid_adj[i] * step.per_day,
         )
-        state_adj.snowpack[i] = g
-        state_adj.thermal_state[i] = e
-        state_adj.snow_peak[i] = peak
-        state_adj.snow_cover[i] = cover
-        P_adj[i] = precipitation_adj * step.days
-        T_adj[i] = temperature_adj
         p_adj.thermal_weighting[i] += ctg
         p_adj.melt_factor[i] += kf
         p_adj.accumulation_threshold[i] += ga
         p_adj.full_cover[i] += full
+    for i in range(G.size):
+        g, e, top, ratio, precipitation_adj, temperature_adj, _ctg, _kf, _ga, _full = snow_hysteresis_step_adjoint(
+            G[i], eTG[i], peak[i], cover[i], P[i] * step.days, T[i], p.thermal_weighting[i], p.melt_factor[i],
+            p.accumulation_threshold[i], p.full_cover[i], G_adj[i], eTG_adj[i], peak_adj[i], cover_adj[i],
+            liquid_adj[i] * step.per_day,
+        )
+        G_adj[i] = g
+        eTG_adj[i] = e
+        peak_adj[i] = top
+        cover_adj[i] = ratio
+        P_adj[i] = precipitation_adj * step.days
+        T_adj[i] = temperature_adj

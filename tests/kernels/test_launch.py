@@ -30,7 +30,7 @@ def rows_of(dtype, n: int = 64):
 
     step = Step(dtype(1), dtype(1), dtype(0.04))
     totals, fluxes = CellTotals(*(row() for _ in range(4))), RunoffFluxes(*(row() for _ in range(14)))
-    snow = SnowParameters(*(row() for _ in SnowParameters._fields))
+    snow, snow_adj = (SnowParameters(*(row() for _ in SnowParameters._fields)) for _ in range(2))
     return {
         "production_row": (*(row() for _ in range(6)), step, row(), totals, None),
         "production_row with fluxes": (*(row() for _ in range(6)), step, row(), totals, fluxes),
@@ -40,6 +40,14 @@ def rows_of(dtype, n: int = 64):
         "snow_row": (*(row() for _ in range(4)), snow, step, *(row() for _ in range(3))),
         "snow_hysteresis_row": (*(row() for _ in range(6)), snow, step, *(row() for _ in range(3))),
         "add_row": (row(), row()),
+        "production_row_adjoint": (*(row() for _ in range(5)), step, *(row() for _ in range(5))),
+        "routing_store_row_adjoint": (*(row() for _ in range(5)), step, *(row() for _ in range(6))),
+        "sweep_queue": (
+            np.full((3, n), 0.5, dtype), 1, np.full((3, n), 0.5, dtype), row(), dtype(0.9), row(),
+            np.full((3, n), 0.5, dtype),
+        ),
+        "snow_row_adjoint": (*(row() for _ in range(4)), snow, step, *(row() for _ in range(5)), snow_adj),
+        "snow_hysteresis_row_adjoint": (*(row() for _ in range(6)), snow, step, *(row() for _ in range(7)), snow_adj),
     }
 
 
