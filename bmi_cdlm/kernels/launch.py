@@ -82,6 +82,7 @@ SCALARS: tuple[Callable, ...] = (
     muskingum.muskingum_coefficients_adjoint,
     muskingum.muskingum_step_adjoint,
     mlp.limited_sigmoid,
+    mlp.four_products,
     pet.limited,
     pet.sunset_angle,
     pet.daily_radiation,

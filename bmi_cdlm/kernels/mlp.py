@@ -21,6 +21,11 @@ def limited_sigmoid(z, low, high):
     return low + (high - low) * (0.5 + 0.5 * t)
 
 
+def four_products(x0, x1, x2, x3, w0, w1, w2, w3):
+    """What four inputs add to a unit, in the one order that there is."""
+    return (x0 * w0 + x1 * w1) + (x2 * w2 + x3 * w3)
+
+
 def saturate_row(value, half, share):
     """Bring precipitation to 0 ... 1."""
     for i in range(value.size):
@@ -61,10 +66,10 @@ def begin_rows(out, x, weights, bias):
     a3, b3, c3, d3, e3 = weights[3, 0], weights[3, 1], weights[3, 2], weights[3, 3], bias[3]
     for i in range(z0.size):
         a, b, c, d = x0[i], x1[i], x2[i], x3[i]
-        z0[i] = e0 + ((a * a0 + b * b0) + (c * c0 + d * d0))
-        z1[i] = e1 + ((a * a1 + b * b1) + (c * c1 + d * d1))
-        z2[i] = e2 + ((a * a2 + b * b2) + (c * c2 + d * d2))
-        z3[i] = e3 + ((a * a3 + b * b3) + (c * c3 + d * d3))
+        z0[i] = e0 + four_products(a, b, c, d, a0, b0, c0, d0)
+        z1[i] = e1 + four_products(a, b, c, d, a1, b1, c1, d1)
+        z2[i] = e2 + four_products(a, b, c, d, a2, b2, c2, d2)
+        z3[i] = e3 + four_products(a, b, c, d, a3, b3, c3, d3)
 
 
 def start_rows(out, bias):
@@ -83,10 +88,10 @@ def add_rows(out, x, weights):
     a3, b3, c3, d3 = weights[3, 0], weights[3, 1], weights[3, 2], weights[3, 3]
     for i in range(z0.size):
         a, b, c, d = x0[i], x1[i], x2[i], x3[i]
-        z0[i] += (a * a0 + b * b0) + (c * c0 + d * d0)
-        z1[i] += (a * a1 + b * b1) + (c * c1 + d * d1)
-        z2[i] += (a * a2 + b * b2) + (c * c2 + d * d2)
-        z3[i] += (a * a3 + b * b3) + (c * c3 + d * d3)
+        z0[i] += four_products(a, b, c, d, a0, b0, c0, d0)
+        z1[i] += four_products(a, b, c, d, a1, b1, c1, d1)
+        z2[i] += four_products(a, b, c, d, a2, b2, c2, d2)
+        z3[i] += four_products(a, b, c, d, a3, b3, c3, d3)
 
 
 def end_rows(out, x, weights):
@@ -99,10 +104,10 @@ def end_rows(out, x, weights):
     a3, b3, c3, d3 = weights[3, 0], weights[3, 1], weights[3, 2], weights[3, 3]
     for i in range(z0.size):
         a, b, c, d = x0[i], x1[i], x2[i], x3[i]
-        v0 = z0[i] + ((a * a0 + b * b0) + (c * c0 + d * d0))
-        v1 = z1[i] + ((a * a1 + b * b1) + (c * c1 + d * d1))
-        v2 = z2[i] + ((a * a2 + b * b2) + (c * c2 + d * d2))
-        v3 = z3[i] + ((a * a3 + b * b3) + (c * c3 + d * d3))
+        v0 = z0[i] + four_products(a, b, c, d, a0, b0, c0, d0)
+        v1 = z1[i] + four_products(a, b, c, d, a1, b1, c1, d1)
+        v2 = z2[i] + four_products(a, b, c, d, a2, b2, c2, d2)
+        v3 = z3[i] + four_products(a, b, c, d, a3, b3, c3, d3)
         z0[i] = v0 if v0 > 0.0 else 0.0
         z1[i] = v1 if v1 > 0.0 else 0.0
         z2[i] = v2 if v2 > 0.0 else 0.0
@@ -120,7 +125,7 @@ def add_four_row(out, x0, x1, x2, x3, weights):
     """Add four inputs to a unit."""
     a, b, c, d = weights[0], weights[1], weights[2], weights[3]
     for i in range(out.size):
-        out[i] += (x0[i] * a + x1[i] * b) + (x2[i] * c + x3[i] * d)
+        out[i] += four_products(x0[i], x1[i], x2[i], x3[i], a, b, c, d)
 
 
 def factor_row(z, demand, low, high, factor, corrected):
