@@ -72,7 +72,7 @@ class Gradient:
         runoff_adj, c = o.route_adjoint(routed, self.slope, self.empty())
         del routed
         o.coefficients_adjoint(self.K, self.weighting, c)
-        _, _, p = o.generate_runoff_adjoint(generated, runoff_adj, zeros_of(self.state()))
+        _, p = o.generate_runoff_adjoint(generated, runoff_adj, zeros_of(self.state()))
         o.ordinates_adjoint(self.x4, p.ordinates_1, p.ordinates_2)
 
     def empty(self) -> np.ndarray:

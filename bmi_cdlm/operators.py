@@ -14,7 +14,6 @@ import numpy as np
 
 from bmi_cdlm.domain import Domain
 from bmi_cdlm.kernels.groups import (
-    CellTotals,
     ReachParameters,
     ReachSeries,
     RunoffFluxes,
@@ -167,31 +166,33 @@ class Operators:
         n_cells = liquid.shape[1]
         runoff = np.empty_like(liquid)
         waste = [np.empty((1, n_cells), self.dtype) for _ in RunoffFluxes._fields]
-        totals = CellTotals(*(np.zeros(n_cells, self.dtype) for _ in CellTotals._fields))
         starts = []
         for block in _blocks(liquid.shape[0], BLOCK_STEPS):
             starts.append(copy_group(state))
             self.workers.run(self.kernels.advance_gr4j, (
-                liquid[block], liquid[block], demand[block], p, state, totals,
+                liquid[block], liquid[block], demand[block], p, state, None,
                 RunoffFluxes(*waste)._replace(runoff=runoff[block]), self.constants,
             ), self._cell_tasks, liquid[block].size)
         return runoff, RunoffRecord(liquid, demand, p, starts)
 
     def generate_runoff_adjoint(
         self, record: RunoffRecord, runoff_adj: np.ndarray, state_adj: RunoffState
-    ) -> tuple[np.ndarray, np.ndarray, RunoffParameters]:
-        """Adjoints of liquid water, demand and parameters; `state_adj` goes from the end to the start."""
-        liquid_adj, demand_adj = np.empty_like(runoff_adj), np.empty_like(runoff_adj)
+    ) -> tuple[np.ndarray, RunoffParameters]:
+        """Adjoints of liquid water and parameters; `state_adj` goes from the end to the start.
+
+        The adjoint of demand is that of liquid water negated: only what is between them counts.
+        """
+        liquid_adj = np.empty_like(runoff_adj)
         total = zeros_of(RunoffParameters(*(a.astype(np.float64) for a in record.parameters)))
         blocks = _blocks(runoff_adj.shape[0], BLOCK_STEPS)
         for block, start in zip(reversed(blocks), reversed(record.starts), strict=True):
             p_adj = zeros_of(record.parameters)
             self.workers.run(self.kernels.reverse_gr4j, (
                 record.liquid[block], record.demand[block], record.parameters, start, self.constants, runoff_adj[block],
-                state_adj, p_adj, liquid_adj[block], demand_adj[block],
+                state_adj, p_adj, liquid_adj[block],
             ), self._cell_tasks, runoff_adj[block].size)
             _add(total, p_adj)
-        return liquid_adj, demand_adj, total
+        return liquid_adj, total
 
     # ---- routing -----------------------------------------------------------------------------------------
 

@@ -174,18 +174,21 @@ class CudaOperators:
 
     def generate_runoff_adjoint(
         self, record: RunoffRecord, runoff_adj: Array, state_adj: RunoffState
-    ) -> tuple[Array, Array, RunoffParameters]:
-        """Adjoints of liquid water, demand and parameters; `state_adj` goes from the end to the start."""
+    ) -> tuple[Array, RunoffParameters]:
+        """Adjoints of liquid water and parameters; `state_adj` goes from the end to the start.
+
+        The adjoint of demand is that of liquid water negated: only what is between them counts.
+        """
         n_steps, n = runoff_adj.shape
-        liquid_adj, demand_adj = self._empty(n_steps, n), self._empty(n_steps, n)
+        liquid_adj = self._empty(n_steps, n)
         p_adj = RunoffParameters(*(self._allocate(tuple(a.shape), np.float64) for a in record.parameters))
         self.launcher.over(
             n, "runoff_cells_adjoint", _view(record.liquid), _view(record.demand), _views(record.parameters),
             _views(record.starts), self._rings(state_adj), self.constants, BLOCK_STEPS,
             _view(self._empty(5, BLOCK_STEPS, n)), self._rings(state_adj), self._rings(state_adj), _view(runoff_adj),
-            _views(state_adj), _views(p_adj), _view(liquid_adj), _view(demand_adj),
+            _views(state_adj), _views(p_adj), _view(liquid_adj),
         )
-        return liquid_adj, demand_adj, p_adj
+        return liquid_adj, p_adj
 
     # ---- routing -----------------------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ def adjoint(recording: Recording, discharge_adj: np.ndarray) -> Gradients:
     runoff_adj, reach = operators.route_adjoint(recording.route, np.ascontiguousarray(discharge_adj, np.float64), y_adj)
     K_adj, x_adj = operators.coefficients_adjoint(setting.travel_time, setting.weighting, reach)
     stores: RunoffState = zeros_of(recording.runoff.starts[0])
-    liquid_adj, demand_adj, p = operators.generate_runoff_adjoint(recording.runoff, runoff_adj, stores)
+    liquid_adj, p = operators.generate_runoff_adjoint(recording.runoff, runoff_adj, stores)
     x4_adj = operators.ordinates_adjoint(setting.unit_hydrograph_base, p.ordinates_1, p.ordinates_2)
     parameters = {
         "production_capacity": p.production_capacity, "exchange_coefficient": p.exchange_coefficient,
@@ -107,7 +107,7 @@ def adjoint(recording: Recording, discharge_adj: np.ndarray) -> Gradients:
             share_adj = snow.full_cover * operators.domain.cells.mean_annual_snowfall
             parameters |= {"accumulation_threshold": snow.accumulation_threshold, "cover_ratio_threshold": share_adj}
         state |= {name: getattr(pack, name) for name in pack._fields}
-    forcing = {"precipitation": rain_adj, "potential_evapotranspiration": demand_adj}
+    forcing = {"precipitation": rain_adj, "potential_evapotranspiration": -liquid_adj}
     if weather.air_temperature is not None:
         forcing["air_temperature"] = temperature_adj
     if setting.pet is not None:

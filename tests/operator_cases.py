@@ -142,8 +142,8 @@ def generate_runoff(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays,
 
 def generate_runoff_adjoint(ops: Operators, case: Case, record: object, adj: Arrays) -> Arrays:
     state_adj = group(RunoffState, adj)
-    liquid_adj, demand_adj, p_adj = ops.generate_runoff_adjoint(record, adj["runoff"], state_adj)
-    return {"liquid": liquid_adj, "potential_evapotranspiration": demand_adj, **p_adj._asdict(), **state_adj._asdict()}
+    liquid_adj, p_adj = ops.generate_runoff_adjoint(record, adj["runoff"], state_adj)
+    return {"liquid": liquid_adj, "potential_evapotranspiration": -liquid_adj, **p_adj._asdict(), **state_adj._asdict()}
 
 
 def coefficients(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:

@@ -3,8 +3,8 @@
 Needs a CUDA device and numba-cuda (`pip install -e ".[gpu]"`), and refuses without. First every operator is
 compared with the CPU on small cases, then a made-up country is timed. `least` is the time that the bytes take
 which must pass through the device's memory, at the speed at which the same run copies a large array:
-runoff: rain and demand read, runoff written; backwards they are read again with the adjoint of runoff, and two
-adjoints are written. Routing, per sub-step: the outflow written, and read by the reach below; backwards the same
+runoff: rain and demand read, runoff written; backwards they are read again with the adjoint of runoff, and that of
+rain is written. Snow: as runoff, and the adjoint of temperature. Routing, per sub-step: the outflow written, and read by the reach below; backwards the same
 again, a tape of two numbers written and read, and the adjoint of the inflow written and read. All else is overhead.
 HBV 2.0 of hydrodl2 runs beside where it is installed, on as many units and days as the cells here, or as many as fit.
 
@@ -42,8 +42,10 @@ ROOT = Path(__file__).resolve().parents[2]
 N_SUB = 24
 GAUGES = 1000
 DIFFERENT_CELLS = 20_000
-RUNOFF_NUMBERS = {"forward": 3, "forward + backward": 8}
-ROUTING_NUMBERS = {"forward": 2, "forward + backward": 10}
+NUMBERS = {
+    "snow": {"forward": 3, "forward + backward": 8}, "runoff": {"forward": 3, "forward + backward": 7},
+    "routing": {"forward": 2, "forward + backward": 10},
+}
 
 
 class Row(NamedTuple):
@@ -155,7 +157,7 @@ def stages(country: Country) -> dict[str, Callable[[bool], None]]:
         made["runoff"], record = ops.generate_runoff(made["liquid"], country.demand, p, state)
         if backward:
             state_adj = RunoffState(zeros(n), zeros(n), zeros(4, n), zeros(8, n))
-            made["liquid_adj"], _, p_adj = ops.generate_runoff_adjoint(
+            made["liquid_adj"], p_adj = ops.generate_runoff_adjoint(
                 record, made.get("runoff_adj", country.demand), state_adj
             )
             ops.ordinates_adjoint(c["x4"], p_adj.ordinates_1, p_adj.ordinates_2)
@@ -196,7 +198,7 @@ def measure(country: Country, n_days: int, repeats: int) -> list[Row]:
     n_sub_steps = n_days * N_SUB * country.domain.n_reaches
     cell_days = n_days * country.domain.n_cells
     for name, run in stages(country).items():
-        for direction, numbers in (ROUTING_NUMBERS if name == "routing" else RUNOFF_NUMBERS).items():
+        for direction, numbers in NUMBERS[name].items():
             seconds = seconds_of(lambda run=run, d=direction: run(d != "forward"), repeats)
             unit, work = ("reach-steps", n_sub_steps) if name == "routing" else ("cell-days", cell_days)
             rows.append(Row(f"{name}, {direction}", unit, precision, work, seconds, numbers))
@@ -224,7 +226,7 @@ def measure_hbv(n_units: int, n_days: int, repeats: int, device: str) -> list[Ro
         assert np.isfinite(peer.gradient).all()
         return [
             Row(f"hydrodl2 HBV 2.0, {direction}", "unit-days", "float32", n_units * n_days, s, 0)
-            for direction, s in zip(RUNOFF_NUMBERS, seconds, strict=True)
+            for direction, s in zip(NUMBERS["runoff"], seconds, strict=True)
         ]
 
 

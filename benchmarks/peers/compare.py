@@ -106,7 +106,7 @@ class SnowAndRunoff:
         o = self.base.operators
         one = np.ones_like(self.runoff)
         state_adj: RunoffState = zeros_of(self.base.state())
-        liquid_adj, _, p = o.generate_runoff_adjoint(self.generated, one, state_adj)
+        liquid_adj, p = o.generate_runoff_adjoint(self.generated, one, state_adj)
         o.ordinates_adjoint(self.base.x4, p.ordinates_1, p.ordinates_2)
         o.melt_adjoint(self.melted, liquid_adj, SnowState(*(np.zeros_like(a) for a in self.snow)))
 

@@ -66,7 +66,7 @@ def roll_ring(queue, head, ring, i):
 
 def runoff_cell(S, R, P, E, x1, x2, x3, step, rings, head_1, head_2, p, i):
     """One step of GR4J, P, E and the runoff in mm d-1. Returns S, R, Pr, Q9, Q1 and the runoff."""
-    S, _AE, _Pn, _Ps, _percolation, Pr = production_step(S, P * step.days, E * step.days, x1, step.percolation_scale)
+    S, _AE, _Pn, _Ps, _percolation, Pr, _n = production_step(S, P * step.days, E * step.days, x1, step.percolation_scale)
     Q9 = pass_ring(rings.first, head_1, p.ordinates_1, 0.9 * Pr, i)
     Q1 = pass_ring(rings.second, head_2, p.ordinates_2, 0.1 * Pr, i)
     R, Q, _exchange, _F, _AE1, _AE2, _Qr, _Qd = routing_store_step(R, Q9, Q1, x2, x3)
@@ -140,13 +140,13 @@ def sweep_ring(ring_adj, head, ordinates, Pr, share, Pr_adj, ordinates_sum, i):
 
 def runoff_cells_adjoint(
     liquid, demand, p, starts, rings, step, block, tape, rings_adj, sums, runoff_adj, state_adj, p_adj, liquid_adj,
-    demand_adj,
 ):
     """Adjoint of `runoff_cells` in the runoff.
 
     rings, rings_adj, sums (of the ordinates' adjoints over a block): Rings, working space; state_adj: at the end
     of the period, becomes that at its start; p_adj: RunoffParameters of float64, set, summed over
-    the steps of a block in the kernel's precision and over blocks in float64.
+    the steps of a block in the kernel's precision and over blocks in float64; liquid_adj: float[time, cell], filled;
+    that of demand is its negative.
     """
     i = cuda.grid(1)
     if i >= runoff_adj.shape[1]:
@@ -174,12 +174,11 @@ def runoff_cells_adjoint(
             rings_adj.second[t % n2, i] = Q1_adj
             Pr_adj = sweep_ring(rings_adj.second, t % n2, p.ordinates_2, Pr, 0.1, real(0), sums.second, i)
             Pr_adj = sweep_ring(rings_adj.first, t % n1, p.ordinates_1, Pr, 0.9, Pr_adj, sums.first, i)
-            S_adj, rain_adj, evaporation_adj, d_x1 = production_step_adjoint(
+            S_adj, rain_adj, _evaporation_adj, d_x1 = production_step_adjoint(
                 tape[0, k, i], liquid[t, i] * step.days, demand[t, i] * step.days, x1, step.percolation_scale, S_adj,
                 Pr_adj,
             )
             liquid_adj[t, i] = rain_adj * step.days
-            demand_adj[t, i] = evaporation_adj * step.days
             x1_sum += d_x1
             x2_sum += d_x2
             x3_sum += d_x3

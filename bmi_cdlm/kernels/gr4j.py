@@ -28,7 +28,8 @@ def production_step_inverse(S, P, E, x1, inverse, percolation_scale):
     """Interception, evapotranspiration, infiltration and percolation; `inverse` is 1 / X1, which no step changes.
 
     percolation_scale is c^-4 with c = 9/4 (daily) or 21/4 (hourly). S is at most X1: percolation is meaningless far
-    beyond. Returns S, actual evapotranspiration, Pn, Ps, percolation and Pr, the water for the unit hydrographs.
+    beyond. Returns S, actual evapotranspiration, Pn, Ps, percolation, Pr, the water for the unit hydrographs, and n of
+    `tanh_ratio`, for the adjoint.
     """
     wet = P > E
     gain, loss = P - E, E - P
@@ -51,20 +52,29 @@ def production_step_inverse(S, P, E, x1, inverse, percolation_scale):
     z = S * inverse
     z2 = z * z
     percolation = S * percolated_fraction(z2 * z2 * percolation_scale)
-    return S - percolation, AE, Pn, Ps, percolation, (Pn - Ps) + percolation
+    return S - percolation, AE, Pn, Ps, percolation, (Pn - Ps) + percolation, n
 
 
 def production_step_adjoint(S, P, E, x1, percolation_scale, S_adj, Pr_adj):
     """Adjoint of `production_step` in its S and Pr. Returns the adjoints of S, P, E and x1."""
-    return production_step_inverse_adjoint(S, P, E, x1, 1.0 / x1, percolation_scale, S_adj, Pr_adj)
+    inverse = 1.0 / x1
+    n = production_step_inverse(S, P, E, x1, inverse, percolation_scale)[6]
+    S0_adj, P_adj, x1_adj = production_step_inverse_adjoint(
+        S, P, E, x1, inverse, n, percolation_scale, S_adj, Pr_adj
+    )
+    return S0_adj, P_adj, -P_adj, x1_adj
 
 
-def production_step_inverse_adjoint(S, P, E, x1, inverse, percolation_scale, S_adj, Pr_adj):
-    """Adjoint of `production_step_inverse`; what X1 does through its inverse is in its adjoint."""
+def production_step_inverse_adjoint(S, P, E, x1, inverse, n, percolation_scale, S_adj, Pr_adj):
+    """Adjoint of `production_step_inverse` in its S and Pr; n is what that returned.
+
+    Returns the adjoints of S, P and x1, what it does through its inverse included; that of E is that of P negated, for
+    only P - E counts.
+    """
     wet = P > E
     net = P - E if wet else E - P
     w = net * inverse
-    n, d = tanh_ratio(w if w < 13.0 else 13.0)
+    d = n + 2.0
     # T = tanh(w), and 1 - T without its cancellation where demand is far beyond the store.
     quotient = 1.0 / d
     T = n * quotient
@@ -98,7 +108,7 @@ def production_step_inverse_adjoint(S, P, E, x1, inverse, percolation_scale, S_a
     S0_adj = S2_adj + s_adj * inverse
     S0_adj = S0_adj if wet else S0_adj + (2.0 - s) * T * D * moved_adj
     P_adj = Pr_adj + net_adj if wet else -net_adj
-    return S0_adj, P_adj, -P_adj, x1_adj
+    return S0_adj, P_adj, x1_adj
 
 
 def queue_step(following, ordinate, inflow):
@@ -138,26 +148,34 @@ def routing_store_step_inverse(R, Q9, Q1, x2, inverse):
 
 def routing_store_step_adjoint(R, Q9, Q1, x2, x3, R_adj, Q_adj):
     """Adjoint of `routing_store_step` in its R and Q. Returns the adjoints of R, Q9, Q1, x2 and x3."""
-    return routing_store_step_inverse_adjoint(R, Q9, Q1, x2, 1.0 / x3, R_adj, Q_adj)
+    inverse = 1.0 / x3
+    after = routing_store_step_inverse(R, Q9, Q1, x2, inverse)[0]
+    return routing_store_step_inverse_adjoint(R, Q9, Q1, x2, inverse, after, R_adj, Q_adj)
 
 
-def routing_store_step_inverse_adjoint(R, Q9, Q1, x2, inverse, R_adj, Q_adj):
-    """Adjoint of `routing_store_step_inverse`, but for X3 in place of its inverse."""
+def routing_store_step_inverse_adjoint(R, Q9, Q1, x2, inverse, after, R_adj, Q_adj):
+    """Adjoint of `routing_store_step_inverse`, but for X3 in place of its inverse; `after` is R after the step.
+
+    With g = (1 + z^4)^(-1/4), the share of the store that stays, the outflow's share and slope need no root:
+    1 - g = (g z)^4 / ((1 + g) (1 + g^2)) and z^4 g^5 = (g z)^4 g.
+    """
     r = R * inverse
     r2_5 = r * r * math.sqrt(r)
     F = x2 * (r2_5 * r)
     filled = R + Q9 + F
-    full = filled >= 0.0
-    R1 = filled if full else 0.0
-    z = R1 * inverse
+    full = filled > 0.0
+    R1 = filled if full else 1.0
+    g = after / R1
+    z = after * inverse
     z2 = z * z
     a = z2 * z2
-    slope = store_outflow_slope(a)
+    slope = a * g
+    fraction = a / ((1.0 + g) * (1.0 + g * g))
 
     Qr_adj = Q_adj - R_adj
-    R1_adj = R_adj + (store_outflow_fraction(a) + slope) * Qr_adj
-    x3_adj = -z * slope * Qr_adj
-    R1_adj = R1_adj if full else 0.0
+    R1_adj = R_adj + (fraction + slope) * Qr_adj
+    x3_adj = -(R1 * inverse) * slope * Qr_adj
+    R1_adj = R1_adj if filled >= 0.0 else 0.0
     Q1_adj = Q_adj if Q1 + F >= 0.0 else 0.0
     F_adj = R1_adj + Q1_adj
     r_adj = 3.5 * x2 * r2_5 * F_adj * inverse

@@ -78,6 +78,22 @@ class RunoffFluxes(NamedTuple):
     runoff: np.ndarray
 
 
+class RunoffTape(NamedTuple):
+    """What the adjoint of runoff reads of a tile run again: float[time, cell], before each step or in it.
+
+    ratio : n of `tanh_ratio` in the production store; routing_store : one row more, after the last step;
+    effective_rainfall : rows of zeros to a multiple of four; routed_flow, direct_flow : what leaves the unit
+    hydrographs in each step, then later, a row for every place more.
+    """
+
+    production_store: np.ndarray
+    routing_store: np.ndarray
+    ratio: np.ndarray
+    effective_rainfall: np.ndarray
+    routed_flow: np.ndarray
+    direct_flow: np.ndarray
+
+
 class CellTotals(NamedTuple):
     """float[cell]: water since the start [mm]."""
 

@@ -33,11 +33,12 @@ from bmi_cdlm.kernels import (
     mlp,
     muskingum,
     pet,
+    rows,
     topology,
 )
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.fused import compiled_fma, fma
-from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
+from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, RunoffTape, SnowParameters
 
 TASKS_PER_THREAD = 2
 WORTH_A_THREAD = 20_000
@@ -58,6 +59,7 @@ SCALARS: tuple[Callable, ...] = (
     gr4j.production_step_inverse_adjoint,
     gr4j.production_step_adjoint,
     gr4j.queue_step_adjoint,
+    loops_runoff_adjoint.four_steps,
     gr4j.routing_store_step_inverse_adjoint,
     gr4j.routing_store_step_adjoint,
     gr4j.s_curve_1_adjoint,
@@ -94,10 +96,15 @@ SCALARS: tuple[Callable, ...] = (
     pet.penman_demand,
 )
 ROWS: tuple[Callable, ...] = (
+    rows.copy_row,
+    rows.add_row,
+    rows.inverse_row,
+    rows.tile_rows,
+    rows.in_fours,
+    rows.take_columns,
+    rows.give_columns,
+    rows.add_columns,
     loops_runoff.production_row,
-    loops_runoff.inverse_row,
-    loops_runoff.tile_rows,
-    loops_runoff.take_rows,
     loops_runoff.routing_store_row,
     loops_runoff.snow_tile,
     loops_runoff.snow_row,
@@ -109,7 +116,7 @@ ROWS: tuple[Callable, ...] = (
     loops_runoff_adjoint.production_row_adjoint,
     loops_runoff_adjoint.routing_store_row_adjoint,
     loops_runoff_adjoint.sweep_queue,
-    loops_runoff_adjoint.roll_queue,
+    loops_runoff_adjoint.sum_ordinates,
     loops_runoff_adjoint.retrace_gr4j,
     loops_runoff_adjoint.reverse_gr4j_tile,
     loops_runoff_adjoint.retrace_snow,
@@ -117,13 +124,11 @@ ROWS: tuple[Callable, ...] = (
     loops_runoff_adjoint.snow_hysteresis_row_adjoint,
     loops_routing.add_terms,
     loops_routing.collect_row,
-    loops_routing.add_row,
     loops_routing.gather_upstream,
     loops_routing.keep_inflow,
     loops_routing.route_reach,
     loops_routing.route_two,
     loops_routing_adjoint.add_link,
-    loops_routing_adjoint.copy_row,
     loops_routing_adjoint.hand_up,
     loops_routing_adjoint.receive,
     loops_routing_adjoint.sweep_reach,
@@ -209,7 +214,7 @@ def compile_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
     names: dict = {
         "__name__": __name__, "__builtins__": builtins, "math": math, "np": np, "real": dtype,
         "fma": fma if getattr(config, "DISABLE_JIT", False) else compiled_fma,
-        **{group.__name__: group for group in (CellTotals, RunoffFluxes, SnowParameters)},
+        **{group.__name__: group for group in (CellTotals, RunoffFluxes, RunoffTape, SnowParameters)},
     }
     for function in SCALARS:
         names[function.__name__] = njit(forceinline=True, error_model="numpy", nogil=True)(

@@ -12,6 +12,7 @@ from numpy import float64 as real  # launch puts the compiled precision in its p
 
 from bmi_cdlm.kernels.links import link_flow
 from bmi_cdlm.kernels.muskingum import muskingum_coefficients, muskingum_step, muskingum_variance
+from bmi_cdlm.kernels.rows import add_row
 
 
 def collect_runoff(links, runoff, lateral_inflow, lo, hi):
@@ -109,12 +110,6 @@ def gather_upstream(network, i, hydrographs, begin, flow):
         flow[:] = 0.0
     for c in range(first + 1, last):
         add_row(flow, hydrographs[network.slot[network.child[c]], begin : begin + flow.size])
-
-
-def add_row(flow, tributary):
-    """Add the hydrograph of a tributary."""
-    for k in range(flow.size):
-        flow[k] += tributary[k]
 
 
 def keep_inflow(flow, lateral_inflow, n_sub, inflow):

@@ -7,6 +7,7 @@ import numpy as np
 from bmi_cdlm.kernels.links import link_flow_adjoint
 from bmi_cdlm.kernels.loops_routing import real
 from bmi_cdlm.kernels.muskingum import muskingum_coefficients_adjoint, muskingum_step, muskingum_step_adjoint
+from bmi_cdlm.kernels.rows import copy_row
 
 
 def spread_runoff(first_link, link_row, link_area, lateral_adj, runoff_adj, lo, hi):
@@ -90,12 +91,6 @@ def hand_up(network, i, flow_adj, hydrographs_adj):
     """Adjoint of `gather_upstream`: every tributary gets the adjoint; the first one's buffer is the reach's own."""
     for c in range(network.first_child[i] + 1, network.first_child[i + 1]):
         copy_row(flow_adj, hydrographs_adj[network.slot[network.child[c]]])
-
-
-def copy_row(values, copy):
-    """Copy a row."""
-    for k in range(values.size):
-        copy[k] = values[k]
 
 
 def sweep_reach(inflow, outflow_adj, state, state_adj, gain, keep, y, y_adj):

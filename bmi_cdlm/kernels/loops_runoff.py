@@ -6,26 +6,28 @@ Rows are the only loops over cells: contiguous 1-D arrays, indexed from 0. Array
 
 from __future__ import annotations
 
-import numpy as np
 from numpy import float64 as real  # launch puts the compiled precision in its place
 
 from bmi_cdlm.kernels.cemaneige import snow_hysteresis_step, snow_step
 from bmi_cdlm.kernels.gr4j import production_step_inverse, queue_step, routing_store_step_inverse, s_curve_1, s_curve_2
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
+from bmi_cdlm.kernels.rows import copy_row, inverse_row, take_columns, tile_rows
 
 
-def production_row(S, P, E, rain, x1, inverse, step, Pr, totals, fluxes):
+def production_row(S, P, E, rain, x1, inverse, step, Pr, totals, fluxes, kept):
     """Production store of a row of cells, in place; `inverse` is 1 / X1.
 
     totals (`CellTotals`) and fluxes (`RunoffFluxes`): rows to add to and to fill, or None, for which other code is
     compiled: rows that nobody reads would take a third of the time.
     """
     for i in range(S.size):
-        s, ae, pn, ps, pc, pr = production_step_inverse(
+        s, ae, pn, ps, pc, pr, n = production_step_inverse(
             S[i], P[i] * step.days, E[i] * step.days, x1[i], inverse[i], step.percolation_scale
         )
         S[i] = s
         Pr[i] = pr
+        if kept is not None:
+            kept[i] = n
         if totals is not None:
             totals.precipitation_total[i] += rain[i] * step.days
             totals.evapotranspiration_total[i] += ae * step.per_day * step.days
@@ -35,32 +37,6 @@ def production_row(S, P, E, rain, x1, inverse, step, Pr, totals, fluxes):
             fluxes.infiltration[i] = ps * step.per_day
             fluxes.percolation[i] = pc * step.per_day
             fluxes.effective_rainfall[i] = pr * step.per_day
-
-
-def inverse_row(values, inverse):
-    """Inverses of a row."""
-    for i in range(values.size):
-        inverse[i] = 1.0 / values[i]
-
-
-def tile_rows(count, width, like):
-    """Zeros, [count, at least width], whose rows begin on lines of the cache and differ in where they lie in it.
-
-    Rows a power of two apart would share the few lines of one set and drive each other out.
-    """
-    line = 64 // like.itemsize
-    lines = (width + line - 1) // line
-    stride = (lines + 1 - lines % 2) * line
-    space = np.zeros(count * stride + line, like.dtype)
-    first = (-space.ctypes.data % 64) // like.itemsize
-    return space[first : first + count * stride].reshape(count, stride)
-
-
-def take_rows(values, lo, hi):
-    """The columns lo to hi of an array, in rows of a tile."""
-    rows = tile_rows(values.shape[0], hi - lo, values)
-    rows[:, : hi - lo] = values[:, lo:hi]
-    return rows
 
 
 def routing_store_row(R, Q9, Q1, x2, inverse, step, runoff, totals, fluxes):
@@ -157,7 +133,7 @@ def unroll_queue(ring, head, queue, lo, hi):
     n = ring.shape[0]
     for k in range(n - 1):
         place = head + k
-        queue[k, lo:hi] = ring[place if place < n else place - n, : hi - lo]
+        copy_row(ring[place if place < n else place - n, : hi - lo], queue[k, lo:hi])
     queue[n - 1, lo:hi] = 0.0
 
 
@@ -186,19 +162,22 @@ def advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, s
     rows = tile_rows(7, n, state.production_store)
     S, R, Pr, x1, x2 = rows[0, :n], rows[1, :n], rows[2, :n], rows[3, :n], rows[4, :n]
     inverse_1, inverse_3 = rows[5, :n], rows[6, :n]
-    S[:] = state.production_store[lo:hi]
-    R[:] = state.routing_store[lo:hi]
-    x1[:] = p.production_capacity[lo:hi]
-    x2[:] = p.exchange_coefficient[lo:hi]
+    copy_row(state.production_store[lo:hi], S)
+    copy_row(state.routing_store[lo:hi], R)
+    copy_row(p.production_capacity[lo:hi], x1)
+    copy_row(p.exchange_coefficient[lo:hi], x2)
     inverse_row(x1, inverse_1)
     inverse_row(p.routing_capacity[lo:hi], inverse_3)
-    ring_1, ring_2 = take_rows(state.unit_hydrograph_1, lo, hi), take_rows(state.unit_hydrograph_2, lo, hi)
-    o1, o2 = take_rows(p.ordinates_1, lo, hi), take_rows(p.ordinates_2, lo, hi)
-    sums = CellTotals(
+    n1, n2, head_1, head_2 = p.ordinates_1.shape[0], p.ordinates_2.shape[0], 0, 0
+    ring_1, ring_2, o1, o2 = tile_rows(n1, n, S), tile_rows(n2, n, S), tile_rows(n1, n, S), tile_rows(n2, n, S)
+    take_columns(state.unit_hydrograph_1, lo, hi, ring_1)
+    take_columns(state.unit_hydrograph_2, lo, hi, ring_2)
+    take_columns(p.ordinates_1, lo, hi, o1)
+    take_columns(p.ordinates_2, lo, hi, o2)
+    sums = None if totals is None else CellTotals(
         totals.precipitation_total[lo:hi], totals.evapotranspiration_total[lo:hi], totals.exchange_total[lo:hi],
         totals.runoff_total[lo:hi],
     )
-    n1, n2, head_1, head_2 = ring_1.shape[0], ring_2.shape[0], 0, 0
     every = False
     for flux in fluxes[:-1]:
         every = every or flux.shape[0] > 1
@@ -207,19 +186,19 @@ def advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, s
         runoff = fluxes.runoff[t % fluxes.runoff.shape[0], lo:hi]
         if every or t + 1 == liquid.shape[0]:
             rows = flux_rows(fluxes, t, lo, hi)
-            production_row(S, P, E, rain, x1, inverse_1, step, Pr, sums, rows)
+            production_row(S, P, E, rain, x1, inverse_1, step, Pr, sums, rows, None)
             advance_queue(ring_1, head_1, o1, Pr, 0.9)
             advance_queue(ring_2, head_2, o2, Pr, 0.1)
             routing_store_row(R, ring_1[head_1, :n], ring_2[head_2, :n], x2, inverse_3, step, runoff, sums, rows)
         else:
-            production_row(S, P, E, rain, x1, inverse_1, step, Pr, sums, None)
+            production_row(S, P, E, rain, x1, inverse_1, step, Pr, sums, None, None)
             advance_queue(ring_1, head_1, o1, Pr, 0.9)
             advance_queue(ring_2, head_2, o2, Pr, 0.1)
             routing_store_row(R, ring_1[head_1, :n], ring_2[head_2, :n], x2, inverse_3, step, runoff, sums, None)
         head_1 = head_1 + 1 if head_1 + 1 < n1 else 0
         head_2 = head_2 + 1 if head_2 + 1 < n2 else 0
-    state.production_store[lo:hi] = S
-    state.routing_store[lo:hi] = R
+    copy_row(S, state.production_store[lo:hi])
+    copy_row(R, state.routing_store[lo:hi])
     unroll_queue(ring_1, head_1, state.unit_hydrograph_1, lo, hi)
     unroll_queue(ring_2, head_2, state.unit_hydrograph_2, lo, hi)
 

@@ -19,105 +19,135 @@ from bmi_cdlm.kernels.gr4j import (
 )
 from bmi_cdlm.kernels.loops_runoff import (
     advance_queue,
-    inverse_row,
     production_row,
     real,
     routing_store_row,
     snow_hysteresis_row,
     snow_row,
     snow_tile,
-    take_rows,
+)
+from bmi_cdlm.kernels.groups import RunoffTape
+from bmi_cdlm.kernels.rows import (
+    add_columns,
+    add_row,
+    copy_row,
+    give_columns,
+    in_fours,
+    inverse_row,
+    take_columns,
     tile_rows,
 )
 
 
-def production_row_adjoint(S, P, E, x1, inverse, step, S_adj, Pr_adj, P_adj, E_adj, x1_adj):
-    """Adjoint of `production_row`: S_adj in place, P_adj and E_adj set, x1_adj added to."""
+def production_row_adjoint(S, P, E, x1, inverse, n, step, S_adj, Pr_adj, P_adj, x1_adj):
+    """Adjoint of `production_row`: S_adj in place, P_adj set, x1_adj added to; that of E is that of P negated."""
     for i in range(S.size):
-        s, p, e, x = production_step_inverse_adjoint(
-            S[i], P[i] * step.days, E[i] * step.days, x1[i], inverse[i], step.percolation_scale, S_adj[i], Pr_adj[i]
+        s, p, x = production_step_inverse_adjoint(
+            S[i], P[i] * step.days, E[i] * step.days, x1[i], inverse[i], n[i], step.percolation_scale, S_adj[i],
+            Pr_adj[i],
         )
         S_adj[i] = s
         P_adj[i] = p * step.days
-        E_adj[i] = e * step.days
         x1_adj[i] += x
 
 
-def routing_store_row_adjoint(R, Q9, Q1, x2, inverse, step, runoff_adj, R_adj, Q9_adj, Q1_adj, x2_adj, x3_adj):
-    """Adjoint of `routing_store_row`: R_adj in place, Q9_adj and Q1_adj set, x2_adj and x3_adj added to."""
+def routing_store_row_adjoint(R, Q9, Q1, x2, inverse, after, step, runoff_adj, R_adj, x2_adj, x3_adj):
+    """Adjoint of `routing_store_row`: R_adj in place, Q9 and Q1 become their adjoints, x2_adj and x3_adj are added to."""
     for i in range(R.size):
         r, q9, q1, a, b = routing_store_step_inverse_adjoint(
-            R[i], Q9[i], Q1[i], x2[i], inverse[i], R_adj[i], runoff_adj[i] * step.per_day
+            R[i], Q9[i], Q1[i], x2[i], inverse[i], after[i], R_adj[i], runoff_adj[i] * step.per_day
         )
         R_adj[i] = r
-        Q9_adj[i] = q9
-        Q1_adj[i] = q1
+        Q9[i] = q9
+        Q1[i] = q1
         x2_adj[i] += a
         x3_adj[i] += b
 
 
-def sweep_queue(ring_adj, head, ordinates, Pr, share, Pr_adj, ordinates_adj):
-    """Adjoint of `advance_queue`, when the row at `head` holds the adjoint of the outflow.
+def sweep_queue(flow_adj, ordinates, share, Pr_adj):
+    """Adjoint of `advance_queue` in its inflow, four places at once: Pr_adj is added to.
 
-    Pr_adj and ordinates_adj are added to. The loop over cells is here for the same reason as there.
+    flow_adj: adjoints of the outflows from this step on, a row for every place.
     """
-    n = ring_adj.shape[0]
-    for k in range(n):
-        place = head + k
-        place = place if place < n else place - n
-        for i in range(Pr.size):
-            ordinate_adj, inflow_adj = queue_step_adjoint(ordinates[k, i], share * Pr[i], ring_adj[place, i])
-            ordinates_adj[k, i] += ordinate_adj
-            Pr_adj[i] += share * inflow_adj
+    for k in range(0, ordinates.shape[0], 4):
+        o0, o1, o2, o3 = ordinates[k], ordinates[k + 1], ordinates[k + 2], ordinates[k + 3]
+        q0, q1, q2, q3 = flow_adj[k], flow_adj[k + 1], flow_adj[k + 2], flow_adj[k + 3]
+        for i in range(Pr_adj.size):
+            total = Pr_adj[i]
+            total += share * queue_step_adjoint(o0[i], q0[i], q0[i])[1]
+            total += share * queue_step_adjoint(o1[i], q1[i], q1[i])[1]
+            total += share * queue_step_adjoint(o2[i], q2[i], q2[i])[1]
+            total += share * queue_step_adjoint(o3[i], q3[i], q3[i])[1]
+            Pr_adj[i] = total
 
 
-def roll_queue(queue_adj, head, ring_adj, lo, hi):
-    """Adjoint of `unroll_queue`: a tile's ring from its queue; the place that has left counts for nothing."""
-    n = ring_adj.shape[0]
-    for k in range(n - 1):
-        place = head + k
-        ring_adj[place if place < n else place - n, : hi - lo] = queue_adj[k, lo:hi]
+def sum_ordinates(flow_adj, Pr, share, ordinates_adj):
+    """Adjoint of `advance_queue` in its ordinates, added to: four places and four steps at once.
+
+    flow_adj: adjoints of the outflows from the first of the steps on; Pr: a row for each step.
+    """
+    p0, p1, p2, p3 = Pr[0], Pr[1], Pr[2], Pr[3]
+    for k in range(0, ordinates_adj.shape[0], 4):
+        o0, o1, o2, o3 = ordinates_adj[k], ordinates_adj[k + 1], ordinates_adj[k + 2], ordinates_adj[k + 3]
+        q0, q1, q2, q3 = flow_adj[k], flow_adj[k + 1], flow_adj[k + 2], flow_adj[k + 3]
+        q4, q5, q6 = flow_adj[k + 4], flow_adj[k + 5], flow_adj[k + 6]
+        for i in range(o0.size):
+            a, b, c, d = share * p0[i], share * p1[i], share * p2[i], share * p3[i]
+            f0, f1, f2, f3, f4, f5, f6 = q0[i], q1[i], q2[i], q3[i], q4[i], q5[i], q6[i]
+            o0[i] = four_steps(o0[i], a, b, c, d, f0, f1, f2, f3)
+            o1[i] = four_steps(o1[i], a, b, c, d, f1, f2, f3, f4)
+            o2[i] = four_steps(o2[i], a, b, c, d, f2, f3, f4, f5)
+            o3[i] = four_steps(o3[i], a, b, c, d, f3, f4, f5, f6)
+
+
+def four_steps(total, a, b, c, d, a_adj, b_adj, c_adj, d_adj):
+    """Add what the inflows a to d of four steps, the last first, are to the adjoint of an ordinate."""
+    total += queue_step_adjoint(d, d, d_adj)[0]
+    total += queue_step_adjoint(c, c, c_adj)[0]
+    total += queue_step_adjoint(b, b, b_adj)[0]
+    return total + queue_step_adjoint(a, a, a_adj)[0]
 
 
 def retrace_gr4j(liquid, demand, x1, inverse_1, x2, inverse_3, o1, o2, start, step, tape, lo, hi):
-    """Run a tile forward from the block's start; the tape keeps S, R, Pr, Q9 and Q1 before each step uses them."""
-    n = hi - lo
+    """Run a tile forward from the block's start, as `advance_gr4j_tile`, and fill the tape."""
+    n, n_steps = hi - lo, liquid.shape[0]
+    n1, n2 = start.unit_hydrograph_1.shape[0], start.unit_hydrograph_2.shape[0]
     rows = tile_rows(3, n, x1)
     S, R, waste = rows[0, :n], rows[1, :n], rows[2, :n]
-    S[:] = start.production_store[lo:hi]
-    R[:] = start.routing_store[lo:hi]
-    ring_1, ring_2 = take_rows(start.unit_hydrograph_1, lo, hi), take_rows(start.unit_hydrograph_2, lo, hi)
-    head_1, head_2 = 0, 0
-    for t in range(liquid.shape[0]):
-        P, Pr, Q9, Q1 = liquid[t, lo:hi], tape[2, t, :n], tape[3, t, :n], tape[4, t, :n]
-        tape[0, t, :n] = S
-        tape[1, t, :n] = R
-        production_row(S, P, demand[t, lo:hi], P, x1, inverse_1, step, Pr, None, None)
-        advance_queue(ring_1, head_1, o1, Pr, 0.9)
-        advance_queue(ring_2, head_2, o2, Pr, 0.1)
-        Q9[:] = ring_1[head_1, :n]
-        Q1[:] = ring_2[head_2, :n]
-        routing_store_row(R, Q9, Q1, x2, inverse_3, step, waste, None, None)
-        head_1 = head_1 + 1 if head_1 + 1 < ring_1.shape[0] else 0
-        head_2 = head_2 + 1 if head_2 + 1 < ring_2.shape[0] else 0
+    copy_row(start.production_store[lo:hi], S)
+    copy_row(start.routing_store[lo:hi], R)
+    take_columns(start.unit_hydrograph_1[: n1 - 1], lo, hi, tape.routed_flow)
+    take_columns(start.unit_hydrograph_2[: n2 - 1], lo, hi, tape.direct_flow)
+    for t in range(n_steps):
+        P, Pr = liquid[t, lo:hi], tape.effective_rainfall[t, :n]
+        copy_row(S, tape.production_store[t])
+        copy_row(R, tape.routing_store[t])
+        production_row(S, P, demand[t, lo:hi], P, x1, inverse_1, step, Pr, None, None, tape.ratio[t, :n])
+        advance_queue(tape.routed_flow[t : t + n1], 0, o1, Pr, 0.9)
+        advance_queue(tape.direct_flow[t : t + n2], 0, o2, Pr, 0.1)
+        routing_store_row(
+            R, tape.routed_flow[t, :n], tape.direct_flow[t, :n], x2, inverse_3, step, waste, None, None
+        )
+    copy_row(R, tape.routing_store[n_steps])
 
 
-def reverse_gr4j(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, demand_adj, lo, hi):
+def reverse_gr4j(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, lo, hi):
     """Adjoint of `advance_gr4j` in the runoff, for one block of steps and the cells lo to hi.
 
     start: state at the block's start; runoff_adj: float[time, cell], derivative by the runoff [mm d-1]; state_adj:
-    adjoint of the state at the block's end, becomes that at its start; p_adj: parameters, added to; liquid_adj,
-    demand_adj: float[time, cell], filled.
+    adjoint of the state at the block's end, becomes that at its start; p_adj: parameters, added to;
+    liquid_adj: float[time, cell], filled; that of demand is its negative.
     """
-    for first in range(lo, hi, 512):
-        last = first + 512 if first + 512 < hi else hi
-        reverse_gr4j_tile(
-            liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, demand_adj, first, last
-        )
+    for first in range(lo, hi, 384):
+        last = first + 384 if first + 384 < hi else hi
+        reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, first, last)
 
 
-def reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, demand_adj, lo, hi):
-    """Adjoint of `advance_gr4j_tile`."""
+def reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, lo, hi):
+    """Adjoint of `advance_gr4j_tile`.
+
+    Unit hydrographs are taken in fours, with ordinates of zero behind the last.
+    """
     n_steps, n = liquid.shape[0], hi - lo
     n1, n2 = p.ordinates_1.shape[0], p.ordinates_2.shape[0]
     rows = tile_rows(10, n, p.production_capacity)
@@ -125,44 +155,52 @@ def reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_a
     S_adj, R_adj, Pr_adj, x1_adj, x2_adj, x3_adj = (
         rows[4, :n], rows[5, :n], rows[6, :n], rows[7, :n], rows[8, :n], rows[9, :n]
     )
-    x1[:] = p.production_capacity[lo:hi]
-    x2[:] = p.exchange_coefficient[lo:hi]
+    copy_row(p.production_capacity[lo:hi], x1)
+    copy_row(p.exchange_coefficient[lo:hi], x2)
     inverse_row(x1, inverse_1)
     inverse_row(p.routing_capacity[lo:hi], inverse_3)
-    o1, o2 = take_rows(p.ordinates_1, lo, hi), take_rows(p.ordinates_2, lo, hi)
-    tape = tile_rows(5 * n_steps, n, x1).reshape(5, n_steps, rows.shape[1])
-    retrace_gr4j(liquid, demand, x1, inverse_1, x2, inverse_3, o1, o2, start, step, tape, lo, hi)
+    o1, o2 = tile_rows(in_fours(n1), n, x1), tile_rows(in_fours(n2), n, x1)
+    take_columns(p.ordinates_1, lo, hi, o1)
+    take_columns(p.ordinates_2, lo, hi, o2)
+    tape = RunoffTape(
+        tile_rows(n_steps, n, x1), tile_rows(n_steps + 1, n, x1), tile_rows(n_steps, n, x1),
+        tile_rows(in_fours(n_steps), n, x1), tile_rows(in_fours(n_steps) + in_fours(n1), n, x1),
+        tile_rows(in_fours(n_steps) + in_fours(n2), n, x1),
+    )
+    retrace_gr4j(liquid, demand, x1, inverse_1, x2, inverse_3, o1[:n1], o2[:n2], start, step, tape, lo, hi)
 
-    S_adj[:] = state_adj.production_store[lo:hi]
-    R_adj[:] = state_adj.routing_store[lo:hi]
-    ring_1, ring_2 = tile_rows(n1, n, x1), tile_rows(n2, n, x1)
-    roll_queue(state_adj.unit_hydrograph_1, n_steps % n1, ring_1, lo, hi)
-    roll_queue(state_adj.unit_hydrograph_2, n_steps % n2, ring_2, lo, hi)
-    o1_adj, o2_adj = tile_rows(n1, n, x1), tile_rows(n2, n, x1)
+    Q9, Q1, Pr = tape.routed_flow, tape.direct_flow, tape.effective_rainfall
+    copy_row(state_adj.production_store[lo:hi], S_adj)
+    copy_row(state_adj.routing_store[lo:hi], R_adj)
+    take_columns(state_adj.unit_hydrograph_1[: n1 - 1], lo, hi, Q9[n_steps:])
+    take_columns(state_adj.unit_hydrograph_2[: n2 - 1], lo, hi, Q1[n_steps:])
+    o1_adj, o2_adj = tile_rows(in_fours(n1), n, x1), tile_rows(in_fours(n2), n, x1)
     for t in range(n_steps - 1, -1, -1):
-        head_1, head_2 = t % n1, t % n2
         routing_store_row_adjoint(
-            tape[1, t, :n], tape[3, t, :n], tape[4, t, :n], x2, inverse_3, step, runoff_adj[t, lo:hi], R_adj,
-            ring_1[head_1, :n], ring_2[head_2, :n], x2_adj, x3_adj,
+            tape.routing_store[t, :n], Q9[t, :n], Q1[t, :n], x2, inverse_3, tape.routing_store[t + 1, :n], step,
+            runoff_adj[t, lo:hi], R_adj, x2_adj, x3_adj,
         )
         Pr_adj[:] = 0.0
-        sweep_queue(ring_2, head_2, o2, tape[2, t, :n], 0.1, Pr_adj, o2_adj)
-        sweep_queue(ring_1, head_1, o1, tape[2, t, :n], 0.9, Pr_adj, o1_adj)
+        sweep_queue(Q1[t:], o2, 0.1, Pr_adj)
+        sweep_queue(Q9[t:], o1, 0.9, Pr_adj)
         production_row_adjoint(
-            tape[0, t, :n], liquid[t, lo:hi], demand[t, lo:hi], x1, inverse_1, step, S_adj, Pr_adj,
-            liquid_adj[t, lo:hi], demand_adj[t, lo:hi], x1_adj,
+            tape.production_store[t, :n], liquid[t, lo:hi], demand[t, lo:hi], x1, inverse_1, tape.ratio[t, :n], step,
+            S_adj, Pr_adj, liquid_adj[t, lo:hi], x1_adj,
         )
-    state_adj.production_store[lo:hi] = S_adj
-    state_adj.routing_store[lo:hi] = R_adj
-    ring_1[n1 - 1] = 0.0
-    ring_2[n2 - 1] = 0.0
-    state_adj.unit_hydrograph_1[:, lo:hi] = ring_1[:, :n]
-    state_adj.unit_hydrograph_2[:, lo:hi] = ring_2[:, :n]
-    p_adj.production_capacity[lo:hi] += x1_adj
-    p_adj.exchange_coefficient[lo:hi] += x2_adj
-    p_adj.routing_capacity[lo:hi] += x3_adj
-    p_adj.ordinates_1[:, lo:hi] += o1_adj[:, :n]
-    p_adj.ordinates_2[:, lo:hi] += o2_adj[:, :n]
+        if t % 4 == 0:
+            sum_ordinates(Q1[t:], Pr[t:], 0.1, o2_adj)
+            sum_ordinates(Q9[t:], Pr[t:], 0.9, o1_adj)
+    copy_row(S_adj, state_adj.production_store[lo:hi])
+    copy_row(R_adj, state_adj.routing_store[lo:hi])
+    give_columns(Q9, state_adj.unit_hydrograph_1[: n1 - 1], lo, hi)
+    give_columns(Q1, state_adj.unit_hydrograph_2[: n2 - 1], lo, hi)
+    state_adj.unit_hydrograph_1[n1 - 1, lo:hi] = 0.0
+    state_adj.unit_hydrograph_2[n2 - 1, lo:hi] = 0.0
+    add_row(p_adj.production_capacity[lo:hi], x1_adj)
+    add_row(p_adj.exchange_coefficient[lo:hi], x2_adj)
+    add_row(p_adj.routing_capacity[lo:hi], x3_adj)
+    add_columns(o1_adj, p_adj.ordinates_1, lo, hi)
+    add_columns(o2_adj, p_adj.ordinates_2, lo, hi)
 
 
 def fill_ordinates_adjoint(x4, exponent, ordinates_1_adj, ordinates_2_adj, x4_adj):
@@ -183,8 +221,8 @@ def reverse_snow(
 
     Arguments as in `reverse_gr4j`; P_adj, T_adj: float[time, cell], filled.
     """
-    for first in range(lo, hi, 256):
-        last = first + 256 if first + 256 < hi else hi
+    for first in range(lo, hi, 512):
+        last = first + 512 if first + 512 < hi else hi
         n = last - first
         tape = tile_rows(4 * precipitation.shape[0], n, precipitation)
         tape = tape.reshape(4, precipitation.shape[0], tape.shape[1])
@@ -214,7 +252,10 @@ def retrace_snow(precipitation, air_temperature, p, start, step, hysteresis, tap
     peak, cover = start.snow_peak[lo:hi].copy(), start.snow_cover[lo:hi].copy()
     waste = np.empty((3, n), G.dtype)
     for t in range(precipitation.shape[0]):
-        tape[0, t, :n], tape[1, t, :n], tape[2, t, :n], tape[3, t, :n] = G, eTG, peak, cover
+        copy_row(G, tape[0, t])
+        copy_row(eTG, tape[1, t])
+        copy_row(peak, tape[2, t])
+        copy_row(cover, tape[3, t])
         P, T = precipitation[t, lo:hi], air_temperature[t, lo:hi]
         if hysteresis:
             snow_hysteresis_row(G, eTG, peak, cover, P, T, tile, step, waste[0], waste[1], waste[2])

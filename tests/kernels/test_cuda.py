@@ -221,7 +221,7 @@ def signatures(f) -> dict[str, tuple]:
         "runoff_cells": (a2, a2, runoff, runoff_state, runoff_starts, rings, step, i, a2),
         "runoff_cells_adjoint": (
             a2, a2, runoff, runoff_starts, rings, step, i, a3, rings, rings, a2, runoff_state,
-            group(RunoffParameters, d1, d1, d1, d2, d2), a2, a2,
+            group(RunoffParameters, d1, d1, d1, d2, d2), a2,
         ),
         "fill_ordinates_cells": (a1, f, a2, a2),
         "fill_ordinates_cells_adjoint": (a1, f, d2, d2, a1),

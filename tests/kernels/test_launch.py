@@ -28,24 +28,26 @@ def rows_of(dtype, n: int = 64):
     def row():
         return np.full(n, 0.5, dtype)
 
+    def rows(count: int):
+        return np.full((count, n), 0.5, dtype)
+
     step = Step(dtype(1), dtype(1), dtype(0.04))
     totals, fluxes = CellTotals(*(row() for _ in range(4))), RunoffFluxes(*(row() for _ in range(14)))
     snow, snow_adj = (SnowParameters(*(row() for _ in SnowParameters._fields)) for _ in range(2))
     return {
-        "production_row": (*(row() for _ in range(6)), step, row(), totals, None),
-        "production_row with fluxes": (*(row() for _ in range(6)), step, row(), totals, fluxes),
+        "production_row": (*(row() for _ in range(6)), step, row(), totals, None, None),
+        "production_row for the adjoint": (*(row() for _ in range(6)), step, row(), None, None, row()),
+        "production_row with fluxes": (*(row() for _ in range(6)), step, row(), totals, fluxes, None),
         "advance_queue": (np.full((3, n), 0.5, dtype), 1, np.full((3, n), 0.5, dtype), row(), dtype(0.9)),
         "routing_store_row": (*(row() for _ in range(5)), step, row(), totals, None),
         "routing_store_row with fluxes": (*(row() for _ in range(5)), step, row(), totals, fluxes),
         "snow_row": (*(row() for _ in range(4)), snow, step, *(row() for _ in range(3))),
         "snow_hysteresis_row": (*(row() for _ in range(6)), snow, step, *(row() for _ in range(3))),
         "add_row": (row(), row()),
-        "production_row_adjoint": (*(row() for _ in range(5)), step, *(row() for _ in range(5))),
-        "routing_store_row_adjoint": (*(row() for _ in range(5)), step, *(row() for _ in range(6))),
-        "sweep_queue": (
-            np.full((3, n), 0.5, dtype), 1, np.full((3, n), 0.5, dtype), row(), dtype(0.9), row(),
-            np.full((3, n), 0.5, dtype),
-        ),
+        "production_row_adjoint": (*(row() for _ in range(6)), step, *(row() for _ in range(4))),
+        "routing_store_row_adjoint": (*(row() for _ in range(6)), step, *(row() for _ in range(4))),
+        "sweep_queue": (rows(4), rows(4), dtype(0.9), row()),
+        "sum_ordinates": (rows(8), rows(4), dtype(0.9), rows(4)),
         "snow_row_adjoint": (*(row() for _ in range(4)), snow, step, *(row() for _ in range(5)), snow_adj),
         "snow_hysteresis_row_adjoint": (*(row() for _ in range(6)), snow, step, *(row() for _ in range(7)), snow_adj),
     }

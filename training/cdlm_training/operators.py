@@ -90,15 +90,17 @@ class Runoff(torch.autograd.Function):
         """Run the adjoint kernel."""
         stores = [(runoff_adj.shape[1],)] * 2
         state_adj = RunoffState(*_zeros(ctx.operators, runoff_adj, *stores, *ctx.queues))
-        liquid, demand, p = ctx.operators.generate_runoff_adjoint(
+        liquid, p = ctx.operators.generate_runoff_adjoint(
             ctx.record, *_arrays(ctx.operators, runoff_adj), state_adj
         )
         x4 = ctx.operators.ordinates_adjoint(ctx.x4, p.ordinates_1, p.ordinates_2)
         gradients = (
-            liquid, demand, p.production_capacity, p.exchange_coefficient, p.routing_capacity, x4,
-            state_adj.production_store, state_adj.routing_store,
+            p.production_capacity, p.exchange_coefficient, p.routing_capacity, x4, state_adj.production_store,
+            state_adj.routing_store,
         )
-        return (None, None, *_tensors(runoff_adj.dtype, *gradients))
+        (water,) = _tensors(runoff_adj.dtype, liquid)
+        demand = -water if ctx.needs_input_grad[3] else None
+        return (None, None, water, demand, *_tensors(runoff_adj.dtype, *gradients))
 
 
 class Route(torch.autograd.Function):

@@ -1,0 +1,59 @@
+"""Rows: contiguous 1-D arrays, and tiles of them that stay in the caches of a core."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def copy_row(values, copy):
+    """Copy a row; numba's assignment of a slice takes four times as long."""
+    for i in range(values.size):
+        copy[i] = values[i]
+
+
+def add_row(total, values):
+    """Add a row to another."""
+    for i in range(total.size):
+        total[i] += values[i]
+
+
+def inverse_row(values, inverse):
+    """Inverses of a row."""
+    for i in range(values.size):
+        inverse[i] = 1.0 / values[i]
+
+
+def tile_rows(count, width, like):
+    """Zeros, [count, at least width], whose rows begin on lines of the cache and differ in where they lie in it.
+
+    Rows a power of two apart would share the few lines of one set and drive each other out.
+    """
+    line = 64 // like.itemsize
+    lines = (width + line - 1) // line
+    stride = (lines + 1 - lines % 2) * line
+    space = np.zeros(count * stride + line, like.dtype)
+    first = (-space.ctypes.data % 64) // like.itemsize
+    return space[first : first + count * stride].reshape(count, stride)
+
+
+def in_fours(count):
+    """The next multiple of four."""
+    return (count + 3) // 4 * 4
+
+
+def take_columns(values, lo, hi, rows):
+    """Copy the columns lo to hi of an array into the first rows of a tile."""
+    for k in range(values.shape[0]):
+        copy_row(values[k, lo:hi], rows[k])
+
+
+def give_columns(rows, values, lo, hi):
+    """Copy the first rows of a tile into the columns lo to hi of an array."""
+    for k in range(values.shape[0]):
+        copy_row(rows[k, : hi - lo], values[k, lo:hi])
+
+
+def add_columns(rows, values, lo, hi):
+    """Add the first rows of a tile to the columns lo to hi of an array."""
+    for k in range(values.shape[0]):
+        add_row(values[k, lo:hi], rows[k])
