@@ -8,7 +8,7 @@ PYTHON ?= python3
 RUN := $(VENV)/bin
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo test lint bench bench-national bench-peers bmi-test clean
+.PHONY: demo test lint cuda-compiler bench bench-national bench-peers bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -23,6 +23,10 @@ lint: $(MARK)-test
 	$(RUN)/ruff check .
 	$(RUN)/mypy
 	$(RUN)/lint-imports
+
+# NVIDIA's compiler, which needs no device; where it cannot be installed, the tests that use it are skipped.
+cuda-compiler: $(MARK)-test
+	-$(RUN)/python -m pip install -q -c constraints.txt -e ".[gpu-cu13]"
 
 bench: $(MARK)-test
 	$(RUN)/python benchmarks/forward.py

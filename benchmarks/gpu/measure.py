@@ -4,8 +4,9 @@ Needs a CUDA device and numba-cuda (`pip install -e ".[gpu]"`), and refuses with
 compared with the CPU on small cases, then a made-up country is timed. `least` is the time that the bytes take
 which must pass through the device's memory, at the speed at which the same run copies a large array:
 runoff: rain and demand read, runoff written; backwards they are read again with the adjoint of runoff, and that of
-rain is written. Snow: as runoff, and the adjoint of temperature. Routing, per sub-step: the outflow written, and read by the reach below; backwards the same
-again, a tape of two numbers written and read, and the adjoint of the inflow written and read. All else is overhead.
+rain is written; of snow, that of temperature too. Routing, per sub-step: the outflow written, and read by the reach
+below; backwards the same again, a tape of two numbers written and read, and the adjoint of the inflow written and
+read. All else is overhead.
 HBV 2.0 of hydrodl2 runs beside where it is installed, on as many units and days as the cells here, or as many as fit.
 
 `--simulated`, under NUMBA_ENABLE_CUDASIM=1 and with small numbers, goes through all of it on the host; its times mean

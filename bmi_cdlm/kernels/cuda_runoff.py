@@ -66,7 +66,9 @@ def roll_ring(queue, head, ring, i):
 
 def runoff_cell(S, R, P, E, x1, x2, x3, step, rings, head_1, head_2, p, i):
     """One step of GR4J, P, E and the runoff in mm d-1. Returns S, R, Pr, Q9, Q1 and the runoff."""
-    S, _AE, _Pn, _Ps, _percolation, Pr, _n = production_step(S, P * step.days, E * step.days, x1, step.percolation_scale)
+    S, _AE, _Pn, _Ps, _percolation, Pr, _n = production_step(
+        S, P * step.days, E * step.days, x1, step.percolation_scale
+    )
     Q9 = pass_ring(rings.first, head_1, p.ordinates_1, 0.9 * Pr, i)
     Q1 = pass_ring(rings.second, head_2, p.ordinates_2, 0.1 * Pr, i)
     R, Q, _exchange, _F, _AE1, _AE2, _Qr, _Qd = routing_store_step(R, Q9, Q1, x2, x3)

@@ -65,9 +65,3 @@ def store_outflow_fraction(a):
     r = math.sqrt(1.0 + a)
     s = math.sqrt(r)
     return a / ((r + 1.0) * (s + 1.0) * s)
-
-
-def store_outflow_slope(a):
-    """Return a (1 + a)^(-5/4), which is 4 a times the derivative of `store_outflow_fraction` at a."""
-    r = math.sqrt(1.0 + a)
-    return a / ((1.0 + a) * math.sqrt(r))

@@ -13,7 +13,6 @@ from bmi_cdlm.kernels.elementary import (
     percolated_fraction,
     percolated_slope,
     store_outflow_fraction,
-    store_outflow_slope,
     tanh_ratio,
 )
 from bmi_cdlm.kernels.fused import fma

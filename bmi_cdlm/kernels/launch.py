@@ -48,7 +48,6 @@ SCALARS: tuple[Callable, ...] = (
     elementary.percolated_fraction,
     elementary.percolated_slope,
     elementary.store_outflow_fraction,
-    elementary.store_outflow_slope,
     gr4j.production_step_inverse,
     gr4j.production_step,
     gr4j.queue_step,

@@ -1,7 +1,7 @@
 """Adjoint loops over cells, mirroring `loops_runoff`.
 
-A block is recomputed tile by tile from the state at its start, with a tape of five rows per step that stays in
-cache, then swept backwards. What is kept between forward and backward is the states at block starts only:
+A block is recomputed tile by tile from the state at its start, with a tape of six rows per step (`RunoffTape`), then
+swept backwards. What is kept between forward and backward is the states at block starts only:
 (2 + n1 + n2) numbers per cell and block, where n1 and n2 are the lengths of the unit hydrographs.
 """
 
@@ -17,6 +17,7 @@ from bmi_cdlm.kernels.gr4j import (
     s_curve_1_adjoint,
     s_curve_2_adjoint,
 )
+from bmi_cdlm.kernels.groups import RunoffTape
 from bmi_cdlm.kernels.loops_runoff import (
     advance_queue,
     production_row,
@@ -26,7 +27,6 @@ from bmi_cdlm.kernels.loops_runoff import (
     snow_row,
     snow_tile,
 )
-from bmi_cdlm.kernels.groups import RunoffTape
 from bmi_cdlm.kernels.rows import (
     add_columns,
     add_row,
@@ -52,7 +52,7 @@ def production_row_adjoint(S, P, E, x1, inverse, n, step, S_adj, Pr_adj, P_adj, 
 
 
 def routing_store_row_adjoint(R, Q9, Q1, x2, inverse, after, step, runoff_adj, R_adj, x2_adj, x3_adj):
-    """Adjoint of `routing_store_row`: R_adj in place, Q9 and Q1 become their adjoints, x2_adj and x3_adj are added to."""
+    """Adjoint of `routing_store_row`: R_adj in place, Q9 and Q1 become their adjoints, x2_adj and x3_adj added to."""
     for i in range(R.size):
         r, q9, q1, a, b = routing_store_step_inverse_adjoint(
             R[i], Q9[i], Q1[i], x2[i], inverse[i], after[i], R_adj[i], runoff_adj[i] * step.per_day

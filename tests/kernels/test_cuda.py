@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -239,24 +240,57 @@ def signatures(f) -> dict[str, tuple]:
     }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_kernels_compile_for_a_device_that_is_not_there(dtype, monkeypatch):
-    """Typing and lowering to LLVM need no device; float32 kernels calculate in float32 but for sums in float64."""
+@pytest.fixture
+def hopper(monkeypatch):
+    """numba-cuda, for a device of compute capability 9.0 that is not there."""
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install bmi-cdlm[gpu]")
-    from numba.cuda import dispatcher
-    from numba.cuda.compiler import compile_cuda
+    from numba.cuda import compiler, dispatcher
 
+    device = types.SimpleNamespace(compute_capability=(9, 0))
+    for module in (compiler, dispatcher):
+        monkeypatch.setattr(module, "get_current_device", lambda: device)
+    return device.compute_capability
+
+
+def kernels_and_arguments(dtype):
     from bmi_cdlm.kernels.cuda import GRID, cuda_kernels
 
-    hopper = types.SimpleNamespace(compute_capability=(9, 0))
-    monkeypatch.setattr(dispatcher, "get_current_device", lambda: hopper)
     argument_types = signatures({np.float32: numba.float32, np.float64: numba.float64}[dtype])
     assert set(argument_types) == {f.__name__ for f in GRID}
     for name, arguments in argument_types.items():
-        kernel = getattr(cuda_kernels(dtype), name)
-        library = compile_cuda(kernel.py_func, numba.types.void, arguments, cc=(9, 0)).library
+        yield name, getattr(cuda_kernels(dtype), name).py_func, arguments
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_compile_for_a_device_that_is_not_there(dtype, hopper):
+    """Typing and lowering to LLVM need no device; float32 kernels calculate in float32 but for sums in float64."""
+    from numba.cuda.compiler import compile_cuda
+
+    for name, kernel, arguments in kernels_and_arguments(dtype):
+        library = compile_cuda(kernel, numba.types.void, arguments, cc=hopper).library
         code = "\n".join(part.get_llvm_str() for part in (library, *library.linking_libraries))
         if dtype is np.float32:
             double = [line for line in code.splitlines() if " double " in line and ("fmul" in line or "fdiv" in line)]
             assert not double, (name, double[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_become_the_code_of_a_device(dtype, hopper):
+    """NVIDIA's compiler takes them; nothing goes through a thread's local memory, and float32 stays float32."""
+    from numba import cuda
+
+    libraries = pytest.importorskip("cuda.pathfinder", reason="an older numba-cuda looks for its compiler otherwise")
+    try:
+        for name in ("nvvm", "nvrtc"):
+            libraries.load_nvidia_dynamic_lib(name)
+    except libraries.DynamicLibNotFoundError:
+        pytest.skip("no compiler for CUDA: pip install bmi-cdlm[gpu-cu13]")
+    for name, kernel, arguments in kernels_and_arguments(dtype):
+        code, _ = cuda.compile(kernel, arguments, device=False, cc=hopper, abi="numba")
+        assert f".target sm_{hopper[0]}{hopper[1]}" in code
+        assert ".entry" in code, name
+        assert not re.findall(r"(?:ld|st)\.local.*", code)[:3], name
+        if dtype is np.float32:
+            assert not re.findall(r"(?:mul|div|fma|sqrt)\S*\.f64.*", code)[:3], name
