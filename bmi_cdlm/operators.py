@@ -234,7 +234,7 @@ class Operators:
         blocks = self._routing_blocks(n_steps)
         # Fresh memory costs as much as the routing: every block has the same.
         longest = max((block.stop - block.start for block in blocks), default=0)
-        space = np.empty((1 + self.n_sub) * longest * self.domain.n_reaches, self.dtype)
+        space = np.empty((self.n_sub + (self.n_sub > 1)) * longest * self.domain.n_reaches, self.dtype)
         for block, start in zip(reversed(blocks), reversed(record.starts), strict=True):
             lateral_adj, p_adj = self._reverse_block(record, start, block, discharge_adj[block], y_adj, space)
             _add(total, p_adj)
@@ -272,8 +272,9 @@ class Operators:
         """Adjoints of the lateral inflow, a row for each place in the sequence, and of the coefficients."""
         runoff, plan = record.runoff[block], self._plan
         n, n_steps, n_sub_steps = start.size, runoff.shape[0], runoff.shape[0] * self.n_sub
-        inflow, lateral_adj = np.split(space[: n * (n_sub_steps + n_steps)], [n * n_sub_steps])
-        inflow, lateral_adj = inflow.reshape(n, n_sub_steps), lateral_adj.reshape(n, n_steps)
+        # With one sub-step the adjoint of a reach's inflow takes its place: it is in the cache already.
+        inflow = space[: n * n_sub_steps].reshape(n, n_sub_steps)
+        lateral_adj = inflow if self.n_sub == 1 else space[inflow.size :][: n * n_steps].reshape(n, n_steps)
         last = np.empty(n, self.dtype)
         lateral, waste = (
             ReachSeries(np.empty((plan.n_slots, n_steps), self.dtype), plan.network.slot, last) for _ in range(2)

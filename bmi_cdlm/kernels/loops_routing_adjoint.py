@@ -43,7 +43,7 @@ def reverse_route(
     start: float[reach], state at the block's start; inflow: float[place, time * n_sub], as `route` filled it;
     discharge_adj: `ReachSeries`, its first row for all whose discharge nobody asked for; y_adj: adjoint of the state at
     the block's end, becomes that at its start; p_adj: coefficients, added to; hydrographs_adj: float[slot, time *
-    n_sub], working space; lateral_adj: float[place, time], filled.
+    n_sub], working space; lateral_adj: float[place, time], filled; with one sub-step it may be `inflow` itself.
     """
     place = hi - 1
     space = np.empty((4, inflow.shape[1]), y_adj.dtype)
