@@ -36,6 +36,7 @@ def random_country(seed: int, n_reaches: int, n_cells: int, n_gauges: int) -> Do
     drained = np.bincount(links.cell, weights=links.area, minlength=n_cells)
     lon, lat, nowhere = 80.0 + 0.03 * column, 50.0 - 0.03 * row, np.zeros(n)
     upstream_area = accumulate_downstream(below, area)
+    n_gauges = min(n_gauges, n)
     gauged = np.sort(rng.choice(n, n_gauges, replace=False))
     names = [f"g{k}" for k in range(n_gauges)]
     corners = np.zeros((n_cells, 4))

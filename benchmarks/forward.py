@@ -71,9 +71,13 @@ def measure_routing(sizes: Sizes) -> list[Row]:
     """Muskingum without and with the links that feed it."""
     downstream = in_routing_order(random_river(0, sizes.sources))
     cases = [
-        routing_case(f"{name}, {sub_steps(n_sub)}", dtype, threads, downstream, n_steps, n_sub, linked="links" in name)
+        routing_case(
+            f"{name}, {sub_steps(n_sub)}", dtype, threads, downstream, n_steps, n_sub, linked="links" in name,
+            kept="none" not in name,
+        )
         for name, n_steps, n_sub in (
-            ("Muskingum", sizes.days, 1), ("links, Muskingum", sizes.days, 1), ("Muskingum", sizes.hours, DAY // HOUR)
+            ("Muskingum, none kept", sizes.days, 1), ("Muskingum", sizes.days, 1), ("links, Muskingum", sizes.days, 1),
+            ("Muskingum", sizes.hours, DAY // HOUR),
         )
         for dtype in (np.float64, np.float32)
         for threads in (1, 2)

@@ -117,22 +117,23 @@ def in_routing_order(downstream: np.ndarray) -> np.ndarray:
 
 
 def routing_case(
-    name: str, dtype: type, threads: int, downstream: np.ndarray, n_steps: int, n_sub: int, linked: bool
+    name: str, dtype: type, threads: int, downstream: np.ndarray, n_steps: int, n_sub: int, linked: bool,
+    kept: bool = True,
 ) -> Case:
-    """Muskingum of all reaches over a block of days, n_sub sub-steps each; the daily mean is kept.
+    """Muskingum of all reaches over a block of days, n_sub sub-steps each; their daily means are kept, or of none.
 
     Unless linked, cells feed the headwaters only: the same work but for most links. Without any water the states would
     fall into denormal numbers, which are slow.
     """
     plan, workers, work = plan_network(downstream, threads), Workers(threads), downstream.size * n_steps * n_sub
-    kernel, arguments = routing_arguments(dtype, plan, downstream, n_steps, n_sub, linked)
+    kernel, arguments = routing_arguments(dtype, plan, downstream, n_steps, n_sub, linked, kept)
     return Case(
         name, np.dtype(dtype).name, threads, work, lambda: plan.route(workers, kernel, arguments, n_steps, n_sub)
     )
 
 
 def routing_arguments(
-    dtype: type, plan: NetworkPlan, downstream: np.ndarray, n_steps: int, n_sub: int, linked: bool
+    dtype: type, plan: NetworkPlan, downstream: np.ndarray, n_steps: int, n_sub: int, linked: bool, kept: bool = True
 ) -> tuple[Callable, tuple]:
     """The kernel `route` and its arguments but for the range of reaches and steps."""
     n = downstream.size
@@ -145,9 +146,12 @@ def routing_arguments(
     fed = linked | (np.bincount(downstream[downstream >= 0], minlength=n) == 0)
     links = Links(np.r_[0, np.cumsum(fed)], np.flatnonzero(fed) // 9, np.ones(int(fed.sum()), dtype))
     runoff = rng.uniform(0.01, 10.0, (n_steps, n // 9 + 1)).astype(dtype)
-    lateral_inflow = ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, np.empty(n, dtype))
+    lateral_inflow, passing = (
+        ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, np.empty(n, dtype)) for _ in range(2)
+    )
+    discharge = whole_series(np.empty((n, n_steps), dtype)) if kept else passing
     return compiled.route, (
         plan.network, links, coefficients, rng.uniform(0, 1, n).astype(dtype), runoff, lateral_inflow,
-        np.empty((plan.n_slots, n_steps * n_sub), dtype), whole_series(np.empty((n, n_steps), dtype)),
+        np.empty((plan.n_slots, n_steps * n_sub), dtype), discharge,
         np.empty((n, 0), dtype), np.zeros(n, dtype), n_sub, dtype(DAY),
     )

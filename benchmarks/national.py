@@ -226,8 +226,13 @@ def check_sub_basin(
         written = np.asarray(dataset.variables["discharge"][:, gauge])
     assert np.array_equal(written, outflow), "the sub-basin by itself has another discharge"
     for name, values in model.state.arrays().items():
-        places = reaches if values.shape[-1] == reaches.size else cells
-        assert np.array_equal(whole.state.arrays()[name][..., places], values), f"the sub-basin has another {name}"
+        of_all = whole.state.arrays()[name]
+        places = reaches if of_all.shape[-1] == domain.n_reaches else cells
+        own = of_all[..., places]
+        if own.ndim > 1:  # unit hydrographs have places for the longest X4 of their domain; the rest is empty
+            assert not own[len(values) :].any()
+            own = own[: len(values)]
+        assert np.array_equal(own, values), f"the sub-basin has another {name}"
     return (
         f"sub-basin above {domain.gauges.id[gauge]} ({reaches.size:,} reaches, {cells.size:,} cells), cut out and "
         "stepped day by day on one thread: every bit of its discharge and end state is that of the country"
@@ -387,8 +392,8 @@ def main(
     what: str, reaches: int, days: int, gauges: int, threads: int, memory: int, every_reach: bool, path: Path
 ) -> None:
     """Run a made-up country and print what it took."""
-    sizes = Sizes(reaches, max(100, round(reaches * Sizes().cells / Sizes().reaches)), days or 365, gauges, threads,
-                  memory * 2**20)
+    cells = max(100, round(reaches * Sizes().cells / Sizes().reaches))
+    sizes = Sizes(reaches, cells, days or 365, gauges, threads, memory * 2**20)
     if what == "threads":
         measure_threads()
     elif what == "growth":
