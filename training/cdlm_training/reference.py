@@ -14,9 +14,10 @@ the kernels that the model itself steps. The checkpoint it writes is what `param
 
 CONFIG is the configuration of a run (see [cfg/README.md](../cfg/README.md)) with these keys below `training:`;
 `cfg/lez.yaml` and `cfg/grand.yaml` are examples. `device: cuda` takes networks and kernels to a CUDA device, one for
-each process (`pip install "bmi-cdlm[train,gpu]"`). `--resume` goes on
-after the last epoch, to the same weights as an unbroken run. The folder `NAME_training` beside the checkpoint holds
-the log (CSV and TensorBoard), the configuration, the environment, the last checkpoint and the state to resume from.
+each process (`pip install "bmi-cdlm[train,gpu]"`; `gpu-cu13` in place of `gpu` brings NVIDIA's compiler along, where
+CUDA 13 is not installed). `--resume` goes on after the last epoch, to the same weights as an unbroken run. The folder
+`NAME_training` beside the checkpoint holds the log (CSV and TensorBoard), the configuration, the environment, the last
+checkpoint and the state to resume from.
 [RESULTS.md](RESULTS.md) has scores, an ablation and a twin experiment on the Grand River.
 
 ## Several processes, several nodes
