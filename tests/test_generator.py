@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from make_domain import part_of
 from bmi_cdlm.domain import read_domain
 from bmi_cdlm.errors import ConfigError, DomainError, ForcingError
 from bmi_cdlm.generator import describe_forcing, make_spec, pet_network, read_inputs, static_parameters
+from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.launch import kernels
 from bmi_cdlm.model import Forcing, Model
 from bmi_cdlm.parameters import BY_NAME, DAY, HOUR
@@ -187,6 +189,35 @@ def test_the_compiled_network_is_the_formula(path, hidden, snow):
     np.testing.assert_allclose(got, expected, rtol=1e-12)
     np.testing.assert_array_equal(corrected, got * demand)
     assert np.ptp(got) > 0.1
+
+
+@pytest.mark.parametrize("widths", [(4,), (4, 4), (12, 8), (32, 4), (4, 12, 8)])
+def test_tiles_of_cells_are_the_formula_and_the_same_bits_wherever_they_are_cut(widths):
+    n, n_steps, widest = 340, 2, max(widths)
+    rng = np.random.default_rng(7)
+    network = PetNetwork(
+        rng.normal(size=(widths[0], n)), rng.normal(size=(widths[0], 3)), rng.normal(size=(widths[0], 2)), 5.0,
+        np.array(widths), rng.normal(0, 0.3, (len(widths) - 1, widest, widest)),
+        rng.normal(size=(len(widths) - 1, widest)), rng.normal(0, 0.3, widths[-1]), 0.2, 0.3, 2.0,
+    )
+    P, E, T = rng.gamma(1, 3, (3, n_steps, n))
+    angle = rng.normal(size=(n_steps, 2))
+
+    def factors(ranges):
+        factor, corrected = np.empty((2, n_steps, n))
+        for lo, hi in ranges:
+            kernels().correct_demand(P, E, T, angle, network, factor, corrected, lo, hi)
+        np.testing.assert_array_equal(corrected, factor * E)
+        return factor
+
+    x = np.stack([P / (P + 5), E, T], 1)
+    x = network.static + network.forcing_weight @ x + (angle @ network.season_weight.T)[..., None]
+    for k, (before, after) in enumerate(pairwise(widths)):
+        x = network.weight[k, :after, :before] @ np.maximum(x, 0) + network.bias[k, :after, None]
+    z = network.last_weight @ np.maximum(x, 0) + network.last_bias
+    whole = factors([(0, n)])
+    np.testing.assert_allclose(whole, 0.3 + 1.7 / (1 + np.exp(-z)), rtol=1e-12)
+    np.testing.assert_array_equal(whole, factors([(0, 1), (1, 330), (330, n)]))
 
 
 def test_the_factor_is_level_beyond_any_z():

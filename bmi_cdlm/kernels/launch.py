@@ -83,7 +83,7 @@ SCALARS: tuple[Callable, ...] = (
     muskingum.muskingum_coefficients_adjoint,
     muskingum.muskingum_step_adjoint,
     mlp.limited_sigmoid,
-    mlp.four_products,
+    mlp.add_products,
     pet.limited,
     pet.sunset_angle,
     pet.daily_radiation,
@@ -96,6 +96,7 @@ SCALARS: tuple[Callable, ...] = (
 )
 ROWS: tuple[Callable, ...] = (
     rows.copy_row,
+    rows.fill_row,
     rows.add_row,
     rows.inverse_row,
     rows.tile_rows,
@@ -136,14 +137,9 @@ ROWS: tuple[Callable, ...] = (
     loops_routing_adjoint.sum_sub_steps,
     mlp.saturate_row,
     mlp.first_layer_rows,
-    mlp.start_rows,
-    mlp.begin_rows,
-    mlp.add_rows,
-    mlp.end_rows,
-    mlp.add_four_row,
-    mlp.factor_row,
-    mlp.next_layer,
+    mlp.later_layer_rows,
     mlp.last_layer_row,
+    mlp.factor_row,
     mlp.correct_demand_tile,
     topology.place_family,
 )
@@ -178,9 +174,9 @@ LOOPS: tuple[Callable, ...] = (
 )
 SUMS: tuple[Callable, ...] = (loops_routing_adjoint.reverse_reach, loops_routing_adjoint.sum_sub_steps)
 """Rows that sum gradients: the order of their additions is free, so that they are taken in vectors."""
-UNCOUNTED: tuple[Callable, ...] = (loops_routing.gather_upstream, loops_routing.route)
-"""Kernels that make views of arrays only: to count the references of a reach's rows takes 5 % of its routing. The
-option `_nrt` is one that numba does not document."""
+UNCOUNTED: tuple[Callable, ...] = (loops_routing.gather_upstream, loops_routing.route, mlp.correct_demand_tile)
+"""Kernels that make views of arrays only: to count the references of a reach's rows takes 5 % of its routing, of
+a layer's units 4 % of the network. The option `_nrt` is one that numba does not document."""
 
 
 def retyped(function: Callable, dtype: type[np.floating], names: dict) -> types.FunctionType:

@@ -11,6 +11,12 @@ def copy_row(values, copy):
         copy[i] = values[i]
 
 
+def fill_row(values, value):
+    """Fill a row."""
+    for i in range(values.size):
+        values[i] = value
+
+
 def add_row(total, values):
     """Add a row to another."""
     for i in range(total.size):
