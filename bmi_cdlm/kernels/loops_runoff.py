@@ -11,7 +11,7 @@ from numpy import float64 as real  # launch puts the compiled precision in its p
 from bmi_cdlm.kernels.cemaneige import snow_hysteresis_step, snow_step
 from bmi_cdlm.kernels.gr4j import production_step_inverse, queue_step, routing_store_step_inverse, s_curve_1, s_curve_2
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
-from bmi_cdlm.kernels.rows import copy_row, inverse_row, take_columns, tile_rows
+from bmi_cdlm.kernels.rows import copy_row, in_fours, inverse_row, take_columns, tile_rows
 
 
 def production_row(S, P, E, rain, x1, inverse, step, Pr, totals, fluxes, kept):
@@ -110,31 +110,85 @@ def advance_snow(precipitation, air_temperature, p, state, liquid, fluxes, step,
             snow_row(G, eTG, P, T, tile, step, water, snowfall, melt)
 
 
-def advance_queue(ring, head, ordinates, Pr, share):
-    """Take one step's inflow into a unit hydrograph: a ring of rows, the one at `head` leaves now.
+def ring_length(places, n_steps):
+    """Rows of a ring: four more than places, in fours; no more than a few steps need, for rows cost time to make."""
+    return in_fours(places) + 4 if n_steps >= 4 else places + n_steps - 1
 
-    Nothing moves into the last place. The loop over cells is here, not in a row function: a call per place would
-    cost as much as the place itself.
+
+def advance_queue(ring, head, ordinates, places, Pr, count, share):
+    """Take the inflows of one to four steps into a unit hydrograph; the rows from `head` on leave with them.
+
+    ring: rows in fours, four more than places; ordinates: rows in fours, zeros behind the last place; Pr: a row for
+    each step. Four steps at once give the same bits as one by one.
     """
-    n = ring.shape[0]
-    for k in range(n - 1):
-        place = head + k
-        place = place if place < n else place - n
+    if count == 4:
+        advance_queue_four(ring, head, ordinates, Pr, share)
+    else:
+        for j in range(count):
+            advance_queue_one(ring, head + j, ordinates[:places], Pr[j], share)
+
+
+def advance_queue_one(ring, head, ordinates, Pr, share):
+    """Take one step's inflow into a unit hydrograph: the row at `head` leaves now, nothing moves into the last place.
+
+    The loop over cells is here, not in a row function: a call per place would cost as much as the place itself.
+    """
+    n, last = ring.shape[0], ordinates.shape[0] - 1
+    for k in range(last):
+        place = head + k if head + k < n else head + k - n
         for i in range(Pr.size):
             ring[place, i] = queue_step(ring[place, i], ordinates[k, i], share * Pr[i])
-    place = head + n - 1
-    place = place if place < n else place - n
+    place = head + last if head + last < n else head + last - n
     for i in range(Pr.size):
-        ring[place, i] = queue_step(0.0, ordinates[n - 1, i], share * Pr[i])
+        ring[place, i] = queue_step(0.0, ordinates[last, i], share * Pr[i])
+
+
+def advance_queue_four(ring, head, ordinates, Pr, share):
+    """Take the inflows of four steps into a unit hydrograph, four places at a time.
+
+    That is a third of the loads and stores of step by step. The last places come first: so every row gets its water in
+    the order of the steps.
+    """
+    n, last = ring.shape[0], ordinates.shape[0] - 4
+    p0, p1, p2, p3 = Pr[0], Pr[1], Pr[2], Pr[3]
+    for k in range(last, -1, -4):
+        place = head + k if head + k < n else head + k - n
+        later = place + 4 if place + 4 < n else 0
+        o0, o1, o2, o3 = ordinates[k], ordinates[k + 1], ordinates[k + 2], ordinates[k + 3]
+        q0, q1, q2, q3 = ring[place], ring[place + 1], ring[place + 2], ring[place + 3]
+        q4, q5, q6 = ring[later], ring[later + 1], ring[later + 2]
+        if k == last:
+            for i in range(p0.size):
+                q0[i], q1[i], q2[i], q3[i], q4[i], q5[i], q6[i] = four_inflows(
+                    q0[i], q1[i], q2[i], 0.0, 0.0, 0.0, 0.0, o0[i], o1[i], o2[i], o3[i],
+                    share * p0[i], share * p1[i], share * p2[i], share * p3[i],
+                )
+        else:
+            for i in range(p0.size):
+                q0[i], q1[i], q2[i], q3[i], q4[i], q5[i], q6[i] = four_inflows(
+                    q0[i], q1[i], q2[i], q3[i], q4[i], q5[i], q6[i], o0[i], o1[i], o2[i], o3[i],
+                    share * p0[i], share * p1[i], share * p2[i], share * p3[i],
+                )
+
+
+def four_inflows(q0, q1, q2, q3, q4, q5, q6, o0, o1, o2, o3, a, b, c, d):
+    """Add what the inflows a to d of four steps, the first first, leave in seven rows through four ordinates."""
+    q0 = queue_step(q0, o0, a)
+    q1 = queue_step(queue_step(q1, o1, a), o0, b)
+    q2 = queue_step(queue_step(queue_step(q2, o2, a), o1, b), o0, c)
+    q3 = queue_step(queue_step(queue_step(queue_step(q3, o3, a), o2, b), o1, c), o0, d)
+    q4 = queue_step(queue_step(queue_step(q4, o3, b), o2, c), o1, d)
+    q5 = queue_step(queue_step(q5, o3, c), o2, d)
+    return q0, q1, q2, q3, q4, q5, queue_step(q6, o3, d)
 
 
 def unroll_queue(ring, head, queue, lo, hi):
     """Write a tile's ring back as a queue: the row that leaves next comes first, the one that left is empty."""
     n = ring.shape[0]
-    for k in range(n - 1):
+    for k in range(queue.shape[0] - 1):
         place = head + k
         copy_row(ring[place if place < n else place - n, : hi - lo], queue[k, lo:hi])
-    queue[n - 1, lo:hi] = 0.0
+    queue[queue.shape[0] - 1, lo:hi] = 0.0
 
 
 def advance_gr4j(precipitation, liquid, demand, p, state, totals, fluxes, step, lo, hi):
@@ -144,7 +198,7 @@ def advance_gr4j(precipitation, liquid, demand, p, state, totals, fluxes, step, 
     float[time, cell] [mm d-1]. After a step, place 0 of a unit hydrograph is water that leaves with the next.
     """
     places = p.ordinates_1.shape[0] + p.ordinates_2.shape[0]
-    widest = 1024 if places <= 24 else 512
+    widest = 1024 if places <= 24 else 768
     count = (hi - lo + widest - 1) // widest
     width = (hi - lo + count - 1) // count
     for first in range(lo, hi, width):
@@ -155,13 +209,13 @@ def advance_gr4j(precipitation, liquid, demand, p, state, totals, fluxes, step, 
 def advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, step, lo, hi):
     """GR4J of some hundred cells, whose state stays in the caches of a core while time goes by.
 
-    Fluxes of one row are written in the last step only. A call of a row costs as much as some ten cells, hence
-    tiles so wide.
+    Four steps of each store, then the next. Fluxes of one row are written in the last step only. A call of a row costs
+    as much as some ten cells, hence tiles so wide.
     """
-    n = hi - lo
-    rows = tile_rows(7, n, state.production_store)
-    S, R, Pr, x1, x2 = rows[0, :n], rows[1, :n], rows[2, :n], rows[3, :n], rows[4, :n]
-    inverse_1, inverse_3 = rows[5, :n], rows[6, :n]
+    n, n_steps = hi - lo, liquid.shape[0]
+    rows = tile_rows(6 + min(4, n_steps), n, state.production_store)
+    S, R, x1, x2 = rows[0, :n], rows[1, :n], rows[2, :n], rows[3, :n]
+    inverse_1, inverse_3, Pr = rows[4, :n], rows[5, :n], rows[6:]
     copy_row(state.production_store[lo:hi], S)
     copy_row(state.routing_store[lo:hi], R)
     copy_row(p.production_capacity[lo:hi], x1)
@@ -169,9 +223,10 @@ def advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, s
     inverse_row(x1, inverse_1)
     inverse_row(p.routing_capacity[lo:hi], inverse_3)
     n1, n2, head_1, head_2 = p.ordinates_1.shape[0], p.ordinates_2.shape[0], 0, 0
-    ring_1, ring_2, o1, o2 = tile_rows(n1, n, S), tile_rows(n2, n, S), tile_rows(n1, n, S), tile_rows(n2, n, S)
-    take_columns(state.unit_hydrograph_1, lo, hi, ring_1)
-    take_columns(state.unit_hydrograph_2, lo, hi, ring_2)
+    o1, o2 = tile_rows(in_fours(n1), n, S), tile_rows(in_fours(n2), n, S)
+    ring_1, ring_2 = tile_rows(ring_length(n1, n_steps), n, S), tile_rows(ring_length(n2, n_steps), n, S)
+    take_columns(state.unit_hydrograph_1[: n1 - 1], lo, hi, ring_1)
+    take_columns(state.unit_hydrograph_2[: n2 - 1], lo, hi, ring_2)
     take_columns(p.ordinates_1, lo, hi, o1)
     take_columns(p.ordinates_2, lo, hi, o2)
     sums = None if totals is None else CellTotals(
@@ -181,22 +236,27 @@ def advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, s
     every = False
     for flux in fluxes[:-1]:
         every = every or flux.shape[0] > 1
-    for t in range(liquid.shape[0]):
-        rain, P, E = precipitation[t, lo:hi], liquid[t, lo:hi], demand[t, lo:hi]
-        runoff = fluxes.runoff[t % fluxes.runoff.shape[0], lo:hi]
-        if every or t + 1 == liquid.shape[0]:
-            rows = flux_rows(fluxes, t, lo, hi)
-            production_row(S, P, E, rain, x1, inverse_1, step, Pr, sums, rows, None)
-            advance_queue(ring_1, head_1, o1, Pr, 0.9)
-            advance_queue(ring_2, head_2, o2, Pr, 0.1)
-            routing_store_row(R, ring_1[head_1, :n], ring_2[head_2, :n], x2, inverse_3, step, runoff, sums, rows)
-        else:
-            production_row(S, P, E, rain, x1, inverse_1, step, Pr, sums, None, None)
-            advance_queue(ring_1, head_1, o1, Pr, 0.9)
-            advance_queue(ring_2, head_2, o2, Pr, 0.1)
-            routing_store_row(R, ring_1[head_1, :n], ring_2[head_2, :n], x2, inverse_3, step, runoff, sums, None)
-        head_1 = head_1 + 1 if head_1 + 1 < n1 else 0
-        head_2 = head_2 + 1 if head_2 + 1 < n2 else 0
+    for first in range(0, n_steps, 4):
+        last = first + 4 if first + 4 < n_steps else n_steps
+        for t in range(first, last):
+            rain, P, E = precipitation[t, lo:hi], liquid[t, lo:hi], demand[t, lo:hi]
+            if every or t + 1 == n_steps:
+                kept = flux_rows(fluxes, t, lo, hi)
+                production_row(S, P, E, rain, x1, inverse_1, step, Pr[t - first, :n], sums, kept, None)
+            else:
+                production_row(S, P, E, rain, x1, inverse_1, step, Pr[t - first, :n], sums, None, None)
+        advance_queue(ring_1, head_1, o1, n1, Pr, last - first, 0.9)
+        advance_queue(ring_2, head_2, o2, n2, Pr, last - first, 0.1)
+        for t in range(first, last):
+            Q9, Q1 = ring_1[head_1 + t - first, :n], ring_2[head_2 + t - first, :n]
+            runoff = fluxes.runoff[t % fluxes.runoff.shape[0], lo:hi]
+            if every or t + 1 == n_steps:
+                kept = flux_rows(fluxes, t, lo, hi)
+                routing_store_row(R, Q9, Q1, x2, inverse_3, step, runoff, sums, kept)
+            else:
+                routing_store_row(R, Q9, Q1, x2, inverse_3, step, runoff, sums, None)
+        head_1 = head_1 + last - first if head_1 + last - first < ring_1.shape[0] else 0
+        head_2 = head_2 + last - first if head_2 + last - first < ring_2.shape[0] else 0
     copy_row(S, state.production_store[lo:hi])
     copy_row(R, state.routing_store[lo:hi])
     unroll_queue(ring_1, head_1, state.unit_hydrograph_1, lo, hi)

@@ -118,16 +118,20 @@ def retrace_gr4j(liquid, demand, x1, inverse_1, x2, inverse_3, o1, o2, start, st
     copy_row(start.routing_store[lo:hi], R)
     take_columns(start.unit_hydrograph_1[: n1 - 1], lo, hi, tape.routed_flow)
     take_columns(start.unit_hydrograph_2[: n2 - 1], lo, hi, tape.direct_flow)
-    for t in range(n_steps):
-        P, Pr = liquid[t, lo:hi], tape.effective_rainfall[t, :n]
-        copy_row(S, tape.production_store[t])
-        copy_row(R, tape.routing_store[t])
-        production_row(S, P, demand[t, lo:hi], P, x1, inverse_1, step, Pr, None, None, tape.ratio[t, :n])
-        advance_queue(tape.routed_flow[t : t + n1], 0, o1, Pr, 0.9)
-        advance_queue(tape.direct_flow[t : t + n2], 0, o2, Pr, 0.1)
-        routing_store_row(
-            R, tape.routed_flow[t, :n], tape.direct_flow[t, :n], x2, inverse_3, step, waste, None, None
-        )
+    for first in range(0, n_steps, 4):
+        last = first + 4 if first + 4 < n_steps else n_steps
+        for t in range(first, last):
+            P, Pr = liquid[t, lo:hi], tape.effective_rainfall[t, :n]
+            copy_row(S, tape.production_store[t])
+            production_row(S, P, demand[t, lo:hi], P, x1, inverse_1, step, Pr, None, None, tape.ratio[t, :n])
+        inflows = tape.effective_rainfall[first:]
+        advance_queue(tape.routed_flow, first, o1, n1, inflows, last - first, 0.9)
+        advance_queue(tape.direct_flow, first, o2, n2, inflows, last - first, 0.1)
+        for t in range(first, last):
+            copy_row(R, tape.routing_store[t])
+            routing_store_row(
+                R, tape.routed_flow[t, :n], tape.direct_flow[t, :n], x2, inverse_3, step, waste, None, None
+            )
     copy_row(R, tape.routing_store[n_steps])
 
 
@@ -167,7 +171,7 @@ def reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_a
         tile_rows(in_fours(n_steps), n, x1), tile_rows(in_fours(n_steps) + in_fours(n1), n, x1),
         tile_rows(in_fours(n_steps) + in_fours(n2), n, x1),
     )
-    retrace_gr4j(liquid, demand, x1, inverse_1, x2, inverse_3, o1[:n1], o2[:n2], start, step, tape, lo, hi)
+    retrace_gr4j(liquid, demand, x1, inverse_1, x2, inverse_3, o1, o2, start, step, tape, lo, hi)
 
     Q9, Q1, Pr = tape.routed_flow, tape.direct_flow, tape.effective_rainfall
     copy_row(state_adj.production_store[lo:hi], S_adj)
