@@ -11,7 +11,7 @@ from numpy import float64 as real  # launch puts the compiled precision in its p
 from bmi_cdlm.kernels.cemaneige import snow_hysteresis_step, snow_step
 from bmi_cdlm.kernels.gr4j import production_step_inverse, queue_step, routing_store_step_inverse, s_curve_1, s_curve_2
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
-from bmi_cdlm.kernels.rows import copy_row, in_fours, inverse_row, take_columns, tile_rows
+from bmi_cdlm.kernels.rows import copy_row, in_fours, inverse_row, take_columns, tile_rows, tile_width
 
 
 def production_row(S, P, E, rain, x1, inverse, step, Pr, totals, fluxes, kept):
@@ -198,9 +198,7 @@ def advance_gr4j(precipitation, liquid, demand, p, state, totals, fluxes, step, 
     float[time, cell] [mm d-1]. After a step, place 0 of a unit hydrograph is water that leaves with the next.
     """
     places = p.ordinates_1.shape[0] + p.ordinates_2.shape[0]
-    widest = 1024 if places <= 24 else 768
-    count = (hi - lo + widest - 1) // widest
-    width = (hi - lo + count - 1) // count
+    width = tile_width(hi - lo, 1024 if places <= 24 else 768)
     for first in range(lo, hi, width):
         last = first + width if first + width < hi else hi
         advance_gr4j_tile(precipitation, liquid, demand, p, state, totals, fluxes, step, first, last)

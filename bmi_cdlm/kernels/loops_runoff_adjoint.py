@@ -31,11 +31,13 @@ from bmi_cdlm.kernels.rows import (
     add_columns,
     add_row,
     copy_row,
+    fill_row,
     give_columns,
     in_fours,
     inverse_row,
     take_columns,
     tile_rows,
+    tile_width,
 )
 
 
@@ -65,20 +67,30 @@ def routing_store_row_adjoint(R, Q9, Q1, x2, inverse, after, step, runoff_adj, R
 
 
 def sweep_queue(flow_adj, ordinates, share, Pr_adj):
-    """Adjoint of `advance_queue` in its inflow, four places at once: Pr_adj is added to.
+    """Adjoint of `advance_queue` in the inflows of four steps, four places at a time: Pr_adj, four rows, is added to.
 
-    flow_adj: adjoints of the outflows from this step on, a row for every place.
+    flow_adj: adjoints of the outflows from the first of the steps on.
     """
+    p0, p1, p2, p3 = Pr_adj[0], Pr_adj[1], Pr_adj[2], Pr_adj[3]
     for k in range(0, ordinates.shape[0], 4):
         o0, o1, o2, o3 = ordinates[k], ordinates[k + 1], ordinates[k + 2], ordinates[k + 3]
         q0, q1, q2, q3 = flow_adj[k], flow_adj[k + 1], flow_adj[k + 2], flow_adj[k + 3]
-        for i in range(Pr_adj.size):
-            total = Pr_adj[i]
-            total += share * queue_step_adjoint(o0[i], q0[i], q0[i])[1]
-            total += share * queue_step_adjoint(o1[i], q1[i], q1[i])[1]
-            total += share * queue_step_adjoint(o2[i], q2[i], q2[i])[1]
-            total += share * queue_step_adjoint(o3[i], q3[i], q3[i])[1]
-            Pr_adj[i] = total
+        q4, q5, q6 = flow_adj[k + 4], flow_adj[k + 5], flow_adj[k + 6]
+        for i in range(p0.size):
+            a, b, c, d = o0[i], o1[i], o2[i], o3[i]
+            f0, f1, f2, f3, f4, f5, f6 = q0[i], q1[i], q2[i], q3[i], q4[i], q5[i], q6[i]
+            p0[i] = four_places(p0[i], share, a, b, c, d, f0, f1, f2, f3)
+            p1[i] = four_places(p1[i], share, a, b, c, d, f1, f2, f3, f4)
+            p2[i] = four_places(p2[i], share, a, b, c, d, f2, f3, f4, f5)
+            p3[i] = four_places(p3[i], share, a, b, c, d, f3, f4, f5, f6)
+
+
+def four_places(total, share, a, b, c, d, a_adj, b_adj, c_adj, d_adj):
+    """Add what the ordinates a to d of four places, the first first, are to the adjoint of an inflow."""
+    total += share * queue_step_adjoint(a, a_adj, a_adj)[1]
+    total += share * queue_step_adjoint(b, b_adj, b_adj)[1]
+    total += share * queue_step_adjoint(c, c_adj, c_adj)[1]
+    return total + share * queue_step_adjoint(d, d_adj, d_adj)[1]
 
 
 def sum_ordinates(flow_adj, Pr, share, ordinates_adj):
@@ -142,8 +154,9 @@ def reverse_gr4j(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, l
     adjoint of the state at the block's end, becomes that at its start; p_adj: parameters, added to;
     liquid_adj: float[time, cell], filled; that of demand is its negative.
     """
-    for first in range(lo, hi, 384):
-        last = first + 384 if first + 384 < hi else hi
+    width = tile_width(hi - lo, 768)
+    for first in range(lo, hi, width):
+        last = first + width if first + width < hi else hi
         reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_adj, liquid_adj, first, last)
 
 
@@ -154,11 +167,10 @@ def reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_a
     """
     n_steps, n = liquid.shape[0], hi - lo
     n1, n2 = p.ordinates_1.shape[0], p.ordinates_2.shape[0]
-    rows = tile_rows(10, n, p.production_capacity)
+    rows = tile_rows(13, n, p.production_capacity)
     x1, x2, inverse_1, inverse_3 = rows[0, :n], rows[1, :n], rows[2, :n], rows[3, :n]
-    S_adj, R_adj, Pr_adj, x1_adj, x2_adj, x3_adj = (
-        rows[4, :n], rows[5, :n], rows[6, :n], rows[7, :n], rows[8, :n], rows[9, :n]
-    )
+    S_adj, R_adj, x1_adj, x2_adj, x3_adj = rows[4, :n], rows[5, :n], rows[6, :n], rows[7, :n], rows[8, :n]
+    Pr_adj = rows[9:]
     copy_row(p.production_capacity[lo:hi], x1)
     copy_row(p.exchange_coefficient[lo:hi], x2)
     inverse_row(x1, inverse_1)
@@ -179,21 +191,24 @@ def reverse_gr4j_tile(liquid, demand, p, start, step, runoff_adj, state_adj, p_a
     take_columns(state_adj.unit_hydrograph_1[: n1 - 1], lo, hi, Q9[n_steps:])
     take_columns(state_adj.unit_hydrograph_2[: n2 - 1], lo, hi, Q1[n_steps:])
     o1_adj, o2_adj = tile_rows(in_fours(n1), n, x1), tile_rows(in_fours(n2), n, x1)
-    for t in range(n_steps - 1, -1, -1):
-        routing_store_row_adjoint(
-            tape.routing_store[t, :n], Q9[t, :n], Q1[t, :n], x2, inverse_3, tape.routing_store[t + 1, :n], step,
-            runoff_adj[t, lo:hi], R_adj, x2_adj, x3_adj,
-        )
-        Pr_adj[:] = 0.0
-        sweep_queue(Q1[t:], o2, 0.1, Pr_adj)
-        sweep_queue(Q9[t:], o1, 0.9, Pr_adj)
-        production_row_adjoint(
-            tape.production_store[t, :n], liquid[t, lo:hi], demand[t, lo:hi], x1, inverse_1, tape.ratio[t, :n], step,
-            S_adj, Pr_adj, liquid_adj[t, lo:hi], x1_adj,
-        )
-        if t % 4 == 0:
-            sum_ordinates(Q1[t:], Pr[t:], 0.1, o2_adj)
-            sum_ordinates(Q9[t:], Pr[t:], 0.9, o1_adj)
+    for first in range(in_fours(n_steps) - 4, -1, -4):
+        last = first + 4 if first + 4 < n_steps else n_steps
+        for t in range(last - 1, first - 1, -1):
+            routing_store_row_adjoint(
+                tape.routing_store[t, :n], Q9[t, :n], Q1[t, :n], x2, inverse_3, tape.routing_store[t + 1, :n], step,
+                runoff_adj[t, lo:hi], R_adj, x2_adj, x3_adj,
+            )
+        for j in range(4):
+            fill_row(Pr_adj[j], 0.0)
+        sweep_queue(Q1[first:], o2, 0.1, Pr_adj)
+        sweep_queue(Q9[first:], o1, 0.9, Pr_adj)
+        for t in range(last - 1, first - 1, -1):
+            production_row_adjoint(
+                tape.production_store[t, :n], liquid[t, lo:hi], demand[t, lo:hi], x1, inverse_1, tape.ratio[t, :n],
+                step, S_adj, Pr_adj[t - first, :n], liquid_adj[t, lo:hi], x1_adj,
+            )
+        sum_ordinates(Q1[first:], Pr[first:], 0.1, o2_adj)
+        sum_ordinates(Q9[first:], Pr[first:], 0.9, o1_adj)
     copy_row(S_adj, state_adj.production_store[lo:hi])
     copy_row(R_adj, state_adj.routing_store[lo:hi])
     give_columns(Q9, state_adj.unit_hydrograph_1[: n1 - 1], lo, hi)
@@ -225,8 +240,9 @@ def reverse_snow(
 
     Arguments as in `reverse_gr4j`; P_adj, T_adj: float[time, cell], filled.
     """
-    for first in range(lo, hi, 512):
-        last = first + 512 if first + 512 < hi else hi
+    width = tile_width(hi - lo, 768)
+    for first in range(lo, hi, width):
+        last = first + width if first + width < hi else hi
         n = last - first
         tape = tile_rows(4 * precipitation.shape[0], n, precipitation)
         tape = tape.reshape(4, precipitation.shape[0], tape.shape[1])

@@ -47,6 +47,12 @@ def in_fours(count):
     return (count + 3) // 4 * 4
 
 
+def tile_width(count, widest):
+    """Width of the tiles, at most `widest` and nearly equal, that a number of cells is cut into."""
+    tiles = max(1, (count + widest - 1) // widest)
+    return max(1, (count + tiles - 1) // tiles)
+
+
 def take_columns(values, lo, hi, rows):
     """Copy the columns lo to hi of an array into the first rows of a tile."""
     for k in range(values.shape[0]):

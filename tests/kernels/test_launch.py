@@ -52,7 +52,7 @@ def rows_of(dtype, n: int = 64):
         "factor_row": (row(), row(), dtype(0.3), dtype(2), row(), row()),
         "production_row_adjoint": (*(row() for _ in range(6)), step, *(row() for _ in range(4))),
         "routing_store_row_adjoint": (*(row() for _ in range(6)), step, *(row() for _ in range(4))),
-        "sweep_queue": (rows(4), rows(4), dtype(0.9), row()),
+        "sweep_queue": (rows(8), rows(4), dtype(0.9), rows(4)),
         "sum_ordinates": (rows(8), rows(4), dtype(0.9), rows(4)),
         "snow_row_adjoint": (*(row() for _ in range(4)), snow, step, *(row() for _ in range(5)), snow_adj),
         "snow_hysteresis_row_adjoint": (*(row() for _ in range(6)), snow, step, *(row() for _ in range(7)), snow_adj),
