@@ -62,6 +62,9 @@ def measure_runoff(sizes: Sizes) -> list[Row]:
         runoff_case(f"GR4J, X4 to {longest:g} d", dtype, threads, longest, weather)
         for longest in (SHORT, LONG)
         for dtype, threads in ((np.float64, 1), (np.float64, 2), (np.float32, 1))
+    ] + [
+        runoff_case(f"GR4J, X4 to {SHORT:g} d, no ledger", dtype, 1, SHORT, weather, ledger=False)
+        for dtype in (np.float64, np.float32)
     ]
     rates = interleave(cases, sizes.repeats)
     return [Row(case, "cell-days", rate) for case, rate in zip(cases, rates, strict=True)]

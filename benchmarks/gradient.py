@@ -2,7 +2,7 @@
 
 `python benchmarks/gradient.py` prints one table; README.md beside this file says what each line is. Gradients of one
 scalar of the discharge at the outlet, by all parameters of every cell: GR4J and Muskingum through our operators in
-float32 (Muskingum alone in float64 too), gr4-lr through hydro-smash's own adjoint (a distributed mapping). Peak memory
+float32 (each alone in float64 too), gr4-lr through hydro-smash's own adjoint (a distributed mapping). Peak memory
 is what numpy allocates above the forcing arrays.
 """
 
@@ -33,10 +33,12 @@ SMASH_STEPS = 90
 
 
 class Gradient:
-    """Forward runs and gradients of one domain at one routing step, in float32."""
+    """Forward runs and gradients of one domain at one routing step and precision."""
 
-    def __init__(self, domain: Domain, routing_step: int, n_steps: int, threads: int = 1) -> None:
-        n, dtype = domain.n_cells, np.float32
+    def __init__(
+        self, domain: Domain, routing_step: int, n_steps: int, threads: int = 1, dtype: Any = np.float32
+    ) -> None:
+        n = domain.n_cells
         self.operators = Operators(domain, DAY, routing_step, dtype, threads)
         weather = random_weather(3, n_steps, n)
         self.rain = np.ascontiguousarray(weather.precipitation, dtype)
@@ -77,7 +79,7 @@ class Gradient:
 
     def empty(self) -> np.ndarray:
         """Rivers without water, and their adjoint."""
-        return np.zeros(self.K.size, np.float32)
+        return np.zeros_like(self.K)
 
     def peak(self) -> float:
         """Largest memory above the forcing arrays while `both` runs [bytes per cell-day]."""
@@ -90,7 +92,7 @@ class Gradient:
 
     def case(self, name: str, run: Any) -> Case:
         """A run of this, to be timed."""
-        return Case(name, "float32", self.operators.workers.threads, self.rain.size, run)
+        return Case(name, self.rain.dtype.name, self.operators.workers.threads, self.rain.size, run)
 
 
 class Routing:
@@ -158,7 +160,7 @@ def main(steps: int = STEPS, repeats: int = REPEATS, outlet: basin.Outlet = basi
         n = below.size
         domain = basin.one_cell_per_reach(below, np.full(n, 1000.0), np.ones(n), [f"{i:06d}" for i in range(n)])
     daily, hourly = Gradient(domain, DAY, steps), Gradient(domain, HOUR, steps)
-    two = Gradient(domain, DAY, steps, threads=2)
+    two, double = Gradient(domain, DAY, steps, threads=2), Gradient(domain, DAY, steps, dtype=np.float64)
     cases = [
         daily.case("GR4J, forward", lambda: daily.operators.generate_runoff(
             daily.rain, daily.demand, daily.p, daily.state())),
@@ -167,6 +169,7 @@ def main(steps: int = STEPS, repeats: int = REPEATS, outlet: basin.Outlet = basi
         daily.case(f"runoff and routing, forward and adjoint, {sub_steps(1)}", daily.both),
         two.case(f"runoff and routing, forward and adjoint, {sub_steps(1)}", two.both),
         hourly.case(f"runoff and routing, forward and adjoint, {sub_steps(24)}", hourly.both),
+        double.case("GR4J, forward and adjoint", double.runoff),
     ]
     rates = interleave(cases, repeats)
     of_smash = None

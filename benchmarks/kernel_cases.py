@@ -45,8 +45,13 @@ def random_weather(seed: int, n_steps: int, n_cells: int) -> Weather:
     )
 
 
-def runoff_case(name: str, dtype: type, threads: int, longest: float, weather: Weather) -> Case:
-    """GR4J of all cells over all days, runoff kept; `longest` is the largest X4 [d]."""
+def runoff_case(
+    name: str, dtype: type, threads: int, longest: float, weather: Weather, ledger: bool = True
+) -> Case:
+    """GR4J of all cells over all days, runoff kept; `longest` is the largest X4 [d].
+
+    ledger: with the four totals of every cell, as a run keeps them and a training does not.
+    """
     n_steps, n_cells = weather.precipitation.shape
     rng = np.random.default_rng(1)
     compiled = kernels(dtype)
@@ -60,7 +65,7 @@ def runoff_case(name: str, dtype: type, threads: int, longest: float, weather: W
     state = RunoffState(*(a.astype(dtype) for a in empty.runoff))
     state.production_store[:] = 0.3 * x1
     state.routing_store[:] = 0.5 * x3
-    totals = type(empty.totals)(*(a.astype(dtype) for a in empty.totals))
+    totals = type(empty.totals)(*(a.astype(dtype) for a in empty.totals)) if ledger else None
     fluxes = RunoffFluxes(*(
         np.empty((n_steps if field == "runoff" else 1, n_cells), dtype) for field in RunoffFluxes._fields
     ))
