@@ -155,8 +155,9 @@ def routing_store_step_adjoint(R, Q9, Q1, x2, x3, R_adj, Q_adj):
 def routing_store_step_inverse_adjoint(R, Q9, Q1, x2, inverse, after, R_adj, Q_adj):
     """Adjoint of `routing_store_step_inverse`, but for X3 in place of its inverse; `after` is R after the step.
 
-    With g = (1 + z^4)^(-1/4), the share of the store that stays, the outflow's share and slope need no root:
-    1 - g = (g z)^4 / ((1 + g) (1 + g^2)) and z^4 g^5 = (g z)^4 g.
+    With g = (1 + z^4)^(-1/4), the share of the store that stays, and v = g z, the store after the step in units of X3,
+    outflow and slope need no root: 1 - g = v^4 / ((1 + g) (1 + g^2)) and z^4 g^5 = v^4 g. Of a store many times X3
+    little stays, known to few digits; v = (1 - g^4)^(1/4) is then taken from its series.
     """
     r = R * inverse
     r2_5 = r * r * math.sqrt(r)
@@ -164,16 +165,19 @@ def routing_store_step_inverse_adjoint(R, Q9, Q1, x2, inverse, after, R_adj, Q_a
     filled = R + Q9 + F
     full = filled > 0.0
     R1 = filled if full else 1.0
-    g = after / R1
-    z = after * inverse
-    z2 = z * z
-    a = z2 * z2
+    left = after if full else 1.0
+    g = left / R1
+    u = (g * g) * (g * g)
+    series = 1.0 - u * (0.25 + u * (0.09375 + u * (0.0546875 + u * 0.03759765625)))
+    v = series if g < 0.125 else after * inverse
+    v2 = v * v
+    a = v2 * v2
     slope = a * g
     fraction = a / ((1.0 + g) * (1.0 + g * g))
 
     Qr_adj = Q_adj - R_adj
     R1_adj = R_adj + (fraction + slope) * Qr_adj
-    x3_adj = -(R1 * inverse) * slope * Qr_adj
+    x3_adj = -v * a * Qr_adj
     R1_adj = R1_adj if filled >= 0.0 else 0.0
     Q1_adj = Q_adj if Q1 + F >= 0.0 else 0.0
     F_adj = R1_adj + Q1_adj

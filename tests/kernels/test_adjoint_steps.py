@@ -124,6 +124,7 @@ PRODUCTION_EDGES = [
 ]
 # R = x3 makes F = x2 exactly, so that the sums below are exactly 0.
 STORE_EDGES = [
+    store(R=1.0, x2=4.0, x3=0.5), store(R=0.4, Q9=300.0, x3=0.5), store(R=0.5, Q9=3.6, x3=0.5, x2=0.0),
     store(R=0.0), store(R=0.0, Q9=0.0, Q1=0.0), store(R=90.0), store(R=130.0, x2=4.0), store(x2=0.0),
     store(R=8.0, x3=8.0, Q9=2.0, x2=-10.0, Q1=1.0), store(R=8.0, x3=8.0, Q9=2.0, x2=-10.5, Q1=1.0),
     store(R=8.0, x3=8.0, Q9=2.0, x2=-9.5, Q1=9.5), store(R=8.0, x3=8.0, Q9=2.0, x2=-9.5, Q1=9.0),
