@@ -14,15 +14,15 @@ import numpy as np
 from kernel_cases import Weather
 from timing import Case
 
-from bmi_cdlm.domain import Cells, Domain, Gauges, Links, Reaches
-from bmi_cdlm.model import Forcing, Model
-from bmi_cdlm.network import accumulate_downstream, order_reaches
-from bmi_cdlm.parameters import DAY
-from bmi_cdlm.prepare.directions import decode, make_flow
-from bmi_cdlm.prepare.grid import Grid
-from bmi_cdlm.prepare.layers import Raster
-from bmi_cdlm.prepare.network import drain
-from bmi_cdlm.prepare.network_config import NetworkConfig
+from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches
+from bmi_cdlm.domain.network import accumulate_downstream, order_reaches
+from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.prepare.network.directions import decode, make_flow
+from bmi_cdlm.prepare.network.grid import Grid
+from bmi_cdlm.prepare.network.layers import Raster
+from bmi_cdlm.prepare.network.network import drain
+from bmi_cdlm.prepare.network.network_config import NetworkConfig
 
 BLOCK_BYTES = 64 * 2**20
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bmi_cdlm.bmi import BmiCdlm
-from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
 
 START = np.datetime64("2015-01-01", "s")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from kernel_cases import random_river
 
-from bmi_cdlm.domain import Cells, Domain, Gauges, Links, Reaches
-from bmi_cdlm.network import accumulate_downstream, order_reaches
+from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches
+from bmi_cdlm.domain.network import accumulate_downstream, order_reaches
 
 LARGEST = (0.42, 0.16, 0.08, 0.05, 0.03)
 """Shares of all reaches in the largest basins; the rest is in basins whose sizes follow a Pareto law."""

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from timing import Case, interleave
 
-from bmi_cdlm.model import Forcing
-from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.names.time_steps import DAY, HOUR
 
 SMASH = "hydro-smash, gr4-lr"
 SHORT, LONG = 4.0, 20.0

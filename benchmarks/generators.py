@@ -17,11 +17,12 @@ from kernel_cases import random_weather
 from rich.console import Console
 from rich.table import Table
 
-from bmi_cdlm.domain import Domain
-from bmi_cdlm.generator import Inputs, describe_forcing, pet_network, static_parameters
-from bmi_cdlm.model import Forcing, Model
-from bmi_cdlm.parameters import DAY, HOUR, PARAMETERS
-from bmi_cdlm.specification import Attribute, GeneratorSpec, NetworkSpec, PetSpec, Target
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.generator.generator import Inputs, describe_forcing, pet_network, static_parameters
+from bmi_cdlm.generator.specification import Attribute, GeneratorSpec, NetworkSpec, PetSpec, Target
+from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.names.parameters import PARAMETERS
+from bmi_cdlm.names.time_steps import DAY, HOUR
 
 LAYERS = ((8,), (16,), (16, 16))
 N_ATTRIBUTES = 10

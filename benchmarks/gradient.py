@@ -23,10 +23,10 @@ from kernel_cases import random_weather
 from rich.console import Console
 from timing import Case, interleave
 
-from bmi_cdlm.domain import Domain
+from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.groups import RunoffParameters, RunoffState
-from bmi_cdlm.operators import Operators, zeros_of
-from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.model.operators import Operators, zeros_of
+from bmi_cdlm.names.time_steps import DAY, HOUR
 
 STEPS, REPEATS, BASE = 365, 3, 3.5
 SMASH_STEPS = 90

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from timing import Case
 
-from bmi_cdlm.buffers import whole_series
+from bmi_cdlm.domain.network import NetworkPlan, order_reaches, plan_network
 from bmi_cdlm.kernels.groups import (
     Links,
     ReachParameters,
@@ -19,11 +19,12 @@ from bmi_cdlm.kernels.groups import (
     RunoffState,
     Step,
 )
-from bmi_cdlm.kernels.launch import Workers, kernels
-from bmi_cdlm.network import NetworkPlan, order_reaches, plan_network
-from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
-from bmi_cdlm.parameters import DAY
-from bmi_cdlm.state import new_state
+from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.buffers import whole_series
+from bmi_cdlm.model.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
+from bmi_cdlm.model.state import new_state
+from bmi_cdlm.names.time_steps import DAY
 
 
 class Weather(NamedTuple):

@@ -29,12 +29,12 @@ from rich.console import Console
 from rich.table import Table
 from timing import interleave
 
-from bmi_cdlm.domain import Domain, cut
-from bmi_cdlm.kernels.launch import Workers
-from bmi_cdlm.model import Forcing, Model
-from bmi_cdlm.network import NetworkPlan, accumulate_downstream, plan_network
-from bmi_cdlm.output import OutputFile
-from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.domain.domain import Domain, cut
+from bmi_cdlm.domain.network import NetworkPlan, accumulate_downstream, plan_network
+from bmi_cdlm.files.output import OutputFile
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.names.time_steps import DAY, HOUR
 
 START = np.datetime64("2001-01-01", "s")
 GROWTH_REACHES, GROWTH_YEARS = (100_000, 1_000_000, 10_000_000), (1, 2, 4)

@@ -15,11 +15,11 @@ import time
 
 import numpy as np
 
-from bmi_cdlm.prepare.directions import make_flow
-from bmi_cdlm.prepare.layers import Raster
-from bmi_cdlm.prepare.network import drain
-from bmi_cdlm.prepare.network_config import NetworkConfig
-from bmi_cdlm.prepare.synthetic import make_terrain
+from bmi_cdlm.prepare.network.directions import make_flow
+from bmi_cdlm.prepare.network.layers import Raster
+from bmi_cdlm.prepare.network.network import drain
+from bmi_cdlm.prepare.network.network_config import NetworkConfig
+from bmi_cdlm.prepare.network.synthetic import make_terrain
 
 STAGES = ("terrain, filled, D8", "order and areas", "network, cells, links")
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.prepare.catchments import Catchments, Cells, Drainage, Links, Reaches
-from bmi_cdlm.prepare.forcing_writer import Steps, Weather, write_forcing
-from bmi_cdlm.prepare.grid import Grid
-from bmi_cdlm.prepare.inputs import Target
-from bmi_cdlm.prepare.weather_config import ForcingConfig, PetConfig
+from bmi_cdlm.prepare.network.catchments import Catchments, Cells, Drainage, Links, Reaches
+from bmi_cdlm.prepare.network.grid import Grid
+from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.inputs import Target
+from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
 
 DAYS = 365
 SIZE = 0.03  # degrees, a cell

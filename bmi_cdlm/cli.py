@@ -15,22 +15,23 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bmi_cdlm.config import Config, load_config, parse_date, parse_duration
-from bmi_cdlm.distributed import run_distributed
 from bmi_cdlm.doctor import examine, findings_table
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.errors import CdlmError, ConfigError
-from bmi_cdlm.evaluation import GaugeResult, draw, evaluate
-from bmi_cdlm.files import replacing
-from bmi_cdlm.model import Model
-from bmi_cdlm.plot_map import plot_map
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.evaluate.evaluation import GaugeResult, draw, evaluate
+from bmi_cdlm.evaluate.plot_map import plot_map
+from bmi_cdlm.files.netcdf import replacing
+from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.errors import CdlmError, ConfigError
+from bmi_cdlm.prepare.gauges.quality import report_table
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
-from bmi_cdlm.prepare.quality import report_table
 from bmi_cdlm.prepare.run import Prepared, find_config
 from bmi_cdlm.prepare.run import prepare as make_files
+from bmi_cdlm.prepare.subset import subset
 from bmi_cdlm.reference import render
-from bmi_cdlm.simulation import Simulation
-from bmi_cdlm.subset import subset
+from bmi_cdlm.run.config import Config, load_config
+from bmi_cdlm.run.distributed import run_distributed
+from bmi_cdlm.run.simulation import Simulation
+from bmi_cdlm.run.values import parse_date, parse_duration
 from bmi_cdlm.version import __version__
 
 SHOWN = (

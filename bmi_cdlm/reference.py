@@ -5,11 +5,12 @@ from __future__ import annotations
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from bmi_cdlm.config import Config
-from bmi_cdlm.parameters import PARAMETERS, STEP_NAMES, TRAVEL_TIME
+from bmi_cdlm.names.parameters import PARAMETERS, TRAVEL_TIME
+from bmi_cdlm.names.time_steps import STEP_NAMES
+from bmi_cdlm.names.variables import VARIABLES
 from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
-from bmi_cdlm.prepare.network_config import NetworkConfig
-from bmi_cdlm.prepare.weather_config import (
+from bmi_cdlm.prepare.network.network_config import NetworkConfig
+from bmi_cdlm.prepare.weather.weather_config import (
     AttributesConfig,
     ForcingConfig,
     ForcingSource,
@@ -17,7 +18,7 @@ from bmi_cdlm.prepare.weather_config import (
     PetConfig,
     RasterConfig,
 )
-from bmi_cdlm.variables import VARIABLES
+from bmi_cdlm.run.config import Config
 
 HEAD = """# Reference
 

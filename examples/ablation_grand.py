@@ -19,8 +19,8 @@ from rich.table import Table
 from bmi_cdlm.cli import console
 from cdlm_training.config import load_train_config
 from cdlm_training.distributed import Team
-from cdlm_training.evaluate import score, simulate_gauges
 from cdlm_training.loop import Trainer
+from cdlm_training.scores import score, simulate_gauges
 
 VARIANTS: dict[str, dict[str, object]] = {
     "full": {},

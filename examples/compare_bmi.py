@@ -21,16 +21,16 @@ import torch
 import yaml
 
 from bmi_cdlm import BmiCdlm
-from bmi_cdlm.checkpoint import load_checkpoint
 from bmi_cdlm.cli import console
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.generator import read_inputs
-from bmi_cdlm.parameters import DAY
-from bmi_cdlm.variables import variable
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.generator.checkpoint import load_checkpoint
+from bmi_cdlm.generator.generator import read_inputs
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.variables import variable
 from cdlm_training.config import load_train_config
 from cdlm_training.dataset import Dataset
-from cdlm_training.evaluate import simulate_gauges
 from cdlm_training.generator import Generator
+from cdlm_training.scores import simulate_gauges
 from cdlm_training.simulate import Chain, make_parts
 
 TOLERANCE = 1e-9

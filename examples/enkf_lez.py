@@ -28,11 +28,11 @@ from rich.progress import track
 from rich.table import Table
 
 from bmi_cdlm import BmiCdlm
-from bmi_cdlm.config import load_config
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.files import replacing
-from bmi_cdlm.metrics import kge, nse
-from bmi_cdlm.observations import read_observations
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.evaluate.metrics import kge, nse
+from bmi_cdlm.files.netcdf import replacing
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.run.config import load_config
 
 RAIN = "atmosphere_water_precipitation__leq_volume_flux"
 DEMAND = "land_surface_water_evapotranspiration__potential_volume_flux"

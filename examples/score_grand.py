@@ -16,10 +16,10 @@ import numpy as np
 from rich.table import Table
 
 from bmi_cdlm.cli import console
-from bmi_cdlm.metrics import kge, nse
-from bmi_cdlm.observations import read_observations
+from bmi_cdlm.evaluate.metrics import kge, nse
+from bmi_cdlm.files.observations import read_observations
 from cdlm_training.config import load_train_config
-from cdlm_training.evaluate import simulate_gauges
+from cdlm_training.scores import simulate_gauges
 
 PREFIX = "discharge_sim_"
 

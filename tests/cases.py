@@ -12,11 +12,12 @@ import yaml
 from make_domain import domain_fields, random_domain, random_fields, random_forcing, random_parameters, write_domain
 
 from bmi_cdlm.bmi import BmiCdlm
-from bmi_cdlm.config import load_config
-from bmi_cdlm.model import Forcing
-from bmi_cdlm.parameters import BY_NAME, DAY, HOUR
-from bmi_cdlm.simulation import Simulation
-from bmi_cdlm.variables import variable
+from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.names.parameters import BY_NAME
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import variable
+from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.simulation import Simulation
 
 START = np.datetime64("2001-03-01", "s")
 SEED, N_REACHES, N_CELLS, N_GAUGES = 7, 40, 25, 4

@@ -51,7 +51,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(autouse=True)
 def every_job_is_worth_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small cases really run on several threads, where a test asks for them."""
-    monkeypatch.setattr("bmi_cdlm.kernels.launch.WORTH_A_THREAD", 0)
+    monkeypatch.setattr("bmi_cdlm.kernels.workers.WORTH_A_THREAD", 0)
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bmi_cdlm.prepare.directions import Flow, make_flow
-from bmi_cdlm.prepare.gauge_table import GaugeSite
-from bmi_cdlm.prepare.grid import Grid
-from bmi_cdlm.prepare.layers import Raster
-from bmi_cdlm.prepare.network_config import NetworkConfig
-from bmi_cdlm.prepare.synthetic import make_terrain
+from bmi_cdlm.prepare.gauges.gauge_table import GaugeSite
+from bmi_cdlm.prepare.network.directions import Flow, make_flow
+from bmi_cdlm.prepare.network.grid import Grid
+from bmi_cdlm.prepare.network.layers import Raster
+from bmi_cdlm.prepare.network.network_config import NetworkConfig
+from bmi_cdlm.prepare.network.synthetic import make_terrain
 
 # Codes of ESRI: 1 E, 2 SE, 4 S, 8 SW, 16 W, 32 NW, 64 N, 128 NE.
 #   0 v   1 v   2 <

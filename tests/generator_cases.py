@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from make_domain import Field, random_fields, write_domain
 
-from bmi_cdlm.checkpoint import save_checkpoint
-from bmi_cdlm.generator import describe_forcing, make_spec
-from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.specification import GeneratorSpec
+from bmi_cdlm.generator.checkpoint import save_checkpoint
+from bmi_cdlm.generator.generator import describe_forcing, make_spec
+from bmi_cdlm.generator.specification import GeneratorSpec
+from bmi_cdlm.names.time_steps import DAY, HOUR
 
 RECORD = {
     "gauges": ["g0"], "periods": {"train": ["2001-03-01", "2001-03-10"]}, "scores": {"g0": {"nse": 0.5}},

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.domain import Cells, Domain, Gauges, Links, Reaches, read_domain
-from bmi_cdlm.model import Forcing
-from bmi_cdlm.parameters import DAY
+from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches, read_domain
+from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.names.time_steps import DAY
 
 
 class Field(NamedTuple):

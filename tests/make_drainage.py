@@ -5,8 +5,8 @@ from __future__ import annotations
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.prepare.catchments import Catchments, Cells, Drainage, Links, Reaches
-from bmi_cdlm.prepare.grid import Grid
+from bmi_cdlm.prepare.network.catchments import Catchments, Cells, Drainage, Links, Reaches
+from bmi_cdlm.prepare.network.grid import Grid
 
 
 def make_drainage(

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from make_domain import lumped_domain, random_domain
 
-from bmi_cdlm.domain import Domain
+from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, RunoffState, SnowParameters, SnowState
-from bmi_cdlm.operators import Operators
-from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.names.time_steps import DAY, HOUR
 
 Arrays = dict[str, np.ndarray]
 FORCING = ("precipitation", "potential_evapotranspiration", "air_temperature")

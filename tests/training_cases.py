@@ -10,15 +10,15 @@ from cases import START, case_forcing, change_config, write_config, write_forcin
 from generator_cases import RECORD, attribute_fields, drawn_tensors
 from make_domain import Field, write_domain
 
-from bmi_cdlm.checkpoint import load_checkpoint, save_checkpoint
-from bmi_cdlm.config import load_config
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.generator import describe_forcing, make_spec
-from bmi_cdlm.network import upstream_of
-from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.domain.network import upstream_of
+from bmi_cdlm.generator.checkpoint import load_checkpoint, save_checkpoint
+from bmi_cdlm.generator.generator import describe_forcing, make_spec
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.run.config import load_config
 from cdlm_training.distributed import Team
-from cdlm_training.evaluate import Scores, simulate_gauges
 from cdlm_training.loop import Trainer
+from cdlm_training.scores import Scores, simulate_gauges
 
 SEED, N_REACHES, N_CELLS = 4, 14, 8
 ALONE = Team(0, 1)

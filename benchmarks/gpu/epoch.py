@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from measure import DIFFERENT_CELLS, GAUGES, N_SUB, ROOT, make_domain, needs_device, random_weather
 
-from bmi_cdlm.domain import Domain
-from bmi_cdlm.generator import Inputs, describe_forcing
-from bmi_cdlm.kernels.launch import Workers
-from bmi_cdlm.parameters import DAY, HOUR, PARAMETERS
-from bmi_cdlm.specification import Attribute, GeneratorSpec, NetworkSpec, PetSpec, Target
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.generator.generator import Inputs, describe_forcing
+from bmi_cdlm.generator.specification import Attribute, GeneratorSpec, NetworkSpec, PetSpec, Target
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.names.parameters import PARAMETERS
+from bmi_cdlm.names.time_steps import DAY, HOUR
 from cdlm_training.dataset import Window
 from cdlm_training.device import choose_device, make_operators
 from cdlm_training.generator import Generator

@@ -33,11 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "peers"))
 
 from kernel_cases import in_routing_order, random_river, random_weather
 
-from bmi_cdlm.domain import Cells, Domain, Gauges, Links, Reaches
-from bmi_cdlm.kernels.cuda import empty_device_array, to_device
+from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches
+from bmi_cdlm.kernels.device.launch import empty_device_array, to_device
 from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, RunoffState, SnowParameters, SnowState
-from bmi_cdlm.operators_cuda import CudaOperators
-from bmi_cdlm.parameters import DAY
+from bmi_cdlm.model.operators_cuda import CudaOperators
+from bmi_cdlm.names.time_steps import DAY
 
 ROOT = Path(__file__).resolve().parents[2]
 N_SUB = 24

@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.table import Table
 from timing import Case, interleave
 
-from bmi_cdlm.domain import Domain
+from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.groups import RunoffState, SnowParameters, SnowState
-from bmi_cdlm.model import Forcing
-from bmi_cdlm.operators import Operators, zeros_of
-from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.model.operators import Operators, zeros_of
+from bmi_cdlm.names.time_steps import DAY, HOUR
 
 REMEDY = "pip install 'bmi-cdlm[peers]'"
 

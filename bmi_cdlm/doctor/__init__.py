@@ -7,7 +7,6 @@ from pathlib import Path
 import yaml
 from rich.table import Table
 
-from bmi_cdlm.config import KEYWORDS, PATH_KEYS, Config, load_config
 from bmi_cdlm.doctor.findings import Case, Finding, attempt, day_text
 from bmi_cdlm.doctor.machine import check_estimate, check_machine, check_packages
 from bmi_cdlm.doctor.preparation import check_prepare
@@ -20,7 +19,8 @@ from bmi_cdlm.doctor.run import (
     read_case_domain,
 )
 from bmi_cdlm.doctor.training import check_training
-from bmi_cdlm.errors import CdlmError
+from bmi_cdlm.names.errors import CdlmError
+from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config, load_config
 
 __all__ = ["Finding", "examine", "findings_table"]
 STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from bmi_cdlm.config import Config
-from bmi_cdlm.domain import Domain
-from bmi_cdlm.errors import CdlmError
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.names.errors import CdlmError
+from bmi_cdlm.run.config import Config
 
 Level = Literal["ok", "note", "fail"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bmi_cdlm.config import Config
 from bmi_cdlm.doctor.findings import Case, Finding, size_text
 from bmi_cdlm.kernels.cache import cache_folder
-from bmi_cdlm.model import Forcing
-from bmi_cdlm.parameters import DAY
-from bmi_cdlm.simulation import STEADY_DAYS, YEAR_DAYS, Simulation
+from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.simulation import STEADY_DAYS, YEAR_DAYS, Simulation
 
 MEASURED_SECONDS = 1.0
 FLOAT = 8

@@ -12,16 +12,16 @@ from pydantic import BaseModel
 
 from bmi_cdlm.doctor.findings import Case, Finding
 from bmi_cdlm.doctor.run import why_not_writable
-from bmi_cdlm.errors import CdlmError
-from bmi_cdlm.prepare.attributes import check_header, check_names, named_rasters
+from bmi_cdlm.names.errors import CdlmError
 from bmi_cdlm.prepare.config import PrepareConfig, parse_prepare
-from bmi_cdlm.prepare.forcing_writer import Needs, Weather, needs
-from bmi_cdlm.prepare.gauge_table import read_gauge_table
-from bmi_cdlm.prepare.inputs import EXTREMES, Intervals
-from bmi_cdlm.prepare.layers import open_layer
+from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
+from bmi_cdlm.prepare.gauges.records import read_records
+from bmi_cdlm.prepare.network.attributes import check_header, check_names, named_rasters
+from bmi_cdlm.prepare.network.layers import open_layer
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.records import read_records
 from bmi_cdlm.prepare.run import steps_of
+from bmi_cdlm.prepare.weather.forcing_writer import Needs, Weather, needs
+from bmi_cdlm.prepare.weather.inputs import EXTREMES, Intervals
 
 INPUT_KEYS = ("source", "table", "polygons", "directions", "elevation", "cell_mask")
 

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from bmi_cdlm.attributes import read_attributes
-from bmi_cdlm.checkpoint import Checkpoint, load_checkpoint
-from bmi_cdlm.config import Config
 from bmi_cdlm.doctor.findings import Case, Finding, listed, size_text
-from bmi_cdlm.domain import Domain, read_domain
-from bmi_cdlm.errors import CdlmError, DomainError, ForcingError
-from bmi_cdlm.files import one_at_a_time, open_input, read_time
-from bmi_cdlm.forcing import ForcingFile
-from bmi_cdlm.observations import read_observations
-from bmi_cdlm.parameter_file import read_parameters
-from bmi_cdlm.parameters import Grid, check
-from bmi_cdlm.specification import Attribute, transformed
-from bmi_cdlm.state import read_restart
+from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.files.forcing import ForcingFile
+from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_time
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.files.restart import read_restart
+from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
+from bmi_cdlm.generator.specification import Attribute, transformed
+from bmi_cdlm.names.errors import CdlmError, DomainError, ForcingError
+from bmi_cdlm.names.parameters import Grid, check
+from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.parameter_file import read_parameters
 
 FULL_CHECK_BYTES = 2 * 2**30
 """Forcing up to this size is read as a whole; of larger, the first and the last steps."""

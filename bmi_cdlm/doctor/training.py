@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from bmi_cdlm.attributes import read_attributes
 from bmi_cdlm.doctor.findings import Case, Finding, day_text, listed, size_text
 from bmi_cdlm.doctor.run import why_not_writable
-from bmi_cdlm.domain import Domain
-from bmi_cdlm.errors import CdlmError, nearest
-from bmi_cdlm.observations import read_observations
-from bmi_cdlm.prepare.hierarchy import folds, nest
+from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.names.errors import CdlmError, nearest
+from bmi_cdlm.prepare.gauges.hierarchy import folds, nest
 
 BYTES_PER_CELL_STEP = 16
 """What a training keeps of a window, per cell and step, and per reach and step [bytes]; tests hold it to that."""

@@ -1,1 +1,1 @@
-"""Physics as scalar steps (one cell or reach, one step) and the loops that run them."""
+"""How scalar steps are run: loops, compilation for processors and CUDA devices, threads, cache."""

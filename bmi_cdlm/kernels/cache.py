@@ -31,7 +31,7 @@ def source_digest() -> str:
     from numba.core import config
 
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     digest.update(repr((
         numba.__version__, llvmlite.__version__, numpy.__version__, sys.version, platform.platform(),

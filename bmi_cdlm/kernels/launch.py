@@ -8,41 +8,28 @@ functions run as they are.
 from __future__ import annotations
 
 import builtins
-import heapq
 import math
-import threading
 import types
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import config, njit
 from numba.core.options import DefaultOptions
 
-from bmi_cdlm.kernels import (
-    cemaneige,
-    elementary,
-    gr4j,
-    links,
-    loops_routing,
-    loops_routing_adjoint,
-    loops_runoff,
-    loops_runoff_adjoint,
-    mlp,
-    muskingum,
-    pet,
-    rows,
-    topology,
-)
+from bmi_cdlm.kernels import elementary
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, RunoffTape, SnowParameters
+from bmi_cdlm.kernels.loops import routing as loops_routing
+from bmi_cdlm.kernels.loops import routing_adjoint as loops_routing_adjoint
+from bmi_cdlm.kernels.loops import rows, topology
+from bmi_cdlm.kernels.loops import runoff as loops_runoff
+from bmi_cdlm.kernels.loops import runoff_adjoint as loops_runoff_adjoint
+from bmi_cdlm.processes import cemaneige, gr4j, links, muskingum, pet
+from bmi_cdlm.processes import pet_network as mlp
 
-TASKS_PER_THREAD = 2
-WORTH_A_THREAD = 20_000
-"""Cell-steps or reach-steps below which handing work to a thread costs more than it saves."""
 SCALARS: tuple[Callable, ...] = (
     elementary.tanh_ratio,
     elementary.percolated_fraction,
@@ -231,103 +218,3 @@ def compile_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
     return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *ROWS, *LOOPS)})
 
 
-class Task(NamedTuple):
-    """A range to call a kernel with, and which earlier tasks of the list it needs."""
-
-    part: tuple[int, ...]
-    needs: tuple[int, ...]
-
-
-class Workers:
-    """Our own threads for kernels without the interpreter lock: nothing starts before it is needed."""
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self._pool: ThreadPoolExecutor | None = None
-        self._starting = threading.Lock()
-
-    def tasks(self, n: int) -> list[tuple[int, int]]:
-        """Cut 0..n into ranges: one for one thread, else a few per thread, shared by whoever is free."""
-        size = n if self.threads == 1 else max(1, -(-n // (TASKS_PER_THREAD * self.threads)))
-        return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
-
-    def run(self, function: Callable, arguments: tuple, ranges: Sequence[tuple[int, ...]], work: int) -> None:
-        """Call function(*arguments, *range) for every range; in any order when there are several threads.
-
-        work: cell-steps or reach-steps in all; a small job is not worth a thread.
-        """
-        if self.threads == 1 or len(ranges) == 1 or work < WORTH_A_THREAD:
-            for part in ranges:
-                function(*arguments, *part)
-            return
-        for future in [self._started().submit(function, *arguments, *part) for part in ranges]:
-            future.result()
-
-    def run_tasks(self, function: Callable, arguments: tuple, tasks: Sequence[Task], work: int) -> None:
-        """Call function(*arguments, *part) for every task, each after those that it needs.
-
-        A thread that is free takes the first task of the list that waits for nothing; nobody waits for the others.
-        """
-        if self.threads == 1 or len(tasks) == 1 or work < WORTH_A_THREAD:
-            for part, _ in tasks:
-                function(*arguments, *part)
-            return
-        queue = Queue(tasks)
-        for future in [self._started().submit(queue.work_off, function, arguments) for _ in range(self.threads)]:
-            future.result()
-
-    def _started(self) -> ThreadPoolExecutor:
-        with self._starting:  # kernels and the preparation of the next block's inputs may come at once
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cdlm")
-            return self._pool
-
-    def close(self) -> None:
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
-
-
-class Queue:
-    """Tasks on their way through several threads."""
-
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self._tasks = tasks
-        self._left = len(tasks)
-        self._missing = [len(task.needs) for task in tasks]
-        self._ready = [k for k, task in enumerate(tasks) if not task.needs]
-        self._waiting: list[list[int]] = [[] for _ in tasks]
-        for k, task in enumerate(tasks):
-            for needed in task.needs:
-                self._waiting[needed].append(k)
-        self._changed = threading.Condition()
-
-    def work_off(self, function: Callable, arguments: tuple) -> None:
-        """Call function(*arguments, *part) for tasks as they get ready, until none is left."""
-        while (task := self._take()) is not None:
-            try:
-                function(*arguments, *self._tasks[task].part)
-            except BaseException:
-                self._give_up()
-                raise
-            self._end(task)
-
-    def _take(self) -> int | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._left <= 0)
-            return heapq.heappop(self._ready) if self._left > 0 else None
-
-    def _end(self, task: int) -> None:
-        with self._changed:
-            self._left -= 1
-            for k in self._waiting[task]:
-                self._missing[k] -= 1
-                if not self._missing[k]:
-                    heapq.heappush(self._ready, k)
-            self._changed.notify_all()
-
-    def _give_up(self) -> None:
-        with self._changed:
-            self._left = 0
-            self._changed.notify_all()

@@ -7,10 +7,11 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bmi_cdlm.config import Config, load_config, parse_places
-from bmi_cdlm.errors import ConfigError, nearest
-from bmi_cdlm.prepare.network_config import NetworkConfig
-from bmi_cdlm.prepare.weather_config import AttributesConfig, ForcingConfig, ObservationsConfig, PetConfig
+from bmi_cdlm.names.errors import ConfigError, nearest
+from bmi_cdlm.prepare.network.network_config import NetworkConfig
+from bmi_cdlm.prepare.weather.weather_config import AttributesConfig, ForcingConfig, ObservationsConfig, PetConfig
+from bmi_cdlm.run.config import Config, load_config
+from bmi_cdlm.run.values import parse_places
 
 Ids = Annotated[tuple[str, ...], BeforeValidator(parse_places)]
 Columns = dict[str, str | int]

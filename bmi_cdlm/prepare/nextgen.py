@@ -14,11 +14,11 @@ import netCDF4
 import numpy as np
 import yaml
 
-from bmi_cdlm.errors import DomainError, nearest
-from bmi_cdlm.files import replacing, same_units
-from bmi_cdlm.parameters import DAY, HOUR, STEP_NAMES
-from bmi_cdlm.prepare.domain_file import CONVENTIONS, put
-from bmi_cdlm.variables import variable
+from bmi_cdlm.files.netcdf import replacing, same_units
+from bmi_cdlm.names.errors import DomainError, nearest
+from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
+from bmi_cdlm.names.variables import variable
+from bmi_cdlm.prepare.network.domain_file import CONVENTIONS, put
 
 KNOWN = {
     "area": "km2", "lat": "degrees_north", "lon": "degrees_east", "elevation": "m", "mean_annual_snowfall": "mm yr-1",

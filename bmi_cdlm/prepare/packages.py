@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from bmi_cdlm.errors import ConfigError
+from bmi_cdlm.names.errors import ConfigError
 
 INSTALL = 'Run: pip install "bmi-cdlm[prepare]"'
 EXAMPLES = 'Run: pip install "bmi-cdlm[examples]"'

@@ -12,26 +12,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.config import Config
-from bmi_cdlm.errors import CdlmError, ConfigError, DomainError, nearest
-from bmi_cdlm.files import check_writable, one_at_a_time, open_input, read_strings, read_values, replacing
-from bmi_cdlm.parameters import DAY
-from bmi_cdlm.prepare.attributes import Attribute, Table, add_climate, cell_and_reach_attributes
-from bmi_cdlm.prepare.catchments import Drainage
-from bmi_cdlm.prepare.climate import SHORTEST_CLIMATE
+from bmi_cdlm.files.netcdf import check_writable, one_at_a_time, open_input, read_strings, read_values, replacing
+from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, nearest
+from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.config import GaugesConfig, PrepareConfig, load_prepare_config
-from bmi_cdlm.prepare.domain_file import Labels, write_domain
-from bmi_cdlm.prepare.forcing_writer import Steps, Weather, write_forcing
-from bmi_cdlm.prepare.gauge_table import read_gauge_table
-from bmi_cdlm.prepare.inputs import Target
-from bmi_cdlm.prepare.legacy import Legacy, add_priors, read_legacy, write_legacy
-from bmi_cdlm.prepare.links import check_covered
-from bmi_cdlm.prepare.network import build_drainage
-from bmi_cdlm.prepare.network_config import NetworkConfig
+from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
+from bmi_cdlm.prepare.gauges.legacy import Legacy, add_priors, read_legacy, write_legacy
+from bmi_cdlm.prepare.gauges.quality import REPORT, GaugeQuality, assess, write_report
+from bmi_cdlm.prepare.gauges.records import write_observations
+from bmi_cdlm.prepare.gauges.snapping import SnappedGauges, snap_gauges
+from bmi_cdlm.prepare.network.attributes import Attribute, Table, add_climate, cell_and_reach_attributes
+from bmi_cdlm.prepare.network.catchments import Drainage
+from bmi_cdlm.prepare.network.domain_file import Labels, write_domain
+from bmi_cdlm.prepare.network.links import check_covered
+from bmi_cdlm.prepare.network.network import build_drainage
+from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import PACKAGE
-from bmi_cdlm.prepare.quality import REPORT, GaugeQuality, assess, write_report
-from bmi_cdlm.prepare.records import write_observations
-from bmi_cdlm.prepare.snapping import SnappedGauges, snap_gauges
+from bmi_cdlm.prepare.weather.climate import SHORTEST_CLIMATE
+from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.inputs import Target
+from bmi_cdlm.run.config import Config
 
 logger = logging.getLogger(__name__)
 Say = Callable[[str], None]

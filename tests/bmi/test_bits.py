@@ -24,13 +24,13 @@ from cases import (
 )
 
 from bmi_cdlm.bmi import BmiCdlm
-from bmi_cdlm.config import load_config
-from bmi_cdlm.errors import StateError
-from bmi_cdlm.output import read_output
-from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.simulation import Simulation
-from bmi_cdlm.stepping import Stepper
-from bmi_cdlm.variables import variable
+from bmi_cdlm.files.output import read_output
+from bmi_cdlm.names.errors import StateError
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import variable
+from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.simulation import Simulation
+from bmi_cdlm.run.stepping import Stepper
 
 OPTIONS = [
     {"step": DAY}, {"step": HOUR, "snow": "cemaneige"}, {"step": DAY, "snow": "cemaneige_hysteresis", "spin_up": 2},

@@ -21,9 +21,9 @@ from cases import (
     write_case,
 )
 
-from bmi_cdlm.errors import ClockError
-from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.variables import variable
+from bmi_cdlm.names.errors import ClockError
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import variable
 
 RUNOFF = variable("runoff").name
 

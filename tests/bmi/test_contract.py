@@ -9,13 +9,14 @@ import pytest
 from bmipy import Bmi
 from cases import DEPTH, GAUGE_Q, N_CELLS, N_GAUGES, N_REACHES, N_STEPS, P, Q, opened, write_case
 
-from bmi_cdlm.bmi import BmiCdlm, BmiValueError
-from bmi_cdlm.config import load_config
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.errors import ClockError, ConfigError, DomainError, LifecycleError, StateError, UnknownNameError
-from bmi_cdlm.files import same_units
-from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.variables import VARIABLES, variable
+from bmi_cdlm.bmi import BmiCdlm
+from bmi_cdlm.bmi.component import BmiValueError
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.files.netcdf import same_units
+from bmi_cdlm.names.errors import ClockError, ConfigError, DomainError, LifecycleError, StateError, UnknownNameError
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import VARIABLES, variable
+from bmi_cdlm.run.config import load_config
 
 SIZES = {"cell": N_CELLS, "reach": N_REACHES, "gauge": N_GAUGES, "domain": 1}
 PROFILES = [

@@ -11,9 +11,9 @@ import pytest
 from cases import case_forcing, opened, write_case, write_forcing, write_series
 from click.testing import CliRunner
 
-from bmi_cdlm.metrics import nse
-from bmi_cdlm.parameters import DAY
-from bmi_cdlm.variables import variable
+from bmi_cdlm.evaluate.metrics import nse
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.variables import variable
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "enkf_lez.py"
 N_STEPS = 40

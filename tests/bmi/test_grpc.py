@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from cases import N_CELLS, E, P, Q, opened, write_case
 
-from bmi_cdlm.parameters import DAY
-from bmi_cdlm.variables import variable
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.variables import variable
 
 client_module = pytest.importorskip("grpc4bmi.bmi_grpc_client", reason="grpc4bmi is not installed (extra `coupling`)")
 pytestmark = pytest.mark.slow

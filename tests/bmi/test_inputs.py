@@ -21,9 +21,9 @@ from cases import (
     write_case,
 )
 
-from bmi_cdlm.errors import ForcingError
-from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.variables import variable
+from bmi_cdlm.names.errors import ForcingError
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import variable
 
 NGEN_P = "atmosphere_water__liquid_equivalent_precipitation_rate"
 STORE = variable("production_store").name

@@ -11,14 +11,14 @@ import yaml
 from cases import DEPTH, E, Q, T, change_config, opened, write_case
 
 from bmi_cdlm.bmi import BmiCdlm
-from bmi_cdlm.config import load_config
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.errors import ClockError, ForcingError, UnknownNameError
-from bmi_cdlm.model import Forcing, Model
-from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.pet import Demand, make_place
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.pet import Demand, make_place
+from bmi_cdlm.names.errors import ClockError, ForcingError, UnknownNameError
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import alias, variable
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
-from bmi_cdlm.variables import alias, variable
+from bmi_cdlm.run.config import load_config
 
 RAIN = "atmosphere_water__liquid_equivalent_precipitation_rate"
 MASSES = tuple(f"ngen::mass_{n}" for n in ("in", "out", "stored", "leaked"))

@@ -15,8 +15,8 @@ import yaml
 from cases import E, P, Q
 
 from bmi_cdlm import BmiCdlm, __version__
-from bmi_cdlm.config import Config, load_config
-from bmi_cdlm.domain import read_domain
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.run.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 META = ROOT / "bmi_cdlm" / "meta"

@@ -16,10 +16,11 @@ from bmipy import Bmi
 from cases import N_CELLS, N_REACHES, E, P, Q, assert_same, change_config, opened, outputs, write_case
 from cf_units import Unit
 
-from bmi_cdlm.bmi import BmiCdlm, BmiValueError
-from bmi_cdlm.errors import CdlmError, ClockError, ConfigError, LifecycleError, UnknownNameError
-from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.variables import variable
+from bmi_cdlm.bmi import BmiCdlm
+from bmi_cdlm.bmi.component import BmiValueError
+from bmi_cdlm.names.errors import CdlmError, ClockError, ConfigError, LifecycleError, UnknownNameError
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import variable
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE, CAPACITY = variable("production_store").name, "production_capacity"

@@ -21,12 +21,12 @@ from cases import (
     write_case,
 )
 
-from bmi_cdlm.domain import cut, read_domain
-from bmi_cdlm.errors import StateError
-from bmi_cdlm.model import Model
-from bmi_cdlm.parameters import DAY
-from bmi_cdlm.state import read_restart
-from bmi_cdlm.variables import MASSES, variable
+from bmi_cdlm.domain.domain import cut, read_domain
+from bmi_cdlm.files.restart import read_restart
+from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.errors import StateError
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.variables import MASSES, variable
 
 CREATE, FREE, SIZE, STATE = (f"ngen::serialization_{n}" for n in ("create", "free", "size", "state"))
 MASS_NAMES = [v.name for v in MASSES]
@@ -229,7 +229,7 @@ def test_a_state_of_another_version_is_refused(tmp_path, found, monkeypatch):
     with opened(config) as component:
         component.update_until(2 * DAY)
         with monkeypatch.context() as patch:
-            patch.setattr("bmi_cdlm.state.FORMAT", found)
+            patch.setattr("bmi_cdlm.files.restart.FORMAT", found)
             saved = taken(component)
             component._stepper.simulation.save(tmp_path / "state.nc")
         before = everything(component)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from cases import E, P, T, change_config, opened, outputs, write_case
 
-from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.variables import variable
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import variable
 
 IN, OUT, EXCHANGED, STORED = (variable(f"water_{n}").name for n in ("in", "out", "exchanged", "stored"))
 

@@ -10,9 +10,9 @@ from cases import change_config, write_case
 from click.testing import CliRunner, Result
 
 from bmi_cdlm.cli import main
-from bmi_cdlm.output import read_output
+from bmi_cdlm.files.output import read_output
 from bmi_cdlm.reference import render
-from bmi_cdlm.simulation import Simulation
+from bmi_cdlm.run.simulation import Simulation
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from make_domain import random_domain
 from operator_cases import CHAIN, PAIRS, Arrays, Case, make_case
 
-from bmi_cdlm import operators, operators_cuda
-from bmi_cdlm.kernels.cuda import SIMULATED, to_device
-from bmi_cdlm.operators_cuda import CudaOperators
-from bmi_cdlm.parameters import HOUR
+from bmi_cdlm.kernels.device.launch import SIMULATED, to_device
+from bmi_cdlm.model import operators, operators_cuda
+from bmi_cdlm.model.operators_cuda import CudaOperators
+from bmi_cdlm.names.time_steps import HOUR
 
 BLOCK = 8
 

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from kernels.dual import dual_kernels, jacobian
 
-from bmi_cdlm.kernels import cemaneige, gr4j, links, muskingum
 from bmi_cdlm.kernels.launch import SCALARS, kernels
-from bmi_cdlm.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
-from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.model.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes import cemaneige, gr4j, links, muskingum
 
 TOLERANCE = 1e-10
 N_RANDOM = 300

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import pytest
 
-from bmi_cdlm.waves import Waves, level_reaches
+from bmi_cdlm.domain.waves import Waves, level_reaches
 
 PROGRAM = Path(__file__).with_name("compare_cuda.py")
 SUMS = {"direct", "gain", "keep", "runoff"}
@@ -80,7 +80,7 @@ def test_every_operator_and_result_is_compared(simulated):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_device_functions_are_those_of_the_cpu(dtype):
     """The same code objects but for the precision of the literals: no second copy of an equation."""
-    from bmi_cdlm.kernels.cuda import DEVICE, GRID, cuda_kernels
+    from bmi_cdlm.kernels.device.launch import DEVICE, GRID, cuda_kernels
     from bmi_cdlm.kernels.launch import SCALARS, kernels
 
     of_device, of_cpu = cuda_kernels(dtype), kernels(dtype)
@@ -100,7 +100,7 @@ def test_device_functions_are_those_of_the_cpu(dtype):
 
 def test_the_loops_around_them_hold_no_equation():
     """Arithmetic with a number other than 0, 0.9 and 0.1 (the split of the unit hydrographs) is in the scalar steps."""
-    from bmi_cdlm.kernels.cuda import DEVICE, GRID
+    from bmi_cdlm.kernels.device.launch import DEVICE, GRID
 
     for function in (*DEVICE, *GRID):
         literals = {c for c in function.__code__.co_consts if isinstance(c, float)}
@@ -116,7 +116,7 @@ def test_the_package_does_not_import_cuda():
 
 
 def test_the_stream_is_asked_for_at_every_launch(monkeypatch):
-    from bmi_cdlm.kernels import cuda
+    from bmi_cdlm.kernels.device import launch as cuda
 
     launched: list[tuple] = []
 
@@ -195,8 +195,8 @@ def group(kind, *members):
 
 def signatures(f) -> dict[str, tuple]:
     """Argument types of every kernel, as `operators_cuda` hands them over, for one precision."""
-    from bmi_cdlm.kernels.cuda_routing import Chain, Places
-    from bmi_cdlm.kernels.cuda_runoff import Rings
+    from bmi_cdlm.kernels.device.routing import Chain, Places
+    from bmi_cdlm.kernels.device.runoff import Rings
     from bmi_cdlm.kernels.groups import (
         ReachParameters,
         RunoffParameters,
@@ -253,7 +253,7 @@ def hopper(monkeypatch):
 
 
 def kernels_and_arguments(dtype):
-    from bmi_cdlm.kernels.cuda import GRID, cuda_kernels
+    from bmi_cdlm.kernels.device.launch import GRID, cuda_kernels
 
     argument_types = signatures({np.float32: numba.float32, np.float64: numba.float64}[dtype])
     assert set(argument_types) == {f.__name__ for f in GRID}

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from numba import config, njit, typeof, types
 
-from bmi_cdlm.kernels import cemaneige, elementary, gr4j, muskingum
+from bmi_cdlm.kernels import elementary
 from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters, Step
-from bmi_cdlm.kernels.launch import LOOPS, ROWS, SCALARS, WORTH_A_THREAD, Workers, kernels, retyped
+from bmi_cdlm.kernels.launch import LOOPS, ROWS, SCALARS, kernels, retyped
+from bmi_cdlm.kernels.workers import WORTH_A_THREAD, Workers
+from bmi_cdlm.processes import cemaneige, gr4j, muskingum
 
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="inspects machine code: needs the compiler")
 DTYPES = [np.float64, np.float32]
@@ -203,7 +205,7 @@ def test_workers_cover_every_range_once_and_hand_errors_on():
 
 
 def test_small_work_starts_no_thread(monkeypatch):
-    monkeypatch.setattr("bmi_cdlm.kernels.launch.WORTH_A_THREAD", WORTH_A_THREAD)
+    monkeypatch.setattr("bmi_cdlm.kernels.workers.WORTH_A_THREAD", WORTH_A_THREAD)
     names: set[str] = set()
 
     def note(lo, hi):

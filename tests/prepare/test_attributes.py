@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from make_drainage import make_drainage, write_grid
 
-from bmi_cdlm.errors import ConfigError, DomainError
-from bmi_cdlm.prepare.attributes import add_climate, cell_and_reach_attributes, upstream_mean
-from bmi_cdlm.prepare.weather_config import AttributesConfig
+from bmi_cdlm.names.errors import ConfigError, DomainError
+from bmi_cdlm.prepare.network.attributes import add_climate, cell_and_reach_attributes, upstream_mean
+from bmi_cdlm.prepare.weather.weather_config import AttributesConfig
 
 pytest.importorskip("rasterio", reason="rasterio is not installed")
 
@@ -215,7 +215,7 @@ def test_blocks_of_rows_make_no_difference(tmp_path, write_degrees, monkeypatch)
     write_degrees(tmp_path / "clay.tif", rng.random((30, 30)), size=0.0042, left=LEFT - 0.001, top=TOP + 0.001)
     whole = attributes(tmp_path, rasters={"clay": {"source": "clay.tif", "units": "1"}},
                        elevation={"source": "clay.tif", "units": "m"})
-    monkeypatch.setattr("bmi_cdlm.prepare.resample.BLOCK_PIXELS", 30)
+    monkeypatch.setattr("bmi_cdlm.prepare.network.resample.BLOCK_PIXELS", 30)
     cut = attributes(tmp_path, rasters={"clay": {"source": "clay.tif", "units": "1"}},
                      elevation={"source": "clay.tif", "units": "m"})
     for name, found in whole.cell.items():

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from make_drainage import make_drainage
 
-from bmi_cdlm.errors import ForcingError
-from bmi_cdlm.files import create_time, write_time
-from bmi_cdlm.prepare.attributes import Table, add_climate
-from bmi_cdlm.prepare.climate import NAMES, climate_of_cells
-from bmi_cdlm.prepare.weather_config import AttributesConfig
+from bmi_cdlm.files.netcdf import create_time, write_time
+from bmi_cdlm.names.errors import ForcingError
+from bmi_cdlm.prepare.network.attributes import Table, add_climate
+from bmi_cdlm.prepare.weather.climate import NAMES, climate_of_cells
+from bmi_cdlm.prepare.weather.weather_config import AttributesConfig
 
 N = 4 * 365 + 1
 YEAR = 365.25
@@ -84,7 +84,7 @@ def test_hours_blocks_and_order_make_no_difference(tmp_path, monkeypatch):
     daily = forcing(tmp_path / "d.nc", rain, demand, warmth)
     expected = climate_of_cells(daily, ["a", "b"])
     hourly = forcing(tmp_path / "h.nc", *(np.repeat(one, 24, axis=0) for one in (rain, demand, warmth)), step=3600)
-    monkeypatch.setattr("bmi_cdlm.prepare.climate.BLOCK_BYTES", 30_000)
+    monkeypatch.setattr("bmi_cdlm.prepare.weather.climate.BLOCK_BYTES", 30_000)
     found = climate_of_cells(hourly, ["b", "a"])
     for name, one in expected.items():
         np.testing.assert_allclose(found[name].values[::-1], one.values, rtol=1e-9)

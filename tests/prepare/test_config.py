@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from bmi_cdlm.errors import ConfigError
+from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.prepare.config import PrepareConfig, parse_prepare
 from bmi_cdlm.reference import BLOCKS, render
 

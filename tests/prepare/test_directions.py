@@ -10,14 +10,8 @@ pytest.importorskip("pyflwdir", reason="pyflwdir is not installed")
 
 from drainage_cases import VALLEY, config, flow_of, grid_of, raster, terrain_flow, walk
 
-from bmi_cdlm.errors import DomainError
-from bmi_cdlm.prepare.directions import (
-    decode,
-    decode_next,
-    directions_from_elevation,
-    make_flow,
-    read_flow,
-)
+from bmi_cdlm.names.errors import DomainError
+from bmi_cdlm.prepare.network.directions import decode, decode_next, directions_from_elevation, make_flow, read_flow
 
 SEA = np.array([[True, True, True], [True, True, False], [True, True, True]])
 BELOW = [3, 4, 1, 4, 7, -1, 7, 7, 7]

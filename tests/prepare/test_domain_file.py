@@ -13,12 +13,12 @@ pytest.importorskip("pyflwdir", reason="pyflwdir is not installed")
 
 from drainage_cases import config, gauge_at, terrain_flow
 
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.errors import DomainError
-from bmi_cdlm.prepare.domain_file import Labels, write_domain
-from bmi_cdlm.prepare.links import keep_cells
-from bmi_cdlm.prepare.network import drain
-from bmi_cdlm.prepare.snapping import SnappedGauges
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.names.errors import DomainError
+from bmi_cdlm.prepare.gauges.snapping import SnappedGauges
+from bmi_cdlm.prepare.network.domain_file import Labels, write_domain
+from bmi_cdlm.prepare.network.links import keep_cells
+from bmi_cdlm.prepare.network.network import drain
 
 LABELS = Labels("Made-up river", "tests", notes={"comment": "nothing real"})
 

@@ -10,15 +10,15 @@ pytest.importorskip("pyflwdir", reason="pyflwdir is not installed")
 
 from drainage_cases import VALLEY, config, flow_of, gauge_at, terrain_flow
 
-from bmi_cdlm.errors import ConfigError, DomainError
-from bmi_cdlm.prepare.catchments import Drainage
-from bmi_cdlm.prepare.directions import Flow, decode, make_flow
-from bmi_cdlm.prepare.layers import Raster
-from bmi_cdlm.prepare.links import check_covered, keep_cells, uncovered_shares
-from bmi_cdlm.prepare.network import build_drainage, drain
-from bmi_cdlm.prepare.reaches import strahler_order
-from bmi_cdlm.prepare.synthetic import make_terrain
-from bmi_cdlm.prepare.upscale import drain_to
+from bmi_cdlm.names.errors import ConfigError, DomainError
+from bmi_cdlm.prepare.network.catchments import Drainage
+from bmi_cdlm.prepare.network.directions import Flow, decode, make_flow
+from bmi_cdlm.prepare.network.layers import Raster
+from bmi_cdlm.prepare.network.links import check_covered, keep_cells, uncovered_shares
+from bmi_cdlm.prepare.network.network import build_drainage, drain
+from bmi_cdlm.prepare.network.reaches import strahler_order
+from bmi_cdlm.prepare.network.synthetic import make_terrain
+from bmi_cdlm.prepare.network.upscale import drain_to
 
 UPSCALED = {"resolution": "30 arcsec", "cell_size": "90 arcsec"}
 

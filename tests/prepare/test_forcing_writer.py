@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from make_drainage import make_drainage, write_grid
 
-from bmi_cdlm.errors import ForcingError
-from bmi_cdlm.forcing import ForcingFile
-from bmi_cdlm.prepare import forcing_writer
-from bmi_cdlm.prepare.forcing_writer import Steps, Weather, write_forcing
-from bmi_cdlm.prepare.inputs import Target
-from bmi_cdlm.prepare.pet import oudin
-from bmi_cdlm.prepare.weather_config import ForcingConfig, PetConfig
+from bmi_cdlm.files.forcing import ForcingFile
+from bmi_cdlm.names.errors import ForcingError
+from bmi_cdlm.prepare.weather import forcing_writer
+from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.inputs import Target
+from bmi_cdlm.prepare.weather.pet import oudin
+from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
 
 for package in ("rasterio", "scipy", "sklearn", "shapely", "pyproj", "pyet"):
     pytest.importorskip(package, reason=f"{package} is not installed")

@@ -8,9 +8,9 @@ import netCDF4
 import numpy as np
 import pytest
 
-from bmi_cdlm.errors import ConfigError, DomainError
+from bmi_cdlm.names.errors import ConfigError, DomainError
 from bmi_cdlm.prepare.config import GaugesConfig
-from bmi_cdlm.prepare.gauge_table import GaugeSite, read_gauge_table
+from bmi_cdlm.prepare.gauges.gauge_table import GaugeSite, read_gauge_table
 
 CSV = "id,name,lon,lat,area\n0012,Brook,3.5,44.25,30\nB2,,4,45,\n"
 

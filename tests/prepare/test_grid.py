@@ -9,8 +9,8 @@ pytest.importorskip("pyproj", reason="pyproj is not installed")
 
 import pyproj
 
-from bmi_cdlm.errors import DomainError
-from bmi_cdlm.prepare.grid import Grid
+from bmi_cdlm.names.errors import DomainError
+from bmi_cdlm.prepare.network.grid import Grid
 
 ARC = Grid(-81.0, 44.0, 1 / 240, 1 / 240, 12, 9, "EPSG:4326")
 LAEA = Grid(4_000_000.0, 3_000_000.0, 1000.0, 1000.0, 12, 9, "EPSG:3035")

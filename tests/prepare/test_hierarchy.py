@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmi_cdlm.errors import ConfigError
-from bmi_cdlm.prepare.hierarchy import folds, nest
+from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.prepare.gauges.hierarchy import folds, nest
 
 # Two rivers: 0 -> 2 <- 1, 2 -> 3 (outlet); 4 -> 5 (outlet).
 DOWNSTREAM = np.array([2, 2, 3, -1, 5, -1])

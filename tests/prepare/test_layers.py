@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("pyproj", reason="pyproj is not installed")
 pytest.importorskip("rasterio", reason="rasterio is not installed")
 
-from bmi_cdlm.errors import ConfigError, DomainError
-from bmi_cdlm.prepare.layers import locate, read_raster
+from bmi_cdlm.names.errors import ConfigError, DomainError
+from bmi_cdlm.prepare.network.layers import locate, read_raster
 
 VALUES = np.arange(12, dtype=np.int16).reshape(3, 4)
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from cases import write_case
 
-from bmi_cdlm.attributes import read_attribute
-from bmi_cdlm.config import load_config
-from bmi_cdlm.domain import Domain, read_domain
-from bmi_cdlm.errors import ParameterError
-from bmi_cdlm.generator import make_spec
+from bmi_cdlm.domain.attributes import read_attribute
+from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.generator.generator import make_spec
+from bmi_cdlm.names.errors import ParameterError
 from bmi_cdlm.prepare.config import LegacyConfig
-from bmi_cdlm.prepare.legacy import Legacy, add_priors, priors, read_legacy, write_legacy
-from bmi_cdlm.simulation import Simulation
+from bmi_cdlm.prepare.gauges.legacy import Legacy, add_priors, priors, read_legacy, write_legacy
+from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.simulation import Simulation
 
 IDS, LENGTH = ["a", "b", "c"], np.array([1000.0, 0.0, 3000.0])
 EXPECTED = ([3600.0, 0.0, 5400.0], [0.1, 0.2, 0.3])

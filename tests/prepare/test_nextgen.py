@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from bmi_cdlm.bmi import BmiCdlm
 from bmi_cdlm.cli import main
-from bmi_cdlm.config import load_config
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.errors import DomainError
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.names.errors import DomainError
 from bmi_cdlm.prepare.nextgen import Options, read_table, write_catchments
+from bmi_cdlm.run.config import load_config
 
 TABLE = """divide_id,areasqkm,lat,lon,elevation [m],mean_annual_snowfall,slope [m km-1],reach_sinuosity [1]
 cat-1,10.5,45.1,5.2,300,12,3.5,1.2

@@ -10,8 +10,8 @@ import netCDF4
 import numpy as np
 import pytest
 
-from bmi_cdlm.errors import ForcingError
-from bmi_cdlm.prepare.pet import HOURLY_SHARES, Site, compute, day_shares, inputs, oudin, spread_over_day
+from bmi_cdlm.names.errors import ForcingError
+from bmi_cdlm.prepare.weather.pet import HOURLY_SHARES, Site, compute, day_shares, inputs, oudin, spread_over_day
 
 pytest.importorskip("pyet", reason="pyet is not installed")
 

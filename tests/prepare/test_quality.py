@@ -11,13 +11,13 @@ import pytest
 from cases import START, write_case
 from rich.console import Console
 
-from bmi_cdlm.config import load_config
-from bmi_cdlm.domain import cut, read_domain
-from bmi_cdlm.parameters import DAY
+from bmi_cdlm.domain.domain import cut, read_domain
+from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.config import GaugesConfig
-from bmi_cdlm.prepare.gauge_table import GaugeSite
-from bmi_cdlm.prepare.quality import assess, report_table, write_report
-from bmi_cdlm.prepare.snapping import SnappedGauges
+from bmi_cdlm.prepare.gauges.gauge_table import GaugeSite
+from bmi_cdlm.prepare.gauges.quality import assess, report_table, write_report
+from bmi_cdlm.prepare.gauges.snapping import SnappedGauges
+from bmi_cdlm.run.config import load_config
 
 N_STEPS = 40
 

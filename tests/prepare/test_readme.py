@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import yaml
 
-from bmi_cdlm.config import load_config
 from bmi_cdlm.doctor import examine
-from bmi_cdlm.domain import read_domain
+from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.prepare.run import prepare
-from bmi_cdlm.simulation import Simulation
+from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.simulation import Simulation
 
 for package in ("rasterio", "pyproj", "pyflwdir", "sklearn", "scipy", "pyet", "pandas"):
     pytest.importorskip(package, reason=f"{package} is not installed")

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from bmi_cdlm.errors import ObservationError
-from bmi_cdlm.observations import read_observations
-from bmi_cdlm.prepare.records import read_records, write_observations
-from bmi_cdlm.prepare.weather_config import ObservationsConfig
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.names.errors import ObservationError
+from bmi_cdlm.prepare.gauges.records import read_records, write_observations
+from bmi_cdlm.prepare.weather.weather_config import ObservationsConfig
 
 DAYS = np.datetime64("2020-01-01", "s") + np.arange(4) * np.timedelta64(86400, "s")
 GAUGES = {"A1": 864.0, "B2": 10.0}

@@ -13,9 +13,9 @@ pytest.importorskip("pyflwdir", reason="pyflwdir is not installed")
 from conftest import SHARED
 from drainage_cases import gauge_at
 
-from bmi_cdlm.prepare.directions import read_flow
-from bmi_cdlm.prepare.network import drain
-from bmi_cdlm.prepare.network_config import NetworkConfig
+from bmi_cdlm.prepare.network.directions import read_flow
+from bmi_cdlm.prepare.network.network import drain
+from bmi_cdlm.prepare.network.network_config import NetworkConfig
 
 GRIPE = {
     "directions": "grid_gripe_15s.nc:flow_direction", "elevation": "grid_gripe_15s.nc:elevation",

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from make_drainage import make_drainage
 
-from bmi_cdlm.errors import ForcingError
-from bmi_cdlm.prepare.grid import Grid
-from bmi_cdlm.prepare.nearest import nearest_of
-from bmi_cdlm.prepare.remap import bilinear, centres, complete, conservative, nearest_pixel
+from bmi_cdlm.names.errors import ForcingError
+from bmi_cdlm.prepare.network.grid import Grid
+from bmi_cdlm.prepare.weather.nearest import nearest_of
+from bmi_cdlm.prepare.weather.remap import bilinear, centres, complete, conservative, nearest_pixel
 
 for package in ("scipy", "sklearn", "shapely", "pyproj"):
     pytest.importorskip(package, reason=f"{package} is not installed")

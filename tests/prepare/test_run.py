@@ -14,15 +14,15 @@ import yaml
 from click.testing import CliRunner
 
 from bmi_cdlm.cli import main
-from bmi_cdlm.config import load_config
 from bmi_cdlm.doctor import examine
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.errors import CdlmError, ConfigError, DomainError, ForcingError, ObservationError, OutputError
-from bmi_cdlm.files import open_input, read_time
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.files.netcdf import open_input, read_time
+from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, ForcingError, ObservationError, OutputError
 from bmi_cdlm.prepare import packages
 from bmi_cdlm.prepare.config import load_prepare_config
 from bmi_cdlm.prepare.run import find_config, prepare
-from bmi_cdlm.simulation import Simulation
+from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.simulation import Simulation
 
 for package in ("rasterio", "pyproj", "pyflwdir", "sklearn"):
     pytest.importorskip(package, reason=f"{package} is not installed")
@@ -231,14 +231,14 @@ def test_a_preparation_that_was_killed_goes_on(toy: Path, tmp_path: Path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("bmi_cdlm.prepare.forcing_writer._assemble", killed)
+        patch.setattr("bmi_cdlm.prepare.weather.forcing_writer._assemble", killed)
         with pytest.raises(KeyboardInterrupt):
             prepare(toy)
     (partial,) = (tmp_path / "out").iterdir()
     assert partial.name == ".forcing.nc.new.partial"
     made = [p.stat().st_mtime_ns for p in sorted(partial.glob("*.npy"))]
     with monkeypatch.context() as patch:
-        patch.setattr("bmi_cdlm.prepare.forcing_writer._assemble", killed)
+        patch.setattr("bmi_cdlm.prepare.weather.forcing_writer._assemble", killed)
         with pytest.raises(KeyboardInterrupt):
             prepare(toy)
     assert [p.stat().st_mtime_ns for p in sorted(partial.glob("*.npy"))] == made != []

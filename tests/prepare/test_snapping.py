@@ -9,12 +9,12 @@ import pytest
 
 pytest.importorskip("pyproj", reason="pyproj is not installed")
 
-from bmi_cdlm.errors import DomainError
-from bmi_cdlm.prepare.catchments import Catchments, Cells, Drainage, Links, Reaches
+from bmi_cdlm.names.errors import DomainError
 from bmi_cdlm.prepare.config import GaugesConfig
-from bmi_cdlm.prepare.gauge_table import GaugeSite
-from bmi_cdlm.prepare.grid import Grid
-from bmi_cdlm.prepare.snapping import snap_gauges, snap_pixels
+from bmi_cdlm.prepare.gauges.gauge_table import GaugeSite
+from bmi_cdlm.prepare.gauges.snapping import snap_gauges, snap_pixels
+from bmi_cdlm.prepare.network.catchments import Catchments, Cells, Drainage, Links, Reaches
+from bmi_cdlm.prepare.network.grid import Grid
 
 GRID = Grid(700_000.0, 6_503_000.0, 1000.0, 1000.0, 3, 4, "EPSG:2154")
 # A river along the middle row; its last pixel is off the land.

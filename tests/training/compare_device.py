@@ -21,10 +21,10 @@ from make_domain import random_domain
 from operator_cases import CELL, FORCING, Case, make_case
 from training_cases import ALONE, change_training, train, weights_of, write_training_case
 
-from bmi_cdlm import operators, operators_cuda
-from bmi_cdlm.kernels.cuda import SIMULATED, as_device_array
-from bmi_cdlm.kernels.launch import Workers
-from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.kernels.device.launch import SIMULATED, as_device_array
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model import operators, operators_cuda
+from bmi_cdlm.names.time_steps import DAY, HOUR
 from cdlm_training.config import DeviceName
 from cdlm_training.device import choose_device, make_operators
 from cdlm_training.loop import Trainer

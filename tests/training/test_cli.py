@@ -7,7 +7,7 @@ from cases import change_config, opened
 from click.testing import CliRunner, Result
 from training_cases import change_training, write_training_case
 
-from bmi_cdlm.checkpoint import load_checkpoint
+from bmi_cdlm.generator.checkpoint import load_checkpoint
 from cdlm_training.cli import main
 
 

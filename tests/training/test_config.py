@@ -9,8 +9,8 @@ import pytest
 from cases import change_config
 from training_cases import ALONE, at, change_training, write_training_case
 
-from bmi_cdlm.errors import ConfigError, DomainError
-from bmi_cdlm.parameters import DAY
+from bmi_cdlm.names.errors import ConfigError, DomainError
+from bmi_cdlm.names.time_steps import DAY
 from cdlm_training.config import LossWeights, TrainConfig, load_train_config
 from cdlm_training.loop import Trainer
 from cdlm_training.reference import render

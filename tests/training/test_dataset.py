@@ -10,13 +10,13 @@ from generator_cases import attribute_fields
 from make_domain import domain_fields, write_domain
 from training_cases import ALONE, at, change_training, write_training_case
 
-from bmi_cdlm.config import load_config
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.errors import ConfigError, DomainError, ObservationError
-from bmi_cdlm.network import upstream_of
-from bmi_cdlm.observations import read_observations
-from bmi_cdlm.parameters import DAY, HOUR
-from bmi_cdlm.season import day_of_year
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.domain.network import upstream_of
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.names.errors import ConfigError, DomainError, ObservationError
+from bmi_cdlm.names.season import day_of_year
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.run.config import load_config
 from cdlm_training.config import load_train_config
 from cdlm_training.dataset import Dataset
 from cdlm_training.loop import Trainer

@@ -15,8 +15,8 @@ import torch.distributed as dist
 from click.testing import CliRunner
 from training_cases import ALONE, change_training, write_training_case
 
-from bmi_cdlm.errors import ConfigError
-from bmi_cdlm.kernels.launch import Workers
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.names.errors import ConfigError
 from cdlm_training import device as module
 from cdlm_training import distributed
 from cdlm_training.cli import main
@@ -126,7 +126,7 @@ def test_a_device_that_numba_cannot_use_is_refused(a_device, monkeypatch):
     monkeypatch.setattr(cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="which torch can use here, but numba cannot"):
         choose_device("cuda")
-    monkeypatch.setitem(sys.modules, "bmi_cdlm.kernels.cuda", None)
+    monkeypatch.setitem(sys.modules, "bmi_cdlm.kernels.device.launch", None)
     with pytest.raises(ConfigError, match=r"numba\.cuda cannot be imported .*bmi-cdlm\[gpu\]"):
         choose_device("cuda")
 

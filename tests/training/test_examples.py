@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from training_cases import drawn_trainer, write_training_case
 
-from bmi_cdlm.checkpoint import load_checkpoint
+from bmi_cdlm.generator.checkpoint import load_checkpoint
 from cdlm_training.evaluate import write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,11 +7,12 @@ import pytest
 import torch
 from generator_cases import drawn_tensors, forcing_values, specify, write_attribute_domain
 
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.generator import pet_network, read_inputs, static_parameters
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.generator.generator import pet_network, read_inputs, static_parameters
 from bmi_cdlm.kernels.launch import kernels
-from bmi_cdlm.parameters import BY_NAME, DAY
-from bmi_cdlm.season import season
+from bmi_cdlm.names.parameters import BY_NAME
+from bmi_cdlm.names.season import season
+from bmi_cdlm.names.time_steps import DAY
 from cdlm_training.generator import Generator
 
 N_STEPS = 30

@@ -16,15 +16,15 @@ from cases import START, change_config, write_series
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_cases import ALONE, at, change_training, train, weights_of, write_training_case
 
-from bmi_cdlm.checkpoint import fingerprint, load_checkpoint
-from bmi_cdlm.config import load_config
-from bmi_cdlm.errors import CheckpointError, OutputError
-from bmi_cdlm.metrics import kge, nse
-from bmi_cdlm.observations import read_observations
-from bmi_cdlm.parameters import DAY
-from cdlm_training.evaluate import simulate_gauges
+from bmi_cdlm.evaluate.metrics import kge, nse
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.generator.checkpoint import fingerprint, load_checkpoint
+from bmi_cdlm.names.errors import CheckpointError, OutputError
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.run.config import load_config
 from cdlm_training.log import Log
 from cdlm_training.loop import Trainer, TrainingError
+from cdlm_training.scores import simulate_gauges
 
 TESTS = Path(__file__).resolve().parents[1]
 GAUGES = ["g0", "g1", "g2", "g3"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bmi_cdlm import metrics
+from bmi_cdlm.evaluate import metrics
 from cdlm_training.loss import (
     LOG_OFFSET,
     LOG_SHARE,
@@ -111,7 +111,6 @@ def test_gradcheck(series, name):
     s, o = series
     observed = torch.from_numpy(o[:12])
     assert torch.autograd.gradcheck(lambda x: TERMS[name](x, observed), torch.from_numpy(s[:12]).requires_grad_())
-
 
 
 def test_mean_runoff_is_area_weighted_over_the_known_cells():

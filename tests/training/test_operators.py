@@ -11,8 +11,8 @@ from make_domain import random_domain
 from operator_cases import CELL, FORCING, Case, make_case
 
 from bmi_cdlm.kernels.launch import kernels
-from bmi_cdlm.model import Forcing, Model
-from bmi_cdlm.parameters import DAY, HOUR
+from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.names.time_steps import DAY, HOUR
 from cdlm_training.operators import Melt, Route, Runoff
 
 SNOW = ("thermal_weighting", "melt_factor", "accumulation_threshold", "full_cover")
@@ -22,8 +22,8 @@ STEPS = {"daily": DAY, "hourly": HOUR}
 
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
-    monkeypatch.setattr("bmi_cdlm.operators.BLOCK_STEPS", 3)
-    monkeypatch.setattr("bmi_cdlm.operators.ROUTING_SUB_STEPS", 4)
+    monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 3)
+    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 4)
 
 
 def smooth_case(step: int, hysteresis: bool = True) -> Case:
@@ -81,7 +81,7 @@ def test_gradcheck_of_runoff(step):
 @pytest.mark.parametrize("step", STEPS)
 def test_gradcheck_of_route(step, monkeypatch):
     case = smooth_case(STEPS[step])
-    monkeypatch.setattr("bmi_cdlm.operators.ROUTING_BYTES", 2 * case.domain.n_reaches * 2 * 8)
+    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_BYTES", 2 * case.domain.n_reaches * 2 * 8)
     ops = case.operators()
     assert len(ops._routing_blocks(7)) == 4
     runoff = torch.from_numpy(np.random.default_rng(1).exponential(3.0, (7, 3))).requires_grad_()

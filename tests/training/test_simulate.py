@@ -10,16 +10,18 @@ import torch
 from cases import START, case_forcing
 from training_cases import ALONE, N_CELLS, Trainer, change_training, drawn_trainer, write_training_case
 
-from bmi_cdlm.checkpoint import load_checkpoint
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.generator import PARTS
-from bmi_cdlm.model import Model
-from bmi_cdlm.network import upstream_of
-from bmi_cdlm.operators import Operators
-from bmi_cdlm.parameters import DAY, HOUR, PARAMETERS
-from bmi_cdlm.season import day_of_year
-from cdlm_training.evaluate import simulate_gauges, write_checkpoint
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.domain.network import upstream_of
+from bmi_cdlm.generator.checkpoint import load_checkpoint
+from bmi_cdlm.generator.generator import PARTS
+from bmi_cdlm.model.model import Model
+from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.names.parameters import PARAMETERS
+from bmi_cdlm.names.season import day_of_year
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.operators import Melt, Route, Runoff
+from cdlm_training.scores import simulate_gauges
 from cdlm_training.simulate import make_parts
 
 RUNS = {
@@ -168,8 +170,8 @@ EVERYTHING = {
 
 @pytest.mark.parametrize("run", [pytest.param(r, marks=pytest.mark.slow if "hourly" in r else ()) for r in RUNS])
 def test_the_gradient_of_every_weight_is_that_of_the_loss(tmp_path, run, monkeypatch):
-    monkeypatch.setattr("bmi_cdlm.operators.BLOCK_STEPS", 16)
-    monkeypatch.setattr("bmi_cdlm.operators.ROUTING_SUB_STEPS", 96)
+    monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 16)
+    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 96)
     trainer = drawn_trainer(write_training_case(tmp_path, **RUNS[run], **EVERYTHING))
     windows = [trainer.data.window(first, 25) for first in (3, 20)]
     trainer.gradient(windows)

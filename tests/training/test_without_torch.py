@@ -21,7 +21,7 @@ from training_cases import train, write_training_case
 
 import bmi_cdlm
 import cdlm_training
-from bmi_cdlm.variables import variable
+from bmi_cdlm.names.variables import variable
 
 N_STEPS, CYCLES = 35, 4
 SCRIPT = """

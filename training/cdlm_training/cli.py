@@ -13,15 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bmi_cdlm.cli import CleanErrors, console
-from bmi_cdlm.errors import ConfigError
+from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
 from cdlm_training.config import TrainConfig, load_train_config
 
 if TYPE_CHECKING:
     from cdlm_training.distributed import Team
-    from cdlm_training.evaluate import Scores
-    from cdlm_training.log import Epoch
     from cdlm_training.loop import Trainer
+    from cdlm_training.scores import Epoch, Scores
 
 
 @click.command(cls=CleanErrors)

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bmi_cdlm.config import Config, Date, explain, load_config, parse_places
-from bmi_cdlm.errors import ConfigError, nearest
+from bmi_cdlm.names.errors import ConfigError, nearest
+from bmi_cdlm.run.config import Config, explain, load_config
+from bmi_cdlm.run.values import Date, parse_places
 
 Period = tuple[Date, Date]
 DeviceName = Literal["cpu", "cuda"]

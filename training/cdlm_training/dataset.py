@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.config import Config
-from bmi_cdlm.domain import Domain
-from bmi_cdlm.errors import ConfigError, DomainError, ObservationError
-from bmi_cdlm.forcing import ForcingFile
-from bmi_cdlm.network import upstream_of
-from bmi_cdlm.observations import read_observations
-from bmi_cdlm.parameters import DAY
-from bmi_cdlm.prepare.hierarchy import folds, nest
-from bmi_cdlm.season import day_of_year
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.domain.network import upstream_of
+from bmi_cdlm.files.forcing import ForcingFile
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.names.errors import ConfigError, DomainError, ObservationError
+from bmi_cdlm.names.season import day_of_year
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.prepare.gauges.hierarchy import folds, nest
+from bmi_cdlm.run.config import Config
 from cdlm_training.config import Period, TrainConfig
 
 SPREAD_FLOOR = 0.1

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bmi_cdlm.domain import Domain
-from bmi_cdlm.errors import ConfigError
-from bmi_cdlm.kernels.launch import Workers
-from bmi_cdlm.operators import Operators
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.names.errors import ConfigError
 from cdlm_training.config import DeviceName
 
 if TYPE_CHECKING:
-    from bmi_cdlm.operators_cuda import CudaOperators
+    from bmi_cdlm.model.operators_cuda import CudaOperators
 
 REMEDY = "Set training.device: cpu; or, where there is a CUDA device, install torch built for CUDA and bmi-cdlm[gpu]."
 
@@ -38,7 +38,7 @@ def choose_device(name: DeviceName) -> torch.device:
     try:
         from numba import cuda
 
-        from bmi_cdlm.kernels.cuda import SIMULATED
+        from bmi_cdlm.kernels.device.launch import SIMULATED
     except ImportError as cause:
         raise ConfigError(f"training.device is cuda, but numba.cuda cannot be imported ({cause}). {REMEDY}") from cause
     if SIMULATED:
@@ -67,7 +67,7 @@ def make_operators(
     """Operators of a domain for tensors on a device; the workers are those of the host."""
     if device == "cpu":
         return Operators(domain, step, routing_step, dtype, workers)
-    from bmi_cdlm.operators_cuda import CudaOperators
+    from bmi_cdlm.model.operators_cuda import CudaOperators
 
     return CudaOperators(
         domain, step, routing_step, dtype, stream=current_stream, empty=allocate_on(choose_device(device))

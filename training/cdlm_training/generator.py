@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bmi_cdlm.season import YEAR
-from bmi_cdlm.specification import (
+from bmi_cdlm.generator.specification import (
     EXPONENTS,
     LARGEST_Z,
     SEASON_FEATURES,
@@ -22,6 +21,7 @@ from bmi_cdlm.specification import (
     network_inputs,
     standardise,
 )
+from bmi_cdlm.names.season import YEAR
 
 BLOCK_VALUES = 2**22
 START_SPREAD = 0.01

@@ -7,24 +7,14 @@ import importlib.metadata
 import platform
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 from torch.utils.tensorboard import SummaryWriter
 
-from bmi_cdlm.files import replacing
-from cdlm_training.evaluate import Scores
+from bmi_cdlm.files.netcdf import replacing
+from cdlm_training.scores import Epoch
 
 LOG = "log.csv"
 COLUMNS = ["epoch", "loss", "nse", "kge", "seconds"]
-
-
-class Epoch(NamedTuple):
-    """What one epoch gave: mean loss, validation scores, seconds."""
-
-    number: int
-    loss: float
-    scores: Scores
-    seconds: float
 
 
 class Log:

@@ -12,21 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from bmi_cdlm.checkpoint import fingerprint
-from bmi_cdlm.config import Config
-from bmi_cdlm.domain import read_domain
-from bmi_cdlm.files import check_writable, replacing
-from bmi_cdlm.generator import describe_forcing, make_spec, read_inputs
-from bmi_cdlm.kernels.launch import Workers
-from bmi_cdlm.specification import GeneratorSpec
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.files.netcdf import check_writable, replacing
+from bmi_cdlm.generator.checkpoint import fingerprint
+from bmi_cdlm.generator.generator import describe_forcing, make_spec, read_inputs
+from bmi_cdlm.generator.specification import GeneratorSpec
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.run.config import Config
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
-from cdlm_training.evaluate import Scores, validate, write_checkpoint
+from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.generator import Generator
-from cdlm_training.log import Epoch, Log
+from cdlm_training.log import Log
 from cdlm_training.objective import Objective, TrainingError
+from cdlm_training.scores import Epoch, Scores, validate
 from cdlm_training.simulate import Chain, Part, make_parts
 
 STATE = "state.pt"

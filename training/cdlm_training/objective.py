@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bmi_cdlm.attributes import read_attributes
-from bmi_cdlm.errors import CdlmError
+from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.names.errors import CdlmError
 from cdlm_training.dataset import Window
 from cdlm_training.loss import (
     kge_term,

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, RunoffState, SnowParameters, SnowState
-from bmi_cdlm.operators import Operators
+from bmi_cdlm.model.operators import Operators
 
 if TYPE_CHECKING:
-    from bmi_cdlm.operators_cuda import CudaOperators
+    from bmi_cdlm.model.operators_cuda import CudaOperators
 
 
 def _arrays(operators: Operators | CudaOperators, *tensors: Tensor) -> list[Any]:

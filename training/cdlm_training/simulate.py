@@ -9,21 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bmi_cdlm.domain import Domain, cut
-from bmi_cdlm.generator import Inputs
-from bmi_cdlm.kernels.launch import Workers
-from bmi_cdlm.model import INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL
-from bmi_cdlm.network import upstream_of
-from bmi_cdlm.operators import Operators
-from bmi_cdlm.parameter_set import COVER_SHARE
-from bmi_cdlm.parameters import PARAMETERS, parameter
+from bmi_cdlm.domain.domain import Domain, cut
+from bmi_cdlm.domain.network import upstream_of
+from bmi_cdlm.generator.generator import Inputs
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.model import INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL
+from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.parameter_set import COVER_SHARE
+from bmi_cdlm.names.parameters import PARAMETERS, parameter
 from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import make_operators
 from cdlm_training.generator import Generator
 from cdlm_training.operators import Melt, Route, Runoff
 
 if TYPE_CHECKING:
-    from bmi_cdlm.operators_cuda import CudaOperators
+    from bmi_cdlm.model.operators_cuda import CudaOperators
 
 
 class Part(NamedTuple):

@@ -1,0 +1,123 @@
+"""Hydrographs. Needs the extra `plot` (matplotlib), which is imported only when a picture is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bmi_cdlm.files.netcdf import replacing
+from bmi_cdlm.names.errors import OutputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+OBSERVED, SIMULATED, RAIN = "#1a1a1a", "#d1495b", "#5b8db8"
+MUTED, GRID = "#666666", "#e6e6e6"
+
+
+def plot_hydrograph(
+    path: Path, starts: np.ndarray, simulated: np.ndarray, observed: np.ndarray | None,
+    rain: np.ndarray | None, title: str, scores: Mapping[str, float],
+) -> None:
+    """Draw the hydrograph of a gauge as a PNG: discharge below, rain hanging from the top.
+
+    Parameters
+    ----------
+    path : Path
+    starts : datetime64[time]
+        Begins of the steps; a discharge is drawn as a step from there on.
+    simulated, observed : float[time]
+        Discharge [m3 s-1]; NaN leaves a gap. Without observations, None.
+    rain : float[time]
+        Precipitation, mean over the basin [mm per step], or None.
+    title : str
+        Name of the gauge.
+    scores : mapping of str to float
+        What `metrics.scores` returned; some of it is written below the title.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written, or matplotlib is not there.
+    """
+    figure = new_figure(path, (10, 5.2))
+    edges = _edges(np.asarray(starts).astype("datetime64[s]"))
+    if rain is None:
+        below = figure.add_subplot()
+    else:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
+        _draw_rain(above, edges, np.asarray(rain, np.float64))
+    _draw_discharge(below, edges, simulated, observed)
+    _write_heading(figure.axes[0], title, scores)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def new_figure(path: Path, size: tuple[float, float]) -> Figure:
+    """An empty picture for a file, of a size in inches; OutputError where matplotlib is not there."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as cause:
+        raise OutputError(
+            f"{path}: cannot be drawn without matplotlib. Install it with `pip install bmi-cdlm[plot]`."
+        ) from cause
+    return Figure(figsize=size, dpi=150, layout="constrained")
+
+
+def _draw_rain(axes: Axes, edges: np.ndarray, rain: np.ndarray) -> None:
+    from matplotlib.dates import date2num
+
+    axes.stairs(rain, date2num(edges), fill=True, color=RAIN)
+    largest = np.nanmax(rain, initial=0.0)
+    axes.set_ylim(1.08 * largest if largest > 0 else 1.0, 0.0)
+    axes.set_ylabel(f"Rain [mm {_step_name(edges)}]")
+    axes.spines[["right", "bottom"]].set_visible(False)
+    axes.tick_params(axis="x", bottom=False, labelbottom=False)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _draw_discharge(
+    axes: Axes, edges: np.ndarray, simulated: np.ndarray, observed: np.ndarray | None
+) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+
+    days, largest = date2num(edges), 0.0
+    for label, values, colour in (("observed", observed, OBSERVED), ("simulated", simulated, SIMULATED)):
+        if values is None or np.isnan(values).all():
+            continue
+        axes.stairs(values, days, baseline=None, color=colour, linewidth=1.2, label=label)
+        largest = max(largest, float(np.nanmax(values)))
+    axes.set_ylim(0.0, 1.06 * largest if largest > 0 else 1.0)
+    axes.set_xlim(days[0], days[-1])
+    axes.set_ylabel("Discharge [m³ s⁻¹]")
+    locator = AutoDateLocator(minticks=4, maxticks=10)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.spines[["right", "top"]].set_visible(False)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, loc="upper right", ncols=2)
+
+
+def _write_heading(axes: Axes, title: str, scores: Mapping[str, float]) -> None:
+    shown = (("nse", "NSE {:.2f}"), ("kge", "KGE {:.2f}"), ("pbias", "bias {:+.1f} %"))
+    parts = [text.format(scores[key]) for key, text in shown if np.isfinite(scores.get(key, np.nan))]
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", pad=10)
+    axes.set_title("   ".join(parts).replace("-", "−"), loc="right", fontsize=10, color=MUTED, pad=10)
+
+
+def _edges(starts: np.ndarray) -> np.ndarray:
+    """Return the begins of the steps and the end of the last, datetime64[s][time + 1]."""
+    step = starts[1] - starts[0] if starts.size > 1 else np.timedelta64(86400, "s")
+    return np.append(starts, starts[-1:] + step)
+
+
+def _step_name(edges: np.ndarray) -> str:
+    hours = float((edges[1] - edges[0]) / np.timedelta64(1, "h"))
+    return {1.0: "h⁻¹", 24.0: "d⁻¹"}.get(hours, f"per {hours:g} h")

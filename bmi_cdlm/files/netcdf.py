@@ -1,0 +1,340 @@
+"""NetCDF files at the edge: open, read with checks, write to a temporary name and move."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar, cast
+
+import netCDF4
+import numpy as np
+
+from bmi_cdlm.files.zarr import SUFFIX, StoreDataset, is_store
+from bmi_cdlm.names.errors import CdlmError, OutputError, nearest
+
+TIME_UNITS = "seconds since 1970-01-01 00:00:00"
+CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
+LIBRARY = threading.RLock()
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def one_at_a_time(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Let one thread at a time into functions that touch files: HDF5 crashes otherwise, netCDF4 does not lock."""
+
+    @wraps(function)
+    def locked(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        with LIBRARY:
+            return function(*args, **kwargs)
+
+    return locked
+
+
+@contextmanager
+def open_input(path: Path, error: type[CdlmError]) -> Iterator[netCDF4.Dataset]:
+    """Open a NetCDF file or a Zarr store for reading; a missing or unreadable one raises `error`."""
+    if is_store(path):
+        yield cast(netCDF4.Dataset, StoreDataset(path, error))  # the calls that the readers use
+        return
+    if not path.is_file():
+        raise error(f"{path}: there is no such file. Check the path in the configuration, or make the file first.")
+    try:
+        dataset = netCDF4.Dataset(path)
+    except OSError as cause:
+        raise error(f"{path}: cannot be read as NetCDF ({cause}). Expected a NetCDF-4 or NetCDF-3 file.") from cause
+    dataset.set_auto_mask(False)
+    try:
+        yield dataset
+    finally:
+        dataset.close()
+
+
+@lru_cache(maxsize=256)
+def same_units(got: str, expected: str) -> bool:
+    """Return whether two unit strings mean the same unit, by UDUNITS ('mm/day' is 'mm d-1')."""
+    if got == expected:
+        return True
+    from cf_units import Unit  # loads the UDUNITS database; only needed where the spelling differs
+
+    try:
+        a, b = Unit(got), Unit(expected)
+    except ValueError:
+        return False
+    return bool(a == b) and not a.is_unknown()
+
+
+def require(dataset: netCDF4.Dataset, names: list[str], where: str, error: type[CdlmError]) -> None:
+    """Raise `error` unless every variable is in the file."""
+    for name in names:
+        if name not in dataset.variables:
+            raise error(
+                f"{where}: variable '{name}' is missing.{nearest(name, dataset.variables)} "
+                f"The file has: {', '.join(dataset.variables) or 'no variables'}."
+            )
+
+
+def check_units(dataset: netCDF4.Dataset, name: str, expected: str, where: str, error: type[CdlmError]) -> None:
+    """Raise `error` unless the variable's `units` attribute means `expected`."""
+    got = str(getattr(dataset.variables[name], "units", ""))
+    if not same_units(got, expected):
+        shown = f"units '{got}'" if got else "no units"
+        raise error(f"{where}: '{name}' has {shown}, expected '{expected}'. Convert it and set its units attribute.")
+
+
+def check_numeric(dataset: netCDF4.Dataset, name: str, where: str, error: type[CdlmError]) -> None:
+    """Raise `error` unless the variable holds numbers."""
+    dtype = dataset.variables[name].dtype
+    if getattr(dtype, "kind", "O") not in "fiu":
+        raise error(f"{where}: '{name}' holds text or objects, expected numbers. Convert it.")
+
+
+def check_dims(
+    dataset: netCDF4.Dataset, name: str, dims: tuple[str, ...], where: str, error: type[CdlmError]
+) -> None:
+    """Raise `error` unless the variable lies on exactly these dimensions."""
+    got = dataset.variables[name].dimensions
+    if got != dims:
+        raise error(
+            f"{where}: '{name}' has dimensions ({', '.join(got)}), expected ({', '.join(dims)}). Transpose or rename."
+        )
+
+
+def read_values(
+    dataset: netCDF4.Dataset, name: str, dims: tuple[str, ...], units: str | None, where: str,
+    error: type[CdlmError], *, nan_ok: bool = False,
+) -> np.ndarray:
+    """Read a whole numeric variable as float64, its fill value as NaN; dimensions, units, NaN checked."""
+    require(dataset, [name], where, error)
+    check_dims(dataset, name, dims, where, error)
+    if units is not None:
+        check_units(dataset, name, units, where, error)
+    values = filled(dataset.variables[name], slice(None))
+    bad = int(np.count_nonzero(~np.isfinite(values)))
+    if bad and not nan_ok:
+        first = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise error(f"{where}: '{name}' has {bad} missing values, the first at {first}. Expected none; fill them.")
+    return values
+
+
+def filled(variable: netCDF4.Variable, index: object) -> np.ndarray:
+    """Read part of a variable as float64, unpacked, with missing values as NaN.
+
+    Missing are `_FillValue`, `missing_value` and, where the file names neither, what the library puts into
+    parts never written. They are found before unpacking: afterwards rounding could hide them.
+    """
+    variable.set_auto_maskandscale(False)
+    raw = np.asarray(variable[index])
+    missing = np.zeros(raw.shape, bool)
+    for value in _missing_values(variable, raw.dtype):
+        missing |= raw == value
+    if str(getattr(variable, "_Unsigned", "false")).lower() == "true" and raw.dtype.kind == "i":
+        raw = raw.view(f"u{raw.dtype.itemsize}")
+    values = raw.astype(np.float64)
+    if "scale_factor" in variable.ncattrs():
+        values *= np.float64(variable.getncattr("scale_factor"))
+    if "add_offset" in variable.ncattrs():
+        values += np.float64(variable.getncattr("add_offset"))
+    values[missing] = np.nan
+    return values
+
+
+def _missing_values(variable: netCDF4.Variable, dtype: np.dtype) -> list[object]:
+    named = [a for a in ("_FillValue", "missing_value") if a in variable.ncattrs()]
+    values = [v for a in named for v in np.ravel(variable.getncattr(a))]
+    if "_FillValue" not in named and dtype.itemsize > 1:  # every byte is a value, as the conventions say
+        values.append(netCDF4.default_fillvals[dtype.str[1:]])
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            values = [dtype.type(v) for v in values]  # 1e20 as double is not 1e20 as float
+    return values
+
+
+def read_strings(dataset: netCDF4.Dataset, name: str, where: str, error: type[CdlmError]) -> list[str]:
+    """Read ids or names: a string variable, a char array or integers, as a list of str."""
+    require(dataset, [name], where, error)
+    values = dataset.variables[name][:]
+    if values.dtype.kind == "S" and values.ndim == 2:
+        width = values.shape[1]  # not chartostring, which takes ASCII only
+        values = np.char.rstrip(np.ascontiguousarray(values).view(f"S{width}").reshape(-1))
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in np.asarray(values).tolist()]
+
+
+def read_time(dataset: netCDF4.Dataset, where: str, error: type[CdlmError]) -> tuple[np.ndarray, int]:
+    """Read `time`, the start of each step, and the step's length.
+
+    Returns
+    -------
+    starts : datetime64[s][time]
+    step : int
+        Seconds; 0 where the file holds a single time without bounds.
+
+    Raises
+    ------
+    error
+        Missing or non-numeric units, another calendar than the Gregorian, times that do not rise or have
+        gaps, bounds that do not start at `time`.
+    """
+    require(dataset, ["time"], where, error)
+    variable = dataset.variables["time"]
+    calendar = str(getattr(variable, "calendar", "standard"))
+    if calendar not in CALENDARS:
+        raise error(
+            f"{where}: 'time' has calendar '{calendar}', expected one of {', '.join(CALENDARS)}. "
+            "Convert the file to real dates."
+        )
+    starts = _dates(variable, variable[:], calendar, where, error)
+    if starts.size == 0:
+        raise error(f"{where}: 'time' is empty. Expected at least one step.")
+    steps = np.diff(starts).astype(np.int64)
+    bounds_name = str(getattr(variable, "bounds", "time_bnds"))
+    if bounds_name in dataset.variables:
+        bounds = _dates(variable, dataset.variables[bounds_name][:], calendar, where, error)
+        _check_bounds(starts, bounds, where, error)
+        steps = (bounds[:, 1] - bounds[:, 0]).astype(np.int64)
+    if steps.size == 0:
+        return starts, 0
+    step = int(steps[0])
+    if step <= 0:
+        raise error(f"{where}: 'time' does not rise after {starts[0]}. Expected rising times, one step apart.")
+    gaps = np.flatnonzero(np.diff(starts).astype(np.int64) != step)
+    if gaps.size:
+        i = int(gaps[0])
+        raise error(
+            f"{where}: 'time' goes from {starts[i]} to {starts[i + 1]}, expected a step of {step} s "
+            f"({gaps.size} such places). Fill the gap or cut the file."
+        )
+    return starts, step
+
+
+def _dates(
+    variable: netCDF4.Variable, values: np.ndarray, calendar: str, where: str, error: type[CdlmError]
+) -> np.ndarray:
+    units = str(getattr(variable, "units", ""))
+    try:
+        dates = netCDF4.num2date(values, units, calendar, only_use_cftime_datetimes=True)
+    except (ValueError, TypeError) as cause:
+        raise error(f"{where}: 'time' has units '{units}', expected '<unit> since <date>' ({cause}).") from cause
+    flat = [d.replace(microsecond=0).isoformat() for d in np.ravel(np.asarray(dates))]
+    return np.array(flat, "datetime64[s]").reshape(np.shape(values))
+
+
+def _check_bounds(starts: np.ndarray, bounds: np.ndarray, where: str, error: type[CdlmError]) -> None:
+    if bounds.shape != (starts.size, 2):
+        raise error(f"{where}: 'time_bnds' has shape {bounds.shape}, expected ({starts.size}, 2).")
+    if (bounds[:, 0] != starts).any():
+        i = int(np.flatnonzero(bounds[:, 0] != starts)[0])
+        raise error(
+            f"{where}: 'time' is {starts[i]} but its bounds start at {bounds[i, 0]}. Expected `time` to be the start "
+            "of a step. Shift stamps that mark the end or the middle."
+        )
+    if (np.diff(bounds, axis=1) != bounds[0, 1] - bounds[0, 0]).any():
+        raise error(f"{where}: steps in 'time_bnds' differ in length. Expected one length throughout.")
+
+
+def align_steps(
+    starts: np.ndarray, file_step: int, start: np.datetime64, end: np.datetime64, step: int, where: str,
+    error: type[CdlmError],
+) -> int:
+    """Return the index in `starts` at which the period begins; negative if it begins before the file.
+
+    Raises
+    ------
+    error
+        The file has another step than `step` [s], the period is not a whole number of steps, or it begins
+        in the middle of a step of the file.
+    """
+    if file_step != step:
+        got = f"a step of {file_step} s" if file_step else "a single time without bounds"
+        raise error(
+            f"{where}: 'time' has {got}, expected steps of {step} s. Resample the file, set time_step, or add "
+            "time_bnds."
+        )
+    start, end = start.astype("datetime64[s]"), end.astype("datetime64[s]")
+    length = int((end - start).astype(np.int64))
+    if length <= 0 or length % step:
+        raise error(
+            f"{where}: asked for {start} to {end}, {length} s, expected one or more whole steps of {step} s. "
+            "Change start or end."
+        )
+    offset = int((start - starts[0]).astype(np.int64))
+    if offset % step:
+        raise error(
+            f"{where}: steps of {step} s begin at {starts[0]}, so {start} is {offset % step} s after the begin of "
+            "one. Expected the begin of a step. Change start, or use a file with the same day boundary."
+        )
+    return offset // step
+
+
+def select_ids(
+    have: Sequence[str], want: Sequence[str], name: str, where: str, error: type[CdlmError]
+) -> np.ndarray:
+    """Return the position of every wanted id in the file, int64; one that is absent or double is an error."""
+    if len(have) == len(want) and list(have) == list(want) and len(set(want)) == len(want):
+        return np.arange(len(want))
+    position = {one: i for i, one in enumerate(have)}
+    missing = [one for one in want if one not in position]
+    if missing:
+        hint = nearest(missing[0], have) if len(have) <= 10_000 else ""
+        raise error(
+            f"{where}: '{name}' has no {missing[0]} ({len(missing)} of {len(want)} are missing).{hint} "
+            "Expected every one of the domain. Use a file made for this domain."
+        )
+    if len(position) < len(have):
+        wanted = set(want)
+        for i, one in enumerate(have):
+            if position[one] != i and one in wanted:
+                raise error(f"{where}: '{name}' holds {one} more than once. Expected unique ids.")
+    return np.array([position[one] for one in want], np.int64)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; moved onto it at the end, deleted if the block fails."""
+    check_writable(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError unless a file can be created at `path`; makes the parent folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as cause:
+        raise OutputError(
+            f"{path}: cannot be written ({cause.strerror or cause}). Choose another output path or free the folder."
+        ) from cause
+    if path.is_dir() and path.suffix != SUFFIX:
+        raise OutputError(f"{path}: is a folder, expected the path of a file. Choose another output path.")
+
+
+def create_time(dataset: netCDF4.Dataset) -> tuple[netCDF4.Variable, netCDF4.Variable]:
+    """Define `time` (unlimited; start of the step) and `time_bnds` in a new file."""
+    dataset.createDimension("time", None)
+    dataset.createDimension("bnds", 2)
+    time = dataset.createVariable("time", "i8", ("time",), chunksizes=(512,))
+    time.setncatts({
+        "standard_name": "time", "long_name": "start of the step", "units": TIME_UNITS,
+        "calendar": "proleptic_gregorian", "bounds": "time_bnds", "axis": "T",
+    })
+    return time, dataset.createVariable("time_bnds", "i8", ("time", "bnds"), chunksizes=(512, 2))
+
+
+def write_time(dataset: netCDF4.Dataset, first: int, starts: np.ndarray, step: int) -> None:
+    """Write step starts (datetime64) and their bounds from index `first` on."""
+    seconds = starts.astype("datetime64[s]").astype(np.int64)
+    dataset.variables["time"][first : first + seconds.size] = seconds
+    dataset.variables["time_bnds"][first : first + seconds.size] = np.stack([seconds, seconds + step], axis=1)

@@ -1,0 +1,1 @@
+"""Parameter generators without torch: specification, evaluation, checkpoint."""

@@ -1,0 +1,223 @@
+"""Checkpoints: one safetensors file with the weights of a generator, and its specification and record as JSON.
+
+Read and written with numpy alone; nothing in a checkpoint is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.files.netcdf import replacing
+from bmi_cdlm.generator.generator import Inputs, pet_network, read_inputs, static_parameters
+from bmi_cdlm.generator.specification import GeneratorSpec, explain
+from bmi_cdlm.kernels.groups import PetNetwork
+from bmi_cdlm.names.errors import CheckpointError, DomainError
+from bmi_cdlm.names.time_steps import STEP_NAMES
+from bmi_cdlm.version import __version__
+
+FORMAT = "bmi_cdlm checkpoint 1"
+REQUIRED = ("gauges", "periods", "scores", "fingerprints", "licence", "command")
+"""What a record must hold: training gauges, periods by name, scores, sha256 of files by name, licence, command."""
+HEADER = "bmi_cdlm"
+"""The one key of the file's metadata, so that the same content gives the same bytes: safetensors shuffles keys."""
+KEYS = ("format", "specification", "record", "digest")
+PRECISIONS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Checkpoint(NamedTuple):
+    """A checked checkpoint: its file, specification, weights by name (read-only), and the record of its making."""
+
+    where: str
+    spec: GeneratorSpec
+    tensors: Mapping[str, np.ndarray]
+    record: Mapping[str, Any]
+
+    def check_run(self, *, time_step: int, routing_step: int, snow: str) -> None:
+        """Refuse a run with another model step, routing step or snow model.
+
+        Raises
+        ------
+        CheckpointError
+            Naming the key of the configuration and the value that it must have.
+        """
+        spec = self.spec
+        for key, expected, got in (
+            ("time_step", _duration(spec.step), _duration(time_step)),
+            ("routing_step", _duration(spec.routing_step), _duration(routing_step)),
+            ("snow", spec.snow, snow),
+        ):
+            if got != expected:
+                raise CheckpointError(
+                    f"{self.where}: was trained with {key}: {expected}, the run has {key}: {got}. Set {key}: "
+                    f"{expected} in the configuration, or train anew."
+                )
+
+    def evaluate(self, domain_path: Path, domain: Domain) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
+        """Return parameters by registry name and the PET network; DomainError where the domain lacks attributes."""
+        try:
+            inputs: Inputs = read_inputs(self.spec, domain_path, domain)
+        except DomainError as cause:
+            raise DomainError(f"{cause} The checkpoint {self.where} reads this attribute.") from cause
+        return static_parameters(self.spec, self.tensors, inputs), pet_network(self.spec, self.tensors, inputs)
+
+
+def fingerprint(path: Path) -> str:
+    """Return the sha256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def save_checkpoint(
+    path: Path, spec: GeneratorSpec, tensors: Mapping[str, np.ndarray], record: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint to a temporary name and move it.
+
+    Parameters
+    ----------
+    tensors : dict of float32 or float64 arrays
+        The weights, in the shapes of `spec.shapes()`.
+    record : dict
+        Plain JSON values: the keys of REQUIRED and whatever else is worth knowing; `code_version` is added.
+
+    Raises
+    ------
+    CheckpointError
+        What `load_checkpoint` would refuse.
+    """
+    where = str(path)
+    weights = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    _check_tensors(spec, weights, where)
+    header = {
+        "format": FORMAT, "specification": json.loads(spec.to_json()),
+        "record": {"code_version": __version__, **record},
+    }
+    _check_record(header["record"], where)
+    try:
+        header["digest"] = _digest(header, weights)
+    except (TypeError, ValueError) as cause:
+        raise CheckpointError(f"{where}: the record is no JSON ({cause}). Give text, finite numbers, lists.") from cause
+    with replacing(path) as temporary:
+        save_file(weights, temporary, {HEADER: _canonical(header)})
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and check a checkpoint; a process reads each file once, until it changes.
+
+    Raises
+    ------
+    CheckpointError
+        No such file, not a checkpoint, truncated or changed by hand, of another format version, without what a
+        checkpoint must hold, or with weights of another shape, of another type or not finite.
+    """
+    try:
+        found = path.stat()
+    except OSError as cause:
+        raise CheckpointError(f"{path}: there is no such checkpoint. Check 'parameters' or train one.") from cause
+    return _load(str(path.resolve()), str(path), found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=8)
+def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
+    try:
+        with safe_open(path, framework="np") as file:
+            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+            _check_format(header, where)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as cause:
+        if isinstance(cause, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{where}: cannot be read as a checkpoint ({cause}). Expected a whole .safetensors file; copy it again."
+        ) from cause
+    if header["digest"] != _digest(header, weights):
+        raise CheckpointError(
+            f"{where}: the content does not match its sha256: the file was damaged or changed by hand. Copy it again, "
+            "or write it anew with cdlm-train."
+        )
+    try:
+        spec = GeneratorSpec.from_json(json.dumps(header["specification"]))
+    except ValueError as cause:
+        raise CheckpointError(f"{where}: the specification is refused: {explain(cause)} Train it anew.") from cause
+    _check_record(header["record"], where)
+    _check_tensors(spec, weights, where)
+    for value in weights.values():
+        value.flags.writeable = False
+    return Checkpoint(where, spec, MappingProxyType(weights), MappingProxyType(header["record"]))
+
+
+def _check_format(header: object, where: str) -> None:
+    found = header.get("format") if isinstance(header, dict) else None
+    if found != FORMAT:
+        got = f"format '{found}'" if found else "no format"
+        raise CheckpointError(
+            f"{where}: has {got}, expected '{FORMAT}'. Use a checkpoint of cdlm-train {__version__}, or the version of "
+            "bmi_cdlm that wrote it."
+        )
+    assert isinstance(header, dict)
+    _require(header, KEYS, "its header", where)
+
+
+def _check_record(record: object, where: str) -> None:
+    if not isinstance(record, dict):
+        raise CheckpointError(f"{where}: the record holds {type(record).__name__}, expected keys and values.")
+    _require(record, (*REQUIRED, "code_version"), "its record", where)
+
+
+def _require(found: Mapping[str, object], keys: tuple[str, ...], place: str, where: str) -> None:
+    missing = [key for key in keys if key not in found]
+    if missing:
+        raise CheckpointError(
+            f"{where}: {place} lacks {', '.join(repr(key) for key in missing)}. Expected {', '.join(keys)}; write it "
+            "anew with cdlm-train."
+        )
+
+
+def _check_tensors(spec: GeneratorSpec, tensors: Mapping[str, np.ndarray], where: str) -> None:
+    shapes = spec.shapes()
+    for name in (*shapes, *tensors):
+        if name not in tensors or name not in shapes:
+            kind = "lacks" if name in shapes else "has unknown"
+            raise CheckpointError(f"{where}: {kind} weights '{name}', expected {', '.join(shapes)}. Write it anew.")
+    for name, value in tensors.items():
+        if value.shape != shapes[name] or value.dtype not in PRECISIONS:
+            raise CheckpointError(
+                f"{where}: weights '{name}' are {value.dtype}{list(value.shape)}, expected float32 or float64 "
+                f"{list(shapes[name])}, as the specification says. Write it anew."
+            )
+        bad = int(np.count_nonzero(~np.isfinite(value)))
+        if bad:
+            raise CheckpointError(
+                f"{where}: {bad} of the {value.size} weights '{name}' are NaN or infinite. The training diverged: use "
+                "an earlier checkpoint, or train with a smaller learning rate."
+            )
+
+
+def _canonical(header: Mapping[str, Any]) -> str:
+    return json.dumps(header, sort_keys=True, allow_nan=False)
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    """Hash of the header but for its digest, and of every weight array."""
+    digest = hashlib.sha256()
+    parts = [_canonical({key: header[key] for key in KEYS if key != "digest"}).encode()]
+    for name in sorted(tensors):
+        value = tensors[name]
+        parts += [name.encode(), f"{value.dtype}{list(value.shape)}".encode(), value.tobytes()]
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
+
+
+def _duration(seconds: int) -> str:
+    return STEP_NAMES.get(seconds, f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s")

@@ -1,0 +1,305 @@
+"""Parameter generators: made for a training domain, and evaluated with numpy.
+
+A generator has a network from cell attributes to cell parameters, one from reach attributes to reach parameters
+and, optionally, one from the forcing of the model step, the season and cell attributes to a factor on potential
+evapotranspiration. Its weights are named arrays, `<part>.<layer>.<weight | bias | exponent>`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.generator.specification import (
+    EXPONENTS,
+    FORCING_FEATURES,
+    SEASON_FEATURES,
+    Attribute,
+    Feature,
+    GeneratorSpec,
+    MappingName,
+    NetworkSpec,
+    PetSpec,
+    Snow,
+    Target,
+    Transform,
+    explain,
+    network_inputs,
+    standardise,
+    transformed,
+)
+from bmi_cdlm.kernels.groups import PetNetwork
+from bmi_cdlm.names.errors import CdlmError, ConfigError, nearest
+from bmi_cdlm.names.parameters import PARAMETERS, Grid, Parameter, Part
+from bmi_cdlm.names.time_steps import DAY, HOUR
+
+__all__ = [
+    "Attribute", "Feature", "GeneratorSpec", "Inputs", "NetworkSpec", "PetSpec", "Target", "describe_forcing",
+    "make_spec", "pet_network", "read_inputs", "static_parameters",
+]
+LANES = 4
+"""The compiled loops take the inputs of a layer in fours: layers are padded with zeros."""
+TILE = 8192
+"""Cells or reaches whose static parameters are made at once."""
+FORCING_UNITS = {"precipitation": "mm d-1", "potential_evapotranspiration": "mm d-1", "air_temperature": "degC"}
+LOGARITHMIC = ("length", "slope", "area", "upstream_area", "drained_area", "prior_celerity")
+"""Attributes that are taken by their logarithm unless the caller says otherwise."""
+FLOOR_SHARE = 0.01
+"""Floor of a logarithm, as a share of the median positive value."""
+PARTS: dict[str, tuple[Part, ...]] = {
+    "none": ("core",), "cemaneige": ("core", "snow"), "cemaneige_hysteresis": ("core", "snow", "hysteresis"),
+}
+Names = Sequence[str] | Mapping[str, Transform]
+
+
+def describe_forcing(values: Mapping[str, np.ndarray]) -> tuple[Feature, ...]:
+    """Return the dynamic features of forcing float[time, cell], by registry name, standardised over the period.
+
+    Precipitation p goes in as p / (p + half), half being its mean over the wet steps: skewed no more, and
+    bounded where a storm goes beyond the training period.
+    """
+    features = []
+    for name in (n for n in FORCING_FEATURES if n in values):
+        v = np.asarray(values[name], np.float64)
+        half = 0.0
+        if name == "precipitation":
+            wet = v[v > 0]
+            half = float(wet.mean()) if wet.size else 1.0
+            v = v / (v + half)
+        features.append(Feature(name, FORCING_UNITS[name], half, float(v.mean()), _spread(v)))
+    return tuple(features)
+
+
+def make_spec(
+    domain_path: Path, *, cell_attributes: Names, reach_attributes: Names, mapping: MappingName = "mlp",
+    hidden: Sequence[int] = (32,), activation: Literal["tanh", "relu"] = "tanh", snow: Snow = "none", step: int = DAY,
+    routing_step: int = HOUR, learn_weighting: bool = False, pet: bool = False, pet_attributes: Names | None = None,
+    pet_hidden: Sequence[int] = (16,), pet_limits: tuple[float, float] = (0.3, 2.0), pet_kind: str = "unknown",
+    features: Sequence[Feature] = (), starts: Mapping[str, float] | None = None,
+) -> GeneratorSpec:
+    """Specify a generator for a training domain, whose attributes give means and standard deviations.
+
+    Parameters
+    ----------
+    cell_attributes, reach_attributes, pet_attributes : names, or a mapping from names to their transform
+        By names alone, lengths, slopes and areas are taken by their logarithm, others as they are; pet_attributes
+        are the cell attributes unless given.
+    mapping, hidden, activation
+        Of the networks of cells and of reaches; hidden sizes are read with `mlp` only, and a network without
+        attributes is `uniform`.
+    learn_weighting : bool
+        Generate Muskingum's x too, which is inert in reaches much shorter than a sub-step's way.
+    pet, pet_hidden, pet_limits, pet_kind, features
+        With or without a PET network, its hidden sizes, the limits of its factor, which potential
+        evapotranspiration it corrects, and its dynamic features, from `describe_forcing`.
+    starts : registry name to value
+        Where generated parameters start [units of each], within their ranges; others start at their default.
+
+    Raises
+    ------
+    DomainError
+        An attribute that the domain lacks.
+    ConfigError
+        Options that contradict each other.
+    """
+    domain = read_domain(domain_path)
+
+    left_out = () if learn_weighting else ("weighting",)
+    generated = [p for p in PARAMETERS if p.part in PARTS[snow] and p.name not in left_out]
+    targets = _targets(generated, step, starts or {})
+
+    def network(grid: Grid, names: Names) -> NetworkSpec:
+        kind = mapping if names else "uniform"
+        return NetworkSpec(
+            kind, () if kind == "uniform" else _describe_attributes(domain_path, domain, grid, names),
+            tuple(hidden) if kind == "mlp" else (), activation, targets[grid],
+        )
+
+    try:
+        return GeneratorSpec(
+            network("cell", cell_attributes), network("reach", reach_attributes),
+            PetSpec(
+                tuple(features),
+                _describe_attributes(domain_path, domain, "cell", cell_attributes if pet_attributes is None else
+                                     pet_attributes),
+                tuple(pet_hidden), *pet_limits, pet_kind,
+            ) if pet else None,
+            step, routing_step, snow,
+        )
+    except ValueError as cause:
+        if isinstance(cause, CdlmError):
+            raise
+        raise ConfigError(f"generator: {explain(cause)}") from cause
+
+
+def _targets(
+    generated: Sequence[Parameter], step: int, starts: Mapping[str, float]
+) -> dict[Grid, tuple[Target, ...]]:
+    """Targets on cells and on reaches; a start that is no generated parameter's, or out of range, is refused."""
+    ranges = {p.name: p.range_at(step) for p in generated}
+    for name, value in starts.items():
+        if name not in ranges:
+            raise ConfigError(
+                f"starts: '{name}' is not generated.{nearest(name, ranges)} Generated: {', '.join(ranges)}."
+            )
+        low, high = ranges[name].low, ranges[name].high
+        if not low <= value <= high:
+            raise ConfigError(f"starts: '{name}' is {value}, expected a value from {low:g} to {high:g}.")
+        ranges[name] = ranges[name]._replace(default=value)
+
+    def on(grid: Grid) -> tuple[Target, ...]:
+        return tuple(Target(p.name, *ranges[p.name], p.scale) for p in generated if p.grid == grid)
+
+    return {"cell": on("cell"), "reach": on("reach")}
+
+
+def _describe_attributes(path: Path, domain: Domain, grid: Grid, names: Names) -> tuple[Attribute, ...]:
+    table = read_attributes(path, domain, grid, list(names))
+    described = []
+    for name, units, values in zip(table.names, table.units, table.values.T, strict=True):
+        logarithmic = name.removeprefix(f"{grid}_") in LOGARITHMIC
+        default: Transform = "log" if logarithmic else "none"
+        transform = names.get(name, default) if isinstance(names, Mapping) else default
+        positive = values[values > 0]
+        floor = FLOOR_SHARE * float(np.median(positive)) if positive.size else 1.0
+        v = transformed(transform, floor, values)
+        described.append(
+            Attribute(name, units, transform, floor, float(v.mean()), _spread(v), float(v.min()), float(v.max()))
+        )
+    return tuple(described)
+
+
+def _spread(values: np.ndarray) -> float:
+    """Standard deviation; 1 where all values are the same."""
+    spread = float(values.std())
+    return spread if spread > 1e-9 * float(np.abs(values).max(initial=0.0)) else 1.0
+
+
+class Inputs(NamedTuple):
+    """Raw attributes of a domain in the order of a specification: float64[cell | reach, attribute].
+
+    pet: cell attributes of the PET network; float64[cell, 0] without one.
+    """
+
+    cell: np.ndarray
+    reach: np.ndarray
+    pet: np.ndarray
+
+
+def read_inputs(spec: GeneratorSpec, path: Path, domain: Domain) -> Inputs:
+    """Read what the generator needs from a domain file; DomainError names what is missing or has other units."""
+    def read(grid: Literal["cell", "reach"], attributes: tuple[Attribute, ...]) -> np.ndarray:
+        table = read_attributes(path, domain, grid, [a.name for a in attributes], [a.units for a in attributes])
+        return table.values
+
+    return Inputs(
+        read("cell", spec.cell.attributes), read("reach", spec.reach.attributes),
+        read("cell", spec.pet.attributes if spec.pet else ()),
+    )
+
+
+def static_parameters(
+    spec: GeneratorSpec, tensors: Mapping[str, np.ndarray], inputs: Inputs
+) -> dict[str, np.ndarray]:
+    """Evaluate the networks of cells and reaches: float64[cell | reach] by registry name."""
+    values: dict[str, np.ndarray] = {}
+    for part, network, raw in (("cell", spec.cell, inputs.cell), ("reach", spec.reach, inputs.reach)):
+        own = np.empty((len(network.targets), raw.shape[0]))
+        for first in range(0, raw.shape[0], TILE):
+            tile = slice(first, first + TILE)
+            own[:, tile] = _evaluate(part, network, tensors, raw[tile])
+        values |= {target.name: row for target, row in zip(network.targets, own, strict=True)}
+    return values
+
+
+def _evaluate(part: str, network: NetworkSpec, tensors: Mapping[str, np.ndarray], raw: np.ndarray) -> list[np.ndarray]:
+    """Parameters of so few cells or reaches that all units stay in the caches, a row each."""
+    x = network_inputs(network, raw).T
+    last = len(network.hidden)
+    for k in range(last):
+        z = _dense(tensors[f"{part}.{k}.weight"], tensors[f"{part}.{k}.bias"], x)
+        x = np.tanh(z) if network.activation == "tanh" else np.maximum(z, 0.0)
+    bias = tensors[f"{part}.{last}.bias"]
+    if network.mapping == "uniform":
+        z = np.repeat(np.asarray(bias, np.float64)[:, None], raw.shape[0], axis=1)
+    elif network.mapping == "power":
+        z = _powers(tensors[f"{part}.0.weight"], tensors[f"{part}.0.exponent"], bias, x)
+    else:
+        z = _dense(tensors[f"{part}.{last}.weight"], bias, x)
+    return [_within(target, row) for target, row in zip(network.targets, z, strict=True)]
+
+
+def _dense(weight: np.ndarray, bias: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return weight @ x + bias, summed in one order whatever the machine's BLAS."""
+    weight = np.asarray(weight, np.float64)
+    z = np.repeat(np.asarray(bias, np.float64)[:, None], x.shape[1], axis=1)
+    for k in range(x.shape[0]):
+        z += weight[:, k, None] * x[k]
+    return z
+
+
+def _powers(weight: np.ndarray, exponent: np.ndarray, bias: np.ndarray, x: np.ndarray) -> np.ndarray:
+    weight = np.asarray(weight, np.float64)
+    power = EXPONENTS[0] + (EXPONENTS[1] - EXPONENTS[0]) * _sigmoid(np.asarray(exponent, np.float64))
+    z = np.repeat(np.asarray(bias, np.float64)[:, None], x.shape[1], axis=1)
+    for k in range(x.shape[0]):
+        z += weight[:, k, None] * x[k] ** power[:, k, None]
+    return z
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    return 0.5 * (1.0 + np.tanh(0.5 * z))
+
+
+def _within(target: Target, z: np.ndarray) -> np.ndarray:
+    """Bring z into the bounds of a parameter."""
+    if target.scale == "log":
+        low, high = math.log(target.low), math.log(target.high)
+        return np.exp(low + (high - low) * _sigmoid(z))
+    return target.low + (target.high - target.low) * _sigmoid(z)
+
+
+def pet_network(spec: GeneratorSpec, tensors: Mapping[str, np.ndarray], inputs: Inputs) -> PetNetwork | None:
+    """Return the PET network as the compiled loops take it, or None.
+
+    Standardisation is folded into the weights, and what attributes add to the first layer is summed once per
+    cell, so that a step adds the dynamic features only.
+    """
+    pet = spec.pet
+    if pet is None:
+        return None
+    sizes = [-(-n // LANES) * LANES for n in pet.hidden]
+    first, n = np.asarray(tensors["pet.0.weight"], np.float64), len(pet.features)
+    scaled = first[:, :n] / np.array([f.std for f in pet.features])
+    static = _dense(first[:, n + SEASON_FEATURES :], tensors["pet.0.bias"], standardise(pet.attributes, inputs.pet).T)
+    for k, feature in enumerate(pet.features):
+        static -= (scaled[:, k] * feature.mean)[:, None]
+    forcing_weight = np.zeros((sizes[0], len(FORCING_FEATURES)))
+    for k, feature in enumerate(pet.features):
+        forcing_weight[: pet.hidden[0], FORCING_FEATURES.index(feature.name)] = scaled[:, k]
+    depth, width = len(sizes), max(sizes)
+    weight, bias = np.zeros((depth - 1, width, width)), np.zeros((depth - 1, width))
+    for k in range(1, depth):
+        w = tensors[f"pet.{k}.weight"]
+        weight[k - 1, : w.shape[0], : w.shape[1]] = w
+        bias[k - 1, : w.shape[0]] = tensors[f"pet.{k}.bias"]
+    return PetNetwork(
+        static=_padded(static, sizes[0]), forcing_weight=forcing_weight,
+        season_weight=_padded(first[:, n : n + SEASON_FEATURES], sizes[0]),
+        half_rain=next((f.half for f in pet.features if f.half), 1.0),
+        widths=np.array(sizes, np.int64), weight=weight, bias=bias,
+        last_weight=_padded(np.asarray(tensors[f"pet.{depth}.weight"], np.float64)[0], sizes[-1]),
+        last_bias=float(tensors[f"pet.{depth}.bias"][0]), low=pet.low, high=pet.high,
+    )
+
+
+def _padded(values: np.ndarray, n: int) -> np.ndarray:
+    padded = np.zeros((n, *values.shape[1:]))
+    padded[: values.shape[0]] = values
+    return padded

@@ -1,0 +1,246 @@
+"""What a parameter generator is made of: everything but its weights, as checked JSON."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from bmi_cdlm.names.errors import nearest
+from bmi_cdlm.names.parameters import BY_NAME
+
+MappingName = Literal["uniform", "linear", "power", "mlp"]
+Transform = Literal["none", "log", "log1p"]
+Snow = Literal["none", "cemaneige", "cemaneige_hysteresis"]
+FORCING_FEATURES = ("precipitation", "potential_evapotranspiration", "air_temperature")
+SEASON_FEATURES = 2
+LARGEST_Z = 26.0
+"""The factor's sigmoid is level beyond: what the compiled tanh takes."""
+SMALLEST_SHARE = 0.01
+"""Least value of an attribute that is raised to a power: those of the training domain lie between it and 1."""
+EXPONENTS = 0.5, 2.0
+"""Limits of a learned exponent, which starts at 1."""
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Attribute:
+    """A static input. After `transform`, `mean`, `std`, `low` and `high` are those of the training domain.
+
+    log is ln(max(value, floor)): lengths, slopes and areas of 0 are legal.
+    """
+
+    name: str
+    units: str
+    transform: Transform
+    floor: float
+    mean: float
+    std: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be divided by, or has no logarithm."""
+        _expect(self.std > 0, f"std of '{self.name}' is {self.std}, expected > 0")
+        _expect(self.high >= self.low, f"high of '{self.name}' is {self.high}, expected >= low, {self.low}")
+        _expect(self.transform != "log" or self.floor > 0, f"floor of '{self.name}' is {self.floor}, expected > 0")
+
+
+@dataclass(frozen=True, config=STRICT)
+class Target:
+    """A registry parameter that is generated: bounds, start and scale at the generator's model step."""
+
+    name: str
+    low: float
+    high: float
+    default: float
+    scale: Literal["linear", "log"]
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names and bounds outside the legal range."""
+        _expect(self.name in BY_NAME, f"there is no parameter '{self.name}'.{nearest(self.name, BY_NAME)}")
+        low, high = BY_NAME[self.name].legal
+        _expect(
+            low <= self.low < self.high <= high and (self.scale == "linear" or self.low > 0),
+            f"bounds of '{self.name}' are {self.low} to {self.high}, expected them within {low:g} to {high:g}",
+        )
+
+    @property
+    def start(self) -> float:
+        """The z that gives the default."""
+        low, high, at = (math.log(v) if self.scale == "log" else v for v in (self.low, self.high, self.default))
+        share = min(max((at - low) / (high - low), 0.01), 0.99)
+        return math.log(share / (1 - share))
+
+
+@dataclass(frozen=True, config=STRICT)
+class NetworkSpec:
+    """A network from attributes to parameters.
+
+    mapping: `uniform` (biases only), `linear` (affine in the standardised attributes), `power` (a weighted sum
+    of attributes, scaled to (0, 1], to learned exponents) or `mlp` (dense layers of the sizes `hidden`).
+    """
+
+    mapping: MappingName
+    attributes: tuple[Attribute, ...]
+    hidden: tuple[int, ...]
+    activation: Literal["tanh", "relu"]
+    targets: tuple[Target, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse contradictions."""
+        _expect(bool(self.hidden) == (self.mapping == "mlp"), f"mapping {self.mapping} with hidden sizes {self.hidden}")
+        _expect(bool(self.attributes) == (self.mapping != "uniform"),
+                f"mapping {self.mapping} with {len(self.attributes)} attributes")
+        _expect(all(0 < n <= 65536 for n in self.hidden), f"hidden sizes are {self.hidden}, expected positive ones")
+        _expect(bool(self.targets), "a network without targets")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of the layers, input and output among them."""
+        return len(self.attributes), *self.hidden, len(self.targets)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Feature:
+    """A dynamic input, (value - mean) / std; with `half`, value / (value + half) in place of the value."""
+
+    name: str
+    units: str
+    half: float
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        """Refuse what the compiled loops do not offer."""
+        _expect(self.name in FORCING_FEATURES, f"there is no feature '{self.name}'")
+        _expect(self.std > 0, f"std of '{self.name}' is {self.std}, expected > 0")
+        _expect((self.half > 0) == (self.name == "precipitation") and self.half >= 0,
+                f"half of '{self.name}' is {self.half}, expected a positive value for precipitation, 0 for others")
+
+
+@dataclass(frozen=True, config=STRICT)
+class PetSpec:
+    """A network to the factor on potential evapotranspiration, low + (high - low) sigmoid(z), with relu.
+
+    Inputs, in this order: `features` of this model step (no lags), sine and cosine of the season, `attributes`
+    of cells. kind: which potential evapotranspiration it was trained on.
+    """
+
+    features: tuple[Feature, ...]
+    attributes: tuple[Attribute, ...]
+    hidden: tuple[int, ...]
+    low: float
+    high: float
+    kind: str
+
+    def __post_init__(self) -> None:
+        """Refuse limits that exclude 1, and features out of order."""
+        _expect(0 <= self.low < 1 < self.high, f"limits of the factor are {self.low}, {self.high}, expected 1 between")
+        names = [f.name for f in self.features]
+        _expect(names == [n for n in FORCING_FEATURES if n in names], f"features are {names}, expected another order")
+        _expect(bool(self.hidden) and all(0 < n <= 65536 for n in self.hidden),
+                f"hidden sizes are {self.hidden}, expected at least one layer")
+
+    @property
+    def start(self) -> float:
+        """The z that gives a factor of 1."""
+        return math.log((1 - self.low) / (self.high - 1))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes of the layers, input and output among them."""
+        return len(self.features) + SEASON_FEATURES + len(self.attributes), *self.hidden, 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class GeneratorSpec:
+    """Everything of a generator but its weights; step and routing_step in seconds.
+
+    Parameters that no network generates keep their default.
+    """
+
+    cell: NetworkSpec
+    reach: NetworkSpec
+    pet: PetSpec | None
+    step: int
+    routing_step: int
+    snow: Snow
+
+    def __post_init__(self) -> None:
+        """Refuse parameters on the wrong grid."""
+        for grid, network in (("cell", self.cell), ("reach", self.reach)):
+            for target in network.targets:
+                _expect(BY_NAME[target.name].grid == grid, f"'{target.name}' is no parameter of a {grid}")
+        warm = self.pet is not None and "air_temperature" in [f.name for f in self.pet.features]
+        _expect(not warm or self.snow != "none", "the PET network takes air_temperature, which runs without snow lack")
+
+    def to_json(self) -> str:
+        """Return the specification as JSON; numbers come back to the bit."""
+        return ADAPTER.dump_json(self).decode()
+
+    @staticmethod
+    def from_json(text: str) -> GeneratorSpec:
+        """Read and check what `to_json` wrote; ValueError says what is wrong."""
+        return ADAPTER.validate_json(text)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every weight array by its name."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for part, network in (("cell", self.cell), ("reach", self.reach), ("pet", self.pet)):
+            if network is None:
+                continue
+            mapping = network.mapping if isinstance(network, NetworkSpec) else "mlp"
+            for k, (n_in, n_out) in enumerate(zip(network.sizes[:-1], network.sizes[1:], strict=True)):
+                if mapping != "uniform":
+                    shapes[f"{part}.{k}.weight"] = (n_out, n_in)
+                if mapping == "power":
+                    shapes[f"{part}.{k}.exponent"] = (n_out, n_in)
+                shapes[f"{part}.{k}.bias"] = (n_out,)
+        return shapes
+
+
+ADAPTER = TypeAdapter(GeneratorSpec)
+
+
+def transformed(transform: Transform, floor: float, values: np.ndarray) -> np.ndarray:
+    """Return attribute values on the scale on which they are standardised."""
+    if transform == "log":
+        return np.log(np.maximum(values, floor))
+    return np.log1p(values) if transform == "log1p" else values
+
+
+def standardise(attributes: tuple[Attribute, ...], values: np.ndarray, *, to_shares: bool = False) -> np.ndarray:
+    """Return raw attributes float64[n, attribute] standardised, or scaled to (0, 1] for a power."""
+    scaled = np.empty(values.shape)
+    for k, a in enumerate(attributes):
+        v = transformed(a.transform, a.floor, values[:, k])
+        if to_shares:
+            share = (v - a.low) / (a.high - a.low) if a.high > a.low else np.ones(v.shape)
+            scaled[:, k] = np.maximum(SMALLEST_SHARE + (1 - SMALLEST_SHARE) * share, SMALLEST_SHARE)
+        else:
+            scaled[:, k] = (v - a.mean) / a.std
+    return scaled
+
+
+def network_inputs(network: NetworkSpec, values: np.ndarray) -> np.ndarray:
+    """Return what the first layer of a network takes, float64[n, attribute], from raw attributes."""
+    return standardise(network.attributes, values, to_shares=network.mapping == "power")
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def explain(cause: ValueError) -> str:
+    """Return what a refused specification got wrong, in one sentence per problem."""
+    if not isinstance(cause, ValidationError):
+        return f"{cause}."
+    return " ".join(
+        f"{'.'.join(str(part) for part in problem['loc']) or 'specification'}: "
+        f"{problem['msg'].removeprefix('Value error, ')}." for problem in cause.errors()
+    )

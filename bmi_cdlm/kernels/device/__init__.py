@@ -1,0 +1,1 @@
+"""The loops of a CUDA device, around the same scalar steps."""

@@ -1,0 +1,5 @@
+"""The model: a domain, its processes and its state, advanced forward and differentiated backward."""
+
+from bmi_cdlm.model.model import Forcing, Model
+
+__all__ = ["Forcing", "Model"]

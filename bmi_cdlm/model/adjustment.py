@@ -1,0 +1,148 @@
+"""Change a running model from outside: states and parameters by name, within bounds, with all water accounted.
+
+What ensembles and data assimilation do. Water that a caller puts into a store is booked as added; a change of a
+parameter neither makes nor loses water.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.errors import CdlmError, ParameterError, StateError
+from bmi_cdlm.names.parameters import LONGEST_TRAVEL_TIME, TRAVEL_TIME, Parameter, parameter
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.variables import Variable
+
+QUEUES = {"queued_routed_flow": 1, "queued_direct_flow": 2}
+STORES = ("production_store", "routing_store", "snowpack")
+"""States [mm] that are arrays of their own and hold water."""
+
+
+class Bounds(NamedTuple):
+    """Closed interval of every value of a variable: float64[n] each, in its units."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+def adjustable_parameters(model: Model) -> list[Variable]:
+    """Return the parameters that this model reads, as variables under their registry names.
+
+    With `travel_time` given, the celerity is not among them.
+    """
+    parts = {"none": ("core",), "cemaneige": ("core", "snow")}.get(model.snow, ("core", "snow", "hysteresis"))
+    timed = TRAVEL_TIME in model.parameters
+    found = []
+    for name in model.parameters:
+        if name == TRAVEL_TIME:
+            found.append(Variable(name, name, "s", "reach", "parameter", "Travel time of water through the reach"))
+        elif parameter(name).part in parts and not (timed and name == "celerity"):
+            found.append(_as_variable(parameter(name), model.step))
+    return found
+
+
+def _as_variable(p: Parameter, step: int) -> Variable:
+    """Units spelt for UDUNITS: a step of this run is a day or an hour."""
+    step_unit = "d" if step == DAY else "h"
+    units = p.units.replace("per step", f"{step_unit}-1").replace("steps", step_unit)
+    return Variable(p.name, p.name, units, p.grid, "parameter", p.meaning)
+
+
+def is_adjustable(v: Variable) -> bool:
+    """Whether a caller may set the variable, besides inputs."""
+    return v.role == "parameter" or v.bounds is not None
+
+
+def bounds(model: Model, v: Variable) -> Bounds:
+    """Return what a caller may set a state or a parameter to, now.
+
+    A production store ends at its capacity, and a capacity begins at what its store holds. A unit hydrograph that
+    delays nothing holds nothing.
+    """
+    n = model.size_of(v.grid)
+    low, high = (np.full(n, limit) for limit in _legal(v))
+    if v.short == "production_store":
+        high = model.parameters["production_capacity"].copy()
+    elif v.short == "production_capacity":
+        low = np.maximum(low, model.state.runoff.production_store)
+    elif v.short in QUEUES:
+        delayed = model.ordinates(QUEUES[v.short])[1:].any(axis=0)
+        high[~delayed & (model.live[v.short] == 0.0)] = 0.0
+    return Bounds(low, high)
+
+
+def _legal(v: Variable) -> tuple[float, float]:
+    if v.role != "parameter":
+        assert v.bounds is not None
+        return v.bounds
+    return (0.0, LONGEST_TRAVEL_TIME) if v.short == TRAVEL_TIME else parameter(v.short).legal
+
+
+def adjust(model: Model, v: Variable, places: np.ndarray, values: np.ndarray) -> None:
+    """Set a state or a parameter, float64[place], at some places; the last of several values for a place counts.
+
+    Raises
+    ------
+    StateError, ParameterError
+        A value that is not finite or out of bounds; nothing is changed then.
+    """
+    _check(model, v, places, values)
+    places, last = np.unique(places[::-1], return_index=True)
+    values = values[::-1][last]
+    if v.role == "parameter":
+        model.change_parameter(v.short, places, values)
+    else:
+        _set_state(model, v.short, places, values)
+        model.refresh()
+        model.live[v.short][places] = values  # what is derived from the state may differ by rounding
+
+
+def _check(model: Model, v: Variable, places: np.ndarray, values: np.ndarray) -> None:
+    low, high = (limit[places] for limit in bounds(model, v))
+    bad = np.flatnonzero(~((values >= low) & (values <= high) & np.isfinite(values)))
+    if not bad.size:
+        return
+    i = int(bad[0])
+    place = int(places[i])
+    ids = model.domain.cells.id if v.grid == "cell" else model.domain.reaches.id
+    error: type[CdlmError] = ParameterError if v.role == "parameter" else StateError
+    hint = " A capacity must hold the water in its store." if v.short == "production_capacity" else ""
+    raise error(
+        f"'{v.name}' is {values[i]} {v.units} at index {place}, at {v.grid} {ids[place]} ({bad.size} of {places.size} "
+        f"{v.grid}s), expected {low[i]:.10g} to {high[i]:.10g}.{hint} Correct the value."
+    )
+
+
+def _set_state(model: Model, short: str, places: np.ndarray, values: np.ndarray) -> None:
+    state = model.state
+    if short == "reach_storage":
+        seconds = model.storage_time[places]
+        flow = values / seconds
+        state.reach_added_total[places] += (flow - state.reach_flow[places]) * seconds
+        state.reach_flow[places] = flow
+        model.live[short][places] = values
+        return
+    before = model.live[short][places].copy()
+    if short in QUEUES:
+        values = _fill_queue(model, QUEUES[short], places, values)
+    else:
+        model.live[short][places] = values
+    if short in QUEUES or short in STORES:
+        state.added_total[places] += values - before
+
+
+def _fill_queue(model: Model, which: int, places: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Scale the queues of a unit hydrograph to these sums [mm]; returns the sums as they came out.
+
+    An empty one fills as the inflow of a step would leave it.
+    """
+    queue = model.state.runoff.unit_hydrograph_1 if which == 1 else model.state.runoff.unit_hydrograph_2
+    held = queue[:, places]
+    empty = held.sum(axis=0) == 0.0
+    held[:-1, empty] = model.ordinates(which)[1:, places[empty]]
+    total = held.sum(axis=0)
+    queue[:, places] = held * (values / np.where(total > 0.0, total, 1.0))
+    return queue.sum(axis=0)[places]

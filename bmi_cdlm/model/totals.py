@@ -1,0 +1,103 @@
+"""Water of the whole domain: sums and means over cells and reaches, and the masses of a caller's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bmi_cdlm.domain.domain import M3_PER_MM_KM2, Domain
+from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.model.state import State
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.variables import MASSES
+
+MM_PER_M = 1000.0
+
+
+class Totals:
+    """Keeps the stored water and the totals among the live values [m3], and the masses [m] over the drained area.
+
+    Parameters
+    ----------
+    domain : Domain
+    live : mapping of float64[cell | reach | 1]
+        The live values, changed in place.
+    step : int
+        The model step [s].
+
+    Attributes
+    ----------
+    masses : dict of float64[1]
+        By the short names of `variables.MASSES`, as of the last call.
+    at_start : float
+        Water of the domain at the start [m3].
+    """
+
+    def __init__(self, domain: Domain, live: Mapping[str, np.ndarray], step: int) -> None:
+        self._live, self._step, self._sum = live, step, kernels().compensated_sum
+        self._volume = domain.cells.drained_area * M3_PER_MM_KM2
+        # A domain that drains nothing has depths of 0.
+        self._drained = float(self._volume.sum()) * MM_PER_M or 1.0
+        self._share = self._volume * MM_PER_M / self._drained
+        self._every_reach = np.ones(domain.n_reaches)
+        self._at_outlets = np.zeros(domain.n_reaches)
+        self._at_outlets[domain.outlets] = 1.0
+        self._means = [(name.removeprefix("mean_"), name) for name in live if name.startswith("mean_")]
+        self._runoff = self.at_start = 0.0
+        self.masses = {v.short: np.zeros(1) for v in MASSES}
+
+    def recount(self, state: State) -> None:
+        """Derive what no step changes: water that callers have added, and the water at the start [m3]."""
+        total, volume, reaches = self._sum, self._volume, self._every_reach
+        self._live["water_added"][0] = total(state.added_total, volume) + total(state.reach_added_total, reaches)
+        self.at_start = total(state.cell_storage_at_start, volume) + total(state.reach_storage_at_start, reaches)
+
+    def refresh(self, state: State, storage_time: np.ndarray) -> None:
+        """Derive water in unit hydrographs and cells [mm], and all of the domain: 1 mm on 1 km2 is 1000 m3."""
+        live, volume, at_outlets, total = self._live, self._volume, self._at_outlets, self._sum
+        self._add_up_cells(state)
+        live["water_in"][0] = total(state.totals.precipitation_total, volume)
+        live["water_exchanged"][0] = total(state.totals.exchange_total, volume)
+        live["water_out"][0] = (
+            total(state.totals.evapotranspiration_total, volume) + total(state.outflow_total, at_outlets)
+        )
+        live["water_stored"][0] = total(live["cell_water_stored"], volume) + total(state.reach_flow, storage_time)
+        live["outlet_discharge"][0] = total(live["discharge"], at_outlets)
+        for name, mean in self._means:
+            live[mean][0] = total(live[name], self._share)
+        self._runoff = total(live["runoff"], self._share)
+        self._set_runoff_depth(self._step)
+
+    def _set_runoff_depth(self, seconds: float) -> None:
+        """Express the last step's runoff as a depth [m] over a duration [s]: a step, until a call was another."""
+        self._live["runoff_depth"][0] = self._runoff / MM_PER_M * (seconds / DAY)
+
+    def _add_up_cells(self, state: State) -> None:
+        runoff, stored = state.runoff, self._live["cell_water_stored"]
+        queued = self._live["queued_routed_flow"], self._live["queued_direct_flow"]
+        queued[0][:] = add_rows(runoff.unit_hydrograph_1)
+        queued[1][:] = add_rows(runoff.unit_hydrograph_2)
+        np.add(state.snow.snowpack, runoff.production_store, out=stored)
+        stored += runoff.routing_store
+        stored += queued[0] + queued[1]
+
+    def end_call(self, state: State, seconds: float, fallen: np.ndarray | None) -> None:
+        """Bring up to date what depends on the caller's clock: the runoff depth of a call [s], and the masses.
+
+        fallen : float64[cell], precipitation not yet used [mm d-1 s], or None.
+        """
+        live, masses, total, drained = self._live, self.masses, self._sum, self._drained
+        self._set_runoff_depth(seconds)
+        waiting = total(state.unreleased, self._at_outlets)
+        unused = 0.0 if fallen is None else total(fallen, self._volume) / DAY
+        masses["mass_in"][0] = (live["water_in"][0] + unused) / drained
+        masses["mass_out"][0] = (live["water_out"][0] - waiting) / drained
+        masses["mass_stored"][0] = ((live["water_stored"][0] - self.at_start) + unused + waiting) / drained
+        # What callers add to stores or take has no name of its own in this balance.
+        masses["mass_leaked"][0] = -(live["water_exchanged"][0] + live["water_added"][0]) / drained
+
+
+def add_rows(values: np.ndarray) -> np.ndarray:
+    """Sum over the first axis, row after row; a single column numpy would sum in another order than many."""
+    return np.add.reduce(values) if values.shape[1] > 1 else np.add.accumulate(values.ravel())[-1:]

@@ -1,0 +1,1 @@
+"""What things are called: variables, parameters, time steps, errors."""

@@ -1,0 +1,365 @@
+"""The registry of variables: what each is called, in which unit, on which grid, and what it means.
+
+BMI, output files, configuration and documentation are all derived from this table; a name or a unit
+stands nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from bmi_cdlm.names.errors import UnknownNameError, nearest
+
+Grid = Literal["cell", "reach", "gauge", "domain"]
+Role = Literal["input", "flux", "state", "total", "parameter"]
+Part = Literal["core", "snow", "hysteresis", "pet", "weather", "ledger"]
+INFINITE = float("inf")
+
+
+class Alias(NamedTuple):
+    """Another published name of an input: value in registry units = value * factor + offset."""
+
+    name: str
+    units: str
+    factor: float
+    offset: float
+
+
+class Variable(NamedTuple):
+    """One variable of the model.
+
+    short: name in files, configuration and code; name: CSDMS Standard Name; role: `input`, `flux` (mean
+    over the last step), `state` (at the end of the step) or `total` (cumulative since the start); part: what must be
+    switched on for it, `weather` being the inputs of potential evapotranspiration by a formula.
+    """
+
+    short: str
+    name: str
+    units: str
+    grid: Grid
+    role: Role
+    meaning: str
+    part: Part = "core"
+    ngen: Alias | None = None
+    bounds: tuple[float, float] | None = None
+
+
+VARIABLES: tuple[Variable, ...] = (
+    Variable(
+        "precipitation", "atmosphere_water_precipitation__leq_volume_flux", "mm d-1", "cell", "input",
+        "Rain and snow falling on the cell",
+        ngen=Alias("atmosphere_water__liquid_equivalent_precipitation_rate", "mm s^-1", 86400.0, 0.0),
+    ),
+    Variable(
+        "potential_evapotranspiration", "land_surface_water_evapotranspiration__potential_volume_flux",
+        "mm d-1", "cell", "input", "Evaporative demand of the atmosphere",
+    ),
+    Variable(
+        "air_temperature", "land_surface_air__temperature", "degC", "cell", "input",
+        "Mean air temperature near the ground", part="snow",
+        ngen=Alias("land_surface_air__temperature", "K", 1.0, -273.15),
+    ),
+    Variable(
+        "minimum_air_temperature", "land_surface_air__time_min_of_temperature", "degC", "cell", "input",
+        "Lowest air temperature of the step", part="weather",
+        ngen=Alias("land_surface_air__time_min_of_temperature", "K", 1.0, -273.15),
+    ),
+    Variable(
+        "maximum_air_temperature", "land_surface_air__time_max_of_temperature", "degC", "cell", "input",
+        "Highest air temperature of the step", part="weather",
+        ngen=Alias("land_surface_air__time_max_of_temperature", "K", 1.0, -273.15),
+    ),
+    Variable(
+        "specific_humidity", "land_surface_air_water~vapor__specific_humidity", "1", "cell", "input",
+        "Mass of vapour in the mass of moist air", part="weather",
+        ngen=Alias("atmosphere_air_water~vapor__relative_saturation", "kg kg-1", 1.0, 0.0),
+    ),
+    Variable(
+        "air_pressure", "land_surface_air__pressure", "Pa", "cell", "input", "Air pressure at the ground",
+        part="weather", ngen=Alias("land_surface_air__pressure", "Pa", 1.0, 0.0),
+    ),
+    Variable(
+        "shortwave_radiation", "land_surface_radiation~incoming~shortwave__energy_flux", "W m-2", "cell", "input",
+        "Solar radiation reaching the ground", part="weather",
+        ngen=Alias("land_surface_radiation~incoming~shortwave__energy_flux", "W m-2", 1.0, 0.0),
+    ),
+    Variable(
+        "longwave_radiation", "land_surface_radiation~incoming~longwave__energy_flux", "W m-2", "cell", "input",
+        "Thermal radiation reaching the ground; taken from a host that has it, no formula reads it", part="weather",
+        ngen=Alias("land_surface_radiation~incoming~longwave__energy_flux", "W m-2", 1.0, 0.0),
+    ),
+    Variable(
+        "wind_x", "land_surface_wind__x_component_of_velocity", "m s-1", "cell", "input",
+        "Eastward wind 10 m above the ground", part="weather",
+        ngen=Alias("land_surface_wind__x_component_of_velocity", "m s-1", 1.0, 0.0),
+    ),
+    Variable(
+        "wind_y", "land_surface_wind__y_component_of_velocity", "m s-1", "cell", "input",
+        "Northward wind 10 m above the ground", part="weather",
+        ngen=Alias("land_surface_wind__y_component_of_velocity", "m s-1", 1.0, 0.0),
+    ),
+    Variable(
+        "snowfall", "atmosphere_snowfall_water__leq_volume_flux", "mm d-1", "cell", "flux",
+        "Solid part of precipitation", part="snow",
+    ),
+    Variable(
+        "snowmelt", "snowpack_meltwater__volume_flux", "mm d-1", "cell", "flux",
+        "Melt leaving the snowpack", part="snow",
+    ),
+    Variable(
+        "snowpack", "snowpack__leq_depth", "mm", "cell", "state", "Snow water equivalent", part="snow",
+        bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "thermal_state", "snowpack__thermal_state_temperature", "degC", "cell", "state",
+        "Thermal state of the snowpack; it melts at 0 (eTG)", part="snow", bounds=(-INFINITE, 0.0),
+    ),
+    Variable(
+        "snow_peak", "snowpack_at-peak__leq_depth", "mm", "cell", "state",
+        "Snow water equivalent at the last peak, below which cover shrinks (Gl)", part="hysteresis",
+        bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "snow_cover", "snowpack__area_fraction", "1", "cell", "state", "Share of the cell under snow",
+        part="hysteresis", bounds=(0.0, 1.0),
+    ),
+    Variable(
+        "pet_factor", "land_surface_water_evapotranspiration__potential_volume_flux_correction_factor", "1",
+        "cell", "flux", "Factor on potential evapotranspiration from the generator's PET network", part="pet",
+    ),
+    Variable(
+        "corrected_evapotranspiration",
+        "land_surface_water_evapotranspiration__corrected_potential_volume_flux", "mm d-1", "cell", "flux",
+        "Evaporative demand of the atmosphere times its factor", part="pet",
+    ),
+    Variable(
+        "evapotranspiration", "land_surface_water_evapotranspiration__volume_flux", "mm d-1", "cell", "flux",
+        "Actual evapotranspiration",
+    ),
+    Variable(
+        "net_rainfall", "land_surface_water_net-rainfall__volume_flux", "mm d-1", "cell", "flux",
+        "Rain and melt left after evaporation from interception (Pn)",
+    ),
+    Variable(
+        "infiltration", "soil_production-store_water_infiltration__volume_flux", "mm d-1", "cell", "flux",
+        "Net rainfall entering the production store (Ps)",
+    ),
+    Variable(
+        "percolation", "soil_production-store_water_percolation__volume_flux", "mm d-1", "cell", "flux",
+        "Leakage from the production store",
+    ),
+    Variable(
+        "effective_rainfall", "soil_production-store_water_effective-rainfall__volume_flux", "mm d-1", "cell",
+        "flux", "Water entering the unit hydrographs (Pr)",
+    ),
+    Variable(
+        "routed_flow", "soil_routing-store_water_inflow__volume_flux", "mm d-1", "cell", "flux",
+        "Outflow of the first unit hydrograph, into the routing store (Q9)",
+    ),
+    Variable(
+        "direct_flow", "land_surface_water_direct-branch_inflow__volume_flux", "mm d-1", "cell", "flux",
+        "Outflow of the second unit hydrograph, into the direct branch (Q1)",
+    ),
+    Variable(
+        "potential_exchange", "land_subsurface_water_exchange__potential_volume_flux", "mm d-1", "cell", "flux",
+        "Potential groundwater exchange, positive into the cell (F)",
+    ),
+    Variable(
+        "routing_store_exchange", "soil_routing-store_water_exchange__volume_flux", "mm d-1", "cell", "flux",
+        "Groundwater exchange of the routing store, positive into the cell",
+    ),
+    Variable(
+        "direct_exchange", "land_surface_water_direct-branch_exchange__volume_flux", "mm d-1", "cell", "flux",
+        "Groundwater exchange of the direct branch, positive into the cell",
+    ),
+    Variable(
+        "groundwater_exchange", "land_subsurface_water_exchange__volume_flux", "mm d-1", "cell", "flux",
+        "Groundwater exchange of the cell, positive into the cell",
+    ),
+    Variable(
+        "routing_store_outflow", "soil_routing-store_water_outflow__volume_flux", "mm d-1", "cell", "flux",
+        "Runoff from the routing store (Qr)",
+    ),
+    Variable(
+        "direct_runoff", "land_surface_water_direct-branch_runoff__volume_flux", "mm d-1", "cell", "flux",
+        "Runoff from the direct branch (Qd)",
+    ),
+    Variable(
+        "runoff", "land_surface_water_runoff__volume_flux", "mm d-1", "cell", "flux",
+        "Runoff of the cell into the river network",
+    ),
+    Variable(
+        "production_store", "soil_production-store_water__volume-per-area_storage_density", "mm", "cell",
+        "state", "Water in the production store (S), up to its capacity", bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "routing_store", "soil_routing-store_water__volume-per-area_storage_density", "mm", "cell", "state",
+        "Water in the routing store (R)", bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "queued_routed_flow", "soil_routing-store_water_inflow__volume-per-area_storage_density", "mm", "cell",
+        "state", "Water on its way through the first unit hydrograph; setting it scales what is there",
+        bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "queued_direct_flow", "land_surface_water_direct-branch__volume-per-area_storage_density", "mm", "cell",
+        "state", "Water on its way through the second unit hydrograph; setting it scales what is there",
+        bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "cell_water_stored", "land_surface_water__volume-per-area_storage_density", "mm", "cell", "state",
+        "Water in snow, stores and unit hydrographs of the cell",
+    ),
+    Variable(
+        "precipitation_total", "atmosphere_water_precipitation__time_integral_of_leq_volume_flux", "mm", "cell",
+        "total", "Precipitation since the start: what came into the cell",
+    ),
+    Variable(
+        "evapotranspiration_total", "land_surface_water_evapotranspiration__time_integral_of_volume_flux", "mm",
+        "cell", "total", "Actual evapotranspiration since the start; with the runoff, what left the cell",
+    ),
+    Variable(
+        "runoff_total", "land_surface_water_runoff__time_integral_of_volume_flux", "mm", "cell", "total",
+        "Runoff since the start",
+    ),
+    Variable(
+        "exchange_total", "land_subsurface_water_exchange__time_integral_of_volume_flux", "mm", "cell", "total",
+        "Groundwater exchange since the start, positive into the cell",
+    ),
+    Variable(
+        "added_total", "land_surface_water_addition__time_integral_of_volume_flux", "mm", "cell", "total",
+        "Water that callers put into the stores of the cell since the start, less what they took",
+    ),
+    Variable(
+        "cell_water_residual", "land_surface_water_balance_residual__time_integral_of_volume_flux", "mm", "cell",
+        "total", "What came in since the start less what left and what is stored more than then", part="ledger",
+    ),
+    Variable(
+        "lateral_inflow", "stream_channel_reach_water~incoming__lateral_component_of_volume_rate", "m3 s-1",
+        "reach", "flux", "Runoff entering at the head of the reach",
+    ),
+    Variable(
+        "discharge", "channel_exit_water_flowing_x-section__volume_rate", "m3 s-1", "reach", "flux",
+        "Discharge at the end of the reach, mean over the model step",
+    ),
+    Variable(
+        "reach_storage", "stream_channel_reach_water__volume", "m3", "reach", "state", "Water in the reach",
+        bounds=(0.0, INFINITE),
+    ),
+    Variable(
+        "outflow_total", "channel_exit_water_flowing_x-section__time_integral_of_volume_rate", "m3", "reach", "total",
+        "Water that left the reach since the start",
+    ),
+    Variable(
+        "reach_added_total", "stream_channel_reach_water_addition__time_integral_of_volume_rate", "m3", "reach",
+        "total", "Water that callers put into the reach since the start, less what they took",
+    ),
+    Variable(
+        "inflow_total", "stream_channel_reach_water~incoming__time_integral_of_volume_rate", "m3", "reach", "total",
+        "Water that came into the reach since the start, from above and from its own catchment", part="ledger",
+    ),
+    Variable(
+        "reach_water_residual", "stream_channel_reach_water_balance_residual__time_integral_of_volume_rate", "m3",
+        "reach", "total", "What came in since the start less what left and what is stored more than then",
+        part="ledger",
+    ),
+    Variable(
+        "gauge_discharge", "drainage-basin_outlet_water_flowing_x-section__volume_rate", "m3 s-1", "gauge",
+        "flux", "Discharge at the gauge, mean over the model step",
+    ),
+    Variable(
+        "runoff_depth", "drainage-basin_water_runoff__time_integral_of_volume_flux", "m", "domain", "flux",
+        "Runoff of all cells over the last call, as a depth over the drained area",
+    ),
+    Variable(
+        "outlet_discharge", "drainage-basin_outlets_water_flowing_x-section__volume_rate", "m3 s-1", "domain", "flux",
+        "Discharge of all outlets of the domain together, mean over the model step",
+    ),
+    Variable(
+        "mean_production_store", "drainage-basin_soil_production-store_water__volume-per-area_storage_density", "mm",
+        "domain", "state", "Water in the production stores, mean over the drained area",
+    ),
+    Variable(
+        "mean_routing_store", "drainage-basin_soil_routing-store_water__volume-per-area_storage_density", "mm",
+        "domain", "state", "Water in the routing stores, mean over the drained area",
+    ),
+    Variable(
+        "mean_snowpack", "drainage-basin_snowpack__leq_depth", "mm", "domain", "state",
+        "Snow water equivalent, mean over the drained area", part="snow",
+    ),
+    Variable(
+        "water_in", "drainage-basin_water~incoming__time_integral_of_volume_rate", "m3", "domain", "total",
+        "Precipitation since the start",
+    ),
+    Variable(
+        "water_out", "drainage-basin_water~outgoing__time_integral_of_volume_rate", "m3", "domain", "total",
+        "Evapotranspiration and discharge at the outlets since the start",
+    ),
+    Variable(
+        "water_exchanged", "drainage-basin_subsurface_water_exchange__time_integral_of_volume_rate", "m3",
+        "domain", "total", "Groundwater exchange since the start, positive into the domain",
+    ),
+    Variable(
+        "water_added", "drainage-basin_water_addition__time_integral_of_volume_rate", "m3", "domain", "total",
+        "Water that callers put into stores and reaches since the start, less what they took",
+    ),
+    Variable(
+        "water_stored", "drainage-basin_water__volume", "m3", "domain", "state",
+        "Water in snow, stores, unit hydrographs and reaches now",
+    ),
+    Variable(
+        "water_residual", "drainage-basin_water_balance_residual__time_integral_of_volume_rate", "m3", "domain",
+        "total", "What came in since the start less what left and what is stored more than then", part="ledger",
+    ),
+)
+
+MASSES: tuple[Variable, ...] = (
+    Variable("mass_in", "ngen::mass_in", "m", "domain", "total", "Precipitation"),
+    Variable("mass_out", "ngen::mass_out", "m", "domain", "total", "Evapotranspiration and discharge handed out"),
+    Variable(
+        "mass_stored", "ngen::mass_stored", "m", "domain", "total",
+        "Change of all stores and reaches, input not yet used and discharge not yet handed out",
+    ),
+    Variable("mass_leaked", "ngen::mass_leaked", "m", "domain", "total", "Groundwater exchange out of the domain"),
+)
+"""What NextGen's mass balance asks for by name, depths over the drained area since the start: in = out + stored +
+leaked. They are in no list of names."""
+
+SERIALIZATION: tuple[Variable, ...] = (
+    Variable("create", "ngen::serialization_create", "ngen::trigger", "domain", "total", "Take the state"),
+    Variable("free", "ngen::serialization_free", "ngen::trigger", "domain", "total", "Forget the state that was taken"),
+    Variable("size", "ngen::serialization_size", "bytes", "domain", "total", "Length of the state"),
+    Variable("state", "ngen::serialization_state", "ngen::opaque", "domain", "total", "The state: read, or given back"),
+)
+"""By which NextGen saves and restores; in no list of names either."""
+
+BY_SHORT: dict[str, Variable] = {v.short: v for v in VARIABLES}
+
+
+def alias(v: Variable, profile: str) -> Alias:
+    """Return the name and units of an input in a name profile, and the way back to registry units."""
+    return v.ngen if profile == "ngen" and v.ngen is not None else Alias(v.name, v.units, 1.0, 0.0)
+
+
+def variable(short: str) -> Variable:
+    """Return the variable of that short name; UnknownNameError names the nearest."""
+    try:
+        return BY_SHORT[short]
+    except KeyError:
+        raise UnknownNameError(
+            f"There is no variable '{short}'.{nearest(short, BY_SHORT)} Known: {', '.join(BY_SHORT)}."
+        ) from None
+
+
+def select(
+    *, role: Role | None = None, grid: Grid | None = None, snow: bool = True, hysteresis: bool = True,
+    pet: bool = True, ledger: bool = True,
+) -> list[Variable]:
+    """Return the variables of a role and a grid, in registry order, as a run with these options has them."""
+    parts = {
+        "core": True, "snow": snow, "hysteresis": snow and hysteresis, "pet": pet, "weather": True, "ledger": ledger,
+    }
+    return [
+        v for v in VARIABLES
+        if (role is None or v.role == role) and (grid is None or v.grid == grid) and parts[v.part]
+    ]

@@ -1,0 +1,1 @@
+"""Gauges and their records: tables, snapping to the river, nested basins, quality."""

@@ -1,0 +1,1 @@
+"""Cells, reaches and links from flow directions or tables, with their attributes."""

@@ -1,0 +1,129 @@
+"""The river network of a preparation: directions, upscaling, reaches, cells and links, one after the other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bmi_cdlm.domain.network import accumulate_downstream
+from bmi_cdlm.names.errors import ConfigError, DomainError
+from bmi_cdlm.prepare.gauges.gauge_table import GaugeSite
+from bmi_cdlm.prepare.gauges.snapping import snap_pixels
+from bmi_cdlm.prepare.network.catchments import Catchments, Drainage, Reaches
+from bmi_cdlm.prepare.network.cells import block_factor, cells_on, make_cells
+from bmi_cdlm.prepare.network.directions import Flow, read_flow
+from bmi_cdlm.prepare.network.layers import read_raster
+from bmi_cdlm.prepare.network.links import keep_cells, make_links
+from bmi_cdlm.prepare.network.network_config import NetworkConfig
+from bmi_cdlm.prepare.network.reaches import Tree, connect_blocks, grow_tree, order_tree
+from bmi_cdlm.prepare.network.upscale import drain_to, iterative_outlets, keep, largest_pixels
+
+logger = logging.getLogger(__name__)
+RADIUS = 2000.0
+
+
+def build_drainage(
+    config: NetworkConfig, gauges: Sequence[GaugeSite] | None, folder: Path, radius: float = RADIUS
+) -> Drainage:
+    """Build reaches, their catchments, cells and links as a configuration says.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+    gauges : sequence of GaugeSite
+        Each lies at the end of a reach, so that its drainage area is that of the fine raster. Where `extent` is
+        'gauges', only what drains to them is kept.
+    folder : Path
+        Where relative paths start.
+    radius : float
+        How far from a gauge its river is looked for [m].
+
+    Raises
+    ------
+    ConfigError
+        Sizes that are no integer multiples; `extent` 'gauges' without gauges.
+    DomainError
+        Rasters that cannot be used, unknown codes, cycles, nothing to keep.
+    """
+    drainage = drain(config, read_flow(config, folder), gauges, radius)
+    if config.cell_mask is None:
+        return drainage
+    mask = read_raster(config.cell_mask, folder, DomainError, config.crs)
+    return keep_cells(drainage, cells_on(mask, drainage.cells))
+
+
+def drain(
+    config: NetworkConfig, flow: Flow, gauges: Sequence[GaugeSite] | None = None, radius: float = RADIUS
+) -> Drainage:
+    """Build what `build_drainage` does from flow directions that are in memory."""
+    grid = flow.grid
+    factor = block_factor(config.resolution, grid, "resolution", "a pixel")
+    cell_factor = factor * block_factor(config.cell_size, grid.coarsen(factor), "cell_size", "a block")
+    flow, at = _cut(config, flow, gauges or (), radius)
+    tree = _grow(config, flow, factor, at)
+    tree, ids, strahler = order_tree(tree, flow)
+    reach = tree.catchment.reshape(grid.shape)
+    cells, cell = make_cells(grid, reach >= 0, cell_factor, config.areas)
+    links = make_links(reach, cell, flow.area, cells.area.size)
+    area = np.bincount(links.reach, weights=links.area, minlength=ids.size)
+    lon, lat = grid.lonlat(*np.divmod(tree.end, grid.n_cols))
+    reaches = Reaches(
+        ids, tree.downstream, tree.length, tree.slope, area, accumulate_downstream(tree.downstream, area), lon, lat,
+        strahler, uncovered_area=np.zeros(ids.size),
+    )
+    logger.info("network: %d pixels, %d reaches, %d cells, %d links", np.count_nonzero(reach >= 0), ids.size,
+                cells.area.size, links.area.size)
+    return Drainage(Catchments(grid, reach, cell, flow.area.mean(axis=1)), reaches, cells, links)
+
+
+def _grow(config: NetworkConfig, flow: Flow, factor: int, at: np.ndarray) -> Tree:
+    if factor == 1:
+        return grow_tree(flow, np.flatnonzero(flow.inside), at, 1, config.channel_area, config.max_reach_length)
+    rows, cols = np.divmod(np.arange(flow.downstream.size), flow.grid.n_cols)
+    below = np.maximum(flow.downstream, 0)
+    far = flow.inside & (np.maximum(abs(rows - rows[below]), abs(cols - cols[below])) > 1)
+    if far.any():
+        raise ConfigError(
+            f"network: {np.count_nonzero(far)} pixels drain to others that are no neighbours, which upscaling does not "
+            "take. Leave `resolution` out: a NEXTXY raster of that kind is upscaled already."
+        )
+    if config.upscaling == "max_accumulation":
+        return connect_blocks(flow, *largest_pixels(flow, factor), config.max_reach_length)
+    ends = iterative_outlets(flow, factor)
+    return grow_tree(flow, ends, at, factor, config.channel_area, config.max_reach_length)
+
+
+def _cut(
+    config: NetworkConfig, flow: Flow, gauges: Sequence[GaugeSite], radius: float
+) -> tuple[Flow, np.ndarray]:
+    """Keep what drains to gauges and to basins that are large enough; also the pixels of the gauges, int64[]."""
+    at = _gauge_pixels(flow, gauges, radius)
+    if config.extent == "gauges":
+        if at.size == 0:
+            raise ConfigError(
+                f"network: none of {len(gauges)} gauges has a river within {radius:g} m, but `extent` is 'gauges'. "
+                "Expected one. Check their coordinates, give gauges, or set extent: all."
+            )
+        stop = np.zeros(flow.downstream.size, bool)
+        stop[at] = True
+        first = drain_to(flow.downstream, stop)
+        return keep(flow, (first >= 0) & stop[first]), at
+    if config.min_basin_area > 0.0:
+        outlet = drain_to(flow.downstream, np.zeros(flow.downstream.size, bool))
+        large = (outlet >= 0) & (flow.upstream_area[outlet] >= config.min_basin_area)
+        if not large.any():
+            raise DomainError(
+                f"network: no basin has {config.min_basin_area:g} km2, the largest {flow.upstream_area.max():.4g} km2. "
+                "Expected one; lower `min_basin_area`."
+            )
+        return keep(flow, large), at[large[at]]
+    return flow, at
+
+
+def _gauge_pixels(flow: Flow, gauges: Sequence[GaugeSite], radius: float) -> np.ndarray:
+    found = snap_pixels(gauges, flow.grid, flow.upstream_area.reshape(flow.grid.shape), radius)
+    on = found.row >= 0
+    return np.unique(found.row[on] * flow.grid.n_cols + found.col[on])

@@ -1,0 +1,1 @@
+"""Forcing of cells from gridded weather or stations."""

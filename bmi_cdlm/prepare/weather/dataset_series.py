@@ -1,0 +1,212 @@
+"""Fields in time from NetCDF, Zarr or GRIB, on grids or at stations and basins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bmi_cdlm.names.errors import ForcingError
+from bmi_cdlm.prepare.network.grid import Grid
+from bmi_cdlm.prepare.packages import resolve
+from bmi_cdlm.prepare.weather.fields import Places, Window, size_of, stat_of, window_around
+from bmi_cdlm.prepare.weather.gridded import Field, choose_variable, open_dataset, open_field
+from bmi_cdlm.prepare.weather.timeline import Stamps, find, interval_starts, read_stamps, spacing
+from bmi_cdlm.prepare.weather.weather_config import ForcingSource
+
+ID_NAMES = ("id", "basin_id", "station_id", "gauge_id", "site_id", "name", "basin", "station", "gauge")
+LON_NAMES, LAT_NAMES = ("lon", "longitude"), ("lat", "latitude")
+
+
+class DatasetFiles:
+    """A variable in NetCDF, Zarr or GRIB files, on a grid or at places, one file after the other in time."""
+
+    def __init__(self, source: ForcingSource, usual: Sequence[str], folder: Path, model_step: int) -> None:
+        self._files = _expand(source.source, folder)
+        self.where = str(self._files[0])
+        self._crs = source.crs
+        self._declared = np.array(list(source.missing), "datetime64[s]")
+        self._sources, self.n_read = np.zeros(0, np.int64), 0
+        self._window: Window = (slice(0), slice(0))
+        self._last: tuple[int, Any] = (-1, None)
+        stamps = []
+        for number, path in enumerate(self._files):
+            with open_dataset(path, ForcingError) as dataset:
+                if not number:
+                    self._name = choose_variable(dataset, source.variable, usual, str(path), ForcingError)
+                    self._describe(dataset, source)
+                elif self._name not in dataset.variables:
+                    raise ForcingError(
+                        f"{path}: there is no '{self._name}' as in {self._files[0]}. Use files of one kind."
+                    )
+                self._check_shape(dataset, path, source)
+                stamps.append(read_stamps(dataset, dataset[self._name], self._space, str(path), ForcingError))
+        self._join(stamps, source, model_step)
+
+    def _describe(self, dataset: Any, source: ForcingSource) -> None:
+        array = dataset[self._name]
+        units = source.units or array.attrs.get("units")
+        self.units: str | None = None if units is None else str(units)
+        self.cell_methods = str(array.attrs.get("cell_methods", ""))
+        self.shape: Grid | Places = _places(dataset, array, source, self.where) or open_field(
+            dataset, self._name, source.crs, self.where, ForcingError
+        ).grid
+
+    def _check_shape(self, dataset: Any, path: Path, source: ForcingSource) -> None:
+        if isinstance(self.shape, Grid):
+            field = open_field(dataset, self._name, source.crs, str(path), ForcingError)
+            self._space: tuple[str, ...] = (field.y, field.x)
+            same = field.grid.shape == self.shape.shape and np.allclose(field.grid[:2], self.shape[:2], atol=1e-4)
+        else:
+            array = dataset[self._name]
+            self._space = (_place_dimension(dataset, array, str(path)),)
+            same = array.sizes[self._space[0]] == len(self.shape.id)
+        if not same:
+            raise ForcingError(
+                f"{path}: lies on other points than {self._files[0]}, expected the same. Use files of one kind."
+            )
+
+    def _join(self, stamps: list[Stamps], source: ForcingSource, model_step: int) -> None:
+        """Order the intervals of all files."""
+        values = np.concatenate([one.values for one in stamps])
+        bounds = stamps[0].bounds
+        length = int((bounds[0, 1] - bounds[0, 0]).astype(np.int64)) if bounds is not None else 0
+        self.step = source.step or (length if source.stamp is None else 0) or spacing(values) or model_step
+        stamp = source.stamp or ("end" if source.kind == "accumulated" and bounds is None else None)
+        starts = np.concatenate([
+            interval_starts(one, stamp, self.step, source.utc_offset, str(path), ForcingError)
+            for one, path in zip(stamps, self._files, strict=True)
+        ])
+        self._file = np.repeat(np.arange(len(stamps)), [one.values.size for one in stamps])
+        self._row = np.concatenate([np.arange(one.values.size) for one in stamps])
+        self._dims = [one.dims for one in stamps]
+        order = np.argsort(starts, kind="stable")
+        self._starts, self._file, self._row = starts[order], self._file[order], self._row[order]
+        twice = np.flatnonzero(np.diff(self._starts).astype(np.int64) == 0)
+        if twice.size:
+            a, b = (self._files[self._file[twice[0] + k]] for k in (0, 1))
+            raise ForcingError(
+                f"{a}: the interval from {self._starts[twice[0]]} is there twice, also in {b} ({twice.size} such "
+                "intervals), expected each once. Leave one file out."
+            )
+        self._declared = self._declared + (starts[0] - values[0])  # from stamps to starts
+
+    def want(self, starts: np.ndarray) -> np.ndarray:
+        """Find every interval in the files."""
+        position = find(self._starts, starts)
+        missing = np.isin(starts, self._declared) & (position < 0)
+        absent = np.flatnonzero((position < 0) & ~missing)
+        if absent.size:
+            end = self._starts[-1] + np.timedelta64(self.step, "s")
+            raise ForcingError(
+                f"{self.where}: '{self._name}' has no interval of {self.step} s from {starts[absent[0]]} UTC "
+                f"({absent.size} of {starts.size} are absent); the files begin at {self._starts[0]} and end at {end}. "
+                "Expected every interval. Complete the files, check `stamp`, `step` and `utc_offset`, or declare "
+                "gaps as `missing`."
+            )
+        self._position = position
+        return missing
+
+    def select(self, sources: np.ndarray) -> None:
+        """Read these pixels or places from now on."""
+        if isinstance(self.shape, Grid):
+            self._sources, self._window = window_around(sources, self.shape)
+            self.n_read = size_of(self._window)
+        else:
+            self._sources, self.n_read = sources, len(self.shape.id)
+
+    def read(self, first: int, stop: int) -> np.ndarray:
+        """Read wanted intervals, file by file."""
+        position = self._position[first:stop]
+        values = np.full((position.size, self._sources.size), np.nan)
+        for number in np.unique(self._file[position[position >= 0]]).tolist():
+            mine = np.flatnonzero((position >= 0) & (self._file[position] == number))
+            values[mine] = self._read_rows(number, self._row[position[mine]])
+        return values
+
+    def _read_rows(self, number: int, rows: np.ndarray) -> np.ndarray:
+        array, field = self._open(number)
+        dims = self._dims[number]
+        inner = int(np.prod([array.sizes[d] for d in dims[1:]]))
+        low, high = int(rows.min()) // inner, int(rows.max()) // inner + 1
+        index: dict[str, Any] = {str(d): 0 for d in array.dims if d not in dims and d not in self._space}
+        index |= {dims[0]: slice(low, high)} if dims else {}
+        try:
+            if field is not None:
+                values = field.read(self._window, index)
+                values = values.reshape(-1, values.shape[-2] * values.shape[-1])
+            else:
+                part = array.isel(index).transpose(*dims, *self._space)
+                values = np.asarray(part.values, np.float64).reshape(-1, array.sizes[self._space[0]])
+        except (OSError, RuntimeError, ValueError) as cause:
+            raise ForcingError(
+                f"{self._files[number]}: cannot be read ({cause}). Expected a whole file; restore it."
+            ) from cause
+        return values[rows - low * inner][:, self._sources]
+
+    def _open(self, number: int) -> tuple[Any, Field | None]:
+        """The variable in one of the files; the last one stays open."""
+        if self._last[0] != number:
+            if self._last[1] is not None:
+                self._last[1].close()
+            self._last = (number, open_dataset(self._files[number], ForcingError))
+        dataset = self._last[1]
+        array = dataset[self._name]
+        if not isinstance(self.shape, Grid):
+            return array, None
+        return array, open_field(dataset, self._name, self._crs, str(self._files[number]), ForcingError)
+
+    def fingerprint(self) -> list[str]:
+        """Names, sizes and times of the files."""
+        return [stat_of(path) for path in self._files]
+
+
+def _expand(sources: tuple[str, ...], folder: Path) -> list[Path]:
+    """Files behind paths and wildcards."""
+    found: list[Path] = []
+    for text in sources:
+        path = resolve(text, folder)
+        if any(mark in text for mark in "*?["):
+            steady = next(i for i, one in enumerate(path.parts) if any(mark in one for mark in "*?["))
+            matches = sorted(Path(*path.parts[:steady]).glob("/".join(path.parts[steady:])))
+            if not matches:
+                raise ForcingError(f"{path}: no file matches. Check the path and the wildcards.")
+            found += matches
+        else:
+            found.append(path)
+    return found
+
+
+def _place_dimension(dataset: Any, array: Any, where: str) -> str:
+    times = read_stamps(dataset, array, tuple(_not_time(dataset, array)), where, ForcingError).dims
+    return next(str(d) for d in array.dims if d not in times and array.sizes[d] >= 1)
+
+
+def _not_time(dataset: Any, array: Any) -> list[str]:
+    timed = [
+        str(d) for d in array.dims
+        if str(d) in ("time", "valid_time", "date")
+        or (d in dataset.variables and "since" in str(dataset[d].attrs.get("units", "")))
+    ]
+    return [str(d) for d in array.dims if d not in timed]
+
+
+def _places(dataset: Any, array: Any, source: ForcingSource, where: str) -> Places | None:
+    """Ids and positions where the variable lies on (time, place); None where it lies on a grid."""
+    rest = _not_time(dataset, array)
+    if len(rest) != 1:
+        return None
+    along = {str(n): v for n, v in dataset.variables.items() if tuple(map(str, v.dims)) == (rest[0],)}
+    name = source.ids or next((n for n in (*ID_NAMES, rest[0]) if n in along), None)
+    if name is None or name not in along:
+        raise ForcingError(
+            f"{where}: no ids along '{rest[0]}', expected a variable such as {', '.join(ID_NAMES[:4])}. Set `ids`."
+        )
+    ids = [one.decode() if isinstance(one, bytes) else str(one) for one in np.asarray(along[name].values).tolist()]
+    lon, lat = (
+        next((np.asarray(along[n].values, np.float64) for n in names if n in along), np.full(len(ids), np.nan))
+        for names in (LON_NAMES, LAT_NAMES)
+    )
+    return Places(ids, lon, lat)

@@ -1,0 +1,167 @@
+"""Variables on regular grids in NetCDF, Zarr or GRIB: opened lazily, their axes and reference system understood."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bmi_cdlm.names.errors import CdlmError, nearest
+from bmi_cdlm.prepare.network.grid import Grid, check_system, is_geographic
+from bmi_cdlm.prepare.packages import load
+
+REGULAR = 0.05  # of a pixel: coordinates may be stored in single precision
+EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e")
+NORTH = ("degrees_north", "degree_north", "degrees_n", "degree_n")
+X_NAMES = ("lon", "longitude", "x", "rlon", "easting", "projection_x_coordinate", "grid_longitude")
+Y_NAMES = ("lat", "latitude", "y", "rlat", "northing", "projection_y_coordinate", "grid_latitude")
+
+
+class Field(NamedTuple):
+    """A variable with two axes in space, and perhaps others.
+
+    array : xarray.DataArray, lazy; grid : row 0 in the north; x, y : names of its dimensions; flipped : whether rows
+    of the file run from the south.
+    """
+
+    array: Any
+    grid: Grid
+    x: str
+    y: str
+    flipped: bool
+
+    def read(self, window: tuple[slice, slice], index: dict[str, Any] | None = None) -> np.ndarray:
+        """Read rows and columns of the grid as float64[..., row, col], missing values as NaN."""
+        rows, cols = window
+        if self.flipped:
+            n = self.grid.n_rows
+            rows = slice(n - rows.stop, n - rows.start)
+        part = self.array.isel({**(index or {}), self.y: rows, self.x: cols})
+        values = np.asarray(part.transpose(..., self.y, self.x).values, np.float64)
+        return values[..., ::-1, :] if self.flipped else values
+
+
+def open_dataset(path: Path, error: type[CdlmError]) -> Any:
+    """Open a NetCDF, Zarr or GRIB file lazily: packed values are unpacked, times left as numbers."""
+    xarray = load("xarray")
+    if not path.exists():
+        raise error(f"{path}: there is no such file. Check the path of the source.")
+    engine = "zarr" if path.is_dir() else None
+    try:
+        with warnings.catch_warnings():  # two fill values, of which xarray heeds both
+            warnings.filterwarnings("ignore", message=".*multiple fill values.*")
+            return xarray.open_dataset(path, engine=engine, decode_times=False, cache=False, chunks=None)
+    except Exception as cause:  # the engines raise whatever they like
+        raise error(
+            f"{path}: cannot be opened ({type(cause).__name__}: {cause}). Expected NetCDF, Zarr or, with the package "
+            "cfgrib, GRIB."
+        ) from cause
+
+
+def choose_variable(dataset: Any, name: str | None, usual: Sequence[str], where: str, error: type[CdlmError]) -> str:
+    """Return the variable asked for, else the only one with one of the usual names or standard names."""
+    known = [str(one) for one in dataset.data_vars]
+    if name is not None:
+        if name in dataset.variables:
+            return name
+        raise error(f"{where}: there is no variable '{name}'.{nearest(name, known)} The file has: {', '.join(known)}.")
+    found = [
+        one for one in known
+        if one.lower() in usual or str(dataset[one].attrs.get("standard_name", "")) in usual
+    ]
+    if len(found) != 1:
+        got = f"{', '.join(found)} all fit" if found else "no variable fits"
+        raise error(
+            f"{where}: {got} of {', '.join(known) or 'none'}, expected one called {', '.join(usual)}. Set `variable`."
+        )
+    return found[0]
+
+
+def open_field(dataset: Any, name: str, crs: str | None, where: str, error: type[CdlmError]) -> Field:
+    """Find the axes in space of a variable, its grid and its reference system.
+
+    Raises
+    ------
+    error
+        Axes that are not regular or not found, no reference system, further dimensions longer than one.
+    """
+    array = dataset[name]
+    x, y = (_axis(dataset, array, kind, where, error) for kind in ("x", "y"))
+    xs, ys = (np.asarray(dataset[axis].values, np.float64) for axis in (x, y))
+    system = _system(dataset, array, x, y, crs, where, error)
+    if is_geographic(system):
+        xs = np.unwrap(xs, period=360.0)  # a cut-out across the meridian where a count from 0 begins anew
+    dx, dy = (_spacing(values, axis, where, error) for values, axis in ((xs, x), (ys, y)))
+    if dx < 0:
+        raise error(f"{where}: '{x}' falls from {xs[0]} to {xs[-1]}, expected it to rise. Turn the columns round.")
+    top = max(ys[0], ys[-1]) + 0.5 * abs(dy)
+    grid = Grid(float(xs[0] - 0.5 * dx), float(top), float(dx), float(abs(dy)), ys.size, xs.size, system)
+    return Field(array, grid, x, y, dy > 0)
+
+
+def _axis(dataset: Any, array: Any, kind: str, where: str, error: type[CdlmError]) -> str:
+    names, degrees = (X_NAMES, EAST) if kind == "x" else (Y_NAMES, NORTH)
+    for dim in map(str, array.dims):
+        attrs = dataset[dim].attrs if dim in dataset.variables else {}
+        standard = str(attrs.get("standard_name", ""))
+        told = str(attrs.get("axis", "")).lower() == kind or str(attrs.get("units", "")).lower() in degrees
+        if told or standard in names or dim.lower() in names:
+            if dim not in dataset.variables:
+                raise error(
+                    f"{where}: dimension '{dim}' of '{array.name}' has no coordinates, expected one value for each of "
+                    f"{array.sizes[dim]}. Add the variable '{dim}'; curvilinear grids must be resampled first."
+                )
+            return dim
+    raise error(
+        f"{where}: '{array.name}' on ({', '.join(map(str, array.dims))}) has no {kind} axis, expected a dimension with "
+        f"the attribute axis '{kind.upper()}' or a name such as {', '.join(names[:3])}. Rename it."
+    )
+
+
+def _spacing(values: np.ndarray, axis: str, where: str, error: type[CdlmError]) -> float:
+    n = values.size
+    if n < 2:
+        raise error(f"{where}: '{axis}' has {n} values, expected two or more. Use a larger cut-out.")
+    step = (values[-1] - values[0]) / (n - 1)
+    off = np.abs(values - (values[0] + np.arange(n) * step)).max() if step else np.inf
+    if not off <= REGULAR * abs(step):
+        raise error(
+            f"{where}: '{axis}' is not regular (off by up to {off:g} at a spacing of {step:g}), expected equal steps. "
+            "Resample it to a regular grid."
+        )
+    return float(step)
+
+
+def _system(
+    dataset: Any, array: Any, x: str, y: str, crs: str | None, where: str, error: type[CdlmError]
+) -> str:
+    """The reference system: the file's grid mapping, degrees, or what the configuration says."""
+    pyproj = load("pyproj")
+    mapping = array.attrs.get("grid_mapping", array.encoding.get("grid_mapping"))
+    if mapping is not None and str(mapping) in dataset.variables:
+        attributes = dict(dataset[str(mapping)].attrs)
+        try:
+            if "epsg_code" in attributes:
+                return _named(pyproj.CRS.from_user_input(attributes["epsg_code"]))
+            return _named(pyproj.CRS.from_cf(attributes))
+        except (pyproj.exceptions.CRSError, KeyError) as cause:
+            raise error(f"{where}: the grid mapping '{mapping}' cannot be understood ({cause}). Correct it.") from cause
+    units = {str(dataset[axis].attrs.get("units", "")).lower() for axis in (x, y)}
+    plain = {x.lower(), y.lower()} <= {"lon", "longitude", "lat", "latitude"}
+    if crs is not None:
+        return check_system(crs)
+    if units <= {*EAST, *NORTH} or (plain and units <= {"", "degrees", "degree"}):
+        return "EPSG:4326"
+    raise error(
+        f"{where}: '{array.name}' has no reference system (no grid_mapping, and axes in {', '.join(sorted(units))}), "
+        "expected one. Set `crs`, such as EPSG:2154."
+    )
+
+
+def _named(system: Any) -> str:
+    """Code of a system where it has one, else WKT; comparable between files."""
+    code = system.to_epsg(min_confidence=100)
+    return f"EPSG:{code}" if code else str(system.to_wkt())

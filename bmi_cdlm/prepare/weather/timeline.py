@@ -1,0 +1,123 @@
+"""When the values of a source hold: stamps, bounds and calendars turned into starts of intervals, in UTC."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import netCDF4
+import numpy as np
+
+from bmi_cdlm.files.netcdf import CALENDARS
+from bmi_cdlm.names.errors import CdlmError
+from bmi_cdlm.prepare.weather.weather_config import Stamp
+
+TIME_NAMES = ("time", "valid_time", "date", "datetime")
+
+
+class Stamps(NamedTuple):
+    """Times of a file. dims : the dimensions that they lie on; values : datetime64[s][step]; bounds :
+    datetime64[s][step, 2] or None.
+    """
+
+    dims: tuple[str, ...]
+    values: np.ndarray
+    bounds: np.ndarray | None
+
+
+def read_stamps(dataset: Any, array: Any, space: tuple[str, ...], where: str, error: type[CdlmError]) -> Stamps:
+    """Read the times of a variable; those of forecasts, on (time, step), are taken in the order of the file.
+
+    Raises
+    ------
+    error
+        No times, units without a date, another calendar than the Gregorian, further dimensions.
+    """
+    rest = tuple(str(d) for d in array.dims if d not in space and (array.sizes[d] > 1 or _is_time(dataset, str(d))))
+    for name in _candidates(dataset, rest):
+        variable = dataset[name]
+        if set(map(str, variable.dims)) == set(rest):
+            values = _dates(variable.transpose(*rest), where, error).ravel()
+            return Stamps(rest, values, _bounds(dataset, variable, rest, where, error))
+    raise error(
+        f"{where}: '{array.name}' on ({', '.join(map(str, array.dims))}) has no times for ({', '.join(rest)}), "
+        "expected a coordinate such as 'time' in '<unit> since <date>'. Add it, or choose one along the other "
+        "dimensions."
+    )
+
+
+def interval_starts(
+    stamps: Stamps, stamp: Stamp | None, step: int, utc_offset: float, where: str, error: type[CdlmError]
+) -> np.ndarray:
+    """Starts of the intervals in UTC, datetime64[s][step]; `stamp` None: as the bounds say, else the stamps."""
+    offset = np.timedelta64(round(utc_offset * 3600), "s")
+    if stamp is None and stamps.bounds is not None:
+        lengths = np.diff(stamps.bounds, axis=1)[:, 0].astype(np.int64)
+        wrong = np.flatnonzero(lengths != step)
+        if wrong.size:
+            i = int(wrong[0])
+            raise error(
+                f"{where}: bounds at {stamps.values[i]} span {lengths[i]} s, expected {step} s ({wrong.size} such "
+                "intervals). Split the file by interval, or set `stamp` to leave the bounds aside."
+            )
+        return stamps.bounds[:, 0] - offset
+    back = {"start": 0, "middle": step // 2, "end": step}[stamp or "start"]
+    return stamps.values - np.timedelta64(back, "s") - offset
+
+
+def spacing(starts: np.ndarray) -> int:
+    """Smallest distance of stamps [s], 0 where there is one only."""
+    return int(np.diff(np.sort(starts)).astype(np.int64).min()) if starts.size > 1 else 0
+
+
+def find(have: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Position of every wanted time among sorted ones, int64; -1 where it is not there."""
+    place = np.minimum(np.searchsorted(have, wanted), have.size - 1)
+    return np.where(have[place] == wanted, place, -1)
+
+
+def _is_time(dataset: Any, dim: str) -> bool:
+    return dim in TIME_NAMES or (dim in dataset.variables and "since" in str(dataset[dim].attrs.get("units", "")))
+
+
+def _candidates(dataset: Any, rest: tuple[str, ...]) -> list[str]:
+    named = [*rest, *TIME_NAMES]
+    known = [n for n in named if n in dataset.variables and "since" in str(dataset[n].attrs.get("units", ""))]
+    others = [str(n) for n in dataset.coords if dataset[n].attrs.get("standard_name") == "time"]
+    return list(dict.fromkeys(known + others))
+
+
+def _dates(variable: Any, where: str, error: type[CdlmError], like: Any = None) -> np.ndarray:
+    attributes = {**(like.attrs if like is not None else {}), **variable.attrs}
+    units, calendar = str(attributes.get("units", "")), str(attributes.get("calendar", "standard"))
+    if calendar not in CALENDARS:
+        raise error(
+            f"{where}: '{variable.name}' has calendar '{calendar}', expected one of {', '.join(CALENDARS)} in all "
+            "files. Convert the file to real dates."
+        )
+    values = np.asarray(variable.values)
+    try:
+        dates = netCDF4.num2date(values, units, calendar, only_use_cftime_datetimes=True)
+    except (ValueError, TypeError) as cause:
+        raise error(
+            f"{where}: '{variable.name}' has units '{units}', expected '<unit> since <date>' ({cause})."
+        ) from cause
+    flat = [_whole_second(date) for date in np.ravel(np.asarray(dates))]
+    return np.array(flat, "datetime64[s]").reshape(values.shape)
+
+
+def _whole_second(date: Any) -> str:
+    """To the nearest second: days in floating point are microseconds off."""
+    text = date.replace(microsecond=0).isoformat()
+    return str(np.datetime64(text, "s") + 1) if date.microsecond >= 500_000 else text
+
+
+def _bounds(
+    dataset: Any, variable: Any, rest: tuple[str, ...], where: str, error: type[CdlmError]
+) -> np.ndarray | None:
+    name = variable.attrs.get("bounds", variable.encoding.get("bounds"))
+    if name is None or str(name) not in dataset.variables or len(rest) != 1:
+        return None
+    bounds = dataset[str(name)]
+    if bounds.ndim != 2 or bounds.shape[1] != 2:
+        raise error(f"{where}: '{name}' has shape {bounds.shape}, expected (time, 2). Correct or remove it.")
+    return _dates(bounds, where, error, like=variable)

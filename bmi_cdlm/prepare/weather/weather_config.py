@@ -1,0 +1,233 @@
+"""The keys of `prepare:` for attributes, forcing, potential evapotranspiration and observations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from bmi_cdlm.prepare.weather.pet import METHODS, PetMethod
+from bmi_cdlm.run.values import Date, Seconds
+
+Stamp = Literal["start", "middle", "end"]
+Kind = Literal["mean", "total", "accumulated", "instantaneous"]
+Fill = Literal["refuse", "nearest"] | float
+
+
+def one_or_more(value: object) -> object:
+    """Let a single path stand for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+Paths = Annotated[tuple[str, ...], BeforeValidator(one_or_more)]
+
+
+class Block(BaseModel):
+    """A block of keys; unknown ones are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class RasterConfig(Block):
+    """A raster that becomes attributes."""
+
+    source: str = Field(
+        description="GeoTIFF, or `file.nc:variable`; relative to the source folder, or `package:NAME/path` in an "
+        "installed Python package."
+    )
+    units: str | None = Field(default=None, description="Units of the raster; none: those that the file states.")
+    long_name: str = Field(default="", description="Meaning, for the domain file.")
+    comment: str = Field(default="", description="Remark, for the domain file.")
+    crs: str | None = Field(
+        default=None, description="Reference system of a file that names none, such as EPSG:2154."
+    )
+    classes: dict[str, tuple[int, ...]] = Field(
+        default={}, description="For a raster of classes: attribute name and the classes whose fraction [1] it is."
+    )
+    resampling: Literal["auto", "average", "bilinear", "nearest"] = Field(
+        default="auto", description="To the pixels of the network. auto: average where the raster is finer, bilinear "
+        "where it is coarser (classes: nearest), nearest where pixels coincide."
+    )
+    valid_range: tuple[float, float] | None = Field(
+        default=None, description="Least and greatest valid value, in the raster's units; others are nodata."
+    )
+    fill: Fill = Field(
+        default="refuse", description="Where no pixel of a cell or catchment has a value: refuse, nearest (the nearest "
+        "that has one), or a number."
+    )
+
+
+class AttributesConfig(Block):
+    """Attributes of cells and of the catchments of reaches."""
+
+    rasters: dict[str, RasterConfig] = Field(
+        default={}, description="Attribute name and its raster; a raster of classes gives one attribute per class name."
+    )
+    elevation: RasterConfig | None = Field(
+        default=None, description="Terrain model: gives `elevation` [m] and `terrain_slope` [1]."
+    )
+    upstream: tuple[str, ...] = Field(
+        default=(), description="Attributes of reaches to average over all that drains through the reach, added as "
+        "`upstream_NAME`."
+    )
+    climate: bool = Field(
+        default=False, description="Climate attributes from the forcing [CAMELS: Addor et al. 2017], and with air "
+        "temperature the mean annual snowfall."
+    )
+
+
+class ForcingSource(Block):
+    """Where a variable comes from and what its numbers mean."""
+
+    source: Paths = Field(
+        description="Files with grids in time (NetCDF, Zarr, GRIB; `*` allowed), one table-like NetCDF of stations or "
+        "basins, or rasters named by their stamp (a GeoTIFF path with strftime fields)."
+    )
+    variable: str | None = Field(
+        default=None, description="Name in the files; none: found by its usual names (ERA5-Land, CF)."
+    )
+    units: str | None = Field(default=None, description="Units; none: those that the files state.")
+    scale: float = Field(default=1.0, description="Factor on the values before units are converted, such as -1 [1].")
+    kind: Kind | None = Field(
+        default=None, description="mean (over the interval, or a rate), total (an amount per interval), accumulated "
+        "(an amount since the last reset) or instantaneous; none: from units and cell_methods."
+    )
+    reset: Seconds = Field(
+        default=86400, description="When accumulated values begin anew, counted from 00:00 UTC.", examples=["1 d"]
+    )
+    stamp: Stamp | None = Field(
+        default=None, description="Which part of an interval its stamp marks; none: bounds in the file decide, else "
+        "start (accumulated: end)."
+    )
+    step: Seconds | None = Field(
+        default=None, description="Length of an interval; none: the distance of stamps (rasters: the model step)."
+    )
+    utc_offset: float = Field(default=0.0, ge=-24, le=24, description="Clock of the stamps, ahead of UTC by [h].")
+    missing: tuple[Date, ...] = Field(
+        default=(), description="Stamps that the source is known to lack; left missing in the forcing file."
+    )
+    interannual: bool = Field(
+        default=False, description="Rasters hold one field per day of an average year (PET only)."
+    )
+    statistic: Literal["mean", "min", "max"] | None = Field(
+        default=None, description="From finer steps to the model step; none: mean, min for minimum_temperature, max "
+        "for maximum_temperature."
+    )
+    method: Literal["conservative", "bilinear", "nearest", "basin", "polygon"] | None = Field(
+        default=None, description="To the cells. Grids: conservative (overlap areas; the default), bilinear or "
+        "nearest; stations and basins: basin (the smallest gauged basin; the default), polygon or nearest."
+    )
+    fill_distance: float = Field(
+        default=50.0, ge=0, description="How far a cell without valid values may lie from the nearest valid one [km]."
+    )
+    crs: str | None = Field(default=None, description="Reference system of files that name none.")
+    ids: str | None = Field(default=None, description="Variable with the ids of stations or basins; none: found.")
+    polygons: str | None = Field(default=None, description="Polygons of method polygon (any file of geopandas).")
+    polygon_ids: str = Field(default="id", description="Column of the polygons that holds the ids.")
+
+
+class ForcingConfig(Block):
+    """The forcing of the cells."""
+
+    precipitation: ForcingSource = Field(description="Rain and snow.")
+    air_temperature: ForcingSource | None = Field(
+        default=None, description="Mean air temperature at 2 m; none: half the sum of the extremes of days, where "
+        "these are given."
+    )
+    potential_evapotranspiration: ForcingSource | None = Field(
+        default=None, description="Evaporative demand; none: computed as the block `pet` says."
+    )
+    minimum_temperature: ForcingSource | None = Field(default=None, description="Lowest temperature of the day.")
+    maximum_temperature: ForcingSource | None = Field(default=None, description="Highest temperature of the day.")
+    dewpoint_temperature: ForcingSource | None = Field(default=None, description="Dew point at 2 m.")
+    vapour_pressure: ForcingSource | None = Field(default=None, description="Actual vapour pressure.")
+    specific_humidity: ForcingSource | None = Field(default=None, description="Specific humidity at 2 m.")
+    relative_humidity: ForcingSource | None = Field(default=None, description="Mean relative humidity.")
+    shortwave_radiation: ForcingSource | None = Field(default=None, description="Incoming solar radiation.")
+    wind_speed: ForcingSource | None = Field(default=None, description="Wind speed.")
+    eastward_wind: ForcingSource | None = Field(default=None, description="Wind towards the east.")
+    northward_wind: ForcingSource | None = Field(default=None, description="Wind towards the north.")
+    surface_pressure: ForcingSource | None = Field(default=None, description="Air pressure at the ground.")
+    start: Date | None = Field(default=None, description="Start of the forcing file; none: that of the run.")
+    end: Date | None = Field(default=None, description="End of the forcing file, exclusive; none: that of the run.")
+    day_boundary: str = Field(
+        default="00:00 UTC", description="When a day starts in the made file; a note, which sources must follow."
+    )
+    comment: str = Field(default="", description="Remark, for the forcing file.")
+    negative_tolerance: float = Field(
+        default=0.001, ge=0, description="Negative rates down to this count as rounding and become 0 [mm d-1]."
+    )
+    memory: float = Field(default=2.0, gt=0, description="Memory for the arrays of a block of time [GB].")
+
+    @property
+    def sources(self) -> dict[str, ForcingSource]:
+        """Given sources by the name of the variable."""
+        named = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: source for name, source in named.items() if isinstance(source, ForcingSource)}
+
+
+class PetConfig(Block):
+    """Potential evapotranspiration where it is not given."""
+
+    method: PetMethod = Field(
+        default="given", description=f"given (by the forcing's source), or {', '.join(m for m in METHODS)}."
+    )
+    wind_height: float = Field(default=10.0, gt=0.1, description="Height of the wind above ground [m].")
+    elevation: float | None = Field(
+        default=None, description="Elevation of all cells [m]; none: the attribute `elevation`."
+    )
+    noon: int = Field(
+        default=12, ge=0, le=23, description="Hour of UTC about which the hourly shares of a day are centred [h]."
+    )
+
+
+class ObservationsConfig(Block):
+    """Records of discharge."""
+
+    source: str = Field(
+        description="A table or NetCDF with all gauges, or a path with `{id}`: a file per gauge."
+    )
+    layout: Literal["wide", "long", "single", "values", "netcdf"] = Field(
+        description="wide (a column per gauge), long (a row per gauge and time), single (a file per gauge), values (a "
+        "file per gauge: the first stamp, then a value per line) or netcdf (time, gauge)."
+    )
+    units: str | None = Field(
+        default=None, description="Units, such as m3 s-1, ft3 s-1, or mm d-1 over the official area; none: the file's."
+    )
+    stamp: Stamp = Field(default="start", description="Which part of an interval its stamp marks.")
+    step: Seconds | None = Field(
+        default=None, description="Interval of the records; none: the model step.", examples=["1 d"]
+    )
+    utc_offset: float = Field(default=0.0, ge=-24, le=24, description="Clock of the stamps, ahead of UTC by [h].")
+    day_boundary: str = Field(default="00:00 UTC", description="When a day starts; a note for the made file.")
+    comment: str = Field(default="", description="Remark, for the observations file.")
+    missing_values: tuple[float, ...] = Field(default=(), description="Numbers that stand for missing.")
+    delimiter: str = Field(default=",", description="Between the columns of a table.")
+    time_column: str = Field(default="time", description="Column of the stamps.")
+    time_format: str | None = Field(default=None, description="strptime format of the stamps; none: ISO 8601.")
+    value_column: str = Field(default="discharge", description="Column of discharge (long, single).")
+    id_column: str = Field(default="gauge_id", description="Column of the gauge (long).")
+    flag_column: str | None = Field(default=None, description="Column of a quality flag (long, single).")
+    variable: str = Field(default="discharge", description="Variable of discharge (netcdf).")
+    id_variable: str = Field(default="gauge_id", description="Variable of the gauges' ids (netcdf).")
+    flag_variable: str | None = Field(default=None, description="Variable of a quality flag (netcdf).")
+    accepted_flags: tuple[str, ...] | None = Field(default=None, description="Flags to keep; none: all others.")
+    rejected_flags: tuple[str, ...] = Field(default=(), description="Flags whose values become missing.")
+    min_coverage: float = Field(
+        default=1.0, gt=0, le=1, description="Share of a model step that finer records must cover [1]."
+    )
+    allow_absent: bool = Field(default=False, description="Let a gauge without a record be missing throughout.")
+    start: Date | None = Field(default=None, description="Start of the file; none: that of the run.")
+    end: Date | None = Field(default=None, description="End of the file, exclusive; none: that of the run.")
+
+    @model_validator(mode="after")
+    def _check(self) -> ObservationsConfig:
+        per_gauge = self.layout in ("single", "values")
+        if per_gauge != ("{id}" in self.source):
+            raise ValueError(
+                f"source is '{self.source}' with layout {self.layout}; expected a path "
+                f"{'with' if per_gauge else 'without'} {{id}}"
+            )
+        if (self.accepted_flags is not None or self.rejected_flags) and not (self.flag_column or self.flag_variable):
+            raise ValueError("accepted_flags or rejected_flags without flag_column or flag_variable; expected one")
+        return self

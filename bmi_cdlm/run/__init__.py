@@ -1,0 +1,1 @@
+"""Runs: configuration, clock and inputs, batch runs, partitions and workers."""

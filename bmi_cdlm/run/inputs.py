@@ -1,0 +1,191 @@
+"""Inputs as a caller sees them: held in published units, shown from a file, accumulated within a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bmi_cdlm.files.forcing import ForcingFile
+from bmi_cdlm.model.pet import MEAN, RANGE
+from bmi_cdlm.names.errors import ForcingError, StateError
+from bmi_cdlm.names.variables import Alias, Variable, alias, variable
+from bmi_cdlm.run.config import Config
+
+SMALLEST = {
+    "precipitation": 0.0, "potential_evapotranspiration": 0.0, "air_temperature": -273.15,
+    "minimum_air_temperature": -273.15, "maximum_air_temperature": -273.15, "specific_humidity": 0.0,
+    "air_pressure": 1.0, "shortwave_radiation": 0.0, "wind_x": -200.0, "wind_y": -200.0,
+}
+"""What an input cannot be below, in registry units."""
+HELD, PENDING = "held_", "pending_"
+"""Prefixes under which a state keeps inputs that the caller holds, and what has accumulated within a step."""
+EXTREMES = {RANGE[0]: np.minimum, RANGE[1]: np.maximum}
+"""Inputs that accumulate by their extreme, the others by their mean."""
+
+
+class Inputs:
+    """The inputs of a run.
+
+    Attributes
+    ----------
+    held : dict of float64[cell]
+        Every published input in its published units, allocated once: NaN until the caller sets it, then held; with a
+        forcing file, the file's values for the running step, which a write replaces for that step only.
+    pending : dict of float64[cell]
+        What the running step has accumulated, in registry units: value x seconds, or the extreme.
+    pending_seconds : int
+        How much of the running step has passed.
+    """
+
+    def __init__(self, config: Config, cell_id: list[str]) -> None:
+        self._config, self._cell_id = config, cell_id
+        n = len(cell_id)
+        self.published: dict[str, Alias] = {
+            name: alias(variable(name), config.name_profile) for name in config.published
+        }
+        self.held = {name: np.full(n, np.nan) for name in self.published}
+        self.pending: dict[str, np.ndarray] = {name: np.zeros(n) for name in config.inputs}
+        self.pending_seconds = 0
+        self._shown: dict[str, np.ndarray] = {}
+        self._values = {name: self._row(name) for name in config.inputs}
+        self._original: dict[str, np.ndarray] = {}
+        self._given = [name for name in config.inputs if name in self.held]
+        # What neither caller nor file gives is the mean temperature: a step in one call has no range.
+        self._derived = [] if config.forcing != "caller" else [n for n in config.inputs if n not in self.held]
+
+    @property
+    def variables(self) -> list[Variable]:
+        """Registry entries of the published inputs."""
+        return [variable(name) for name in self.published]
+
+    def bounds(self, name: str) -> tuple[float, float]:
+        """Least and greatest value in published units; no value may be infinite."""
+        unit = self.published[name]
+        return (SMALLEST[name] - unit.offset) / unit.factor, np.inf
+
+    def _row(self, name: str) -> np.ndarray:
+        """Array of the values in registry units, float64[1, cell]: what is held itself where units agree."""
+        if name in self.held and _same_units(self.published[name]):
+            return self.held[name].reshape(1, -1)
+        return np.empty((1, len(self._cell_id)))
+
+    def load(self, file: ForcingFile | None, step: int) -> None:
+        """Show the file's values for a step, counted from the start."""
+        if file is None:
+            return
+        for name, values in file.read(step, 1).items():
+            self._original[name] = values[0]
+            if name in self.held:
+                unit, held = self.published[name], self.held[name]
+                np.subtract(values[0], unit.offset, out=held)
+                held /= unit.factor
+                self._shown[name] = held.copy()
+            else:
+                self._values[name][0] = values[0]
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Inputs of the next step in registry units, float64[1, cell], good until the next call.
+
+        Raises
+        ------
+        ForcingError
+            What was never set, or has no meaning.
+        """
+        for name in self._given:
+            unit, held, row = self.published[name], self.held[name], self._values[name][0]
+            if not _same_units(unit):
+                np.multiply(held, unit.factor, out=row)
+                row += unit.offset
+                if name in self._shown:  # there and back again would not give the file's bits
+                    np.copyto(row, self._original[name], where=held == self._shown[name])
+            # NaN is neither.
+            if not (np.minimum.reduce(row) >= SMALLEST[name] and np.maximum.reduce(row) < np.inf):
+                self._refuse(name, row)
+        for name in self._derived:
+            self._values[name][:] = self._values[MEAN]
+        return self._values
+
+    def whole_step(self) -> dict[str, np.ndarray]:
+        """As `values`, for a step that is not accumulated: a formula that lives on the day's range must be given it."""
+        if self._derived and self._config.pet == "hargreaves":
+            raise ForcingError(
+                f"pet is 'hargreaves' and a whole step is asked for at once, without {' and '.join(RANGE)}. Step in "
+                "parts of a day, which accumulate them, or add both to published_inputs."
+            )
+        return self.values()
+
+    def accumulate(self, seconds: int) -> None:
+        """Add the inputs over a part of the step."""
+        for name, row in self.values().items():
+            total = self.pending[name]
+            if name not in EXTREMES:
+                total += row[0] * seconds
+            elif self.pending_seconds:
+                EXTREMES[name](total, row[0], out=total)
+            else:
+                total[:] = row[0]
+        self.pending_seconds += seconds
+
+    def take_means(self) -> dict[str, np.ndarray]:
+        """End the step: means and extremes of what has accumulated, float64[1, cell]; accumulation begins anew."""
+        length = self.pending_seconds
+        means = {name: (v.copy() if name in EXTREMES else v / length)[None] for name, v in self.pending.items()}
+        self.clear()
+        return means
+
+    def clear(self) -> None:
+        """Forget what has accumulated."""
+        self.pending_seconds = 0
+        for total in self.pending.values():
+            total[:] = 0.0
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """Arrays that a state keeps: what has accumulated, and what the caller holds or has put in the file's place."""
+        arrays = {}
+        if self.pending_seconds:
+            arrays = {PENDING + name: total.copy() for name, total in self.pending.items()}
+        for name, held in self.held.items():
+            kept = np.where(held == self._shown[name], np.nan, held) if name in self._shown else held.copy()
+            if not np.isnan(kept).all():
+                arrays[HELD + name] = kept
+        return arrays
+
+    def check(self, arrays: Mapping[str, np.ndarray], pending_seconds: int) -> None:
+        """Refuse a state that lacks what has accumulated."""
+        missing = [name for name in self.pending if PENDING + name not in arrays]
+        if pending_seconds and missing:
+            raise StateError(
+                f"restart: saved {pending_seconds} s into a step without '{missing[0]}', which this run accumulates. "
+                "Use the inputs of that run, or a state at the end of a step."
+            )
+
+    def restore(self, arrays: Mapping[str, np.ndarray], pending_seconds: int, profile: str) -> None:
+        """Take over what `snapshot` gave under a name profile; file values must be loaded before."""
+        self.clear()
+        self.pending_seconds = pending_seconds
+        if pending_seconds:
+            for name, total in self.pending.items():
+                total[:] = arrays[PENDING + name]
+        for name, held in self.held.items():
+            if name not in self._shown:
+                held[:] = np.nan
+            if HELD + name in arrays:
+                saved, own = alias(variable(name), profile), self.published[name]
+                values = arrays[HELD + name]
+                if saved[1:] != own[1:]:
+                    values = (values * saved.factor + saved.offset - own.offset) / own.factor
+                np.copyto(held, values, where=~np.isnan(values))
+
+    def _refuse(self, name: str, row: np.ndarray) -> None:
+        bad = np.flatnonzero(~((row >= SMALLEST[name]) & (row < np.inf)))
+        unit, got = self.published[name], self.held[name][bad[0]]
+        hint = f"Call set_value('{unit.name}', ...) before update" if np.isnan(got) else "Correct the value"
+        raise ForcingError(
+            f"input '{unit.name}' is {got} {unit.units} at cell {self._cell_id[int(bad[0])]} ({bad.size} of {row.size} "
+            f"cells), expected a finite number of at least {SMALLEST[name]:g} {variable(name).units}. {hint}."
+        )
+
+
+def _same_units(unit: Alias) -> bool:
+    return unit.factor == 1.0 and unit.offset == 0.0

@@ -1,0 +1,84 @@
+"""Parameter files: registry names on cells and reaches, or uniform values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.files.netcdf import (
+    check_numeric,
+    check_units,
+    filled,
+    one_at_a_time,
+    open_input,
+    read_strings,
+    read_values,
+    select_ids,
+)
+from bmi_cdlm.names.errors import ParameterError, nearest
+from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME
+from bmi_cdlm.names.time_steps import STEP_NAMES
+
+
+@one_at_a_time
+def read_parameters(path: Path, domain: Domain, step: int | None = None) -> dict[str, np.ndarray]:
+    """Read registry names on `cell` and `reach`, or without a dimension for a uniform value.
+
+    Returns them as arrays in the order of the domain; `cell_id` and `reach_id`, where the file has them, must
+    be the domain's. A file that states its `time_step` ('1 d', '1 h') must have that of the run, `step` [s]: X2, X4
+    and the melt factor are per step.
+
+    Raises
+    ------
+    ParameterError
+        Unreadable file, unknown names, other units, counts, ids or time step.
+    """
+    where = str(path)
+    values: dict[str, np.ndarray] = {}
+    order = {"cell": np.arange(domain.n_cells), "reach": domain.file_order}
+    ids = {"cell": domain.cells.id, "reach": domain.reaches.id}
+    with open_input(path, ParameterError) as dataset:
+        stated = str(getattr(dataset, "time_step", ""))
+        if stated and step is not None and stated != STEP_NAMES[step]:
+            raise ParameterError(
+                f"{where}: holds parameters for a time_step of '{stated}', expected '{STEP_NAMES[step]}'. Use "
+                "parameters fitted at the step of the run."
+            )
+        for grid in ("cell", "reach"):
+            if f"{grid}_id" in dataset.variables:
+                found = read_strings(dataset, f"{grid}_id", where, ParameterError)
+                order[grid] = select_ids(found, ids[grid], f"{grid}_id", where, ParameterError)
+        known = {name: (p.grid, p.units) for name, p in BY_NAME.items()} | {TRAVEL_TIME: ("reach", "s")}
+        for name in dataset.variables:
+            if name in ("cell_id", "reach_id"):
+                continue
+            if name not in known:
+                hint = nearest(name, known)
+                raise ParameterError(f"{where}: unknown parameter '{name}'.{hint} Known: {', '.join(known)}.")
+            grid, units = known[name]
+            if dataset.variables[name].dimensions == ():
+                _check_parameter_units(dataset, name, units, where)
+                check_numeric(dataset, name, where, ParameterError)
+                values[name] = np.full(len(ids[grid]), float(filled(dataset.variables[name], ...)))
+                continue
+            if "per step" in units:
+                _check_parameter_units(dataset, name, units, where)
+                array = read_values(dataset, name, (grid,), None, where, ParameterError)
+            else:
+                array = read_values(dataset, name, (grid,), units, where, ParameterError)
+            if array.size != len(ids[grid]) and f"{grid}_id" not in dataset.variables:
+                raise ParameterError(
+                    f"{where}: '{name}' has {array.size} values, expected {len(ids[grid])}, one per {grid}."
+                )
+            values[name] = array[order[grid]]
+    return values
+
+
+def _check_parameter_units(dataset: netCDF4.Dataset, name: str, units: str, where: str) -> None:
+    """'mm per step' is no UDUNITS unit: it must be spelt as in the registry."""
+    got = str(getattr(dataset.variables[name], "units", ""))
+    if got != units:
+        check_units(dataset, name, units, where, ParameterError)

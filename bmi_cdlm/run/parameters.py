@@ -1,0 +1,88 @@
+"""Parameters and the formula of potential evapotranspiration that the configuration of a run names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from bmi_cdlm.domain.attributes import read_attribute
+from bmi_cdlm.domain.domain import Cells, Domain
+from bmi_cdlm.files.shared import version
+from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
+from bmi_cdlm.kernels.groups import PetNetwork
+from bmi_cdlm.model.pet import Demand, make_place
+from bmi_cdlm.names.errors import CheckpointError, ConfigError
+from bmi_cdlm.names.variables import variable
+from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.parameter_file import read_parameters
+
+UNKNOWN = "unknown"
+"""What a checkpoint says of its potential evapotranspiration when nobody told it."""
+
+
+def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
+    """Parameters by registry name and the PET network, from whatever the configuration names.
+
+    Raises
+    ------
+    CheckpointError, DomainError, ParameterError
+        A file that is refused, or that does not fit the run or the domain.
+    """
+    if config.parameters == "default":
+        return {}, None
+    path = Path(config.parameters)
+    if path.suffix != ".safetensors":
+        return read_parameters(path, domain, config.time_step), None
+    checkpoint = load_checkpoint(path)
+    checkpoint.check_run(time_step=config.time_step, routing_step=config.routing_step, snow=config.snow)
+    _check_pet_kind(config, checkpoint)
+    return checkpoint.evaluate(config.domain, domain)
+
+
+def parameters_key(config: Config) -> tuple:
+    """Whatever the parameters depend on."""
+    run = (config.time_step, config.routing_step, config.snow, config.pet, config.pet_kind, config.forcing == "caller")
+    return "parameters", *version(config.domain), *version(Path(config.parameters)), run
+
+
+def read_elevation(config: Config, domain: Domain) -> np.ndarray:
+    """Elevation of the cells [m] where the formula of potential evapotranspiration takes it, else 0."""
+    if config.pet == "penman_monteith":
+        return read_attribute(config.domain, domain, "elevation", "cell", "m")
+    return np.zeros(domain.n_cells)
+
+
+def make_demand(config: Config, cells: Cells, elevation: np.ndarray) -> Demand | None:
+    """The formula of potential evapotranspiration at the cells; None where it is given."""
+    if config.pet == "given":
+        return None
+    return Demand(config.pet, config.time_step, make_place(cells.lat, cells.lon, elevation))
+
+
+def _check_pet_kind(config: Config, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint that was trained with another potential evapotranspiration, as far as both say which."""
+    trained = checkpoint.spec.pet.kind if checkpoint.spec.pet is not None else UNKNOWN
+    kind = config.pet_kind if config.pet == "given" else config.pet
+    if trained == UNKNOWN or (kind is None and config.forcing != "caller"):
+        return
+    if kind is None or _plain(kind) != _plain(trained):
+        got = "says nothing of" if kind is None else f"has '{kind}' for"
+        raise CheckpointError(
+            f"{checkpoint.where}: corrects the potential evapotranspiration '{trained}', the run {got} it. Set "
+            f"pet_kind: {trained} if that is what is given, or pet to that formula."
+        )
+
+
+def _plain(kind: str) -> str:
+    return "".join(c for c in kind.lower() if c.isalnum())
+
+
+def check_pet_outputs(config: Config, pet: PetNetwork | None) -> None:
+    """Refuse outputs of a PET network where there is none."""
+    for name in config.output_variables:
+        if variable(name).part == "pet" and pet is None:
+            raise ConfigError(
+                f"output_variables: '{name}' needs a checkpoint with a PET network in 'parameters', and there is none. "
+                "Leave it out, or name such a checkpoint."
+            )

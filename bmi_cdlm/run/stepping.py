@@ -1,0 +1,94 @@
+"""Stepping from outside: inputs held for the next step, calls shorter or longer than the model step."""
+
+from __future__ import annotations
+
+import math
+
+from bmi_cdlm.names.errors import ClockError
+from bmi_cdlm.run.simulation import Simulation
+
+
+class Stepper:
+    """Drives a simulation by the clock of its caller.
+
+    A call shorter than the model step adds value x duration of each input to an accumulator; when the step is
+    complete it runs on the means. A longer call is split at step boundaries. Outputs hold the last completed
+    step.
+    """
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.inputs = simulation.inputs
+        self.step = simulation.config.time_step
+        self.end = simulation.config.n_steps * self.step
+        self._whole_steps_only = simulation.config.sub_step_policy == "refuse"
+
+    @property
+    def now(self) -> int:
+        """Seconds since the start, a running step included."""
+        return self.simulation.elapsed + self.inputs.pending_seconds
+
+    def advance_until(self, seconds: float) -> None:
+        """Advance the clock to `seconds` since the start.
+
+        Raises
+        ------
+        ClockError
+            A time in the past, after the end, not on a whole second, or (policy `refuse`) within a step.
+        ForcingError
+            An input that the caller never set, or a value without meaning.
+        """
+        target = self._target(seconds)
+        simulation, now = self.simulation, self.now
+        called_at = now
+        try:
+            while now < target:
+                if now == simulation.elapsed and target - now >= self.step:
+                    count = (target - now) // self.step
+                    self._whole_steps(count if simulation.model.ledger is None else 1)
+                else:
+                    self._part_of_step(min(target, simulation.elapsed + self.step) - now)
+                simulation.check_ledger()
+                now = self.now
+        finally:
+            if self.now > called_at or target == called_at:  # a caller may go on after an error on the way
+                simulation.end_call(self.now - called_at)
+
+    def _target(self, seconds: float) -> int:
+        if not math.isfinite(seconds) or round(seconds) != seconds:
+            raise ClockError(f"asked for {seconds} s, expected a whole second.")
+        target = round(seconds)
+        if target < self.now:
+            raise ClockError(f"cannot go back: asked for {target} s, the model is at {self.now} s. Restore a state.")
+        if target > self.end:
+            raise ClockError(
+                f"asked for {target} s, but the run ends at {self.end} s. Set a later 'end' in the configuration."
+            )
+        if self._whole_steps_only and target % self.step:
+            raise ClockError(
+                f"asked for {target} s, which is within a step of {self.step} s, and sub_step_policy is 'refuse'. "
+                "Ask for a multiple of the step, or set sub_step_policy: accumulate."
+            )
+        return target
+
+    def _whole_steps(self, count: int) -> None:
+        """Run whole steps: the first on the inputs as they stand, the rest as a block where a file has them."""
+        simulation = self.simulation
+        simulation.advance_inputs(self.inputs.whole_step())
+        rest = count - 1
+        while rest and simulation.forcing is not None:
+            block = min(rest, simulation.block_length())
+            simulation.advance(simulation.read_forcing(simulation.n_done, block))
+            rest -= block
+        for _ in range(rest):
+            simulation.advance_inputs(self.inputs.whole_step())
+        simulation.show_inputs()
+
+    def _part_of_step(self, duration: int) -> None:
+        simulation, inputs = self.simulation, self.inputs
+        inputs.accumulate(duration)
+        completed = inputs.pending_seconds == self.step
+        if completed:
+            simulation.advance_inputs(inputs.take_means())
+            simulation.show_inputs()
+        simulation.release(duration, completed=completed)

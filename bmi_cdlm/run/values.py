@@ -1,0 +1,65 @@
+"""Values of configuration keys: durations, dates, amounts of memory."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import (
+    BeforeValidator,
+    PlainSerializer,
+)
+
+from bmi_cdlm.names.time_steps import DAY, HOUR
+
+UNITS = {"s": 1, "min": 60, "h": HOUR, "d": DAY}
+BYTES = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+
+
+def parse_duration(value: object) -> int:
+    """Return the seconds of a duration such as '1 d', '1 h' or '15 min'."""
+    words = str(value).split()
+    if len(words) == 2 and words[1] in UNITS and words[0].isdecimal() and int(words[0]) > 0:
+        return int(words[0]) * UNITS[words[1]]
+    raise ValueError(f"'{value}' is not a duration; expected a whole number and a unit, such as '1 d', '1 h', '15 min'")
+
+
+def parse_memory(value: object) -> int:
+    """Return the bytes of an amount of memory such as '512 MiB' or '2 GB'."""
+    words = str(value).split()
+    if len(words) == 2 and words[1] in BYTES and words[0].isdecimal() and int(words[0]) > 0:
+        return int(words[0]) * BYTES[words[1]]
+    raise ValueError(
+        f"'{value}' is no amount of memory; expected a whole number and a unit, such as '512 MiB', '2 GiB', '2 GB'"
+    )
+
+
+def parse_date(value: object) -> np.datetime64:
+    """Return a date or time of day as datetime64[s]; YAML gives dates, text or datetime objects."""
+    wrong = f"'{value}' is not a date; expected for example 2012-08-01 or 2012-08-01T06:00"
+    if isinstance(value, np.datetime64) and not np.isnat(value):
+        value = value.astype("datetime64[us]").item()
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError as cause:
+            raise ValueError(wrong) from cause
+    if not isinstance(value, datetime.date):  # a number among them: 2012 is no date
+        raise ValueError(wrong)
+    if isinstance(value, datetime.datetime):
+        if value.tzinfo is not None:
+            value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+        if value.microsecond:
+            raise ValueError(f"'{value}' is within a second; expected a whole second")
+    return np.datetime64(value, "s")
+
+
+def parse_places(value: object) -> object:
+    """Let ids be whole numbers, as YAML reads most of them."""
+    if isinstance(value, list):
+        return [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in value]
+    return value
+Seconds = Annotated[int, BeforeValidator(parse_duration)]
+Memory = Annotated[int, BeforeValidator(parse_memory)]
+Date = Annotated[Any, BeforeValidator(parse_date), PlainSerializer(str)]

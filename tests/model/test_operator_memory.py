@@ -1,0 +1,129 @@
+"""Memory of the operators between forward and backward, and at the peak: the law stated in operators.py."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from make_domain import lumped_domain
+from numba import config
+from operator_cases import Case, all_values, make_case
+
+from bmi_cdlm.kernels.groups import RunoffParameters, RunoffState
+from bmi_cdlm.model import operators
+from bmi_cdlm.model.operators import BLOCK_STEPS, SHORTEST_ROUTING_BLOCK, Operators, zeros_of
+from bmi_cdlm.names.time_steps import DAY, HOUR
+
+compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="too many cells for the interpreter")
+
+
+class Memory:
+    """Bytes that numpy and Python hold above those at the start; scratch of compiled code is not seen."""
+
+    def __init__(self) -> None:
+        self.start = tracemalloc.get_traced_memory()[0]
+
+    def held(self) -> int:
+        return tracemalloc.get_traced_memory()[0] - self.start
+
+    def peak(self) -> int:
+        return tracemalloc.get_traced_memory()[1] - self.start
+
+
+@contextmanager
+def memory() -> Iterator[Memory]:
+    tracemalloc.start()
+    try:
+        yield Memory()
+    finally:
+        tracemalloc.stop()
+
+
+N_CELLS = 512
+PERIODS = (256, 512, 2048)
+OBJECTS = 4096
+"""Bytes of Python objects around the arrays of one block, and a few times as much around those of a call."""
+
+
+def lumped_case(n_steps: int) -> Case:
+    """As many reaches as cells, 24 sub-steps, no snow, X4 of 4, one gauge in eight."""
+    case = make_case(9, lumped_domain(N_CELLS), 1, n_sub=24, x4=(4.0, 4.0))
+    rng = np.random.default_rng(9)
+    inputs = all_values(case) | {
+        n: rng.exponential(s, (n_steps, N_CELLS)) for n, s in (("liquid", 6.0), ("potential_evapotranspiration", 3.0))
+    }
+    at = np.arange(0, N_CELLS, 8)
+    return case._replace(at=at, inputs={n: np.ascontiguousarray(a, np.float32) for n, a in inputs.items()})
+
+
+def run_once(n_steps: int) -> dict[str, int]:
+    """Bytes kept between forward and backward, and at the peak, of runoff and routing one after the other.
+
+    The caller lets go of what it no longer needs, as autograd does: the record of routing, and runoff with it, once it
+    is reversed.
+    """
+    case = lumped_case(n_steps)
+    values, ops = case.inputs, case.operators(np.float32)
+    liquid, demand = values["liquid"], values["potential_evapotranspiration"]
+    p = RunoffParameters(*(values[n] for n in RunoffParameters._fields))
+    coefficients = ops.coefficients(values["travel_time"], values["weighting"])
+    state, y = RunoffState(*(values[n] for n in RunoffState._fields)), values["reach_state"]
+    state_adj, y_adj = zeros_of(state), np.zeros_like(y)
+    bytes_of = {}
+    with memory() as m:
+        runoff, runoff_record = ops.generate_runoff(liquid, demand, p, state)
+        bytes_of["runoff kept"] = m.held() - runoff.nbytes
+        before = m.held()
+        discharge, route_record = ops.route(runoff, coefficients, y, case.at)
+        bytes_of["route kept"] = m.held() - before - discharge.nbytes
+        bytes_of["forward peak"] = m.peak()
+        del runoff
+        discharge_adj = np.ones_like(discharge)
+        del discharge
+        before = m.held()
+        tracemalloc.reset_peak()
+        runoff_adj, _ = ops.route_adjoint(route_record, discharge_adj, y_adj)
+        bytes_of["route scratch"] = m.peak() - before - 2 * runoff_adj.nbytes  # beside runoff_adj and lateral_adj
+        bytes_of["route peak"] = m.peak()
+        del route_record, discharge_adj
+        before = m.held()
+        tracemalloc.reset_peak()
+        adjoints = ops.generate_runoff_adjoint(runoff_record, runoff_adj, state_adj)
+        bytes_of["runoff scratch"] = m.peak() - before - adjoints[0].nbytes
+        bytes_of["runoff peak"] = m.peak()
+    return bytes_of
+
+
+@compiled_only
+def test_memory_law(record_property):
+    """The law at the top of operators.py, in single precision; and 16 bytes per cell-day in all."""
+    run_once(BLOCK_STEPS)  # imports and compiles
+    found = {n_steps: run_once(n_steps) for n_steps in PERIODS}
+    record_property("memory", {n: {k: round(b / n / N_CELLS, 2) for k, b in f.items()} for n, f in found.items()})
+    for n_steps, used in found.items():
+        blocks = n_steps // BLOCK_STEPS
+        states = blocks * (2 + 4 + 8) * 4 * N_CELLS
+        assert states <= used["runoff kept"] <= states + (blocks + 16) * OBJECTS
+        routing_blocks = n_steps // SHORTEST_ROUTING_BLOCK
+        states = routing_blocks * 4 * N_CELLS
+        assert states <= used["route kept"] <= states + (routing_blocks + 16) * OBJECTS
+    first, last = (found[n] for n in (PERIODS[0], PERIODS[-1]))
+    blocks = (PERIODS[-1] - PERIODS[0]) // SHORTEST_ROUTING_BLOCK
+    for scratch in ("runoff scratch", "route scratch"):
+        assert last[scratch] - first[scratch] <= blocks * OBJECTS, f"{scratch} grows with the period"
+    peak = max(last[n] for n in ("forward peak", "route peak", "runoff peak"))
+    assert peak <= 16 * PERIODS[-1] * N_CELLS
+
+
+def test_routing_blocks_fit_their_budget():
+    """A network so large that 64 days would not fit takes shorter blocks; one day at least."""
+    for n_reaches, dtype in ((10, np.float32), (20_000, np.float32), (20_000, np.float64), (2_000_000, np.float64)):
+        ops = object.__new__(Operators)
+        ops.domain, ops.n_sub, ops.dtype = type("Domain", (), {"n_reaches": n_reaches}), DAY // HOUR, dtype
+        blocks = ops._routing_blocks(100)
+        size = (blocks[0].stop - blocks[0].start) * n_reaches * 24 * np.dtype(dtype).itemsize
+        assert size <= operators.ROUTING_BYTES or blocks[0].stop == 1
+        assert [b.start for b in blocks[1:]] == [b.stop for b in blocks[:-1]] and blocks[-1].stop == 100

@@ -1,0 +1,73 @@
+"""Scores of a checkpoint, run by the runtime itself in float64."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from bmi_cdlm.evaluate.metrics import kge, nse
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.simulation import Simulation
+from cdlm_training.config import TrainConfig
+
+if TYPE_CHECKING:
+    pass
+
+class Scores(NamedTuple):
+    """Mean NSE and KGE over the training gauges in the validation period, and both per gauge of the domain."""
+
+    nse: float
+    kge: float
+    gauges: dict[str, tuple[float, float]]
+
+
+def simulate_gauges(run: Config, checkpoint: Path) -> tuple[list[str], np.ndarray]:
+    """Run the model with a checkpoint; gauge ids and discharge [m3 s-1], float64[time, gauge]."""
+    parts: list[np.ndarray] = []
+    with closing(Simulation(run.model_copy(update={"parameters": checkpoint}))) as simulation:
+        simulation.run_blocks(
+            ["gauge_discharge"], lambda starts, values: parts.append(values["gauge_discharge"].copy())
+        )
+    return simulation.model.domain.gauges.id, np.concatenate(parts)
+
+
+def validate(run: Config, config: TrainConfig, checkpoint: Path) -> Scores:
+    """Score a checkpoint in the validation period, at every gauge of the domain."""
+    ids, simulated = simulate_gauges(run, checkpoint)
+    period = config.train if config.validate_on is None else config.validate_on
+    return score(run, config, ids, simulated, period)
+
+
+def score(
+    run: Config, config: TrainConfig, ids: list[str], simulated: np.ndarray, period: tuple[np.datetime64, np.datetime64]
+) -> Scores:
+    """Score a simulation of the whole record in one period."""
+    assert run.observations is not None
+    _, observed = read_observations(run.observations, ids, run.start, run.end, run.time_step)
+    first, last = (int((t - run.start).astype(int)) // run.time_step for t in period)
+    gauges = {
+        g: (nse(s, o), kge(s, o)) for g, s, o in zip(ids, simulated[first:last].T, observed[first:last].T, strict=True)
+    }
+    chosen = [gauges[g] for g in ids if config.gauges == "all" or g in config.gauges]
+    mean_nse, mean_kge = (_mean(column) for column in np.array(chosen).T)
+    return Scores(mean_nse, mean_kge, gauges)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of what is defined, NaN where nothing is."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+
+class Epoch(NamedTuple):
+    """What one epoch gave: mean loss, validation scores, seconds."""
+
+    number: int
+    loss: float
+    scores: Scores
+    seconds: float
