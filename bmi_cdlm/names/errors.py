@@ -18,6 +18,10 @@ class DomainError(CdlmError, ValueError):
     """A domain file breaks its schema: topology, areas, links or gauges."""
 
 
+class DeclarationError(CdlmError, ValueError):
+    """The declaration of a process does not fit its steps, or two processes use one name."""
+
+
 class ParameterError(CdlmError, ValueError):
     """A model parameter is missing, of another size, or outside its bounds."""
 

@@ -6,13 +6,14 @@ stands nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 from bmi_cdlm.names.errors import UnknownNameError, nearest
 
 Grid = Literal["cell", "reach", "gauge", "domain"]
 Role = Literal["input", "flux", "state", "total", "parameter"]
-Part = Literal["core", "snow", "hysteresis", "pet", "weather", "ledger"]
+Part = Literal["core", "process", "pet", "weather", "ledger"]
 INFINITE = float("inf")
 
 
@@ -30,7 +31,8 @@ class Variable(NamedTuple):
 
     short: name in files, configuration and code; name: CSDMS Standard Name; role: `input`, `flux` (mean
     over the last step), `state` (at the end of the step) or `total` (cumulative since the start); part: what must be
-    switched on for it, `weather` being the inputs of potential evapotranspiration by a formula.
+    there for it: `process` one of the processes `of`, `weather` being the inputs that a process or a formula of potential
+    evapotranspiration may take.
     """
 
     short: str
@@ -42,9 +44,10 @@ class Variable(NamedTuple):
     part: Part = "core"
     ngen: Alias | None = None
     bounds: tuple[float, float] | None = None
+    of: tuple[str, ...] = ()
 
 
-VARIABLES: tuple[Variable, ...] = (
+VARIABLES: list[Variable] = [
     Variable(
         "precipitation", "atmosphere_water_precipitation__leq_volume_flux", "mm d-1", "cell", "input",
         "Rain and snow falling on the cell",
@@ -56,7 +59,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "air_temperature", "land_surface_air__temperature", "degC", "cell", "input",
-        "Mean air temperature near the ground", part="snow",
+        "Mean air temperature near the ground", part="weather",
         ngen=Alias("land_surface_air__temperature", "K", 1.0, -273.15),
     ),
     Variable(
@@ -99,31 +102,6 @@ VARIABLES: tuple[Variable, ...] = (
         ngen=Alias("land_surface_wind__y_component_of_velocity", "m s-1", 1.0, 0.0),
     ),
     Variable(
-        "snowfall", "atmosphere_snowfall_water__leq_volume_flux", "mm d-1", "cell", "flux",
-        "Solid part of precipitation", part="snow",
-    ),
-    Variable(
-        "snowmelt", "snowpack_meltwater__volume_flux", "mm d-1", "cell", "flux",
-        "Melt leaving the snowpack", part="snow",
-    ),
-    Variable(
-        "snowpack", "snowpack__leq_depth", "mm", "cell", "state", "Snow water equivalent", part="snow",
-        bounds=(0.0, INFINITE),
-    ),
-    Variable(
-        "thermal_state", "snowpack__thermal_state_temperature", "degC", "cell", "state",
-        "Thermal state of the snowpack; it melts at 0 (eTG)", part="snow", bounds=(-INFINITE, 0.0),
-    ),
-    Variable(
-        "snow_peak", "snowpack_at-peak__leq_depth", "mm", "cell", "state",
-        "Snow water equivalent at the last peak, below which cover shrinks (Gl)", part="hysteresis",
-        bounds=(0.0, INFINITE),
-    ),
-    Variable(
-        "snow_cover", "snowpack__area_fraction", "1", "cell", "state", "Share of the cell under snow",
-        part="hysteresis", bounds=(0.0, 1.0),
-    ),
-    Variable(
         "pet_factor", "land_surface_water_evapotranspiration__potential_volume_flux_correction_factor", "1",
         "cell", "flux", "Factor on potential evapotranspiration from the generator's PET network", part="pet",
     ),
@@ -134,77 +112,15 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "evapotranspiration", "land_surface_water_evapotranspiration__volume_flux", "mm d-1", "cell", "flux",
-        "Actual evapotranspiration",
-    ),
-    Variable(
-        "net_rainfall", "land_surface_water_net-rainfall__volume_flux", "mm d-1", "cell", "flux",
-        "Rain and melt left after evaporation from interception (Pn)",
-    ),
-    Variable(
-        "infiltration", "soil_production-store_water_infiltration__volume_flux", "mm d-1", "cell", "flux",
-        "Net rainfall entering the production store (Ps)",
-    ),
-    Variable(
-        "percolation", "soil_production-store_water_percolation__volume_flux", "mm d-1", "cell", "flux",
-        "Leakage from the production store",
-    ),
-    Variable(
-        "effective_rainfall", "soil_production-store_water_effective-rainfall__volume_flux", "mm d-1", "cell",
-        "flux", "Water entering the unit hydrographs (Pr)",
-    ),
-    Variable(
-        "routed_flow", "soil_routing-store_water_inflow__volume_flux", "mm d-1", "cell", "flux",
-        "Outflow of the first unit hydrograph, into the routing store (Q9)",
-    ),
-    Variable(
-        "direct_flow", "land_surface_water_direct-branch_inflow__volume_flux", "mm d-1", "cell", "flux",
-        "Outflow of the second unit hydrograph, into the direct branch (Q1)",
-    ),
-    Variable(
-        "potential_exchange", "land_subsurface_water_exchange__potential_volume_flux", "mm d-1", "cell", "flux",
-        "Potential groundwater exchange, positive into the cell (F)",
-    ),
-    Variable(
-        "routing_store_exchange", "soil_routing-store_water_exchange__volume_flux", "mm d-1", "cell", "flux",
-        "Groundwater exchange of the routing store, positive into the cell",
-    ),
-    Variable(
-        "direct_exchange", "land_surface_water_direct-branch_exchange__volume_flux", "mm d-1", "cell", "flux",
-        "Groundwater exchange of the direct branch, positive into the cell",
+        "Actual evapotranspiration", part="process",
     ),
     Variable(
         "groundwater_exchange", "land_subsurface_water_exchange__volume_flux", "mm d-1", "cell", "flux",
-        "Groundwater exchange of the cell, positive into the cell",
-    ),
-    Variable(
-        "routing_store_outflow", "soil_routing-store_water_outflow__volume_flux", "mm d-1", "cell", "flux",
-        "Runoff from the routing store (Qr)",
-    ),
-    Variable(
-        "direct_runoff", "land_surface_water_direct-branch_runoff__volume_flux", "mm d-1", "cell", "flux",
-        "Runoff from the direct branch (Qd)",
+        "Groundwater exchange of the cell, positive into the cell", part="process",
     ),
     Variable(
         "runoff", "land_surface_water_runoff__volume_flux", "mm d-1", "cell", "flux",
         "Runoff of the cell into the river network",
-    ),
-    Variable(
-        "production_store", "soil_production-store_water__volume-per-area_storage_density", "mm", "cell",
-        "state", "Water in the production store (S), up to its capacity", bounds=(0.0, INFINITE),
-    ),
-    Variable(
-        "routing_store", "soil_routing-store_water__volume-per-area_storage_density", "mm", "cell", "state",
-        "Water in the routing store (R)", bounds=(0.0, INFINITE),
-    ),
-    Variable(
-        "queued_routed_flow", "soil_routing-store_water_inflow__volume-per-area_storage_density", "mm", "cell",
-        "state", "Water on its way through the first unit hydrograph; setting it scales what is there",
-        bounds=(0.0, INFINITE),
-    ),
-    Variable(
-        "queued_direct_flow", "land_surface_water_direct-branch__volume-per-area_storage_density", "mm", "cell",
-        "state", "Water on its way through the second unit hydrograph; setting it scales what is there",
-        bounds=(0.0, INFINITE),
     ),
     Variable(
         "cell_water_stored", "land_surface_water__volume-per-area_storage_density", "mm", "cell", "state",
@@ -276,18 +192,6 @@ VARIABLES: tuple[Variable, ...] = (
         "Discharge of all outlets of the domain together, mean over the model step",
     ),
     Variable(
-        "mean_production_store", "drainage-basin_soil_production-store_water__volume-per-area_storage_density", "mm",
-        "domain", "state", "Water in the production stores, mean over the drained area",
-    ),
-    Variable(
-        "mean_routing_store", "drainage-basin_soil_routing-store_water__volume-per-area_storage_density", "mm",
-        "domain", "state", "Water in the routing stores, mean over the drained area",
-    ),
-    Variable(
-        "mean_snowpack", "drainage-basin_snowpack__leq_depth", "mm", "domain", "state",
-        "Snow water equivalent, mean over the drained area", part="snow",
-    ),
-    Variable(
         "water_in", "drainage-basin_water~incoming__time_integral_of_volume_rate", "m3", "domain", "total",
         "Precipitation since the start",
     ),
@@ -311,7 +215,8 @@ VARIABLES: tuple[Variable, ...] = (
         "water_residual", "drainage-basin_water_balance_residual__time_integral_of_volume_rate", "m3", "domain",
         "total", "What came in since the start less what left and what is stored more than then", part="ledger",
     ),
-)
+]
+"""Inputs, and what every model computes; what processes compute comes in with `registry.declare`."""
 
 MASSES: tuple[Variable, ...] = (
     Variable("mass_in", "ngen::mass_in", "m", "domain", "total", "Precipitation"),
@@ -352,14 +257,16 @@ def variable(short: str) -> Variable:
 
 
 def select(
-    *, role: Role | None = None, grid: Grid | None = None, snow: bool = True, hysteresis: bool = True,
-    pet: bool = True, ledger: bool = True,
+    *, role: Role | None = None, grid: Grid | None = None, processes: Collection[str] | None = None, pet: bool = True,
+    ledger: bool = True,
 ) -> list[Variable]:
-    """Return the variables of a role and a grid, in registry order, as a run with these options has them."""
-    parts = {
-        "core": True, "snow": snow, "hysteresis": snow and hysteresis, "pet": pet, "weather": True, "ledger": ledger,
-    }
+    """Return the variables of a role and a grid, in registry order, as a run with these options has them.
+
+    processes : names of the processes of the run; all that are known where None.
+    """
+    parts = {"core": True, "process": False, "pet": pet, "weather": True, "ledger": ledger}
     return [
         v for v in VARIABLES
-        if (role is None or v.role == role) and (grid is None or v.grid == grid) and parts[v.part]
+        if (role is None or v.role == role) and (grid is None or v.grid == grid)
+        and (parts[v.part] or (v.part == "process" and (processes is None or not set(v.of).isdisjoint(processes))))
     ]

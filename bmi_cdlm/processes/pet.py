@@ -11,6 +11,14 @@ import math
 
 from numpy import float64 as real  # launch puts the compiled precision in its place
 
+from bmi_cdlm.names.parameters import INFINITE, Parameter, Range
+
+PET_FACTOR = Parameter(
+    "pet_factor", "pet_factor", "1", (0.0, INFINITE), Range(0.5, 2, 1), Range(0.5, 2, 1), "log",
+    "Factor on potential evapotranspiration", "Oudin et al. 2006", may_vary=True, optional=True,
+)
+"""What a PET network generates day by day; every process that takes potential evapotranspiration may take it."""
+
 
 def limited(value, low, high):
     """Return the value within two limits."""

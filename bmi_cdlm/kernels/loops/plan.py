@@ -1,0 +1,339 @@
+"""What follows from a cell process before any loop is written: who takes what, and the groups of arrays."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from bmi_cdlm.kernels.loops.groups import group
+from bmi_cdlm.names.declaration import RUNOFF, CellProcess, Queue, Stage
+from bmi_cdlm.names.errors import DeclarationError
+
+RESERVED = {
+    "days", "every", "first", "fluxes", "given", "hi", "i", "inputs", "k", "last", "lo", "n", "n_steps", "out", "p",
+    "per_day", "rain", "real", "rows", "shift", "state", "step", "t", "tape", "totals", "width",
+}
+TOTALS = ("precipitation_total", "evapotranspiration_total", "exchange_total", "runoff_total")
+LEDGER = {"in": "precipitation_total", "out": "evapotranspiration_total", "exchange": "exchange_total"}
+MOST_ALIAS_CHECKS = 128
+"""Beyond so many pairs of arrays that might overlap, LLVM does not vectorise a loop."""
+
+
+class Reverse(NamedTuple):
+    """The adjoint of a stage: its function, the symbols it takes and those whose adjoints it returns."""
+
+    function: Callable
+    takes: tuple[str, ...]
+    returns: tuple[str, ...]
+
+
+class CellPlan:
+    """A cell process as the templates see it.
+
+    Parameters
+    ----------
+    process : CellProcess
+    varying : names of parameters that come as [time, cell] in this run, factors of inputs among them
+
+    Raises
+    ------
+    DeclarationError
+        The declaration does not fit its steps.
+    """
+
+    def __init__(self, process: CellProcess, varying: tuple[str, ...] = ()) -> None:
+        self.process, self.varying = process, tuple(sorted(varying))
+        self.parameters = {p.name: p for p in process.parameters}
+        self._check()
+
+    # ---- symbols -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def stores(self) -> dict[str, str]:
+        """Registry name of a store by symbol."""
+        return {s.symbol: name for name, s in self.process.stores.items()}
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """Registry name of an input by symbol."""
+        return {i.symbol: name for name, i in self.process.inputs.items()}
+
+    @cached_property
+    def factors(self) -> dict[str, str]:
+        """Symbol of the factor of an input that has one in this run, by symbol of the input."""
+        return {
+            i.symbol: self.parameters[i.factor].symbol for i in self.process.inputs.values()
+            if i.factor is not None and i.factor in self.varying
+        }
+
+    @cached_property
+    def varying_symbols(self) -> tuple[str, ...]:
+        """Symbols of the parameters that come as [time, cell] and that steps take."""
+        factors = {i.factor for i in self.process.inputs.values()}
+        return tuple(self.parameters[name].symbol for name in self.varying if name not in factors)
+
+    @cached_property
+    def fixed(self) -> tuple[str, ...]:
+        """Symbols of parameters and prepared values, one per cell."""
+        optional = {i.factor for i in self.process.inputs.values()}
+        own = [p.symbol for p in self.process.parameters if p.name not in (*self.varying, *optional)]
+        return (*own, *(symbol for one in self.process.prepared for symbol in one.returns))
+
+    @cached_property
+    def gives(self) -> str:
+        """Symbol of what the process hands on."""
+        return self.process.gives[1]
+
+    @property
+    def is_runoff(self) -> bool:
+        """Whether it hands on runoff, and so keeps the totals of the cell."""
+        return self.process.gives[0] == RUNOFF
+
+    def stage_name(self, stage: Stage) -> str:
+        """What functions around a stage are called after."""
+        return f"{self.process.name}_{stage.step.__name__.removesuffix('_step').removesuffix('_inverse')}"
+
+    # ---- stages ------------------------------------------------------------------------------------------
+
+    def takes(self, stage: Stage) -> tuple[str, ...]:
+        """Symbols that a stage takes, in its order."""
+        return tuple(inspect.signature(stage.step).parameters)
+
+    @cached_property
+    def series(self) -> tuple[str, ...]:
+        """Symbols of what a stage hands to a later stage or to a queue."""
+        wanted = {q.takes for q in self.process.queues.values()}
+        wanted |= {a for stage in self.process.stages for a in self.takes(stage)}
+        given = [r for stage in self.process.stages for r in stage.returns if r not in self.stores]
+        return tuple(dict.fromkeys(r for r in given if r in wanted and r != self.gives))
+
+    @cached_property
+    def queue_of(self) -> dict[str, str]:
+        """Name of the queue that gives a symbol."""
+        return {q.gives: name for name, q in self.process.queues.items()}
+
+    @cached_property
+    def segments(self) -> list[tuple[list[str], list[Stage]]]:
+        """Stages between queues: the queues passed before them, and the stages."""
+        parts: list[tuple[list[str], list[Stage]]] = []
+        for stage in self.process.stages:
+            before = [self.queue_of[a] for a in self.takes(stage) if a in self.queue_of]
+            if before or not parts:
+                parts.append((before, [stage]))
+            else:
+                parts[-1][1].append(stage)
+        return parts
+
+    @property
+    def chunk(self) -> int:
+        """Steps that are taken at once: four where queues are passed."""
+        return 4 if self.process.queues else 1
+
+    def fluxes_of(self, stage: Stage) -> dict[str, str]:
+        """Symbol of each flux that the rows of a stage tell, by registry name."""
+        seen: dict[str, str] = {}
+        for name, flux in self.process.fluxes.items():
+            teller = next(
+                (s for s in self.process.stages if flux.symbol in s.returns or flux.symbol in self._queued(s)), None
+            )
+            if teller is stage:
+                seen[name] = flux.symbol
+        return seen
+
+    def _queued(self, stage: Stage) -> list[str]:
+        return [a for a in self.takes(stage) if a in self.queue_of]
+
+    def corrected_of(self, stage: Stage) -> dict[str, str]:
+        """Symbol of each corrected input that the rows of a stage tell, by name of the flux."""
+        told = {}
+        for one in self.process.inputs.values():
+            if one.symbol in self.factors and one.corrected is not None:
+                teller = next(s for s in self.process.stages if one.symbol in self.takes(s))
+                if teller is stage:
+                    told[one.corrected] = one.symbol
+        return told
+
+    def totals_of(self, stage: Stage) -> list[tuple[str, str]]:
+        """Totals that the rows of a stage add to, and the symbol of what is added."""
+        if not self.is_runoff:
+            return []
+        found = [("precipitation_total", "rain")] if stage is self.process.stages[0] else []
+        found += [
+            (LEDGER[self.process.fluxes[name].ledger], symbol)  # type: ignore[index]
+            for name, symbol in self.fluxes_of(stage).items() if self.process.fluxes[name].ledger
+        ]
+        if self.gives in stage.returns:
+            found.append(("runoff_total", self.gives))
+        return found
+
+    # ---- adjoint -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def reverses(self) -> dict[int, Reverse]:
+        """The adjoint of every stage, by its place."""
+        return {k: self._reverse(stage) for k, stage in enumerate(self.process.stages)}
+
+    def _reverse(self, stage: Stage) -> Reverse:
+        if stage.adjoint is not None and not set(self.varying_symbols) & set(self.takes(stage)):
+            hand = stage.adjoint
+            return Reverse(hand.step, tuple(inspect.signature(hand.step).parameters), hand.returns)
+        return self.derived(stage)
+
+    def derived(self, stage: Stage) -> Reverse:
+        """The adjoint of a stage, derived from its source."""
+        from bmi_cdlm.kernels.adjoint import derive
+
+        seeds = {
+            place: f"{symbol}_adj" for place, symbol in enumerate(stage.returns)
+            if symbol in self.stores or symbol in self.series or symbol == self.gives
+        }
+        kept = {stage.returns.index(s): f"{s}_after" if s in self.stores else s for s in stage.kept}
+        active = tuple(a for a in self.takes(stage) if a not in self.process.constants)
+        function = derive(stage.step, active, seeds, kept=kept, name=f"{stage.step.__name__}_adjoint")
+        return Reverse(function, tuple(inspect.signature(function).parameters), active)
+
+    def negated(self) -> dict[str, str]:
+        """Input whose adjoint is that of another negated, by symbols."""
+        return {
+            a: b for k, stage in enumerate(self.process.stages)
+            if stage.adjoint is not None and self.reverses[k].function is stage.adjoint.step
+            for a, b in stage.adjoint.negated.items()
+        }
+
+    @cached_property
+    def learned(self) -> tuple[str, ...]:
+        """Symbols, one value per cell, whose adjoints the stages return."""
+        found = [a for r in self.reverses.values() for a in r.returns if a in self.fixed]
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def input_adjoints(self) -> tuple[str, ...]:
+        """Symbols of inputs and varying parameters whose adjoints the stages return."""
+        named = {*self.inputs, *self.varying_symbols}
+        return tuple(dict.fromkeys(a for r in self.reverses.values() for a in r.returns if a in named))
+
+    # ---- groups ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def input_group(self) -> type[Any]:
+        """float[time, cell]: inputs, factors and varying parameters by symbol, and `rain` for the totals."""
+        more = ("rain",) if self.is_runoff else ()
+        return group("Inputs", (*self.inputs, *self.factors.values(), *self.varying_symbols, *more))
+
+    @cached_property
+    def parameter_group(self) -> type[Any]:
+        """float[cell]: what steps take, by symbol; float[place, cell]: ordinates by name of the queue."""
+        read = {a for stage in self.process.stages for a in self.takes(stage)}
+        read |= {a for r in self.reverses.values() for a in r.takes}
+        return group("Parameters", (*(s for s in self.fixed if s in read), *self.process.queues))
+
+    @cached_property
+    def adjoint_group(self) -> type[Any]:
+        """float[cell] and float[place, cell]: adjoints of what can be learned."""
+        return group("ParameterAdjoints", (*self.learned, *self.process.queues))
+
+    @cached_property
+    def input_adjoint_group(self) -> type[Any]:
+        """float[time, cell]: adjoints of inputs and varying parameters."""
+        return group("InputAdjoints", self.input_adjoints)
+
+    @cached_property
+    def state_group(self) -> type[Any]:
+        """float[cell] stores by registry name; float[place, cell] water in queues, leaving `place` steps later."""
+        return group("Stores", (*self.process.stores, *self.process.queues))
+
+    @cached_property
+    def flux_group(self) -> type[Any]:
+        """float[time or 1, cell] by registry name; one row keeps the last step only."""
+        corrected = [name for stage in self.process.stages for name in self.corrected_of(stage)]
+        return group("Fluxes", (*corrected, *(n for n, f in self.process.fluxes.items() if f.symbol != self.gives)))
+
+    @cached_property
+    def total_group(self) -> type[Any]:
+        """float[cell]: water since the start [mm]."""
+        return group("CellTotals", TOTALS)
+
+    @cached_property
+    def constant_group(self) -> type[Any]:
+        """Numbers of a model step: its length [d], its inverse, and the constants of the process."""
+        return group("Step", ("days", "per_day", *self.process.constants))
+
+    # ---- checks ------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        process = self.process
+        known = {*self.stores, *self.inputs, *self.fixed, *self.varying_symbols, *process.constants}
+        symbols = [*self.stores, *self.inputs, *self.fixed, *self.varying_symbols, *process.constants]
+        symbols += [q.gives for q in process.queues.values()]
+        for symbol in symbols:
+            if symbols.count(symbol) > 1:
+                self._refuse(f"the symbol '{symbol}' stands for {symbols.count(symbol)} things. Give each its own")
+            if symbol in RESERVED or not symbol.isidentifier():
+                self._refuse(f"'{symbol}' cannot be a symbol: the loops use that name. Choose another")
+        for stage in process.stages:
+            for a in self._queued(stage):
+                if self.process.queues[self.queue_of[a]].takes not in known:
+                    self._refuse(f"queue '{self.queue_of[a]}' takes '{process.queues[self.queue_of[a]].takes}', which no "
+                                 f"stage before '{stage.step.__name__}' returns. Correct its 'takes'")
+                known.add(a)
+            for a in self.takes(stage):
+                if a not in known:
+                    self._refuse(f"step '{stage.step.__name__}' takes '{a}', which is no store, input, parameter, prepared "
+                                 f"value, constant or result of an earlier stage. Known here: {', '.join(sorted(known))}")
+            self._check_returns(stage)
+            known |= set(stage.returns)
+        given = [r for stage in process.stages for r in stage.returns]
+        if given.count(self.gives) != 1:
+            self._refuse(f"'{self.gives}', what the process gives, is returned {given.count(self.gives)} times, expected "
+                         "once. Correct 'gives' or 'returns'")
+        for name, flux in process.fluxes.items():
+            if flux.symbol not in given and flux.symbol not in self.queue_of:
+                self._refuse(f"flux '{name}' is '{flux.symbol}', which no stage returns. Correct its symbol")
+        for name, store in process.stores.items():
+            if store.symbol not in given:
+                self._refuse(f"store '{name}' is '{store.symbol}', which no stage returns. Correct its symbol")
+            if store.holds_water and store.units != "mm":
+                self._refuse(f"store '{name}' holds water in '{store.units}', expected 'mm': the ledger adds up depths. "
+                             "Convert it, or set holds_water=False")
+            for other in (store.at_most,):
+                if other is not None and other not in self.parameters:
+                    self._refuse(f"store '{name}' is at most '{other}', which is no parameter here. Correct at_most")
+            if store.start_of is not None and store.start_of not in self.fixed:
+                self._refuse(f"store '{name}' starts from '{store.start_of}', which is no parameter or prepared value. "
+                             "Correct start_of")
+        for name, queue in process.queues.items():
+            if queue.base not in self.parameters:
+                self._refuse(f"queue '{name}' has the base '{queue.base}', which is no parameter here. Correct it")
+
+    def _check_returns(self, stage: Stage) -> None:
+        count = returned_count(stage.step)
+        if count != len(stage.returns):
+            self._refuse(f"step '{stage.step.__name__}' returns {count} values, expected {len(stage.returns)}: "
+                         f"{', '.join(stage.returns)}. Correct 'returns'")
+        for symbol in stage.kept:
+            if symbol not in stage.returns:
+                self._refuse(f"step '{stage.step.__name__}' keeps '{symbol}', which it does not return. Correct 'kept'")
+        taken = [a for a in self.takes(stage) if a in self.stores]
+        changed = [r for r in stage.returns if r in self.stores]
+        for symbol in changed:
+            if symbol not in taken:
+                self._refuse(f"step '{stage.step.__name__}' returns the store '{symbol}' without taking it. Correct it")
+
+    def _refuse(self, message: str) -> None:
+        raise DeclarationError(f"process '{self.process.name}': {message}.")
+
+
+def returned_count(step: Callable) -> int:
+    """How many values a scalar step returns."""
+    from bmi_cdlm.kernels.dialect import check
+
+    return check(step)
+
+
+def places_of(queue: Queue, longest: float, least: int = 1) -> int:
+    """Places of a queue whose base is at most `longest` steps; at least so many."""
+    import math
+
+    return max(least, math.ceil(queue.spans * longest))

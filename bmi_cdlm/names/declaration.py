@@ -1,0 +1,208 @@
+"""What a process declares of itself: everything else about it (loops, adjoint, registries, restart, ledger) follows.
+
+A process is a few plain functions of scalars, one cell or reach and one step each, and one of the declarations below.
+What a function takes and gives is known by *symbols*, the names of its arguments: of stores, inputs, parameters,
+prepared values, constants, and of what an earlier stage or queue gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from bmi_cdlm.names.parameters import INFINITE, Parameter
+from bmi_cdlm.names.time_steps import DAY, HOUR
+
+LIQUID_WATER, RUNOFF = "liquid_water", "runoff"
+"""What cell processes give to each other and to the rivers: rain plus melt, runoff [mm d-1]."""
+Kind = Literal["rate", "level"]
+
+
+class Input(NamedTuple):
+    """An input of a cell process, by its name in the registry of variables or what an earlier process gives.
+
+    symbol : argument of the steps; kind : a `rate` [mm d-1] reaches the steps as a depth of the step [mm], a `level`
+    as it is; factor : name of a parameter that multiplies it, where one is given; corrected : name of the flux that
+    is the product.
+    """
+
+    symbol: str
+    kind: Kind = "rate"
+    factor: str | None = None
+    corrected: str | None = None
+
+
+class Store(NamedTuple):
+    """A state of a cell.
+
+    symbol : argument of the steps, which return it; standard_name : of CSDMS; holds_water : whether it counts in the
+    ledger, in mm; bounds : what a caller may set; at_most : name of a parameter that it never exceeds; start : what is
+    in it at a cold start, a share of the parameter or prepared value with the symbol `start_of`, if one is given.
+    """
+
+    symbol: str
+    units: str
+    standard_name: str
+    meaning: str
+    holds_water: bool
+    bounds: tuple[float, float] = (0.0, INFINITE)
+    at_most: str | None = None
+    start: float = 0.0
+    start_of: str | None = None
+
+
+class Flux(NamedTuple):
+    """What a step tells of itself: the symbol of a value that a stage returns or takes from a queue.
+
+    standard_name, meaning : for the registry of variables, empty where the flux stands there for every process; ledger : `out` and `in` are water that leaves or enters the cell beside precipitation and runoff, `exchange` is
+    positive into the cell; kind : a rate is published in mm d-1 whatever the step.
+    """
+
+    symbol: str
+    standard_name: str = ""
+    meaning: str = ""
+    ledger: Literal["in", "out", "exchange"] | None = None
+    units: str = "mm d-1"
+    kind: Kind = "rate"
+
+
+class Adjoint(NamedTuple):
+    """An adjoint by hand, in place of the derived one.
+
+    step : its arguments are symbols of the stage's arguments and of what it keeps (`X_after`: store X after the step),
+    and `X_adj` for the adjoint of a returned X; returns : symbols whose adjoints it returns, in order; negated : symbols
+    whose adjoint is that of another negated, {"E": "P"}.
+    """
+
+    step: Callable
+    returns: tuple[str, ...]
+    negated: Mapping[str, str] = {}
+
+
+class Stage(NamedTuple):
+    """One scalar step of a process.
+
+    returns : symbols of what it returns, in order; kept : those of them that the adjoint reads in place of computing
+    them again, a store's symbol standing for its value after the step.
+    """
+
+    step: Callable
+    returns: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+    adjoint: Adjoint | None = None
+
+
+class Queue(NamedTuple):
+    """Water on its way: a unit hydrograph between two stages.
+
+    takes, gives : symbols of what flows in, a share of it, and of what leaves; curve : scalar function of the number of
+    steps since, and of symbols of parameters and constants: the share of an impulse that has left; adjoint : of the
+    curve by hand, with the adjoint of the share as last argument, returns those of the parameters in the curve's order;
+    base : name of the parameter that sets its length, `spans` times as many steps; at_least : smallest base that there
+    is; held : name of the variable that is the sum of what is on its way.
+    """
+
+    takes: str
+    gives: str
+    share: float
+    curve: Callable
+    adjoint: Callable
+    base: str
+    spans: float
+    held: str
+    standard_name: str
+    meaning: str
+    at_least: float = 0.0
+
+
+class Prepared(NamedTuple):
+    """Values of a cell or reach that follow from parameters, attributes of the domain and constants.
+
+    step : scalar function; its arguments are symbols; returns : symbols of what it returns; adjoint : by hand, with the
+    adjoints of what the step returns (those that have one, in their order) as last arguments; returns those of
+    `active`.
+    """
+
+    step: Callable
+    returns: tuple[str, ...]
+    adjoint: Callable | None = None
+    active: tuple[str, ...] = ()
+    seeds: tuple[str, ...] = ()
+
+
+ByStep = Mapping[int, float]
+"""A constant by model step [s]."""
+
+
+@dataclass(frozen=True, eq=False)
+class CellProcess:
+    """A process of cells: what it takes of each step, and gives.
+
+    Attributes
+    ----------
+    name : what a configuration calls it
+    title, source : one line, and where the equations come from
+    stages, queues : in the order of the water; a queue is passed when a stage takes what it gives
+    inputs, stores, parameters, fluxes : by their registry names
+    gives : name of what it hands on (`LIQUID_WATER` or `RUNOFF`) and its symbol, a rate
+    prepared, constants, attributes : see `Prepared`; attributes of the domain by symbol
+    model_steps : lengths of the model step that it has constants for [s]
+    version : raised when its equations or stores change
+    """
+
+    name: str
+    title: str
+    source: str
+    stages: tuple[Stage, ...]
+    inputs: Mapping[str, Input]
+    stores: Mapping[str, Store]
+    parameters: tuple[Parameter, ...]
+    gives: tuple[str, str]
+    fluxes: Mapping[str, Flux] = field(default_factory=dict)
+    queues: Mapping[str, Queue] = field(default_factory=dict)
+    prepared: tuple[Prepared, ...] = ()
+    constants: Mapping[str, ByStep] = field(default_factory=dict)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    model_steps: tuple[int, ...] = (DAY, HOUR)
+    version: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class ReachProcess:
+    """A process of reaches: how a river carries water, one routing sub-step at a time.
+
+    Attributes
+    ----------
+    name, title, source, parameters, prepared, attributes, version : as for a `CellProcess`
+    step : scalar function of the state, the inflow at the head [m3 s-1] (symbol `inflow`) and prepared values; returns
+        the outflow [m3 s-1] and the state
+    state : its registry name
+    symbol : of the state
+    units : of the state
+    linear : whether outflow and state are linear in state and inflow: the adjoint then needs no tape
+    adjoint : of the step by hand; returns the adjoints of state, inflow and the prepared values, in the step's order
+    volume, from_volume : scalar functions of the state (or volume [m3]) and prepared values: water in the reach, and
+        the state that holds it
+    steady : scalar function of `flow` and prepared values: the state through which a constant flow passes
+    variance : scalar function of parameters: variance [s2] that a reach adds to the travel time, if it is known
+    """
+
+    name: str
+    title: str
+    source: str
+    step: Callable
+    state: str
+    symbol: str
+    units: str
+    parameters: tuple[Parameter, ...]
+    volume: Callable
+    from_volume: Callable
+    steady: Callable
+    prepared: tuple[Prepared, ...] = ()
+    linear: bool = False
+    adjoint: Callable | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    variance: Callable | None = None
+    travel_time: str = "travel_time"
+    version: int = 1
