@@ -9,7 +9,16 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from bmi_cdlm.kernels.groups import Network
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.routing import accumulate, assign_slots
+from bmi_cdlm.kernels.loops.topology import (
+    add_downstream,
+    arrange_in_step,
+    gather_children,
+    place_subtrees,
+    sort_downstream,
+    sort_siblings,
+)
 from bmi_cdlm.kernels.workers import Task, Workers
 from bmi_cdlm.names.errors import DomainError
 
@@ -107,20 +116,20 @@ def order_reaches(downstream: np.ndarray, reach_id: Sequence[str], where: str = 
     DomainError
         The network has a cycle; the message names its reaches.
     """
-    compiled, n = kernels(), downstream.size
+    n = downstream.size
     downstream = np.ascontiguousarray(downstream, np.int64)
     waiting, downward = np.empty(n, np.int64), np.empty(n, np.int64)
-    if compiled.sort_downstream(downstream, waiting, downward) < n:
+    if compiled(sort_downstream)(downstream, waiting, downward) < n:
         _raise_cycle(downstream, waiting, reach_id, where)
     size = np.ones(n, np.int64)
-    compiled.add_downstream(downstream, downward, size)
+    compiled(add_downstream)(downstream, downward, size)
     first_child, child = np.empty(n + 2, np.int64), np.empty(n, np.int64)
-    compiled.gather_children(downstream, first_child, child)
+    compiled(gather_children)(downstream, first_child, child)
     tied = np.empty(n, bool)
-    compiled.sort_siblings(first_child, child, size, tied)
+    compiled(sort_siblings)(first_child, child, size, tied)
     _break_ties(child, tied, reach_id)
     start = np.empty(n, np.int64)
-    compiled.place_subtrees(downward, first_child, child, size, start)
+    compiled(place_subtrees)(downward, first_child, child, size, start)
     order = np.empty(n, np.int64)
     order[start + size - 1] = np.arange(n)
     return order
@@ -129,7 +138,7 @@ def order_reaches(downstream: np.ndarray, reach_id: Sequence[str], where: str = 
 def accumulate_downstream(downstream: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return, per reach in routing order, the sum of `values` over all that drains through it (float64[reach])."""
     total = np.array(values, np.float64)
-    kernels().accumulate(downstream, total)
+    compiled(accumulate)(downstream, total)
     return total
 
 
@@ -199,12 +208,12 @@ def plan_network(
     missing, starts = np.full(n, -1, np.int64), np.empty(n, np.int64)
     for lo, hi in ranges:
         reaches = sequence[lo:hi].copy()
-        kernels().arrange_in_step(reaches, downstream, IN_STEP, missing, starts, sequence[lo:hi], in_step[lo:hi])
+        compiled(arrange_in_step)(reaches, downstream, IN_STEP, missing, starts, sequence[lo:hi], in_step[lo:hi])
     network = Network(sequence, in_step, first_child, child, np.empty(n, np.int64))
     piece_end = np.array([boundary.size, *(hi for _, hi in ranges)], np.int64)
     leaving = downstream.copy()
     leaving[kept] = n  # only what leaves the network gives its buffer back
-    n_slots = int(kernels().assign_slots(network, leaving, piece_end, starts))
+    n_slots = int(compiled(assign_slots)(network, leaving, piece_end, starts))
     n_parts, ahead = len(ranges) - len(pieces), PARTS_AHEAD * threads
     if n_parts > ahead:
         into = np.empty(n, np.int64)
@@ -286,7 +295,7 @@ def _children(downstream: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Children of every reach in routing order, as first_child int64[reach + 1] and child int64[]."""
     n = downstream.size
     first_child, child = np.empty(n + 2, np.int64), np.empty(n, np.int64)
-    kernels().gather_children(downstream, first_child, child)
+    compiled(gather_children)(downstream, first_child, child)
     return first_child[:-1].copy(), child[: first_child[-2]].copy()
 
 

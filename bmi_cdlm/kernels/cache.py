@@ -1,9 +1,10 @@
 """A disk cache of compiled kernels that is safe when many processes start at once.
 
-One file per key, and the key holds everything the machine code depends on: all kernel sources, numba, llvmlite
-and Python versions, the function, its precision and signature, and the processor. numba's own cache keys on the
-file of the outer function only, so that an edit of the physics may go unseen, and races between processes. Files
-are pickles: the folder is the user's own, mode 0700, and set by nothing but the user's cache home.
+One file per key, and the key holds everything the machine code depends on: the code of the function and of all that
+it comes to call, how it is compiled, numba, llvmlite and Python versions, precision and signature, and the processor.
+So an edit of one process compiles again what it touches, and nothing else. numba's own cache keys on the file of the
+outer function only, so that an edit of the physics may go unseen, and races between processes. Files are pickles: the
+folder is the user's own, mode 0700, and set by nothing but the user's cache home.
 """
 
 from __future__ import annotations
@@ -16,28 +17,40 @@ import platform
 import stat
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+
+from bmi_cdlm.kernels.graph import digest
 
 log = logging.getLogger(__name__)
 
 
 @cache
-def source_digest() -> str:
-    """Hash of all kernel sources and of the versions of the compiler."""
+def compiler_digest() -> str:
+    """Hash of the versions of the compiler, and of the sources that say how it is used."""
     import llvmlite
     import numba
     import numpy
     from numba.core import config
 
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    digest.update(repr((
+    found = hashlib.sha256()
+    for source in ("launch.py", "graph.py", "marks.py", "fused.py"):
+        found.update(Path(__file__).with_name(source).read_bytes() + b"\0")
+    found.update(repr((
         numba.__version__, llvmlite.__version__, numpy.__version__, sys.version, platform.platform(),
         getattr(config, "OPT", None), getattr(config, "BOUNDSCHECK", None), getattr(config, "DEBUGINFO_DEFAULT", None),
     )).encode())
-    return digest.hexdigest()
+    return found.hexdigest()
+
+
+def fields_of(signature: object) -> Iterator[tuple]:
+    """Names and fields of the groups in a signature, whose text holds their types only."""
+    for part in getattr(signature, "args", signature) if not isinstance(signature, str) else ():  # type: ignore[attr-defined]
+        if hasattr(part, "instance_class"):
+            yield part.instance_class.__module__, part.instance_class.__qualname__, part.fields
+        if hasattr(part, "types"):
+            yield from fields_of(part.types)
 
 
 @cache
@@ -58,10 +71,10 @@ def cache_folder() -> Path | None:
 
 
 class KernelCache:
-    """What numba's dispatcher expects of a cache, for one function at one precision."""
+    """What numba's dispatcher expects of a cache, for one plain function at one precision."""
 
-    def __init__(self, name: str, dtype: str) -> None:
-        self._identity = (name, dtype)
+    def __init__(self, function: Callable, dtype: str) -> None:
+        self._identity = (function.__name__, dtype, digest(function))
 
     @property
     def cache_path(self) -> str:
@@ -72,7 +85,10 @@ class KernelCache:
         folder = cache_folder()
         if folder is None:
             return None
-        key = repr((source_digest(), self._identity, str(signature), codegen.magic_tuple()))  # type: ignore[attr-defined]
+        key = repr((
+            compiler_digest(), self._identity, str(signature), list(fields_of(signature)),
+            codegen.magic_tuple(),  # type: ignore[attr-defined]
+        ))
         return folder / f"{self._identity[0]}-{hashlib.sha256(key.encode()).hexdigest()}.kernel"
 
     def load_overload(self, signature: object, target_context: object) -> object:

@@ -10,7 +10,9 @@ import numpy as np
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import NONE, plan_network
 from bmi_cdlm.kernels.groups import PetFluxes, PetNetwork
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.routing import collect_runoff, route, steady_flow
+from bmi_cdlm.kernels.loops.runoff import advance_gr4j, advance_snow
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import Buffers, Kept, make_buffers, step_bytes, whole_series
 from bmi_cdlm.model.exchange import Exchange
@@ -24,6 +26,7 @@ from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select
+from bmi_cdlm.processes.pet_network import correct_demand
 
 Snow = Literal["none", "cemaneige", "cemaneige_hysteresis"]
 INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL = 0.3, 0.5
@@ -87,7 +90,6 @@ class Model:
         self.pet, self.exchange = pet, exchange
         self.domain, self.step, self.routing_step, self.snow = domain, step, routing_step, snow
         self.n_sub = step // routing_step
-        self._kernels = kernels()
         self._workers = Workers(threads)
         boundary, kept = (NONE, NONE) if exchange is None else (exchange.boundary, exchange.outlets)
         self._plan = plan_network(domain.reaches.downstream, threads, boundary=boundary, kept=kept)
@@ -178,7 +180,7 @@ class Model:
             raise ForcingError("forcing lacks day_of_year, which the PET network takes. Give season.day_of_year.")
         # Without snow there is no temperature, and the network has no weight on it.
         temperature = demand if forcing.air_temperature is None else forcing.air_temperature
-        self._workers.run(self._kernels.correct_demand, (
+        self._workers.run(compiled(correct_demand), (
             forcing.precipitation, demand, temperature, season(forcing.day_of_year), self.pet, b.pet.pet_factor,
             b.pet.corrected_evapotranspiration,
         ), self._cell_tasks, demand.size)
@@ -188,7 +190,7 @@ class Model:
         """Rain plus melt [mm d-1], float64[time, cell]."""
         if self.snow == "none":
             return forcing.precipitation
-        self._workers.run(self._kernels.advance_snow, (
+        self._workers.run(compiled(advance_snow), (
             forcing.precipitation, forcing.air_temperature, self._given.snow, self.state.snow, b.liquid, b.snow,
             self._constants, self.snow == "cemaneige_hysteresis",
         ), self._cell_tasks, forcing.precipitation.size)
@@ -197,7 +199,7 @@ class Model:
     def _generate_runoff(
         self, precipitation: np.ndarray, liquid: np.ndarray, demand: np.ndarray, b: Buffers
     ) -> None:
-        self._workers.run(self._kernels.advance_gr4j, (
+        self._workers.run(compiled(advance_gr4j), (
             precipitation, liquid, demand, self._given.runoff, self.state.runoff, self.state.totals, b.runoff,
             self._constants,
         ), self._cell_tasks, liquid.size)
@@ -212,7 +214,7 @@ class Model:
         exchange, slot = self.exchange, self._plan.network.slot
         if exchange is not None:
             b.hydrographs[slot[exchange.boundary]] = exchange.draw(b.hydrographs.shape[1])
-        self._plan.route(self._workers, self._kernels.route, arguments, b.runoff.runoff.shape[0], self.n_sub)
+        self._plan.route(self._workers, compiled(route), arguments, b.runoff.runoff.shape[0], self.n_sub)
         if exchange is not None:
             exchange.hand_on(b.hydrographs[slot[exchange.outlets]])
 
@@ -281,11 +283,11 @@ class Model:
         self._generate_runoff(forcing.precipitation, self._melt_snow(forcing, b), demand, b)
         runoff = add_rows(b.runoff.runoff)[None] / b.runoff.runoff.shape[0]
         lateral = whole_series(np.empty((self.domain.n_reaches, 1)))
-        self._kernels.collect_runoff(self.domain.links, runoff, lateral, 0, self.domain.n_reaches)
+        compiled(collect_runoff)(self.domain.links, runoff, lateral, 0, self.domain.n_reaches)
         flow, exchange = np.empty(self.domain.n_reaches), self.exchange
         if exchange is not None:
             lateral.last[exchange.boundary] = exchange.draw_steady()
-        self._kernels.steady_flow(self._plan.network, lateral.last, flow)
+        compiled(steady_flow)(self._plan.network, lateral.last, flow)
         if exchange is not None:
             exchange.hand_on_steady(flow[exchange.outlets])
         kept.reach_flow[:] = (1.0 - self._given.reach.direct) * flow

@@ -25,7 +25,11 @@ from bmi_cdlm.kernels.groups import (
     SnowState,
     Step,
 )
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.routing import fill_coefficients, route
+from bmi_cdlm.kernels.loops.routing_adjoint import fill_coefficients_adjoint, reverse_route, spread_runoff
+from bmi_cdlm.kernels.loops.runoff import advance_gr4j, advance_snow, fill_ordinates
+from bmi_cdlm.kernels.loops.runoff_adjoint import fill_ordinates_adjoint, reverse_gr4j, reverse_snow
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.names.time_steps import DAY, HOUR
 
@@ -99,7 +103,6 @@ class Operators:
     ) -> None:
         self.domain, self.step, self.routing_step, self.dtype = domain, step, routing_step, dtype
         self.n_sub = step // routing_step
-        self.kernels = kernels(dtype)
         self.workers = threads if isinstance(threads, Workers) else Workers(threads)
         self.constants = step_constants(step, dtype)
         self.exponent = dtype(HYDROGRAPH_EXPONENT[step])
@@ -123,7 +126,7 @@ class Operators:
         starts = []
         for block in _blocks(precipitation.shape[0], BLOCK_STEPS):
             starts.append(copy_group(state))
-            self.workers.run(self.kernels.advance_snow, (
+            self.workers.run(compiled(advance_snow, self.dtype), (
                 precipitation[block], air_temperature[block], p, state, liquid[block], waste, self.constants,
                 hysteresis,
             ), self._cell_tasks, liquid[block].size)
@@ -138,7 +141,7 @@ class Operators:
         blocks = _blocks(liquid_adj.shape[0], BLOCK_STEPS)
         for block, start in zip(reversed(blocks), reversed(record.starts), strict=True):
             p_adj = zeros_of(record.parameters)
-            self.workers.run(self.kernels.reverse_snow, (
+            self.workers.run(compiled(reverse_snow, self.dtype), (
                 record.precipitation[block], record.air_temperature[block], record.parameters, start, self.constants,
                 record.hysteresis, liquid_adj[block], state_adj, p_adj, P_adj[block], T_adj[block],
             ), self._cell_tasks, liquid_adj[block].size)
@@ -150,14 +153,14 @@ class Operators:
     def ordinates(self, x4: np.ndarray, n_places: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Ordinates of the unit hydrographs, [k, cell], for X4 [steps]."""
         o1, o2 = (np.zeros((n, x4.size), self.dtype) for n in n_places)
-        self.kernels.fill_ordinates(x4, self.exponent, o1, o2)
+        compiled(fill_ordinates, self.dtype)(x4, self.exponent, o1, o2)
         return o1, o2
 
     def ordinates_adjoint(self, x4: np.ndarray, o1_adj: np.ndarray, o2_adj: np.ndarray) -> np.ndarray:
         """Adjoint of X4."""
         x4_adj = np.zeros_like(x4)
         o1_adj, o2_adj = o1_adj.astype(self.dtype), o2_adj.astype(self.dtype)
-        self.kernels.fill_ordinates_adjoint(x4, self.exponent, o1_adj, o2_adj, x4_adj)
+        compiled(fill_ordinates_adjoint, self.dtype)(x4, self.exponent, o1_adj, o2_adj, x4_adj)
         return x4_adj
 
     def generate_runoff(
@@ -170,7 +173,7 @@ class Operators:
         starts = []
         for block in _blocks(liquid.shape[0], BLOCK_STEPS):
             starts.append(copy_group(state))
-            self.workers.run(self.kernels.advance_gr4j, (
+            self.workers.run(compiled(advance_gr4j, self.dtype), (
                 liquid[block], liquid[block], demand[block], p, state, None,
                 RunoffFluxes(*waste)._replace(runoff=runoff[block]), self.constants,
             ), self._cell_tasks, liquid[block].size)
@@ -188,7 +191,7 @@ class Operators:
         blocks = _blocks(runoff_adj.shape[0], BLOCK_STEPS)
         for block, start in zip(reversed(blocks), reversed(record.starts), strict=True):
             p_adj = zeros_of(record.parameters)
-            self.workers.run(self.kernels.reverse_gr4j, (
+            self.workers.run(compiled(reverse_gr4j, self.dtype), (
                 record.liquid[block], record.demand[block], record.parameters, start, self.constants, runoff_adj[block],
                 state_adj, p_adj, liquid_adj[block],
             ), self._cell_tasks, runoff_adj[block].size)
@@ -200,7 +203,7 @@ class Operators:
     def coefficients(self, travel_time: np.ndarray, weighting: np.ndarray) -> ReachParameters:
         """Muskingum coefficients for K [s] and x."""
         p = ReachParameters(*(np.empty_like(travel_time) for _ in ReachParameters._fields))
-        self.kernels.fill_coefficients(travel_time, weighting, self.dtype(self.routing_step), p)
+        compiled(fill_coefficients, self.dtype)(travel_time, weighting, self.dtype(self.routing_step), p)
         return p
 
     def coefficients_adjoint(
@@ -209,7 +212,7 @@ class Operators:
         """Adjoints of K and x."""
         K_adj, x_adj = np.zeros_like(travel_time), np.zeros_like(weighting)
         p_adj = ReachParameters(*(a.astype(self.dtype) for a in p_adj))
-        self.kernels.fill_coefficients_adjoint(
+        compiled(fill_coefficients_adjoint, self.dtype)(
             travel_time, weighting, self.dtype(self.routing_step), p_adj, K_adj, x_adj
         )
         return K_adj, x_adj
@@ -240,7 +243,7 @@ class Operators:
             lateral_adj, p_adj = self._reverse_block(record, start, block, discharge_adj[block], y_adj, space)
             _add(total, p_adj)
             arguments = (*self._links_by_cell, lateral_adj, runoff_adj[block])
-            self.workers.run(self.kernels.spread_runoff, arguments, self._cell_tasks, lateral_adj.size)
+            self.workers.run(compiled(spread_runoff, self.dtype), arguments, self._cell_tasks, lateral_adj.size)
         return runoff_adj, total
 
     def _route_block(self, runoff: np.ndarray, p: ReachParameters, y: np.ndarray, reaches: np.ndarray) -> np.ndarray:
@@ -264,7 +267,7 @@ class Operators:
             np.empty((self._plan.n_slots, n_sub_steps), self.dtype), discharge, tape, np.zeros(y.size, self.dtype),
             self.n_sub, self.dtype(self.step),
         )
-        self._plan.route(self.workers, self.kernels.route, arguments, runoff.shape[0], self.n_sub)
+        self._plan.route(self.workers, compiled(route, self.dtype), arguments, runoff.shape[0], self.n_sub)
 
     def _reverse_block(
         self, record: RouteRecord, start: np.ndarray, block: slice, discharge_adj: np.ndarray, y_adj: np.ndarray,
@@ -291,7 +294,7 @@ class Operators:
             plan.network, self.domain.reaches.downstream, record.parameters, start, inflow, by_reach, y_adj, p_adj,
             np.empty((plan.n_slots, n_sub_steps), self.dtype), lateral_adj, self.n_sub,
         )
-        plan.reverse(self.workers, self.kernels.reverse_route, arguments, n_steps, self.n_sub)
+        plan.reverse(self.workers, compiled(reverse_route, self.dtype), arguments, n_steps, self.n_sub)
         return lateral_adj, p_adj
 
     def _routing_blocks(self, n_steps: int) -> list[slice]:

@@ -20,8 +20,29 @@ import numpy as np
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.waves import Waves, first_of, level_reaches, place_links, place_reaches
 from bmi_cdlm.kernels.device.launch import Launcher, as_device_array, default_stream, empty_device_array, to_device
-from bmi_cdlm.kernels.device.routing import Chain, Places
-from bmi_cdlm.kernels.device.runoff import Rings
+from bmi_cdlm.kernels.device.routing import (
+    Chain,
+    Places,
+    clear,
+    fill_coefficients_reaches,
+    fill_coefficients_reaches_adjoint,
+    give_reaches,
+    keep_wave,
+    restore_wave,
+    retrace_wave,
+    reverse_wave,
+    route_wave,
+    sum_links,
+    take_places,
+)
+from bmi_cdlm.kernels.device.runoff import (
+    Rings,
+    fill_ordinates_cells,
+    fill_ordinates_cells_adjoint,
+    runoff_cells,
+    runoff_cells_adjoint,
+)
+from bmi_cdlm.kernels.device.snow import melt_cells, melt_cells_adjoint
 from bmi_cdlm.kernels.groups import (
     ReachParameters,
     RunoffParameters,
@@ -123,7 +144,7 @@ class CudaOperators:
         liquid = self._empty(n_steps, n)
         starts = SnowState(*(self._empty(_n_blocks(n_steps), n) for _ in SnowState._fields))
         self.launcher.over(
-            n, "melt_cells", _view(precipitation), _view(air_temperature), _views(p), _views(state), _views(starts),
+            n, melt_cells, _view(precipitation), _view(air_temperature), _views(p), _views(state), _views(starts),
             self.constants, hysteresis, BLOCK_STEPS, _view(liquid),
         )
         return liquid, SnowRecord(precipitation, air_temperature, p, hysteresis, starts)
@@ -136,7 +157,7 @@ class CudaOperators:
         P_adj, T_adj, tape = self._empty(n_steps, n), self._empty(n_steps, n), self._empty(4, BLOCK_STEPS, n)
         p_adj = SnowParameters(*(self._allocate((n,), np.float64) for _ in SnowParameters._fields))
         self.launcher.over(
-            n, "melt_cells_adjoint", _view(record.precipitation), _view(record.air_temperature),
+            n, melt_cells_adjoint, _view(record.precipitation), _view(record.air_temperature),
             _views(record.parameters), _views(record.starts), self.constants, record.hysteresis, BLOCK_STEPS,
             _view(tape), _view(liquid_adj), _views(state_adj), _views(p_adj), _view(P_adj), _view(T_adj),
         )
@@ -147,14 +168,14 @@ class CudaOperators:
     def ordinates(self, x4: Array, n_places: tuple[int, int]) -> tuple[Array, Array]:
         """Ordinates of the unit hydrographs, [k, cell], for X4 [steps]."""
         o1, o2 = (self._empty(n, x4.shape[0]) for n in n_places)
-        self.launcher.over(x4.shape[0], "fill_ordinates_cells", _view(x4), self.exponent, _view(o1), _view(o2))
+        self.launcher.over(x4.shape[0], fill_ordinates_cells, _view(x4), self.exponent, _view(o1), _view(o2))
         return o1, o2
 
     def ordinates_adjoint(self, x4: Array, o1_adj: Array, o2_adj: Array) -> Array:
         """Adjoint of X4."""
         x4_adj = self._empty(x4.shape[0])
         self.launcher.over(
-            x4.shape[0], "fill_ordinates_cells_adjoint", _view(x4), self.exponent, _view(o1_adj), _view(o2_adj),
+            x4.shape[0], fill_ordinates_cells_adjoint, _view(x4), self.exponent, _view(o1_adj), _view(o2_adj),
             _view(x4_adj),
         )
         return x4_adj
@@ -167,7 +188,7 @@ class CudaOperators:
         runoff, n_blocks = self._empty(n_steps, n), _n_blocks(n_steps)
         starts = RunoffState(*(self._empty(n_blocks, *a.shape) for a in state))
         self.launcher.over(
-            n, "runoff_cells", _view(liquid), _view(demand), _views(p), _views(state), _views(starts),
+            n, runoff_cells, _view(liquid), _view(demand), _views(p), _views(state), _views(starts),
             self._rings(state), self.constants, BLOCK_STEPS, _view(runoff),
         )
         return runoff, RunoffRecord(liquid, demand, p, starts)
@@ -183,7 +204,7 @@ class CudaOperators:
         liquid_adj = self._empty(n_steps, n)
         p_adj = RunoffParameters(*(self._allocate(tuple(a.shape), np.float64) for a in record.parameters))
         self.launcher.over(
-            n, "runoff_cells_adjoint", _view(record.liquid), _view(record.demand), _views(record.parameters),
+            n, runoff_cells_adjoint, _view(record.liquid), _view(record.demand), _views(record.parameters),
             _views(record.starts), self._rings(state_adj), self.constants, BLOCK_STEPS,
             _view(self._empty(5, BLOCK_STEPS, n)), self._rings(state_adj), self._rings(state_adj), _view(runoff_adj),
             _views(state_adj), _views(p_adj), _view(liquid_adj),
@@ -197,7 +218,7 @@ class CudaOperators:
         n = travel_time.shape[0]
         p = ReachParameters(*(self._empty(n) for _ in ReachParameters._fields))
         self.launcher.over(
-            n, "fill_coefficients_reaches", _view(travel_time), _view(weighting), self.dtype(self.routing_step),
+            n, fill_coefficients_reaches, _view(travel_time), _view(weighting), self.dtype(self.routing_step),
             _views(p),
         )
         return p
@@ -207,7 +228,7 @@ class CudaOperators:
         n = travel_time.shape[0]
         K_adj, x_adj = self._empty(n), self._empty(n)
         self.launcher.over(
-            n, "fill_coefficients_reaches_adjoint", _view(travel_time), _view(weighting), self.dtype(self.routing_step),
+            n, fill_coefficients_reaches_adjoint, _view(travel_time), _view(weighting), self.dtype(self.routing_step),
             _views(p_adj), _view(K_adj), _view(x_adj),
         )
         return K_adj, x_adj
@@ -218,7 +239,7 @@ class CudaOperators:
         """Discharge [m3 s-1] of some reaches (a numpy array), [time, len(reaches)]; `y` is advanced in place."""
         n_steps, n = runoff.shape[0], self.domain.n_reaches
         lateral_inflow, discharge = self._empty(n_steps, n), self._empty(n_steps, reaches.size)
-        self.launcher.over_times(n, n_steps, "sum_links", *self._links, _view(runoff), _view(lateral_inflow), False)
+        self.launcher.over_times(n, n_steps, sum_links, *self._links, _view(runoff), _view(lateral_inflow), False)
         places = self._with_outputs(reaches)
         chain = Chain(*(self._take(a) for a in (p.direct, p.gain, p.keep)))
         start, now, step_total = self._take(y), _view(self._empty(n)), _view(self._empty(n))
@@ -229,10 +250,10 @@ class CudaOperators:
             for wave in block:
                 lo, hi = waves.active(wave)
                 self.launcher.over(
-                    hi - lo, "route_wave", wave, lo, hi, places, chain, start, now, _view(lateral_inflow), sent,
+                    hi - lo, route_wave, wave, lo, hi, places, chain, start, now, _view(lateral_inflow), sent,
                     step_total, self.n_sub, _view(discharge),
                 )
-        self.launcher.over(n, "give_reaches", self._reach, now, _view(y))
+        self.launcher.over(n, give_reaches, self._reach, now, _view(y))
         return discharge, RouteRecord(lateral_inflow, chain, places, start, kept)
 
     def route_adjoint(self, record: RouteRecord, discharge_adj: Array, y_adj: Array) -> tuple[Array, ReachParameters]:
@@ -251,36 +272,36 @@ class CudaOperators:
             for wave in reversed(block):
                 lo, hi = waves.active(wave)
                 self.launcher.over(
-                    hi - lo, "reverse_wave", wave, lo, hi, block.start, waves.within(block)[0], record.places,
+                    hi - lo, reverse_wave, wave, lo, hi, block.start, waves.within(block)[0], record.places,
                     record.chain, tape, _view(discharge_adj), y, sent_adj, step_total, self.n_sub, chain_adj,
                     lateral_adj,
                 )
-        self.launcher.over(n, "give_reaches", self._reach, y, _view(y_adj))
+        self.launcher.over(n, give_reaches, self._reach, y, _view(y_adj))
         self.launcher.over_times(
-            self.domain.n_cells, n_steps, "sum_links", *self._links_by_cell, lateral_adj, _view(runoff_adj), True
+            self.domain.n_cells, n_steps, sum_links, *self._links_by_cell, lateral_adj, _view(runoff_adj), True
         )
         p_adj = ReachParameters(*(self._allocate((n,), np.float64) for _ in ReachParameters._fields))
         for placed, total in zip(chain_adj, p_adj, strict=False):
-            self.launcher.over(n, "give_reaches", self._reach, placed, _view(total))
-        self.launcher.over(n, "clear", _view(p_adj.storage_time))
+            self.launcher.over(n, give_reaches, self._reach, placed, _view(total))
+        self.launcher.over(n, clear, _view(p_adj.storage_time))
         return runoff_adj, p_adj
 
     def _retrace(
         self, record: RouteRecord, waves: Waves, block: range, kept: Array, now: Array, sent: Array, tape: Array
     ) -> None:
         lo, hi = waves.crossing(block.start)
-        self.launcher.over(hi - lo, "restore_wave", (block.start + 1) % 2, lo, hi, now, sent, kept)
+        self.launcher.over(hi - lo, restore_wave, (block.start + 1) % 2, lo, hi, now, sent, kept)
         for wave in block:
             lo, hi = waves.active(wave)
             self.launcher.over(
-                hi - lo, "retrace_wave", wave, lo, hi, block.start, waves.within(block)[0], record.places, record.chain,
+                hi - lo, retrace_wave, wave, lo, hi, block.start, waves.within(block)[0], record.places, record.chain,
                 record.start, now, _view(record.lateral_inflow), sent, self.n_sub, tape,
             )
 
     def _keep(self, waves: Waves, wave: int, y: Array, sent: Array) -> Array:
         lo, hi = waves.crossing(wave)
         kept = _view(self._empty(1 + self.tile, hi - lo))
-        self.launcher.over(hi - lo, "keep_wave", (wave + 1) % 2, lo, hi, y, sent, kept)
+        self.launcher.over(hi - lo, keep_wave, (wave + 1) % 2, lo, hi, y, sent, kept)
         return kept
 
     # ---- waves and arrays --------------------------------------------------------------------------------
@@ -309,7 +330,7 @@ class CudaOperators:
 
     def _take(self, values: Array) -> Array:
         placed = _view(self._empty(self.domain.n_reaches))
-        self.launcher.over(self.domain.n_reaches, "take_places", self._reach, _view(values), placed)
+        self.launcher.over(self.domain.n_reaches, take_places, self._reach, _view(values), placed)
         return placed
 
     def _rings(self, state: RunoffState) -> Rings:

@@ -9,7 +9,9 @@ import numpy as np
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import accumulate_downstream
 from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, SnowParameters
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.routing import fill_coefficients, fill_variance
+from bmi_cdlm.kernels.loops.runoff import fill_ordinates
 from bmi_cdlm.model.operators import HYDROGRAPH_EXPONENT
 from bmi_cdlm.names import parameters as registry
 from bmi_cdlm.names.errors import DomainError, ParameterError, StateError
@@ -39,7 +41,6 @@ class ParameterSet:
         self, domain: Domain, given: Mapping[str, np.ndarray], step: int, routing_step: int, snow: str
     ) -> None:
         self._domain, self._step, self._routing_step, self._snow = domain, step, routing_step, snow
-        self._kernels = kernels()
         self.values = registry.defaults(step, domain.n_cells, domain.n_reaches)
         self.values |= {name: self._sized(name, value) for name, value in given.items()}
         registry.check(self.values, "parameters")
@@ -74,7 +75,7 @@ class ParameterSet:
         p, longest = self.values, float(self.values["unit_hydrograph_base"].max())
         places = (max(needed, int(np.ceil(n * longest))) for n, needed in enumerate(least, 1))
         ordinates = [np.zeros((n, self._domain.n_cells)) for n in places]
-        self._kernels.fill_ordinates(self.base, HYDROGRAPH_EXPONENT[self._step], *ordinates)
+        compiled(fill_ordinates)(self.base, HYDROGRAPH_EXPONENT[self._step], *ordinates)
         self.runoff = RunoffParameters(
             p["production_capacity"], p["exchange_coefficient"], p["routing_capacity"], *ordinates
         )
@@ -95,7 +96,7 @@ class ParameterSet:
         p, reaches = self.values, self._domain.reaches
         self.travel_time = p.get(TRAVEL_TIME, reaches.length / p["celerity"])
         self.reach = ReachParameters(*(np.empty(self._domain.n_reaches) for _ in ReachParameters._fields))
-        self._kernels.fill_coefficients(self.travel_time, p["weighting"], float(self._routing_step), self.reach)
+        compiled(fill_coefficients)(self.travel_time, p["weighting"], float(self._routing_step), self.reach)
 
     def check_store(self, store: np.ndarray) -> None:
         """Refuse a production store [mm], float64[cell], that holds more than its capacity."""
@@ -112,7 +113,7 @@ class ParameterSet:
     def travel_time_spread(self) -> tuple[np.ndarray, np.ndarray]:
         """See `Model.travel_time_spread`."""
         variance = np.empty(self._domain.n_reaches)
-        self._kernels.fill_variance(self.travel_time, self.values["weighting"], float(self._routing_step), variance)
+        compiled(fill_variance)(self.travel_time, self.values["weighting"], float(self._routing_step), variance)
         mean, variance = (_mean_above(self._domain, one) for one in (self.travel_time, variance))
         return mean, np.sqrt(np.maximum(variance, 0.0))
 

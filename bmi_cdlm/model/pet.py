@@ -11,9 +11,10 @@ from typing import Literal
 import numpy as np
 
 from bmi_cdlm.kernels.groups import PetPlace, PetWeather
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.pet import fill_hargreaves, fill_oudin, fill_penman_monteith
 
 Formula = Literal["oudin", "hargreaves", "penman_monteith"]
 RANGE = ("minimum_air_temperature", "maximum_air_temperature")
@@ -45,7 +46,6 @@ class Demand:
     def __init__(self, formula: Formula, step: int, place: PetPlace) -> None:
         self._formula, self._step, self._place = formula, step, place
         self._shares = HOUR_SHARES if step == HOUR else np.zeros(0)
-        self._kernels = kernels()
 
     def evaluate(self, weather: Mapping[str, np.ndarray], start: int, workers: Workers) -> np.ndarray:
         """Return potential evapotranspiration [mm d-1], float64[time, cell].
@@ -63,12 +63,12 @@ class Demand:
         lowest, highest = (weather.get(name, mean) for name in RANGE)
         arguments: tuple
         if self._formula == "oudin":
-            function, arguments = self._kernels.fill_oudin, (mean, place, sky, self._shares, demand)
+            function, arguments = compiled(fill_oudin), (mean, place, sky, self._shares, demand)
         elif self._formula == "hargreaves":
-            function, arguments = self._kernels.fill_hargreaves, (lowest, highest, place, sky, demand)
+            function, arguments = compiled(fill_hargreaves), (lowest, highest, place, sky, demand)
         else:
             others = PetWeather(*(weather[name] for name in PetWeather._fields))
-            function = self._kernels.fill_penman_monteith
+            function = compiled(fill_penman_monteith)
             arguments = lowest, highest, others, place, sky, self._step == HOUR, demand
         workers.run(function, arguments, workers.tasks(mean.shape[1]), mean.size)
         return demand

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from bmi_cdlm.domain.domain import M3_PER_MM_KM2, Domain
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.routing import compensated_sum
 from bmi_cdlm.model.state import State
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import MASSES
@@ -35,7 +36,7 @@ class Totals:
     """
 
     def __init__(self, domain: Domain, live: Mapping[str, np.ndarray], step: int) -> None:
-        self._live, self._step, self._sum = live, step, kernels().compensated_sum
+        self._live, self._step, self._sum = live, step, compiled(compensated_sum)
         self._volume = domain.cells.drained_area * M3_PER_MM_KM2
         # A domain that drains nothing has depths of 0.
         self._drained = float(self._volume.sum()) * MM_PER_M or 1.0

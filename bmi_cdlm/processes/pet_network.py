@@ -10,6 +10,7 @@ from __future__ import annotations
 from bmi_cdlm.kernels.elementary import tanh_ratio
 from bmi_cdlm.kernels.fused import fma
 from bmi_cdlm.kernels.loops.rows import fill_row, take_columns, tile_rows
+from bmi_cdlm.kernels.marks import uncounted
 
 
 def limited_sigmoid(z, low, high):
@@ -126,6 +127,7 @@ def correct_demand(precipitation, demand, air_temperature, season, network, fact
         )
 
 
+@uncounted
 def correct_demand_tile(precipitation, demand, air_temperature, season, network, factor, corrected, rows, lo, hi):
     """The network for so few cells that all units stay in the caches, in `rows` at least as wide.
 

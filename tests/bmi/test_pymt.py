@@ -19,7 +19,7 @@ from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.run.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-META = ROOT / "bmi_cdlm" / "meta"
+META = ROOT / "bmi_cdlm" / "bmi" / "meta"
 DIFFERENT = {"grid_profile": "points", "forcing": "caller", "domain": "domain.nc", "start": "2000-01-01",
              "end": "2001-01-01"}
 """Defaults of the plugin that are not those of a configuration."""

@@ -1,13 +1,13 @@
 """The kernels of a CUDA device, compiled from the same plain functions as those of the CPU.
 
-The scalar steps are `launch.SCALARS`, retyped and compiled as device functions; around them stand the loops of
-`snow`, `runoff` and `routing`. Only `model.operators_cuda` imports this module: the model runs without
-numba-cuda. Nothing is cached on disk; a process compiles what it launches.
+The scalar steps are those of the CPU, retyped and compiled as device functions; around them stand the loops of `snow`,
+`runoff` and `routing`. A function that asks `cuda.grid` for its place is a kernel, others are device functions. Only
+`model.operators_cuda` imports this module: the model runs without numba-cuda. Nothing is cached on disk; a process
+compiles what it launches.
 """
 
 from __future__ import annotations
 
-import math
 import types
 import warnings
 from collections.abc import Callable
@@ -17,14 +17,9 @@ from typing import Any
 import numpy as np
 from numba import config, cuda
 
-from bmi_cdlm.kernels.device import routing as cuda_routing
-from bmi_cdlm.kernels.device import runoff as cuda_runoff
-from bmi_cdlm.kernels.device import snow as cuda_snow
 from bmi_cdlm.kernels.fused import fma
-from bmi_cdlm.kernels.launch import SCALARS, retyped
+from bmi_cdlm.kernels.graph import Linker, uses
 
-DEVICE: tuple[Callable, ...] = (*cuda_snow.DEVICE, *cuda_runoff.DEVICE, *cuda_routing.DEVICE)
-GRID: tuple[Callable, ...] = (*cuda_snow.GRID, *cuda_runoff.GRID, *cuda_routing.GRID)
 SIMULATED = bool(getattr(config, "ENABLE_CUDASIM", False))
 MOST_BLOCKS_Y = 65535
 """Along the second axis of a grid, a limit of CUDA."""
@@ -35,18 +30,25 @@ def device_fma(a, b, c):
     return cuda.fma(a, b, c)
 
 
+def is_grid(function: Callable) -> bool:
+    """Whether a function is a kernel: a thread of it asks for its place in the grid."""
+    return any(module is cuda for module in uses(function).values()) and "grid" in function.__code__.co_names
+
+
+def cuda_compiled(function: Callable, dtype: Any) -> Any:
+    """Return a plain function as a kernel or a device function of one precision, with what it calls."""
+    return _linker(dtype)(function)
+
+
 @cache
-def cuda_kernels(dtype: Any) -> types.SimpleNamespace:
-    """Return every scalar step as a device function and every loop as a kernel, for one precision, by name."""
-    names: dict = {"__name__": __name__, "math": math, "np": np, "real": dtype, "cuda": cuda}
+def _linker(dtype: Any) -> Linker:
     # Device functions that are not inlined hand tuples through memory; the simulator knows no such option.
     inline = {} if SIMULATED else {"forceinline": True}
-    names["fma"] = fma if SIMULATED else cuda.jit(device=True, **inline)(device_fma)
-    for function in (*SCALARS, *DEVICE):
-        names[function.__name__] = cuda.jit(device=True, **inline)(retyped(function, dtype, names))
-    for function in GRID:
-        names[function.__name__] = cuda.jit(retyped(function, dtype, names))
-    return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *DEVICE, *GRID)})
+
+    def make(function: Callable, plain: types.FunctionType) -> Any:
+        return cuda.jit(plain) if is_grid(function) else cuda.jit(device=True, **inline)(plain)
+
+    return Linker(dtype, make, {fma: fma if SIMULATED else cuda.jit(device=True, **inline)(device_fma)})
 
 
 def default_stream() -> Any:
@@ -68,26 +70,26 @@ class Launcher:
     """
 
     def __init__(self, dtype: Any, stream: Callable[[], Any] = default_stream, threads: int = 128) -> None:
-        self.kernels, self.stream, self.threads = cuda_kernels(dtype), stream, threads
+        self.dtype, self.stream, self.threads = dtype, stream, threads
         self._configured: dict[tuple, Any] = {}
 
-    def over(self, n: int, name: str, *arguments: Any) -> None:
+    def over(self, n: int, function: Callable, *arguments: Any) -> None:
         """Launch a kernel with a thread for each of n cells, reaches or places."""
         if n:
-            self._configure(name, -(-n // self.threads))(*arguments)
+            self._configure(function, -(-n // self.threads))(*arguments)
 
-    def over_times(self, n: int, n_steps: int, name: str, *arguments: Any) -> None:
+    def over_times(self, n: int, n_steps: int, function: Callable, *arguments: Any) -> None:
         """Launch a kernel with a thread for each of n cells or places and each time."""
         if n and n_steps:
-            self._configure(name, (-(-n // self.threads), min(n_steps, MOST_BLOCKS_Y)))(*arguments)
+            self._configure(function, (-(-n // self.threads), min(n_steps, MOST_BLOCKS_Y)))(*arguments)
 
-    def _configure(self, name: str, blocks: int | tuple[int, int]) -> Any:
-        kernel = getattr(self.kernels, name)
+    def _configure(self, function: Callable, blocks: int | tuple[int, int]) -> Any:
+        kernel = cuda_compiled(function, self.dtype)
         threads = self.threads if isinstance(blocks, int) else (self.threads, 1)
         if SIMULATED:
             return kernel[blocks, threads]
         stream = self.stream()
-        key = name, blocks, stream
+        key = function, blocks, stream
         if key not in self._configured:
             with warnings.catch_warnings():  # a narrow wave is no mistake
                 warnings.filterwarnings("ignore", message="Grid size")

@@ -232,10 +232,3 @@ def restore_wave(half, lo, hi, y, sent, kept):
     y[place] = kept[0, place - lo]
     for s in range(sent.shape[1]):
         sent[half, s, place] = kept[1 + s, place - lo]
-
-
-DEVICE = (pull_inflow,)
-GRID = (
-    sum_links, fill_coefficients_reaches, fill_coefficients_reaches_adjoint, clear, take_places,
-    give_reaches, route_wave, retrace_wave, reverse_wave, keep_wave, restore_wave,
-)

@@ -241,9 +241,3 @@ def fill_ordinates_cells_adjoint(x4, exponent, ordinates_1_adj, ordinates_2_adj,
         above = real(ordinates_2_adj[k + 1, i]) if k + 1 < n2 else real(0)
         total += s_curve_2_adjoint(real(k + 1), x4[i], exponent, real(ordinates_2_adj[k, i]) - above)
     x4_adj[i] = total
-
-
-DEVICE = (
-    pass_ring, unroll_ring, roll_ring, clear_totals, add_totals, runoff_cell, retrace_runoff_cell, sweep_ring,
-)
-GRID = (runoff_cells, runoff_cells_adjoint, fill_ordinates_cells, fill_ordinates_cells_adjoint)

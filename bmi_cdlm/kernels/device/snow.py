@@ -128,7 +128,3 @@ def melt_cells_adjoint(
     p_adj.melt_factor[i] = kf_total
     p_adj.accumulation_threshold[i] = accumulation_total
     p_adj.full_cover[i] = threshold_total
-
-
-DEVICE = (snow_cell, retrace_melt_cell)
-GRID = (melt_cells, melt_cells_adjoint)

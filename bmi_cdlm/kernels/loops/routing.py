@@ -11,6 +11,7 @@ import numpy as np
 from numpy import float64 as real  # launch puts the compiled precision in its place
 
 from bmi_cdlm.kernels.loops.rows import add_row
+from bmi_cdlm.kernels.marks import uncounted
 from bmi_cdlm.processes.links import link_flow
 from bmi_cdlm.processes.muskingum import muskingum_coefficients, muskingum_step, muskingum_variance
 
@@ -55,6 +56,7 @@ def fill_variance(travel_time, weighting, step, variance):
         variance[i] = muskingum_variance(travel_time[i], weighting[i], step)
 
 
+@uncounted
 def route(
     network, links, p, y, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, n_sub, step_seconds,
     lo, hi, first, last,
@@ -103,6 +105,7 @@ def route(
         discharge.last[i] = mean[mean.size - 1]
 
 
+@uncounted
 def gather_upstream(network, i, hydrographs, begin, flow):
     """Sum what the reaches above send into reach i from sub-step `begin` on, in its own buffer `flow`."""
     first, last = network.first_child[i], network.first_child[i + 1]

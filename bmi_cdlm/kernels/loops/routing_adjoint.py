@@ -6,6 +6,7 @@ import numpy as np
 
 from bmi_cdlm.kernels.loops.routing import real
 from bmi_cdlm.kernels.loops.rows import copy_row
+from bmi_cdlm.kernels.marks import free_sums
 from bmi_cdlm.processes.links import link_flow_adjoint
 from bmi_cdlm.processes.muskingum import muskingum_coefficients_adjoint, muskingum_step, muskingum_step_adjoint
 
@@ -130,6 +131,7 @@ def sweep_two(
     return state_1_adj, state_2_adj
 
 
+@free_sums
 def reverse_reach(p, p_adj, i, inflow, y, flow_adj, y_adj):
     """Adjoint of `route_reach` but for the state: `flow_adj` comes in for the outflow and goes out for the inflow.
 
@@ -149,6 +151,7 @@ def reverse_reach(p, p_adj, i, inflow, y, flow_adj, y_adj):
     p_adj.keep[i] += keep_adj
 
 
+@free_sums
 def sum_sub_steps(inflow_adj, n_sub, lateral_adj):
     """Adjoint of the lateral inflow of every model step, from its sub-steps'; the sums are in no stated order."""
     if n_sub == 1:

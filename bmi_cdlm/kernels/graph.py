@@ -1,0 +1,231 @@
+"""What a kernel calls and what kind of code it is, read from its byte code: nothing has to be listed anywhere.
+
+A name counts where the code loads it from the module; it is looked up in the function's own `__globals__`, so that
+functions of another package and functions made from source text are found like ours.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import hashlib
+import threading
+import types
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from bmi_cdlm.kernels.fused import fma
+from bmi_cdlm.kernels.marks import marks_of
+
+MODULES = ("math", "numpy", "numba")
+
+
+def call_graph(*roots: Callable) -> tuple[types.FunctionType, ...]:
+    """Every function that the roots come to call, and the roots: each once, callees before callers."""
+    order: dict[types.FunctionType, None] = {}
+    for root in roots:
+        _visit(root, order, ())
+    return tuple(order)
+
+
+def _visit(function: Any, order: dict[types.FunctionType, None], way: tuple) -> None:
+    if function in order:
+        return
+    if function in way:
+        raise TypeError(
+            f"kernel {_place(function)} comes to call itself, through "
+            f"{', '.join(f.__name__ for f in way[way.index(function):])}. Write a loop instead."
+        )
+    for called in callees(function):
+        _visit(called, order, (*way, function))
+    order[function] = None
+
+
+def callees(function: Callable) -> list[types.FunctionType]:
+    """The functions that a function calls itself, in the order of their names; `fma` is an instruction."""
+    return [f for f in uses(function).values() if isinstance(f, types.FunctionType) and f is not fma]
+
+
+@cache
+def uses(function: Callable) -> Mapping[str, object]:
+    """Names that a function's code loads from its module, in order, with what stands behind them; builtins left out.
+
+    What no kernel can use is refused, for the precision of a kernel is that of the literals in its code: a number or an
+    array of the module would stay float64 in float32.
+    """
+    if not isinstance(function, types.FunctionType):
+        raise TypeError(f"kernel {function!r} is a {type(function).__name__}, expected a plain Python function.")
+    if function.__code__.co_freevars or function.__defaults__ or function.__kwdefaults__:
+        raise TypeError(
+            f"kernel {_place(function)} takes {', '.join(function.__code__.co_freevars) or 'a default value'} from "
+            "where it is defined. Hand it over as an argument."
+        )
+    found: dict[str, object] = {}
+    for name in sorted({i.argval for i in _instructions(function) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}):
+        if name in function.__globals__:
+            found[name] = function.__globals__[name]
+            if not _is_usable(found[name]):
+                raise TypeError(
+                    f"kernel {_place(function)} uses {name!r}, a {type(found[name]).__name__} of its module, expected "
+                    "a plain function, a NamedTuple, math, numpy, an integer or None. Write a number as a literal in "
+                    "the code, call math.sqrt by that name, and hand anything else over as an argument."
+                )
+        elif not hasattr(builtins, name):
+            raise NameError(f"kernel {_place(function)} uses {name!r}, which its module does not define.")
+    return types.MappingProxyType(found)
+
+
+def _is_usable(value: object) -> bool:
+    if isinstance(value, types.ModuleType):
+        return value.__name__.partition(".")[0] in MODULES
+    if isinstance(value, type):
+        return value is np.float64 or issubclass(value, (np.integer, np.bool_)) or _is_group(value)
+    return value is None or isinstance(value, types.FunctionType) or type(value) in (int, bool)
+
+
+def _is_group(value: type) -> bool:
+    return issubclass(value, tuple) and hasattr(value, "_fields")
+
+
+def _place(function: Any) -> str:
+    return f"{function.__name__} ({function.__code__.co_filename}:{function.__code__.co_firstlineno})"
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A code object and those inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _codes(constant)
+
+
+def _instructions(function: Callable) -> Iterator[dis.Instruction]:
+    for code in _codes(function.__code__):
+        yield from dis.get_instructions(code)
+
+
+# ---- kinds -------------------------------------------------------------------------------------------------
+
+
+@cache
+def is_scalar(function: Callable) -> bool:
+    """Whether a function is a scalar step: no loop, no array taken apart, and nothing else in what it calls.
+
+    A fixed place of something, as in `step(...)[1]`, is no array taken apart.
+    """
+    before = None
+    for i in _instructions(function):
+        if "JUMP_BACKWARD" in i.opname or i.opname == "FOR_ITER":
+            return False
+        if "SUBSCR" in i.opname or "SLICE" in i.opname:
+            fixed = i.opname == "BINARY_SUBSCR" and before is not None and before.opname == "LOAD_CONST"
+            if not (fixed and type(before.argval) is int):  # type: ignore[union-attr]
+                return False
+        before = i if i.opname not in ("CACHE", "EXTENDED_ARG") else before
+    return all(map(is_scalar, callees(function)))
+
+
+# ---- what machine code depends on --------------------------------------------------------------------------
+
+
+@cache
+def digest(function: Callable) -> str:
+    """Hash of the code of a function and of all that it comes to call.
+
+    The same in every process: no address, no order of a set or dict, no file or line; nor does a docstring count.
+    """
+    facts = function.__name__, _code_facts(function.__code__, function.__doc__), marks_of(function), [
+        (name, _fact(value)) for name, value in uses(function).items()
+    ]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _fact(value: object) -> object:
+    if value is fma:
+        return "fma"
+    if isinstance(value, types.FunctionType):
+        return digest(value)
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    if isinstance(value, type):
+        return value.__module__, value.__name__, getattr(value, "_fields", ())
+    return repr(value)
+
+
+def _code_facts(code: types.CodeType, doc: str | None = None) -> tuple:
+    constants = code.co_consts[doc is not None and code.co_consts[:1] == (doc,):]
+    return (
+        code.co_name, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags, code.co_code,
+        code.co_exceptiontable, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars,
+        [_constant_fact(c) for c in constants],
+    )
+
+
+def _constant_fact(constant: object) -> object:
+    if isinstance(constant, types.CodeType):
+        return _code_facts(constant)
+    if isinstance(constant, tuple):
+        return tuple(map(_constant_fact, constant))
+    if isinstance(constant, frozenset):
+        return "set", sorted(map(repr, constant))
+    return type(constant).__name__, repr(constant)
+
+
+# ---- linking -----------------------------------------------------------------------------------------------
+
+
+def retyped(function: Callable, dtype: Any, names: dict) -> types.FunctionType:
+    """Return the function with its float literals in `dtype`, looking names up in `names`."""
+    return types.FunctionType(_retyped(function.__code__, dtype), names, function.__name__)
+
+
+def _retyped(constant: Any, dtype: Any) -> Any:
+    if isinstance(constant, types.CodeType):
+        return constant.replace(co_consts=tuple(_retyped(c, dtype) for c in constant.co_consts))
+    if isinstance(constant, tuple):
+        return tuple(_retyped(c, dtype) for c in constant)
+    return dtype(constant) if type(constant) is float else constant
+
+
+class Linker:
+    """Makes functions of one precision, each linked with what it calls, once.
+
+    Parameters
+    ----------
+    dtype : type
+        Of the literals, and what stands for `numpy.float64`, which kernels call `real`.
+    make : callable
+        make(function, retyped function) returns what its callers call.
+    instead : mapping
+        What stands in the place of something that functions use: `fma`, `math`.
+    """
+
+    def __init__(
+        self, dtype: Any, make: Callable[[Callable, types.FunctionType], Any], instead: Mapping[Any, Any]
+    ) -> None:
+        self._dtype, self._make, self._instead = dtype, make, {np.float64: dtype, **instead}
+        self._made: dict[Callable, Any] = {}
+        self._making = threading.Lock()
+
+    def __call__(self, function: Callable) -> Any:
+        """Return the function as its callers call it."""
+        if function not in self._made:
+            with self._making:
+                for called in call_graph(function):
+                    if called not in self._made:
+                        self._made[called] = self._make(called, self.plain(called))
+        return self._made[function]
+
+    def plain(self, function: Callable) -> types.FunctionType:
+        """The retyped function, whose callees are made."""
+        names = {"__name__": __name__, "__builtins__": builtins}
+        for name, value in uses(function).items():
+            if value in self._instead:
+                names[name] = self._instead[value]
+            else:
+                names[name] = self._made[value] if isinstance(value, types.FunctionType) else value
+        return retyped(function, self._dtype, names)
+
