@@ -18,7 +18,7 @@ from bmi_cdlm.names.declaration import Stage
 
 KNOWN: dict[str, Callable] = {
     f.__name__: f for f in (
-        rows.copy_row, rows.fill_row, rows.add_row, rows.tile_rows, rows.in_fours, rows.tile_width, rows.take_columns,
+        rows.copy_row, rows.fill_row, rows.add_row, rows.tile_rows, rows.in_fours, rows.tile_width, rows.take_columns, rows.part_of,
         rows.give_columns, rows.add_columns, queues.ring_length, queues.advance_queue, queues.unroll_queue,
         queues.sweep_queue, queues.sum_ordinates,
     )
@@ -178,20 +178,25 @@ def tile_text(plan: CellPlan) -> str:
     process = plan.process
     fixed = [s for s in plan.parameter_group._fields if s not in process.queues and used_forward(plan, s)]
     stores, like = list(process.stores), "out"
+    single = [s for s in plan.series if not is_queued(plan, s)]
+    fours = [s for s in plan.series if is_queued(plan, s)]
+    count = len(stores) + len(fixed) + len(single)
     lines = [
         f"def advance_{process.name}_tile(inputs, p, state, totals, fluxes, out, step, lo, hi, shift):",
         '    """All steps of some hundred cells, whose stores stay in the caches of a core while time goes by."""',
         "    n, n_steps = hi - lo, out.shape[0]",
-        f"    rows = tile_rows({len(stores) + len(fixed)}, n, {like})",
+        # Of one piece, so that rows differ in where they lie in the cache.
+        f"    rows = tile_rows({count}{f' + {len(fours)} * min(4, n_steps)' if fours else ''}, n, {like})",
     ]
     for k, name in enumerate(stores):
         symbol = process.stores[name].symbol
         lines += [f"    {symbol} = rows[{k}, :n]", f"    copy_row(state.{name}[lo:hi], {symbol})"]
     for k, symbol in enumerate(fixed, len(stores)):
         lines += [f"    {symbol} = rows[{k}, :n]", f"    copy_row(p.{symbol}[lo:hi], {symbol})"]
-    for symbol in plan.series:
-        count = "min(4, n_steps)" if is_queued(plan, symbol) else "1"
-        lines.append(f"    {symbol} = tile_rows({count}, n, {like})")
+    for k, symbol in enumerate(single, len(stores) + len(fixed)):
+        lines.append(f"    {symbol} = rows[{k} : {k + 1}]")
+    for k, symbol in enumerate(fours):
+        lines.append(f"    {symbol} = rows[{count} + {k} * min(4, n_steps) :]")
     for name in process.queues:
         lines += [
             f"    places_{name}, head_{name} = p.{name}.shape[0], 0",
@@ -202,7 +207,7 @@ def tile_text(plan: CellPlan) -> str:
         ]
     added = list(dict.fromkeys(total for stage in process.stages for total, _ in plan.totals_of(stage)))
     for total in added:
-        lines.append(f"    {total} = None if totals is None else totals.{total}[lo:hi]")
+        lines.append(f"    {total} = part_of(totals.{total}, lo, hi)")
     if plan.flux_group._fields:
         every = " or ".join(f"fluxes.{name}.shape[0] > 1" for name in plan.flux_group._fields)
         lines += ["    every = False", "    if fluxes is not None:", f"        every = {every}"]
@@ -272,7 +277,7 @@ def advance_text(plan: CellPlan) -> str:
         f"def advance_{process.name}(inputs, p, state, totals, fluxes, out, step, lo, hi, shift):",
         f'    """{process.title}: the cells lo to hi over all steps.',
         "",
-        "    State and totals (or None) are advanced in place, fluxes (or None) and `out` filled; after a step, place 0 of a",
+        "    State and totals (all None, or all there) are advanced in place, fluxes (or None) and `out` filled; after a step, place 0 of a",
         "    queue is water that leaves with the next. shift: by so many columns the inputs lie before the cells.",
         '    """',
         f"    width = tile_width(hi - lo, 1024 if {places} <= 24 else 768)",

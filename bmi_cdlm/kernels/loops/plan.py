@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import math
+import textwrap
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -93,7 +96,7 @@ class CellPlan:
 
     def stage_name(self, stage: Stage) -> str:
         """What functions around a stage are called after."""
-        return f"{self.process.name}_{stage.step.__name__.removesuffix('_step').removesuffix('_inverse')}"
+        return f"{self.process.name}_{stage.step.__name__.removesuffix('_inverse').removesuffix('_step')}"
 
     # ---- stages ------------------------------------------------------------------------------------------
 
@@ -327,13 +330,11 @@ class CellPlan:
 
 def returned_count(step: Callable) -> int:
     """How many values a scalar step returns."""
-    from bmi_cdlm.kernels.dialect import check
-
-    return check(step)
+    tree = ast.parse(textwrap.dedent(inspect.getsource(step)))
+    *_, last = (node for node in ast.walk(tree) if isinstance(node, ast.Return))
+    return len(last.value.elts) if isinstance(last.value, ast.Tuple) else 1
 
 
 def places_of(queue: Queue, longest: float, least: int = 1) -> int:
     """Places of a queue whose base is at most `longest` steps; at least so many."""
-    import math
-
     return max(least, math.ceil(queue.spans * longest))

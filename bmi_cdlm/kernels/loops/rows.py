@@ -69,3 +69,10 @@ def add_columns(rows, values, lo, hi):
     """Add the first rows of a tile to the columns lo to hi of an array."""
     for k in range(values.shape[0]):
         add_row(values[k, lo:hi], rows[k])
+
+
+def part_of(values, lo, hi):
+    """The places lo to hi of a row, or None of None: which of them is known when this is compiled."""
+    if values is not None:  # in this order: numba would take the other for an array that may be missing
+        return values[lo:hi]
+    return values

@@ -9,11 +9,12 @@ from __future__ import annotations
 from numpy import float64 as real  # launch puts the compiled precision in its place
 
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters
+from bmi_cdlm.kernels.loops.queues import queue_step
+from bmi_cdlm.kernels.loops.queues import queue_step
 from bmi_cdlm.kernels.loops.rows import copy_row, in_fours, inverse_row, take_columns, tile_rows, tile_width
 from bmi_cdlm.processes.cemaneige import snow_hysteresis_step, snow_step
 from bmi_cdlm.processes.gr4j import (
     production_step_inverse,
-    queue_step,
     routing_store_step_inverse,
     s_curve_1,
     s_curve_2,

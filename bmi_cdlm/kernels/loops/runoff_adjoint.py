@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from bmi_cdlm.kernels.groups import RunoffTape
+from bmi_cdlm.kernels.loops.queues import queue_step_adjoint
+from bmi_cdlm.kernels.loops.queues import queue_step_adjoint
 from bmi_cdlm.kernels.loops.rows import (
     add_columns,
     add_row,
@@ -34,7 +36,6 @@ from bmi_cdlm.kernels.loops.runoff import (
 from bmi_cdlm.processes.cemaneige import snow_hysteresis_step_adjoint, snow_step_adjoint
 from bmi_cdlm.processes.gr4j import (
     production_step_inverse_adjoint,
-    queue_step_adjoint,
     routing_store_step_inverse_adjoint,
     s_curve_1_adjoint,
     s_curve_2_adjoint,
