@@ -13,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import digest_inputs as inputs
@@ -43,7 +44,7 @@ class Case(NamedTuple):
     longest: float = 5.0
     hidden: tuple[int, ...] = ()
     needs: tuple[str, ...] = ("pow",)
-    keys: dict[str, Any] = {}
+    keys: Mapping[str, Any] = MappingProxyType({})
 
 
 PLACE = ("numpy.sin", "numpy.cos", "numpy.tan", "math.sin", "math.cos", "math.tan")
@@ -331,11 +332,6 @@ def averaged(folder: Path, content: Mapping[str, Any]) -> Digests:
 
 
 # ---- real basins -------------------------------------------------------------------------------------------
-
-COORDINATES = tuple(f"{grid}_{axis}" for grid in ("cell", "reach") for axis in ("lon", "lat")) + (
-    "cell_lon_bounds", "cell_lat_bounds",
-)
-
 
 def prepared(folder: Path, name: str) -> Digests:
     """`cdlm prepare` of a configuration of cfg/; attributes are rounded, since rasters are warped by GDAL."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,6 +72,7 @@ def write_domain(path: Path, size: Size, seed: int = 1) -> Path:
     link_cell = np.concatenate([near * cells // n, (second * cells // n + 1) % cells])
     link_area = dyadic(seed + 2, 0, 3, 64, link_reach.size) + 1 / 64
     forest = np.floor(mixed(seed + 3, cells) * 3)
+    lengths = LENGTHS[(mixed(seed + 9, n) * 5).astype(np.int64)] * dyadic(seed + 10, 0, 1, 32, n)
     steep = np.floor(mixed(seed + 4, n) * 3)
     fields: dict[str, tuple[str, str | None, np.ndarray]] = {
         "cell_id": ("cell", None, names("c", cells)),
@@ -82,7 +84,7 @@ def write_domain(path: Path, size: Size, seed: int = 1) -> Path:
         "cell_forest": ("cell", "1", forest),
         "reach_id": ("reach", None, names("r", n)),
         "downstream": ("reach", None, downstream),
-        "reach_length": ("reach", "m", LENGTHS[(mixed(seed + 9, n) * 5).astype(np.int64)] * dyadic(seed + 10, 0, 1, 32, n)),
+        "reach_length": ("reach", "m", lengths),
         "reach_slope": ("reach", "1", dyadic(seed + 11, 0, 1, 1024, n) / 8),
         "reach_steepness": ("reach", "1", steep),
         "reach_area": ("reach", "km2", np.bincount(link_reach, link_area, n)),
@@ -240,7 +242,7 @@ def write_checkpoint(path: Path, step: int, routing_step: int, snow: str, hidden
         "cell.0.weight": sign[:, None].copy(), "cell.0.bias": np.zeros(len(targets)),
         "reach.0.weight": np.array([[128.0]]), "reach.0.bias": np.zeros(1),
     }
-    for k, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for k, (n_in, n_out) in enumerate(pairwise(sizes)):
         tensors[f"pet.{k}.weight"] = dyadic(seed + 2 * k, -1, 1, 64, n_out, n_in)
         tensors[f"pet.{k}.bias"] = dyadic(seed + 2 * k + 1, -1, 1, 64, n_out)
     record = {

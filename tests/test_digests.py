@@ -2,18 +2,19 @@
 
 Runs of a made country (inputs by whole numbers, the same on every machine), and of the Lez, the Cance and the Grand:
 every output after every step by BMI, all fluxes as `cdlm run` writes them, states and totals at the end, the arrays,
-attributes and raw bytes of restart files and of BMI states (but for the number of the format, the version and the file's
-own digest); in steps, in parts of steps, in blocks and at once, on one thread and on two.
+attributes and raw bytes of restart files and of BMI states (but for the number of the format, the version, the file's
+own digest and bytes that netCDF leaves unset); in steps, in parts of steps, in blocks and at once, on one thread and on
+two.
 
 What depends on the machine, and is skipped with that reason where its libraries give other bits than those kept:
 powers of unit hydrographs (`pow` of libm; the case `short` needs none), sines and exponentials of PET formulas and of
 the season (libm and numpy), tanh and exp of a trained checkpoint (numpy). Domains of real basins depend on GDAL and
 PROJ: coordinates and attributes are compared to 1e-6. Gradients are numbers, not bits: some sums in them are free in
-order, and those of a training go through torch and BLAS; in float32 they agree to 2e-5 only. The compiler is not free to
-reorder anything else, so that processors with shorter or longer vectors agree.
+order, and those of a training go through torch and BLAS; in float32 they agree to 2e-5 only. The compiler may reorder
+nothing else, so that processors with shorter or longer vectors agree.
 
-`python tests/make_digests.py --help` makes and compares digests of any checkout. What is meant to change bits comes with
-new digests, made from its own commit, and says so in CHANGELOG.md.
+`python tests/make_digests.py --help` makes and compares digests of any checkout. What is meant to change bits comes
+with new digests, made from its own commit, and says so in CHANGELOG.md.
 """
 
 from __future__ import annotations
