@@ -135,16 +135,17 @@ def groups_of(words: Sequence[str]) -> list[str]:
 
 
 def make_table(rows: Sequence[Row], commit: str, tolerance: float) -> Table:
-    """All rows: bests, and the ratio with its range."""
+    """All rows: bests, and the ratio with its range; `slower?` where a round said otherwise."""
     table = Table("row", title=f"this tree against {commit}: time, and new / old")
     for heading in ("old best", "new best", "new / old", "range", ""):
         table.add_column(heading, justify="right", no_wrap=True)
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         low, high = row.ratios.min(), row.ratios.max()
+        said = "" if row.ratio <= tolerance else "slower" if low > 1 else "slower?"
         table.add_row(
             f"{row.group}: {row.name}", f"{row.old.min():.4g} {UNITS[row.group]}",
             f"{row.new.min():.4g} {UNITS[row.group]}", f"{row.ratio:.3f}", f"{low:.3f}–{high:.3f}",
-            "slower" if row.ratio > tolerance else "", end_section=following is None or following.group != row.group,
+            said, end_section=following is None or following.group != row.group,
         )
     return table
 
