@@ -8,7 +8,7 @@ PYTHON ?= python3
 RUN := $(VENV)/bin
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo test lint cuda-compiler bench bench-national bench-peers bmi-test clean
+.PHONY: demo test lint cuda-compiler bench bench-against bench-national bench-peers bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -32,6 +32,11 @@ bench: $(MARK)-test
 	$(RUN)/python benchmarks/forward.py
 	$(RUN)/python benchmarks/gradient.py
 	$(RUN)/python benchmarks/bmi.py
+
+# This working tree against a commit: make bench-against AGAINST=0a10580 OPTIONS="--rows bmi"
+AGAINST ?= HEAD
+bench-against: $(MARK)-test
+	$(RUN)/python benchmarks/against.py $(AGAINST) $(OPTIONS)
 
 bench-national: $(MARK)-test
 	$(RUN)/python benchmarks/national.py year

@@ -41,7 +41,7 @@ def test_the_entry_point_leads_to_the_class_and_the_class_to_its_metadata():
     module, found = target.split(":")
     assert getattr(import_module(module), found) is BmiCdlm
     assert name.isidentifier()
-    assert resources.files("bmi_cdlm") / BmiCdlm.METADATA == META
+    assert resources.files(module) / BmiCdlm.METADATA == META
     assert {p.name for p in META.iterdir() if p.is_file()} == {
         "api.yaml", "info.yaml", "parameters.yaml", "run.yaml", "cdlm.yaml", "domain.nc"}
 

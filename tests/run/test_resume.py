@@ -13,8 +13,8 @@ import pytest
 from cases import change_config, write_case
 
 from bmi_cdlm.files import output as output_module
+from bmi_cdlm.files import restart as state_module
 from bmi_cdlm.files.output import partial_path
-from bmi_cdlm.model import state as state_module
 from bmi_cdlm.names.errors import ConfigError, ForcingError, OutputError, StateError
 from bmi_cdlm.names.time_steps import HOUR
 from bmi_cdlm.run import simulation as simulation_module

@@ -1,0 +1,169 @@
+"""Every bit of whole runs as at the commit that digests.json names; gradients as there to 1e-12.
+
+Runs of a made country (inputs by whole numbers, the same on every machine), and of the Lez, the Cance and the Grand:
+every output after every step by BMI, all fluxes as `cdlm run` writes them, states and totals at the end, the arrays,
+attributes and raw bytes of restart files and of BMI states (but for the number of the format, the version, the file's
+own digest and bytes that netCDF leaves unset); in steps, in parts of steps, in blocks and at once, on one thread and on
+two.
+
+What depends on the machine, and is skipped with that reason where its libraries give other bits than those kept:
+powers of unit hydrographs (`pow` of libm; the case `short` needs none), sines and exponentials of PET formulas and of
+the season (libm and numpy), tanh and exp of a trained checkpoint (numpy). Domains of real basins depend on GDAL and
+PROJ: coordinates and attributes are compared to 1e-6. Gradients are numbers, not bits: some sums in them are free in
+order, and those of a training go through torch and BLAS; in float32 they agree to 2e-5 only. The compiler may reorder
+nothing else, so that processors with shorter or longer vectors agree.
+
+`python tests/make_digests.py --help` makes and compares digests of any checkout. What is meant to change bits comes
+with new digests, made from its own commit, and says so in CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import digest_cases as d
+import numpy as np
+import pytest
+
+HERE = Path(__file__).resolve().parent
+VERSIONED = ("raw", "restart on two threads")
+MOST_SHOWN = 12
+pytestmark = pytest.mark.slow
+
+
+@cache
+def kept_digests() -> dict:
+    content = json.loads((HERE / "digests.json").read_text(encoding="utf-8"))
+    return content | {"digests": {case: d.flat(tree) for case, tree in content["digests"].items()}}
+
+
+@cache
+def libraries() -> dict[str, str]:
+    return d.library_digests()
+
+
+def kept_gradients(name: str) -> dict[str, np.ndarray]:
+    """Arrays of one case, by case and name."""
+    with np.load(HERE / "gradients.npz") as file:
+        return {key: file[key] for key in file.files if key.startswith(f"{name}: ")}
+
+
+def differences(found: d.Digests, kept: d.Digests) -> Iterator[str]:
+    """What is not as it was; raw bytes move where the text of the version has another length."""
+    moved = len(d.version()) != len(kept_digests()["version"])
+    for name in sorted({*found, *kept}):
+        if found.get(name) != kept.get(name) and not (moved and name.endswith(VERSIONED)):
+            yield f"{name}: {found.get(name, 'gone')}, was {kept.get(name, 'not there')}"
+
+
+def check(case: str, found: d.Digests) -> None:
+    problems = list(differences(found, kept_digests()["digests"][case]))
+    shown = "\n".join(problems[:MOST_SHOWN])
+    assert not problems, f"{case}: {len(problems)} of {len(found)} digests are others:\n{shown}"
+
+
+def need(functions: tuple[str, ...]) -> None:
+    """Skip where this machine's libraries give other bits."""
+    other = [f for f in functions if libraries()[f] != kept_digests()["libraries"][f]]
+    if other:
+        pytest.skip(f"this machine's {', '.join(other)} gives other bits than that where the digests were made")
+
+
+@pytest.fixture(scope="module")
+def country(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("country")
+    d.write_files(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", d.CASES)
+def test_every_bit_of_a_made_country_is_as_it_was(country, name):
+    need(d.CASES[name].needs)
+    check(f"country, {name}", d.country(country, name))
+
+
+@pytest.fixture(scope="module")
+def basins(tmp_path_factory) -> Iterator:
+    """Prepare a basin once: its folder, and the digests of its files."""
+    folder = tmp_path_factory.mktemp("basins")
+    made: dict[str, d.Digests] = {}
+
+    def make(name: str) -> tuple[Path, d.Digests]:
+        if name not in made:
+            if name == "grand":
+                source = d.HERE.parents[1] / "shared" / "data" / "example_grand.nc"
+                if not source.is_file():
+                    pytest.skip(f"reference file {source} is not there")
+                made[name] = d.prepare_grand(folder, source)
+            else:
+                for package in ("rasterio", "pyflwdir", "smash"):
+                    if importlib.util.find_spec(package) is None:
+                        pytest.skip(f"{package}, which makes this basin, is not installed")
+                made[name] = d.prepared(folder, name)
+        return folder, made[name]
+
+    return make
+
+
+def marked(names) -> list:
+    """Cases with the marks of what they read."""
+    return [
+        pytest.param(n, marks=pytest.mark.shared_data if n.startswith("grand") else pytest.mark.smash) for n in names
+    ]
+
+
+@pytest.mark.parametrize("name", marked(("lez", "cance", "grand")))
+@pytest.mark.filterwarnings("default")
+def test_a_real_basin_is_prepared_as_it_was(basins, name):
+    check(f"prepare {name}", basins(name)[1])
+
+
+@pytest.mark.parametrize("name", marked(d.BASINS))
+@pytest.mark.filterwarnings("default")
+def test_every_bit_of_a_real_basin_is_as_it_was(basins, name):
+    basin, keys, needs = d.BASINS[name]
+    folder, made = basins(basin)
+    need(needs)
+    if list(differences(made, kept_digests()["digests"][f"prepare {basin}"])):
+        pytest.fail(f"{basin} is prepared otherwise than it was, see the test of that: its run cannot be compared")
+    check(name, d.basin(folder, basin, **keys))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", d.GRADIENTS)
+def test_gradients_of_a_recording_are_as_they_were(tmp_path, name, threads):
+    arrays, bits = d.gradients(tmp_path, name, threads)
+    found = {f"{name}: {key}": value for key, value in arrays.items()}
+    problems = list(d.largest_differences(found, kept_gradients(name), 1e-12))
+    assert not problems, "\n".join(problems)
+    need(("pow",) if not d.GRADIENTS[name].hidden else ("pow", *d.SEASON))
+    check(f"recorded, {name}", bits)
+
+
+@pytest.mark.parametrize("precision", d.TRAININGS)
+@pytest.mark.filterwarnings("default")
+def test_gradients_of_a_training_step_are_as_they_were(tmp_path, precision):
+    pytest.importorskip("torch")
+    name = f"training, {precision}"
+    found = {f"{name}: {key}": value for key, value in d.training_gradients(tmp_path, precision).items()}
+    problems = list(d.largest_differences(found, kept_gradients(name), d.TRAININGS[precision][1]))
+    assert not problems, "\n".join(problems)
+
+
+def test_a_bit_makes_another_digest():
+    values = d.inputs.mixed(1, 5)
+    same, other = values.copy(), values.copy()
+    other[3] = np.nextafter(other[3], 1.0)
+    assert d.digest(values) == d.digest(same) != d.digest(other)
+    assert d.digest(values) != d.digest(values[None])
+    assert list(d.largest_differences({"a": other}, {"a": values}, 1e-12)) == []
+    assert "a: off by" in next(d.largest_differences({"a": values + 1e-9}, {"a": values}, 1e-12))
+    assert list(d.largest_differences({"b": values}, {"a": values}, 1.0)) == ["a: gone", "b: not kept"]
+
+
+def test_made_numbers_are_the_same_on_every_machine():
+    assert d.digest(d.inputs.mixed(3, 1000)) == "16772410811c"
