@@ -19,7 +19,9 @@ from bmi_cdlm.kernels.groups import (
     RunoffState,
     Step,
 )
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.routing import fill_coefficients, route
+from bmi_cdlm.kernels.loops.runoff import advance_gr4j, fill_ordinates
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import whole_series
 from bmi_cdlm.model.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
@@ -55,11 +57,10 @@ def runoff_case(
     """
     n_steps, n_cells = weather.precipitation.shape
     rng = np.random.default_rng(1)
-    compiled = kernels(dtype)
     x4 = rng.uniform(0.5, longest, n_cells).astype(dtype)
     x4[0] = longest
     ordinates = [np.zeros((int(np.ceil(base)), n_cells), dtype) for base in (longest, 2 * longest)]
-    compiled.fill_ordinates(x4, dtype(HYDROGRAPH_EXPONENT[DAY]), *ordinates)
+    compiled(fill_ordinates, dtype)(x4, dtype(HYDROGRAPH_EXPONENT[DAY]), *ordinates)
     x1, x2, x3 = (rng.uniform(*bounds, n_cells).astype(dtype) for bounds in ((100, 900), (-2, 1), (20, 300)))
     parameters = RunoffParameters(x1, x2, x3, *ordinates)
     empty = new_state(n_cells, 0, *(o.shape[0] for o in ordinates))
@@ -75,11 +76,9 @@ def runoff_case(
         rain, rain, demand, parameters, state, totals, fluxes,
         Step(dtype(1), dtype(1), dtype(PERCOLATION_SCALE[DAY])),
     )
-    workers, work = Workers(threads), n_steps * n_cells
+    workers, work, kernel = Workers(threads), n_steps * n_cells, compiled(advance_gr4j, dtype)
     tasks = workers.tasks(n_cells)
-    return Case(
-        name, np.dtype(dtype).name, threads, work, lambda: workers.run(compiled.advance_gr4j, arguments, tasks, work)
-    )
+    return Case(name, np.dtype(dtype).name, threads, work, lambda: workers.run(kernel, arguments, tasks, work))
 
 
 def random_river(seed: int, n_sources: int) -> np.ndarray:
@@ -144,10 +143,9 @@ def routing_arguments(
     """The kernel `route` and its arguments but for the range of reaches and steps."""
     n = downstream.size
     rng = np.random.default_rng(2)
-    compiled = kernels(dtype)
     coefficients = ReachParameters(*(np.empty(n, dtype) for _ in ReachParameters._fields))
     travel_time = rng.lognormal(np.log(3600.0), 1.0, n).astype(dtype)
-    compiled.fill_coefficients(travel_time, np.full(n, 0.2, dtype), dtype(DAY / n_sub), coefficients)
+    compiled(fill_coefficients, dtype)(travel_time, np.full(n, 0.2, dtype), dtype(DAY / n_sub), coefficients)
     # Cells of 3 km hold nine reaches of 1 km.
     fed = linked | (np.bincount(downstream[downstream >= 0], minlength=n) == 0)
     links = Links(np.r_[0, np.cumsum(fed)], np.flatnonzero(fed) // 9, np.ones(int(fed.sum()), dtype))
@@ -156,7 +154,7 @@ def routing_arguments(
         ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, np.empty(n, dtype)) for _ in range(2)
     )
     discharge = whole_series(np.empty((n, n_steps), dtype)) if kept else passing
-    return compiled.route, (
+    return compiled(route, dtype), (
         plan.network, links, coefficients, rng.uniform(0, 1, n).astype(dtype), runoff, lateral_inflow,
         np.empty((plan.n_slots, n_steps * n_sub), dtype), discharge,
         np.empty((n, 0), dtype), np.zeros(n, dtype), n_sub, dtype(DAY),

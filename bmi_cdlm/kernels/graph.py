@@ -121,10 +121,10 @@ def is_scalar(function: Callable) -> bool:
         if "JUMP_BACKWARD" in i.opname or i.opname == "FOR_ITER":
             return False
         if "SUBSCR" in i.opname or "SLICE" in i.opname:
-            fixed = i.opname == "BINARY_SUBSCR" and before is not None and before.opname == "LOAD_CONST"
-            if not (fixed and type(before.argval) is int):  # type: ignore[union-attr]
+            fixed = before is not None and before.opname == "LOAD_CONST" and type(before.argval) is int
+            if i.opname != "BINARY_SUBSCR" or not fixed:
                 return False
-        before = i if i.opname not in ("CACHE", "EXTENDED_ARG") else before
+        before = i
     return all(map(is_scalar, callees(function)))
 
 

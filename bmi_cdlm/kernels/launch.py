@@ -54,13 +54,14 @@ def new_root(function: Callable, dtype: type[np.floating]) -> Any:
 
 def callee(function: Callable, dtype: type[np.floating] = np.float64) -> Any:
     """Return a plain function compiled as others call it, without a file of its own."""
-    return _linker(dtype)(function)
+    return _linker(dtype)(function)  # type: ignore[arg-type]
 
 
 @cache
 def _linker(dtype: type[np.floating]) -> Linker:
     def make(function: Callable, plain: types.FunctionType) -> Any:
-        # Symbols of machine code carry this name; two functions of one name and other code may meet in a process.
+        # Symbols of machine code carry this name, and what is read from the folder finds its callees by it: of two
+        # functions of one name one would run the other's.
         plain.__qualname__ = f"{np.dtype(dtype).name}_{digest(function)[:20]}.{function.__name__}"
         return njit(**options(function))(plain)
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from make_domain import random_downstream
 
 from bmi_cdlm.domain.network import IN_STEP, accumulate_downstream, order_reaches, plan_network, upstream_of
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.topology import arrange_in_step
 from bmi_cdlm.names.errors import DomainError
 
 
@@ -217,7 +218,7 @@ def test_reaches_in_step_leave_few_alone(forest, together):
     n = downstream.size
     sequence, in_step = np.empty(n, np.int64), np.empty(n, np.int8)
     missing = np.full(n, -1, np.int64)
-    kernels().arrange_in_step(
+    compiled(arrange_in_step)(
         np.arange(n), downstream, together, missing, np.empty(n, np.int64), sequence, in_step
     )
     assert sorted(sequence.tolist()) == list(range(n)) and (missing == -1).all()

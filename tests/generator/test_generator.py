@@ -21,12 +21,13 @@ from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.generator import describe_forcing, make_spec, pet_network, read_inputs, static_parameters
 from bmi_cdlm.generator.specification import GeneratorSpec, standardise
 from bmi_cdlm.kernels.groups import PetNetwork
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.model.model import Forcing, Model
 from bmi_cdlm.names.errors import ConfigError, DomainError, ForcingError
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.season import day_of_year, season
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.pet_network import correct_demand, limited_sigmoid
 
 N_STEPS = 40
 
@@ -171,7 +172,7 @@ def test_the_compiled_network_is_the_formula(path, hidden, snow):
     got, corrected = np.empty((2, N_STEPS, domain.n_cells))
     demand = f.potential_evapotranspiration
     temperature = demand if f.air_temperature is None else f.air_temperature
-    kernels().correct_demand(f.precipitation, demand, temperature, season(f.day_of_year),
+    compiled(correct_demand)(f.precipitation, demand, temperature, season(f.day_of_year),
                              pet_network(spec, tensors, inputs), got, corrected, 0, domain.n_cells)
     pet = spec.pet
     columns = []
@@ -207,7 +208,7 @@ def test_tiles_of_cells_are_the_formula_and_the_same_bits_wherever_they_are_cut(
     def factors(ranges):
         factor, corrected = np.empty((2, n_steps, n))
         for lo, hi in ranges:
-            kernels().correct_demand(P, E, T, angle, network, factor, corrected, lo, hi)
+            compiled(correct_demand)(P, E, T, angle, network, factor, corrected, lo, hi)
         np.testing.assert_array_equal(corrected, factor * E)
         return factor
 
@@ -222,7 +223,7 @@ def test_tiles_of_cells_are_the_formula_and_the_same_bits_wherever_they_are_cut(
 
 
 def test_the_factor_is_level_beyond_any_z():
-    sigmoid = kernels().limited_sigmoid
+    sigmoid = compiled(limited_sigmoid)
     z = np.array([-1e300, -26.0, -1.0, 0.0, 1.0, 26.0, 1e300])
     got = np.array([sigmoid(v, 0.3, 2.0) for v in z])
     np.testing.assert_allclose(got, 0.3 + 1.7 / (1 + np.exp(-np.clip(z, -26, 26))), rtol=1e-14)

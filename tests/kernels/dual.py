@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
-import types
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 
 import numpy as np
 
 from bmi_cdlm.kernels import fused
-from bmi_cdlm.kernels.launch import LOOPS, ROWS, SCALARS, kernels, retyped
+from bmi_cdlm.kernels.graph import Linker
 
 
 def _by_value(compare: Callable) -> Callable:
@@ -115,14 +113,8 @@ def fma(a, b, c):
     return Dual(exact, product + tangent_of(c)) if Dual in map(type, (a, b, c)) else exact
 
 
-@lru_cache(maxsize=1)
-def dual_kernels() -> types.SimpleNamespace:
-    """Every kernel of `launch.kernels`, the same code, interpreted on dual numbers."""
-    compiled = kernels().production_step
-    names = dict(getattr(compiled, "py_func", compiled).__globals__) | {"math": DualMath, "real": float, "fma": fma}
-    for function in (*SCALARS, *ROWS, *LOOPS):
-        names[function.__name__] = retyped(function, float, names)
-    return types.SimpleNamespace(**{f.__name__: names[f.__name__] for f in (*SCALARS, *ROWS, *LOOPS)})
+dual = Linker(float, lambda _function, plain: plain, {math: DualMath, fused.fma: fma})
+"""dual(kernel): the same code as `launch.compiled` takes, with what it calls, interpreted on dual numbers."""
 
 
 def seeded(values: np.ndarray, tangents: np.ndarray, direction: int, n_directions: int) -> np.ndarray:
@@ -152,6 +144,6 @@ def jacobian(function: Callable, arguments: Mapping[str, float], active: tuple[s
     seeds = {
         name: Dual(value, unit[active.index(name)]) if name in active else value for name, value in arguments.items()
     }
-    returned = getattr(dual_kernels(), function.__name__)(**seeds)
+    returned = dual(function)(**seeds)
     returned = returned if isinstance(returned, tuple) else (returned,)
     return np.array([np.broadcast_to(tangent_of(v), len(active)) for v in returned], np.float64)

@@ -7,15 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numba import config, njit
+from numba import config, njit, types
 from numba.core.compiler import CompileResult
 
 from bmi_cdlm.kernels import cache
-from bmi_cdlm.kernels.launch import LOOPS, compile_kernels, kernels
+from bmi_cdlm.kernels.graph import digest
+from bmi_cdlm.kernels.launch import callee, compiled, new_root
+from bmi_cdlm.kernels.loops import routing, runoff
 
 PACKAGE = Path(cache.__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is cached without the compiler")
@@ -25,18 +28,19 @@ JOB = """
 import hashlib
 import numpy as np
 from bmi_cdlm.kernels.groups import Links, ReachParameters, ReachSeries
-from bmi_cdlm.kernels.launch import kernels
-k = kernels()
+from bmi_cdlm.kernels.launch import callee, compiled, new_root
+from bmi_cdlm.kernels.loops.routing import accumulate, collect_runoff, fill_coefficients
+from bmi_cdlm.kernels.loops.runoff import fill_ordinates
 one, two = np.empty((3, 2)), np.empty((6, 2))
-k.fill_ordinates(np.array([2.5, 1.7]), 2.5, one, two)
+compiled(fill_ordinates)(np.array([2.5, 1.7]), 2.5, one, two)
 p = ReachParameters(*np.empty((4, 3)))
-k.fill_coefficients(np.array([0.0, 4000.0, 9e4]), np.array([0.2, 0.2, 0.4]), 3600.0, p)
+compiled(fill_coefficients)(np.array([0.0, 4000.0, 9e4]), np.array([0.2, 0.2, 0.4]), 3600.0, p)
 lateral = np.empty((2, 4))
 links = Links(np.array([0, 1, 3]), np.array([0, 0, 1]), np.array([1.0, 2.0, 0.5]))
-k.collect_runoff(links, np.ones((4, 2)), ReachSeries(lateral, np.arange(2), np.zeros(2)), 0, 2)
+compiled(collect_runoff)(links, np.ones((4, 2)), ReachSeries(lateral, np.arange(2), np.zeros(2)), 0, 2)
 total = np.arange(5.0)
-k.accumulate(np.array([2, 2, 4, 4, -1]), total)
-used = [k.fill_ordinates, k.fill_coefficients, k.collect_runoff, k.accumulate]
+compiled(accumulate)(np.array([2, 2, 4, 4, -1]), total)
+used = [compiled(f) for f in (fill_ordinates, fill_coefficients, collect_runoff, accumulate)]
 digest = hashlib.sha256(b"".join(a.tobytes() for a in (one, two, *p, lateral, total))).hexdigest()
 print(digest, sum(sum(f.stats.cache_hits.values()) for f in used),
       sum(sum(f.stats.cache_misses.values()) for f in used), lateral[0, 0])
@@ -67,7 +71,7 @@ def finish(process: subprocess.Popen) -> list[str]:
 
 def run_fresh() -> tuple[np.ndarray, object]:
     """Accumulate with kernels that this process has not compiled yet."""
-    accumulate = compile_kernels.__wrapped__(np.float64).accumulate
+    accumulate = new_root(routing.accumulate, np.float64)
     total = np.arange(5.0)
     accumulate(np.array([2, 2, 4, 4, -1]), total)
     assert total.tolist() == [0, 1, 3, 3, 10]
@@ -86,7 +90,7 @@ def test_sixteen_processes_at_once_on_an_empty_folder(kernel_cache, copied):
 
 
 @pytest.mark.slow
-def test_an_edit_of_the_physics_is_seen(kernel_cache, copied):
+def test_an_edit_of_the_physics_is_seen_by_what_it_touches(kernel_cache, copied):
     """The same cache folder, the links' constant doubled: never the old machine code; undone: the old file again."""
     first = finish(start(copied))
     source = copied / "bmi_cdlm" / "processes" / "links.py"
@@ -95,7 +99,7 @@ def test_an_edit_of_the_physics_is_seen(kernel_cache, copied):
     source.write_text(text.replace("0.011574074074074073", "0.023148148148148147"))
     edited = finish(start(copied))
     assert float(edited[3]) == 2 * float(first[3])
-    assert edited[1] == "0", "a file of other sources was used"
+    assert edited[1:3] == ["3", "1"], "another than the loop over links was compiled again, or nothing"
     source.write_text(text)
     assert finish(start(copied))[:2] == [first[0], "4"]
 
@@ -145,28 +149,100 @@ def test_without_a_folder_kernels_are_compiled(monkeypatch, tmp_path):
     cache.cache_folder.cache_clear()
 
 
-def test_a_key_holds_function_precision_signature_and_sources(kernel_cache, monkeypatch):
-    class Codegen:
-        def magic_tuple(self):
-            return ("triple", "cpu", "features")
+class Codegen:
+    processor = "cpu"
 
-    def path(name="route", dtype="float64", signature="(f8,)"):
-        return cache.KernelCache(name, dtype)._path(signature, Codegen())
+    def magic_tuple(self):
+        return ("triple", self.processor, "features")
 
-    different = {path(), path("accumulate"), path(dtype="float32"), path(signature="(f4,)")}
-    monkeypatch.setattr(Codegen, "magic_tuple", lambda self: ("triple", "another cpu", "features"))
-    different.add(path())
-    monkeypatch.setattr(cache, "source_digest", lambda: "other sources")
-    different.add(path())
+
+def path_of(function, dtype="float64", signature=(types.float64,)):
+    return cache.KernelCache(function, dtype)._path(signature, Codegen())
+
+
+def test_a_key_holds_function_precision_signature_and_compiler(kernel_cache, monkeypatch):
+    f = routing.accumulate
+    different = {
+        path_of(f), path_of(routing.route), path_of(f, dtype="float32"), path_of(f, signature=(types.float32,)),
+    }
+    monkeypatch.setattr(Codegen, "processor", "another cpu")
+    different.add(path_of(f))
+    monkeypatch.setattr(cache, "compiler_digest", lambda: "another compiler")
+    different.add(path_of(f))
     assert len(different) == 6 and all(p.parent == kernel_cache for p in different)
 
 
-def test_the_digest_reads_every_kernel_source(monkeypatch):
-    read: list[str] = []
-    real = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self.name) or real(self))
-    cache.source_digest.__wrapped__()
-    assert set(read) == {p.name for p in (*(PACKAGE / "kernels").rglob("*.py"), *(PACKAGE / "processes").rglob("*.py"))}
+def functions(source: str) -> dict:
+    names: dict = {}
+    exec(compile(source, "<template>", "exec", dont_inherit=True), names)
+    return names
+
+
+def test_a_key_holds_what_a_function_comes_to_call(kernel_cache):
+    source = "def step(v):\n    return v * 2.0\ndef row(v):\n    return step(v)\ndef other(v):\n    return v\n"
+    before, same, after = map(functions, (source, source, source.replace("2.0", "2.5")))
+    assert path_of(before["row"]) == path_of(same["row"]) != path_of(after["row"])
+    assert path_of(before["other"]) == path_of(after["other"])
+    assert path_of(before["row"]).name.startswith("row-")
+
+
+def test_a_key_holds_the_fields_of_groups(kernel_cache):
+    """The text of a signature has their types only: another order of the fields would be other machine code."""
+    def signature(fields):
+        return (types.NamedUniTuple(types.float64, 2, namedtuple("Pair", fields)),)
+
+    f = routing.accumulate
+    paths = {path_of(f, signature=signature(fields)) for fields in ("p q", "q p", "p q")}
+    assert str(signature("p q")) == str(signature("q p")) and len(paths) == 2
+    nested = [(types.Tuple([types.int64, *signature(fields)]),) for fields in ("p q", "q p")]
+    assert len({path_of(f, signature=s) for s in nested}) == 2
+
+
+TWO_OF_ONE_NAME = """
+import sys
+import numpy as np
+from bmi_cdlm.kernels.launch import compiled
+SOURCE = '''
+def total_of(values, a):  # too large to go into its caller
+    total = 0.0
+    for i in range(values.size):
+        if values[i] > 0.5:
+            for k in range(5):
+                total += values[i] * FACTOR + a
+        values[i] = np.sqrt(np.abs(total)) * FACTOR
+    return total
+def row(values, a):
+    total = 0.0
+    for k in range(7):
+        total += total_of(values[k:], a)
+        total += total_of(values[1:], a + total)
+        total += total_of(values[2:], a - total)
+    return total
+'''
+same, hits = [], 0
+for factor in sys.argv[1:]:
+    names = {"np": np}
+    exec(compile(SOURCE.replace("FACTOR", factor), "<template>", "exec"), names)
+    kernel = compiled(names["row"])
+    same.append(np.isclose(kernel(np.ones(9), 0.1), names["row"](np.ones(9), 0.1)))
+    hits += sum(kernel.stats.cache_hits.values())
+print(*same, hits)
+"""
+
+
+def test_two_functions_of_one_name_from_the_folder_stay_apart(kernel_cache):
+    """Each compiled in a process of its own, where numba gives them the same number; then both read into one.
+
+    By their plain names the second would run what the first calls.
+    """
+    def run(*factors):
+        environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+        command = [sys.executable, "-c", TWO_OF_ONE_NAME, *factors]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.split()
+
+    assert run("2.0") == ["True", "0"]
+    assert run("3.0") == ["True", "0"]
+    assert run("2.0", "3.0") == ["True", "True", "2"]
 
 
 def test_the_interface_of_numba_that_the_cache_leans_on():
@@ -199,8 +275,10 @@ def test_the_interface_of_numba_that_the_cache_leans_on():
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_every_loop_has_the_cache(dtype):
-    compiled = kernels(dtype)
-    for function in LOOPS:
-        ours = getattr(compiled, function.__name__)._cache
-        assert ours._identity == (function.__name__, np.dtype(dtype).name)
+def test_what_is_asked_for_has_the_cache_and_what_it_calls_has_not(dtype):
+    for function in (runoff.advance_gr4j, routing.gather_upstream):
+        assert compiled(function, dtype)._cache._identity == (
+            function.__name__, np.dtype(dtype).name, digest(function)
+        )
+    called = compiled(routing.route, dtype).py_func.__globals__["gather_upstream"]
+    assert called is callee(routing.gather_upstream, dtype) and not isinstance(called._cache, cache.KernelCache)

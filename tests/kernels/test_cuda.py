@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import numba
@@ -77,32 +78,52 @@ def test_every_operator_and_result_is_compared(simulated):
         assert set(simulated[case]) == operators | {f"{o}_adjoint" for o in operators} | {"chain"}
 
 
+def of_device(*, loops_only: bool = False) -> list[Callable]:
+    """The kernels and device functions around the steps, and what they come to call."""
+    from bmi_cdlm.kernels.device import routing, runoff, snow
+    from bmi_cdlm.kernels.launch import call_graph
+
+    loops = [
+        f for module in (snow, runoff, routing) for f in vars(module).values()
+        if isinstance(f, types.FunctionType) and f.__module__ == module.__name__
+    ]
+    return loops if loops_only else list(call_graph(*loops))
+
+
+def test_what_asks_for_its_place_in_the_grid_is_a_kernel():
+    from bmi_cdlm.kernels.device import routing, runoff
+    from bmi_cdlm.kernels.device.launch import is_grid
+
+    assert is_grid(routing.sum_links) and is_grid(runoff.runoff_cells)
+    assert not is_grid(routing.pull_inflow) and not is_grid(runoff.runoff_cell)
+    assert len([f for f in of_device() if is_grid(f)]) == 17
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_device_functions_are_those_of_the_cpu(dtype):
     """The same code objects but for the precision of the literals: no second copy of an equation."""
-    from bmi_cdlm.kernels.device.launch import DEVICE, GRID, cuda_kernels
-    from bmi_cdlm.kernels.launch import SCALARS, kernels
+    from kernels.every_kernel import SCALARS
 
-    of_device, of_cpu = cuda_kernels(dtype), kernels(dtype)
-    for function in (*SCALARS, *DEVICE, *GRID):
-        code = getattr(of_device, function.__name__).py_func.__code__
+    from bmi_cdlm.kernels.device.launch import cuda_compiled
+    from bmi_cdlm.kernels.launch import callee
+
+    for function in of_device():
+        code = cuda_compiled(function, dtype).py_func.__code__
         assert code.co_code == function.__code__.co_code, function.__name__
         assert (code.co_filename, code.co_firstlineno) == (
             function.__code__.co_filename, function.__code__.co_firstlineno
         )
-    for function in SCALARS:
-        cpu = getattr(of_cpu, function.__name__)
+    for function in set(SCALARS) & set(of_device()):
+        cpu = callee(function, dtype)
         code = getattr(cpu, "py_func", cpu).__code__
-        device_code = getattr(of_device, function.__name__).py_func.__code__
+        device_code = cuda_compiled(function, dtype).py_func.__code__
         assert (device_code.co_code, device_code.co_names) == (code.co_code, code.co_names), function.__name__
         assert list(map(repr, device_code.co_consts)) == list(map(repr, code.co_consts)), function.__name__
 
 
 def test_the_loops_around_them_hold_no_equation():
     """Arithmetic with a number other than 0, 0.9 and 0.1 (the split of the unit hydrographs) is in the scalar steps."""
-    from bmi_cdlm.kernels.device.launch import DEVICE, GRID
-
-    for function in (*DEVICE, *GRID):
+    for function in of_device(loops_only=True):
         literals = {c for c in function.__code__.co_consts if isinstance(c, float)}
         assert literals <= {0.0, 0.9, 0.1}, (function.__name__, literals)
 
@@ -117,6 +138,7 @@ def test_the_package_does_not_import_cuda():
 
 def test_the_stream_is_asked_for_at_every_launch(monkeypatch):
     from bmi_cdlm.kernels.device import launch as cuda
+    from bmi_cdlm.kernels.device.routing import clear
 
     launched: list[tuple] = []
 
@@ -126,13 +148,13 @@ def test_the_stream_is_asked_for_at_every_launch(monkeypatch):
 
     now = ["first"]
     monkeypatch.setattr(cuda, "SIMULATED", False)
+    monkeypatch.setattr(cuda, "cuda_compiled", lambda function, dtype: Kernel())
     launcher = cuda.Launcher(np.float64, lambda: now[0], threads=8)
-    launcher.kernels = types.SimpleNamespace(clear=Kernel())
-    launcher.over(9, "clear", 1)
+    launcher.over(9, clear, 1)
     now[0] = "second"
-    launcher.over(9, "clear", 2)
-    launcher.over_times(9, 3, "clear", 3)
-    launcher.over(0, "clear", 4)
+    launcher.over(9, clear, 2)
+    launcher.over_times(9, 3, clear, 3)
+    launcher.over(0, clear, 4)
     assert launched == [
         ((2, 8, "first"), (1,)), ((2, 8, "second"), (2,)), (((2, 3), (8, 1), "second"), (3,)),
     ]
@@ -253,12 +275,13 @@ def hopper(monkeypatch):
 
 
 def kernels_and_arguments(dtype):
-    from bmi_cdlm.kernels.device.launch import GRID, cuda_kernels
+    from bmi_cdlm.kernels.device.launch import cuda_compiled, is_grid
 
     argument_types = signatures({np.float32: numba.float32, np.float64: numba.float64}[dtype])
-    assert set(argument_types) == {f.__name__ for f in GRID}
+    grid = {f.__name__: f for f in of_device() if is_grid(f)}
+    assert set(argument_types) == set(grid)
     for name, arguments in argument_types.items():
-        yield name, getattr(cuda_kernels(dtype), name).py_func, arguments
+        yield name, cuda_compiled(grid[name], dtype).py_func, arguments
 
 
 @pytest.mark.slow

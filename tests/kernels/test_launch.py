@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-import builtins
-import dis
-import inspect
+import math
 import re
 import threading
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from kernels.every_kernel import KERNELS, ROWS, SCALARS
 from numba import config, njit, typeof, types
 
-from bmi_cdlm.kernels import elementary
 from bmi_cdlm.kernels.fused import compiled_fma, fma
-from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters, Step
-from bmi_cdlm.kernels.launch import LOOPS, ROWS, SCALARS, kernels, retyped
+from bmi_cdlm.kernels.graph import Linker
+from bmi_cdlm.kernels.groups import CellTotals, Links, ReachParameters, ReachSeries, RunoffFluxes, SnowParameters, Step
+from bmi_cdlm.kernels.launch import callee, compiled, retyped
+from bmi_cdlm.kernels.loops.rows import in_fours, tile_width
+from bmi_cdlm.kernels.loops.runoff import ring_length
 from bmi_cdlm.kernels.workers import WORTH_A_THREAD, Workers
-from bmi_cdlm.processes import cemaneige, gr4j, muskingum
+from bmi_cdlm.processes import gr4j
 
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="inspects machine code: needs the compiler")
 DTYPES = [np.float64, np.float32]
 LLVM = {np.float64: "double", np.float32: "float"}
+OF_COUNTS = (in_fours, tile_width, ring_length)
+"""Scalar steps of whole numbers."""
+IN_TURN = ("route_reach", "route_two", "sweep_reach", "sweep_two")
+"""Rows in which a sub-step waits for the one before."""
+IN_PLACES = ("collect_row", "receive")
+"""Rows that read a column, or write here and there: neighbours in them are no neighbours in memory."""
+MOVING = ("copy_row", "fill_row")
+"""Rows that calculate nothing."""
+WITHOUT_NUMBERS = {"tile_rows", "snow_tile", "flux_rows", "place_family"}
+"""Not over a row, but leaves of the call graph with subscripts."""
 
 
 def rows_of(dtype, n: int = 64):
@@ -36,7 +47,23 @@ def rows_of(dtype, n: int = 64):
     step = Step(dtype(1), dtype(1), dtype(0.04))
     totals, fluxes = CellTotals(*(row() for _ in range(4))), RunoffFluxes(*(row() for _ in range(14)))
     snow, snow_adj = (SnowParameters(*(row() for _ in SnowParameters._fields)) for _ in range(2))
+    reach, reach_adj = (ReachParameters(*(row() for _ in ReachParameters._fields)) for _ in range(2))
+    number, index = dtype(0.5), np.arange(n)
     return {
+        "copy_row": (row(), row()),
+        "fill_row": (row(), number),
+        "inverse_row": (row(), row()),
+        "add_terms": (*(row() for _ in range(4)),),
+        "add_link": (row(), row(), number),
+        "collect_row": (Links(np.arange(0, 2 * n + 2, 2), np.repeat(index, 2), row()), 0, rows(9), row()),
+        "keep_inflow": (*(row() for _ in range(2)), 1, row()),
+        "receive": (index - 1, 0, ReachSeries(rows(2), index, row()), row(), 1),
+        "route_reach": (*(row() for _ in range(2)), *[number] * 4, 1, row(), *[number] * 2),
+        "route_two": (*(row() for _ in range(4)), *[number] * 8, 1, row(), row(), *[number] * 3),
+        "sweep_reach": (*(row() for _ in range(2)), *[number] * 4, row(), row()),
+        "sweep_two": (*(row() for _ in range(4)), *[number] * 8, *(row() for _ in range(4))),
+        "reverse_reach": (reach, reach_adj, 0, *(row() for _ in range(4))),
+        "sum_sub_steps": (row(), 1, row()),
         "production_row": (*(row() for _ in range(6)), step, row(), totals, None, None),
         "production_row for the adjoint": (*(row() for _ in range(6)), step, row(), None, None, row()),
         "production_row with fluxes": (*(row() for _ in range(6)), step, row(), totals, fluxes, None),
@@ -62,10 +89,13 @@ def rows_of(dtype, n: int = 64):
 
 
 def llvm_of(dtype, name: str) -> str:
-    row = getattr(kernels(dtype), name.split()[0])
+    """The row itself, without what hands over Python objects."""
+    row = next(callee(f, dtype) for f in KERNELS if f.__name__ == name.split()[0])
     arguments = rows_of(dtype)[name]
     row(*arguments)
-    return row.inspect_llvm(typeof_all(arguments))
+    code = row.inspect_llvm(typeof_all(arguments))
+    [body] = re.findall(r"^define [^\n]*@_ZN8bmi_cdlm[^\n]*\n(.*?)^}", code, re.DOTALL | re.MULTILINE)
+    return body
 
 
 def typeof_all(arguments):
@@ -74,10 +104,23 @@ def typeof_all(arguments):
 
 @compiled_only
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", rows_of(np.float64))
+@pytest.mark.parametrize("name", [name for name in rows_of(np.float64) if name not in (*IN_TURN, *IN_PLACES)])
 def test_rows_are_vectorised(dtype, name):
-    code = llvm_of(dtype, name)
-    assert re.search(rf"(fmul|fadd|@llvm\.fma\S*\() ?<\d+ x {LLVM[dtype]}>", code), f"{name} is scalar code"
+    code, done = llvm_of(dtype, name), "store" if name in MOVING else r"fmul|fadd|fdiv|@llvm\.fma\S*\("
+    assert re.search(rf"({done}) ?(?:reassoc )?<\d+ x {LLVM[dtype]}>", code), f"{name} is scalar code"
+
+
+@compiled_only
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", rows_of(np.float64))
+def test_rows_call_no_step(dtype, name):
+    """Scalar steps are in the row; what would stay outside costs as much as the step itself."""
+    assert not re.findall(r"\bcall\b[^\n]*@_ZN8bmi_cdlm\S*", llvm_of(dtype, name))
+
+
+def test_every_row_is_watched():
+    """Whatever is called and calls scalar steps only."""
+    assert {f.__name__ for f in ROWS} - {name.split()[0] for name in rows_of(np.float64)} == WITHOUT_NUMBERS
 
 
 @compiled_only
@@ -93,9 +136,8 @@ def test_single_precision_rows_hold_no_double_arithmetic(name):
 def test_scalar_steps_return_their_own_precision(dtype):
     """Arguments of one precision in, the same precision out; integers nowhere."""
     expected = {np.float64: types.float64, np.float32: types.float32}[dtype]
-    compiled = kernels(dtype)
-    for function in SCALARS:
-        scalar = getattr(compiled, function.__name__)
+    for function in set(SCALARS) - set(OF_COUNTS):
+        scalar = callee(function, dtype)
         count = function.__code__.co_argcount
         scalar(*[dtype(0.5)] * count)
         signature = next(s for s in scalar.overloads if s == (expected,) * count)
@@ -105,38 +147,21 @@ def test_scalar_steps_return_their_own_precision(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("function", [*SCALARS, *ROWS, *LOOPS], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", KERNELS, ids=lambda f: f.__name__)
 def test_every_precision_runs_the_code_of_the_plain_function(dtype, function):
-    compiled = getattr(kernels(dtype), function.__name__)
-    code, plain = getattr(compiled, "py_func", compiled).__code__, function.__code__
-    assert (code.co_code, code.co_names, code.co_varnames) == (plain.co_code, plain.co_names, plain.co_varnames)
-    for ours, theirs in zip(code.co_consts, plain.co_consts, strict=True):
-        assert type(ours) is (dtype if type(theirs) is float else type(theirs))
-        if type(theirs) is float:
-            assert ours == dtype(theirs)
+    for made in (callee(function, dtype), compiled(function, dtype)):
+        code, plain = getattr(made, "py_func", made).__code__, function.__code__
+        assert (code.co_code, code.co_names, code.co_varnames) == (plain.co_code, plain.co_names, plain.co_varnames)
+        for ours, theirs in zip(code.co_consts, plain.co_consts, strict=True):
+            assert type(ours) is (dtype if type(theirs) is float else type(theirs))
+            if type(theirs) is float:
+                assert ours == dtype(theirs)
 
 
-@pytest.mark.parametrize("function", [*SCALARS, *ROWS, *LOOPS], ids=lambda f: f.__name__)
-def test_kernels_read_no_constant_of_a_module(function):
-    """Retyping sees literals only: a module's float, or a tuple of literals, would stay float64 in float32."""
-    compiled = getattr(kernels(), function.__name__)
-    known = getattr(compiled, "py_func", compiled).__globals__
-    used = {i.argval for i in dis.get_instructions(function) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    assert used <= known.keys() | set(dir(builtins)), "launch gives it no such name"
-    assert all(callable(known[name]) or inspect.ismodule(known[name]) for name in used & known.keys())
-    assert not [c for c in function.__code__.co_consts if isinstance(c, tuple) and any(type(v) is float for v in c)]
-
-
-def test_no_kernel_is_left_out():
-    """Whatever the modules of physics define is compiled; what a loop calls stands before it."""
-    names = {f.__name__ for f in SCALARS}
-    for module in (cemaneige, elementary, gr4j, muskingum):
-        own = {
-            name for name, f in vars(module).items()
-            if callable(f) and getattr(f, "__module__", "") == module.__name__ and not name.endswith("_adjoint")
-        }
-        assert own <= names, own - names
-    assert len({f.__name__ for f in (*SCALARS, *ROWS, *LOOPS)}) == len((*SCALARS, *ROWS, *LOOPS))
+def test_a_kernel_is_the_same_object_at_every_call():
+    for function in (gr4j.production_step, tile_width):
+        assert compiled(function) is compiled(function, np.float64) is not compiled(function, np.float32)
+        assert callee(function) is callee(function, np.float64) is not callee(function, np.float32)
 
 
 def test_retyped_literals_and_names():
@@ -154,37 +179,31 @@ def test_retyped_literals_and_names():
 def test_the_compiled_step_is_the_plain_one(dtype):
     """A plain call in Python gives the bits of the compiled step; math.sqrt rounds once in both."""
     rng = np.random.default_rng(5)
-    compiled = kernels(dtype)
+    step = compiled(gr4j.production_step, dtype)
+    plain_step = Linker(dtype, lambda _function, plain: plain, {math: Roots, fma: fma})(gr4j.production_step)
     for _ in range(200):
         S, P, E = (dtype(v) for v in rng.uniform(0, 50, 3))
         args = (S, P, E, dtype(rng.uniform(20, 500)), dtype(0.039))
-        plain = retyped_chain(dtype).production_step(*args)
-        assert [dtype(v).tobytes() for v in compiled.production_step(*args)] == [dtype(v).tobytes() for v in plain]
+        assert [dtype(v).tobytes() for v in step(*args)] == [dtype(v).tobytes() for v in plain_step(*args)]
 
 
 @compiled_only
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_product_and_a_sum_are_rounded_once(dtype):
     """Interpreted as compiled: the exact result, rounded; where it cancels, rounding twice would leave nothing."""
-    compiled = njit(lambda a, b, c: compiled_fma(a, b, c))
+    instruction = njit(lambda a, b, c: compiled_fma(a, b, c))
     rng = np.random.default_rng(6)
     for a, b, c in rng.uniform(-2, 2, (300, 3)).astype(dtype):
         for last in (c, -a * b):
             found = fma(a, b, last)
-            assert type(found) is dtype and found.tobytes() == dtype(compiled(a, b, last)).tobytes()
+            assert type(found) is dtype and found.tobytes() == dtype(instruction(a, b, last)).tobytes()
             exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(last))
             assert abs(Fraction(float(found)) - exact) <= Fraction(float(np.spacing(abs(found)))) / 2
 
 
-def retyped_chain(dtype):
-    """The plain functions in a precision, never compiled; np.sqrt keeps single precision where math.sqrt does not."""
-    names = {"math": Roots, "np": np, "real": dtype, "fma": fma}
-    for function in SCALARS:
-        names[function.__name__] = retyped(function, dtype, names)
-    return type("Plain", (), {k: staticmethod(v) for k, v in names.items() if callable(v)})
-
-
 class Roots:
+    """np.sqrt keeps single precision where math.sqrt does not."""
+
     sqrt = staticmethod(np.sqrt)
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from make_domain import lumped_domain, part_of
 
 from bmi_cdlm.kernels.groups import RunoffFluxes
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.runoff import fill_ordinates
 from bmi_cdlm.model.model import Forcing, Model
 from bmi_cdlm.model.operators import HYDROGRAPH_EXPONENT
 from bmi_cdlm.names.time_steps import DAY, HOUR
@@ -123,7 +124,7 @@ def s_curves(k: int, x4: float, a: float) -> tuple[float, float]:
 def test_unit_hydrographs_follow_the_closed_form_and_sum_to_one(x4, step):
     a = HYDROGRAPH_EXPONENT[step]
     one, two = np.empty((math.ceil(x4), 1)), np.empty((math.ceil(2 * x4), 1))
-    kernels().fill_ordinates(np.array([x4]), a, one, two)
+    compiled(fill_ordinates)(np.array([x4]), a, one, two)
     for curve, ordinates in enumerate((one, two)):
         s = [s_curves(k, x4, a)[curve] for k in range(len(ordinates) + 1)]
         np.testing.assert_allclose(ordinates[:, 0], np.diff(s), rtol=1e-12, atol=1e-15)
@@ -141,7 +142,7 @@ def test_a_base_of_half_a_step_or_less_is_no_delay(x4):
 
 def test_a_base_of_one_step_splits_the_second_unit_hydrograph_in_halves():
     one, two = np.empty((1, 1)), np.empty((2, 1))
-    kernels().fill_ordinates(np.array([1.0]), 2.5, one, two)
+    compiled(fill_ordinates)(np.array([1.0]), 2.5, one, two)
     assert one.ravel().tolist() == [1.0] and two.ravel().tolist() == [0.5, 0.5]
 
 

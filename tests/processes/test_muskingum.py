@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bmi_cdlm.kernels.groups import Links, Network, ReachParameters
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.routing import compensated_sum, fill_coefficients, route
 from bmi_cdlm.model.buffers import whole_series
 from bmi_cdlm.processes.muskingum import muskingum_coefficients, muskingum_step, muskingum_variance
 
@@ -35,16 +36,15 @@ def classical(K: float, x: float, step: float) -> tuple[float, float, float]:
 def route_chain(K, x, step: float, lateral: np.ndarray, n_sub: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Discharge [reach, time] of a river without tributaries, and the storage at the end [m3]."""
     n = len(K)
-    compiled = kernels()
     p = ReachParameters(*(np.empty(n) for _ in range(4)))
-    compiled.fill_coefficients(np.array(K, float), np.array(x, float), step, p)
+    compiled(fill_coefficients)(np.array(K, float), np.array(x, float), step, p)
     network = Network(
         np.arange(n), np.ones(n, np.int64), np.r_[0, np.arange(n)], np.arange(n - 1), np.zeros(n, np.int64)
     )
     y, discharge = np.zeros(n), whole_series(np.empty(lateral.shape))
     # A cell for every reach, so large that 1 mm d-1 is 1 m3 s-1.
     links = Links(np.arange(n + 1), np.arange(n), np.full(n, 86.4))
-    compiled.route(
+    compiled(route)(
         network, links, p, y, np.ascontiguousarray(lateral.T), whole_series(np.empty(lateral.shape)),
         np.empty((1, lateral.shape[1] * n_sub)), discharge, np.empty((n, 0)), np.zeros(n), n_sub, step * n_sub, 0, n,
         0, lateral.shape[1],
@@ -165,5 +165,5 @@ def test_a_compensated_sum_keeps_what_cancellation_would_lose(n):
     values = np.repeat(rng.uniform(-1.0, 1.0, n), 2) * 10.0 ** rng.integers(-12, 16, 2 * n)
     values[1::2] = -values[::2] * (1.0 + 1e-13)
     exact = math.fsum(values)
-    assert kernels().compensated_sum(values, np.ones(2 * n)) == pytest.approx(exact, rel=1e-15, abs=1e-30)
+    assert compiled(compensated_sum)(values, np.ones(2 * n)) == pytest.approx(exact, rel=1e-15, abs=1e-30)
     assert n < 2 or abs(values.sum() - exact) > 1e-15 * abs(exact)

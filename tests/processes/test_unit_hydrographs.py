@@ -7,7 +7,8 @@ import pytest
 
 from bmi_cdlm.kernels.fused import fma
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, RunoffParameters, RunoffState
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.runoff import advance_gr4j, advance_queue
 from bmi_cdlm.model.operators import step_constants
 from bmi_cdlm.names.time_steps import DAY
 
@@ -19,7 +20,7 @@ DTYPES = [np.float64, np.float32]
 @pytest.mark.parametrize("places", [1, 3, 4, 5, 8, 9])
 def test_outflow_is_the_sum_over_past_inflows_the_oldest_first(places, dtype):
     rng = np.random.default_rng(places)
-    n, share, compiled = 3, dtype(0.9), kernels(dtype)
+    n, share = 3, dtype(0.9)
     ordinates = np.zeros((-places % 4 + places, n), dtype)
     ordinates[:places] = rng.random((places, n))
     ring = np.zeros((ordinates.shape[0] + 4, n), dtype)
@@ -33,7 +34,7 @@ def test_outflow_is_the_sum_over_past_inflows_the_oldest_first(places, dtype):
     head = 0
     for t in range(0, 18, 4):
         count = min(4, 18 - t)
-        compiled.advance_queue(ring, head, ordinates, places, Pr[t : t + count], count, share)
+        compiled(advance_queue, dtype)(ring, head, ordinates, places, Pr[t : t + count], count, share)
         assert ring[head : head + count].tobytes() == expected[t : t + count].tobytes()
         head = (head + count) % ring.shape[0]
 
@@ -55,7 +56,7 @@ def test_blocks_of_any_length_give_the_bits_of_single_steps(places, dtype):
         for length in lengths:
             fluxes = RunoffFluxes(*(np.empty((length, n), dtype) for _ in RunoffFluxes._fields))
             part = slice(first, first + length)
-            kernels(dtype).advance_gr4j(
+            compiled(advance_gr4j, dtype)(
                 rain[part], rain[part], demand[part], p, state, totals, fluxes, step_constants(DAY, dtype), 0, n
             )
             series.append(np.array(fluxes))

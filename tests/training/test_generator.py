@@ -9,10 +9,11 @@ from generator_cases import drawn_tensors, forcing_values, specify, write_attrib
 
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.generator import pet_network, read_inputs, static_parameters
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.processes.pet_network import correct_demand
 from cdlm_training.generator import Generator
 
 N_STEPS = 30
@@ -60,7 +61,7 @@ def test_the_pet_factor_equals_that_of_the_runtime(path, snow, dtype, tolerance,
     values = forcing_values(9, N_STEPS, domain.n_cells, warm=snow != "none")
     expected, corrected = np.empty((2, N_STEPS, domain.n_cells))
     demand = values["potential_evapotranspiration"]
-    kernels().correct_demand(
+    compiled(correct_demand)(
         values["precipitation"], demand, values.get("air_temperature", demand), season(DAYS),
         pet_network(spec, generator.tensors(), inputs), expected, corrected, 0, domain.n_cells,
     )

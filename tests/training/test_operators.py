@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,7 +10,9 @@ import torch
 from make_domain import random_domain
 from operator_cases import CELL, FORCING, Case, make_case
 
-from bmi_cdlm.kernels.launch import kernels
+import bmi_cdlm.model.model as model_module
+from bmi_cdlm.kernels import launch
+from bmi_cdlm.model import operators, parameter_set
 from bmi_cdlm.model.model import Forcing, Model
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from cdlm_training.operators import Melt, Route, Runoff
@@ -139,37 +141,35 @@ def test_the_second_derivative_is_refused():
         gradient.sum().backward()
 
 
-def spied(called: dict[str, object]) -> SimpleNamespace:
-    """The compiled kernels; those that are asked for are noted."""
-    class Spy(SimpleNamespace):
-        def __getattribute__(self, name: str) -> object:
-            found = object.__getattribute__(self, name)
-            if not name.startswith("__"):
-                called[name] = found
-            return found
+@pytest.fixture
+def asked(monkeypatch) -> dict[str, object]:
+    """The kernels that are asked for, by name."""
+    found: dict[str, object] = {}
 
-    return Spy(**vars(kernels()))
+    def compiled(function: Callable, dtype: type = np.float64) -> object:
+        found[function.__name__] = launch.compiled(function, dtype)
+        return found[function.__name__]
+
+    for module in (model_module, parameter_set, operators):
+        monkeypatch.setattr(module, "compiled", compiled)
+    return found
 
 
-def test_operators_call_the_functions_that_the_model_steps():
+def test_operators_call_the_functions_that_the_model_steps(asked):
     case = smooth_case(DAY)
-    by_model: dict[str, object] = {}
     model = Model(case.domain, step=case.step, routing_step=case.routing_step, snow="cemaneige_hysteresis")
-    model._kernels = model._given._kernels = spied(by_model)
     model.advance(Forcing(*(case.inputs[name] for name in FORCING)))
     for name in ("unit_hydrograph_base", "weighting"):
         model.change_parameter(name, np.arange(1), model.parameters[name][:1])
-    by_operators: dict[str, object] = {}
-    ops = case.operators()
-    ops.kernels = spied(by_operators)
+    by_model = dict(asked)
+    asked.clear()
     inputs = tensors(case, *FORCING, *SNOW, *RUNOFF, "travel_time", "weighting")
-    discharge = run_chain(case, ops, *inputs)
-    physics = {"advance_snow", "advance_gr4j", "route", "fill_ordinates", "fill_coefficients"}
-    assert physics == by_operators.keys() <= by_model.keys()
-    for name in physics:
-        assert by_operators[name] is by_model[name] is getattr(kernels(), name)
+    discharge = run_chain(case, case.operators(), *inputs)
+    physics = set(asked)
+    assert physics == {"advance_snow", "advance_gr4j", "route", "fill_ordinates", "fill_coefficients"}
+    assert all(asked[name] is by_model[name] for name in physics)
     discharge.sum().backward()
-    assert by_operators.keys() - physics == {
+    assert asked.keys() - physics == {
         "reverse_snow", "reverse_gr4j", "spread_runoff", "reverse_route", "fill_ordinates_adjoint",
         "fill_coefficients_adjoint",
     }
