@@ -391,7 +391,8 @@ class Reader:
         if isinstance(e, ast.Call):
             results = self.call(e)
             if len(results) != 1:
-                raise self.refuse(e, f"{len(results)} values of {ast.unparse(e.func)}: give each a name, in a line of its own")
+                word = ast.unparse(e.func)
+                raise self.refuse(e, f"{len(results)} values of {word}: give each a name, in a line of its own")
             return results[0]
         raise self.refuse(e, EXPRESSIONS.get(type(e), f"`{ast.unparse(e)}`: numbers and conditions only"))
 
@@ -410,8 +411,8 @@ class Reader:
         if e.id in self.env:
             return self.env[e.id]
         if isinstance(self.outside.get(e.id), (int, float)):
-            raise self.refuse(e, f"{e.id} is a constant of the module, whose precision stays float64: write the number into"
-                           " the step, or take it as an argument")
+            what = f"{e.id} is a constant of the module, whose precision stays float64"
+            raise self.refuse(e, f"{what}: write the number into the step, or take it as an argument")
         if e.id in self.outside:
             raise self.refuse(e, f"{e.id} is no number: a step takes numbers as arguments")
         raise self.refuse(e, f"{e.id} has no value here: assign it on every path, before it is used")
@@ -479,9 +480,9 @@ class Reader:
         if rule is not None:
             return self.called(e, found, rule, operands)
         if not inspect.isfunction(found):
-            own = f"math.{found.__name__}"
-            raise self.refuse(e, f"the call of {word}: " + (INSTEAD.get(own, "write math.sqrt") if hasattr(math, word) else
-                           "not a function written in Python; register its adjoint with adjoint_of"))
+            other = "write it in Python, or register its adjoint with adjoint_of"
+            own = "write math.sqrt" if found is math.sqrt else INSTEAD.get(f"math.{found.__name__}", other)
+            raise self.refuse(e, f"the call of {word}: {own}")
         if found.__qualname__ in self.callers or found is self.function:
             raise self.refuse(e, f"{word} calls itself")
         inner = Reader(self.lines, found, (*self.callers, self.function.__qualname__))
@@ -497,7 +498,8 @@ class Reader:
             raise self.refuse(e, "fma is not imported: use fma from bmi_cdlm.kernels.fused")
         low, high = WIDTHS[word]
         if not low <= len(e.args) <= high:
-            raise self.refuse(e, f"{len(e.args)} arguments for {word}: give it {low}" + (" or more" if high > low else ""))
+            more = " or more" * (high > low)
+            raise self.refuse(e, f"{len(e.args)} arguments for {word}: give it {low}{more}")
         operands = [self.number(argument) for argument in e.args]
         if word == "math.sqrt":
             return self.lines.root(operands[0])
