@@ -33,6 +33,7 @@ from bmi_cdlm.kernels.dialect import (
     adjoint_of,
     apply,
     flatten,
+    rule_of,
 )
 from bmi_cdlm.names.errors import DialectError
 
@@ -97,6 +98,8 @@ def validate(function, arguments, returned, active, seeds, kept) -> None:
             raise DialectError(f"the adjoint of {where} in {a!r}: not one of its arguments")
     if not active or len(set(active)) < len(active):
         raise DialectError(f"the adjoint of {where} in {active}: name each active argument once, one at least")
+    if not seeds:
+        raise DialectError(f"the adjoint of {where} without seeds: name the adjoint of one result at least")
     for what, places in (("seeds", seeds), ("kept", kept)):
         for place in places:
             if type(place) is not int or not 0 <= place < len(returned):
@@ -246,7 +249,8 @@ class Reverse:
         """Hand the adjoints of the results of a called function on, by its rule."""
         function, lines = called.function, self.lines
         assert function is not None
-        rule = RULES[function.__name__]
+        rule = rule_of(function)
+        assert rule is not None
         adjoint = function.__globals__.get(rule.adjoint) if isinstance(rule.adjoint, str) else rule.adjoint
         if adjoint is None:
             raise DialectError(f"the rule of {function.__name__} names {rule.adjoint}, which is not beside it")
@@ -274,7 +278,7 @@ def choice_of(term: Operand) -> Operand | None:
 
 def results_of(called: Value) -> tuple[str, ...]:
     """Return the results of a called function, by its rule."""
-    return RULES[called.function.__name__].results  # type: ignore[union-attr]
+    return rule_of(called.function).results  # type: ignore[arg-type, union-attr]
 
 
 class Writer:

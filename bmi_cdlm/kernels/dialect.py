@@ -89,13 +89,19 @@ class Rule(NamedTuple):
     of: tuple[str, ...] | None = None
 
 
+TRANSCENDENTAL = "bmi_cdlm.kernels.transcendental"
 RULES: dict[str, Rule] = {
-    "exp": Rule(("y",), "exp_adjoint"),
-    "log": Rule(("y",), "log_adjoint"),
-    "tanh": Rule(("y",), "tanh_adjoint"),
-    "power_and_log": Rule(("y", "log_x"), "power_adjoint"),
+    f"{TRANSCENDENTAL}.exp": Rule(("y",), "exp_adjoint"),
+    f"{TRANSCENDENTAL}.log": Rule(("y",), "log_adjoint"),
+    f"{TRANSCENDENTAL}.tanh": Rule(("y",), "tanh_adjoint"),
+    f"{TRANSCENDENTAL}.power_and_log": Rule(("y", "log_x"), "power_adjoint"),
 }
-"""Functions that are called rather than read, by name; `adjoint_of` adds to them."""
+"""Functions that are called rather than read, by module and name; `adjoint_of` adds to them."""
+
+
+def rule_of(function: Callable) -> Rule | None:
+    """Return the rule of a function, or None."""
+    return RULES.get(f"{function.__module__}.{function.__qualname__}")
 
 
 def adjoint_of(function: Callable, *results: str, of: tuple[str, ...] | None = None) -> Callable[[Callable], Callable]:
@@ -104,7 +110,7 @@ def adjoint_of(function: Callable, *results: str, of: tuple[str, ...] | None = N
     results and of: as in `Rule`.
     """
     def register(adjoint: Callable) -> Callable:
-        RULES[function.__name__] = Rule(results, adjoint, of)
+        RULES[f"{function.__module__}.{function.__qualname__}"] = Rule(results, adjoint, of)
         return adjoint
 
     return register
@@ -247,7 +253,7 @@ def is_condition(operand: Operand) -> bool:
         return False
     if operand.operation == "if":
         return is_condition(operand.operands[1]) and is_condition(operand.operands[2])
-    return operand.operation == "argument" or operand.operation in CONDITIONS
+    return operand.operation in CONDITIONS
 
 
 def names_of(function: Callable) -> dict[str, Any]:
@@ -259,7 +265,7 @@ def names_of(function: Callable) -> dict[str, Any]:
 class Reader:
     """Reads one function into lines; complains with file, line number and what to write instead."""
 
-    def __init__(self, lines: Lines, function: Callable, callers: tuple[str, ...] = ()) -> None:
+    def __init__(self, lines: Lines, function: Callable, callers: tuple[Callable, ...] = ()) -> None:
         function = getattr(function, "py_func", function)
         self.lines, self.function, self.callers = lines, function, callers
         name = getattr(function, "__name__", repr(function))
@@ -344,7 +350,7 @@ class Reader:
     def number(self, e: ast.expr) -> Operand:
         """What an expression comes to, which must be a number."""
         found = self.value(e)
-        if isinstance(found, Value) and found.operation in CONDITIONS:
+        if is_condition(found):
             raise self.refuse(e, "a condition where a number is needed: write `1.0 if condition else 0.0`")
         return found
 
@@ -426,7 +432,7 @@ class Reader:
             raise self.refuse(e, f"`{ast.unparse(e)}`: of the operators + - * / and ** only")
         a, b = self.number(e.left), self.number(e.right)
         if isinstance(e.op, ast.Div):
-            if b == 0.0:
+            if b == 0.0 and not self.lines.guards:
                 raise self.refuse(e, "a division by 0.0")
             return self.lines.divide(a, b)
         return put(SUMS[type(e.op)], a, b)
@@ -475,17 +481,17 @@ class Reader:
             known = "math.sqrt, abs, min, max, fma and functions of the dialect only"
             raise self.refuse(e, f"the call of {word}: {known}, or one whose adjoint is registered with adjoint_of")
         found = getattr(found, "py_func", found)
-        operands = [self.number(argument) for argument in e.args]
-        rule = RULES.get(getattr(found, "__name__", ""))
-        if rule is not None:
-            return self.called(e, found, rule, operands)
         if not inspect.isfunction(found):
             other = "write it in Python, or register its adjoint with adjoint_of"
             own = "write math.sqrt" if found is math.sqrt else INSTEAD.get(f"math.{found.__name__}", other)
             raise self.refuse(e, f"the call of {word}: {own}")
-        if found.__qualname__ in self.callers or found is self.function:
+        operands = [self.number(argument) for argument in e.args]
+        rule = rule_of(found)
+        if rule is not None:
+            return self.called(e, found, rule, operands)
+        if found in (*self.callers, self.function):
             raise self.refuse(e, f"{word} calls itself")
-        inner = Reader(self.lines, found, (*self.callers, self.function.__qualname__))
+        inner = Reader(self.lines, found, (*self.callers, self.function))
         if len(operands) != len(inner.arguments):
             raise self.refuse(e, f"{len(operands)} arguments for {word}({', '.join(inner.arguments)})")
         return inner.read(operands)

@@ -31,7 +31,7 @@ def limited_sigmoid_adjoint(z, low, high, y_adj):
     t = -t if z < 0.0 else t
     share = 0.5 + 0.5 * t
     slope = (n + 1.0) / (d * d)
-    z_adj = (high - low) * slope * y_adj if size < 13.0 else 0.0
+    z_adj = (high - low) * slope * y_adj if size <= 13.0 else 0.0
     return z_adj, (1.0 - share) * y_adj, share * y_adj
 
 
