@@ -48,13 +48,15 @@ STATEMENTS: dict[type[ast.stmt], str] = {
     ast.AnnAssign: "an annotation: write `x = ...`",
     ast.FunctionDef: "a function in a step: write it beside the step",
     ast.Global: "a global: take it as an argument", ast.Nonlocal: "a nonlocal: take it as an argument",
-    ast.Import: "an import: write it at the top of the file", ast.ImportFrom: "an import: write it at the top of the file",
+    ast.Import: "an import: write it at the top of the file",
+    ast.ImportFrom: "an import: write it at the top of the file",
     ast.Delete: "a del: leave it out", ast.Pass: "a pass: leave it out",
 }
 EXPRESSIONS: dict[type[ast.expr], str] = {
     ast.Subscript: "a subscript: a step takes numbers, one argument each",
     ast.Attribute: "an attribute: a step takes numbers, one argument each",
-    ast.Lambda: "a lambda: write a function beside the step", ast.NamedExpr: "an assignment in an expression: give it a line",
+    ast.Lambda: "a lambda: write a function beside the step",
+    ast.NamedExpr: "an assignment in an expression: give it a line",
     ast.Tuple: "several values at once: choose or calculate each by itself", ast.Starred: "a *: write the values out",
     ast.Dict: "a dict: write the numbers as literals", ast.List: "a list: write the numbers as literals",
     ast.JoinedStr: "a string: a step has numbers only",
@@ -87,13 +89,19 @@ class Rule(NamedTuple):
     of: tuple[str, ...] | None = None
 
 
+TRANSCENDENTAL = "bmi_cdlm.kernels.transcendental"
 RULES: dict[str, Rule] = {
-    "exp": Rule(("y",), "exp_adjoint"),
-    "log": Rule(("y",), "log_adjoint"),
-    "tanh": Rule(("y",), "tanh_adjoint"),
-    "power_and_log": Rule(("y", "log_x"), "power_adjoint"),
+    f"{TRANSCENDENTAL}.exp": Rule(("y",), "exp_adjoint"),
+    f"{TRANSCENDENTAL}.log": Rule(("y",), "log_adjoint"),
+    f"{TRANSCENDENTAL}.tanh": Rule(("y",), "tanh_adjoint"),
+    f"{TRANSCENDENTAL}.power_and_log": Rule(("y", "log_x"), "power_adjoint"),
 }
-"""Functions that are called rather than read, by name; `adjoint_of` adds to them."""
+"""Functions that are called rather than read, by module and name; `adjoint_of` adds to them."""
+
+
+def rule_of(function: Callable) -> Rule | None:
+    """Return the rule of a function, or None."""
+    return RULES.get(f"{function.__module__}.{function.__qualname__}")
 
 
 def adjoint_of(function: Callable, *results: str, of: tuple[str, ...] | None = None) -> Callable[[Callable], Callable]:
@@ -102,7 +110,7 @@ def adjoint_of(function: Callable, *results: str, of: tuple[str, ...] | None = N
     results and of: as in `Rule`.
     """
     def register(adjoint: Callable) -> Callable:
-        RULES[function.__name__] = Rule(results, adjoint, of)
+        RULES[f"{function.__module__}.{function.__qualname__}"] = Rule(results, adjoint, of)
         return adjoint
 
     return register
@@ -131,12 +139,18 @@ class Lines:
         self.values.append(value)
         return value
 
-    def find(self, operation: str, *operands: Operand) -> Value | None:
+    def find(self, operation: str, *operands: Operand, function: Callable | None = None) -> Value | None:
         """Return the value that is there already, or None."""
-        return self.known.get(key_of(operation, operands))
+        return self.known.get(key_of(operation, operands, function))
 
     def put(self, operation: str, *operands: Operand, name: str = "", function: Callable | None = None) -> Operand:
         """Return what an operation comes to, a number where that is known."""
+        if self.slopes and operation in ("*", "/", "if"):
+            bare = [o.operands[0] if isinstance(o, Value) and o.operation == "neg" else o for o in operands]
+            changed = sum(o is not b for o, b in zip(operands, bare, strict=True))
+            if changed and (operation != "if" or changed + operands.count(0.0) == 2):
+                found = self.put(operation, *bare, name=name)
+                return found if changed == 2 and operation != "if" else self.put("neg", found)
         folded = fold(operation, operands, self.slopes)
         if folded is not None:
             return folded if not isinstance(folded, tuple) else self.put(folded[0], *folded[1:], name=name)
@@ -163,17 +177,14 @@ class Lines:
         return self.find("math.sqrt", a) or self.put("math.sqrt", self.safe(a))
 
     def call(self, function: Callable, rule: Rule, operands: Sequence[Operand]) -> list[Operand]:
-        """Return those results of a called function that do not follow from others."""
-        width = sum("=" not in result for result in rule.results)
-        called = self.find("call", *operands, function) or self.put(  # type: ignore[arg-type]
-            "call", *map(self.safe, operands), function=function
-        )
-        return [self.put("result", called, k, width) for k in range(width)]
+        """Return the results of a called function, also those that follow from others: use them by their rule."""
+        there = self.find("call", *operands, function=function)
+        called = there or self.put("call", *map(self.safe, operands), function=function)
+        return [self.put("result", called, float(k)) for k in range(len(rule.results))]
 
 
 def key_of(operation: str, operands: Sequence, function: Callable | None = None) -> tuple:
     """Return what two equal calculations have in common."""
-    *operands, function = operands if operands and callable(operands[-1]) else (*operands, function)
     places = [str(o.place) if isinstance(o, Value) else repr(o) + "#" for o in operands]
     return (operation, function, *(sorted(places) if operation in ("+", "*") else places))
 
@@ -203,7 +214,11 @@ def fold(operation: str, operands: Sequence[Any], slopes: bool) -> Any:
             return -a
         return a.operands[0] if a.operation == "neg" else None
     if operation == "if":
-        return operands[1] if operands[1] is operands[2] or (numbers[1] == numbers[2] != None) else None  # noqa: E711
+        _test, a, b = operands
+        return a if a is b or (isinstance(a, float) and a == b) else None
+    if operation == "fma" and slopes:
+        a, b, c = operands
+        return c if 0.0 in numbers[:2] else (("*", a, b) if c == 0.0 else None)
     if operation not in SUMS.values():
         return None
     (a, b), (m, n) = operands, numbers
@@ -238,7 +253,7 @@ def is_condition(operand: Operand) -> bool:
         return False
     if operand.operation == "if":
         return is_condition(operand.operands[1]) and is_condition(operand.operands[2])
-    return operand.operation == "argument" or operand.operation in CONDITIONS
+    return operand.operation in CONDITIONS
 
 
 def names_of(function: Callable) -> dict[str, Any]:
@@ -250,7 +265,7 @@ def names_of(function: Callable) -> dict[str, Any]:
 class Reader:
     """Reads one function into lines; complains with file, line number and what to write instead."""
 
-    def __init__(self, lines: Lines, function: Callable, callers: tuple[str, ...] = ()) -> None:
+    def __init__(self, lines: Lines, function: Callable, callers: tuple[Callable, ...] = ()) -> None:
         function = getattr(function, "py_func", function)
         self.lines, self.function, self.callers = lines, function, callers
         name = getattr(function, "__name__", repr(function))
@@ -264,15 +279,15 @@ class Reader:
             raise DialectError(f"{self.file}:{self.first}: a lambda: write the step with def")
         self.tree: Any = ast.parse("\n".join(self.text)).body[0]
         if not isinstance(self.tree, ast.FunctionDef):
-            self.refuse(self.tree, "not a plain function: write the step with def")
+            raise self.refuse(self.tree, "not a plain function: write the step with def")
         self.outside = names_of(function)
         self.arguments = self.read_arguments()
         self.env: dict[str, Operand] = {}
 
-    def refuse(self, node: Any, what: str) -> None:
-        """Raise the error of a place in the source."""
+    def refuse(self, node: Any, what: str) -> DialectError:
+        """Return the error of a place in the source."""
         number = getattr(node, "lineno", self.tree.lineno)
-        raise DialectError(
+        return DialectError(
             f"{self.file}:{self.first + number - 1}: {self.text[number - 1].strip()}\n"
             f"{self.function.__name__} is outside the dialect of steps: {what}."
         )
@@ -281,7 +296,7 @@ class Reader:
         """Names of the arguments."""
         a = self.tree.args
         if a.vararg or a.kwarg or a.kwonlyargs or a.defaults or a.posonlyargs:
-            self.refuse(self.tree, "a default, *, / or ** among its arguments: plain names only, each given")
+            raise self.refuse(self.tree, "a default, *, / or ** among its arguments: plain names only, each given")
         return tuple(argument.arg for argument in a.args)
 
     def read(self, operands: Sequence[Operand]) -> list[Operand]:
@@ -291,9 +306,9 @@ class Reader:
         for statement in body[:-1] if isinstance(body[-1], ast.Return) else body:
             self.statement(statement, statement is body[0])
         if not isinstance(body[-1], ast.Return):
-            self.refuse(self.tree, "no return at its end: end it with `return ...`")
+            raise self.refuse(self.tree, "no return at its end: end it with `return ...`")
         if body[-1].value is None:
-            self.refuse(body[-1], "a return without a value: return what the step calculates")
+            raise self.refuse(body[-1], "a return without a value: return what the step calculates")
         return self.several(body[-1].value)
 
     def statement(self, s: Any, first: bool) -> None:
@@ -308,20 +323,20 @@ class Reader:
             for target in s.targets:
                 self.assign(target, found)
         elif isinstance(s, ast.Return):
-            self.refuse(s, "an early return: one return, at the end; choose with `a if condition else b`")
+            raise self.refuse(s, "an early return: one return, at the end; choose with `a if condition else b`")
         elif isinstance(s, ast.Expr):
-            self.refuse(s, "an expression that nothing is done with: leave it out")
+            raise self.refuse(s, "an expression that nothing is done with: leave it out")
         else:
-            self.refuse(s, STATEMENTS.get(type(s), f"{type(s).__name__}: assignments and a return only"))
+            raise self.refuse(s, STATEMENTS.get(type(s), f"{type(s).__name__}: assignments and a return only"))
 
     def assign(self, target: Any, found: list[Operand]) -> None:
         """Give names to what was found."""
         targets = target.elts if isinstance(target, (ast.Tuple, ast.List)) else [target]
         if len(targets) != len(found):
-            self.refuse(target, f"{len(found)} values for {len(targets)} names: as many names as values")
+            raise self.refuse(target, f"{len(found)} values for {len(targets)} names: as many names as values")
         for t, value in zip(targets, found, strict=True):
             if not isinstance(t, ast.Name):
-                self.refuse(t, EXPRESSIONS.get(type(t), "an assignment to other than names"))
+                raise self.refuse(t, EXPRESSIONS.get(type(t), "an assignment to other than names"))
             if isinstance(value, Value) and t.id != "_":
                 value.name = value.name or t.id.strip("_")
             self.env[t.id] = value
@@ -335,15 +350,15 @@ class Reader:
     def number(self, e: ast.expr) -> Operand:
         """What an expression comes to, which must be a number."""
         found = self.value(e)
-        if isinstance(found, Value) and found.operation in CONDITIONS:
-            self.refuse(e, "a condition where a number is needed: write `1.0 if condition else 0.0`")
+        if is_condition(found):
+            raise self.refuse(e, "a condition where a number is needed: write `1.0 if condition else 0.0`")
         return found
 
     def condition(self, e: ast.expr) -> Operand:
         """What an expression comes to, which must be a condition."""
         found = self.value(e)
         if not is_condition(found):
-            self.refuse(e, "a number where a condition is needed: compare it, as in `x > 0.0`")
+            raise self.refuse(e, "a number where a condition is needed: compare it, as in `x > 0.0`")
         return found
 
     def under(self, condition: Operand, holds: bool, read: Callable, e: ast.expr) -> Operand:
@@ -380,21 +395,21 @@ class Reader:
             return put("if", test, self.under(test, True, self.value, e.body),
                        self.under(test, False, self.value, e.orelse))
         if isinstance(e, ast.Call):
-            found = self.call(e)
-            if len(found) != 1:
-                self.refuse(e, f"{ast.unparse(e.func)} returns {len(found)} values: give each a name in a line of its own")
-            return found[0]
-        self.refuse(e, EXPRESSIONS.get(type(e), f"`{ast.unparse(e)}` ({type(e).__name__}): numbers and conditions only"))
-        raise AssertionError
+            results = self.call(e)
+            if len(results) != 1:
+                word = ast.unparse(e.func)
+                raise self.refuse(e, f"{len(results)} values of {word}: give each a name, in a line of its own")
+            return results[0]
+        raise self.refuse(e, EXPRESSIONS.get(type(e), f"`{ast.unparse(e)}`: numbers and conditions only"))
 
     def constant(self, e: ast.Constant) -> float:
         """A literal."""
         if type(e.value) is int:
-            self.refuse(e, f"the whole number {e.value}, which makes float32 float64: write {e.value}.0")
+            raise self.refuse(e, f"the whole number {e.value}, which makes float32 float64: write {e.value}.0")
         if type(e.value) is not float:
-            self.refuse(e, f"the constant {e.value!r}: numbers such as 1.0 only")
+            raise self.refuse(e, f"the constant {e.value!r}: numbers such as 1.0 only")
         if not math.isfinite(e.value):
-            self.refuse(e, "a constant that is not finite: write a number that a step can meet")
+            raise self.refuse(e, "a constant that is not finite: write a number that a step can meet")
         return e.value
 
     def name(self, e: ast.Name) -> Operand:
@@ -402,12 +417,11 @@ class Reader:
         if e.id in self.env:
             return self.env[e.id]
         if isinstance(self.outside.get(e.id), (int, float)):
-            self.refuse(e, f"{e.id} is a constant of the module, whose precision stays float64: write the number into"
-                           " the step, or take it as an argument")
+            what = f"{e.id} is a constant of the module, whose precision stays float64"
+            raise self.refuse(e, f"{what}: write the number into the step, or take it as an argument")
         if e.id in self.outside:
-            self.refuse(e, f"{e.id} is no number: a step takes numbers as arguments")
-        self.refuse(e, f"{e.id} has no value here: assign it on every path, before it is used")
-        raise AssertionError
+            raise self.refuse(e, f"{e.id} is no number: a step takes numbers as arguments")
+        raise self.refuse(e, f"{e.id} has no value here: assign it on every path, before it is used")
 
     def sum(self, e: ast.BinOp) -> Operand:
         """An operation on two numbers."""
@@ -415,11 +429,11 @@ class Reader:
         if isinstance(e.op, ast.Pow):
             return self.power(e)
         if type(e.op) not in SUMS:
-            self.refuse(e, f"`{ast.unparse(e)}`: of the operators + - * / and ** only")
+            raise self.refuse(e, f"`{ast.unparse(e)}`: of the operators + - * / and ** only")
         a, b = self.number(e.left), self.number(e.right)
         if isinstance(e.op, ast.Div):
-            if b == 0.0:
-                self.refuse(e, "a division by 0.0")
+            if b == 0.0 and not self.lines.guards:
+                raise self.refuse(e, "a division by 0.0")
             return self.lines.divide(a, b)
         return put(SUMS[type(e.op)], a, b)
 
@@ -427,10 +441,11 @@ class Reader:
         """A whole power, as the products that numba makes of it."""
         exponent = e.right.value if isinstance(e.right, ast.Constant) else None
         if exponent == 0.5:
-            self.refuse(e, "a power of 0.5: use math.sqrt")
+            raise self.refuse(e, "a power of 0.5: use math.sqrt")
         if type(exponent) is not int or not 2 <= exponent <= 16:
-            self.refuse(e, f"`{ast.unparse(e)}`: whole exponents from 2 to 16 only; else use power(x, b) {OWN}")
-        square, found = self.number(e.left), None
+            raise self.refuse(e, f"`{ast.unparse(e)}`: whole exponents from 2 to 16 only; else use power(x, b) {OWN}")
+        square: Operand = self.number(e.left)
+        found: Any = None
         while exponent:
             if exponent % 2:
                 found = square if found is None else self.lines.put("*", found, square)
@@ -440,10 +455,10 @@ class Reader:
 
     def compare(self, e: ast.Compare) -> Operand:
         """A comparison; a < b < c is a < b and b < c."""
-        left, found = self.number(e.left), None
+        left, found = self.number(e.left), None  # type: tuple[Operand, Any]
         for operator, right in zip(e.ops, e.comparators, strict=True):
             if type(operator) not in COMPARISONS:
-                self.refuse(e, f"`{ast.unparse(e)}`: compare numbers, with < <= > >= == !=")
+                raise self.refuse(e, f"`{ast.unparse(e)}`: compare numbers, with < <= > >= == !=")
             b = self.number(right) if found is None else self.under(found, True, self.number, right)
             one = self.lines.put(COMPARISONS[type(operator)], left, b)
             found, left = one if found is None else self.lines.put("and", found, one), b
@@ -453,43 +468,44 @@ class Reader:
         """What a call returns: of a few known functions, of one with a rule, or of one that is read in turn."""
         word = ast.unparse(e.func)
         if e.keywords:
-            self.refuse(e, f"a keyword in {word}(...): pass arguments by their places")
+            raise self.refuse(e, f"a keyword in {word}(...): pass arguments by their places")
         for argument in e.args:
             if isinstance(argument, ast.Starred):
-                self.refuse(e, f"a * in {word}(...): write the arguments out")
-        found = self.outside.get(word)
+                raise self.refuse(e, f"a * in {word}(...): write the arguments out")
+        found: Any = self.outside.get(word)
         if word in INSTEAD and not (isinstance(e.func, ast.Name) and word in self.outside):
-            self.refuse(e, f"{word}: {INSTEAD[word]}")
+            raise self.refuse(e, f"{word}: {INSTEAD[word]}")
         if word == "fma" or word == "math.sqrt" or (word in WIDTHS and found is None):
             return [self.built_in(word, e)]
         if not isinstance(e.func, ast.Name) or not callable(found):
             known = "math.sqrt, abs, min, max, fma and functions of the dialect only"
-            self.refuse(e, f"the call of {word}: {known}, or one whose adjoint is registered with adjoint_of")
+            raise self.refuse(e, f"the call of {word}: {known}, or one whose adjoint is registered with adjoint_of")
         found = getattr(found, "py_func", found)
+        if not inspect.isfunction(found):
+            other = "write it in Python, or register its adjoint with adjoint_of"
+            own = "write math.sqrt" if found is math.sqrt else INSTEAD.get(f"math.{found.__name__}", other)
+            raise self.refuse(e, f"the call of {word}: {own}")
         operands = [self.number(argument) for argument in e.args]
-        rule = RULES.get(getattr(found, "__name__", ""))
+        rule = rule_of(found)
         if rule is not None:
             return self.called(e, found, rule, operands)
-        if not inspect.isfunction(found):
-            own = f"math.{found.__name__}"
-            self.refuse(e, f"the call of {word}: " + (INSTEAD.get(own, "write math.sqrt") if hasattr(math, word) else
-                           "not a function written in Python; register its adjoint with adjoint_of"))
-        if found.__qualname__ in self.callers or found is self.function:
-            self.refuse(e, f"{word} calls itself")
-        inner = Reader(self.lines, found, (*self.callers, self.function.__qualname__))
+        if found in (*self.callers, self.function):
+            raise self.refuse(e, f"{word} calls itself")
+        inner = Reader(self.lines, found, (*self.callers, self.function))
         if len(operands) != len(inner.arguments):
-            self.refuse(e, f"{len(operands)} arguments for {word}({', '.join(inner.arguments)})")
+            raise self.refuse(e, f"{len(operands)} arguments for {word}({', '.join(inner.arguments)})")
         return inner.read(operands)
 
     def built_in(self, word: str, e: ast.Call) -> Operand:
         """What abs, min, max, fma or math.sqrt comes to."""
         if word == "math.sqrt" and not hasattr(self.outside.get("math"), "sqrt"):
-            self.refuse(e, "math is not imported: write `import math` at the top of the file")
+            raise self.refuse(e, "math is not imported: write `import math` at the top of the file")
         if word == "fma" and not callable(self.outside.get("fma")):
-            self.refuse(e, "fma is not imported: use fma from bmi_cdlm.kernels.fused")
+            raise self.refuse(e, "fma is not imported: use fma from bmi_cdlm.kernels.fused")
         low, high = WIDTHS[word]
         if not low <= len(e.args) <= high:
-            self.refuse(e, f"{len(e.args)} arguments for {word}: give it {low}" + (" or more" if high > low else ""))
+            more = " or more" * (high > low)
+            raise self.refuse(e, f"{len(e.args)} arguments for {word}: give it {low}{more}")
         operands = [self.number(argument) for argument in e.args]
         if word == "math.sqrt":
             return self.lines.root(operands[0])
@@ -504,13 +520,12 @@ class Reader:
         """Results of a function with a rule: some of its call, others that follow from those."""
         expected = tuple(inspect.signature(function).parameters)
         if len(operands) != len(expected):
-            self.refuse(e, f"{len(operands)} arguments for {function.__name__}({', '.join(expected)})")
-        direct = iter(self.lines.call(function, rule, operands))
+            raise self.refuse(e, f"{len(operands)} arguments for {function.__name__}({', '.join(expected)})")
+        direct = self.lines.call(function, rule, operands)
         outer, self.env = self.env, dict(zip(expected, operands, strict=True))
-        for result in rule.results:
+        for result, value in zip(rule.results, direct, strict=True):
             name, _, expression = (part.strip() for part in result.partition("="))
-            value = self.value(ast.parse(expression, mode="eval").body) if expression else next(direct)
-            self.env[name] = value
+            self.env[name] = self.value(ast.parse(expression, mode="eval").body) if expression else value
         inner, self.env = self.env, outer
         return [inner[result.partition("=")[0].strip()] for result in rule.results]
 

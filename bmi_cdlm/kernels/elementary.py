@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy import float64 as real  # launch puts the compiled precision in its place
 
+from bmi_cdlm.kernels.adjoint import adjoint_of
 from bmi_cdlm.kernels.fused import fma
 
 
@@ -65,3 +66,24 @@ def store_outflow_fraction(a):
     r = math.sqrt(1.0 + a)
     s = math.sqrt(r)
     return a / ((r + 1.0) * (s + 1.0) * s)
+
+
+@adjoint_of(tanh_ratio, "n", "d = n + 2.0")
+def tanh_ratio_adjoint(n, n_adj):
+    """Adjoint of `tanh_ratio` in n, to which d is tied: n = expm1(2 w)."""
+    return 2.0 * (n + 1.0) * n_adj
+
+
+@adjoint_of(percolated_fraction, "fraction")
+def percolated_fraction_adjoint(fraction, fraction_adj):
+    """Adjoint of `percolated_fraction`: a quarter of the fifth power of what stays, (1 + a)^(-1/4)."""
+    stays = 1.0 - fraction
+    squared = stays * stays
+    return 0.25 * (squared * squared * stays) * fraction_adj
+
+
+@adjoint_of(store_outflow_fraction, "fraction")
+def store_outflow_fraction_adjoint(a, fraction_adj):
+    """Adjoint of `store_outflow_fraction`, (1 + a)^(-5/4) / 4, whose roots are those of the function itself."""
+    r = math.sqrt(1.0 + a)
+    return 0.25 / (r * r * math.sqrt(r)) * fraction_adj

@@ -66,6 +66,10 @@ class LifecycleError(CdlmError, RuntimeError):
     """A BMI function was called before initialize or after finalize."""
 
 
+class DialectError(CdlmError, TypeError):
+    """A scalar step says what no adjoint can be derived from, or what costs compiled kernels their speed."""
+
+
 class UnknownNameError(CdlmError, KeyError):
     """A variable or parameter of that name does not exist."""
 

@@ -7,6 +7,7 @@ to a multiple of four.
 
 from __future__ import annotations
 
+from bmi_cdlm.kernels.adjoint import adjoint_of
 from bmi_cdlm.kernels.elementary import tanh_ratio
 from bmi_cdlm.kernels.fused import fma
 from bmi_cdlm.kernels.loops.rows import fill_row, take_columns, tile_rows
@@ -20,6 +21,19 @@ def limited_sigmoid(z, low, high):
     t = n / d
     t = -t if z < 0.0 else t
     return low + (high - low) * (0.5 + 0.5 * t)
+
+
+@adjoint_of(limited_sigmoid, "y")
+def limited_sigmoid_adjoint(z, low, high, y_adj):
+    """Adjoint of `limited_sigmoid`; its slope in z, (1 - t^2) / 4, is taken without its cancellation."""
+    size = abs(0.5 * z)
+    n, d = tanh_ratio(min(size, 13.0))
+    t = n / d
+    t = -t if z < 0.0 else t
+    share = 0.5 + 0.5 * t
+    slope = (n + 1.0) / (d * d)
+    z_adj = (high - low) * slope * y_adj if size <= 13.0 else 0.0
+    return z_adj, (1.0 - share) * y_adj, share * y_adj
 
 
 def add_products(z, x0, x1, x2, x3, w0, w1, w2, w3):

@@ -45,6 +45,9 @@ class Dual:
     def __neg__(self):
         return Dual(-self.value, -self.tangent)
 
+    def __abs__(self):
+        return self if self.value >= 0.0 else -self
+
     def __mul__(self, other):
         b = value_of(other)
         return Dual(self.value * b, self.tangent * b + self.value * tangent_of(other))
