@@ -18,6 +18,7 @@ import numpy as np
 from numba import config, cuda
 
 from bmi_cdlm.kernels import cuda_routing, cuda_runoff, cuda_snow
+from bmi_cdlm.kernels.bits import INTERPRETED, TYPED
 from bmi_cdlm.kernels.fused import fma
 from bmi_cdlm.kernels.launch import SCALARS, retyped
 
@@ -34,12 +35,25 @@ def device_fma(a, b, c):
 
 
 @cache
+def device_bits(dtype: Any) -> dict[str, Any]:
+    """The functions of `bits` for a device; the simulator has no `intrinsic`, a device no llvm.rint."""
+    from numba.cuda import libdevice
+    from numba.cuda.extending import intrinsic
+
+    return {
+        "nearest": libdevice.rintf if dtype is np.float32 else libdevice.rint,
+        **{name: intrinsic(typed) for name, typed in TYPED.items() if name != "nearest"},
+    }
+
+
+@cache
 def cuda_kernels(dtype: Any) -> types.SimpleNamespace:
     """Return every scalar step as a device function and every loop as a kernel, for one precision, by name."""
     names: dict = {"__name__": __name__, "math": math, "np": np, "real": dtype, "cuda": cuda}
     # Device functions that are not inlined hand tuples through memory; the simulator knows no such option.
     inline = {} if SIMULATED else {"forceinline": True}
     names["fma"] = fma if SIMULATED else cuda.jit(device=True, **inline)(device_fma)
+    names.update(INTERPRETED if SIMULATED else device_bits(dtype))
     for function in (*SCALARS, *DEVICE):
         names[function.__name__] = cuda.jit(device=True, **inline)(retyped(function, dtype, names))
     for function in GRID:

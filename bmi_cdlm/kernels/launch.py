@@ -35,7 +35,9 @@ from bmi_cdlm.kernels import (
     pet,
     rows,
     topology,
+    transcendental,
 )
+from bmi_cdlm.kernels.bits import COMPILED, INTERPRETED
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, RunoffTape, SnowParameters
@@ -48,6 +50,17 @@ SCALARS: tuple[Callable, ...] = (
     elementary.percolated_fraction,
     elementary.percolated_slope,
     elementary.store_outflow_fraction,
+    transcendental.log_parts,
+    transcendental.expm1_parts,
+    transcendental.exp,
+    transcendental.exp_adjoint,
+    transcendental.log,
+    transcendental.log_adjoint,
+    transcendental.tanh,
+    transcendental.tanh_adjoint,
+    transcendental.power_and_log,
+    transcendental.power,
+    transcendental.power_adjoint,
     gr4j.production_step_inverse,
     gr4j.production_step,
     gr4j.queue_step,
@@ -212,9 +225,10 @@ def kernels(dtype: type[np.floating] = np.float64) -> types.SimpleNamespace:
 @lru_cache(maxsize=2)
 def compile_kernels(dtype: type[np.floating]) -> types.SimpleNamespace:
     """Make the kernels of a precision, callees before callers."""
+    interpreted = getattr(config, "DISABLE_JIT", False)
     names: dict = {
         "__name__": __name__, "__builtins__": builtins, "math": math, "np": np, "real": dtype,
-        "fma": fma if getattr(config, "DISABLE_JIT", False) else compiled_fma,
+        "fma": fma if interpreted else compiled_fma, **(INTERPRETED if interpreted else COMPILED),
         **{group.__name__: group for group in (CellTotals, RunoffFluxes, RunoffTape, SnowParameters)},
     }
     for function in SCALARS:

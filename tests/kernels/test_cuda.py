@@ -255,10 +255,28 @@ def hopper(monkeypatch):
 def kernels_and_arguments(dtype):
     from bmi_cdlm.kernels.cuda import GRID, cuda_kernels
 
-    argument_types = signatures({np.float32: numba.float32, np.float64: numba.float64}[dtype])
+    real = {np.float32: numba.float32, np.float64: numba.float64}[dtype]
+    argument_types = signatures(real)
     assert set(argument_types) == {f.__name__ for f in GRID}
     for name, arguments in argument_types.items():
         yield name, getattr(cuda_kernels(dtype), name).py_func, arguments
+    yield "transcendental functions", transcendental_kernel(cuda_kernels(dtype)), (array(real, 1),) * 2
+
+
+def transcendental_kernel(of):
+    """A kernel of the functions that no kernel of the model need call."""
+    from numba import cuda
+
+    power_and_log, power_adjoint, exp, log, tanh = of.power_and_log, of.power_adjoint, of.exp, of.log, of.tanh
+
+    def fill(x, out):
+        i = cuda.grid(1)
+        if i < x.size:
+            y, log_x = power_and_log(x[i], out[i])
+            x_adj, b_adj = power_adjoint(x[i], out[i], y, log_x, exp(x[i]))
+            out[i] = x_adj + b_adj + log(x[i]) * tanh(x[i])
+
+    return fill
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numba import config, njit, typeof, types
 
-from bmi_cdlm.kernels import cemaneige, elementary, gr4j, muskingum
+from bmi_cdlm.kernels import cemaneige, elementary, gr4j, muskingum, transcendental
 from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, SnowParameters, Step
 from bmi_cdlm.kernels.launch import LOOPS, ROWS, SCALARS, WORTH_A_THREAD, Workers, kernels, retyped
@@ -128,7 +128,7 @@ def test_kernels_read_no_constant_of_a_module(function):
 def test_no_kernel_is_left_out():
     """Whatever the modules of physics define is compiled; what a loop calls stands before it."""
     names = {f.__name__ for f in SCALARS}
-    for module in (cemaneige, elementary, gr4j, muskingum):
+    for module in (cemaneige, elementary, gr4j, muskingum, transcendental):
         own = {
             name for name, f in vars(module).items()
             if callable(f) and getattr(f, "__module__", "") == module.__name__ and not name.endswith("_adjoint")
