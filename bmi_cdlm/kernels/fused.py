@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numba.extending import intrinsic
 
+from bmi_cdlm.kernels.marks import primitive
+
 
 @cache
 def c_fma(single: bool) -> Callable[[float, float, float], float]:
@@ -25,6 +27,7 @@ def c_fma(single: bool) -> Callable[[float, float, float], float]:
     return found
 
 
+@primitive
 def fma(a: float, b: float, c: float) -> np.floating:
     """Return a b + c, in float32 if c is; for interpreted kernels."""
     single = type(c) is np.float32

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bmi_cdlm.kernels.fused import fma
-from bmi_cdlm.kernels.marks import marks_of
+from bmi_cdlm.kernels.marks import is_primitive, marks_of
 
 MODULES = ("math", "numpy", "numba")
 
@@ -45,8 +44,8 @@ def _visit(function: Any, order: dict[types.FunctionType, None], way: tuple) -> 
 
 
 def callees(function: Callable) -> list[types.FunctionType]:
-    """The functions that a function calls itself, in the order of their names; `fma` is an instruction."""
-    return [f for f in uses(function).values() if isinstance(f, types.FunctionType) and f is not fma]
+    """The functions that a function calls itself, in the order of their names; primitives are instructions."""
+    return [f for f in uses(function).values() if isinstance(f, types.FunctionType) and not is_primitive(f)]
 
 
 @cache
@@ -144,8 +143,8 @@ def digest(function: Callable) -> str:
 
 
 def _fact(value: object) -> object:
-    if value is fma:
-        return "fma"
+    if isinstance(value, types.FunctionType) and is_primitive(value):
+        return value.__name__
     if isinstance(value, types.FunctionType):
         return digest(value)
     if isinstance(value, types.ModuleType):
@@ -226,6 +225,7 @@ class Linker:
             if value in self._instead:
                 names[name] = self._instead[value]
             else:
-                names[name] = self._made[value] if isinstance(value, types.FunctionType) else value
+                made = isinstance(value, types.FunctionType) and not is_primitive(value)
+                names[name] = self._made[value] if made else value
         return retyped(function, self._dtype, names)
 

@@ -29,6 +29,20 @@ def uncounted(function: Callable) -> Callable:
     return function
 
 
+def primitive(function: Callable) -> Callable:
+    """Mark a function that interpreted kernels call as it is, and that is one instruction or a few in compiled ones.
+
+    What stands in its place there is known to `launch` and `device.launch`.
+    """
+    function.primitive = True  # type: ignore[attr-defined]
+    return function
+
+
+def is_primitive(function: Callable) -> bool:
+    """Whether something else stands in the place of a function in compiled kernels."""
+    return getattr(function, "primitive", False)
+
+
 def marks_of(function: Callable) -> tuple[str, ...]:
     """The marks that stand at a function."""
     return tuple(mark for mark in MARKS if getattr(function, mark, False))

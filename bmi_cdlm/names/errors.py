@@ -22,10 +22,6 @@ class DeclarationError(CdlmError, ValueError):
     """The declaration of a process does not fit its steps, or two processes use one name."""
 
 
-class DialectError(CdlmError, ValueError):
-    """A scalar step is written in a way that no adjoint can be derived from."""
-
-
 class ParameterError(CdlmError, ValueError):
     """A model parameter is missing, of another size, or outside its bounds."""
 

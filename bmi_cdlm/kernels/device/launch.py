@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numba import config, cuda
 
+from bmi_cdlm.kernels.bits import TYPED, nearest
 from bmi_cdlm.kernels.fused import fma
 from bmi_cdlm.kernels.graph import Linker, uses
 
@@ -48,7 +49,17 @@ def _linker(dtype: Any) -> Linker:
     def make(function: Callable, plain: types.FunctionType) -> Any:
         return cuda.jit(plain) if is_grid(function) else cuda.jit(device=True, **inline)(plain)
 
-    return Linker(dtype, make, {fma: fma if SIMULATED else cuda.jit(device=True, **inline)(device_fma)})
+    own = {} if SIMULATED else {fma: cuda.jit(device=True, **inline)(device_fma), **device_bits(dtype)}
+    return Linker(dtype, make, own)
+
+
+def device_bits(dtype: Any) -> dict[Callable, Any]:
+    """The functions of `bits` for a device; the simulator has no `intrinsic`, a device no llvm.rint."""
+    from numba.cuda import libdevice
+    from numba.cuda.extending import intrinsic
+
+    rint = libdevice.rintf if dtype is np.float32 else libdevice.rint
+    return {**{plain: intrinsic(typed) for plain, typed in TYPED.items()}, nearest: rint}
 
 
 def default_stream() -> Any:
