@@ -31,9 +31,9 @@ from bmi_cdlm.kernels.dialect import (
     Rule,
     Value,
     adjoint_of,
-    apply,
     flatten,
     rule_of,
+    write,
 )
 from bmi_cdlm.names.errors import DialectError
 
@@ -253,14 +253,20 @@ class Reverse:
         assert rule is not None
         adjoint = function.__globals__.get(rule.adjoint) if isinstance(rule.adjoint, str) else rule.adjoint
         if adjoint is None:
-            raise DialectError(f"the rule of {function.__name__} names {rule.adjoint}, which is not beside it")
+            raise DialectError(f"the rule of {function.__name__} names {rule.adjoint}: write that beside it")
         arguments = tuple(inspect.signature(function).parameters)
         operands: dict[str, Operand] = dict(zip(arguments, called.operands, strict=True))
         for k, result in enumerate(rule.results):
             operands[result] = lines.put("result", called, float(k))
             operands[f"{result}_adj"] = found.get(k, 0.0)
-        slopes = apply(lines, adjoint, operands)
-        for argument, slope in zip(rule.of or arguments, slopes, strict=True):
+        slopes = write(lines, adjoint, operands)
+        of = arguments if rule.of is None else rule.of
+        if len(of) != len(slopes) or not set(of) <= set(arguments):
+            raise DialectError(
+                f"the rule of {function.__name__}({', '.join(arguments)}): its adjoint returns {len(slopes)} values for"
+                f" the arguments {enumerated(of)}; name those that it returns the adjoints of in `of`"
+            )
+        for argument, slope in zip(of, slopes, strict=True):
             self.add(operands[argument], slope)
 
 
@@ -293,6 +299,9 @@ class Writer:
         self.callees: dict[str, object] = {}
         for result in results:
             self.visit(result)
+        for argument in arguments:
+            if argument in self.callees:
+                raise DialectError(f"{argument} is an argument of {name} and a function that it calls: rename one")
         self.taken = {*arguments, *self.callees, *dir(builtins), *keyword.kwlist, "math", "_", name}
         self.written: dict[int, ast.expr] = {}
 

@@ -168,6 +168,10 @@ class Lines:
                 operand = self.put("if", condition, *((operand, 1.0) if holds else (1.0, operand)))
         return operand
 
+    def finite(self, operand: Operand) -> Operand:
+        """Return a number to reckon with: 1 for what a function returns, such as ln 0, where it will not be used."""
+        return self.safe(operand) if isinstance(operand, Value) and operand.operation == "result" else operand
+
     def divide(self, a: Operand, b: Operand) -> Operand:
         """Return a / b."""
         return self.find("/", a, b) or self.put("/", a, self.safe(b))
@@ -434,8 +438,8 @@ class Reader:
         if isinstance(e.op, ast.Div):
             if b == 0.0 and not self.lines.guards:
                 raise self.refuse(e, "a division by 0.0")
-            return self.lines.divide(a, b)
-        return put(SUMS[type(e.op)], a, b)
+            return self.lines.divide(self.lines.finite(a), b)
+        return put(SUMS[type(e.op)], *map(self.lines.finite, (a, b)))
 
     def power(self, e: ast.BinOp) -> Operand:
         """A whole power, as the products that numba makes of it."""
@@ -472,6 +476,8 @@ class Reader:
         for argument in e.args:
             if isinstance(argument, ast.Starred):
                 raise self.refuse(e, f"a * in {word}(...): write the arguments out")
+        if word in self.env:
+            raise self.refuse(e, f"the call of {word}, which is a number here: give one of the two another name")
         found: Any = self.outside.get(word)
         if word in INSTEAD and not (isinstance(e.func, ast.Name) and word in self.outside):
             raise self.refuse(e, f"{word}: {INSTEAD[word]}")
@@ -543,7 +549,10 @@ def check(function: Callable) -> None:
     flatten(function)
 
 
-def apply(lines: Lines, function: Callable, operands: Mapping[str, Operand]) -> list[Operand]:
+def write(lines: Lines, function: Callable, operands: Mapping[str, Operand]) -> list[Operand]:
     """Write a function into lines, its arguments given by name; returns what it returns."""
     reader = Reader(lines, function)
+    for name in reader.arguments:
+        if name not in operands:
+            raise reader.refuse(reader.tree, f"{name} is none of {', '.join(operands)}, which its rule knows")
     return reader.read([operands[name] for name in reader.arguments])
