@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from bmi_cdlm.names.parameters import PARAMETERS, TRAVEL_TIME
+from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME
+from bmi_cdlm.names.registry import PROCESSES
 from bmi_cdlm.names.time_steps import STEP_NAMES
 from bmi_cdlm.names.variables import VARIABLES
 from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
@@ -115,18 +116,18 @@ def _parameters() -> list[str]:
         "## Parameters\n",
         "In a parameter file each lies on `cell` or `reach`, or has no dimension where one value holds everywhere.",
         f"`{TRAVEL_TIME}` [s] on reaches takes the place of length / celerity. Ranges are those of calibration and",
-        "training, at the daily and the hourly step; parts: `snow` and `hysteresis` are read with that option only.\n",
+        "training, at the daily and the hourly step; a parameter is read by the processes that it is of.\n",
         "BMI gets and sets parameters under these names, for the next step on, within the legal bounds (a production",
         "capacity not below what its store holds); `BmiCdlm.get_value_bounds(name)` gives those of every place.\n",
-        "| name | symbol | units | grid | daily range (default) | hourly range (default) | legal | scale | part "
+        "| name | symbol | units | grid | daily range (default) | hourly range (default) | legal | scale | of "
         "| meaning | source |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for p in PARAMETERS:
+    for p in BY_NAME.values():
         ranges = [f"{r.low:g} to {r.high:g} ({r.default:g})" for r in (p.daily, p.hourly)]
         lines.append(
             f"| `{p.name}` | {p.symbol} | {p.units} | {p.grid} | {ranges[0]} | {ranges[1]} | {_interval(p.legal)} "
-            f"| {p.scale} | {p.part} "
+            f"| {p.scale} | {', '.join(n for n, one in PROCESSES.items() if p in one.parameters)} "
             f"| {p.meaning} | {p.source} |"
         )
     return lines

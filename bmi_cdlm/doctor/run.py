@@ -137,7 +137,8 @@ def check_parameters(case: Case) -> Iterator[Finding]:
 def _check_options(checkpoint: Checkpoint, config: Config) -> Iterator[Finding]:
     """Each option by itself: the others are taken as the checkpoint has them."""
     spec = checkpoint.spec
-    own = {"time_step": spec.step, "routing_step": spec.routing_step, "snow": spec.snow}
+    own = {"time_step": spec.step, "routing_step": spec.routing_step, "snow": spec.snow, "runoff": spec.runoff,
+           "routing": spec.routing}
     for key in own:
         try:
             checkpoint.check_run(**{**own, key: getattr(config, key)})
@@ -195,7 +196,7 @@ def check_initial_state(case: Case) -> Iterator[Finding]:
         return
     restart = read_restart(Path(config.initial_state), case.domain.cells.id, case.domain.reaches.id)
     wrong = []
-    for key in ("time_step", "snow"):
+    for key in ("time_step", "snow", "runoff", "routing", "components"):
         got, expected = restart.attributes.get(key), str(getattr(config, key))
         if got != expected:
             wrong.append(f"its {key} is '{got}', expected '{expected}': use the options of that run")

@@ -15,7 +15,8 @@ from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_strings, repla
 from bmi_cdlm.names.errors import OutputError, StateError
 from bmi_cdlm.version import __version__
 
-FORMAT = "bmi_cdlm restart 2"
+FORMAT, READ = "bmi_cdlm restart 3", ("bmi_cdlm restart 2", "bmi_cdlm restart 3")
+"""Format 2 knew GR4J and Muskingum only."""
 CONTAINER: Literal["NETCDF3_64BIT_DATA"] = "NETCDF3_64BIT_DATA"
 """Without HDF5 the state of one cell takes 4 KiB instead of 64, and a third of the time."""
 IN_MEMORY = "the given bytes"
@@ -81,10 +82,9 @@ def _fill(dataset: netCDF4.Dataset, restart: Restart) -> None:
         dataset.createVariable(f"{grid}_id", "S1", (grid, f"{grid}_id_width"), fill_value=False)
         content[f"{grid}_id"] = letters.astype(f"S{width}").view("S1").reshape(len(ids), width)
         for name, values in arrays.items():
-            dims: tuple[str, ...] = (grid,)
-            if values.ndim == 2:
-                dims = (f"{name}_place", grid)
-                dataset.createDimension(dims[0], values.shape[0])
+            dims = (*(f"{name}_{k}" for k in ("place", "component")[: values.ndim - 1]), grid)
+            for dimension, size in zip(dims[:-1], values.shape, strict=False):
+                dataset.createDimension(dimension, size)
             dataset.createVariable(name, "f8", dims, fill_value=False)
             content[name] = values
     dataset.setncattr("digest", _digest(attributes, content))
@@ -115,7 +115,7 @@ def read_restart(source: Path | bytes, cell_id: list[str], reach_id: list[str]) 
     """
     with _open(source) as (dataset, where):
         found = str(getattr(dataset, "format", "none"))
-        if found != FORMAT:
+        if found not in READ:
             raise StateError(
                 f"{where}: format is '{found}', expected '{FORMAT}'. Use a state written by this version, or the "
                 "version that wrote it."
@@ -131,8 +131,17 @@ def read_restart(source: Path | bytes, cell_id: list[str], reach_id: list[str]) 
             if name not in ("cell_id", "reach_id"):
                 grid = dataset.variables[name].dimensions[-1]
                 arrays[grid][name] = values.astype(np.float64)[..., order[grid]]
+    if found == READ[0]:
+        _bring_up_to_date(attributes, arrays["reach"])
     time = np.datetime64(attributes["valid_at"], "s")
     return Restart(arrays["cell"], arrays["reach"], cell_id, reach_id, attributes, time)
+
+
+def _bring_up_to_date(attributes: dict[str, str], reach: dict[str, np.ndarray]) -> None:
+    """What a state of format 2 left unsaid: its processes, and the volume of water in its reaches [m3]."""
+    attributes |= {"runoff": "gr4j", "routing": "muskingum", "components": "1"}
+    if "reach_flow" in reach and "reach_storage_time" in reach:
+        reach["reach_storage"] = reach["reach_flow"] * reach.pop("reach_storage_time")
 
 
 def _read_content(dataset: netCDF4.Dataset, attributes: dict[str, str], where: str) -> dict[str, np.ndarray]:

@@ -26,7 +26,8 @@ from bmi_cdlm.names.errors import CheckpointError, DomainError
 from bmi_cdlm.names.time_steps import STEP_NAMES
 from bmi_cdlm.version import __version__
 
-FORMAT = "bmi_cdlm checkpoint 1"
+FORMAT, READ = "bmi_cdlm checkpoint 2", ("bmi_cdlm checkpoint 1", "bmi_cdlm checkpoint 2")
+"""Format 1 knew GR4J and Muskingum only, and names no process but snow."""
 REQUIRED = ("gauges", "periods", "scores", "fingerprints", "licence", "command")
 """What a record must hold: training gauges, periods by name, scores, sha256 of files by name, licence, command."""
 HEADER = "bmi_cdlm"
@@ -43,8 +44,10 @@ class Checkpoint(NamedTuple):
     tensors: Mapping[str, np.ndarray]
     record: Mapping[str, Any]
 
-    def check_run(self, *, time_step: int, routing_step: int, snow: str) -> None:
-        """Refuse a run with another model step, routing step or snow model.
+    def check_run(
+        self, *, time_step: int, routing_step: int, snow: str, runoff: str = "gr4j", routing: str = "muskingum"
+    ) -> None:
+        """Refuse a run with another model step, routing step or other processes.
 
         Raises
         ------
@@ -55,7 +58,7 @@ class Checkpoint(NamedTuple):
         for key, expected, got in (
             ("time_step", _duration(spec.step), _duration(time_step)),
             ("routing_step", _duration(spec.routing_step), _duration(routing_step)),
-            ("snow", spec.snow, snow),
+            ("snow", spec.snow, snow), ("runoff", spec.runoff, runoff), ("routing", spec.routing, routing),
         ):
             if got != expected:
                 raise CheckpointError(
@@ -158,7 +161,7 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
 
 def _check_format(header: object, where: str) -> None:
     found = header.get("format") if isinstance(header, dict) else None
-    if found != FORMAT:
+    if found not in READ:
         got = f"format '{found}'" if found else "no format"
         raise CheckpointError(
             f"{where}: has {got}, expected '{FORMAT}'. Use a checkpoint of cdlm-train {__version__}, or the version of "

@@ -26,7 +26,6 @@ from bmi_cdlm.generator.specification import (
     MappingName,
     NetworkSpec,
     PetSpec,
-    Snow,
     Target,
     Transform,
     explain,
@@ -36,8 +35,9 @@ from bmi_cdlm.generator.specification import (
 )
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.names.errors import CdlmError, ConfigError, nearest
-from bmi_cdlm.names.parameters import PARAMETERS, Grid, Parameter, Part
+from bmi_cdlm.names.parameters import Grid, Parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.catalogue import choose
 
 __all__ = [
     "Attribute", "Feature", "GeneratorSpec", "Inputs", "NetworkSpec", "PetSpec", "Target", "describe_forcing",
@@ -52,9 +52,6 @@ LOGARITHMIC = ("length", "slope", "area", "upstream_area", "drained_area", "prio
 """Attributes that are taken by their logarithm unless the caller says otherwise."""
 FLOOR_SHARE = 0.01
 """Floor of a logarithm, as a share of the median positive value."""
-PARTS: dict[str, tuple[Part, ...]] = {
-    "none": ("core",), "cemaneige": ("core", "snow"), "cemaneige_hysteresis": ("core", "snow", "hysteresis"),
-}
 Names = Sequence[str] | Mapping[str, Transform]
 
 
@@ -78,10 +75,11 @@ def describe_forcing(values: Mapping[str, np.ndarray]) -> tuple[Feature, ...]:
 
 def make_spec(
     domain_path: Path, *, cell_attributes: Names, reach_attributes: Names, mapping: MappingName = "mlp",
-    hidden: Sequence[int] = (32,), activation: Literal["tanh", "relu"] = "tanh", snow: Snow = "none", step: int = DAY,
+    hidden: Sequence[int] = (32,), activation: Literal["tanh", "relu"] = "tanh", snow: str = "none", step: int = DAY,
     routing_step: int = HOUR, learn_weighting: bool = False, pet: bool = False, pet_attributes: Names | None = None,
     pet_hidden: Sequence[int] = (16,), pet_limits: tuple[float, float] = (0.3, 2.0), pet_kind: str = "unknown",
-    features: Sequence[Feature] = (), starts: Mapping[str, float] | None = None,
+    features: Sequence[Feature] = (), starts: Mapping[str, float] | None = None, runoff: str = "gr4j",
+    routing: str = "muskingum", components: int = 1,
 ) -> GeneratorSpec:
     """Specify a generator for a training domain, whose attributes give means and standard deviations.
 
@@ -100,6 +98,8 @@ def make_spec(
         evapotranspiration it corrects, and its dynamic features, from `describe_forcing`.
     starts : registry name to value
         Where generated parameters start [units of each], within their ranges; others start at their default.
+    snow, runoff, routing, components
+        Processes by name, and parameter sets per cell of the runoff process.
 
     Raises
     ------
@@ -111,8 +111,11 @@ def make_spec(
     domain = read_domain(domain_path)
 
     left_out = () if learn_weighting else ("weighting",)
-    generated = [p for p in PARAMETERS if p.part in PARTS[snow] and p.name not in left_out]
-    targets = _targets(generated, step, starts or {})
+    chain = choose(snow, runoff, routing)
+    processes = (*reversed(chain.cells), chain.reach)
+    generated = [p for one in processes for p in one.parameters if not p.optional and p.name not in left_out]
+    own = {p.name for p in chain.cells[-1].parameters}
+    targets = _targets(generated, step, starts or {}, dict.fromkeys(own, components))
 
     def network(grid: Grid, names: Names) -> NetworkSpec:
         kind = mapping if names else "uniform"
@@ -130,7 +133,7 @@ def make_spec(
                                      pet_attributes),
                 tuple(pet_hidden), *pet_limits, pet_kind,
             ) if pet else None,
-            step, routing_step, snow,
+            step, routing_step, snow, runoff, routing, {one.name: one.version for one in processes},
         )
     except ValueError as cause:
         if isinstance(cause, CdlmError):
@@ -139,7 +142,7 @@ def make_spec(
 
 
 def _targets(
-    generated: Sequence[Parameter], step: int, starts: Mapping[str, float]
+    generated: Sequence[Parameter], step: int, starts: Mapping[str, float], components: Mapping[str, int]
 ) -> dict[Grid, tuple[Target, ...]]:
     """Targets on cells and on reaches; a start that is no generated parameter's, or out of range, is refused."""
     ranges = {p.name: p.range_at(step) for p in generated}
@@ -154,7 +157,9 @@ def _targets(
         ranges[name] = ranges[name]._replace(default=value)
 
     def on(grid: Grid) -> tuple[Target, ...]:
-        return tuple(Target(p.name, *ranges[p.name], p.scale) for p in generated if p.grid == grid)
+        return tuple(
+            Target(p.name, *ranges[p.name], p.scale, components.get(p.name, 1)) for p in generated if p.grid == grid
+        )
 
     return {"cell": on("cell"), "reach": on("reach")}
 
@@ -210,11 +215,12 @@ def static_parameters(
     """Evaluate the networks of cells and reaches: float64[cell | reach] by registry name."""
     values: dict[str, np.ndarray] = {}
     for part, network, raw in (("cell", spec.cell, inputs.cell), ("reach", spec.reach, inputs.reach)):
-        own = np.empty((len(network.targets), raw.shape[0]))
+        own = np.empty((network.sizes[-1], raw.shape[0]))
         for first in range(0, raw.shape[0], TILE):
             tile = slice(first, first + TILE)
             own[:, tile] = _evaluate(part, network, tensors, raw[tile])
-        values |= {target.name: row for target, row in zip(network.targets, own, strict=True)}
+        for target, rows in zip(network.targets, network.rows, strict=True):
+            values[target.name] = own[rows] if target.components > 1 else own[rows.start]
     return values
 
 
@@ -232,7 +238,8 @@ def _evaluate(part: str, network: NetworkSpec, tensors: Mapping[str, np.ndarray]
         z = _powers(tensors[f"{part}.0.weight"], tensors[f"{part}.0.exponent"], bias, x)
     else:
         z = _dense(tensors[f"{part}.{last}.weight"], bias, x)
-    return [_within(target, row) for target, row in zip(network.targets, z, strict=True)]
+    return [_within(t, z[k]) for t, rows in zip(network.targets, network.rows, strict=True)
+            for k in range(rows.start, rows.stop)]
 
 
 def _dense(weight: np.ndarray, bias: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import field
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -11,10 +13,10 @@ from pydantic.dataclasses import dataclass
 
 from bmi_cdlm.names.errors import nearest
 from bmi_cdlm.names.parameters import BY_NAME
+from bmi_cdlm.processes.catalogue import choose
 
 MappingName = Literal["uniform", "linear", "power", "mlp"]
 Transform = Literal["none", "log", "log1p"]
-Snow = Literal["none", "cemaneige", "cemaneige_hysteresis"]
 FORCING_FEATURES = ("precipitation", "potential_evapotranspiration", "air_temperature")
 SEASON_FEATURES = 2
 LARGEST_Z = 26.0
@@ -51,17 +53,22 @@ class Attribute:
 
 @dataclass(frozen=True, config=STRICT)
 class Target:
-    """A registry parameter that is generated: bounds, start and scale at the generator's model step."""
+    """A registry parameter that is generated: bounds, start and scale at the generator's model step.
+
+    components : how many of it a cell has.
+    """
 
     name: str
     low: float
     high: float
     default: float
     scale: Literal["linear", "log"]
+    components: int = 1
 
     def __post_init__(self) -> None:
         """Refuse unknown names and bounds outside the legal range."""
         _expect(self.name in BY_NAME, f"there is no parameter '{self.name}'.{nearest(self.name, BY_NAME)}")
+        _expect(1 <= self.components <= 4096, f"'{self.name}' has {self.components} components, expected 1 to 4096")
         low, high = BY_NAME[self.name].legal
         _expect(
             low <= self.low < self.high <= high and (self.scale == "linear" or self.low > 0),
@@ -74,6 +81,12 @@ class Target:
         low, high, at = (math.log(v) if self.scale == "log" else v for v in (self.low, self.high, self.default))
         share = min(max((at - low) / (high - low), 0.01), 0.99)
         return math.log(share / (1 - share))
+
+    @property
+    def starts(self) -> tuple[float, ...]:
+        """The z of every component: spread about the default, for components that start alike stay alike."""
+        n = self.components
+        return tuple(self.start + (2.0 * k / (n - 1) - 1.0 if n > 1 else 0.0) for k in range(n))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -101,7 +114,13 @@ class NetworkSpec:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Sizes of the layers, input and output among them."""
-        return len(self.attributes), *self.hidden, len(self.targets)
+        return len(self.attributes), *self.hidden, self.rows[-1].stop
+
+    @property
+    def rows(self) -> tuple[slice, ...]:
+        """Which outputs each target has: one, or one per component."""
+        ends = list(accumulate(t.components for t in self.targets))
+        return tuple(slice(end - t.components, end) for t, end in zip(self.targets, ends, strict=True))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -160,7 +179,7 @@ class PetSpec:
 class GeneratorSpec:
     """Everything of a generator but its weights; step and routing_step in seconds.
 
-    Parameters that no network generates keep their default.
+    Parameters that no network generates keep their default. versions : of the processes, by name, where it is known.
     """
 
     cell: NetworkSpec
@@ -168,15 +187,24 @@ class GeneratorSpec:
     pet: PetSpec | None
     step: int
     routing_step: int
-    snow: Snow
+    snow: str
+    runoff: str = "gr4j"
+    routing: str = "muskingum"
+    versions: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse parameters on the wrong grid."""
+        """Refuse processes that are not there or have changed, and parameters on the wrong grid."""
+        chain = choose(self.snow, self.runoff, self.routing)
+        for process in (*chain.cells, chain.reach):
+            made = self.versions.get(process.name, process.version)
+            _expect(made == process.version, f"process '{process.name}' is of version {process.version} here, of version "
+                                             f"{made} where it was trained")
         for grid, network in (("cell", self.cell), ("reach", self.reach)):
             for target in network.targets:
                 _expect(BY_NAME[target.name].grid == grid, f"'{target.name}' is no parameter of a {grid}")
         warm = self.pet is not None and "air_temperature" in [f.name for f in self.pet.features]
-        _expect(not warm or self.snow != "none", "the PET network takes air_temperature, which runs without snow lack")
+        _expect(not warm or "air_temperature" in chain.inputs, "the PET network takes air_temperature, which runs without "
+                "snow lack")
 
     def to_json(self) -> str:
         """Return the specification as JSON; numbers come back to the bit."""

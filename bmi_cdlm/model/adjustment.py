@@ -16,10 +16,6 @@ from bmi_cdlm.names.parameters import LONGEST_TRAVEL_TIME, TRAVEL_TIME, Paramete
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import Variable
 
-QUEUES = {"queued_routed_flow": 1, "queued_direct_flow": 2}
-STORES = ("production_store", "routing_store", "snowpack")
-"""States [mm] that are arrays of their own and hold water."""
-
 
 class Bounds(NamedTuple):
     """Closed interval of every value of a variable: float64[n] each, in its units."""
@@ -31,15 +27,14 @@ class Bounds(NamedTuple):
 def adjustable_parameters(model: Model) -> list[Variable]:
     """Return the parameters that this model reads, as variables under their registry names.
 
-    With `travel_time` given, the celerity is not among them.
+    With `travel_time` given, the celerity is not among them; nor is what has a value per component.
     """
-    parts = {"none": ("core",), "cemaneige": ("core", "snow")}.get(model.snow, ("core", "snow", "hysteresis"))
     timed = TRAVEL_TIME in model.parameters
     found = []
-    for name in model.parameters:
+    for name, values in model.parameters.items():
         if name == TRAVEL_TIME:
             found.append(Variable(name, name, "s", "reach", "parameter", "Travel time of water through the reach"))
-        elif parameter(name).part in parts and not (timed and name == "celerity"):
+        elif values.ndim == 1 and not (timed and name == "celerity") and name not in model.varying:
             found.append(_as_variable(parameter(name), model.step))
     return found
 
@@ -64,13 +59,16 @@ def bounds(model: Model, v: Variable) -> Bounds:
     """
     n = model.size_of(v.grid)
     low, high = (np.full(n, limit) for limit in _legal(v))
-    if v.short == "production_store":
-        high = model.parameters["production_capacity"].copy()
-    elif v.short == "production_capacity":
-        low = np.maximum(low, model.state.runoff.production_store)
-    elif v.short in QUEUES:
-        delayed = model.ordinates(QUEUES[v.short])[1:].any(axis=0)
-        high[~delayed & (model.live[v.short] == 0.0)] = 0.0
+    for process in model.chain.cells:
+        for name, store in process.stores.items():
+            if name == v.short and store.at_most is not None:
+                high = model.parameters[store.at_most].copy()
+            elif store.at_most == v.short:
+                low = np.maximum(low, model.live[name])
+        for name, queue in process.queues.items():
+            if queue.held == v.short:
+                delayed = model.ordinates(name)[1:].any(axis=0)
+                high[~delayed & (model.live[v.short] == 0.0)] = 0.0
     return Bounds(low, high)
 
 
@@ -109,7 +107,8 @@ def _check(model: Model, v: Variable, places: np.ndarray, values: np.ndarray) ->
     place = int(places[i])
     ids = model.domain.cells.id if v.grid == "cell" else model.domain.reaches.id
     error: type[CdlmError] = ParameterError if v.role == "parameter" else StateError
-    hint = " A capacity must hold the water in its store." if v.short == "production_capacity" else ""
+    limits = {s.at_most for process in model.chain.cells for s in process.stores.values()}
+    hint = " A capacity must hold the water in its store." if v.short in limits else ""
     raise error(
         f"'{v.name}' is {values[i]} {v.units} at index {place}, at {v.grid} {ids[place]} ({bad.size} of {places.size} "
         f"{v.grid}s), expected {low[i]:.10g} to {high[i]:.10g}.{hint} Correct the value."
@@ -119,30 +118,43 @@ def _check(model: Model, v: Variable, places: np.ndarray, values: np.ndarray) ->
 def _set_state(model: Model, short: str, places: np.ndarray, values: np.ndarray) -> None:
     state = model.state
     if short == "reach_storage":
-        seconds = model.storage_time[places]
-        flow = values / seconds
-        state.reach_added_total[places] += (flow - state.reach_flow[places]) * seconds
-        state.reach_flow[places] = flow
+        before = model.live[short][places].copy()
+        state.reach[places] = model.reach_state(values, places)
+        state.reach_added_total[places] += model.reach_volume[places] - before
         model.live[short][places] = values
         return
     before = model.live[short][places].copy()
-    if short in QUEUES:
-        values = _fill_queue(model, QUEUES[short], places, values)
+    queues = {q.held: name for process in model.chain.cells for name, q in process.queues.items()}
+    stores = {name: s for process in model.chain.cells for name, s in process.stores.items()}
+    if short in queues:
+        values = _fill_queue(model, queues[short], places, values)
     else:
-        model.live[short][places] = values
-    if short in QUEUES or short in STORES:
+        _set_store(model, short, places, values, before)
+    if short in queues or stores[short].holds_water:
         state.added_total[places] += values - before
 
 
-def _fill_queue(model: Model, which: int, places: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Scale the queues of a unit hydrograph to these sums [mm]; returns the sums as they came out.
+def _set_store(model: Model, short: str, places: np.ndarray, values: np.ndarray, before: np.ndarray) -> None:
+    """Set a store; with several components, scale what they hold, and fill empty ones alike."""
+    held = model.state.on_cells()[short]
+    if held.ndim == 1:
+        held[places] = values
+        return
+    share = np.where(before != 0.0, values / np.where(before != 0.0, before, 1.0), 1.0)
+    held[:, places] = np.where(before != 0.0, held[:, places] * share, values)
+
+
+def _fill_queue(model: Model, name: str, places: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Scale a queue to these sums [mm]; returns the sums as they came out.
 
     An empty one fills as the inflow of a step would leave it.
     """
-    queue = model.state.runoff.unit_hydrograph_1 if which == 1 else model.state.runoff.unit_hydrograph_2
-    held = queue[:, places]
+    queue = model.state.queues()[name]
+    ordinates = model.ordinates(name).reshape(queue.shape)
+    held = queue[..., places]
     empty = held.sum(axis=0) == 0.0
-    held[:-1, empty] = model.ordinates(which)[1:, places[empty]]
+    held[:-1] = np.where(empty, ordinates[1:][..., places], held[:-1])
     total = held.sum(axis=0)
-    queue[:, places] = held * (values / np.where(total > 0.0, total, 1.0))
-    return queue.sum(axis=0)[places]
+    queue[..., places] = held * (values / np.where(total > 0.0, total, 1.0))
+    sums = queue.sum(axis=0)[..., places]
+    return sums if sums.ndim == 1 else sums.mean(axis=0)

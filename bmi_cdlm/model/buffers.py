@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.domain.network import NetworkPlan
-from bmi_cdlm.kernels.groups import PetFluxes, ReachSeries, RunoffFluxes, SnowFluxes
+from bmi_cdlm.kernels.groups import ReachSeries
+from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.names.declaration import RUNOFF
 
-WHOLE = ("runoff", "corrected_evapotranspiration")
-"""Fluxes of cells that the next process reads at every step of a block."""
+FACTOR = "pet_factor"
 
 
 class Buffers(NamedTuple):
-    """Arrays of one block: a flux of cells that nobody keeps is one row, the live one."""
+    """Arrays of one block: a flux of cells that nobody keeps is one row, the live one.
 
-    liquid: np.ndarray
-    pet: PetFluxes
-    snow: SnowFluxes
-    runoff: RunoffFluxes
+    given : what each process of cells hands on, float64[time, cell] by name; fluxes : of each process, in the chain's
+    order; factor : float64[time, cell], of a PET network, or without cells.
+    """
+
+    given: dict[str, np.ndarray]
+    fluxes: list[Any]
+    factor: np.ndarray
     lateral_inflow: ReachSeries
     discharge: ReachSeries
     hydrographs: np.ndarray
 
     def series(self, name: str, gauge_reach: np.ndarray, reaches: np.ndarray | None) -> np.ndarray:
         """A flux that is kept, as float64[time, n]; `reaches`: which of them, all where None."""
-        for group in (self.runoff, self.snow, self.pet):
-            if name in group._fields:
-                return getattr(group, name)
+        for found in (self.given, *(group._asdict() for group in self.fluxes), {FACTOR: self.factor}):
+            if name in found:
+                return found[name]
         flow = self.lateral_inflow if name == "lateral_inflow" else self.discharge
         places = gauge_reach if name == "gauge_discharge" else reaches
         if flow.values.shape[1] == 1:
@@ -38,11 +42,12 @@ class Buffers(NamedTuple):
 
     def copy_last(self, single: Buffers) -> None:
         """Copy the last step of cells into the buffers of one step, which are the live arrays."""
-        for whole, last in zip(
-            (*self.pet, *self.snow, *self.runoff), (*single.pet, *single.snow, *single.runoff), strict=True
-        ):
+        for whole, last in zip(self._on_cells(), single._on_cells(), strict=True):
             if whole.base is not last.base:
                 last[0] = whole[-1]
+
+    def _on_cells(self) -> list[np.ndarray]:
+        return [*self.given.values(), *(a for group in self.fluxes for a in group), self.factor]
 
 
 class Kept(NamedTuple):
@@ -64,12 +69,14 @@ class Kept(NamedTuple):
 
 
 def make_buffers(
-    live: Mapping[str, np.ndarray], n_steps: int, n_sub: int, kept: Kept, plan: NetworkPlan
+    cells: list[CellOperator], live: Mapping[str, np.ndarray], n_steps: int, n_sub: int, kept: Kept, plan: NetworkPlan
 ) -> Buffers:
     """Allocate the arrays of a block of n_steps model steps, n_sub routing steps each.
 
     Parameters
     ----------
+    cells : list of CellOperator
+        What writes them.
     live : dict of float64[cell | reach]
         The last step's value of every flux that the model computes: kernels write there.
     kept : Kept
@@ -77,13 +84,15 @@ def make_buffers(
     plan : NetworkPlan
         Which reaches may share a row.
     """
-    n_cells = live["runoff"].size
+    n_cells = live[RUNOFF].size
 
-    def cells(name: str) -> np.ndarray:
-        whole = n_steps > 1 and (name in kept.names or name in WHOLE)
+    def on_cells(name: str) -> np.ndarray:
+        if name not in live:  # nobody sees it but the next process
+            return np.empty((n_steps, n_cells))
+        whole = n_steps > 1 and (name in kept.names or name in (RUNOFF, FACTOR))
         return np.empty((n_steps, n_cells)) if whole else live[name].reshape(1, -1)
 
-    def reaches(name: str) -> ReachSeries:
+    def on_reaches(name: str) -> ReachSeries:
         own = kept.rows(name) if n_steps > 1 else np.zeros(0, np.int64)
         if own is None:
             return whole_series(np.empty((live[name].size, n_steps)), live[name])
@@ -93,31 +102,30 @@ def make_buffers(
             row[own] = plan.n_slots + np.arange(own.size)
         return ReachSeries(np.empty((plan.n_slots + own.size, n_steps)), row, live[name])
 
-    has_snow, has_pet = (group._fields[0] in live for group in (SnowFluxes, PetFluxes))
-    none = np.empty((1, 0))
     return Buffers(
-        liquid=np.empty((n_steps, n_cells)) if has_snow else none,
-        pet=PetFluxes(*(cells(name) if has_pet else none for name in PetFluxes._fields)),
-        snow=SnowFluxes(*(cells(name) if has_snow else none for name in SnowFluxes._fields)),
-        runoff=RunoffFluxes(*(cells(name) for name in RunoffFluxes._fields)),
-        lateral_inflow=reaches("lateral_inflow"),
-        discharge=reaches("discharge"),
+        given={operator.gives: on_cells(operator.gives) for operator in cells},
+        fluxes=[operator.plan.flux_group(*map(on_cells, operator.plan.flux_group._fields)) for operator in cells],
+        factor=on_cells(FACTOR) if FACTOR in live else np.empty((1, 0)),
+        lateral_inflow=on_reaches("lateral_inflow"),
+        discharge=on_reaches("discharge"),
         hydrographs=np.empty((plan.n_slots, n_steps * n_sub)),
     )
 
 
-def step_bytes(live: Mapping[str, np.ndarray], n_sub: int, kept: Kept, plan: NetworkPlan) -> int:
+def step_bytes(
+    cells: list[CellOperator], live: Mapping[str, np.ndarray], n_sub: int, kept: Kept, plan: NetworkPlan
+) -> int:
     """Bytes that one more step of a block takes in the arrays of `make_buffers`."""
-    n_cells, n_reaches = live["runoff"].size, live["discharge"].size
-    on_cells = (SnowFluxes._fields[0] in live) + sum(
-        name in live and (name in kept.names or name in WHOLE)
-        for group in (PetFluxes, SnowFluxes, RunoffFluxes) for name in group._fields
-    )
+    n_cells, n_reaches = live[RUNOFF].size, live["discharge"].size
+    names = [name for operator in cells for name in (operator.gives, *operator.plan.flux_group._fields)]
+    names += [FACTOR] if FACTOR in live else []
+    on_cells = sum(name not in live or name in kept.names or name in (RUNOFF, FACTOR) for name in names)
     rows = 0
     for name in ("lateral_inflow", "discharge"):
         own = kept.rows(name)
         rows += n_reaches if own is None else plan.n_slots + own.size
-    return 8 * (n_cells * on_cells + rows + plan.n_slots * n_sub)
+    units = sum(operator.n_units for operator in cells if operator.components > 1)
+    return 8 * (n_cells * on_cells + units + rows + plan.n_slots * n_sub)
 
 
 def whole_series(values: np.ndarray, last: np.ndarray | None = None) -> ReachSeries:

@@ -3,52 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import NONE, plan_network
-from bmi_cdlm.kernels.groups import PetFluxes, PetNetwork
+from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.kernels.loops.routing import collect_runoff, route, steady_flow
-from bmi_cdlm.kernels.loops.runoff import advance_gr4j, advance_snow
+from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.buffers import Buffers, Kept, make_buffers, step_bytes, whole_series
+from bmi_cdlm.model.buffers import FACTOR, Buffers, Kept, make_buffers, step_bytes, whole_series
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.ledger import Ledger
-from bmi_cdlm.model.operators import PERCOLATION_SCALE, Operators, step_constants
-from bmi_cdlm.model.parameter_set import ParameterSet, Places
-from bmi_cdlm.model.sensitivity import Gradients, Recording, Setting, Weather, adjoint, record
-from bmi_cdlm.model.state import State, new_state, occupied_places
+from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.parameter_set import ParameterSet
+from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, record
+from bmi_cdlm.model.state import new_state, occupied_places
 from bmi_cdlm.model.totals import Totals, add_rows
+from bmi_cdlm.names.declaration import RUNOFF
 from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.names.season import season
-from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import select
-from bmi_cdlm.processes.pet_network import correct_demand
+from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
+from bmi_cdlm.names.variables import Variable, select
+from bmi_cdlm.processes.catalogue import Chain, choose
+from bmi_cdlm.processes.pet_network import fill_factor
 
-Snow = Literal["none", "cemaneige", "cemaneige_hysteresis"]
-INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL = 0.3, 0.5
-"""Share of X1 and X3 in the stores at a cold start."""
 LONGEST_BLOCK, SHORTEST_BLOCK = 4096, 16
 """Routing steps and model steps beyond which a longer block only drives hydrographs out of the caches."""
 
 
 class Forcing(NamedTuple):
-    """Forcing of consecutive steps, float64[time, cell]: mm d-1, mm d-1, degC (None without snow).
+    """Forcing of consecutive steps, float64[time, cell]: mm d-1, mm d-1, degC (None where no process takes it).
 
-    day_of_year : float64[time], from `season.day_of_year`; read by a PET network only.
+    day_of_year : float64[time], from `season.day_of_year`; read by a PET network only. others : further inputs, varying :
+    parameters that vary in time, float64[time, cell] by registry name.
     """
 
     precipitation: np.ndarray
-    potential_evapotranspiration: np.ndarray
+    potential_evapotranspiration: np.ndarray | None
     air_temperature: np.ndarray | None = None
     day_of_year: np.ndarray | None = None
+    others: Mapping[str, np.ndarray] | None = None
+    varying: Mapping[str, np.ndarray] | None = None
+
+    def part(self, steps: slice) -> Forcing:
+        """Some of the steps."""
+        parts = [a if a is None or isinstance(a, Mapping) else a[steps] for a in self]
+        for k, a in enumerate(self):
+            if isinstance(a, Mapping):
+                parts[k] = {name: values[steps] for name, values in a.items()}
+        return Forcing(*parts)
+
+    def series(self) -> dict[str, np.ndarray]:
+        """Every input and varying parameter by registry name."""
+        own = {name: getattr(self, name) for name in self._fields[:3]}
+        return {**{n: a for n, a in own.items() if a is not None}, **(self.others or {}), **(self.varying or {})}
 
 
 class Model:
-    """GR4J on cells, Muskingum on reaches.
+    """Processes of cells and of reaches over a domain: by default GR4J and Muskingum.
 
     Parameters
     ----------
@@ -57,7 +71,8 @@ class Model:
         Missing ones take their default; `travel_time` [s] on reaches takes the place of length / celerity.
     step, routing_step : int
         Seconds. step is 86400 or 3600; routing_step divides it.
-    snow : "none", "cemaneige" or "cemaneige_hysteresis"
+    snow, runoff, routing : str
+        Names of processes; snow may be "none".
     threads : int
     pet : PetNetwork, optional
         Corrects potential evapotranspiration at every step.
@@ -65,6 +80,10 @@ class Model:
         Keep the water balance of every cell and reach.
     exchange : Exchange, optional
         The domain is a part of a larger one: where its rivers come from and go to.
+    varying : names of parameters
+        That come with the forcing as [time, cell]; the PET network's factor is one by itself.
+    components : mapping of process names to int
+        Parameter sets per cell of a process, whose mean it hands on.
 
     Attributes
     ----------
@@ -83,10 +102,13 @@ class Model:
 
     def __init__(
         self, domain: Domain, parameters: Mapping[str, np.ndarray] | None = None, *, step: int = DAY,
-        routing_step: int = HOUR, snow: Snow = "none", threads: int = 1, pet: PetNetwork | None = None,
-        ledger: bool = False, exchange: Exchange | None = None,
+        routing_step: int = HOUR, snow: str = "none", runoff: str = "gr4j", routing: str = "muskingum", threads: int = 1,
+        pet: PetNetwork | None = None, ledger: bool = False, exchange: Exchange | None = None,
+        varying: Sequence[str] = (), components: Mapping[str, int] | None = None,
     ) -> None:
-        check_steps(step, routing_step)
+        self.chain = choose(snow, runoff, routing)
+        check_steps(self.chain, step, routing_step)
+        given = dict(parameters or {})
         self.pet, self.exchange = pet, exchange
         self.domain, self.step, self.routing_step, self.snow = domain, step, routing_step, snow
         self.n_sub = step // routing_step
@@ -95,27 +117,29 @@ class Model:
         self._plan = plan_network(domain.reaches.downstream, threads, boundary=boundary, kept=kept)
         self._recording: Recording | None = None
         self._no_tape = np.empty((domain.n_reaches, 0))
-        self._constants = step_constants(step)
         self._cell_tasks = self._workers.tasks(domain.n_cells)
         self.ledger = Ledger(domain) if ledger else None
-        self._given = ParameterSet(domain, parameters or {}, step, routing_step, snow)
-        self.state = self._initial_state()
+        self.varying = tuple(dict.fromkeys([*varying, *([FACTOR] if pet is not None or FACTOR in given else [])]))
+        self.operators = Operators(
+            self.chain, domain, step, routing_step, np.float64, self._workers, varying=self.varying,
+            components=components, plan=self._plan,
+        )
+        self._given = ParameterSet(self.operators, given)
+        self.state = new_state(self.operators, self._given.cells)
         stored = self.state.arrays()
         self.live = {
-            v.short: stored[v.short] if v.short in stored else np.zeros(self.size_of(v.grid)) for v in self.outputs
+            v.short: stored[v.short] if v.short in stored and stored[v.short].shape == (self.size_of(v.grid),)
+            else np.zeros(self.size_of(v.grid)) for v in self.outputs
         }
         self._single = self._buffers(1)
         self._block: tuple[int, Kept, Buffers] | None = None
-        self._totals = Totals(domain, self.live, step)
+        self._totals = Totals(self.operators, self.live, step)
         self._begin_balance()
 
     @property
-    def outputs(self) -> list:
+    def outputs(self) -> list[Variable]:
         """Registry entries of every variable that the model computes."""
-        found = select(
-            snow=self.snow != "none", hysteresis=self.snow == "cemaneige_hysteresis", pet=self.pet is not None,
-            ledger=self.ledger is not None,
-        )
+        found = select(processes=self.chain.names, pet=FACTOR in self.varying, ledger=self.ledger is not None)
         return [v for v in found if v.role != "input"]
 
     @property
@@ -124,23 +148,22 @@ class Model:
         return self._given.values
 
     @property
-    def travel_time(self) -> np.ndarray:
-        """K of every reach [s]."""
-        return self._given.travel_time
-
-    @property
-    def storage_time(self) -> np.ndarray:
-        """Water in a reach [m3] per unit of its state [m3 s-1], float64[reach] [s]."""
-        return self._given.reach.storage_time
-
-    @property
     def masses(self) -> dict[str, np.ndarray]:
         """Water since the start by the caller's clock, as of `end_call`: float64[1] [m] by `variables.MASSES`."""
         return self._totals.masses
 
-    def ordinates(self, which: int) -> np.ndarray:
-        """Ordinates of unit hydrograph 1 or 2, float64[k, cell]."""
-        return self._given.runoff.ordinates_1 if which == 1 else self._given.runoff.ordinates_2
+    def ordinates(self, queue: str) -> np.ndarray:
+        """Ordinates of a queue of unit hydrographs, float64[k, cell]."""
+        return next(p.symbols[queue] for p in self._given.cells if queue in p.symbols)
+
+    @property
+    def reach_volume(self) -> np.ndarray:
+        """Water in every reach [m3], float64[reach]."""
+        return self.operators.reach.volume(self._given.reach, self.state.reach)
+
+    def reach_state(self, volume: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """The state of some reaches that hold a volume [m3], float64[place]."""
+        return self.operators.reach.from_volume(self._given.reach, volume, places)
 
     @property
     def workers(self) -> Workers:
@@ -164,57 +187,59 @@ class Model:
         """
         n_steps = forcing.precipitation.shape[0]
         b = self._single if n_steps == 1 else self._block_buffers(n_steps, self._kept(keep, reaches))
-        demand = self._correct_demand(forcing, b)
-        liquid = self._melt_snow(forcing, b)
-        self._generate_runoff(forcing.precipitation, liquid, demand, b)
-        self._route(b)
+        series = self._take(forcing)
+        self._correct_demand(series, forcing.day_of_year, b)
+        for place in range(len(self.operators.cells)):  # snow, runoff
+            self._run_cells(place, series, b)
+        self._route(series[RUNOFF], b)
         self._keep_last(b)
         return {name: b.series(name, self.domain.gauges.reach, reaches) for name in keep}
 
-    def _correct_demand(self, forcing: Forcing, b: Buffers) -> np.ndarray:
-        """Potential evapotranspiration [mm d-1], corrected where there is a PET network, float64[time, cell]."""
-        demand = forcing.potential_evapotranspiration
+    def _take(self, forcing: Forcing) -> dict[str, np.ndarray]:
+        """Inputs and varying parameters by registry name, float64[time, cell]."""
+        series = forcing.series()
+        if FACTOR in self.parameters and FACTOR not in series:
+            series[FACTOR] = np.repeat(self.parameters[FACTOR][None], forcing.precipitation.shape[0], 0)
+        needed = (*self.chain.inputs, *(name for name in self.varying if self.pet is None or name != FACTOR))
+        missing = [name for name in needed if name not in series]
+        if missing:
+            raise ForcingError(
+                f"forcing lacks '{missing[0]}', which {', '.join(self.chain.names)} need. Give float64[time, cell]."
+            )
+        return series
+
+    def _correct_demand(self, series: dict[str, np.ndarray], day_of_year: np.ndarray | None, b: Buffers) -> None:
+        """The factor on potential evapotranspiration, where there is a network for it."""
         if self.pet is None:
-            return demand
-        if forcing.day_of_year is None:
+            return
+        if day_of_year is None:
             raise ForcingError("forcing lacks day_of_year, which the PET network takes. Give season.day_of_year.")
-        # Without snow there is no temperature, and the network has no weight on it.
-        temperature = demand if forcing.air_temperature is None else forcing.air_temperature
-        self._workers.run(compiled(correct_demand), (
-            forcing.precipitation, demand, temperature, season(forcing.day_of_year), self.pet, b.pet.pet_factor,
-            b.pet.corrected_evapotranspiration,
+        demand = series["potential_evapotranspiration"]
+        # Where nobody takes temperature there is none, and the network has no weight on it.
+        temperature = series.get("air_temperature", demand)
+        self._workers.run(compiled(fill_factor), (
+            series["precipitation"], demand, temperature, season(day_of_year), self.pet, b.factor,
         ), self._cell_tasks, demand.size)
-        return b.pet.corrected_evapotranspiration
+        series[FACTOR] = b.factor
 
-    def _melt_snow(self, forcing: Forcing, b: Buffers) -> np.ndarray:
-        """Rain plus melt [mm d-1], float64[time, cell]."""
-        if self.snow == "none":
-            return forcing.precipitation
-        self._workers.run(compiled(advance_snow), (
-            forcing.precipitation, forcing.air_temperature, self._given.snow, self.state.snow, b.liquid, b.snow,
-            self._constants, self.snow == "cemaneige_hysteresis",
-        ), self._cell_tasks, forcing.precipitation.size)
-        return b.liquid
-
-    def _generate_runoff(
-        self, precipitation: np.ndarray, liquid: np.ndarray, demand: np.ndarray, b: Buffers
-    ) -> None:
-        self._workers.run(compiled(advance_gr4j), (
-            precipitation, liquid, demand, self._given.runoff, self.state.runoff, self.state.totals, b.runoff,
-            self._constants,
-        ), self._cell_tasks, liquid.size)
-
-    def _route(self, b: Buffers) -> None:
-        """Collect the runoff of cells in reaches, and route it down the rivers."""
-        arguments = (
-            self._plan.network, self.domain.links, self._given.reach, self.state.reach_flow, b.runoff.runoff,
-            b.lateral_inflow, b.hydrographs, b.discharge, self._no_tape, self.state.outflow_total, self.n_sub,
-            float(self.step),
+    def _run_cells(self, place: int, series: dict[str, np.ndarray], b: Buffers) -> None:
+        """Advance a process of cells; what it gives joins the series."""
+        operator = self.operators.cells[place]
+        series[operator.gives] = b.given[operator.gives]
+        operator.advance(
+            series, self._given.cells[place], self.state.cells[place], b.given[operator.gives],
+            self.state.totals if operator.gives == RUNOFF else None, b.fluxes[place],
         )
+
+    def _route(self, runoff: np.ndarray, b: Buffers) -> None:
+        """Collect the runoff of cells in reaches, and route it down the rivers."""
         exchange, slot = self.exchange, self._plan.network.slot
         if exchange is not None:
             b.hydrographs[slot[exchange.boundary]] = exchange.draw(b.hydrographs.shape[1])
-        self._plan.route(self._workers, compiled(route), arguments, b.runoff.runoff.shape[0], self.n_sub)
+        self.operators.reach.route(
+            runoff, self._given.reach, self.state.reach, b.lateral_inflow, b.hydrographs, b.discharge,
+            self.state.outflow_total, self._no_tape,
+        )
         if exchange is not None:
             exchange.hand_on(b.hydrographs[slot[exchange.outlets]])
 
@@ -233,8 +258,8 @@ class Model:
         """Derive the live values that no kernel writes: at gauges, storages, totals of the domain, residuals."""
         live = self.live
         live["discharge"].take(self.domain.gauges.reach, out=live["gauge_discharge"], mode="clip")
-        np.multiply(self.state.reach_flow, self.storage_time, out=live["reach_storage"])
-        self._totals.refresh(self.state, self.storage_time)
+        live["reach_storage"][:] = self.reach_volume
+        self._totals.refresh(self.state)
         if self.ledger is not None:
             self.ledger.update(self.state, live, self._totals.at_start)
 
@@ -249,48 +274,42 @@ class Model:
         [SPEC 1.6], reaches keep their volume [SPEC 4.1].
         """
         self._recording = None
-        before = self.storage_time
+        held = self.reach_volume
+        before = self._given.reach.group
+        before = type(before)(*(a.copy() for a in before))
         self._given.change(name, places, values)
-        self.state.reach_flow[:] = self._same_volume(self.state.reach_flow, before)
-        if name == "unit_hydrograph_base":
-            self._fit_queues(occupied_places(self.state.arrays()))
+        if name in self._given.bases():
+            self._fit_queues(occupied_places(self.state.queues(), self.state.arrays()))
+        self._keep_volume(held, before, self._given.reach.group)
 
-    def _fit_queues(self, least: Places) -> None:
-        """Make the queues of unit hydrographs as long as X4 and the water in them need."""
-        self._given.prepare_runoff(least)
-        self.state = self.state.with_places(*(o.shape[0] for o in self._given.runoff[-2:]))
+    def _fit_queues(self, least: Mapping[str, int]) -> None:
+        """Make the queues of unit hydrographs as long as their bases and the water in them need."""
+        self.state = self.state.with_places(self._given.fit(least))
 
-    def _same_volume(self, flow: np.ndarray, storage_time: np.ndarray) -> np.ndarray:
-        """State of reaches [m3 s-1] that hold the water they held under another storage time [s]."""
-        now = self.storage_time
-        return np.where(storage_time == now, flow, flow * storage_time / now)
-
-    def _initial_state(self) -> State:
-        """Stores at their customary fill [SPEC 1.4], rivers in a steady state with the runoff of a dry day."""
-        o1, o2 = self._given.runoff.ordinates_1, self._given.runoff.ordinates_2
-        state = new_state(self.domain.n_cells, self.domain.n_reaches, o1.shape[0], o2.shape[0])
-        state.runoff.production_store[:] = INITIAL_PRODUCTION_FILL * self._given.runoff.production_capacity
-        state.runoff.routing_store[:] = INITIAL_ROUTING_FILL * self._given.runoff.routing_capacity
-        if self.snow == "cemaneige_hysteresis":
-            state.snow.snow_peak[:] = self._given.snow.full_cover
-        return state
+    def _keep_volume(self, held: np.ndarray, before: Sequence[np.ndarray], now: Sequence[np.ndarray]) -> None:
+        """Let reaches whose coefficients are others hold the water [m3] that they held."""
+        other = np.any([a != b for a, b in zip(before, now, strict=True)], axis=0)
+        places = np.flatnonzero(other)
+        if places.size:
+            self.state.reach[places] = self.reach_state(held[places], places)
 
     def fill_rivers(self, forcing: Forcing) -> None:
         """Put every reach in a steady state with the mean runoff over the forcing; cells keep their state."""
         kept = self.state.copy()
-        b = self._buffers(forcing.precipitation.shape[0])
-        demand = self._correct_demand(forcing, b)
-        self._generate_runoff(forcing.precipitation, self._melt_snow(forcing, b), demand, b)
-        runoff = add_rows(b.runoff.runoff)[None] / b.runoff.runoff.shape[0]
+        b, series = self._buffers(forcing.precipitation.shape[0]), self._take(forcing)
+        self._correct_demand(series, forcing.day_of_year, b)
+        for place in range(len(self.operators.cells)):
+            self._run_cells(place, series, b)
+        runoff = add_rows(series[RUNOFF])[None] / series[RUNOFF].shape[0]
         lateral = whole_series(np.empty((self.domain.n_reaches, 1)))
-        compiled(collect_runoff)(self.domain.links, runoff, lateral, 0, self.domain.n_reaches)
+        self.operators.reach.collect(runoff, lateral)
         flow, exchange = np.empty(self.domain.n_reaches), self.exchange
         if exchange is not None:
             lateral.last[exchange.boundary] = exchange.draw_steady()
         compiled(steady_flow)(self._plan.network, lateral.last, flow)
         if exchange is not None:
             exchange.hand_on_steady(flow[exchange.outlets])
-        kept.reach_flow[:] = (1.0 - self._given.reach.direct) * flow
+        kept.reach[:] = self.operators.reach.steady(self._given.reach, flow)
         self.state.assign(kept.arrays())
         self.begin(flow)
 
@@ -319,16 +338,28 @@ class Model:
             The state does not fit this domain, or a production store holds more than its X1 here: GR4J has no meaning
             there, and would lose water.
         """
-        self._given.check_store(cell.get("production_store", np.zeros(0)))
-        flow = self._same_volume(reach["reach_flow"], reach["reach_storage_time"])
-        own, saved = occupied_places(self.state.arrays()), occupied_places(cell)
-        self._fit_queues((max(own[0], saved[0]), max(own[1], saved[1])))  # X4 may be shorter here than it was there
-        self.state.assign({**cell, **reach, "reach_flow": flow})
+        self._given.check_stores(cell)
+        name = self.state.reach_name
+        state = np.array(reach[name], np.float64)
+        held, now = reach.get("reach_storage"), self.operators.reach.volume(self._given.reach, state)
+        if held is not None:
+            other = np.flatnonzero(held != now)
+            state[other] = self.reach_state(np.asarray(held)[other], other)
+        queues = self.state.queues()
+        own, saved = occupied_places(queues, self.state.arrays()), occupied_places(queues, cell)
+        self._fit_queues({q: max(own[q], saved[q]) for q in queues})  # a base may be shorter here than it was there
+        self.state.assign({**cell, **reach, name: state})
         for v in self.outputs:
             source = {"cell": cell, "reach": reach}.get(v.grid, {})
             if v.role == "flux" and v.short in source:
                 self.live[v.short][:] = source[v.short]
         self.refresh()
+
+    @property
+    def travel_time(self) -> np.ndarray:
+        """Mean time [s] that water takes through every reach, where the process knows it beforehand."""
+        symbol = self.chain.reach.travel_time
+        return self._given.reach.symbols[symbol] if symbol is not None else np.full(self.domain.n_reaches, np.nan)
 
     def travel_time_spread(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation [s] of the travel time from the heads of the reaches above to each reach's end.
@@ -343,21 +374,12 @@ class Model:
 
         The same bits as `advance` would give. What `adjoint` needs is kept until the next recording.
         """
-        n_steps = forcing.precipitation.shape[0]
-        own = PetFluxes(*(np.empty((n_steps, self.domain.n_cells)) for _ in PetFluxes._fields))
-        demand = self._correct_demand(forcing, self._buffers(n_steps)._replace(pet=own))
-        weather = Weather(
-            forcing.precipitation, forcing.potential_evapotranspiration,
-            forcing.air_temperature if self.snow != "none" else None, demand,
-            None if forcing.day_of_year is None else season(forcing.day_of_year),
-        )
-        operators = Operators(self.domain, self.step, self.routing_step, np.float64, self._workers)
-        setting = Setting(
-            operators, self.snow, self._given.snow, self._given.runoff, self._given.reach,
-            self._given.base, self.travel_time,
-            self.parameters["weighting"], self.pet,
-        )
-        discharge, self._recording = record(setting, weather, self.state)
+        series, b = self._take(forcing), self._buffers(1)
+        if self.pet is not None:
+            b = b._replace(factor=np.empty(forcing.precipitation.shape))
+        self._correct_demand(series, forcing.day_of_year, b)
+        angle = season(forcing.day_of_year) if self.pet is not None and forcing.day_of_year is not None else None
+        discharge, self._recording = record(self.operators, self._given, series, self.state, self.pet, angle)
         return discharge
 
     def adjoint(self, discharge_adj: np.ndarray) -> Gradients:
@@ -370,7 +392,7 @@ class Model:
         """
         if self._recording is None:
             raise StateError("there is no recording to go back over. Call record(forcing) first.")
-        expected = (self._recording.weather.demand.shape[0], self.domain.n_reaches)
+        expected = (self._recording.series["precipitation"].shape[0], self.domain.n_reaches)
         if np.shape(discharge_adj) != expected:
             raise StateError(f"discharge_adj has shape {np.shape(discharge_adj)}, expected {expected}: [time, reach].")
         return adjoint(self._recording, discharge_adj)
@@ -379,7 +401,7 @@ class Model:
         self, memory: int, keep: Sequence[str] = (), reaches: np.ndarray | None = None, *, more: int = 0
     ) -> int:
         """Steps per call of `advance` with which its arrays, and `more` bytes per step, fit in `memory` bytes."""
-        per_step = more + step_bytes(self.live, self.n_sub, self._kept(keep, reaches), self._plan)
+        per_step = more + step_bytes(self.operators.cells, self.live, self.n_sub, self._kept(keep, reaches), self._plan)
         longest = max(SHORTEST_BLOCK, LONGEST_BLOCK // self.n_sub)
         return int(np.clip(memory // per_step, 1, longest))
 
@@ -395,19 +417,21 @@ class Model:
         return held[2]
 
     def _buffers(self, n_steps: int, kept: Kept | None = None) -> Buffers:
-        return make_buffers(self.live, n_steps, self.n_sub, kept or self._kept((), None), self._plan)
+        return make_buffers(self.operators.cells, self.live, n_steps, self.n_sub, kept or self._kept((), None), self._plan)
 
     def close(self) -> None:
         """End the threads."""
         self._workers.close()
 
 
-def check_steps(step: int, routing_step: int) -> None:
-    """Refuse steps that the model does not offer."""
-    if step not in PERCOLATION_SCALE:
-        raise ConfigError(
-            f"time_step is {step} s, expected 86400 s (1 d) or 3600 s (1 h): GR4J has constants for these two only."
-        )
+def check_steps(chain: Chain, step: int, routing_step: int) -> None:
+    """Refuse steps that the processes do not offer."""
+    for process in chain.cells:
+        if step not in process.model_steps:
+            offered = " or ".join(f"{s} s ({STEP_NAMES.get(s, f'{s} s')})" for s in process.model_steps)
+            raise ConfigError(
+                f"time_step is {step} s, expected {offered}: {process.name.upper()} has constants for these only."
+            )
     if routing_step <= 0 or step % routing_step:
         raise ConfigError(
             f"routing_step is {routing_step} s, expected a divisor of the time step of {step} s, such as 3600 s."

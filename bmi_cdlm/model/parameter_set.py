@@ -8,113 +8,130 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import accumulate_downstream
-from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, SnowParameters
-from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.kernels.loops.routing import fill_coefficients, fill_variance
-from bmi_cdlm.kernels.loops.runoff import fill_ordinates
-from bmi_cdlm.model.operators import HYDROGRAPH_EXPONENT
+from bmi_cdlm.model.operators import CellOperator, Operators, Parameters, evaluate
 from bmi_cdlm.names import parameters as registry
 from bmi_cdlm.names.errors import DomainError, ParameterError, StateError
-from bmi_cdlm.names.parameters import TRAVEL_TIME
-
-SHORTEST_BASE = 0.5
-"""X4 [steps] at and below which nothing is delayed."""
-COVER_SHARE = 0.9
-"""Share of the mean annual snowfall that covers a cell fully in plain CemaNeige."""
-Places = tuple[int, int]
-"""Lengths of the queues of both unit hydrographs [steps]."""
+from bmi_cdlm.names.parameters import Parameter
 
 
 class ParameterSet:
-    """Parameters of cells and reaches at a model step and a routing step [s].
+    """Parameters of cells and reaches.
 
     Attributes
     ----------
     values : dict of float64[cell | reach]
-        By registry name, allocated once.
-    runoff, snow, reach : groups of kernels
-    travel_time : float64[reach]
-        K [s].
+        By registry name, allocated once; [component, cell] for a process with several components.
+    cells : list of Parameters
+        As the kernels of each process of cells take them.
+    reach : Parameters
+
+    Raises
+    ------
+    ParameterError, DomainError
+        A parameter of another size or outside its legal range; an attribute that the domain lacks.
     """
 
-    def __init__(
-        self, domain: Domain, given: Mapping[str, np.ndarray], step: int, routing_step: int, snow: str
-    ) -> None:
-        self._domain, self._step, self._routing_step, self._snow = domain, step, routing_step, snow
-        self.values = registry.defaults(step, domain.n_cells, domain.n_reaches)
-        self.values |= {name: self._sized(name, value) for name, value in given.items()}
+    def __init__(self, operators: Operators, given: Mapping[str, np.ndarray]) -> None:
+        self._operators, self._domain = operators, operators.domain
+        self.values: dict[str, np.ndarray] = {}
+        for operator in operators.cells:
+            self._check_attributes(operator)
+            for p in operator.process.parameters:
+                self._take(p, given, self._shape(operator))
+        for p in operators.chain.reach.parameters:
+            self._take(p, given, (self._domain.n_reaches,))
+        for one in operators.chain.reach.prepared:
+            if one.given is not None and one.given in given:
+                self.values[one.given] = self._sized(one.given, given[one.given], (self._domain.n_reaches,))
         registry.check(self.values, "parameters")
-        self.prepare_runoff()
-        self._prepare_snow()
-        self._prepare_reaches()
+        self.cells = [operator.prepare(self._units(operator)) for operator in operators.cells]
+        self.reach = operators.reach.prepare(self.values)
 
-    def _sized(self, name: str, value: np.ndarray) -> np.ndarray:
-        """One value per cell or reach: a copy."""
-        grid = "reach" if name == TRAVEL_TIME else registry.parameter(name).grid
-        size = self._domain.n_reaches if grid == "reach" else self._domain.n_cells
-        array = np.array(np.broadcast_to(value, np.shape(value) or (size,)), np.float64)
-        if array.shape != (size,):
-            raise ParameterError(f"parameter '{name}' has shape {array.shape}, expected one value per {grid}: {size}.")
-        return array
+    def _shape(self, operator: CellOperator) -> tuple[int, ...]:
+        n = self._domain.n_cells
+        return (n,) if operator.components == 1 else (operator.components, n)
 
-    @property
-    def base(self) -> np.ndarray:
-        """X4 as unit hydrographs take it, float64[cell] [steps]: 0 is no delay, as any X4 up to one half is."""
-        return np.maximum(self.values["unit_hydrograph_base"], SHORTEST_BASE)
+    def _take(self, p: Parameter, given: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> None:
+        if p.name in given:
+            self.values[p.name] = self._sized(p.name, given[p.name], shape)
+        elif not p.optional:
+            self.values[p.name] = np.full(shape, p.range_at(self._operators.step).default, np.float64)
+
+    def _sized(self, name: str, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """One value per cell or reach, and per component: a copy."""
+        found = np.shape(value)
+        if found not in ((), shape, shape[-1:]):
+            grid = "reach" if name == registry.TRAVEL_TIME else registry.parameter(name).grid
+            raise ParameterError(f"parameter '{name}' has shape {found}, expected one value per {grid}: {shape[-1]}.")
+        return np.array(np.broadcast_to(value, shape), np.float64)
+
+    def _units(self, operator: CellOperator) -> dict[str, np.ndarray]:
+        """Values of a process as kernels count, [component * cell]; the same memory."""
+        names = [p.name for p in operator.process.parameters if p.name in self.values]
+        return {name: self.values[name].reshape(-1) for name in names}
+
+    def _check_attributes(self, operator: CellOperator) -> None:
+        for name in operator.process.attributes.values():
+            if not np.isfinite(getattr(self._domain.cells, name)).all():
+                kind = "snow" if name == "mean_annual_snowfall" else operator.process.name
+                raise DomainError(
+                    f"{kind} is '{operator.process.name}' but '{name}' [mm yr-1] is missing in the domain, expected on "
+                    "every cell. Add it to the domain file, or set snow: none."
+                )
 
     def change(self, name: str, places: np.ndarray, values: np.ndarray) -> None:
-        """Change a parameter at some places; after one of X4, `prepare_runoff` must follow."""
-        self.values[name][places] = values
-        if name == TRAVEL_TIME or registry.parameter(name).grid == "reach":
-            self._prepare_reaches()
-        elif name == "cover_ratio_threshold":
-            self._prepare_snow()
+        """Change a parameter at some places; after one that is the base of a queue, `fit` must follow."""
+        self.values[name].reshape(-1)[places] = values
+        for operator, p in zip(self._operators.cells, self.cells, strict=True):
+            for one in operator.process.parameters:
+                if one.name == name:
+                    operator.preparation.refill(p.symbols, one.symbol)
+        reach = self._operators.reach
+        for one in reach.process.prepared:
+            if one.given == name:
+                reach.preparation.refill(self.reach.symbols, one.returns[0])
+        for p in reach.process.parameters:
+            if p.name == name:
+                reach.preparation.refill(self.reach.symbols, p.symbol)
 
-    def prepare_runoff(self, least: Places = (1, 1)) -> None:
-        """Derive what kernels take for runoff; least: places that the queues of unit hydrographs have at least."""
-        p, longest = self.values, float(self.values["unit_hydrograph_base"].max())
-        places = (max(needed, int(np.ceil(n * longest))) for n, needed in enumerate(least, 1))
-        ordinates = [np.zeros((n, self._domain.n_cells)) for n in places]
-        compiled(fill_ordinates)(self.base, HYDROGRAPH_EXPONENT[self._step], *ordinates)
-        self.runoff = RunoffParameters(
-            p["production_capacity"], p["exchange_coefficient"], p["routing_capacity"], *ordinates
-        )
+    def bases(self) -> set[str]:
+        """Names of parameters that set the length of a queue."""
+        return {q.base for operator in self._operators.cells for q in operator.process.queues.values()}
 
-    def _prepare_snow(self) -> None:
-        p, snowfall = self.values, self._domain.cells.mean_annual_snowfall
-        if self._snow != "none" and not np.isfinite(snowfall).all():
-            raise DomainError(
-                f"snow is '{self._snow}' but 'mean_annual_snowfall' [mm yr-1] is missing in the domain, expected on "
-                "every cell. Add it to the domain file, or set snow: none."
-            )
-        share = p["cover_ratio_threshold"] if self._snow == "cemaneige_hysteresis" else COVER_SHARE
-        self.snow = SnowParameters(
-            p["thermal_weighting"], p["melt_factor"], p["accumulation_threshold"], share * snowfall
-        )
+    def fit(self, least: Mapping[str, int]) -> dict[str, int]:
+        """Fill the ordinates of queues anew, with at least so many places each; returns the places there are."""
+        self.cells = [operator.prepare(self._units(operator), least) for operator in self._operators.cells]
+        return {
+            name: p.symbols[name].shape[0]
+            for operator, p in zip(self._operators.cells, self.cells, strict=True) for name in operator.process.queues
+        }
 
-    def _prepare_reaches(self) -> None:
-        p, reaches = self.values, self._domain.reaches
-        self.travel_time = p.get(TRAVEL_TIME, reaches.length / p["celerity"])
-        self.reach = ReachParameters(*(np.empty(self._domain.n_reaches) for _ in ReachParameters._fields))
-        compiled(fill_coefficients)(self.travel_time, p["weighting"], float(self._routing_step), self.reach)
+    def check_stores(self, saved: Mapping[str, np.ndarray]) -> None:
+        """Refuse stores [mm], float64[cell], that hold more than their capacity."""
+        for operator in self._operators.cells:
+            for name, store in operator.process.stores.items():
+                if store.at_most is not None and name in saved:
+                    self._check_store(name, store.at_most, saved[name])
 
-    def check_store(self, store: np.ndarray) -> None:
-        """Refuse a production store [mm], float64[cell], that holds more than its capacity."""
-        capacity = self.values["production_capacity"]
-        over = np.flatnonzero(store > capacity if store.shape == capacity.shape else False)
+    def _check_store(self, name: str, limit: str, held: np.ndarray) -> None:
+        capacity = self.values[limit]
+        over = np.flatnonzero(held > capacity if held.shape == capacity.shape else False)
         if over.size:
             i = int(over[0])
             raise StateError(
-                f"state 'production_store' holds {store[i]:.6g} mm at cell {self._domain.cells.id[i]} ({over.size} of "
-                f"{store.size} cells), expected at most its 'production_capacity' here, {capacity[i]:.6g} mm. Use the "
-                "parameters of that run, or set the capacity first."
+                f"state '{name}' holds {held.flat[i]:.6g} mm at cell {self._domain.cells.id[i % self._domain.n_cells]} "
+                f"({over.size} of {held.size} cells), expected at most its '{limit}' here, {capacity.flat[i]:.6g} mm. Use "
+                "the parameters of that run, or set the capacity first."
             )
 
     def travel_time_spread(self) -> tuple[np.ndarray, np.ndarray]:
         """See `Model.travel_time_spread`."""
-        variance = np.empty(self._domain.n_reaches)
-        compiled(fill_variance)(self.travel_time, self.values["weighting"], float(self._routing_step), variance)
-        mean, variance = (_mean_above(self._domain, one) for one in (self.travel_time, variance))
+        operator, process = self._operators.reach, self._operators.chain.reach
+        if process.variance is None or process.travel_time is None:
+            raise ParameterError(f"the travel time of routing '{process.name}' is not known beforehand.")
+        variance = evaluate(process.variance, self.reach.symbols, operator.constants, np.float64)
+        both = (self.reach.symbols[process.travel_time], variance)
+        mean, variance = (_mean_above(self._domain, one) for one in both)
         return mean, np.sqrt(np.maximum(variance, 0.0))
 
 
@@ -124,3 +141,6 @@ def _mean_above(domain: Domain, per_reach: np.ndarray) -> np.ndarray:
     path = accumulate_downstream(reaches.downstream, reaches.area)
     weighted = accumulate_downstream(reaches.downstream, per_reach * path)
     return weighted / np.where(path > 0, path, 1.0)
+
+
+__all__ = ["ParameterSet", "Parameters"]

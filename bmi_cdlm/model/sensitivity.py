@@ -6,25 +6,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.kernels.groups import (
-    PetNetwork,
-    ReachParameters,
-    RunoffParameters,
-    RunoffState,
-    SnowParameters,
-    SnowState,
-)
-from bmi_cdlm.model.operators import Operators, RouteRecord, RunoffRecord, SnowRecord, copy_group, zeros_of
-from bmi_cdlm.model.state import State
+from bmi_cdlm.kernels.groups import PetNetwork
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.model.buffers import FACTOR
+from bmi_cdlm.model.operators import CellRecord, Operators, RouteRecord, copy_group, zeros_of
+from bmi_cdlm.model.parameter_set import ParameterSet
+from bmi_cdlm.model.state import State, by_component
+from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
+from bmi_cdlm.processes.pet_network import fill_factor_adjoint
 
-PET_BLOCK = 16
+PRECIPITATION, DEMAND, TEMPERATURE = "precipitation", "potential_evapotranspiration", "air_temperature"
 
 
 class Gradients(NamedTuple):
     """Derivatives of a scalar.
 
     forcing : float64[time, cell] by registry name of the input; parameters : float64[cell | reach] by registry name,
-    `travel_time` among them; state : by name of the state at the start of the recording.
+    `travel_time` among them, float64[time, cell] of those that vary; state : by name of the state at the start of the
+    recording.
     """
 
     forcing: dict[str, np.ndarray]
@@ -32,132 +31,71 @@ class Gradients(NamedTuple):
     state: dict[str, np.ndarray]
 
 
-class Setting(NamedTuple):
-    """What a recording needs of a model: its options and parameters as kernels take them."""
+class Recording(NamedTuple):
+    """What the adjoint needs of a run.
+
+    series : inputs and varying parameters by name, float64[time, cell]; season : float64[time, 2], where a network makes
+    the PET factor.
+    """
 
     operators: Operators
-    snow: str
-    snow_parameters: SnowParameters
-    runoff_parameters: RunoffParameters
-    reach_parameters: ReachParameters
-    unit_hydrograph_base: np.ndarray
-    travel_time: np.ndarray
-    weighting: np.ndarray
-    pet: PetNetwork | None
-
-
-class Weather(NamedTuple):
-    """Forcing of the recorded steps: float64[time, cell]; demand as it reaches GR4J; season : float64[time, 2]."""
-
-    precipitation: np.ndarray
-    potential_evapotranspiration: np.ndarray
-    air_temperature: np.ndarray | None
-    demand: np.ndarray
+    series: dict[str, np.ndarray]
+    cells: list[CellRecord]
+    route: RouteRecord
+    network: PetNetwork | None
     season: np.ndarray | None
 
 
-class Recording(NamedTuple):
-    """What the adjoint needs of a run."""
-
-    setting: Setting
-    weather: Weather
-    snow: SnowRecord | None
-    runoff: RunoffRecord
-    route: RouteRecord
-
-
-def record(setting: Setting, weather: Weather, state: State) -> tuple[np.ndarray, Recording]:
-    """Run over the weather from a state, which stays as it is; discharge float64[time, reach] and the recording."""
-    operators, liquid, snow = setting.operators, weather.precipitation, None
-    if setting.snow != "none":
-        assert weather.air_temperature is not None
-        liquid, snow = operators.melt(
-            weather.precipitation, weather.air_temperature, setting.snow_parameters, copy_group(state.snow),
-            setting.snow == "cemaneige_hysteresis",
-        )
-    runoff, generated = operators.generate_runoff(
-        liquid, weather.demand, setting.runoff_parameters, copy_group(state.runoff)
-    )
+def record(
+    operators: Operators, parameters: ParameterSet, series: dict[str, np.ndarray], state: State,
+    network: PetNetwork | None, season: np.ndarray | None,
+) -> tuple[np.ndarray, Recording]:
+    """Run over the series from a state, which stays as it is; discharge float64[time, reach] and the recording."""
+    taken, records = dict(series), []
+    for operator, p, own in zip(operators.cells, parameters.cells, state.cells, strict=True):
+        taken[operator.gives], one = operator.run(taken, p, copy_group(own))
+        records.append(one)
     reaches = np.arange(operators.domain.n_reaches)
-    discharge, routed = operators.route(runoff, setting.reach_parameters, state.reach_flow.copy(), reaches)
-    return discharge, Recording(setting, weather, snow, generated, routed)
+    discharge, routed = operators.reach.run(taken[RUNOFF], parameters.reach, state.reach.copy(), reaches)
+    return discharge, Recording(operators, series, records, routed, network, season)
 
 
 def adjoint(recording: Recording, discharge_adj: np.ndarray) -> Gradients:
     """Gradients of J from dJ / d discharge, float64[time, reach]."""
-    setting, weather, operators = recording.setting, recording.weather, recording.setting.operators
-    y_adj = np.zeros(operators.domain.n_reaches)
-    runoff_adj, reach = operators.route_adjoint(recording.route, np.ascontiguousarray(discharge_adj, np.float64), y_adj)
-    K_adj, x_adj = operators.coefficients_adjoint(setting.travel_time, setting.weighting, reach)
-    stores: RunoffState = zeros_of(recording.runoff.starts[0])
-    liquid_adj, p = operators.generate_runoff_adjoint(recording.runoff, runoff_adj, stores)
-    x4_adj = operators.ordinates_adjoint(setting.unit_hydrograph_base, p.ordinates_1, p.ordinates_2)
-    parameters = {
-        "production_capacity": p.production_capacity, "exchange_coefficient": p.exchange_coefficient,
-        "routing_capacity": p.routing_capacity, "unit_hydrograph_base": x4_adj,
-        "travel_time": K_adj, "celerity": _celerity_adjoint(setting, K_adj), "weighting": x_adj,
-    }
-    state = {name: getattr(stores, name) for name in stores._fields} | {"reach_flow": y_adj}
-    rain_adj, temperature_adj = liquid_adj, np.zeros_like(liquid_adj)
-    if recording.snow is not None:
-        pack: SnowState = zeros_of(recording.snow.starts[0])
-        rain_adj, temperature_adj, snow = operators.melt_adjoint(recording.snow, liquid_adj, pack)
-        parameters |= {"thermal_weighting": snow.thermal_weighting, "melt_factor": snow.melt_factor}
-        if recording.snow.hysteresis:
-            share_adj = snow.full_cover * operators.domain.cells.mean_annual_snowfall
-            parameters |= {"accumulation_threshold": snow.accumulation_threshold, "cover_ratio_threshold": share_adj}
-        state |= {name: getattr(pack, name) for name in pack._fields}
-    forcing = {"precipitation": rain_adj, "potential_evapotranspiration": -liquid_adj}
-    if weather.air_temperature is not None:
-        forcing["air_temperature"] = temperature_adj
-    if setting.pet is not None:
-        _add_pet_adjoint(setting.pet, weather, forcing)
-    return Gradients(forcing, parameters, state)
+    operators = recording.operators
+    reach_adj = np.zeros(operators.domain.n_reaches)
+    out_adj, p_adj = operators.reach.reverse(
+        recording.route, np.ascontiguousarray(discharge_adj, np.float64), reach_adj
+    )
+    parameters = operators.reach.prepare_adjoint(recording.route.parameters, p_adj)
+    state = {operators.chain.reach.state: reach_adj}
+    inputs: dict[str, np.ndarray] = {}
+    for operator, one in zip(reversed(operators.cells), reversed(recording.cells), strict=True):
+        own_adj = zeros_of(one.starts[0])
+        found, p_adj = operator.reverse(one, out_adj, own_adj)
+        shape = (operator.components, -1) if operator.components > 1 else (-1,)
+        own = operator.prepare_adjoint(one.parameters, p_adj)
+        parameters |= {name: values.reshape(shape) for name, values in own.items()}
+        state |= {name: by_component(a, operator.components) for name, a in own_adj._asdict().items()}
+        for name in operator.plan.varying:
+            parameters[name] = found.pop(name)
+        out_adj = found.pop(LIQUID_WATER, np.zeros_like(out_adj))
+        for name, values in found.items():
+            inputs[name] = inputs[name] + values if name in inputs else values
+    # Without snow, rain plus melt is precipitation.
+    inputs[PRECIPITATION] = inputs[PRECIPITATION] + out_adj if PRECIPITATION in inputs else out_adj
+    if recording.network is not None:
+        _add_factor_adjoint(recording, inputs, parameters.pop(FACTOR))
+    order = [name for name in recording.series if name in inputs]
+    return Gradients({name: inputs[name] for name in order}, parameters, state)
 
 
-def _celerity_adjoint(setting: Setting, K_adj: np.ndarray) -> np.ndarray:
-    """K = length / celerity; 0 for reaches of no length, where the celerity does not matter."""
-    length = setting.operators.domain.reaches.length
-    safe = np.where(length > 0, length, 1.0)
-    return np.where(length > 0, -K_adj * setting.travel_time**2 / safe, 0.0)
-
-
-def _add_pet_adjoint(pet: PetNetwork, weather: Weather, forcing: dict[str, np.ndarray]) -> None:
-    """Carry the adjoint of the corrected demand through the PET network to the inputs."""
-    n_steps = weather.demand.shape[0]
-    for first in range(0, n_steps, PET_BLOCK):
-        block = slice(first, min(first + PET_BLOCK, n_steps))
-        rain_adj, demand_adj, temperature_adj = _pet_block_adjoint(
-            pet, weather, block, forcing["potential_evapotranspiration"][block]
-        )
-        forcing["precipitation"][block] += rain_adj
-        forcing["potential_evapotranspiration"][block] = demand_adj
-        if "air_temperature" in forcing:
-            forcing["air_temperature"][block] += temperature_adj
-
-
-def _pet_block_adjoint(
-    pet: PetNetwork, weather: Weather, block: slice, corrected_adj: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Backpropagation with arrays [time, unit, cell]; corrected = demand * factor."""
-    rain, demand = weather.precipitation[block], weather.potential_evapotranspiration[block]
-    cold = demand if weather.air_temperature is None else weather.air_temperature[block]
-    assert weather.season is not None
-    inputs = np.stack([rain / (rain + pet.half_rain), demand, cold], axis=1)
-    shift = weather.season[block] @ pet.season_weight.T
-    layers = [np.maximum(pet.static + shift[:, :, None] + np.einsum("uf,tfc->tuc", pet.forcing_weight, inputs), 0.0)]
-    for k in range(1, pet.widths.size):
-        w = pet.weight[k - 1, : pet.widths[k], : pet.widths[k - 1]]
-        z = np.einsum("uv,tvc->tuc", w, layers[-1]) + pet.bias[k - 1, : pet.widths[k], None]
-        layers.append(np.maximum(z, 0.0))
-    z = np.einsum("u,tuc->tc", pet.last_weight, layers[-1]) + pet.last_bias
-    share = 0.5 + 0.5 * np.tanh(np.clip(0.5 * z, -13.0, 13.0))
-    factor = pet.low + (pet.high - pet.low) * share
-    z_adj = corrected_adj * demand * (pet.high - pet.low) * share * (1 - share) * (np.abs(z) < 26.0)
-    unit_adj = pet.last_weight[:, None] * z_adj[:, None, :] * (layers[-1] > 0)
-    for k in range(pet.widths.size - 1, 0, -1):
-        w = pet.weight[k - 1, : pet.widths[k], : pet.widths[k - 1]]
-        unit_adj = np.einsum("uv,tuc->tvc", w, unit_adj) * (layers[k - 1] > 0)
-    input_adj = np.einsum("uf,tuc->tfc", pet.forcing_weight, unit_adj)
-    rain_adj = input_adj[:, 0] * pet.half_rain / (rain + pet.half_rain) ** 2
-    return rain_adj, corrected_adj * factor + input_adj[:, 1], input_adj[:, 2]
+def _add_factor_adjoint(recording: Recording, inputs: dict[str, np.ndarray], factor_adj: np.ndarray) -> None:
+    """Carry the adjoint of the PET factor through its network to the inputs."""
+    series, workers = recording.series, recording.operators.workers
+    demand = series[DEMAND]
+    waste = np.zeros_like(demand)
+    workers.run(compiled(fill_factor_adjoint), (
+        series[PRECIPITATION], demand, series.get(TEMPERATURE, demand), recording.season, recording.network,
+        series[FACTOR], factor_adj, inputs[PRECIPITATION], inputs[DEMAND], inputs.get(TEMPERATURE, waste),
+    ), workers.tasks(demand.shape[1]), demand.size)

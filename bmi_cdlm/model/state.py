@@ -3,47 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.kernels.groups import CellTotals, RunoffState, SnowState
+from bmi_cdlm.model.operators import Operators, Parameters, copy_group
 from bmi_cdlm.names.errors import StateError
-
-HYDROGRAPHS = ("unit_hydrograph_1", "unit_hydrograph_2")
 
 
 class State(NamedTuple):
     """All states; the arrays are allocated once and changed in place.
 
-    snow, runoff, totals: groups on cells; reach_flow : float64[reach], the state y of Muskingum [m3 s-1];
-    outflow_total : float64[reach], water that has left the reach since the start [m3]; unreleased : float64[reach],
-    the part of it that the caller's clock has not reached [m3]; cell_storage_at_start [mm], reach_storage_at_start
-    [m3] : float64[cell], float64[reach], water at the start; added_total : float64[cell] [mm], reach_added_total :
-    float64[reach] [m3], water that callers have put in since the start.
+    cells : per process of cells, stores [cell] and queues [place, cell] by name, with several components [component *
+    cell] in place of [cell]; totals : water of cells since the start [mm]; reach : float64[reach], the state of the reach
+    process; outflow_total : float64[reach], water that has left the reach since the start [m3]; unreleased :
+    float64[reach], the part of it that the caller's clock has not reached [m3]; cell_storage_at_start [mm],
+    reach_storage_at_start [m3] : float64[cell], float64[reach], water at the start; added_total : float64[cell] [mm],
+    reach_added_total : float64[reach] [m3], water that callers have put in since the start; reach_name : of the state of
+    reaches; components : per process of cells.
     """
 
-    snow: SnowState
-    runoff: RunoffState
-    totals: CellTotals
-    reach_flow: np.ndarray
+    cells: tuple[Any, ...]
+    totals: Any
+    reach: np.ndarray
     outflow_total: np.ndarray
     unreleased: np.ndarray
     cell_storage_at_start: np.ndarray
     reach_storage_at_start: np.ndarray
     added_total: np.ndarray
     reach_added_total: np.ndarray
+    reach_name: str
+    components: tuple[int, ...]
 
     def on_cells(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the cell, by name; views, not copies."""
-        groups = (self.snow, self.runoff, self.totals)
-        arrays = {name: getattr(g, name) for g in groups for name in g._fields}
+        arrays = {
+            name: by_component(values, count)
+            for group, count in zip(self.cells, self.components, strict=True) for name, values in group._asdict().items()
+        }
+        arrays |= self.totals._asdict()
         return arrays | {name: getattr(self, name) for name in ("cell_storage_at_start", "added_total")}
 
     def on_reaches(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the reach, by name; views, not copies."""
-        names = ("reach_flow", "outflow_total", "unreleased", "reach_storage_at_start", "reach_added_total")
-        return {name: getattr(self, name) for name in names}
+        names = ("outflow_total", "unreleased", "reach_storage_at_start", "reach_added_total")
+        return {self.reach_name: self.reach, **{name: getattr(self, name) for name in names}}
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every array by its name; views, not copies."""
@@ -51,10 +55,8 @@ class State(NamedTuple):
 
     def copy(self) -> State:
         """Return an independent copy."""
-        return State(
-            SnowState(*(a.copy() for a in self.snow)), RunoffState(*(a.copy() for a in self.runoff)),
-            CellTotals(*(a.copy() for a in self.totals)), *(a.copy() for a in self[3:]),
-        )
+        own = {name: value.copy() for name, value in self._asdict().items() if isinstance(value, np.ndarray)}
+        return self._replace(cells=tuple(map(copy_group, self.cells)), totals=copy_group(self.totals), **own)
 
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over values in place; queues of unit hydrographs may be shorter or longer, water is kept.
@@ -64,19 +66,32 @@ class State(NamedTuple):
         StateError
             A missing array, another number of cells or reaches, or water queued beyond the longest unit hydrograph.
         """
-        own = self.arrays()
+        own, queues = self.arrays(), self.queues()
         missing = [name for name in own if name not in arrays]
         if missing:
-            raise StateError(f"state lacks '{missing[0]}'. Expected {', '.join(own)}; use a state of this version.")
-        checked = {name: _fitted(name, np.asarray(arrays[name], np.float64), own[name]) for name in own}
+            raise StateError(
+                f"state lacks '{missing[0]}'. Expected {', '.join(own)}; use a state of these processes and this version."
+            )
+        checked = {
+            name: _fitted(name, np.asarray(arrays[name], np.float64), own[name], name in queues) for name in own
+        }
         for name, values in checked.items():
             own[name][...] = values
 
-    def with_places(self, *places: int) -> State:
+    def queues(self) -> dict[str, np.ndarray]:
+        """Queues by name, float64[place, ..., cell]; views."""
+        return {name: a for name, a in self.on_cells().items() if name not in self._stores() and a.ndim > 1}
+
+    def _stores(self) -> set[str]:
+        return {name for group in self.cells for name, a in group._asdict().items() if a.ndim == 1}
+
+    def with_places(self, places: Mapping[str, int]) -> State:
         """Return the same state with queues of that many places; water beyond them would be lost."""
-        runoff = self.runoff
-        queues = (_resized(getattr(runoff, name), n) for name, n in zip(HYDROGRAPHS, places, strict=True))
-        return self._replace(runoff=RunoffState(*runoff[:2], *queues))
+        cells = tuple(
+            group._replace(**{name: _resized(getattr(group, name), n) for name, n in places.items() if name in group._fields})
+            for group in self.cells
+        )
+        return self._replace(cells=cells)
 
     def clear_totals(self) -> None:
         """Set the ledger to zero: the run starts here."""
@@ -85,30 +100,32 @@ class State(NamedTuple):
             total[...] = 0.0
 
 
-def new_state(n_cells: int, n_reaches: int, n_places_1: int, n_places_2: int) -> State:
-    """Return an empty state: no water anywhere."""
-    def cells() -> np.ndarray:
-        return np.zeros(n_cells)
+def by_component(values: np.ndarray, count: int) -> np.ndarray:
+    """An array of units, [..., component * cell], as [..., component, cell]; as it is with one component."""
+    return values if count == 1 else values.reshape(*values.shape[:-1], count, -1)
 
-    def reaches() -> np.ndarray:
-        return np.zeros(n_reaches)
 
+def new_state(operators: Operators, parameters: list[Parameters]) -> State:
+    """Return the state of a cold start: cells at their customary fill, rivers empty."""
+    n_cells, n_reaches = operators.domain.n_cells, operators.domain.n_reaches
+    totals = operators.cells[-1].plan.total_group
     return State(
-        SnowState(cells(), cells(), cells(), cells()),
-        RunoffState(cells(), cells(), np.zeros((n_places_1, n_cells)), np.zeros((n_places_2, n_cells))),
-        CellTotals(cells(), cells(), cells(), cells()), reaches(), reaches(), reaches(), cells(), reaches(), cells(),
-        reaches(),
+        tuple(operator.start(p) for operator, p in zip(operators.cells, parameters, strict=True)),
+        totals(*(np.zeros(n_cells) for _ in totals._fields)), *(np.zeros(n_reaches) for _ in range(3)),
+        np.zeros(n_cells), np.zeros(n_reaches), np.zeros(n_cells), np.zeros(n_reaches),
+        operators.chain.reach.state, tuple(operator.components for operator in operators.cells),
     )
 
 
-def _fitted(name: str, values: np.ndarray, own: np.ndarray) -> np.ndarray:
+def _fitted(name: str, values: np.ndarray, own: np.ndarray, is_queue: bool) -> np.ndarray:
     """Values in the shape of `own`; only the length of a unit hydrograph's queue may differ.
 
     The last place of a queue is empty after every step, and the next step overwrites it.
     """
-    if values.ndim != own.ndim or values.shape[-1:] != own.shape[-1:]:
+    rest = 1 if is_queue else 0
+    if values.ndim != own.ndim or values.shape[rest:] != own.shape[rest:]:
         raise StateError(f"state '{name}' has shape {values.shape}, expected {own.shape}. Use a state of this domain.")
-    if values.ndim == 1:
+    if not is_queue:
         return values
     needed = _occupied(values)
     if needed > own.shape[0]:
@@ -119,15 +136,14 @@ def _fitted(name: str, values: np.ndarray, own: np.ndarray) -> np.ndarray:
     return _resized(values, own.shape[0])
 
 
-def occupied_places(arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
-    """Return how many places the queues of both unit hydrographs need for the water in a state's arrays."""
-    first, second = (_occupied(arrays[name]) if name in arrays else 1 for name in HYDROGRAPHS)
-    return first, second
+def occupied_places(names: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Return how many places the queues of these names need for the water in a state's arrays."""
+    return {name: _occupied(arrays[name]) if name in arrays else 1 for name in names}
 
 
 def _occupied(queue: np.ndarray) -> int:
     """Places up to the last water, and the empty one after it that a queue ends with."""
-    occupied = np.flatnonzero((queue != 0).any(axis=1))
+    occupied = np.flatnonzero((queue != 0).reshape(queue.shape[0], -1).any(axis=1))
     return int(occupied[-1]) + 2 if occupied.size else 1
 
 
@@ -136,6 +152,4 @@ def _resized(queue: np.ndarray, places: int) -> np.ndarray:
     if queue.shape[0] == places:
         return queue
     n = min(queue.shape[0], places)
-    return np.concatenate([queue[:n], np.zeros((places - n, queue.shape[1]))])
-
-
+    return np.concatenate([queue[:n], np.zeros((places - n, *queue.shape[1:]))])

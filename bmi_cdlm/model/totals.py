@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bmi_cdlm.domain.domain import M3_PER_MM_KM2, Domain
+from bmi_cdlm.domain.domain import M3_PER_MM_KM2
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import compensated_sum
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.state import State
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import MASSES
@@ -21,7 +22,8 @@ class Totals:
 
     Parameters
     ----------
-    domain : Domain
+    operators : Operators
+        Of the model: its domain, and which stores hold water.
     live : mapping of float64[cell | reach | 1]
         The live values, changed in place.
     step : int
@@ -35,7 +37,8 @@ class Totals:
         Water of the domain at the start [m3].
     """
 
-    def __init__(self, domain: Domain, live: Mapping[str, np.ndarray], step: int) -> None:
+    def __init__(self, operators: Operators, live: Mapping[str, np.ndarray], step: int) -> None:
+        domain, self._cells = operators.domain, operators.cells
         self._live, self._step, self._sum = live, step, compiled(compensated_sum)
         self._volume = domain.cells.drained_area * M3_PER_MM_KM2
         # A domain that drains nothing has depths of 0.
@@ -54,7 +57,7 @@ class Totals:
         self._live["water_added"][0] = total(state.added_total, volume) + total(state.reach_added_total, reaches)
         self.at_start = total(state.cell_storage_at_start, volume) + total(state.reach_storage_at_start, reaches)
 
-    def refresh(self, state: State, storage_time: np.ndarray) -> None:
+    def refresh(self, state: State) -> None:
         """Derive water in unit hydrographs and cells [mm], and all of the domain: 1 mm on 1 km2 is 1000 m3."""
         live, volume, at_outlets, total = self._live, self._volume, self._at_outlets, self._sum
         self._add_up_cells(state)
@@ -63,7 +66,7 @@ class Totals:
         live["water_out"][0] = (
             total(state.totals.evapotranspiration_total, volume) + total(state.outflow_total, at_outlets)
         )
-        live["water_stored"][0] = total(live["cell_water_stored"], volume) + total(state.reach_flow, storage_time)
+        live["water_stored"][0] = total(live["cell_water_stored"], volume) + total(live["reach_storage"], self._every_reach)
         live["outlet_discharge"][0] = total(live["discharge"], at_outlets)
         for name, mean in self._means:
             live[mean][0] = total(live[name], self._share)
@@ -75,13 +78,27 @@ class Totals:
         self._live["runoff_depth"][0] = self._runoff / MM_PER_M * (seconds / DAY)
 
     def _add_up_cells(self, state: State) -> None:
-        runoff, stored = state.runoff, self._live["cell_water_stored"]
-        queued = self._live["queued_routed_flow"], self._live["queued_direct_flow"]
-        queued[0][:] = add_rows(runoff.unit_hydrograph_1)
-        queued[1][:] = add_rows(runoff.unit_hydrograph_2)
-        np.add(state.snow.snowpack, runoff.production_store, out=stored)
-        stored += runoff.routing_store
-        stored += queued[0] + queued[1]
+        """Water of cells: stores that hold it, then queues, in the order of the processes."""
+        stored, queued = self._live["cell_water_stored"], None
+        stored[:] = 0.0
+        for operator, own in zip(self._cells, state.cells, strict=True):
+            for name, store in operator.process.stores.items():
+                values = self._mean(getattr(own, name), operator.components)
+                if self._live[name] is not getattr(own, name):
+                    self._live[name][:] = values
+                if store.holds_water:
+                    stored += values
+            for name, queue in operator.process.queues.items():
+                held = self._live[queue.held]
+                held[:] = self._mean(add_rows(getattr(own, name)), operator.components)
+                queued = held if queued is None else queued + held
+        if queued is not None:
+            stored += queued
+
+    @staticmethod
+    def _mean(units: np.ndarray, components: int) -> np.ndarray:
+        """Mean over the components of each cell."""
+        return units if components == 1 else units.reshape(components, -1).mean(axis=0)
 
     def end_call(self, state: State, seconds: float, fallen: np.ndarray | None) -> None:
         """Bring up to date what depends on the caller's clock: the runoff depth of a call [s], and the masses.

@@ -120,8 +120,8 @@ class Prepared(NamedTuple):
     """Values of a cell or reach that follow from parameters, attributes of the domain and constants.
 
     step : scalar function; its arguments are symbols; returns : symbols of what it returns; adjoint : by hand, with the
-    adjoints of what the step returns (those that have one, in their order) as last arguments; returns those of
-    `active`.
+    adjoints of `seeds` (of what the step returns) as last arguments; it returns those of `active`; derived where None;
+    given : name of a parameter that may be given in place of it.
     """
 
     step: Callable
@@ -129,6 +129,7 @@ class Prepared(NamedTuple):
     adjoint: Callable | None = None
     active: tuple[str, ...] = ()
     seeds: tuple[str, ...] = ()
+    given: str | None = None
 
 
 ByStep = Mapping[int, float]
@@ -185,7 +186,8 @@ class ReachProcess:
     volume, from_volume : scalar functions of the state (or volume [m3]) and prepared values: water in the reach, and
         the state that holds it
     steady : scalar function of `flow` and prepared values: the state through which a constant flow passes
-    variance : scalar function of parameters: variance [s2] that a reach adds to the travel time, if it is known
+    travel_time, variance : symbol of the mean travel time [s] of a reach, and scalar function of the variance [s2] that it
+        adds, where they are known
     """
 
     name: str
@@ -204,5 +206,19 @@ class ReachProcess:
     adjoint: Callable | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     variance: Callable | None = None
-    travel_time: str = "travel_time"
+    travel_time: str | None = None
     version: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class LinkProcess:
+    """How the runoff of a cell comes into a reach.
+
+    flow : scalar function of the runoff [mm d-1] and the area of the link [km2]: lateral inflow [m3 s-1]; adjoint : of
+    the runoff, from the area and the adjoint of the flow
+    """
+
+    name: str
+    title: str
+    flow: Callable
+    adjoint: Callable

@@ -19,6 +19,7 @@ from bmi_cdlm.names.errors import DomainError, nearest
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.prepare.network.domain_file import CONVENTIONS, put
+from bmi_cdlm.processes.catalogue import choose
 
 KNOWN = {
     "area": "km2", "lat": "degrees_north", "lon": "degrees_east", "elevation": "m", "mean_annual_snowfall": "mm yr-1",
@@ -106,7 +107,7 @@ def write_catchments(table: Path, folder: Path, options: Options) -> list[Path]:
 def realization(options: Options) -> dict:
     """Return what ngen reads: one formulation for all catchments, mass balance checked, forcing of CSV files."""
     shown = [variable(name) for name in REPORTED]
-    outputs = [v.name for v in shown if v.part != "snow" or options.snow != "none"]
+    outputs = [v.name for v in shown if v.part != "process" or set(v.of) & set(choose(options.snow).names)]
     formulation = {
         "name": "bmi_python", "model_type_name": "bmi_cdlm", "python_type": "bmi_cdlm.BmiCdlm",
         "init_config": "./{{id}}.yaml", "allow_exceed_end_time": True, "uses_forcing_file": False,

@@ -118,31 +118,28 @@ def last_layer_row(x0, x1, x2, x3, weights, out):
         out[i] = add_products(out[i], x0[i], x1[i], x2[i], x3[i], a, b, c, d)
 
 
-def factor_row(z, demand, low, high, factor, corrected):
-    """The factor, and the demand it corrects."""
-    for i in range(demand.size):
-        m = limited_sigmoid(z[i], low, high)
-        factor[i] = m
-        corrected[i] = demand[i] * m
+def factor_row(z, low, high, factor):
+    """The factor on potential evapotranspiration."""
+    for i in range(z.size):
+        factor[i] = limited_sigmoid(z[i], low, high)
 
 
-def correct_demand(precipitation, demand, air_temperature, season, network, factor, corrected, lo, hi):
-    """Factor and corrected potential evapotranspiration of the cells lo to hi over all steps.
+def fill_factor(precipitation, demand, air_temperature, season, network, factor, lo, hi):
+    """Factor on the potential evapotranspiration of the cells lo to hi over all steps.
 
     precipitation, demand [mm d-1], air_temperature [degC] : float[time, cell]; season : float[time, 2]; factor :
-    float[time or 1, cell]; corrected : float[time, cell] [mm d-1].
+    float[time, cell].
     """
     width = min(312, hi - lo)  # all units stay in the caches, and a call of a row costs as much as some twenty cells
     rows = tile_rows(network.widths[0] + 2 * network.widths.max() + 2, width, network.static)
     for first in range(lo, hi, width):
-        correct_demand_tile(
-            precipitation, demand, air_temperature, season, network, factor, corrected, rows, first,
-            min(first + width, hi),
+        fill_factor_tile(
+            precipitation, demand, air_temperature, season, network, factor, rows, first, min(first + width, hi)
         )
 
 
 @uncounted
-def correct_demand_tile(precipitation, demand, air_temperature, season, network, factor, corrected, rows, lo, hi):
+def fill_factor_tile(precipitation, demand, air_temperature, season, network, factor, rows, lo, hi):
     """The network for so few cells that all units stay in the caches, in `rows` at least as wide.
 
     Units of the last hidden layer go into the sum while they are at hand, four after four.
@@ -172,4 +169,91 @@ def correct_demand_tile(precipitation, demand, air_temperature, season, network,
                 if layer + 1 == depth:
                     last_layer_row(four[0], four[1], four[2], four[3], p.last_weight[k : k + 4], z)
             units, others = others, units
-        factor_row(z, E, p.low, p.high, factor[t % factor.shape[0], lo:hi], corrected[t, lo:hi])
+        factor_row(z[: hi - lo], p.low, p.high, factor[t, lo:hi])
+
+
+def fill_factor_adjoint(
+    precipitation, demand, air_temperature, season, network, factor, factor_adj, P_adj, E_adj, T_adj, lo, hi
+):
+    """Adjoint of `fill_factor` in its inputs, which is added to; factor: what it filled."""
+    width = min(312, hi - lo)
+    total, widest = network.widths.sum(), network.widths.max()
+    rows = tile_rows(network.widths[0] + total + 2 * widest + 2, width, network.static)
+    for first in range(lo, hi, width):
+        last = min(first + width, hi)
+        fill_factor_tile_adjoint(
+            precipitation, demand, air_temperature, season, network, factor, factor_adj, P_adj, E_adj, T_adj, rows, first,
+            last,
+        )
+
+
+def fill_factor_tile_adjoint(
+    precipitation, demand, air_temperature, season, network, factor, factor_adj, P_adj, E_adj, T_adj, rows, lo, hi
+):
+    """Adjoint of `fill_factor_tile`: every unit is computed again and kept, then the layers are gone back over."""
+    p, depth, n, cells = network, network.widths.size, network.widths[0], hi - lo
+    total, widest = p.widths.sum(), p.widths.max()
+    static, units = rows[:n], rows[n : n + total]
+    unit_adj, below_adj = rows[n + total : n + total + widest], rows[n + total + widest : n + total + 2 * widest]
+    rain, z_adj = rows[n + total + 2 * widest], rows[n + total + 2 * widest + 1]
+    take_columns(p.static, lo, hi, static)
+    for t in range(demand.shape[0]):
+        P, E, T = precipitation[t, lo:hi], demand[t, lo:hi], air_temperature[t, lo:hi]
+        saturate_row(P, p.half_rain, rain)
+        for k in range(0, n, 4):
+            first_layer_rows(
+                static[k : k + 4], rain, E, T, p.forcing_weight[k : k + 4], p.season_weight[k : k + 4], season[t],
+                units[k : k + 4],
+            )
+        begin = 0
+        for layer in range(1, depth):
+            above = begin + p.widths[layer - 1]
+            for k in range(0, p.widths[layer], 4):
+                later_layer_rows(
+                    units[begin:], p.widths[layer - 1], p.bias[layer - 1, k : k + 4], p.weight[layer - 1, k : k + 4],
+                    units[above + k : above + k + 4],
+                )
+            begin = above
+        factor_row_adjoint(factor[t, lo:hi], p.low, p.high, factor_adj[t, lo:hi], z_adj)
+        for k in range(p.widths[depth - 1]):
+            fill_row(unit_adj[k], 0.0)
+            add_scaled_row(unit_adj[k, :cells], p.last_weight[k], z_adj)
+            mask_row(unit_adj[k, :cells], units[begin + k])
+        for layer in range(depth - 1, 0, -1):
+            begin -= p.widths[layer - 1]
+            for j in range(p.widths[layer - 1]):
+                fill_row(below_adj[j], 0.0)
+                for k in range(p.widths[layer]):
+                    add_scaled_row(below_adj[j, :cells], p.weight[layer - 1, k, j], unit_adj[k])
+                mask_row(below_adj[j, :cells], units[begin + j])
+            unit_adj, below_adj = below_adj, unit_adj
+        fill_row(rain, 0.0)
+        for k in range(n):
+            add_scaled_row(rain[:cells], p.forcing_weight[k, 0], unit_adj[k])
+            add_scaled_row(E_adj[t, lo:hi], p.forcing_weight[k, 1], unit_adj[k])
+            add_scaled_row(T_adj[t, lo:hi], p.forcing_weight[k, 2], unit_adj[k])
+        saturate_row_adjoint(P, p.half_rain, rain, P_adj[t, lo:hi])
+
+
+def factor_row_adjoint(factor, low, high, factor_adj, z_adj):
+    """Adjoint of `factor_row`, from what it filled: no slope where the sigmoid is level."""
+    for i in range(factor.size):
+        z_adj[i] = factor_adj[i] * (factor[i] - low) * (high - factor[i]) / (high - low)
+
+
+def add_scaled_row(total, scale, values):
+    """Add a multiple of a row to another."""
+    for i in range(total.size):
+        total[i] += scale * values[i]
+
+
+def mask_row(values, unit):
+    """Adjoint of relu: nothing where a unit is cut off."""
+    for i in range(values.size):
+        values[i] = values[i] if unit[i] > 0.0 else 0.0
+
+
+def saturate_row_adjoint(value, half, share_adj, value_adj):
+    """Adjoint of `saturate_row`, added to."""
+    for i in range(value.size):
+        value_adj[i] += share_adj[i] * half / ((value[i] + half) * (value[i] + half))

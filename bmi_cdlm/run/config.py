@@ -19,8 +19,10 @@ from pydantic import (
 from bmi_cdlm.files.packing import MOST_DIGITS
 from bmi_cdlm.model.pet import RANGE, Formula, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
+from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select, variable
+from bmi_cdlm.processes.catalogue import Chain, choose, kind_of
 from bmi_cdlm.run.values import Date, Memory, Seconds, parse_places
 
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
@@ -72,8 +74,18 @@ class Config(BaseModel):
     routing_step: Seconds = Field(
         default=HOUR, description="Routing sub-step, an integer divisor of the model step.", examples=["1 h"]
     )
-    snow: Literal["none", "cemaneige", "cemaneige_hysteresis"] = Field(
-        default="none", description="Snow model; needs air temperature and the domain's mean annual snowfall."
+    snow: str = Field(
+        default="none", description="Snow process: `none`, `cemaneige`, `cemaneige_hysteresis`, or one of another package; "
+        "CemaNeige needs air temperature and the domain's mean annual snowfall."
+    )
+    runoff: str = Field(
+        default="gr4j", description="Runoff process of cells: `gr4j`, or one of another package (`cdlm processes`)."
+    )
+    routing: str = Field(
+        default="muskingum", description="Process of reaches: `muskingum`, or one of another package (`cdlm processes`)."
+    )
+    components: int = Field(
+        default=1, ge=1, le=4096, description="Parameter sets per cell of the runoff process, whose mean is its runoff [1]."
     )
     pet: Literal["given"] | Formula = Field(
         default="given", description="Potential evapotranspiration: `given` as an input, or from other inputs by "
@@ -248,10 +260,11 @@ class Config(BaseModel):
                 found = variable(name)
             except UnknownNameError as cause:
                 raise ValueError(f"output_variables: {cause}") from cause
-            if found.part == "snow" and self.snow == "none":
-                raise ValueError(f"output_variables: '{name}' needs a snow model; expected snow other than none")
-            if found.part == "hysteresis" and self.snow != "cemaneige_hysteresis":
-                raise ValueError(f"output_variables: '{name}' needs snow: cemaneige_hysteresis")
+            if found.part == "process" and not set(found.of) & set(self.chain.names):
+                kind = kind_of(find_declared(found.of[0]))
+                raise ValueError(
+                    f"output_variables: '{name}' is of {kind} {' or '.join(found.of)}; expected {kind}: {found.of[0]}"
+                )
             if found.part == "ledger" and self.ledger_tolerance is None:
                 raise ValueError(f"output_variables: '{name}' is kept with a ledger_tolerance only; set one")
             if found.role == "input" or found.grid != wanted:
@@ -259,6 +272,11 @@ class Config(BaseModel):
                     f"output_variables: '{name}' is {found.role} on {found.grid}; expected an output on {wanted}, "
                     f"which is where output_at: {self.output_at} writes"
                 )
+
+    @property
+    def chain(self) -> Chain:
+        """The processes of the run."""
+        return choose(self.snow, self.runoff, self.routing)
 
     @property
     def n_steps(self) -> int:
@@ -279,8 +297,9 @@ class Config(BaseModel):
     def inputs(self) -> list[str]:
         """Short names of the inputs that this run needs."""
         needed = {"precipitation"}
-        needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*required(self.pet, self.time_step)}
-        needed |= set() if self.snow == "none" else {"air_temperature"}
+        if "potential_evapotranspiration" in self.chain.inputs:
+            needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*required(self.pet, self.time_step)}
+        needed |= {name for name in self.chain.inputs if name != "potential_evapotranspiration"}
         return [v.short for v in select(role="input") if v.short in needed]
 
     @property

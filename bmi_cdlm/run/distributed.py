@@ -100,7 +100,8 @@ def run_distributed(
             _run_all(client, config, folder, partitions, progress)
             model = Model(
                 domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
-                threads=config.threads, pet=pet,
+                runoff=config.runoff, routing=config.routing, threads=config.threads, pet=pet,
+                components={config.runoff: config.components},
             )
             restart = _merge_states(folder, domain, partitions)
             model.restore(restart.cell, restart.reach)

@@ -39,5 +39,5 @@ def output_places(config: Config, domain: Domain) -> tuple[Dimension, list[str],
 
 def output_attributes(config: Config) -> dict[str, str]:
     """Global attributes of an output file."""
-    keys = ("start", "end", "time_step", "routing_step", "snow", "spin_up")
+    keys = ("start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "spin_up")
     return {f"configuration_{key}": str(getattr(config, key)) for key in keys}

@@ -35,14 +35,17 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     if path.suffix != ".safetensors":
         return read_parameters(path, domain, config.time_step), None
     checkpoint = load_checkpoint(path)
-    checkpoint.check_run(time_step=config.time_step, routing_step=config.routing_step, snow=config.snow)
+    checkpoint.check_run(
+        time_step=config.time_step, routing_step=config.routing_step, snow=config.snow, runoff=config.runoff,
+        routing=config.routing,
+    )
     _check_pet_kind(config, checkpoint)
     return checkpoint.evaluate(config.domain, domain)
 
 
 def parameters_key(config: Config) -> tuple:
     """Whatever the parameters depend on."""
-    run = (config.time_step, config.routing_step, config.snow, config.pet, config.pet_kind, config.forcing == "caller")
+    run = (config.time_step, config.routing_step, config.chain.names, config.pet, config.pet_kind, config.forcing == "caller")
     return "parameters", *version(config.domain), *version(Path(config.parameters)), run
 
 

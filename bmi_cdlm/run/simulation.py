@@ -103,7 +103,7 @@ class Simulation:
         check_pet_outputs(config, pet)
         self.model = Model(
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
-            threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
+            runoff=config.runoff, routing=config.routing, components={config.runoff: config.components}, threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
             exchange=self._exchange,
         )
         self.inputs = Inputs(config, domain.cells.id)
@@ -174,13 +174,16 @@ class Simulation:
     def _forcing(self, values: Mapping[str, np.ndarray], first: int, count: int) -> Forcing:
         """Forcing of steps from inputs in registry units, with potential evapotranspiration by the formula."""
         config = self.config
+        own = ("precipitation", "potential_evapotranspiration", "air_temperature")
+        demand = None
         if config.pet == "given":
-            demand = values["potential_evapotranspiration"]
-        else:
+            demand = values.get("potential_evapotranspiration")
+        elif "potential_evapotranspiration" in config.chain.inputs:
             assert self._demand is not None
             demand = self._demand.evaluate(values, self._epoch + first * config.time_step, self.model.workers)
-        warmth = values["air_temperature"] if config.snow != "none" else None
-        return self._dated(Forcing(values["precipitation"], demand, warmth), first, count)
+        warmth = values["air_temperature"] if "air_temperature" in config.chain.inputs else None
+        others = {name: values[name] for name in config.chain.inputs if name not in own}
+        return self._dated(Forcing(values["precipitation"], demand, warmth, others=others or None), first, count)
 
     def _starts(self, first: int, count: int) -> np.ndarray:
         return self.config.start + (first + np.arange(count)) * np.timedelta64(self.config.time_step, "s")
@@ -278,8 +281,8 @@ class Simulation:
             return self.advance(forcing, fluxes, places)
         rows = []
         for t in range(forcing.precipitation.shape[0]):
-            one = Forcing._make(None if values is None else values[t : t + 1] for values in forcing)
-            rows.append({name: row.copy() for name, row in self.advance(one, fluxes, places).items()})
+            one = self.advance(forcing.part(slice(t, t + 1)), fluxes, places)
+            rows.append({name: row.copy() for name, row in one.items()})
             self.check_ledger()
         return {name: np.concatenate([row[name] for row in rows]) for name in fluxes}
 
@@ -339,10 +342,11 @@ class Simulation:
         cell = {**model.state.on_cells(), **{n: model.live[n] for n, g in fluxes.items() if g == "cell"}}
         cell |= self.inputs.snapshot()
         reach = {**model.state.on_reaches(), **{n: model.live[n] for n, g in fluxes.items() if g == "reach"}}
-        reach["reach_storage_time"] = model.storage_time
+        reach["reach_storage"] = model.live["reach_storage"]
         config = self.config
         attributes = {
-            "time_step": str(config.time_step), "snow": config.snow, "inputs_from": self._inputs_from,
+            "time_step": str(config.time_step), "snow": config.snow, "runoff": config.runoff, "routing": config.routing,
+            "components": str(config.components), "inputs_from": self._inputs_from,
             "name_profile": config.name_profile, "pending_seconds": str(self.inputs.pending_seconds),
             "call_seconds": str(self.call_seconds),
         }
@@ -371,9 +375,9 @@ class Simulation:
         Raises
         ------
         StateError
-            Another time step or snow model, or a clock outside the configured period.
+            Another time step or other processes, or a clock outside the configured period.
         """
-        for key in ("time_step", "snow"):
+        for key in ("time_step", "snow", "runoff", "routing", "components"):
             got, expected = restart.attributes.get(key), str(getattr(self.config, key))
             if got != expected:
                 raise StateError(f"restart: {key} is '{got}', expected '{expected}'. Use the options of that run.")

@@ -6,7 +6,7 @@ Under numba's simulator (NUMBA_ENABLE_CUDASIM=1) the CUDA kernels run on the hos
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.run.config import Config
 from cdlm_training.config import DeviceName
 
 if TYPE_CHECKING:
@@ -62,15 +63,20 @@ def choose_device(name: DeviceName) -> torch.device:
 
 
 def make_operators(
-    domain: Domain, step: int, routing_step: int, dtype: type[np.floating], device: DeviceName, workers: Workers
+    run: Config, domain: Domain, dtype: type[np.floating], device: DeviceName, workers: Workers,
+    varying: Sequence[str] = (),
 ) -> Operators | CudaOperators:
-    """Operators of a domain for tensors on a device; the workers are those of the host."""
+    """Operators of a run's processes over a domain for tensors on a device; the workers are those of the host."""
+    components = {run.runoff: run.components}
     if device == "cpu":
-        return Operators(domain, step, routing_step, dtype, workers)
+        return Operators(
+            run.chain, domain, run.time_step, run.routing_step, dtype, workers, varying=varying, components=components
+        )
     from bmi_cdlm.model.operators_cuda import CudaOperators
 
     return CudaOperators(
-        domain, step, routing_step, dtype, stream=current_stream, empty=allocate_on(choose_device(device))
+        run.chain, domain, run.time_step, run.routing_step, dtype, stream=current_stream,
+        empty=allocate_on(choose_device(device)), varying=varying, components=components,
     )
 
 

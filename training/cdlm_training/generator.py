@@ -72,10 +72,10 @@ class StaticNetwork(Layers):
         )
         self.spec = spec
         with torch.no_grad():
-            self.each[-1].bias.add_(torch.tensor([target.start for target in spec.targets], dtype=torch.float64))
+            self.each[-1].bias.add_(torch.tensor([z for target in spec.targets for z in target.starts], dtype=torch.float64))
 
     def forward(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
-        """Return parameters [n] by registry name from raw attributes [n, attribute]."""
+        """Return parameters [n] or [component, n] by registry name from raw attributes [n, attribute]."""
         *hidden, last = self.each
         x = torch.from_numpy(network_inputs(self.spec, _raw(attributes))).to(last.bias.device)
         for layer in hidden:
@@ -87,7 +87,11 @@ class StaticNetwork(Layers):
             z = (last.weight.to(x) * x[:, None, :] ** power).sum(2) + last.bias.to(x)
         else:
             z = last(x)
-        return {t.name: _within(t, z[:, k]).to(last.bias.dtype) for k, t in enumerate(self.spec.targets)}
+        found = {}
+        for target, rows in zip(self.spec.targets, self.spec.rows, strict=True):
+            own = z[:, rows.start] if target.components == 1 else z[:, rows].T
+            found[target.name] = _within(target, own).to(last.bias.dtype)
+        return found
 
 
 class PetNetwork(Layers):

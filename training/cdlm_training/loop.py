@@ -18,6 +18,7 @@ from bmi_cdlm.generator.checkpoint import fingerprint
 from bmi_cdlm.generator.generator import describe_forcing, make_spec, read_inputs
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.run.config import Config
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
@@ -31,7 +32,7 @@ from cdlm_training.scores import Epoch, Scores, validate
 from cdlm_training.simulate import Chain, Part, make_parts
 
 STATE = "state.pt"
-RUN_KEYS = ("start", "end", "time_step", "routing_step", "snow", "forcing_fill", "spin_up", "initial_state")
+RUN_KEYS = ("start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "components", "forcing_fill", "spin_up", "initial_state")
 """Keys of the run on which the weights depend."""
 NO_SCORES = Scores(float("nan"), float("nan"), {})
 
@@ -67,7 +68,8 @@ class Trainer:
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
         self.workers = Workers(self.config.threads)
-        self.parts = make_parts(self.data, self.workers)
+        self.varying = (FACTOR,) if self.spec.pet is not None else ()
+        self.parts = make_parts(self.data, self.workers, varying=self.varying)
         self.objective = Objective(self.chain)
         self.random = np.random.default_rng(self.config.seed)
         self.optimizer, self.schedule = self._optimizer()
@@ -124,7 +126,7 @@ class Trainer:
             mapping=config.mapping, hidden=config.hidden, snow=run.snow, step=run.time_step,
             routing_step=run.routing_step, learn_weighting=config.learn_weighting, pet=config.pet_factor,
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
-            starts=config.starts,
+            starts=config.starts, runoff=run.runoff, routing=run.routing, components=run.components,
         )
 
     # ---- one update --------------------------------------------------------------------------------------
@@ -148,7 +150,8 @@ class Trainer:
         count, n = self.config.gauges_per_update, self.data.gauges.size
         if count is None or count >= n:
             return self.parts
-        return make_parts(self.data, self.workers, self.random.choice(n, count, replace=False))
+        drawn = self.random.choice(n, count, replace=False)
+        return make_parts(self.data, self.workers, drawn, varying=self.varying)
 
     def gradient(self, windows: list[Window], parts: list[Part] | None = None) -> float:
         """Set the gradient of the mean loss over windows, on all parts or some; returns the loss.

@@ -13,94 +13,65 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, RunoffState, SnowParameters, SnowState
-from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.operators import CellOperator, ReachOperator
 
 if TYPE_CHECKING:
-    from bmi_cdlm.model.operators_cuda import CudaOperators
+    from bmi_cdlm.model.operators_cuda import CudaCellOperator, CudaReachOperator
 
 
-def _arrays(operators: Operators | CudaOperators, *tensors: Tensor) -> list[Any]:
-    """The memory of tensors as the operators take it."""
+def _arrays(operator: Any, *tensors: Tensor) -> list[Any]:
+    """The memory of tensors as an operator takes it."""
     plain = [t.detach().contiguous() for t in tensors]
-    return plain if operators.on_device else [t.numpy() for t in plain]
+    return plain if operator.on_device else [t.numpy() for t in plain]
 
 
-def _zeros(operators: Operators | CudaOperators, like: Tensor, *shapes: tuple[int, ...]) -> list[Any]:
-    return _arrays(operators, *(like.new_zeros(shape) for shape in shapes))
+def _gradient(dtype: torch.dtype, found: dict[str, Any], name: str, like: Tensor) -> Tensor:
+    """What an operator gave, in the precision of the training: adjoints of parameters are summed in float64."""
+    if name not in found:
+        return torch.zeros_like(like)
+    return torch.as_tensor(found[name]).to(dtype).reshape(like.shape)
 
 
-def _tensors(dtype: torch.dtype, *arrays: Any) -> tuple[Tensor, ...]:
-    """What the operators gave, in the precision of the training: adjoints of parameters are summed in float64."""
-    return tuple(torch.as_tensor(a).to(dtype) for a in arrays)
-
-
-class Melt(torch.autograd.Function):
-    """Rain plus melt [mm d-1], [time, cell], from a start without snow."""
+class Advance(torch.autograd.Function):
+    """What a process of cells gives over a period, [time, cell], from its cold start."""
 
     @staticmethod
     def forward(
-        ctx: Any, operators: Operators | CudaOperators, hysteresis: bool, precipitation: Tensor,
-        air_temperature: Tensor, thermal_weighting: Tensor, melt_factor: Tensor, accumulation_threshold: Tensor,
-        full_cover: Tensor,
+        ctx: Any, operator: CellOperator | CudaCellOperator, places: dict[str, int], series: tuple[str, ...],
+        parameters: tuple[str, ...], *tensors: Tensor,
     ) -> Tensor:
-        """Run the kernel; keep the states at block starts."""
-        p = SnowParameters(
-            *_arrays(operators, thermal_weighting, melt_factor, accumulation_threshold, full_cover)
-        )
-        P, T, peak = _arrays(operators, precipitation, air_temperature, full_cover.clone())
-        bare = SnowState(*_zeros(operators, full_cover, *[tuple(full_cover.shape)] * 4))
-        liquid, ctx.record = operators.melt(P, T, p, bare._replace(snow_peak=peak), hysteresis)
-        ctx.operators = operators
-        return _tensors(precipitation.dtype, liquid)[0]
+        """Run the kernels; keep the states at block starts.
+
+        tensors : inputs and varying parameters [time, cell] of the names `series`, then parameters [cell] or [component,
+        cell] of the names `parameters`.
+        """
+        arrays = _arrays(operator, *tensors)
+        values = {name: a.reshape(-1) for name, a in zip(parameters, arrays[len(series) :], strict=True)}
+        p = operator.prepare(values, places)
+        given, ctx.record = operator.run(dict(zip(series, arrays, strict=False)), p, operator.start(p))
+        ctx.operator, ctx.names = operator, (series, parameters)
+        ctx.save_for_backward(*tensors[len(series) :])
+        return torch.as_tensor(given).to(tensors[0].dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, liquid_adj: Tensor) -> tuple[Tensor | None, ...]:
-        """Run the adjoint kernel."""
-        state_adj = SnowState(*_zeros(ctx.operators, liquid_adj, *[(liquid_adj.shape[1],)] * 4))
-        P_adj, T_adj, p = ctx.operators.melt_adjoint(ctx.record, *_arrays(ctx.operators, liquid_adj), state_adj)
-        # The peak starts at full cover.
-        full = p.full_cover + state_adj.snow_peak
-        gradients = (P_adj, T_adj, p.thermal_weighting, p.melt_factor, p.accumulation_threshold, full)
-        return (None, None, *_tensors(liquid_adj.dtype, *gradients))
-
-
-class Runoff(torch.autograd.Function):
-    """Runoff [mm d-1], [time, cell], from stores S and R [mm] and empty unit hydrographs."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, operators: Operators | CudaOperators, n_places: tuple[int, int], liquid: Tensor, demand: Tensor,
-        x1: Tensor, x2: Tensor, x3: Tensor, x4: Tensor, S: Tensor, R: Tensor,
-    ) -> Tensor:
-        """Run the kernel; keep the states at block starts."""
-        (ctx.x4,) = _arrays(operators, x4)
-        p = RunoffParameters(*_arrays(operators, x1, x2, x3), *operators.ordinates(ctx.x4, n_places))
-        ctx.queues = [(n, x4.shape[0]) for n in n_places]
-        state = RunoffState(*_arrays(operators, S.clone(), R.clone()), *_zeros(operators, S, *ctx.queues))
-        water, evaporation = _arrays(operators, liquid, demand)
-        runoff, ctx.record = operators.generate_runoff(water, evaporation, p, state)
-        ctx.operators = operators
-        return _tensors(liquid.dtype, runoff)[0]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, runoff_adj: Tensor) -> tuple[Tensor | None, ...]:
-        """Run the adjoint kernel."""
-        stores = [(runoff_adj.shape[1],)] * 2
-        state_adj = RunoffState(*_zeros(ctx.operators, runoff_adj, *stores, *ctx.queues))
-        liquid, p = ctx.operators.generate_runoff_adjoint(
-            ctx.record, *_arrays(ctx.operators, runoff_adj), state_adj
-        )
-        x4 = ctx.operators.ordinates_adjoint(ctx.x4, p.ordinates_1, p.ordinates_2)
-        gradients = (
-            p.production_capacity, p.exchange_coefficient, p.routing_capacity, x4, state_adj.production_store,
-            state_adj.routing_store,
-        )
-        (water,) = _tensors(runoff_adj.dtype, liquid)
-        demand = -water if ctx.needs_input_grad[3] else None
-        return (None, None, water, demand, *_tensors(runoff_adj.dtype, *gradients))
+    def backward(ctx: Any, out_adj: Tensor) -> tuple[Tensor | None, ...]:
+        """Run the adjoint kernels."""
+        operator, (series, parameters) = ctx.operator, ctx.names
+        needed = ctx.needs_input_grad[4:]
+        wanted = [name for name, wants in zip(series, needed, strict=False) if wants]
+        state_adj = operator.empty_state(ctx.record)
+        inputs_adj, p_adj = operator.reverse(ctx.record, *_arrays(operator, out_adj), state_adj, wanted)
+        found = operator.prepare_adjoint(ctx.record.parameters, p_adj, state_adj)
+        of_series = [
+            _gradient(out_adj.dtype, inputs_adj, name, out_adj) if wants else None
+            for name, wants in zip(series, needed, strict=False)
+        ]
+        of_parameters = [
+            _gradient(out_adj.dtype, found, name, like)
+            for name, like in zip(parameters, ctx.saved_tensors, strict=True)
+        ]
+        return (None, None, None, None, *of_series, *of_parameters)
 
 
 class Route(torch.autograd.Function):
@@ -108,22 +79,28 @@ class Route(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, operators: Operators | CudaOperators, reaches: np.ndarray, runoff: Tensor, travel_time: Tensor,
-        weighting: Tensor,
+        ctx: Any, operator: ReachOperator | CudaReachOperator, reaches: np.ndarray, parameters: tuple[str, ...],
+        runoff: Tensor, *tensors: Tensor,
     ) -> Tensor:
-        """Run the kernel; keep the lateral inflow and the states at block starts."""
-        ctx.K, ctx.x = _arrays(operators, travel_time, weighting)
-        p: ReachParameters = operators.coefficients(ctx.K, ctx.x)
-        (depth,), (y,) = _arrays(operators, runoff), _zeros(operators, travel_time, tuple(travel_time.shape))
-        discharge, ctx.record = operators.route(depth, p, y, reaches)
-        ctx.operators = operators
-        return _tensors(runoff.dtype, discharge)[0]
+        """Run the kernels; keep the states at block starts. tensors : parameters [reach] of the names `parameters`."""
+        depth, *values = _arrays(operator, runoff, *tensors)
+        p = operator.prepare(dict(zip(parameters, values, strict=True)))
+        (state,) = _arrays(operator, runoff.new_zeros(operator.domain.n_reaches))
+        discharge, ctx.record = operator.run(depth, p, state, reaches)
+        ctx.operator, ctx.names = operator, parameters
+        ctx.save_for_backward(*tensors)
+        return torch.as_tensor(discharge).to(runoff.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, discharge_adj: Tensor) -> tuple[Tensor | None, ...]:
-        """Run the adjoint kernel."""
-        (y_adj,) = _zeros(ctx.operators, discharge_adj, tuple(ctx.K.shape))
-        runoff, p = ctx.operators.route_adjoint(ctx.record, *_arrays(ctx.operators, discharge_adj), y_adj)
-        K, x = ctx.operators.coefficients_adjoint(ctx.K, ctx.x, p)
-        return (None, None, *_tensors(discharge_adj.dtype, runoff, K, x))
+        """Run the adjoint kernels."""
+        operator = ctx.operator
+        (state_adj,) = _arrays(operator, discharge_adj.new_zeros(operator.domain.n_reaches))
+        runoff, p_adj = operator.reverse(ctx.record, *_arrays(operator, discharge_adj), state_adj)
+        found = operator.prepare_adjoint(ctx.record.parameters, p_adj)
+        gradients = [
+            _gradient(discharge_adj.dtype, found, name, like)
+            for name, like in zip(ctx.names, ctx.saved_tensors, strict=True)
+        ]
+        return (None, None, None, torch.as_tensor(runoff).to(discharge_adj.dtype), *gradients)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,18 +12,20 @@ from torch import Tensor
 from bmi_cdlm.domain.domain import Domain, cut
 from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.generator.generator import Inputs
+from bmi_cdlm.kernels.loops.plan import places_of
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.model import INITIAL_PRODUCTION_FILL, INITIAL_ROUTING_FILL
+from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.model.operators import Operators
-from bmi_cdlm.model.parameter_set import COVER_SHARE
-from bmi_cdlm.names.parameters import PARAMETERS, parameter
+from bmi_cdlm.names.declaration import RUNOFF
+from bmi_cdlm.names.parameters import Parameter, parameter
 from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import make_operators
 from cdlm_training.generator import Generator
-from cdlm_training.operators import Melt, Route, Runoff
+from cdlm_training.operators import Advance, Route
 
 if TYPE_CHECKING:
-    from bmi_cdlm.model.operators_cuda import CudaOperators
+    from bmi_cdlm.model.operators import CellOperator
+    from bmi_cdlm.model.operators_cuda import CudaCellOperator, CudaOperators
 
 
 class Part(NamedTuple):
@@ -56,11 +58,12 @@ class Simulated(NamedTuple):
 
 
 def make_parts(
-    dataset: Dataset, workers: Workers | None = None, drawn: np.ndarray | None = None
+    dataset: Dataset, workers: Workers | None = None, drawn: np.ndarray | None = None, *, varying: Sequence[str] = (),
 ) -> list[Part]:
     """Cut the domain into independent parts: all that drains to training gauges, or to those of them that are drawn.
 
-    workers : whoever hands them over closes them; drawn : int64[], places among the training gauges.
+    workers : whoever hands them over closes them; drawn : int64[], places among the training gauges; varying : names of
+    parameters that come as [time, cell].
     """
     domain, run, config = dataset.domain, dataset.run, dataset.config
     workers = Workers(config.threads) if workers is None else workers
@@ -73,7 +76,7 @@ def make_parts(
             continue
         piece, cells, places = cut(domain, hi - 1)
         inside = np.flatnonzero((reach >= lo) & (reach < hi))
-        operators = make_operators(piece, run.time_step, run.routing_step, config.dtype, config.device, workers)
+        operators = make_operators(run, piece, config.dtype, config.device, workers, varying)
         stands_for = dataset.gauges.size / chosen.size
         parts.append(Part(piece, operators, chosen[inside], reach[inside] - lo, cells, places, stands_for))
     return parts
@@ -89,29 +92,31 @@ class Chain:
         self._whole: dict[str, Tensor] = {}
         self.day_of_year = torch.from_numpy(dataset.day_of_year).to(self.device)
         self.dtype = torch.float32 if dataset.config.precision == "float32" else torch.float64
-        longest = [t.high for t in generator.spec.cell.targets if t.name == "unit_hydrograph_base"]
-        base = longest[0] if longest else self._default("unit_hydrograph_base")
-        self.n_places = max(1, math.ceil(base)), max(1, math.ceil(2 * base))
+        self.places = {
+            name: places_of(queue, self._longest(queue.base))
+            for process in dataset.run.chain.cells for name, queue in process.queues.items()
+        }
+
+    def _longest(self, name: str) -> float:
+        """The largest value that a parameter of cells may get."""
+        generated = [t.high for t in self.generator.spec.cell.targets if t.name == name]
+        return generated[0] if generated else self._default(name)
 
     def __call__(self, part: Part, window: Window) -> Simulated:
         """Simulate; only the counted steps are returned."""
         steps = torch.from_numpy(window.steps).to(self.device)
         inputs = self._inputs(part, steps)
-        p = self._filled(self.generator.cell_parameters(self.attributes.cell[part.cells]), "cell", part.cells.size)
-        demand = inputs["potential_evapotranspiration"]
+        p = self._cell_parameters(part)
         factor = None
         if self.generator.spec.pet is not None:
             factor = self.generator.pet_factor(
-                inputs["precipitation"], demand, inputs.get("air_temperature"),
+                inputs["precipitation"], inputs["potential_evapotranspiration"], inputs.get("air_temperature"),
                 self.day_of_year[steps], self.attributes.pet[part.cells],
             )
-            demand = demand * factor
-        liquid = self._melt(part, inputs, p)
-        runoff = Runoff.apply(
-            part.operators, self.n_places, liquid, demand, p["production_capacity"], p["exchange_coefficient"],
-            p["routing_capacity"], p["unit_hydrograph_base"], INITIAL_PRODUCTION_FILL * p["production_capacity"],
-            INITIAL_ROUTING_FILL * p["routing_capacity"],
-        )
+            inputs[FACTOR] = factor
+        for operator in part.operators.cells:  # snow, runoff
+            inputs[operator.gives] = self._advance(operator, inputs, p)
+        runoff = inputs[RUNOFF]
         discharge = self._route(part, runoff)
         counted = slice(window.steps.size - window.counted, None)
         return Simulated(discharge[counted], runoff[counted], None if factor is None else factor[counted])
@@ -132,32 +137,39 @@ class Chain:
             self._placed[id(part.cells)] = part, own
         return {name: values[steps] for name, values in self._placed[id(part.cells)][1].items()}
 
-    def _melt(self, part: Part, inputs: dict[str, Tensor], p: dict[str, Tensor]) -> Tensor:
-        snow = self.dataset.run.snow
-        if snow == "none":
-            return inputs["precipitation"]
-        snowfall = torch.from_numpy(part.domain.cells.mean_annual_snowfall).to(self.device, self.dtype)
-        hysteresis = snow == "cemaneige_hysteresis"
-        share = p["cover_ratio_threshold"] if hysteresis else COVER_SHARE
-        return Melt.apply(
-            part.operators, hysteresis, inputs["precipitation"], inputs["air_temperature"], p["thermal_weighting"],
-            p["melt_factor"], p["accumulation_threshold"], share * snowfall,
-        )
+    def _advance(
+        self, operator: CellOperator | CudaCellOperator, inputs: dict[str, Tensor], p: dict[str, Tensor]
+    ) -> Tensor:
+        """What a process of cells gives."""
+        series = tuple(name for name in operator.taken if name in inputs)
+        names = tuple(one.name for one in operator.process.parameters if one.name in p)
+        return Advance.apply(operator, self.places, series, names, *(inputs[n] for n in series), *(p[n] for n in names))
 
     def _route(self, part: Part, runoff: Tensor) -> Tensor:
         generated = self.generator.reach_parameters(self.attributes.reach[part.reach_places])
-        p = self._filled(generated, "reach", part.reach_places.size)
-        length = torch.from_numpy(part.domain.reaches.length).to(self.device, self.dtype)
-        return Route.apply(part.operators, part.reaches, runoff, length / p["celerity"], p["weighting"])
+        reach = part.operators.chain.reach
+        p = self._filled(reach.parameters, generated, (part.reach_places.size,))
+        return Route.apply(part.operators.reach, part.reaches, tuple(p), runoff, *p.values())
 
-    def _filled(self, generated: dict[str, Tensor], grid: str, n: int) -> dict[str, Tensor]:
+    def _filled(
+        self, parameters: Sequence[Parameter], generated: dict[str, Tensor], shape: tuple[int, ...]
+    ) -> dict[str, Tensor]:
         """Generated parameters, and the defaults of those that are not."""
         return {
             p.name: generated[p.name] if p.name in generated else torch.full(
-                (n,), self._default(p.name), dtype=self.dtype, device=self.device
+                shape, self._default(p.name), dtype=self.dtype, device=self.device
             )
-            for p in PARAMETERS if p.grid == grid
+            for p in parameters if not p.optional
         }
+
+    def _cell_parameters(self, part: Part) -> dict[str, Tensor]:
+        """Parameters of all processes of cells, [cell] or [component, cell]."""
+        generated = self.generator.cell_parameters(self.attributes.cell[part.cells])
+        found: dict[str, Tensor] = {}
+        for operator in part.operators.cells:
+            shape = (part.cells.size,) if operator.components == 1 else (operator.components, part.cells.size)
+            found |= self._filled(operator.process.parameters, generated, shape)
+        return found
 
     def _default(self, name: str) -> float:
         return parameter(name).range_at(self.dataset.run.time_step).default

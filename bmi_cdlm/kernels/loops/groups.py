@@ -18,7 +18,7 @@ def group(name: str, fields: tuple[str, ...]) -> type[Any]:
     """
     if (name, fields) not in GROUPS:
         place = f"{name}_{hashlib.sha256(repr(fields).encode()).hexdigest()[:8]}"
-        made = namedtuple(place, fields)  # type: ignore[misc]  # noqa: PYI024
+        made = namedtuple(place, fields)  # type: ignore[misc]
         made.__module__ = __name__
         setattr(sys.modules[__name__], place, made)
         GROUPS[name, fields] = made

@@ -1,0 +1,499 @@
+"""The loops around a process of reaches, written from its declaration: depth-first over the network, blocks of time.
+
+Arrays of discharge are [reach, time]: a reach is routed over a whole block of sub-steps before the next one, and its
+hydrograph is handed on in a buffer (`slot`) that stays in cache. Children are pulled in their stored order, then the
+lateral inflow is added, in every layout, cut and thread count: the bits never change.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from bmi_cdlm.kernels.adjoint import derive
+from bmi_cdlm.kernels.loops import routing, rows
+from bmi_cdlm.kernels.loops.groups import group
+from bmi_cdlm.kernels.loops.plan import RESERVED, returned_count
+from bmi_cdlm.kernels.loops.source import make_functions
+from bmi_cdlm.kernels.marks import free_sums, uncounted
+from bmi_cdlm.names.declaration import LinkProcess, ReachProcess
+from bmi_cdlm.names.errors import DeclarationError
+
+SECONDS = "seconds"
+"""Symbol of the length of a routing step [s]."""
+KNOWN: dict[str, Any] = {
+    f.__name__: f for f in (
+        rows.add_row, rows.copy_row, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
+        routing.sum_sub_steps,
+    )
+} | {"real": routing.real, "np": routing.np}
+
+
+class ReachPlan:
+    """A reach process as the templates see it.
+
+    Raises
+    ------
+    DeclarationError
+        The declaration does not fit its steps.
+    """
+
+    def __init__(self, process: ReachProcess) -> None:
+        self.process = process
+        self.parameters = {p.name: p for p in process.parameters}
+        self._check()
+
+    @cached_property
+    def takes(self) -> tuple[str, ...]:
+        """Symbols that the step takes, in its order."""
+        return tuple(inspect.signature(self.process.step).parameters)
+
+    @cached_property
+    def coefficients(self) -> tuple[str, ...]:
+        """Symbols of parameters and prepared values that the step takes."""
+        return tuple(a for a in self.takes if a not in (self.process.symbol, "inflow", SECONDS))
+
+    @cached_property
+    def fixed(self) -> tuple[str, ...]:
+        """Symbols of parameters and prepared values, one per reach."""
+        prepared = [symbol for one in self.process.prepared for symbol in one.returns]
+        return tuple(dict.fromkeys([*(p.symbol for p in self.process.parameters), *prepared]))
+
+    @cached_property
+    def constant_group(self) -> type[Any]:
+        """Numbers of a routing step: its length [s]."""
+        return group("RoutingStep", (SECONDS,))
+
+    @cached_property
+    def learned(self) -> tuple[str, ...]:
+        """Symbols whose adjoints the step's adjoint returns."""
+        return self.coefficients
+
+    @cached_property
+    def read(self) -> tuple[str, ...]:
+        """Symbols that the step, the volume, its inverse or a steady flow take."""
+        process = self.process
+        taken = dict.fromkeys(self.coefficients)
+        for function in (process.volume, process.from_volume, process.steady):
+            taken |= dict.fromkeys(inspect.signature(function).parameters)
+        return tuple(a for a in taken if a in self.fixed)
+
+    @cached_property
+    def parameter_group(self) -> type[Any]:
+        """float[reach]: what the process reads, by symbol."""
+        return group("ReachParameters", self.read)
+
+    @cached_property
+    def adjoint_group(self) -> type[Any]:
+        """float[reach]: adjoints of what the step takes."""
+        return group("ReachAdjoints", self.coefficients)
+
+    @cached_property
+    def adjoint(self) -> Callable:
+        """The adjoint of the step: takes the step's arguments and the adjoints of outflow and state; returns those of
+        state, inflow and coefficients."""
+        process = self.process
+        if process.adjoint is not None:
+            return process.adjoint
+        active = (process.symbol, "inflow", *self.coefficients)
+        return derive(
+            process.step, active, {0: "outflow_adj", 1: f"{process.symbol}_adj"}, name=f"{process.step.__name__}_adjoint"
+        )
+
+    @cached_property
+    def adjoint_takes(self) -> tuple[str, ...]:
+        """Arguments of the adjoint."""
+        return tuple(inspect.signature(self.adjoint).parameters)
+
+    def _check(self) -> None:
+        process = self.process
+        if process.symbol not in self.takes or "inflow" not in self.takes:
+            self._refuse(f"step '{process.step.__name__}' takes {', '.join(self.takes)}, expected '{process.symbol}' and "
+                         "'inflow' among them. Rename its arguments, or the symbol of the state")
+        for a in self.coefficients:
+            if a not in self.fixed:
+                self._refuse(f"step '{process.step.__name__}' takes '{a}', which is no parameter or prepared value. Known: "
+                             f"{', '.join(self.fixed)}")
+            if a in RESERVED:
+                self._refuse(f"'{a}' cannot be a symbol: the loops use that name. Choose another")
+        if returned_count(process.step) != 2:
+            self._refuse(f"step '{process.step.__name__}' returns {returned_count(process.step)} values, expected two: the "
+                         "outflow and the state")
+        own = {process.symbol, "volume", "flow", SECONDS, *self.fixed}
+        for function in (process.volume, process.from_volume, process.steady):
+            for a in inspect.signature(function).parameters:
+                if a not in own:
+                    self._refuse(f"'{function.__name__}' takes '{a}', expected some of {', '.join(sorted(own))}")
+
+    def _refuse(self, message: str) -> None:
+        raise DeclarationError(f"process '{self.process.name}': {message}.")
+
+
+def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
+    """Return the loops of a reach process: `route`, `reverse`, and those of the links, `collect` and `spread`."""
+    process, name = plan.process, plan.process.name
+    text = "\n\n".join([LINKS, *forward_texts(plan), *(linear_texts(plan) if process.linear else nonlinear_texts(plan))])
+    known = KNOWN | {
+        process.step.__name__: process.step, plan.adjoint.__name__: plan.adjoint,
+        "link_flow": links.flow, "link_flow_adjoint": links.adjoint,
+    }
+    made = make_functions(text, f"loops of {name}", known)
+    uncounted(made[f"route_{name}"])
+    free_sums(made["reverse_reach"])
+    return types.SimpleNamespace(
+        **made, route=made[f"route_{name}"], reverse=made[f"reverse_{name}"], collect=made["collect_runoff"],
+        spread=made["spread_runoff"],
+    )
+
+
+LINKS = '''
+def collect_row(links, i, runoff, row):
+    """Lateral inflow of a reach in its row: the first cell sets, the others add."""
+    first, last = links.first[i], links.first[i + 1]
+    if first == last:
+        for t in range(row.size):
+            row[t] = 0.0
+    else:
+        cell, area = links.cell[first], links.area[first]
+        for t in range(row.size):
+            row[t] = link_flow(runoff[t, cell], area)
+        for link in range(first + 1, last):
+            cell, area = links.cell[link], links.area[link]
+            for t in range(row.size):
+                row[t] += link_flow(runoff[t, cell], area)
+
+
+def collect_runoff(links, runoff, lateral_inflow, lo, hi):
+    """Lateral inflow (`ReachSeries`) of the reaches lo to hi from runoff [time, cell]."""
+    for i in range(lo, hi):
+        row = lateral_inflow.values[lateral_inflow.row[i]]
+        collect_row(links, i, runoff, row)
+        lateral_inflow.last[i] = row[row.size - 1]
+
+
+def add_link(runoff_adj, lateral_adj, area):
+    """Adjoint of a link, one term of `collect_row`."""
+    for t in range(runoff_adj.size):
+        runoff_adj[t] += link_flow_adjoint(area, lateral_adj[t])
+
+
+def spread_runoff(first_link, link_row, link_area, lateral_adj, runoff_adj, lo, hi):
+    """Adjoint of `collect_runoff`: runoff_adj [time, cell] of the cells lo to hi from lateral_adj [row, time].
+
+    first_link, link_row, link_area: the links sorted by cell. Cells are summed along time, then put across it.
+    """
+    n_steps, width = runoff_adj.shape[0], 64
+    tile = np.empty((width, n_steps), runoff_adj.dtype)
+    for left in range(lo, hi, width):
+        right = left + width if left + width < hi else hi
+        for cell in range(left, right):
+            row = tile[cell - left]
+            row[:] = 0.0
+            for link in range(first_link[cell], first_link[cell + 1]):
+                add_link(row, lateral_adj[link_row[link]], link_area[link])
+        for t in range(n_steps):
+            for cell in range(left, right):
+                runoff_adj[t, cell] = tile[cell - left, t]
+'''
+
+
+def numbered(items: list[str], k: int | str) -> str:
+    """Names of the same things of reach k."""
+    return ", ".join(f"{item}_{k}" for item in items)
+
+
+def call(plan: ReachPlan, inflow: str, k: str = "") -> str:
+    """The step of one reach."""
+    values = {plan.process.symbol: f"state{k}", "inflow": inflow, SECONDS: SECONDS}
+    return f"{plan.process.step.__name__}({', '.join(values.get(a, a + k) for a in plan.takes)})"
+
+
+def forward_texts(plan: ReachPlan) -> list[str]:
+    """`route_reach`, `route_two` and the loop over reaches."""
+    name, coefficients = plan.process.name, list(plan.coefficients)
+    one = "".join(f"{c}, " for c in coefficients)
+    own = "".join(f"p.{c}[i], " for c in coefficients)
+    pair = "".join(f"{c}_1, {c}_2, " for c in coefficients)
+    both = "".join(f"p.{c}[i], p.{c}[j], " for c in coefficients)
+    return [f'''
+def route_reach(flow, lateral_inflow, state, {one}seconds, n_sub, discharge, volume, step_seconds):
+    """Route a block of sub-steps through a reach: `flow` comes in and goes out in place.
+
+    Returns the state and the volume [m3] that has left the reach, added to step by step.
+    """
+    if n_sub == 1:
+        for t in range(lateral_inflow.size):
+            outflow, state = {call(plan, "flow[t] + lateral_inflow[t]")}
+            flow[t] = outflow
+            discharge[t] = outflow
+            volume += outflow * step_seconds
+        return state, volume
+    k = 0
+    for t in range(lateral_inflow.size):
+        total = 0.0
+        for _ in range(n_sub):
+            outflow, state = {call(plan, "flow[k] + lateral_inflow[t]")}
+            flow[k] = outflow
+            total += outflow
+            k += 1
+        mean = total / real(n_sub)
+        discharge[t] = mean
+        volume += mean * step_seconds
+    return state, volume
+''', f'''
+def route_two(
+    flow_1, flow_2, lateral_1, lateral_2, state_1, state_2, {pair}seconds, n_sub, discharge_1, discharge_2, volume_1,
+    volume_2, step_seconds,
+):
+    """`route_reach` of two reaches at once, neither upstream of the other.
+
+    A sub-step waits for the one before it, so that one reach alone leaves the processor idle most of the time.
+    """
+    if n_sub == 1:
+        for t in range(lateral_1.size):
+            outflow_1, state_1 = {call(plan, "flow_1[t] + lateral_1[t]", "_1")}
+            outflow_2, state_2 = {call(plan, "flow_2[t] + lateral_2[t]", "_2")}
+            flow_1[t] = outflow_1
+            flow_2[t] = outflow_2
+            discharge_1[t] = outflow_1
+            discharge_2[t] = outflow_2
+            volume_1 += outflow_1 * step_seconds
+            volume_2 += outflow_2 * step_seconds
+        return state_1, state_2, volume_1, volume_2
+    k = 0
+    for t in range(lateral_1.size):
+        total_1 = 0.0
+        total_2 = 0.0
+        for _ in range(n_sub):
+            outflow_1, state_1 = {call(plan, "flow_1[k] + lateral_1[t]", "_1")}
+            outflow_2, state_2 = {call(plan, "flow_2[k] + lateral_2[t]", "_2")}
+            flow_1[k] = outflow_1
+            flow_2[k] = outflow_2
+            total_1 += outflow_1
+            total_2 += outflow_2
+            k += 1
+        mean_1 = total_1 / real(n_sub)
+        mean_2 = total_2 / real(n_sub)
+        discharge_1[t] = mean_1
+        discharge_2[t] = mean_2
+        volume_1 += mean_1 * step_seconds
+        volume_2 += mean_2 * step_seconds
+    return state_1, state_2, volume_1, volume_2
+''', f'''
+def route_{name}(
+    network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, step, n_sub,
+    step_seconds, lo, hi, first, last,
+):
+    """Route the reaches sequence[lo:hi] over the model steps first to last, n_sub sub-steps each.
+
+    state: float[reach], in place; runoff: float[time, cell] [mm d-1]; lateral_inflow, discharge (mean of the
+    sub-steps): `ReachSeries`, filled; hydrographs: float[slot, time * n_sub], working space; inflow: float[place,
+    time * n_sub], filled for the adjoint in the order of the sequence, or float[reach, 0]; outflow_total: float[reach]
+    [m3], in place; step: `RoutingStep`. A reach collects its lateral inflow just before it is routed: a country's would
+    go to memory and come back.
+    """
+    place, begin, end, taping = lo, first * n_sub, last * n_sub, inflow.shape[1] > 0
+    runoff = runoff[first:last]
+    while place < hi:
+        i = network.sequence[place]
+        flow = hydrographs[network.slot[i], begin:end]
+        gather_upstream(network, i, hydrographs, begin, flow)
+        lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
+        mean = discharge.values[discharge.row[i], first:last]
+        collect_row(links, i, runoff, lateral)
+        lateral_inflow.last[i] = lateral[lateral.size - 1]
+        if taping:
+            keep_inflow(flow, lateral, n_sub, inflow[place, begin:end])
+        if network.in_step[place] == 2:
+            j = network.sequence[place + 1]
+            other = hydrographs[network.slot[j], begin:end]
+            gather_upstream(network, j, hydrographs, begin, other)
+            lateral_2 = lateral_inflow.values[lateral_inflow.row[j], first:last]
+            mean_2 = discharge.values[discharge.row[j], first:last]
+            collect_row(links, j, runoff, lateral_2)
+            lateral_inflow.last[j] = lateral_2[lateral_2.size - 1]
+            if taping:
+                keep_inflow(other, lateral_2, n_sub, inflow[place + 1, begin:end])
+            state[i], state[j], outflow_total[i], outflow_total[j] = route_two(
+                flow, other, lateral, lateral_2, state[i], state[j], {both}step.seconds, n_sub, mean, mean_2,
+                outflow_total[i], outflow_total[j], step_seconds,
+            )
+            discharge.last[j] = mean_2[mean_2.size - 1]
+            place += 2
+        else:
+            state[i], outflow_total[i] = route_reach(
+                flow, lateral, state[i], {own}step.seconds, n_sub, mean, outflow_total[i], step_seconds
+            )
+            place += 1
+        discharge.last[i] = mean[mean.size - 1]
+''']
+
+
+def adjoint_call(plan: ReachPlan, values: dict[str, str]) -> str:
+    """The adjoint of the step."""
+    return f"{plan.adjoint.__name__}({', '.join(values.get(a, a) for a in plan.adjoint_takes)})"
+
+
+def reverse_text(plan: ReachPlan, body: str) -> str:
+    """The loop over reaches, up the rivers."""
+    return f'''
+def reverse_{plan.process.name}(
+    network, downstream, p, start, inflow, discharge_adj, state_adj, p_adj, hydrographs_adj, lateral_adj, step, n_sub,
+    lo, hi,
+):
+    """Adjoint of `route_{plan.process.name}` in the discharge, for one block of steps and the reaches sequence[lo:hi].
+
+    start: float[reach], state at the block's start; inflow: float[place, time * n_sub], as the forward loop filled it;
+    discharge_adj: `ReachSeries`, its first row for all whose discharge nobody asked for; state_adj: adjoint of the state
+    at the block's end, becomes that at its start; p_adj: added to; hydrographs_adj: float[slot, time * n_sub], working
+    space; lateral_adj: float[place, time], filled; with one sub-step it may be `inflow` itself.
+    """
+    place = hi - 1
+{body}'''
+
+
+def linear_texts(plan: ReachPlan) -> list[str]:
+    """The adjoint of a linear process: state forward and its adjoint backward in one loop, all else in vectors."""
+    process, coefficients = plan.process, list(plan.coefficients)
+    symbol = process.symbol
+    one = "".join(f"{c}, " for c in coefficients)
+    pair = "".join(f"{c}_1, {c}_2, " for c in coefficients)
+    own = "".join(f"p.{c}[i], " for c in coefficients)
+    both = "".join(f"p.{c}[i], p.{c}[j], " for c in coefficients)
+
+    def back(k: str) -> str:
+        values = {symbol: f"state{k}", "inflow": f"state{k}", "outflow_adj": f"outflow{k}_adj[back]",
+                  f"{symbol}_adj": f"state{k}_adj"} | {c: f"{c}{k}" for c in coefficients}
+        return adjoint_call(plan, values)
+
+    assigned = ", ".join(f"d_{c}" for c in coefficients)
+    sums = "\n".join(f"    {c}_adj = real(0)" for c in coefficients)
+    adding = "\n".join(f"        {c}_adj += d_{c}" for c in coefficients)
+    giving = "\n".join(f"    p_adj.{c}[i] += {c}_adj" for c in coefficients)
+    taking = "\n".join(f"    {c} = p.{c}[i]" for c in coefficients)
+    values = {symbol: "y[k]", "inflow": "inflow[k]", "outflow_adj": "flow_adj[k]", f"{symbol}_adj": "y_adj[k]"}
+    reverse = f'''    space = np.empty((4, inflow.shape[1]), state_adj.dtype)
+    y_1, y_2, y_1_adj, y_2_adj = space[0], space[1], space[2], space[3]
+    while place >= lo:
+        i = network.sequence[place]
+        flow_adj = hydrographs_adj[network.slot[i]]
+        receive(downstream, i, discharge_adj, flow_adj, n_sub)
+        if network.in_step[place] == 2:
+            j = network.sequence[place - 1]
+            flow_2_adj = hydrographs_adj[network.slot[j]]
+            receive(downstream, j, discharge_adj, flow_2_adj, n_sub)
+            state_adj[i], state_adj[j] = sweep_two(
+                inflow[place], inflow[place - 1], flow_adj, flow_2_adj, start[i], start[j], state_adj[i], state_adj[j],
+                {both}step.seconds, y_1, y_2, y_1_adj, y_2_adj,
+            )
+            reverse_reach(p, p_adj, i, inflow[place], y_1, flow_adj, y_1_adj, step.seconds)
+            reverse_reach(p, p_adj, j, inflow[place - 1], y_2, flow_2_adj, y_2_adj, step.seconds)
+            sum_sub_steps(flow_adj, n_sub, lateral_adj[place])
+            sum_sub_steps(flow_2_adj, n_sub, lateral_adj[place - 1])
+            hand_up(network, i, flow_adj, hydrographs_adj)
+            hand_up(network, j, flow_2_adj, hydrographs_adj)
+            place -= 2
+        else:
+            state_adj[i] = sweep_reach(
+                inflow[place], flow_adj, start[i], state_adj[i], {own}step.seconds, y_1, y_1_adj
+            )
+            reverse_reach(p, p_adj, i, inflow[place], y_1, flow_adj, y_1_adj, step.seconds)
+            sum_sub_steps(flow_adj, n_sub, lateral_adj[place])
+            hand_up(network, i, flow_adj, hydrographs_adj)
+            place -= 1
+'''
+    return [f'''
+def sweep_reach(inflow, outflow_adj, state, state_adj, {one}seconds, y, y_adj):
+    """What waits from sub-step to sub-step, `y` before each, forward, and `y_adj` after each, backward.
+
+    Returns the adjoint of the state at the block's start. The two do not wait for each other. All else of the adjoint
+    step is left to `reverse_reach`, which waits for nothing.
+    """
+    n = inflow.size
+    for k in range(n):
+        y[k] = state
+        _waste, state = {call(plan, "inflow[k]")}
+        back = np.uint64(n - 1 - k)
+        y_adj[back] = state_adj
+        state_adj = {back("")}[0]
+    return state_adj
+''', f'''
+def sweep_two(
+    inflow_1, inflow_2, outflow_1_adj, outflow_2_adj, state_1, state_2, state_1_adj, state_2_adj, {pair}seconds, y_1, y_2,
+    y_1_adj, y_2_adj,
+):
+    """`sweep_reach` of two reaches at once, neither upstream of the other."""
+    n = inflow_1.size
+    for k in range(n):
+        y_1[k] = state_1
+        y_2[k] = state_2
+        _waste, state_1 = {call(plan, "inflow_1[k]", "_1")}
+        _waste, state_2 = {call(plan, "inflow_2[k]", "_2")}
+        back = np.uint64(n - 1 - k)
+        y_1_adj[back] = state_1_adj
+        y_2_adj[back] = state_2_adj
+        adjoints = {back("_1")}
+        state_1_adj = adjoints[0]
+        adjoints = {back("_2")}
+        state_2_adj = adjoints[0]
+    return state_1_adj, state_2_adj
+''', f'''
+def reverse_reach(p, p_adj, i, inflow, y, flow_adj, y_adj, seconds):
+    """Adjoint of `route_reach` but for the state: `flow_adj` comes in for the outflow and goes out for the inflow.
+
+    Adds to the adjoints of the coefficients. The sums are in no stated order.
+    """
+{taking}
+{sums}
+    for k in range(inflow.size):
+        _waste, flow_adj[k], {assigned} = {adjoint_call(plan, values)}
+{adding}
+{giving}
+''', reverse_text(plan, reverse)]
+
+
+def nonlinear_texts(plan: ReachPlan) -> list[str]:
+    """The adjoint of any process: the states of a block before each sub-step, then back over them."""
+    process, coefficients = plan.process, list(plan.coefficients)
+    symbol = process.symbol
+    assigned = "".join(f", d_{c}" for c in coefficients)
+    sums = "\n".join(f"    {c}_adj = real(0)" for c in coefficients)
+    adding = "\n".join(f"        {c}_adj += d_{c}" for c in coefficients)
+    giving = "\n".join(f"    p_adj.{c}[i] += {c}_adj" for c in coefficients)
+    taking = "\n".join(f"    {c} = p.{c}[i]" for c in coefficients)
+    values = {symbol: "y[k]", "inflow": "inflow[k]", "outflow_adj": "flow_adj[k]", f"{symbol}_adj": "state_adj"}
+    reverse = '''    y = np.empty(inflow.shape[1], state_adj.dtype)
+    while place >= lo:
+        i = network.sequence[place]
+        flow_adj = hydrographs_adj[network.slot[i]]
+        receive(downstream, i, discharge_adj, flow_adj, n_sub)
+        retrace_reach(p, i, inflow[place], start[i], step.seconds, y)
+        state_adj[i] = reverse_reach(p, p_adj, i, inflow[place], y, flow_adj, state_adj[i], step.seconds)
+        sum_sub_steps(flow_adj, n_sub, lateral_adj[place])
+        hand_up(network, i, flow_adj, hydrographs_adj)
+        place -= 1
+'''
+    return [f'''
+def retrace_reach(p, i, inflow, state, seconds, y):
+    """The state of a reach before each sub-step."""
+{taking}
+    for k in range(inflow.size):
+        y[k] = state
+        _waste, state = {call(plan, "inflow[k]")}
+''', f'''
+def reverse_reach(p, p_adj, i, inflow, y, flow_adj, state_adj, seconds):
+    """Adjoint of `route_reach`: `flow_adj` comes in for the outflow and goes out for the inflow.
+
+    Adds to the adjoints of the coefficients; returns the adjoint of the state at the block's start.
+    """
+{taking}
+{sums}
+    for k in range(inflow.size - 1, -1, -1):
+        state_adj, flow_adj[k]{assigned} = {adjoint_call(plan, values)}
+{adding}
+{giving}
+    return state_adj
+''', reverse_text(plan, reverse)]

@@ -1,0 +1,126 @@
+"""The processes that there are, by the names that a configuration uses: ours, and those of installed packages."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from functools import cache
+from typing import Literal, NamedTuple
+
+from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF, CellProcess, LinkProcess, ReachProcess
+from bmi_cdlm.names.errors import ConfigError, DeclarationError, nearest
+from bmi_cdlm.names.registry import declare
+from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
+from bmi_cdlm.processes.gr4j import GR4J
+from bmi_cdlm.processes.links import LINKS
+from bmi_cdlm.processes.muskingum import MUSKINGUM
+
+Kind = Literal["snow", "runoff", "routing"]
+ENTRY_POINTS = "bmi_cdlm.processes"
+NONE = "none"
+OWN = tuple(declare(p) for p in (CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, MUSKINGUM))
+
+
+class Chain(NamedTuple):
+    """The processes of a model in the order of the water: cells, links, reaches."""
+
+    cells: tuple[CellProcess, ...]
+    links: LinkProcess
+    reach: ReachProcess
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the processes that are chosen."""
+        return (*(p.name for p in self.cells), self.reach.name)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Registry names of what the processes take from outside."""
+        taken = ["precipitation", *(name for p in self.cells for name in p.inputs if name != LIQUID_WATER)]
+        return tuple(dict.fromkeys(taken))
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Which process takes an attribute of the domain."""
+        return {name: p.name for p in (*self.cells, self.reach) for name in p.attributes.values()}
+
+
+def kind_of(process: CellProcess | ReachProcess) -> Kind:
+    """What a configuration chooses the process as."""
+    if isinstance(process, ReachProcess):
+        return "routing"
+    return "snow" if process.gives[0] == LIQUID_WATER else "runoff"
+
+
+@cache
+def _others() -> dict[str, importlib.metadata.EntryPoint]:
+    """Processes of installed packages by name: nothing of theirs is imported before it is chosen."""
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        if point.name in found or point.name in {p.name for p in OWN}:
+            first = found[point.name].value if point.name in found else "bmi_cdlm"
+            raise DeclarationError(
+                f"two processes are called '{point.name}': of {first} and of {point.value}. Uninstall one of the packages."
+            )
+        found[point.name] = point
+    return found
+
+
+def _load(name: str) -> CellProcess | ReachProcess:
+    point = _others()[name]
+    process = point.load()
+    if not isinstance(process, CellProcess | ReachProcess):
+        raise DeclarationError(
+            f"entry point '{name} = {point.value}' is a {type(process).__name__}, expected a CellProcess or a ReachProcess."
+        )
+    if process.name != name:
+        raise DeclarationError(
+            f"entry point '{name} = {point.value}' leads to a process called '{process.name}'. Give both one name."
+        )
+    return declare(process)
+
+
+def known() -> tuple[CellProcess | ReachProcess, ...]:
+    """Every process that is installed."""
+    return (*OWN, *(_load(name) for name in _others()))
+
+
+def find(kind: Kind, name: str) -> CellProcess | ReachProcess:
+    """Return the process that a configuration calls by name.
+
+    Raises
+    ------
+    ConfigError
+        There is none of that name installed, or it is one of another kind.
+    """
+    own = {p.name: p for p in OWN}
+    if name not in own and name not in _others():
+        names = [p.name for p in OWN if kind_of(p) == kind] + list(_others()) + ([NONE] if kind == "snow" else [])
+        raise ConfigError(
+            f"{kind}: there is no process '{name}'.{nearest(name, names)} Installed: {', '.join(names)}. Install the "
+            f"package that brings it (entry point group {ENTRY_POINTS})."
+        )
+    process = own[name] if name in own else _load(name)
+    if kind_of(process) != kind:
+        raise ConfigError(f"{kind}: '{name}' is a process of kind {kind_of(process)}. Choose it as `{kind_of(process)}:`.")
+    return process
+
+
+@cache
+def choose(snow: str = NONE, runoff: str = GR4J.name, routing: str = MUSKINGUM.name) -> Chain:
+    """Return the processes of a model.
+
+    Raises
+    ------
+    ConfigError
+        A process that is not there, or snow before a process that has its own.
+    """
+    last = find("runoff", runoff)
+    reach = find("routing", routing)
+    assert isinstance(last, CellProcess) and isinstance(reach, ReachProcess) and last.gives[0] == RUNOFF
+    if snow == NONE:
+        return Chain((last,), LINKS, reach)
+    first = find("snow", snow)
+    assert isinstance(first, CellProcess)
+    if LIQUID_WATER not in last.inputs:
+        raise ConfigError(f"snow is '{snow}', and runoff '{runoff}' has snow of its own. Set snow: {NONE}.")
+    return Chain((first, last), LINKS, reach)
