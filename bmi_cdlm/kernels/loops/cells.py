@@ -41,7 +41,7 @@ def title(plan: CellPlan) -> str:
 
 def value_of(plan: CellPlan, symbol: str) -> str:
     """A symbol as the scalar step takes it, in a loop over i."""
-    if symbol in plan.process.constants:
+    if symbol in plan.numbers:
         return f"step.{symbol}"
     if symbol in plan.inputs:
         factor = f" * {plan.factors[symbol]}[i]" if symbol in plan.factors else ""
@@ -54,7 +54,7 @@ def row_inputs(plan: CellPlan, stage: Stage) -> list[str]:
     """Arrays that a row of a stage reads, factors of its inputs among them."""
     found = []
     for symbol in plan.takes(stage):
-        if symbol not in plan.process.constants:
+        if symbol not in plan.numbers:
             found.append(symbol)
         if symbol in plan.factors:
             found.append(plan.factors[symbol])

@@ -139,7 +139,7 @@ class AdjointText:
         plan, reverse = self.plan, self.plan.reverses[k]
         read = []
         for symbol in reverse.takes:
-            if symbol in self.process.constants:
+            if symbol in plan.numbers:
                 continue
             read.append(symbol)
             if symbol in plan.factors:

@@ -15,9 +15,10 @@ from bmi_cdlm.names.declaration import RUNOFF, CellProcess, Queue, Stage
 from bmi_cdlm.names.errors import DeclarationError
 
 RESERVED = {
-    "days", "every", "first", "fluxes", "given", "hi", "i", "inputs", "k", "last", "lo", "n", "n_steps", "out", "p",
-    "per_day", "rain", "real", "rows", "shift", "state", "step", "t", "tape", "totals", "width",
+    "every", "first", "fluxes", "hi", "i", "inputs", "inputs_adj", "j", "last", "lo", "n", "n_steps", "out", "out_adj", "p",
+    "p_adj", "rain", "rows", "shift", "start", "state", "state_adj", "step", "t", "totals", "waste", "width",
 }
+"""Names of the loops' own, which can be no symbols."""
 TOTALS = ("precipitation_total", "evapotranspiration_total", "exchange_total", "runoff_total")
 LEDGER = {"in": "precipitation_total", "out": "evapotranspiration_total", "exchange": "exchange_total"}
 MOST_ALIAS_CHECKS = 128
@@ -83,6 +84,11 @@ class CellPlan:
         optional = {i.factor for i in self.process.inputs.values()}
         own = [p.symbol for p in self.process.parameters if p.name not in (*self.varying, *optional)]
         return (*own, *(symbol for one in self.process.prepared for symbol in one.returns))
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Symbols of numbers that are the same for all cells: length of the step [d], its inverse, constants."""
+        return self.constant_group._fields
 
     @cached_property
     def gives(self) -> str:
@@ -193,7 +199,7 @@ class CellPlan:
             if symbol in self.stores or symbol in self.series or symbol == self.gives
         }
         kept = {stage.returns.index(s): f"{s}_after" if s in self.stores else s for s in stage.kept}
-        active = tuple(a for a in self.takes(stage) if a not in self.process.constants)
+        active = tuple(a for a in self.takes(stage) if a not in self.numbers)
         function = derive(stage.step, active, seeds, kept=kept, name=f"{stage.step.__name__}_adjoint")
         return Reverse(function, tuple(inspect.signature(function).parameters), active)
 
@@ -267,8 +273,8 @@ class CellPlan:
 
     def _check(self) -> None:
         process = self.process
-        known = {*self.stores, *self.inputs, *self.fixed, *self.varying_symbols, *process.constants}
-        symbols = [*self.stores, *self.inputs, *self.fixed, *self.varying_symbols, *process.constants]
+        symbols = [*self.stores, *self.inputs, *self.fixed, *self.varying_symbols, *self.numbers]
+        known = set(symbols)
         symbols += [q.gives for q in process.queues.values()]
         for symbol in symbols:
             if symbols.count(symbol) > 1:

@@ -16,12 +16,17 @@ from typing import Any
 from bmi_cdlm.kernels.adjoint import derive
 from bmi_cdlm.kernels.loops import routing, rows
 from bmi_cdlm.kernels.loops.groups import group
-from bmi_cdlm.kernels.loops.plan import RESERVED, returned_count
+from bmi_cdlm.kernels.loops.plan import returned_count
 from bmi_cdlm.kernels.loops.source import make_functions
 from bmi_cdlm.kernels.marks import free_sums, uncounted
 from bmi_cdlm.names.declaration import LinkProcess, ReachProcess
 from bmi_cdlm.names.errors import DeclarationError
 
+RESERVED = {
+    "adjoints", "back", "discharge", "flow", "flow_adj", "i", "k", "lateral_inflow", "mean", "n", "n_sub", "outflow",
+    "outflow_adj", "p", "p_adj", "real", "state", "state_adj", "step_seconds", "t", "total", "volume", "y", "y_adj",
+}
+"""Names of the loops' own, which can be no symbols."""
 SECONDS = "seconds"
 """Symbol of the length of a routing step [s]."""
 KNOWN: dict[str, Any] = {
