@@ -27,7 +27,7 @@ from bmi_cdlm.prepare.nextgen import Options, write_catchments
 from bmi_cdlm.prepare.run import Prepared, find_config
 from bmi_cdlm.prepare.run import prepare as make_files
 from bmi_cdlm.prepare.subset import subset
-from bmi_cdlm.reference import render
+from bmi_cdlm.reference import describe_processes, render
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.distributed import run_distributed
 from bmi_cdlm.run.simulation import Simulation
@@ -177,6 +177,14 @@ def reference(path: Path | None) -> None:
         temporary.write_text(render(), encoding="utf-8")
 
 
+@main.command()
+@click.argument("name", required=False)
+def processes(name: str | None) -> None:
+    """List the processes that are installed; with a NAME, its parameters, inputs, stores, fluxes and source."""
+    for line in describe_processes(name):
+        console.print(line)
+
+
 @main.group()
 def nextgen() -> None:
     """Work with NextGen (ngen)."""
@@ -231,14 +239,15 @@ def _print_run(config: Config, model: Model) -> None:
         f"water [m3]: in {live['water_in']:.6g}, out {live['water_out']:.6g}, exchanged {live['water_exchanged']:.6g}, "
         f"stored now {live['water_stored']:.6g}"
     )
-    mean, spread = model.travel_time_spread()
     gauges = model.domain.gauges
-    for name, reach in islice(zip(gauges.id, gauges.reach, strict=True), MOST_SHOWN):
+    known = model.chain.reach.travel_time is not None  # of others it depends on the flow
+    mean, spread = model.travel_time_spread() if known else (None, None)
+    for name, reach in islice(zip(gauges.id, gauges.reach, strict=True), MOST_SHOWN if known else 0):
         console.print(
             f"routing to {name}: mean travel time {mean[reach] / 3600:.1f} h, spread of a pulse "
             f"{spread[reach] / 3600:.1f} h at a sub-step of {config.routing_step} s"
         )
-    if len(gauges.id) > MOST_SHOWN:
+    if known and len(gauges.id) > MOST_SHOWN:
         console.print(f"... and {len(gauges.id) - MOST_SHOWN} more gauges")
     if config.output is not None:
         console.print(f"wrote {config.output}")

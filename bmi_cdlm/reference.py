@@ -5,10 +5,12 @@ from __future__ import annotations
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from bmi_cdlm.names.declaration import CellProcess, ReachProcess
+from bmi_cdlm.names.errors import ConfigError, nearest
 from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME
 from bmi_cdlm.names.registry import PROCESSES
 from bmi_cdlm.names.time_steps import STEP_NAMES
-from bmi_cdlm.names.variables import VARIABLES
+from bmi_cdlm.names.variables import VARIABLES, variable
 from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import (
@@ -19,6 +21,7 @@ from bmi_cdlm.prepare.weather.weather_config import (
     PetConfig,
     RasterConfig,
 )
+from bmi_cdlm.processes.catalogue import kind_of, known
 from bmi_cdlm.run.config import Config
 
 HEAD = """# Reference
@@ -50,6 +53,38 @@ def render() -> str:
     return "\n".join(
         [HEAD, "## Configuration keys\n", *key_table(Config), *_prepare(), *_variables(), *_parameters()]
     ) + "\n"
+
+
+def describe_processes(name: str | None = None) -> list[str]:
+    """Lines on every process that is installed, or on one of them in full."""
+    found = known()
+    if name is None:
+        width = max(len(p.name) for p in found)
+        return [f"{kind_of(p):8} {p.name:{width}}  {p.title}" for p in sorted(found, key=lambda p: (kind_of(p), p.name))]
+    for p in found:
+        if p.name == name:
+            return _describe(p)
+    names = [p.name for p in found]
+    raise ConfigError(f"there is no process '{name}'.{nearest(name, names)} Installed: {', '.join(names)}.")
+
+
+def _describe(p: CellProcess | ReachProcess) -> list[str]:
+    lines = [f"{p.name}: {p.title}", f"chosen as {kind_of(p)}: {p.name} · version {p.version}", f"source: {p.source}"]
+    lines += ["", "parameters (legal; learned daily, hourly)"]
+    for one in p.parameters:
+        ranges = " · ".join(f"{r.low:g} to {r.high:g} ({r.default:g})" for r in (one.daily, one.hourly))
+        more = ", may vary in time" if one.may_vary else ""
+        lines.append(
+            f"  {one.name} ({one.symbol}) [{one.units}]: {one.meaning}{more}; {_interval(one.legal)}; {ranges}; {one.source}"
+        )
+    if isinstance(p, ReachProcess):
+        return [*lines, "", "state", f"  {p.state} ({p.symbol}) [{p.units}]"]
+    lines += ["", "inputs", *(f"  {name} ({one.symbol}), a {one.kind}" for name, one in p.inputs.items())]
+    lines += ["", "stores", *(f"  {name} ({s.symbol}) [{s.units}]: {s.meaning}" for name, s in p.stores.items())]
+    lines += [f"  {name}: {queue.meaning}" for name, queue in p.queues.items()]
+    return [*lines, "", "fluxes", *(
+        f"  {name} ({f.symbol}) [{variable(name).units}]: {variable(name).meaning}" for name, f in p.fluxes.items()
+    )]
 
 
 def _prepare() -> list[str]:
