@@ -47,7 +47,7 @@ bench-peers: $(MARK)-peers
 bmi-test: $(MARK)-test
 	$(RUN)/cdlm prepare cfg/lez.yaml
 	mkdir -p build/bmi-test && cp cfg/lez.yaml build/bmi-test
-	PYTEST_ADDOPTS="-c /dev/null --confcutdir=/ -p no:benchmark -p no:cacheprovider" \
+	PYTEST_ADDOPTS="-c '$(CURDIR)/tests/bmi/bmi_tester/pytest.ini' --confcutdir=/ -p no:benchmark -p no:cacheprovider" \
 	$(RUN)/bmi-test bmi_cdlm:BmiCdlm --config-file $(CURDIR)/cfg/lez.yaml --root-dir $(CURDIR)/build/bmi-test
 
 $(MARK)-demo: pyproject.toml constraints.txt | $(RUN)/python
