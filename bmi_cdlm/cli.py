@@ -239,18 +239,23 @@ def _print_run(config: Config, model: Model) -> None:
         f"water [m3]: in {live['water_in']:.6g}, out {live['water_out']:.6g}, exchanged {live['water_exchanged']:.6g}, "
         f"stored now {live['water_stored']:.6g}"
     )
+    if model.chain.reach.travel_time is not None:  # of other processes it depends on the flow
+        _print_travel_times(config, model)
+    if config.output is not None:
+        console.print(f"wrote {config.output}")
+
+
+def _print_travel_times(config: Config, model: Model) -> None:
+    """What the routing step does to the flood wave at the gauges."""
     gauges = model.domain.gauges
-    known = model.chain.reach.travel_time is not None  # of others it depends on the flow
-    mean, spread = model.travel_time_spread() if known else (None, None)
-    for name, reach in islice(zip(gauges.id, gauges.reach, strict=True), MOST_SHOWN if known else 0):
+    mean, spread = model.travel_time_spread()
+    for name, reach in islice(zip(gauges.id, gauges.reach, strict=True), MOST_SHOWN):
         console.print(
             f"routing to {name}: mean travel time {mean[reach] / 3600:.1f} h, spread of a pulse "
             f"{spread[reach] / 3600:.1f} h at a sub-step of {config.routing_step} s"
         )
-    if known and len(gauges.id) > MOST_SHOWN:
+    if len(gauges.id) > MOST_SHOWN:
         console.print(f"... and {len(gauges.id) - MOST_SHOWN} more gauges")
-    if config.output is not None:
-        console.print(f"wrote {config.output}")
 
 
 if __name__ == "__main__":

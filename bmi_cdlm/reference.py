@@ -60,7 +60,8 @@ def describe_processes(name: str | None = None) -> list[str]:
     found = known()
     if name is None:
         width = max(len(p.name) for p in found)
-        return [f"{kind_of(p):8} {p.name:{width}}  {p.title}" for p in sorted(found, key=lambda p: (kind_of(p), p.name))]
+        ordered = sorted(found, key=lambda p: (kind_of(p), p.name))
+        return [f"{kind_of(p):8} {p.name:{width}}  {p.title}" for p in ordered]
     for p in found:
         if p.name == name:
             return _describe(p)
@@ -75,7 +76,8 @@ def _describe(p: CellProcess | ReachProcess) -> list[str]:
         ranges = " · ".join(f"{r.low:g} to {r.high:g} ({r.default:g})" for r in (one.daily, one.hourly))
         more = ", may vary in time" if one.may_vary else ""
         lines.append(
-            f"  {one.name} ({one.symbol}) [{one.units}]: {one.meaning}{more}; {_interval(one.legal)}; {ranges}; {one.source}"
+            f"  {one.name} ({one.symbol}) [{one.units}]: {one.meaning}{more}; {_interval(one.legal)}; {ranges}; "
+            f"{one.source}"
         )
     if isinstance(p, ReachProcess):
         return [*lines, "", "state", f"  {p.state} ({p.symbol}) [{p.units}]"]

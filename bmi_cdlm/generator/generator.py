@@ -34,6 +34,7 @@ from bmi_cdlm.generator.specification import (
     transformed,
 )
 from bmi_cdlm.kernels.groups import PetNetwork
+from bmi_cdlm.names.declaration import CellProcess, ReachProcess
 from bmi_cdlm.names.errors import CdlmError, ConfigError, nearest
 from bmi_cdlm.names.parameters import Grid, Parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
@@ -112,7 +113,7 @@ def make_spec(
 
     left_out = () if learn_weighting else ("weighting",)
     chain = choose(snow, runoff, routing)
-    processes = (*reversed(chain.cells), chain.reach)
+    processes: tuple[CellProcess | ReachProcess, ...] = (*reversed(chain.cells), chain.reach)
     generated = [p for one in processes for p in one.parameters if not p.optional and p.name not in left_out]
     own = {p.name for p in chain.cells[-1].parameters}
     targets = _targets(generated, step, starts or {}, dict.fromkeys(own, components))

@@ -87,12 +87,10 @@ class ParameterSet:
                 if one.name == name:
                     operator.preparation.refill(p.symbols, one.symbol)
         reach = self._operators.reach
-        for one in reach.process.prepared:
-            if one.given == name:
-                reach.preparation.refill(self.reach.symbols, one.returns[0])
-        for p in reach.process.parameters:
-            if p.name == name:
-                reach.preparation.refill(self.reach.symbols, p.symbol)
+        changed = [one.returns[0] for one in reach.process.prepared if one.given == name]
+        changed += [one.symbol for one in reach.process.parameters if one.name == name]
+        for symbol in changed:
+            reach.preparation.refill(self.reach.symbols, symbol)
 
     def bases(self) -> set[str]:
         """Names of parameters that set the length of a queue."""
@@ -120,8 +118,8 @@ class ParameterSet:
             i = int(over[0])
             raise StateError(
                 f"state '{name}' holds {held.flat[i]:.6g} mm at cell {self._domain.cells.id[i % self._domain.n_cells]} "
-                f"({over.size} of {held.size} cells), expected at most its '{limit}' here, {capacity.flat[i]:.6g} mm. Use "
-                "the parameters of that run, or set the capacity first."
+                f"({over.size} of {held.size} cells), expected at most its '{limit}' here, {capacity.flat[i]:.6g} mm. "
+                "Use the parameters of that run, or set the capacity first."
             )
 
     def travel_time_spread(self) -> tuple[np.ndarray, np.ndarray]:

@@ -31,8 +31,8 @@ class Variable(NamedTuple):
 
     short: name in files, configuration and code; name: CSDMS Standard Name; role: `input`, `flux` (mean
     over the last step), `state` (at the end of the step) or `total` (cumulative since the start); part: what must be
-    there for it: `process` one of the processes `of`, `weather` being the inputs that a process or a formula of potential
-    evapotranspiration may take.
+    there for it: `process` one of the processes `of`, `weather` being the inputs that a process or a formula of
+    potential evapotranspiration may take.
     """
 
     short: str

@@ -75,17 +75,19 @@ class Config(BaseModel):
         default=HOUR, description="Routing sub-step, an integer divisor of the model step.", examples=["1 h"]
     )
     snow: str = Field(
-        default="none", description="Snow process: `none`, `cemaneige`, `cemaneige_hysteresis`, or one of another package; "
-        "CemaNeige needs air temperature and the domain's mean annual snowfall."
+        default="none", description="Snow process: `none`, `cemaneige`, `cemaneige_hysteresis`, or one of another "
+        "package; CemaNeige needs air temperature and the domain's mean annual snowfall."
     )
     runoff: str = Field(
         default="gr4j", description="Runoff process of cells: `gr4j`, or one of another package (`cdlm processes`)."
     )
     routing: str = Field(
-        default="muskingum", description="Process of reaches: `muskingum`, or one of another package (`cdlm processes`)."
+        default="muskingum", description="Process of reaches: `muskingum`, or one of another package (`cdlm "
+        "processes`)."
     )
     components: int = Field(
-        default=1, ge=1, le=4096, description="Parameter sets per cell of the runoff process, whose mean is its runoff [1]."
+        default=1, ge=1, le=4096, description="Parameter sets per cell of the runoff process, whose mean is its runoff "
+        "[1]."
     )
     pet: Literal["given"] | Formula = Field(
         default="given", description="Potential evapotranspiration: `given` as an input, or from other inputs by "

@@ -45,8 +45,9 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
 
 def parameters_key(config: Config) -> tuple:
     """Whatever the parameters depend on."""
-    run = (config.time_step, config.routing_step, config.chain.names, config.pet, config.pet_kind, config.forcing == "caller")
-    return "parameters", *version(config.domain), *version(Path(config.parameters)), run
+    run = (config.time_step, config.routing_step, config.chain.names, config.components, config.pet, config.pet_kind)
+    files = (*version(config.domain), *version(Path(config.parameters)))
+    return "parameters", *files, run, config.forcing == "caller"
 
 
 def read_elevation(config: Config, domain: Domain) -> np.ndarray:

@@ -103,7 +103,8 @@ class Simulation:
         check_pet_outputs(config, pet)
         self.model = Model(
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
-            runoff=config.runoff, routing=config.routing, components={config.runoff: config.components}, threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
+            runoff=config.runoff, routing=config.routing, components={config.runoff: config.components},
+            threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
             exchange=self._exchange,
         )
         self.inputs = Inputs(config, domain.cells.id)
