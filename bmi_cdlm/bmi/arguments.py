@@ -18,7 +18,9 @@ def _check_size(name: str, what: str, array: np.ndarray, size: int) -> None:
 
 
 def check_source(name: str, src: np.ndarray, size: int) -> np.ndarray:
-    """Return real numbers of that size as float64[n], or refuse them."""
+    """Return real numbers of that size as float64[n], or refuse them; what is masked is missing, NaN."""
+    if isinstance(src, np.ma.MaskedArray) and src.dtype.kind in "fiu":
+        src = np.ma.filled(src.astype(np.float64), np.nan)
     source = np.asarray(src)
     if source.dtype.kind not in "fiu":
         raise BmiValueError(f"'{name}': 'src' is {source.dtype}, expected {size} real numbers.")

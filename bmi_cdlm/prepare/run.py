@@ -196,7 +196,18 @@ def _make_forcing(plan: _Plan, path: Path, target: Target) -> None:
     assert config is not None
     steps = steps_of(plan.run, config.start, config.end)
     notes = _words(_titled(plan.labels, "forcing"))
-    write_forcing(path, Weather(config, plan.config.pet), target, steps, plan.folder, notes)
+    for note in write_forcing(path, weather_of(plan.run, plan.config), target, steps, plan.folder, notes):
+        plan.say(note)
+
+
+def weather_of(run: Config, config: PrepareConfig) -> Weather:
+    """What the forcing file of a run is made of: climate attributes want demand too, by the run's own formula."""
+    assert config.forcing is not None
+    needed, pet = (*run.needed(),), config.pet
+    weather = Weather(config.forcing, pet, needed)
+    if run.pet != "given" and weather.method is None and config.attributes.climate:
+        weather = weather._replace(pet=pet.model_copy(update={"method": run.pet}))
+    return weather
 
 
 def _target(drainage: Drainage, gauges: SnappedGauges | None, table: Table) -> Target:

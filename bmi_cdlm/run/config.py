@@ -16,8 +16,9 @@ from pydantic import (
     model_validator,
 )
 
+from bmi_cdlm.files.netcdf import names_in
 from bmi_cdlm.files.packing import MOST_DIGITS
-from bmi_cdlm.model.pet import RANGE, Formula, required
+from bmi_cdlm.model.pet import FORMATIONS, RANGE, Formula, choose, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select, variable
@@ -275,13 +276,27 @@ class Config(BaseModel):
         """Number of model steps from one restart file to the next."""
         return (self.restart_every or self.n_steps * self.time_step) // self.time_step
 
-    @property
-    def inputs(self) -> list[str]:
-        """Short names of the inputs that this run needs."""
+    def needed(self) -> tuple[str, ...]:
+        """Short names of what this run needs, as its formula reads it: the speed of wind, the vapour pressure."""
         needed = {"precipitation"}
         needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*required(self.pet, self.time_step)}
         needed |= set() if self.snow == "none" else {"air_temperature"}
+        return tuple(v.short for v in select(role="input") if v.short in needed)
+
+    @property
+    def inputs(self) -> list[str]:
+        """Short names of the inputs that this run takes."""
+        needed = {"precipitation"}
+        needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*self._read_by_formula()}
+        needed |= set() if self.snow == "none" else {"air_temperature"}
         return [v.short for v in select(role="input") if v.short in needed]
+
+    def _read_by_formula(self) -> list[str]:
+        """Inputs of the formula: speed and vapour pressure where the caller or the file has them, or their makings."""
+        assert self.pet != "given"
+        quantities = required(self.pet, self.time_step)
+        optional = any(name in FORMATIONS for name in quantities) and isinstance(self.forcing, Path)
+        return choose(quantities, self.published_inputs or (), names_in(Path(self.forcing)) if optional else ())
 
     @property
     def published(self) -> tuple[str, ...]:

@@ -141,7 +141,7 @@ class Simulation:
 
     def advance_inputs(self, values: Mapping[str, np.ndarray]) -> None:
         """Advance by one step on inputs by short name, float64[1, cell] in registry units."""
-        self.advance(self._forcing(values, self.n_done, 1))
+        self.advance(self.make_forcing(values, self.n_done, 1))
 
     def show_inputs(self) -> None:
         """Show the file's values for the step that comes next; at the end, those of the last."""
@@ -169,10 +169,13 @@ class Simulation:
         """Forcing of `count` steps, counted from the start, from the file."""
         if self.forcing is None:
             raise ForcingError("forcing is 'caller': there is no file to read. Set the inputs, or name a forcing file.")
-        return self._forcing(self.forcing.read(first, count), first, count)
+        return self.make_forcing(self.forcing.read(first, count), first, count)
 
-    def _forcing(self, values: Mapping[str, np.ndarray], first: int, count: int) -> Forcing:
-        """Forcing of steps from inputs in registry units, with potential evapotranspiration by the formula."""
+    def make_forcing(self, values: Mapping[str, np.ndarray], first: int, count: int) -> Forcing:
+        """Forcing of steps from their inputs, float64[time, cell] in registry units: demand by the formula.
+
+        first : the first of the steps, counted from the start.
+        """
         config = self.config
         if config.pet == "given":
             demand = values["potential_evapotranspiration"]
