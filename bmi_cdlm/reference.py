@@ -93,7 +93,7 @@ def _default(field: FieldInfo) -> str:
         return "see below"
     for reader in _readers(field):
         if reader in TEXTS and isinstance(default, int):
-            return f"`{TEXTS[reader](default)}`"  # type: ignore[index]
+            return f"`{TEXTS[reader](default)}`"
     if isinstance(default, tuple):
         return f"`[{', '.join(map(str, default))}]`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"

@@ -26,7 +26,14 @@ from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.inputs import HELD, Inputs
 from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
-from bmi_cdlm.run.parameters import check_pet_outputs, make_demand, parameters_key, read_any_parameters, read_elevation
+from bmi_cdlm.run.parameters import (
+    check_pet_outputs,
+    make_demand,
+    make_forcing,
+    parameters_key,
+    read_any_parameters,
+    read_elevation,
+)
 from bmi_cdlm.run.partition import Part
 
 STEADY_DAYS = 10
@@ -176,14 +183,8 @@ class Simulation:
 
         first : the first of the steps, counted from the start.
         """
-        config = self.config
-        if config.pet == "given":
-            demand = values["potential_evapotranspiration"]
-        else:
-            assert self._demand is not None
-            demand = self._demand.evaluate(values, self._epoch + first * config.time_step, self.model.workers)
-        warmth = values["air_temperature"] if config.snow != "none" else None
-        return self._dated(Forcing(values["precipitation"], demand, warmth), first, count)
+        start = self._epoch + first * self.config.time_step
+        return self._dated(make_forcing(self.config, self._demand, values, start, self.model.workers), first, count)
 
     def _starts(self, first: int, count: int) -> np.ndarray:
         return self.config.start + (first + np.arange(count)) * np.timedelta64(self.config.time_step, "s")
