@@ -53,6 +53,13 @@ class ForcingFile:
         Bytes for the file's own blocks, and up to which the whole period is read at once and kept.
     places : (int64[cell], int), optional
         Places of these cells in a whole domain, and its number of cells: for a file without `cell_id`.
+    bridges : mapping of str to int, optional
+        The longest gap of every input that `hold` and `interpolate` fill [s]; of any length unless given.
+
+    Attributes
+    ----------
+    filled : dict of str to Filled
+        What was filled in the period, by input.
 
     Raises
     ------
@@ -65,15 +72,21 @@ class ForcingFile:
     def __init__(
         self, path: Path, names: Sequence[str], cell_id: Sequence[str], start: np.datetime64,
         end: np.datetime64, step: int, fill: Mapping[str, str], *, cache: int | None = None,
-        places: tuple[np.ndarray, int] | None = None,
+        places: tuple[np.ndarray, int] | None = None, bridges: Mapping[str, int] | None = None,
     ) -> None:
         self.path = path
+        self.filled: dict[str, Filled] = {}
         _check_fill(fill, str(path))
         with ExitStack() as stack:
             dataset = stack.enter_context(open_input(path, ForcingError))
             self._first, self.n_steps, axes = _read_axes(dataset, cell_id, start, end, step, places, str(path))
             block = None if cache is None else cache // (2 * len(names))  # twice: a block is unpacked from another
-            self._series = {n: _open_series(dataset, n, fill.get(n, "refuse"), axes, block) for n in names}
+            self._series = {
+                n: _open_series(
+                    dataset, n, fill.get(n, "refuse"), axes, block,
+                    None if bridges is None else max(1, bridges[n] // step),
+                ) for n in names
+            }
             self.n_cells = len(cell_id)
             fits = 8 * self.n_steps * self.n_cells * len(self._series) <= (CACHE_BYTES if cache is None else cache)
             self._cache = {n: self._check(s, step, keep=fits) for n, s in self._series.items()}
@@ -146,11 +159,27 @@ class ForcingFile:
                 kept[a - self._first : b - self._first] = values
         _raise_faults(series, step, findings)
         if n_filled:
-            logger.info(
-                "%s: filled %d of %d values of '%s' (%s)", self.path, n_filled, self.n_steps * self.n_cells,
-                series.name, series.fill,
-            )
+            found = Filled(series.name, n_filled, self.n_steps * self.n_cells, series.longest, series.fill)
+            self.filled[series.name] = found
+            logger.warning("%s: %s", self.path, found.told())
         return kept
+
+
+class Filled(NamedTuple):
+    """What was filled of an input: its name, values, of how many; the longest gap [steps]; by which way."""
+
+    name: str
+    number: int
+    total: int
+    longest: int
+    way: str
+
+    def told(self) -> str:
+        """In words."""
+        return (
+            f"filled {self.number} of {self.total} values of '{self.name}' ({self.way}), the longest gap "
+            f"{self.longest} steps"
+        )
 
 
 class Finding(NamedTuple):
@@ -206,12 +235,14 @@ def _read_axes(
     return first, n_steps, Axes(starts, cell_id, columns, where)
 
 
-def _open_series(dataset: netCDF4.Dataset, name: str, fill: str, axes: Axes, block: int | None) -> Series:
+def _open_series(
+    dataset: netCDF4.Dataset, name: str, fill: str, axes: Axes, block: int | None, bridge: int | None
+) -> Series:
     require(dataset, [name], axes.where, ForcingError)
     check_dims(dataset, name, ("time", "cell"), axes.where, ForcingError)
     check_numeric(dataset, name, axes.where, ForcingError)
     check_units(dataset, name, variable(name).units, axes.where, ForcingError)
-    return Series(dataset.variables[name], name, fill, axes, block)
+    return Series(dataset.variables[name], name, fill, axes, block, bridge)
 
 
 def _find_faults(

@@ -32,6 +32,7 @@ class InputFacts(NamedTuple):
     usual : names under which files have it.
     standard_name : of CF, for the files that we write.
     confused : units that it is given in by mistake, the likeliest first.
+    bridge : the longest gap that `hold` and `interpolate` fill unless told otherwise [s].
     """
 
     low: float
@@ -45,6 +46,7 @@ class InputFacts(NamedTuple):
     usual: tuple[str, ...] = ()
     standard_name: str = ""
     confused: tuple[Confusion, ...] = ()
+    bridge: int = 5 * DAY
 
     def limits(self, seconds: int = DAY) -> tuple[float, float]:
         """Least and greatest mean over a time [s]."""

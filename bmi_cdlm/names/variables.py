@@ -73,7 +73,7 @@ VARIABLES: tuple[Variable, ...] = (
                 "lwe_precipitation_rate", "precipitation_flux", "precipitation_amount",
                 "lwe_thickness_of_precipitation_amount",
             ),
-            standard_name="lwe_precipitation_rate",
+            standard_name="lwe_precipitation_rate", bridge=86400,
         ),
     ),
     Variable(
@@ -81,7 +81,7 @@ VARIABLES: tuple[Variable, ...] = (
         "mm d-1", "cell", "input", "Evaporative demand of the atmosphere",
         facts=InputFacts(
             0.0, 100.0, 2.0, "four times what the greatest solar radiation of a day, 700 W m-2, evaporates",
-            peaks=((1, 300.0),),
+            peaks=((1, 300.0),), bridge=10 * 86400,
             usual=(
                 "pev", "pet", "potential_evaporation", "potential_evapotranspiration",
                 "water_potential_evaporation_flux",

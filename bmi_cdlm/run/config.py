@@ -22,9 +22,10 @@ from bmi_cdlm.model.pet import FORMATIONS, RANGE, Formula, choose, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select, variable
-from bmi_cdlm.run.values import Date, Memory, Seconds, parse_places
+from bmi_cdlm.run.values import Date, Memory, Seconds, duration_text, parse_places
 
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
+BRIDGES = {v.short: v.known.bridge for v in select(role="input")}
 Fill = Literal["refuse", "zero", "hold", "interpolate"]
 
 
@@ -62,6 +63,10 @@ class Config(BaseModel):
     forcing_fill: Annotated[dict[str, Fill], BeforeValidator(parse_fill)] = Field(
         default={}, description="What to do where forcing is missing, for all inputs or per input: refuse, zero, hold "
         "(the last value before) or interpolate (in time)."
+    )
+    forcing_fill_limit: Annotated[dict[str, Seconds], BeforeValidator(parse_fill)] = Field(
+        default={}, description="The longest gap that hold and interpolate bridge, for all inputs or per input, such "
+        f"as `3 d`; else {', '.join(f'{short} {duration_text(s)}' for short, s in BRIDGES.items())}."
     )
     parameters: Path | Literal["default"] = Field(
         default="default", description="Checkpoint of a trained generator (`.safetensors`), parameter file (NetCDF) on "
@@ -173,9 +178,10 @@ class Config(BaseModel):
             raise ValueError(f"end is {self.end}; expected a time after start, {self.start}")
         if (self.end - self.start).astype(int) % self.time_step:
             raise ValueError(f"start to end is no whole number of time steps of {self.time_step} s")
-        for name in self.forcing_fill:
-            if name not in [v.short for v in select(role="input")]:
-                raise ValueError(f"forcing_fill: there is no input '{name}'")
+        for key in ("forcing_fill", "forcing_fill_limit"):
+            for name in getattr(self, key):
+                if name not in [v.short for v in select(role="input")]:
+                    raise ValueError(f"{key}: there is no input '{name}'")
         if self.spin_up and (self.forcing == "caller" or self.initial_state != "steady"):
             raise ValueError(
                 f"spin_up is {self.spin_up}; expected 0 with forcing: caller or a restart file, since it repeats the "
@@ -276,6 +282,11 @@ class Config(BaseModel):
         """Number of model steps from one restart file to the next."""
         return (self.restart_every or self.n_steps * self.time_step) // self.time_step
 
+    @property
+    def bridges(self) -> dict[str, int]:
+        """The longest gap of every input that is held or interpolated over [s]."""
+        return BRIDGES | self.forcing_fill_limit
+
     def needed(self) -> tuple[str, ...]:
         """Short names of what this run needs, as its formula reads it: the speed of wind, the vapour pressure."""
         needed = {"precipitation"}
@@ -362,11 +373,14 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
         raise ConfigError(f"{path}: {explain(cause)} See cfg/README.md.") from cause
 
 
+FILL_KEYS = (("forcing_fill",), ("forcing_fill_limit",))
+
+
 def explain(cause: ValidationError) -> str:
     """One sentence per problem: key path, got, expected."""
     sentences = []
     for problem in cause.errors():
-        path = problem["loc"][: 2 if problem["loc"][:1] == ("forcing_fill",) else 1]
+        path = problem["loc"][: 2 if problem["loc"][:1] in FILL_KEYS else 1]
         key = ".".join(str(part) for part in path) or "configuration"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":

@@ -92,7 +92,7 @@ class Simulation:
         if config.forcing != "caller":
             self.forcing = ForcingFile(
                 Path(config.forcing), config.inputs, domain.cells.id, config.start, config.end, config.time_step,
-                config.forcing_fill, cache=config.memory // 2,
+                config.forcing_fill, cache=config.memory // 2, bridges=config.bridges,
                 places=None if part is None else (part.cells, part.n_cells),
             )
         try:

@@ -260,3 +260,23 @@ def test_every_forcing_pet_and_snow(tmp_path: Path, forcing: str, pet: str, step
     findings = examine(config)
     assert problems(findings) == ""
     assert levels(findings, "time") == ["ok"]
+
+
+def test_what_will_be_filled_is_noted_and_a_month_of_rain_is_not_bridged(tmp_path: Path) -> None:
+    config = write_case(tmp_path, n_steps=20, forcing_fill="interpolate")
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        dataset["precipitation"][5, 3] = np.nan
+        dataset["potential_evapotranspiration"][4:8, 2] = np.nan
+    notes = [f.text for f in examine(config) if f.subject == "forcing" and f.level == "note"]
+    assert len(notes) == 2
+    assert "filled 1 of 500 values of 'precipitation' (interpolate), the longest gap 1 steps" in notes[0]
+    assert "filled 4 of 500 values of 'potential_evapotranspiration' (interpolate), the longest gap 4 steps" in notes[1]
+    run = CliRunner().invoke(main, ["run", str(config), "--quiet"])
+    assert run.exit_code == 0, run.output
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        dataset["precipitation"][5:15, 3] = np.nan
+    assert "in a gap of 10 steps or more; forcing_fill 'interpolate' bridges 1 at most" in problems(examine(config))
+    longer = change_config(config, "longer.yaml", forcing_fill_limit="10 d")
+    assert problems(examine(longer)) == ""
+    zero = change_config(config, "zero.yaml", forcing_fill="zero")
+    assert any("(zero), the longest gap 10 steps" in f.text for f in examine(zero))

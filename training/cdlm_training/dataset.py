@@ -166,7 +166,8 @@ def read_forcing(
     begin, workers = int(run.start.astype("datetime64[s]").astype(np.int64)), Workers(threads)
     try:
         with ForcingFile(
-            Path(run.forcing), run.inputs, domain.cells.id, run.start, run.end, run.time_step, run.forcing_fill
+            Path(run.forcing), run.inputs, domain.cells.id, run.start, run.end, run.time_step, run.forcing_fill,
+            bridges=run.bridges,
         ) as file:
             for first in range(0, run.n_steps, length):
                 count = min(length, run.n_steps - first)
