@@ -46,6 +46,7 @@ class Inputs:
         self._values = {name: self._row(name) for name in config.inputs}
         self._original: dict[str, np.ndarray] = {}
         self._given = [name for name in config.inputs if name in self.held]
+        self._whole = {name: variable(name).known.limits(config.time_step) for name in self._given}
         # What neither caller nor file gives is the mean temperature: a step in one call has no range.
         self._derived = [] if config.forcing != "caller" else [n for n in config.inputs if n not in self.held]
 
@@ -88,7 +89,7 @@ class Inputs:
         ForcingError
             What was never set, or has no meaning.
         """
-        seconds = self._config.time_step if seconds is None else seconds
+        whole = seconds is None or seconds >= self._config.time_step
         for name in self._given:
             unit, held, row = self.published[name], self.held[name], self._values[name][0]
             if not _same_units(unit):
@@ -97,9 +98,9 @@ class Inputs:
                 if name in self._shown:  # there and back again would not give the file's bits
                     np.copyto(row, self._original[name], where=held == self._shown[name])
             # NaN is neither.
-            low, high = variable(name).known.limits(seconds)
+            low, high = self._whole[name] if whole else variable(name).known.limits(seconds or 0)
             if not (np.minimum.reduce(row) >= low and np.maximum.reduce(row) <= high):
-                self._refuse(name, row, seconds)
+                self._refuse(name, row, seconds or self._config.time_step)
         for name in self._derived:
             self._values[name][:] = self._values[MEAN]
         return self._values
