@@ -83,6 +83,8 @@ def prepare(config: str, source: Path | None, folder: Path | None, draw_map: boo
         made = make_files(path, source, folder, lambda text: None if status is None else status.update(text))
     if made.report or made.dropped:
         screen.print(report_table(made.report, made.dropped))
+    for note in made.notes:
+        console.print(f"forcing: {note}")
     for file in made.files.values():
         console.print(f"wrote {file}")
     if draw_map and "domain" in made.files:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ from bmi_cdlm.domain.domain import Cells, Domain
 from bmi_cdlm.files.shared import version
 from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.kernels.groups import PetNetwork
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.model import Forcing
 from bmi_cdlm.model.pet import Demand, make_place
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameter_file import read_parameters
 
+RAIN, DEMAND, TEMPERATURE = "precipitation", "potential_evapotranspiration", "air_temperature"
 UNKNOWN = "unknown"
 """What a checkpoint says of its potential evapotranspiration when nobody told it."""
 
@@ -64,13 +68,34 @@ def make_demand(config: Config, cells: Cells, elevation: np.ndarray) -> Demand |
     return Demand(config.pet, config.time_step, make_place(cells.lat, cells.lon, elevation))
 
 
+def make_forcing(
+    config: Config, demand: Demand | None, values: Mapping[str, np.ndarray], start: int, workers: Workers
+) -> Forcing:
+    """What the model reads of a run's inputs, float64[time, cell] in registry units: demand given, or by the formula.
+
+    start : begin of the first step [s since 1970 UTC].
+    """
+    taken = config.chain.inputs
+    pet = None
+    if DEMAND in taken:
+        pet = values[DEMAND] if demand is None else demand.evaluate(values, start, workers)
+    warmth = values[TEMPERATURE] if TEMPERATURE in taken else None
+    others = {name: values[name] for name in taken if name not in (RAIN, DEMAND, TEMPERATURE)}
+    return Forcing(values[RAIN], pet, warmth, others=others or None)
+
+
+def same_kind(a: str, b: str) -> bool:
+    """Whether two words mean the same potential evapotranspiration, however they are spelt."""
+    return _plain(a) == _plain(b)
+
+
 def _check_pet_kind(config: Config, checkpoint: Checkpoint) -> None:
     """Refuse a checkpoint that was trained with another potential evapotranspiration, as far as both say which."""
     trained = checkpoint.spec.pet.kind if checkpoint.spec.pet is not None else UNKNOWN
     kind = config.pet_kind if config.pet == "given" else config.pet
     if trained == UNKNOWN or (kind is None and config.forcing != "caller"):
         return
-    if kind is None or _plain(kind) != _plain(trained):
+    if kind is None or not same_kind(kind, trained):
         got = "says nothing of" if kind is None else f"has '{kind}' for"
         raise CheckpointError(
             f"{checkpoint.where}: corrects the potential evapotranspiration '{trained}', the run {got} it. Set "

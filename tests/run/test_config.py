@@ -69,6 +69,7 @@ EVERY_KEY = {
     "grid_profile": ("points", "points"), "training": ({"epochs": 3}, {"epochs": 3}),
  "prepare": ({"title": "a case"}, {"title": "a case"}),
     "ledger_tolerance": (1e-9, 1e-9), "time_units": ("since", "since"),
+    "forcing_fill_limit": ({"precipitation": "3 d"}, {"precipitation": 3 * 86400}),
     "pet": ("oudin", "oudin"), "pet_kind": ("oudin", "oudin"),
     "published_inputs": (["precipitation", "air_temperature"], ("precipitation", "air_temperature")),
 }
@@ -287,6 +288,8 @@ def test_a_routing_step_that_does_not_divide(load, step, routing):
         ({"output": ["a"]}, ["output is ['a']"]),
         ({"forcing_fill": "guess"}, ["forcing_fill.precipitation is 'guess'", "'interpolate'"]),
         ({"forcing_fill": {"air_temperature": "mean"}}, ["forcing_fill.air_temperature is 'mean'"]),
+        ({"forcing_fill_limit": {"air_temperature": "long"}}, ["limit.air_temperature", "'long' is not a"]),
+        ({"forcing_fill_limit": {"rain": "1 d"}}, ["forcing_fill_limit", "no input 'rain'"]),
         ({"forcing_fill": {"rain": "zero"}}, ["forcing_fill", "no input 'rain'"]),
         ({"forcing_fill": ["zero"]}, ["forcing_fill is ['zero']"]),
         ({"spin_up": 1, "forcing": "caller"}, ["spin_up is 1", "forcing: caller"]),
