@@ -12,7 +12,7 @@ LOCK := constraints.lock
 PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) $(RUN)/python -m pip install -q -c $(LOCK)
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo test lint cuda-compiler lock oldest newest bench bench-against bench-national bench-peers bmi-test clean
+.PHONY: demo own-process test lint cuda-compiler lock oldest newest bench bench-against bench-national bench-peers bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -22,6 +22,14 @@ demo: $(MARK)-demo
 test: $(MARK)-test
 	$(RUN)/python -m pytest -q
 	NUMBA_DISABLE_JIT=1 $(RUN)/python -m pytest -q -m "not slow and not benchmark"
+
+# Processes of another package, installed as a user would: listed, run and trained on the Lez.
+own-process: $(MARK)-test
+	$(RUN)/cdlm processes
+	mkdir -p build/own-process && sed 's/^snow:.*//; s/^time_step:/runoff: nonlinear_reservoir\nrouting: nonlinear_reach\ntime_step:/' cfg/lez.yaml > build/own-process/lez.yaml
+	$(RUN)/cdlm prepare build/own-process/lez.yaml --no-map
+	$(RUN)/cdlm run build/own-process/lez.yaml --quiet
+	$(RUN)/cdlm-train build/own-process/lez.yaml
 
 lint: $(MARK)-test
 	$(RUN)/ruff check .
@@ -74,6 +82,7 @@ $(MARK)-demo: pyproject.toml $(LOCK) | $(RUN)/python
 
 $(MARK)-test: pyproject.toml $(LOCK) | $(RUN)/python
 	$(PIP) -e ".[train,plot,examples,prepare,zarr,distributed,dev]"
+	$(PIP) --no-deps -e examples/own_process
 	touch $@
 
 # A peer that cannot be installed is left out of the table; pip says why.

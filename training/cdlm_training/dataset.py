@@ -170,7 +170,7 @@ def read_forcing(
                     run, demand, file.read(first, count), begin + first * run.time_step, workers
                 )
                 for name, values in forcing.items():
-                    values[first : first + count] = getattr(made, name)
+                    values[first : first + count] = made.series()[name]
     finally:
         workers.close()
     return forcing
