@@ -190,7 +190,7 @@ class GeneratorSpec:
     snow: str
     runoff: str = "gr4j"
     routing: str = "muskingum"
-    versions: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Refuse processes that are not there or have changed, and parameters on the wrong grid."""
@@ -209,6 +209,11 @@ class GeneratorSpec:
             not warm or "air_temperature" in chain.inputs,
             "the PET network takes air_temperature, which runs without snow lack",
         )
+
+    @property
+    def components(self) -> int:
+        """Parameter sets per cell of the runoff process."""
+        return max((target.components for target in self.cell.targets), default=1)
 
     def to_json(self) -> str:
         """Return the specification as JSON; numbers come back to the bit."""

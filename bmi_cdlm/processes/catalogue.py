@@ -71,7 +71,12 @@ def _others() -> dict[str, importlib.metadata.EntryPoint]:
 
 def _load(name: str) -> CellProcess | ReachProcess:
     point = _others()[name]
-    process = point.load()
+    try:
+        process = point.load()
+    except (ImportError, AttributeError) as cause:
+        raise DeclarationError(
+            f"entry point '{name} = {point.value}' cannot be imported ({cause}). Repair or uninstall its package."
+        ) from cause
     if not isinstance(process, CellProcess | ReachProcess):
         raise DeclarationError(
             f"entry point '{name} = {point.value}' is a {type(process).__name__}, expected a CellProcess or a "

@@ -13,6 +13,8 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -23,7 +25,7 @@ from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select, variable
-from bmi_cdlm.processes.catalogue import Chain, kind_of
+from bmi_cdlm.processes.catalogue import NONE, Chain, Kind, find, kind_of
 from bmi_cdlm.processes.catalogue import choose as choose_processes
 from bmi_cdlm.run.values import Date, Memory, Seconds, duration_text, parse_places
 
@@ -179,8 +181,24 @@ class Config(BaseModel):
         default="unstructured", description="BMI type of the grids of cells, reaches and gauges."
     )
 
+    @field_validator("snow", "runoff", "routing")
+    @classmethod
+    def _check_process(cls, name: str, info: ValidationInfo) -> str:
+        """Refuse a process that is not there, or is one of another kind."""
+        kind: Kind = info.field_name  # type: ignore[assignment]
+        if (kind, name) != ("snow", NONE):
+            try:
+                find(kind, name)
+            except ConfigError as cause:
+                raise ValueError(str(cause).removeprefix(f"{kind}: ").removesuffix(".")) from cause
+        return name
+
     @model_validator(mode="after")
     def _check(self) -> Config:
+        try:
+            choose_processes(self.snow, self.runoff, self.routing)
+        except ConfigError as cause:
+            raise ValueError(str(cause).removesuffix(".")) from cause
         if self.time_step not in (DAY, HOUR):
             raise ValueError(
                 f"time_step is {self.time_step} s; expected `1 d` or `1 h`: GR4J has constants for these two only"

@@ -13,6 +13,7 @@ from bmi_cdlm.files.shared import version
 from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.model.model import Forcing
 from bmi_cdlm.model.pet import Demand, make_place
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
@@ -41,7 +42,7 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     checkpoint = load_checkpoint(path)
     checkpoint.check_run(
         time_step=config.time_step, routing_step=config.routing_step, snow=config.snow, runoff=config.runoff,
-        routing=config.routing,
+        routing=config.routing, components=config.components,
     )
     _check_pet_kind(config, checkpoint)
     return checkpoint.evaluate(config.domain, domain)
@@ -107,11 +108,11 @@ def _plain(kind: str) -> str:
     return "".join(c for c in kind.lower() if c.isalnum())
 
 
-def check_pet_outputs(config: Config, pet: PetNetwork | None) -> None:
-    """Refuse outputs of a PET network where there is none."""
+def check_pet_outputs(config: Config, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None) -> None:
+    """Refuse outputs of a factor on potential evapotranspiration where there is none."""
     for name in config.output_variables:
-        if variable(name).part == "pet" and pet is None:
+        if variable(name).part == "pet" and pet is None and FACTOR not in parameters:
             raise ConfigError(
-                f"output_variables: '{name}' needs a checkpoint with a PET network in 'parameters', and there is none. "
-                "Leave it out, or name such a checkpoint."
+                f"output_variables: '{name}' needs a checkpoint with a PET network in 'parameters', or a parameter file "
+                f"with '{FACTOR}', and there is none. Leave it out, or name such a file."
             )

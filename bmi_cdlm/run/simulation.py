@@ -107,7 +107,7 @@ class Simulation:
 
     def _start(self, domain: Domain, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None) -> None:
         config = self.config
-        check_pet_outputs(config, pet)
+        check_pet_outputs(config, parameters, pet)
         self.model = Model(
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
             runoff=config.runoff, routing=config.routing, components={config.runoff: config.components},
@@ -321,7 +321,8 @@ class Simulation:
         self.show_inputs()
         if self.forcing is None:
             dry = np.zeros((1, self.model.domain.n_cells))
-            self.model.fill_rivers(self._dated(Forcing(dry, dry, dry), 0, 1))
+            others = dict.fromkeys(self.config.chain.inputs, dry)
+            self.model.fill_rivers(self._dated(Forcing(dry, dry, dry, others=others), 0, 1))
         else:
             steps = min(STEADY_DAYS * DAY // self.config.time_step, self.config.n_steps)
             self.model.fill_rivers(self.read_forcing(0, steps))
