@@ -22,7 +22,7 @@ from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, record
 from bmi_cdlm.model.state import new_state, occupied_places
 from bmi_cdlm.model.totals import Totals, add_rows
 from bmi_cdlm.names.declaration import RUNOFF
-from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError
+from bmi_cdlm.names.errors import ConfigError, ForcingError, ParameterError, StateError, nearest
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import Variable, select
@@ -120,6 +120,7 @@ class Model:
         self._no_tape = np.empty((domain.n_reaches, 0))
         self._cell_tasks = self._workers.tasks(domain.n_cells)
         self.ledger = Ledger(domain) if ledger else None
+        check_varying(self.chain, varying)
         self.varying = tuple(dict.fromkeys([*varying, *([FACTOR] if pet is not None or FACTOR in given else [])]))
         self.operators = Operators(
             self.chain, domain, step, routing_step, np.float64, self._workers, varying=self.varying,
@@ -424,6 +425,17 @@ class Model:
     def close(self) -> None:
         """End the threads."""
         self._workers.close()
+
+
+def check_varying(chain: Chain, varying: Sequence[str]) -> None:
+    """Refuse parameters that cannot come as [time, cell]."""
+    may = [p.name for process in chain.cells for p in process.parameters if p.may_vary]
+    for name in varying:
+        if name not in may:
+            raise ParameterError(
+                f"parameter '{name}' cannot vary in time here.{nearest(name, may)} Of {', '.join(chain.names)}, these can: "
+                f"{', '.join(may) or 'none'}. Give one value per cell or reach."
+            )
 
 
 def check_steps(chain: Chain, step: int, routing_step: int) -> None:

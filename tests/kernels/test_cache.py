@@ -18,7 +18,13 @@ from numba.core.compiler import CompileResult
 from bmi_cdlm.kernels import cache
 from bmi_cdlm.kernels.graph import digest
 from bmi_cdlm.kernels.launch import callee, compiled, new_root
-from bmi_cdlm.kernels.loops import routing, runoff
+from bmi_cdlm.kernels.loops import routing
+from bmi_cdlm.kernels.loops.cells import cell_loops
+from bmi_cdlm.kernels.loops.plan import CellPlan
+from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.processes.gr4j import GR4J
+from bmi_cdlm.processes.links import LINKS
+from bmi_cdlm.processes.muskingum import MUSKINGUM
 
 PACKAGE = Path(cache.__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is cached without the compiler")
@@ -27,21 +33,32 @@ pytestmark = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is cached wi
 JOB = """
 import hashlib
 import numpy as np
-from bmi_cdlm.kernels.groups import Links, ReachParameters, ReachSeries
-from bmi_cdlm.kernels.launch import callee, compiled, new_root
-from bmi_cdlm.kernels.loops.routing import accumulate, collect_runoff, fill_coefficients
-from bmi_cdlm.kernels.loops.runoff import fill_ordinates
-one, two = np.empty((3, 2)), np.empty((6, 2))
-compiled(fill_ordinates)(np.array([2.5, 1.7]), 2.5, one, two)
-p = ReachParameters(*np.empty((4, 3)))
-compiled(fill_coefficients)(np.array([0.0, 4000.0, 9e4]), np.array([0.2, 0.2, 0.4]), 3600.0, p)
+from bmi_cdlm.kernels.groups import Links, ReachSeries
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.plan import CellPlan
+from bmi_cdlm.kernels.loops.prepared import fill_loops, ordinate_loops
+from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.kernels.loops.routing import accumulate
+from bmi_cdlm.processes.gr4j import GR4J
+from bmi_cdlm.processes.links import LINKS
+from bmi_cdlm.processes.muskingum import MUSKINGUM
+cells, reaches = CellPlan(GR4J), ReachPlan(MUSKINGUM)
+step = cells.constant_group(1.0, 1.0, 0.04, 2.5)
+fill_ordinates = ordinate_loops(GR4J.queues["unit_hydrograph_2"], step._fields).fill
+fill_coefficients = fill_loops(MUSKINGUM.prepared[1], ("seconds",), ()).fill
+collect_runoff = reach_loops(reaches, LINKS).collect
+two, p = np.empty((6, 2)), np.empty((4, 3))
+compiled(fill_ordinates)(np.array([2.5, 1.7]), step, two)
+compiled(fill_coefficients)(
+    np.array([0.0, 4000.0, 9e4]), np.array([0.2, 0.2, 0.4]), reaches.constant_group(3600.0), *p
+)
 lateral = np.empty((2, 4))
 links = Links(np.array([0, 1, 3]), np.array([0, 0, 1]), np.array([1.0, 2.0, 0.5]))
 compiled(collect_runoff)(links, np.ones((4, 2)), ReachSeries(lateral, np.arange(2), np.zeros(2)), 0, 2)
 total = np.arange(5.0)
 compiled(accumulate)(np.array([2, 2, 4, 4, -1]), total)
 used = [compiled(f) for f in (fill_ordinates, fill_coefficients, collect_runoff, accumulate)]
-digest = hashlib.sha256(b"".join(a.tobytes() for a in (one, two, *p, lateral, total))).hexdigest()
+digest = hashlib.sha256(b"".join(a.tobytes() for a in (two, p, lateral, total))).hexdigest()
 print(digest, sum(sum(f.stats.cache_hits.values()) for f in used),
       sum(sum(f.stats.cache_misses.values()) for f in used), lateral[0, 0])
 """
@@ -163,7 +180,7 @@ def path_of(function, dtype="float64", signature=(types.float64,)):
 def test_a_key_holds_function_precision_signature_and_compiler(kernel_cache, monkeypatch):
     f = routing.accumulate
     different = {
-        path_of(f), path_of(routing.route), path_of(f, dtype="float32"), path_of(f, signature=(types.float32,)),
+        path_of(f), path_of(routing.steady_flow), path_of(f, dtype="float32"), path_of(f, signature=(types.float32,)),
     }
     monkeypatch.setattr(Codegen, "processor", "another cpu")
     different.add(path_of(f))
@@ -276,9 +293,10 @@ def test_the_interface_of_numba_that_the_cache_leans_on():
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_what_is_asked_for_has_the_cache_and_what_it_calls_has_not(dtype):
-    for function in (runoff.advance_gr4j, routing.gather_upstream):
+    route = reach_loops(ReachPlan(MUSKINGUM), LINKS).route
+    for function in (cell_loops(CellPlan(GR4J)).advance, route, routing.gather_upstream):
         assert compiled(function, dtype)._cache._identity == (
             function.__name__, np.dtype(dtype).name, digest(function)
         )
-    called = compiled(routing.route, dtype).py_func.__globals__["gather_upstream"]
+    called = compiled(route, dtype).py_func.__globals__["gather_upstream"]
     assert called is callee(routing.gather_upstream, dtype) and not isinstance(called._cache, cache.KernelCache)

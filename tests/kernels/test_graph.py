@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kernels.every_kernel import KERNELS, SCALARS
+from kernels.every_kernel import GENERATED, KERNELS, PLANS, REACH_PLANS, SCALARS
 from numba import config
 
 from bmi_cdlm.kernels import fused, graph, launch
 from bmi_cdlm.kernels.graph import Linker, callees, digest, is_scalar, retyped, uses
 from bmi_cdlm.kernels.launch import call_graph, callee, compiled
-from bmi_cdlm.kernels.loops import routing, routing_adjoint, rows, runoff
+from bmi_cdlm.kernels.loops import queues, routing, rows
+from bmi_cdlm.kernels.loops.cells import cell_loops
+from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.marks import free_sums, marks_of, uncounted
 from bmi_cdlm.processes import cemaneige, gr4j, pet_network
+from bmi_cdlm.processes.links import LINKS
 
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="inspects what the compiler makes")
 
@@ -30,6 +33,8 @@ def made(source: str, **names) -> types.SimpleNamespace:
     return types.SimpleNamespace(**{k: v for k, v in known.items() if isinstance(v, types.FunctionType)})
 
 
+SNOW = cell_loops(next(p for p in PLANS if p.process is cemaneige.CEMANEIGE))
+MUSKINGUM, RESERVOIRS = (reach_loops(plan, LINKS) for plan in REACH_PLANS)
 STEP_AND_ROW = """
 def step(v, a):
     return v * {factor} + a
@@ -51,8 +56,9 @@ def test_callees_come_before_callers_and_everything_once():
     assert len(set(KERNELS)) == len(KERNELS) > 100
     place = {f: k for k, f in enumerate(KERNELS)}
     assert all(place[called] < place[f] for f in KERNELS for called in callees(f))
-    names = [f.__name__ for f in call_graph(runoff.advance_snow)]
-    assert names[-1] == "advance_snow" and {"snow_tile", "snow_row", "snow_step", "solid_fraction"} <= set(names)
+    names = [f.__name__ for f in call_graph(SNOW.advance)]
+    assert names[-1] == "advance_cemaneige"
+    assert {"advance_cemaneige_tile", "cemaneige_snow_row", "snow_step", "solid_fraction"} <= set(names)
     assert "production_step_inverse" not in names
 
 
@@ -155,35 +161,45 @@ def test_kind_of_code(source, scalar):
 
 
 def test_kinds_of_ours():
-    for function in (gr4j.production_step, cemaneige.snow_hysteresis_step, runoff.four_inflows, rows.in_fours):
+    for function in (gr4j.production_step, cemaneige.snow_hysteresis_step, queues.four_inflows, rows.in_fours):
         assert is_scalar(function)
-    for function in (rows.copy_row, runoff.snow_tile, runoff.flux_rows, runoff.advance_gr4j, routing.gather_upstream):
+    for function in (
+        rows.copy_row, SNOW.advance_cemaneige_tile, SNOW.cemaneige_snow_row, SNOW.advance, routing.gather_upstream,
+    ):
         assert not is_scalar(function)
     assert launch.options(gr4j.production_step) == {"error_model": "numpy", "nogil": True, "forceinline": True}
     assert launch.options(rows.copy_row) == {"error_model": "numpy", "nogil": True}
 
 
 def test_marks_stand_at_the_function_and_change_nothing_else():
-    marked = {f: marks_of(f) for f in KERNELS if marks_of(f)}
-    assert marked == {
-        routing_adjoint.reverse_reach: ("free_sums",), routing_adjoint.sum_sub_steps: ("free_sums",),
-        routing.gather_upstream: ("uncounted",), routing.route: ("uncounted",),
-        pet_network.correct_demand_tile: ("uncounted",),
-    }
+    marked = {digest(f): marks_of(f) for f in KERNELS if marks_of(f)}
+    assert marked == {digest(f): (mark,) for f, mark in (
+        (MUSKINGUM.reverse_reach, "free_sums"), (RESERVOIRS.reverse_reach, "free_sums"),
+        (routing.sum_sub_steps, "free_sums"), (routing.gather_upstream, "uncounted"),
+        (MUSKINGUM.route, "uncounted"), (RESERVOIRS.route, "uncounted"), (pet_network.fill_factor_tile, "uncounted"),
+    )}
 
     def plain(v):
         return v
 
     assert free_sums(uncounted(plain)) is plain and marks_of(plain) == ("free_sums", "uncounted")
-    assert launch.options(routing_adjoint.reverse_reach)["fastmath"] == {"reassoc"}
-    assert all(f not in SCALARS for f in marked)
+    assert launch.options(MUSKINGUM.reverse_reach)["fastmath"] == {"reassoc"}
+    assert not marked.keys() & set(map(digest, SCALARS))
+
+
+def test_functions_of_one_process_are_made_once_more_and_are_the_same():
+    """Two operators of a process share what is compiled and kept on disk."""
+    again = cell_loops(next(p for p in PLANS if p.process is cemaneige.CEMANEIGE))
+    assert again.advance is not SNOW.advance and digest(again.advance) == digest(SNOW.advance)
+    assert digest(MUSKINGUM.route) != digest(RESERVOIRS.route) and digest(MUSKINGUM.collect) == digest(RESERVOIRS.collect)
+    assert set(map(digest, GENERATED)) <= set(map(digest, KERNELS))
 
 
 @compiled_only
 def test_an_unknown_option_of_numba_is_left_out(monkeypatch):
-    assert launch.options(routing.route)["_nrt"] is False
+    assert launch.options(MUSKINGUM.route)["_nrt"] is False
     monkeypatch.setattr(launch, "DefaultOptions", object)
-    assert "_nrt" not in launch.options(routing.route)
+    assert "_nrt" not in launch.options(MUSKINGUM.route)
 
 
 # ---- digest ------------------------------------------------------------------------------------------------

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import threading
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
-from kernels.every_kernel import KERNELS, ROWS, SCALARS
+from kernels.every_kernel import GENERATED, KERNELS, PLANS, ROWS, SCALARS, label
 from numba import config, njit, typeof, types
 
 from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.graph import Linker
-from bmi_cdlm.kernels.groups import CellTotals, Links, ReachParameters, ReachSeries, RunoffFluxes, SnowParameters, Step
+from bmi_cdlm.kernels.groups import Links, ReachSeries
 from bmi_cdlm.kernels.launch import callee, compiled, retyped
+from bmi_cdlm.kernels.loops.cells import is_kept
+from bmi_cdlm.kernels.loops.cells_adjoint import AdjointText
+from bmi_cdlm.kernels.loops.plan import TOTALS, CellPlan
+from bmi_cdlm.kernels.loops.queues import ring_length
+from bmi_cdlm.kernels.loops.reaches import ReachPlan
 from bmi_cdlm.kernels.loops.rows import in_fours, tile_width
-from bmi_cdlm.kernels.loops.runoff import ring_length
+from bmi_cdlm.kernels.loops.source import make_functions
 from bmi_cdlm.kernels.workers import WORTH_A_THREAD, Workers
 from bmi_cdlm.processes import gr4j
 
@@ -28,103 +35,188 @@ OF_COUNTS = (in_fours, tile_width, ring_length)
 """Scalar steps of whole numbers."""
 IN_TURN = ("route_reach", "route_two", "sweep_reach", "sweep_two")
 """Rows in which a sub-step waits for the one before."""
+NOT_LINEAR = ("retrace_reach", "reverse_reach")
+"""They wait, too, where a process of reaches is not linear."""
 IN_PLACES = ("collect_row", "receive")
 """Rows that read a column, or write here and there: neighbours in them are no neighbours in memory."""
-MOVING = ("copy_row", "fill_row")
+MOVING = ("copy_row", "fill_row", "mask_row")
 """Rows that calculate nothing."""
-WITHOUT_NUMBERS = {"tile_rows", "snow_tile", "flux_rows", "place_family"}
+WITHOUT_NUMBERS = {"tile_rows", "place_family", "part_of"}
 """Not over a row, but leaves of the call graph with subscripts."""
+N = 64
 
 
-def rows_of(dtype, n: int = 64):
-    """Each row loop with arguments of a precision: (name, arguments)."""
-    def row():
-        return np.full(n, 0.5, dtype)
+def row(dtype) -> np.ndarray:
+    return np.full(N, 0.5, dtype)
 
-    def rows(count: int):
-        return np.full((count, n), 0.5, dtype)
 
-    step = Step(dtype(1), dtype(1), dtype(0.04))
-    totals, fluxes = CellTotals(*(row() for _ in range(4))), RunoffFluxes(*(row() for _ in range(14)))
-    snow, snow_adj = (SnowParameters(*(row() for _ in SnowParameters._fields)) for _ in range(2))
-    reach, reach_adj = (ReachParameters(*(row() for _ in ReachParameters._fields)) for _ in range(2))
-    number, index = dtype(0.5), np.arange(n)
+def rows(dtype, count: int) -> np.ndarray:
+    return np.full((count, N), 0.5, dtype)
+
+
+def by_hand(dtype) -> dict[str, tuple]:
+    """Rows that stand in modules, with arguments of a precision."""
+    def one():
+        return row(dtype)
+
+    def many(count):
+        return rows(dtype, count)
+
+    number, index = dtype(0.5), np.arange(N)
     return {
-        "copy_row": (row(), row()),
-        "fill_row": (row(), number),
-        "inverse_row": (row(), row()),
-        "add_terms": (*(row() for _ in range(4)),),
-        "add_link": (row(), row(), number),
-        "collect_row": (Links(np.arange(0, 2 * n + 2, 2), np.repeat(index, 2), row()), 0, rows(9), row()),
-        "keep_inflow": (*(row() for _ in range(2)), 1, row()),
-        "receive": (index - 1, 0, ReachSeries(rows(2), index, row()), row(), 1),
-        "route_reach": (*(row() for _ in range(2)), *[number] * 4, 1, row(), *[number] * 2),
-        "route_two": (*(row() for _ in range(4)), *[number] * 8, 1, row(), row(), *[number] * 3),
-        "sweep_reach": (*(row() for _ in range(2)), *[number] * 4, row(), row()),
-        "sweep_two": (*(row() for _ in range(4)), *[number] * 8, *(row() for _ in range(4))),
-        "reverse_reach": (reach, reach_adj, 0, *(row() for _ in range(4))),
-        "sum_sub_steps": (row(), 1, row()),
-        "production_row": (*(row() for _ in range(6)), step, row(), totals, None, None),
-        "production_row for the adjoint": (*(row() for _ in range(6)), step, row(), None, None, row()),
-        "production_row with fluxes": (*(row() for _ in range(6)), step, row(), totals, fluxes, None),
-        "advance_queue_one": (rows(8), 5, rows(3), row(), dtype(0.9)),
-        "advance_queue_four": (rows(8), 4, rows(4), rows(4), dtype(0.9)),
-        "routing_store_row": (*(row() for _ in range(5)), step, row(), totals, None),
-        "routing_store_row with fluxes": (*(row() for _ in range(5)), step, row(), totals, fluxes),
-        "snow_row": (*(row() for _ in range(4)), snow, step, *(row() for _ in range(3))),
-        "snow_hysteresis_row": (*(row() for _ in range(6)), snow, step, *(row() for _ in range(3))),
-        "add_row": (row(), row()),
-        "saturate_row": (row(), dtype(5), row()),
-        "first_layer_rows": (rows(4), *(row() for _ in range(3)), rows(4), rows(4), row(), rows(4)),
-        "later_layer_rows": (rows(12), 12, row(), rows(4), rows(4)),
-        "last_layer_row": (*(row() for _ in range(6)),),
-        "factor_row": (row(), row(), dtype(0.3), dtype(2), row(), row()),
-        "production_row_adjoint": (*(row() for _ in range(6)), step, *(row() for _ in range(4))),
-        "routing_store_row_adjoint": (*(row() for _ in range(6)), step, *(row() for _ in range(4))),
-        "sweep_queue": (rows(8), rows(4), dtype(0.9), rows(4)),
-        "sum_ordinates": (rows(8), rows(4), dtype(0.9), rows(4)),
-        "snow_row_adjoint": (*(row() for _ in range(4)), snow, step, *(row() for _ in range(5)), snow_adj),
-        "snow_hysteresis_row_adjoint": (*(row() for _ in range(6)), snow, step, *(row() for _ in range(7)), snow_adj),
+        "copy_row": (one(), one()),
+        "fill_row": (one(), number),
+        "add_row": (one(), one()),
+        "add_terms": (*(one() for _ in range(4)),),
+        "keep_inflow": (*(one() for _ in range(2)), 1, one()),
+        "receive": (index - 1, 0, ReachSeries(many(2), index, one()), one(), 1),
+        "sum_sub_steps": (one(), 1, one()),
+        "advance_queue_one": (many(8), 5, many(3), one(), dtype(0.9)),
+        "advance_queue_four": (many(8), 4, many(4), many(4), dtype(0.9)),
+        "sweep_queue": (many(8), many(4), dtype(0.9), many(4)),
+        "sum_ordinates": (many(8), many(4), dtype(0.9), many(4)),
+        "saturate_row": (one(), dtype(5), one()),
+        "first_layer_rows": (many(4), *(one() for _ in range(3)), many(4), many(4), one(), many(4)),
+        "later_layer_rows": (many(12), 12, one(), many(4), many(4)),
+        "last_layer_row": (*(one() for _ in range(6)),),
+        "factor_row": (one(), dtype(0.3), dtype(2), one()),
+        "factor_row_adjoint": (one(), dtype(0.3), dtype(2), one(), one()),
+        "add_scaled_row": (one(), number, one()),
+        "mask_row": (one(), one()),
+        "saturate_row_adjoint": (one(), dtype(5), one(), one()),
     }
 
 
-def llvm_of(dtype, name: str) -> str:
+def of_reaches(plan: ReachPlan, function, dtype) -> tuple:
+    """Arguments of a row of a process of reaches, by their names."""
+    def of(name: str):
+        bare = re.sub("_[12]", "", name)  # of two reaches at once
+        if bare in ("p", "p_adj"):
+            kind = plan.parameter_group if bare == "p" else plan.adjoint_group
+            return kind(*(row(dtype) for _ in kind._fields))
+        if bare == "links":
+            index = np.arange(N)
+            return Links(np.arange(0, 2 * N + 2, 2), np.repeat(index, 2), row(dtype))
+        if bare in ("i", "n_sub"):
+            return int(bare == "n_sub")
+        if bare == "runoff":
+            return rows(dtype, 9)
+        if bare in (*plan.coefficients, "state", "state_adj", "volume", "seconds", "step_seconds", "area"):
+            return dtype(0.5)
+        return row(dtype)
+
+    return tuple(map(of, inspect.signature(function).parameters))
+
+
+def of_cells(plan: CellPlan, function, dtype) -> dict[str, tuple]:
+    """Arguments of a row of a process of cells, as for each of its callers; what it does not fill is None."""
+    step = plan.constant_group(*(dtype(0.5) for _ in plan.constant_group._fields))
+    names = tuple(inspect.signature(function).parameters)
+    totals = [n for n in names if n in (*TOTALS, "rain")]
+    fluxes = [n for n in names if n.endswith("_flux")]
+    tape = [n for stage in plan.process.stages for n in stage.kept if is_kept(plan, stage, n)]
+
+    def given(*left_out) -> tuple:
+        return tuple(step if n == "step" else None if n in left_out else row(dtype) for n in names)
+
+    if "_row_adjoint" in function.__name__:
+        return {"": given()}
+    return {" quiet": given(*fluxes, *tape), " with fluxes": given(*tape), " for the adjoint": given(*totals, *fluxes)}
+
+
+def rows_of(dtype) -> dict[str, tuple]:
+    """Each row with arguments of a precision, by what it is: (function, arguments)."""
+    found, arguments = {}, by_hand(dtype)
+    for function in ROWS:
+        name, plan = label(function), GENERATED.get(function)
+        if function.__name__ in arguments:
+            found[name] = function, arguments.pop(function.__name__)
+        elif isinstance(plan, CellPlan):
+            found |= {name + what: (function, a) for what, a in of_cells(plan, function, dtype).items()}
+        elif plan is not None:
+            found[name] = function, of_reaches(plan, function, dtype)
+        else:
+            assert function.__name__ in WITHOUT_NUMBERS, name
+    # A row that calls a row of its own is none of ROWS, but has loops over cells.
+    found |= {n: (next(f for f in KERNELS if f.__name__ == n), a) for n, a in arguments.items()}
+    return found
+
+
+def waits(name: str) -> bool:
+    """Whether a sub-step waits for the one before."""
+    function, plan = rows_of(np.float64)[name][0], GENERATED.get(rows_of(np.float64)[name][0])
+    linear = isinstance(plan, ReachPlan) and plan.process.linear
+    return function.__name__ in IN_TURN or (isinstance(plan, ReachPlan) and not linear and function.__name__ in NOT_LINEAR)
+
+
+def body_of(dtype, name: str) -> str:
     """The row itself, without what hands over Python objects."""
-    row = next(callee(f, dtype) for f in KERNELS if f.__name__ == name.split()[0])
-    arguments = rows_of(dtype)[name]
-    row(*arguments)
-    code = row.inspect_llvm(typeof_all(arguments))
+    function, arguments = rows_of(dtype)[name]
+    made = callee(function, dtype)
+    made(*arguments)
+    code = made.inspect_llvm(typeof_all(arguments))
     [body] = re.findall(r"^define [^\n]*@_ZN8bmi_cdlm[^\n]*\n(.*?)^}", code, re.DOTALL | re.MULTILINE)
     return body
+
+
+llvm_of = cache(body_of)
 
 
 def typeof_all(arguments):
     return tuple(typeof(a) for a in arguments)
 
 
+NAMES = tuple(rows_of(np.float64))
+PLACED = {name for name in NAMES if rows_of(np.float64)[name][0].__name__ in IN_PLACES}
+
+
 @compiled_only
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", [name for name in rows_of(np.float64) if name not in (*IN_TURN, *IN_PLACES)])
+@pytest.mark.parametrize("name", [name for name in NAMES if not waits(name) and name not in PLACED])
 def test_rows_are_vectorised(dtype, name):
     code, done = llvm_of(dtype, name), "store" if name in MOVING else r"fmul|fadd|fdiv|@llvm\.fma\S*\("
     assert re.search(rf"({done}) ?(?:reassoc )?<\d+ x {LLVM[dtype]}>", code), f"{name} is scalar code"
+    # Two steps of one cell side by side would be vectors, too.
+    assert re.search(r"^vector\.body", code, re.MULTILINE), f"{name} is no loop over vectors of cells"
 
 
 @compiled_only
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", rows_of(np.float64))
+@pytest.mark.parametrize("name", NAMES)
 def test_rows_call_no_step(dtype, name):
     """Scalar steps are in the row; what would stay outside costs as much as the step itself."""
     assert not re.findall(r"\bcall\b[^\n]*@_ZN8bmi_cdlm\S*", llvm_of(dtype, name))
 
 
 def test_every_row_is_watched():
-    """Whatever is called and calls scalar steps only."""
-    assert {f.__name__ for f in ROWS} - {name.split()[0] for name in rows_of(np.float64)} == WITHOUT_NUMBERS
+    """Whatever is called and calls scalar steps only; every stage of every process, forward and adjoint."""
+    watched = {function for function, _ in rows_of(np.float64).values()}
+    assert {f.__name__ for f in set(ROWS) - watched} == WITHOUT_NUMBERS
+    names = {f.__name__ for f in watched}
+    for plan in PLANS:
+        for stage in plan.process.stages:
+            own = plan.stage_name(stage)
+            assert f"{own}_row" in names and names & {f"{own}_row_adjoint", f"{own}_row_adjoint_1"}, own
+    assert len([n for n in NAMES if waits(n)]) == 4 + 4 and len(PLACED) == 2
 
 
 @compiled_only
-@pytest.mark.parametrize("name", rows_of(np.float32))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_of_too_many_arrays_is_seen(dtype):
+    """Without the split of its rows, a stage of many parameters is scalar code: the test above can fail."""
+    plan = next(p for p in PLANS if p.process.name == "cemaneige_hysteresis")
+    writer = AdjointText(plan)
+    writer.parts = lambda k: [plan.reverses[k].returns]
+    known = {writer.step_name(k): r.function for k, r in plan.reverses.items()}
+    whole = make_functions(writer.row(0, plan.reverses[0].returns, None), "one row", known)[writer.row_name(0, None)]
+    arguments = of_cells(plan, whole, dtype)[""]
+    made = callee(whole, dtype)
+    made(*arguments)
+    assert not re.search(r"^vector\.body", made.inspect_llvm(typeof_all(arguments)), re.MULTILINE)
+
+
+@compiled_only
+@pytest.mark.parametrize("name", NAMES)
 def test_single_precision_rows_hold_no_double_arithmetic(name):
     code = llvm_of(np.float32, name)
     assert not re.findall(r"\bfpext\b.*", code)
@@ -147,7 +239,7 @@ def test_scalar_steps_return_their_own_precision(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("function", KERNELS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", KERNELS, ids=label)
 def test_every_precision_runs_the_code_of_the_plain_function(dtype, function):
     for made in (callee(function, dtype), compiled(function, dtype)):
         code, plain = getattr(made, "py_func", made).__code__, function.__code__

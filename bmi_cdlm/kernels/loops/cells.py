@@ -165,12 +165,7 @@ def series_row(plan: CellPlan, symbol: str, tape: bool) -> str:
     """Where what a stage hands on lies at step t."""
     if tape:
         return f"tape_{symbol}[t, :n]"
-    return f"{symbol}[t - first, :n]" if is_queued(plan, symbol) else f"{symbol}[0, :n]"
-
-
-def is_queued(plan: CellPlan, symbol: str) -> bool:
-    """Whether a symbol flows into a queue."""
-    return any(q.takes == symbol for q in plan.process.queues.values())
+    return f"{symbol}[t - first, :n]" if symbol in plan.waiting else f"{symbol}[0, :n]"
 
 
 def tile_text(plan: CellPlan) -> str:
@@ -178,8 +173,8 @@ def tile_text(plan: CellPlan) -> str:
     process = plan.process
     fixed = [s for s in plan.parameter_group._fields if s not in process.queues and used_forward(plan, s)]
     stores, like = list(process.stores), "out"
-    single = [s for s in plan.series if not is_queued(plan, s)]
-    fours = [s for s in plan.series if is_queued(plan, s)]
+    single = [s for s in plan.series if s not in plan.waiting]
+    fours = [s for s in plan.series if s in plan.waiting]
     count = len(stores) + len(fixed) + len(single)
     lines = [
         f"def advance_{process.name}_tile(inputs, p, state, totals, fluxes, out, step, lo, hi, shift):",

@@ -83,8 +83,7 @@ class AdjointText:
 
     def series_adj(self, symbol: str) -> str:
         """Adjoint of what a stage hands on, at step t."""
-        queued = any(q.takes == symbol for q in self.process.queues.values())
-        return f"{symbol}_adj[t - first, :n]" if queued else f"{symbol}_adj[0, :n]"
+        return f"{symbol}_adj[t - first, :n]" if symbol in self.plan.waiting else f"{symbol}_adj[0, :n]"
 
     def target(self, symbol: str) -> str:
         """Where the adjoint of a symbol goes, at step t."""
@@ -104,7 +103,7 @@ class AdjointText:
             return symbol not in self.stages[k].returns
         if symbol in plan.fixed:
             return True
-        if symbol in plan.series and any(q.takes == symbol for q in self.process.queues.values()):
+        if symbol in plan.queued:
             return True
         return any(symbol in plan.reverses[j].returns for j in range(k + 1, len(self.stages)))
 
@@ -220,8 +219,7 @@ class AdjointText:
             for symbol in self.kept(k):
                 found[f"tape_{symbol}"] = "n_steps"
         for symbol in self.plan.series:
-            queued = any(q.takes == symbol for q in self.process.queues.values())
-            found[f"tape_{symbol}"] = "in_fours(n_steps)" if queued else "n_steps"
+            found[f"tape_{symbol}"] = "in_fours(n_steps)" if symbol in self.plan.queued else "n_steps"
         for name, queue in self.process.queues.items():
             found[queue.gives] = f"in_fours(n_steps) + in_fours(p.{name}.shape[0])"
         return list(found.items())
@@ -309,8 +307,7 @@ class AdjointText:
             ]
         lines += [f"    {name} = tile_rows({shape}, n, {like})" for name, shape in self.tape_shapes()]
         for symbol in plan.series:
-            queued = any(q.takes == symbol for q in process.queues.values())
-            lines.append(f"    {symbol}_adj = tile_rows({4 if queued else 1}, n, {like})")
+            lines.append(f"    {symbol}_adj = tile_rows({4 if symbol in plan.waiting else 1}, n, {like})")
         arguments = ["inputs", "p", "start", "step", "n_steps", *fixed, *self.ordinates(), *self.tapes()]
         lines += [f"    retrace_{process.name}(", f"        {signature([*arguments, 'lo', 'hi', 'shift'], 8)}", "    )"]
         for name, symbol in zip(stores, symbols, strict=True):

@@ -135,6 +135,20 @@ class CellPlan:
                 parts[-1][1].append(stage)
         return parts
 
+    @cached_property
+    def queued(self) -> set[str]:
+        """Symbols of what flows into a queue."""
+        return {q.takes for q in self.process.queues.values()}
+
+    @cached_property
+    def waiting(self) -> set[str]:
+        """Symbols of what a stage hands on beyond the steps that are taken at once: into a queue, or past one."""
+        found = set(self.queued)
+        for k, (_, stages) in enumerate(self.segments):
+            later = {a for _, others in self.segments[k + 1 :] for stage in others for a in self.takes(stage)}
+            found |= {r for stage in stages for r in stage.returns if r in later and r in self.series}
+        return found
+
     @property
     def chunk(self) -> int:
         """Steps that are taken at once: four where queues are passed."""
@@ -273,6 +287,7 @@ class CellPlan:
 
     def _check(self) -> None:
         process = self.process
+        self._check_varying()
         symbols = [*self.stores, *self.inputs, *self.fixed, *self.varying_symbols, *self.numbers]
         known = set(symbols)
         symbols += [q.gives for q in process.queues.values()]
@@ -281,10 +296,11 @@ class CellPlan:
                 self._refuse(f"the symbol '{symbol}' stands for {symbols.count(symbol)} things. Give each its own")
             if symbol in RESERVED or not symbol.isidentifier():
                 self._refuse(f"'{symbol}' cannot be a symbol: the loops use that name. Choose another")
+        handed_on: set[str] = set()
         for stage in process.stages:
             for a in self._queued(stage):
                 queue = self.process.queues[self.queue_of[a]]
-                if queue.takes not in known:
+                if queue.takes not in handed_on:
                     self._refuse(
                         f"queue '{self.queue_of[a]}' takes '{queue.takes}', which no stage before "
                         f"'{stage.step.__name__}' returns. Correct its 'takes'"
@@ -298,6 +314,7 @@ class CellPlan:
                     )
             self._check_returns(stage)
             known |= set(stage.returns)
+            handed_on |= set(stage.returns) - set(self.stores) - {self.gives}
         given = [r for stage in process.stages for r in stage.returns]
         if given.count(self.gives) != 1:
             self._refuse(
@@ -321,8 +338,25 @@ class CellPlan:
                 self._refuse(f"store '{name}' starts from '{store.start_of}', which is no parameter or prepared value. "
                              "Correct start_of")
         for name, queue in process.queues.items():
+            takers = [stage.step.__name__ for stage in process.stages if queue.gives in self.takes(stage)]
+            if len(takers) != 1:
+                self._refuse(f"queue '{name}' gives '{queue.gives}' to {len(takers)} steps, expected one, which may hand it "
+                             "on. Correct its 'gives', or the arguments of the steps")
             if queue.base not in self.parameters:
                 self._refuse(f"queue '{name}' has the base '{queue.base}', which is no parameter here. Correct it")
+
+    def _check_varying(self) -> None:
+        """Refuse parameters that vary in time, and that something else than steps takes."""
+        process = self.process
+        for name in self.varying:
+            symbol = self.parameters[name].symbol
+            users = [f"'{one.step.__name__}'" for one in process.prepared if symbol in inspect.signature(one.step).parameters]
+            users += [f"queue '{q}'" for q, queue in process.queues.items() if queue.base == name
+                      or symbol in inspect.signature(queue.curve).parameters]
+            users += [f"store '{s}'" for s, store in process.stores.items() if store.start_of == symbol or store.at_most == name]
+            if users:
+                self._refuse(f"parameter '{name}' cannot vary in time, since {users[0]} takes one value of it. Give one value "
+                             "per cell")
 
     def _check_returns(self, stage: Stage) -> None:
         count = returned_count(stage.step)

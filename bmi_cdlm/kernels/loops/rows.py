@@ -23,12 +23,6 @@ def add_row(total, values):
         total[i] += values[i]
 
 
-def inverse_row(values, inverse):
-    """Inverses of a row."""
-    for i in range(values.size):
-        inverse[i] = 1.0 / values[i]
-
-
 def tile_rows(count, width, like):
     """Zeros, [count, at least width], whose rows begin on lines of the cache and differ in where they lie in it.
 
