@@ -433,8 +433,8 @@ def check_varying(chain: Chain, varying: Sequence[str]) -> None:
     for name in varying:
         if name not in may:
             raise ParameterError(
-                f"parameter '{name}' cannot vary in time here.{nearest(name, may)} Of {', '.join(chain.names)}, these can: "
-                f"{', '.join(may) or 'none'}. Give one value per cell or reach."
+                f"parameter '{name}' cannot vary in time here.{nearest(name, may)} Of {', '.join(chain.names)}, these "
+                f"can: {', '.join(may) or 'none'}. Give one value per cell or reach."
             )
 
 

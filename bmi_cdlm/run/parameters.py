@@ -113,6 +113,6 @@ def check_pet_outputs(config: Config, parameters: Mapping[str, np.ndarray], pet:
     for name in config.output_variables:
         if variable(name).part == "pet" and pet is None and FACTOR not in parameters:
             raise ConfigError(
-                f"output_variables: '{name}' needs a checkpoint with a PET network in 'parameters', or a parameter file "
-                f"with '{FACTOR}', and there is none. Leave it out, or name such a file."
+                f"output_variables: '{name}' needs a checkpoint with a PET network in 'parameters', or a parameter "
+                f"file with '{FACTOR}', and there is none. Leave it out, or name such a file."
             )

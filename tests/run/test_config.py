@@ -312,7 +312,8 @@ def test_bad_values_name_key_and_value(load, keys, patterns):
 
 
 def test_all_faults_are_named_at_once(load):
-    assert_refused(load, "threads is 0", "snow: there is no process 'x'", "key 'end' is missing", threads=0, snow="x", end=None)
+    told = ("threads is 0", "snow: there is no process 'x'", "key 'end' is missing")
+    assert_refused(load, *told, threads=0, snow="x", end=None)
 
 
 def test_one_fill_for_all_inputs(load):
@@ -336,8 +337,10 @@ def test_one_fill_for_all_inputs(load):
         ({"output_variables": ["discharge"], "output_at": "cells"}, ["on reach; expected an output on cell"]),
         ({"output_variables": ["runoff"], "output_at": ["7"]}, ["expected an output on reach"]),
         ({"output_variables": ["water_in"]}, ["'water_in' is total on domain"]),
-        ({"output_variables": ["snowpack"], "output_at": "cells"}, ["'snowpack' is of snow cemaneige or", "expected snow: cemaneige"]),
-        ({"output_variables": ["snowmelt"], "output_at": "cells"}, ["'snowmelt' is of snow cemaneige or", "expected snow: cemaneige"]),
+        ({"output_variables": ["snowpack"], "output_at": "cells"},
+         ["'snowpack' is of snow cemaneige or", "expected snow: cemaneige"]),
+        ({"output_variables": ["snowmelt"], "output_at": "cells"},
+         ["'snowmelt' is of snow cemaneige or", "expected snow: cemaneige"]),
         ({"output_at": "everywhere"}, ["output_at: ", "everywhere' cannot be read", "reaches, cells, a list"]),
         ({"output_at": []}, ["output_at"]),
         ({"output_at": ["a", "a"]}, ["output_at", "twice"]),
