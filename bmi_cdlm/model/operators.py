@@ -207,9 +207,10 @@ class CellOperator:
         self.constants = self.plan.constant_group(*step_numbers(process, step, dtype))
         self.preparation = Preparation(process, self.constants, self._attributes(domain), dtype)
         self.gives = process.gives[0]
-        self._forward = cell_loops(self.plan)
+        self._forward = compiled(cell_loops(self.plan).advance, dtype)
+        self._input_names, self._input_group = self._names_of_inputs(), self.plan.input_group
         self._backward: Any = None
-        self._no_totals = self.plan.total_group(None, None, None, None)
+        self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
         n, parts = self.n_cells, workers.tasks(self.n_cells)
         self._tasks = [(c * n + lo, c * n + hi, c * n) for c in range(components) for lo, hi in parts]
 
@@ -250,13 +251,15 @@ class CellOperator:
 
     def inputs(self, series: Arrays) -> Group:
         """The group of inputs, from float[time, cell] by registry name."""
+        names = self._input_names[LIQUID_WATER in series]
+        return self._input_group._make([series[name] for name in names])
+
+    def _names_of_inputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Registry names in the order of the group, where there is no snow and where there is."""
         plan = self.plan
-        found = {symbol: series_of(series, name) for symbol, name in plan.inputs.items()}
-        for name in plan.varying:
-            found[plan.parameters[name].symbol] = series[name]
-        if plan.is_runoff:
-            found["rain"] = series["precipitation"]
-        return plan.input_group(*(found[s] for s in plan.input_group._fields))
+        names = plan.inputs | {plan.parameters[name].symbol: name for name in plan.varying} | {"rain": "precipitation"}
+        with_snow = tuple(names[symbol] for symbol in plan.input_group._fields)
+        return tuple("precipitation" if name == LIQUID_WATER else name for name in with_snow), with_snow
 
     def advance(
         self, series: Arrays, p: Parameters, state: Group, out: np.ndarray, totals: Group | None = None,
@@ -267,7 +270,7 @@ class CellOperator:
         kept = fluxes
         if self.components > 1 and fluxes is not None:
             kept = type(fluxes)(*(np.empty((a.shape[0], self.n_units), self.dtype) for a in fluxes))
-        self.workers.run(compiled(self._forward.advance, self.dtype), (
+        self.workers.run(self._forward, (
             self.inputs(series), p.group, state, self._no_totals if totals is None else totals, kept, whole,
             self.constants,
         ), self._tasks, whole.size)
@@ -371,9 +374,15 @@ class ReachOperator:
         self.domain, self.dtype, self.workers = domain, dtype, workers
         self.step, self.n_sub = step, step // routing_step
         self.constants = self.plan.constant_group(dtype(routing_step))
+        self._seconds, self._step_seconds = dtype(routing_step), dtype(step)
         attributes = {s: getattr(domain.reaches, name).astype(dtype) for s, name in process.attributes.items()}
         self.preparation = Preparation(process, self.constants, attributes, dtype)
         self.loops = reach_loops(self.plan, links)
+        self._route = compiled(self.loops.route, dtype)
+        self._volume, self._from_volume, self._steady = (
+            Elementwise(function, self.constants, dtype)
+            for function in (process.volume, process.from_volume, process.steady)
+        )
         self.network = plan_network(domain.reaches.downstream, workers.threads) if plan is None else plan
         self.links = domain.links._replace(area=domain.links.area.astype(dtype))
         first, reach, area = sort_by_cell(domain, dtype)
@@ -393,20 +402,17 @@ class ReachOperator:
         """Adjoints of parameters by registry name."""
         return self.preparation.adjoint(p.symbols, p_adj._asdict())
 
-    def volume(self, p: Parameters, state: np.ndarray) -> np.ndarray:
+    def volume(self, p: Parameters, state: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Water in the reaches [m3]."""
-        return self._evaluate(self.process.volume, p, {self.process.symbol: state})
+        return self._volume(p.symbols, {self.process.symbol: state}, out=out)
 
     def from_volume(self, p: Parameters, volume: np.ndarray, places: Any = slice(None)) -> np.ndarray:
         """The state of reaches (at some places) that hold a volume [m3]."""
-        return self._evaluate(self.process.from_volume, p, {"volume": volume}, places)
+        return self._from_volume(p.symbols, {"volume": volume}, places)
 
     def steady(self, p: Parameters, flow: np.ndarray) -> np.ndarray:
         """The state of reaches through which a constant flow [m3 s-1] passes."""
-        return self._evaluate(self.process.steady, p, {"flow": flow})
-
-    def _evaluate(self, function: Any, p: Parameters, own: Arrays, places: Any = slice(None)) -> np.ndarray:
-        return evaluate(function, {**{s: a[places] for s, a in p.symbols.items()}, **own}, self.constants, self.dtype)
+        return self._steady(p.symbols, {"flow": flow})
 
     def route(
         self, runoff: np.ndarray, p: Parameters, state: np.ndarray, lateral: ReachSeries, hydrographs: np.ndarray,
@@ -415,11 +421,9 @@ class ReachOperator:
         """Route the runoff [time, cell] of a block of steps; see the loop of the process."""
         arguments = (
             self.network.network, self.links, p.group, state, runoff, lateral, hydrographs, discharge, tape,
-            outflow_total, self.constants, self.n_sub, self.dtype(self.step),
+            outflow_total, self._seconds, self.n_sub, self._step_seconds,
         )
-        self.network.route(
-            self.workers, compiled(self.loops.route, self.dtype), arguments, runoff.shape[0], self.n_sub
-        )
+        self.network.route(self.workers, self._route, arguments, runoff.shape[0], self.n_sub)
 
     def collect(self, runoff: np.ndarray, lateral: ReachSeries) -> None:
         """Lateral inflow of every reach from runoff [time, cell]."""
@@ -496,7 +500,7 @@ class ReachOperator:
         p_adj = self.plan.adjoint_group(*(np.zeros(n, dtype) for _ in self.plan.adjoint_group._fields))
         arguments = (
             plan.network, self.domain.reaches.downstream, record.parameters.group, start, inflow, by_reach, state_adj,
-            p_adj, np.empty((plan.n_slots, n_sub_steps), dtype), lateral_adj, self.constants, self.n_sub,
+            p_adj, np.empty((plan.n_slots, n_sub_steps), dtype), lateral_adj, self._seconds, self.n_sub,
         )
         plan.reverse(self.workers, compiled(self.loops.reverse, dtype), arguments, n_steps, self.n_sub)
         return lateral_adj, p_adj
@@ -556,16 +560,27 @@ def series_of(series: Arrays, name: str) -> np.ndarray:
     return series["precipitation"] if name == LIQUID_WATER and name not in series else series[name]
 
 
-def evaluate(
-    function: Any, symbols: Arrays, constants: Group, dtype: type[np.floating]
-) -> np.ndarray:
-    """A scalar function of symbols at every place."""
-    numbers = constants._asdict()
-    arguments = [a for a in inspect.signature(function).parameters if a not in numbers]
-    arrays = [np.ascontiguousarray(symbols[a], dtype) for a in arguments]
-    out = np.empty(arrays[0].size if arrays else 0, dtype)
-    compiled(elementwise(function, tuple(numbers)), dtype)(*arrays, constants, out)
-    return out
+class Elementwise:
+    """A scalar function of a process at every place, from arrays by symbol and the numbers of a step."""
+
+    def __init__(self, function: Any, constants: Group, dtype: type[np.floating]) -> None:
+        arguments = inspect.signature(function).parameters
+        self._takes = [a for a in arguments if a not in constants._fields]
+        # Where the function takes no number of a step, none is handed in: that costs as much as the rest.
+        used = tuple(a for a in constants._fields if a in arguments)
+        self._numbers, self._dtype = ((constants,) if used else ()), dtype
+        self._loop = compiled(elementwise(function, used), dtype)
+
+    def __call__(
+        self, symbols: Arrays, own: Arrays | None = None, places: Any = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Fill `out`, or a new array; own : arrays in place of those of their symbols; places : at some places only."""
+        found = [symbols[a] if own is None or a not in own else own[a] for a in self._takes]
+        if places is not None:
+            found = [v if own is not None and a in own else v[places] for a, v in zip(self._takes, found, strict=True)]
+        filled = np.empty(found[0].size, self._dtype) if out is None else out
+        self._loop(*found, *self._numbers, filled)
+        return filled
 
 
 def step_numbers(process: CellProcess, step: int, dtype: type[np.floating]) -> list[Any]:

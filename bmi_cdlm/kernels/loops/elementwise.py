@@ -14,10 +14,12 @@ from bmi_cdlm.kernels.loops.source import make_functions
 def elementwise(function: Callable, constants: tuple[str, ...]) -> types.FunctionType:
     """Return a loop that fills its last argument with the function of the arrays before it.
 
-    Arguments: an array for each of the function's own, but for constants, which it takes of the group that follows.
+    Arguments: an array for each of the function's own, but for constants, which it takes of the group that follows, if
+    there are any.
     """
     arguments = tuple(inspect.signature(function).parameters)
-    heads = ", ".join([*(a for a in arguments if a not in constants), "step", "filled"])
+    step = ["step"] if constants else []
+    heads = ", ".join([*(a for a in arguments if a not in constants), *step, "filled"])
     values = ", ".join(f"step.{a}" if a in constants else f"{a}[i]" for a in arguments)
     text = f'''
 def fill_{function.__name__}({heads}):

@@ -340,8 +340,8 @@ class CellPlan:
         for name, queue in process.queues.items():
             takers = [stage.step.__name__ for stage in process.stages if queue.gives in self.takes(stage)]
             if len(takers) != 1:
-                self._refuse(f"queue '{name}' gives '{queue.gives}' to {len(takers)} steps, expected one, which may hand "
-                             "it on. Correct its 'gives', or the arguments of the steps")
+                self._refuse(f"queue '{name}' gives '{queue.gives}' to {len(takers)} steps, expected one, which may "
+                             "hand it on. Correct its 'gives', or the arguments of the steps")
             if queue.base not in self.parameters:
                 self._refuse(f"queue '{name}' has the base '{queue.base}', which is no parameter here. Correct it")
 
@@ -357,8 +357,8 @@ class CellPlan:
             users += [f"store '{s}'" for s, store in process.stores.items() if store.start_of == symbol
                       or store.at_most == name]
             if users:
-                self._refuse(f"parameter '{name}' cannot vary in time, since {users[0]} takes one value of it. Give one "
-                             "value per cell")
+                self._refuse(f"parameter '{name}' cannot vary in time, since {users[0]} takes one value of it. Give "
+                             "one value per cell")
 
     def _check_returns(self, stage: Stage) -> None:
         count = returned_count(stage.step)

@@ -297,7 +297,7 @@ def route_two(
     return state_1, state_2, volume_1, volume_2
 ''', f'''
 def route_{name}(
-    network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, step, n_sub,
+    network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
     step_seconds, lo, hi, first, last,
 ):
     """Route the reaches sequence[lo:hi] over the model steps first to last, n_sub sub-steps each.
@@ -305,7 +305,7 @@ def route_{name}(
     state: float[reach], in place; runoff: float[time, cell] [mm d-1]; lateral_inflow, discharge (mean of the
     sub-steps): `ReachSeries`, filled; hydrographs: float[slot, time * n_sub], working space; inflow: float[place,
     time * n_sub], filled for the adjoint in the order of the sequence, or float[reach, 0]; outflow_total: float[reach]
-    [m3], in place; step: `RoutingStep`. A reach collects its lateral inflow just before it is routed: a country's would
+    [m3], in place; seconds: length of a sub-step. A reach collects its lateral inflow just before it is routed: a country's would
     go to memory and come back.
     """
     place, begin, end, taping = lo, first * n_sub, last * n_sub, inflow.shape[1] > 0
@@ -331,14 +331,14 @@ def route_{name}(
             if taping:
                 keep_inflow(other, lateral_2, n_sub, inflow[place + 1, begin:end])
             state[i], state[j], outflow_total[i], outflow_total[j] = route_two(
-                flow, other, lateral, lateral_2, state[i], state[j], {both}step.seconds, n_sub, mean, mean_2,
+                flow, other, lateral, lateral_2, state[i], state[j], {both}seconds, n_sub, mean, mean_2,
                 outflow_total[i], outflow_total[j], step_seconds,
             )
             discharge.last[j] = mean_2[mean_2.size - 1]
             place += 2
         else:
             state[i], outflow_total[i] = route_reach(
-                flow, lateral, state[i], {own}step.seconds, n_sub, mean, outflow_total[i], step_seconds
+                flow, lateral, state[i], {own}seconds, n_sub, mean, outflow_total[i], step_seconds
             )
             place += 1
         discharge.last[i] = mean[mean.size - 1]
@@ -354,7 +354,7 @@ def reverse_text(plan: ReachPlan, body: str) -> str:
     """The loop over reaches, up the rivers."""
     return f'''
 def reverse_{plan.process.name}(
-    network, downstream, p, start, inflow, discharge_adj, state_adj, p_adj, hydrographs_adj, lateral_adj, step, n_sub,
+    network, downstream, p, start, inflow, discharge_adj, state_adj, p_adj, hydrographs_adj, lateral_adj, seconds, n_sub,
     lo, hi,
 ):
     """Adjoint of `route_{plan.process.name}` in the discharge, for one block of steps and the reaches sequence[lo:hi].
@@ -400,10 +400,10 @@ def linear_texts(plan: ReachPlan) -> list[str]:
             receive(downstream, j, discharge_adj, flow_2_adj, n_sub)
             state_adj[i], state_adj[j] = sweep_two(
                 inflow[place], inflow[place - 1], flow_adj, flow_2_adj, start[i], start[j], state_adj[i], state_adj[j],
-                {both}step.seconds, y_1, y_2, y_1_adj, y_2_adj,
+                {both}seconds, y_1, y_2, y_1_adj, y_2_adj,
             )
-            reverse_reach(p, p_adj, i, inflow[place], y_1, flow_adj, y_1_adj, step.seconds)
-            reverse_reach(p, p_adj, j, inflow[place - 1], y_2, flow_2_adj, y_2_adj, step.seconds)
+            reverse_reach(p, p_adj, i, inflow[place], y_1, flow_adj, y_1_adj, seconds)
+            reverse_reach(p, p_adj, j, inflow[place - 1], y_2, flow_2_adj, y_2_adj, seconds)
             sum_sub_steps(flow_adj, n_sub, lateral_adj[place])
             sum_sub_steps(flow_2_adj, n_sub, lateral_adj[place - 1])
             hand_up(network, i, flow_adj, hydrographs_adj)
@@ -411,9 +411,9 @@ def linear_texts(plan: ReachPlan) -> list[str]:
             place -= 2
         else:
             state_adj[i] = sweep_reach(
-                inflow[place], flow_adj, start[i], state_adj[i], {own}step.seconds, y_1, y_1_adj
+                inflow[place], flow_adj, start[i], state_adj[i], {own}seconds, y_1, y_1_adj
             )
-            reverse_reach(p, p_adj, i, inflow[place], y_1, flow_adj, y_1_adj, step.seconds)
+            reverse_reach(p, p_adj, i, inflow[place], y_1, flow_adj, y_1_adj, seconds)
             sum_sub_steps(flow_adj, n_sub, lateral_adj[place])
             hand_up(network, i, flow_adj, hydrographs_adj)
             place -= 1
@@ -483,8 +483,8 @@ def nonlinear_texts(plan: ReachPlan) -> list[str]:
         i = network.sequence[place]
         flow_adj = hydrographs_adj[network.slot[i]]
         receive(downstream, i, discharge_adj, flow_adj, n_sub)
-        retrace_reach(p, i, inflow[place], start[i], step.seconds, y)
-        state_adj[i] = reverse_reach(p, p_adj, i, inflow[place], y, flow_adj, state_adj[i], step.seconds)
+        retrace_reach(p, i, inflow[place], start[i], seconds, y)
+        state_adj[i] = reverse_reach(p, p_adj, i, inflow[place], y, flow_adj, state_adj[i], seconds)
         sum_sub_steps(flow_adj, n_sub, lateral_adj[place])
         hand_up(network, i, flow_adj, hydrographs_adj)
         place -= 1
