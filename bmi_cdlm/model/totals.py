@@ -53,7 +53,8 @@ class Totals:
         self._stores = tuple(values for _, _, values, _, s in stores if s.holds_water) or (nothing,)
         self._apart = [(k, name, values, n) for k, name, values, n, _ in stores if n > 1]
         self._queues = [(k, name, n) for k, o, n in cells for name in o.process.queues]
-        self._helds = tuple(live[q.held] for o in operators.cells for q in o.process.queues.values()) or (nothing.copy(),)
+        helds = tuple(live[q.held] for o in operators.cells for q in o.process.queues.values())
+        self._helds = helds or (nothing.copy(),)
         self._no_queue, self._queued, self._add_up = (nothing[None],), nothing.copy(), compiled(add_up_cells)
         names = [name.removeprefix("mean_") for name in live if name.startswith("mean_")]
         self._means = [live[f"mean_{name}"] for name in names]

@@ -354,8 +354,8 @@ def reverse_text(plan: ReachPlan, body: str) -> str:
     """The loop over reaches, up the rivers."""
     return f'''
 def reverse_{plan.process.name}(
-    network, downstream, p, start, inflow, discharge_adj, state_adj, p_adj, hydrographs_adj, lateral_adj, seconds, n_sub,
-    lo, hi,
+    network, downstream, p, start, inflow, discharge_adj, state_adj, p_adj, hydrographs_adj, lateral_adj, seconds,
+    n_sub, lo, hi,
 ):
     """Adjoint of `route_{plan.process.name}` in the discharge, for one block of steps and the reaches sequence[lo:hi].
 

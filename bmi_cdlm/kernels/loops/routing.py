@@ -165,8 +165,8 @@ def add_up_cells(stores, queues, helds, queued, stored):
 def sum_balance(depths, volume, means, share, flows, at_outlets, in_reaches, every_reach, sums):
     """Every sum of a water balance in one call, for a call costs as much as all sums over a few cells.
 
-    depths, weighted by volume, means, by share, and flows, by at_outlets, are tuples of arrays; sums has a place for each
-    of them, in this order, and the last for the water in reaches.
+    depths, weighted by volume, means, by share, and flows, by at_outlets, are tuples of arrays; sums has a place for
+    each of them, in this order, and the last for the water in reaches.
     """
     k = 0
     for values in depths:
