@@ -253,5 +253,5 @@ def test_operators_call_the_functions_that_the_model_steps(asked):
     discharge.sum().backward()
     assert asked.keys() - physics == {
         "reverse_cemaneige_hysteresis", "reverse_gr4j", "spread_runoff", "reverse_muskingum", "fill_ordinates_adjoint",
-        "fill_muskingum_coefficients_adjoint", "fill_hysteresis_full_cover_adjoint",
+        "fill_muskingum_coefficients_adjoint", "fill_full_cover_adjoint",
     }
