@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,11 @@ tape of a block stays small beside a year of forcing."""
 Arrays = Mapping[str, np.ndarray]
 Group = Any
 """A named tuple of arrays."""
+
+_cell_plan, _reach_plan = cache(CellPlan), cache(ReachPlan)
+_cell_loops, _cell_adjoint_loops, _reach_loops = cache(cell_loops), cache(cell_adjoint_loops), cache(reach_loops)
+_fill_loops, _ordinate_loops = cache(fill_loops), cache(ordinate_loops)
+"""Loops are made once in a process, whatever number of models there is: every making of them is compiled, and stays."""
 
 
 def copy_group(group: Group) -> Group:
@@ -92,10 +98,10 @@ class Preparation:
         self.process, self.constants, self.attributes, self.dtype = process, constants, attributes, dtype
         self.names = {p.symbol: p.name for p in process.parameters}
         numbers = constants._fields
-        self._fillers = [(one, fill_loops(one, numbers, process.attributes)) for one in process.prepared]
+        self._fillers = [(one, _fill_loops(one, numbers, tuple(process.attributes))) for one in process.prepared]
         self._queues: dict[str, Filler] = {}
         if isinstance(process, CellProcess):
-            self._queues = {name: ordinate_loops(queue, numbers) for name, queue in process.queues.items()}
+            self._queues = {name: _ordinate_loops(queue, numbers) for name, queue in process.queues.items()}
         self._given: set[str] = set()
 
     def fill(self, values: Arrays, places: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
@@ -201,13 +207,13 @@ class CellOperator:
         varying: Collection[str] = (), components: int = 1,
     ) -> None:
         own = {p.name for p in process.parameters}
-        self.plan = CellPlan(process, tuple(name for name in varying if name in own))
+        self.plan = _cell_plan(process, tuple(name for name in varying if name in own))
         self.process, self.dtype, self.workers, self.components = process, dtype, workers, components
         self.n_cells, self.n_units = domain.n_cells, domain.n_cells * components
         self.constants = self.plan.constant_group(*step_numbers(process, step, dtype))
         self.preparation = Preparation(process, self.constants, self._attributes(domain), dtype)
         self.gives = process.gives[0]
-        self._forward = compiled(cell_loops(self.plan).advance, dtype)
+        self._forward = compiled(_cell_loops(self.plan).advance, dtype)
         self._input_names, self._input_group = self._names_of_inputs(), self.plan.input_group
         self._backward: Any = None
         self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
@@ -307,7 +313,7 @@ class CellOperator:
         of parameters are summed in float64.
         """
         if self._backward is None:
-            self._backward = cell_adjoint_loops(self.plan)
+            self._backward = _cell_adjoint_loops(self.plan)
         plan, n_steps = self.plan, out_adj.shape[0]
         sizes = {s: record.parameters.symbols[s].shape for s in plan.adjoint_group._fields}
         total = plan.adjoint_group(*(np.zeros(shape) for shape in sizes.values()))
@@ -370,14 +376,14 @@ class ReachOperator:
         self, process: ReachProcess, links: LinkProcess, domain: Domain, step: int, routing_step: int,
         dtype: type[np.floating], workers: Workers, plan: NetworkPlan | None = None,
     ) -> None:
-        self.plan, self.process = ReachPlan(process), process
+        self.plan, self.process = _reach_plan(process), process
         self.domain, self.dtype, self.workers = domain, dtype, workers
         self.step, self.n_sub = step, step // routing_step
         self.constants = self.plan.constant_group(dtype(routing_step))
         self._seconds, self._step_seconds = dtype(routing_step), dtype(step)
         attributes = {s: getattr(domain.reaches, name).astype(dtype) for s, name in process.attributes.items()}
         self.preparation = Preparation(process, self.constants, attributes, dtype)
-        self.loops = reach_loops(self.plan, links)
+        self.loops = _reach_loops(self.plan, links)
         self._route = compiled(self.loops.route, dtype)
         self._volume, self._from_volume, self._steady = (
             Elementwise(function, self.constants, dtype)

@@ -305,8 +305,8 @@ def route_{name}(
     state: float[reach], in place; runoff: float[time, cell] [mm d-1]; lateral_inflow, discharge (mean of the
     sub-steps): `ReachSeries`, filled; hydrographs: float[slot, time * n_sub], working space; inflow: float[place,
     time * n_sub], filled for the adjoint in the order of the sequence, or float[reach, 0]; outflow_total: float[reach]
-    [m3], in place; seconds: length of a sub-step. A reach collects its lateral inflow just before it is routed: a country's would
-    go to memory and come back.
+    [m3], in place; seconds: length of a sub-step. A reach collects its lateral inflow just before it is routed: a
+    country's would go to memory and come back.
     """
     place, begin, end, taping = lo, first * n_sub, last * n_sub, inflow.shape[1] > 0
     runoff = runoff[first:last]
