@@ -87,7 +87,7 @@ def main(checkout: Path, shared: Path, only: str, to: Path | None) -> None:
         return
     problems = []
     for case, found in digests.items():
-        problems += [f"{case}: {one}" for one in differences(found, kept_digests()["digests"][case])]
+        problems += [f"{case}: {one}" for one in differences(case, found)]
     for name in d.GRADIENTS if gradients else ():
         problems += d.largest_differences(
             {k: v for k, v in gradients.items() if k.startswith(f"{name}: ")}, kept_gradients(name), 1e-12

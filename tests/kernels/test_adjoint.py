@@ -95,9 +95,9 @@ def compiled(function: Callable, dtype: type) -> Callable:
 
 
 FIVE = {
-    "production": (gr4j.production_step_inverse, ("S", "P", "x1", "inverse"), (0, 5), {6: "n"}),
-    "routing store": (gr4j.routing_store_step_inverse, ("R", "Q9", "Q1", "x2", "inverse"), (0, 1), {}),
-    "snow": (cemaneige.snow_step, ("G", "eTG", "P", "T", "ctg", "kf"), (0, 1, 2), {}),
+    "production": (gr4j.production_step_inverse, ("S", "P", "X1", "inverse"), (0, 5), {6: "n"}),
+    "routing store": (gr4j.routing_store_step_inverse, ("R", "Q9", "Q1", "X2", "inverse"), (0, 1), {}),
+    "snow": (cemaneige.snow_step, ("G", "eTG", "P", "T", "CTG", "Kf"), (0, 1, 2), {}),
     "hysteresis": (cemaneige.snow_hysteresis_step, ("G", "eTG", "peak", "cover", "P", "T"), (0, 1, 2, 3, 4), {}),
     "muskingum": (muskingum.muskingum_step, ("y", "inflow", "direct", "gain", "keep"), (0, 1), {}),
 }
@@ -413,12 +413,12 @@ def test_it_takes_what_it_reads():
 
     assert names(muskingum.muskingum_step, ("gain",), {1: "y_adj"}) == ("inflow", "y_adj")
     assert names(muskingum.muskingum_step, ("gain",), {0: "O_adj"}) == ("O_adj",)
-    assert names(cemaneige.thermal_state_step, ("eTG",), {0: "g"}, kept={}) == ("eTG", "T", "ctg", "g")
+    assert names(cemaneige.thermal_state_step, ("eTG",), {0: "g"}, kept={}) == ("eTG", "T", "CTG", "g")
     kept = derive(gr4j.production_step_inverse, ("S", "P"), {0: "S_adj", 5: "Pr_adj"}, kept={6: "n"})
     assert tuple(inspect.signature(kept).parameters)[-3:] == ("n", "S_adj", "Pr_adj")
     assert set(kept.__globals__) == {"percolated_fraction", "__builtins__", "__name__"}, "n is not calculated again"
     arguments = PAIRS["production_step"].edges[0]
-    inverse = arguments | {"inverse": 1.0 / arguments["x1"]}
+    inverse = arguments | {"inverse": 1.0 / arguments["X1"]}
     n = gr4j.production_step_inverse(**inverse)[6]
     whole = derive(gr4j.production_step_inverse, ("S", "P"), {0: "S_adj", 5: "Pr_adj"})
     assert "tanh_ratio" in whole.__globals__
@@ -470,7 +470,7 @@ def test_it_is_a_plain_function_in_the_dialect(name):
 
 def test_second_derivatives():
     first = derive(gr4j.routing_store_step, ("R",), {1: "Q_adj"})
-    arguments = {"R": 40.0, "Q9": 5.0, "Q1": 0.6, "x2": -1.0, "x3": 90.0, "Q_adj": 1.0}
+    arguments = {"R": 40.0, "Q9": 5.0, "Q1": 0.6, "X2": -1.0, "X3": 90.0, "Q_adj": 1.0}
     second = derive(first, ("R",), {0: "curvature"})
     names = [a for a in inspect.signature(second).parameters if a != "curvature"]
     h = 1e-4
@@ -488,7 +488,7 @@ def test_a_traceback_shows_its_line():
 def test_the_text_is_the_same_in_every_process():
     code = (
         "import inspect\nfrom bmi_cdlm.kernels.adjoint import derive\nfrom bmi_cdlm.processes import cemaneige, gr4j\n"
-        "print(inspect.getsource(derive(gr4j.production_step, ('S', 'P', 'E', 'x1'), {0: 'S_adj', 5: 'Pr_adj'})))\n"
+        "print(inspect.getsource(derive(gr4j.production_step, ('S', 'P', 'E', 'X1'), {0: 'S_adj', 5: 'Pr_adj'})))\n"
         "f = derive(cemaneige.snow_hysteresis_step, ('G', 'peak', 'T'), {0: 'G_adj', 3: 'c_adj', 4: 'l_adj'})\n"
         "print(inspect.getsource(f), f.__code__.co_filename)\n"
     )
