@@ -6,9 +6,13 @@ VENV := .venv
 endif
 PYTHON ?= python3
 RUN := $(VENV)/bin
+# Every version that is installed, those that builds from source need too; `make lock` renews them. Of the two variables
+# an older pip reads the first, a newer one the second.
+LOCK := constraints.lock
+PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) $(RUN)/python -m pip install -q -c $(LOCK)
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo test lint cuda-compiler bench bench-against bench-national bench-peers bmi-test clean
+.PHONY: demo own-process test lint cuda-compiler lock oldest newest bench bench-against bench-national bench-peers bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -19,6 +23,14 @@ test: $(MARK)-test
 	$(RUN)/python -m pytest -q
 	NUMBA_DISABLE_JIT=1 $(RUN)/python -m pytest -q -m "not slow and not benchmark"
 
+# Processes of another package, installed as a user would: listed, run and trained on the Lez.
+own-process: $(MARK)-test
+	$(RUN)/cdlm processes
+	mkdir -p build/own-process && sed 's/^snow:.*//; s/^time_step:/runoff: nonlinear_reservoir\nrouting: nonlinear_reach\ntime_step:/' cfg/lez.yaml > build/own-process/lez.yaml
+	$(RUN)/cdlm prepare build/own-process/lez.yaml --no-map
+	$(RUN)/cdlm run build/own-process/lez.yaml --quiet
+	$(RUN)/cdlm-train build/own-process/lez.yaml
+
 lint: $(MARK)-test
 	$(RUN)/ruff check .
 	$(RUN)/mypy
@@ -26,7 +38,16 @@ lint: $(MARK)-test
 
 # NVIDIA's compiler, which needs no device; where it cannot be installed, the tests that use it are skipped.
 cuda-compiler: $(MARK)-test
-	-$(RUN)/python -m pip install -q -c constraints.txt -e ".[gpu-cu13]"
+	-$(PIP) -c constraints-cuda.lock -e ".[gpu-cu13]"
+
+# The newest versions that constraints.txt allows, of everything: three files, to be committed.
+lock: | $(RUN)/python
+	$(RUN)/python .ci/lock.py
+
+# The tests with the oldest versions that pyproject.toml allows, and what has come out since the lock; each in an
+# environment of its own under build/.
+oldest newest:
+	PYTHON="$(PYTHON)" .ci/$@
 
 bench: $(MARK)-test
 	$(RUN)/python benchmarks/forward.py
@@ -52,20 +73,21 @@ bench-peers: $(MARK)-peers
 bmi-test: $(MARK)-test
 	$(RUN)/cdlm prepare cfg/lez.yaml
 	mkdir -p build/bmi-test && cp cfg/lez.yaml build/bmi-test
-	PYTEST_ADDOPTS="-c /dev/null --confcutdir=/ -p no:benchmark -p no:cacheprovider" \
+	PYTEST_ADDOPTS="-c '$(CURDIR)/tests/bmi/bmi_tester/pytest.ini' --confcutdir=/ -p no:benchmark -p no:cacheprovider" \
 	$(RUN)/bmi-test bmi_cdlm:BmiCdlm --config-file $(CURDIR)/cfg/lez.yaml --root-dir $(CURDIR)/build/bmi-test
 
-$(MARK)-demo: pyproject.toml constraints.txt | $(RUN)/python
-	$(RUN)/python -m pip install -q -c constraints.txt -e ".[train,plot,examples]"
+$(MARK)-demo: pyproject.toml $(LOCK) | $(RUN)/python
+	$(PIP) -e ".[train,plot,examples]"
 	touch $@
 
-$(MARK)-test: pyproject.toml constraints.txt | $(RUN)/python
-	$(RUN)/python -m pip install -q -c constraints.txt -e ".[train,plot,examples,prepare,zarr,distributed,dev]"
+$(MARK)-test: pyproject.toml $(LOCK) | $(RUN)/python
+	$(PIP) -e ".[train,plot,examples,prepare,zarr,distributed,dev]"
+	$(PIP) --no-deps -e examples/own_process
 	touch $@
 
 # A peer that cannot be installed is left out of the table; pip says why.
 $(MARK)-peers: $(MARK)-test
-	-$(RUN)/python -m pip install -q -c constraints.txt -e ".[peers]"
+	-$(PIP) -e ".[peers]"
 	touch $@
 
 $(VENV)/bin/python:

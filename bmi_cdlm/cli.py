@@ -27,7 +27,7 @@ from bmi_cdlm.prepare.nextgen import Options, write_catchments
 from bmi_cdlm.prepare.run import Prepared, find_config
 from bmi_cdlm.prepare.run import prepare as make_files
 from bmi_cdlm.prepare.subset import subset
-from bmi_cdlm.reference import render
+from bmi_cdlm.reference import describe_processes, render
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.distributed import run_distributed
 from bmi_cdlm.run.simulation import Simulation
@@ -83,6 +83,8 @@ def prepare(config: str, source: Path | None, folder: Path | None, draw_map: boo
         made = make_files(path, source, folder, lambda text: None if status is None else status.update(text))
     if made.report or made.dropped:
         screen.print(report_table(made.report, made.dropped))
+    for note in made.notes:
+        console.print(f"forcing: {note}")
     for file in made.files.values():
         console.print(f"wrote {file}")
     if draw_map and "domain" in made.files:
@@ -177,6 +179,14 @@ def reference(path: Path | None) -> None:
         temporary.write_text(render(), encoding="utf-8")
 
 
+@main.command()
+@click.argument("name", required=False)
+def processes(name: str | None) -> None:
+    """List the processes that are installed; with a NAME, its parameters, inputs, stores, fluxes and source."""
+    for line in describe_processes(name):
+        console.print(line)
+
+
 @main.group()
 def nextgen() -> None:
     """Work with NextGen (ngen)."""
@@ -231,8 +241,16 @@ def _print_run(config: Config, model: Model) -> None:
         f"water [m3]: in {live['water_in']:.6g}, out {live['water_out']:.6g}, exchanged {live['water_exchanged']:.6g}, "
         f"stored now {live['water_stored']:.6g}"
     )
-    mean, spread = model.travel_time_spread()
+    if model.chain.reach.travel_time is not None:  # of other processes it depends on the flow
+        _print_travel_times(config, model)
+    if config.output is not None:
+        console.print(f"wrote {config.output}")
+
+
+def _print_travel_times(config: Config, model: Model) -> None:
+    """What the routing step does to the flood wave at the gauges."""
     gauges = model.domain.gauges
+    mean, spread = model.travel_time_spread()
     for name, reach in islice(zip(gauges.id, gauges.reach, strict=True), MOST_SHOWN):
         console.print(
             f"routing to {name}: mean travel time {mean[reach] / 3600:.1f} h, spread of a pulse "
@@ -240,8 +258,6 @@ def _print_run(config: Config, model: Model) -> None:
         )
     if len(gauges.id) > MOST_SHOWN:
         console.print(f"... and {len(gauges.id) - MOST_SHOWN} more gauges")
-    if config.output is not None:
-        console.print(f"wrote {config.output}")
 
 
 if __name__ == "__main__":

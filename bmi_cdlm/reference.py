@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from collections.abc import Iterator
+from typing import get_args
+
+from pydantic import BaseModel, BeforeValidator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bmi_cdlm.names.declaration import CellProcess, ReachProcess
+from bmi_cdlm.names.errors import ConfigError, nearest
 from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME
 from bmi_cdlm.names.registry import PROCESSES
-from bmi_cdlm.names.time_steps import STEP_NAMES
-from bmi_cdlm.names.variables import VARIABLES
+from bmi_cdlm.names.variables import VARIABLES, variable
 from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import (
@@ -19,7 +24,9 @@ from bmi_cdlm.prepare.weather.weather_config import (
     PetConfig,
     RasterConfig,
 )
+from bmi_cdlm.processes.catalogue import kind_of, known
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.values import duration_text, memory_text, parse_duration, parse_memory
 
 HEAD = """# Reference
 
@@ -52,6 +59,40 @@ def render() -> str:
     ) + "\n"
 
 
+def describe_processes(name: str | None = None) -> list[str]:
+    """Lines on every process that is installed, or on one of them in full."""
+    found = known()
+    if name is None:
+        width = max(len(p.name) for p in found)
+        ordered = sorted(found, key=lambda p: (kind_of(p), p.name))
+        return [f"{kind_of(p):8} {p.name:{width}}  {p.title}" for p in ordered]
+    for p in found:
+        if p.name == name:
+            return _describe(p)
+    names = [p.name for p in found]
+    raise ConfigError(f"there is no process '{name}'.{nearest(name, names)} Installed: {', '.join(names)}.")
+
+
+def _describe(p: CellProcess | ReachProcess) -> list[str]:
+    lines = [f"{p.name}: {p.title}", f"chosen as {kind_of(p)}: {p.name} · version {p.version}", f"source: {p.source}"]
+    lines += ["", "parameters (legal; learned daily, hourly)"]
+    for one in p.parameters:
+        ranges = " · ".join(f"{r.low:g} to {r.high:g} ({r.default:g})" for r in (one.daily, one.hourly))
+        more = ", may vary in time" if one.may_vary else ""
+        lines.append(
+            f"  {one.name} ({one.symbol}) [{one.units}]: {one.meaning}{more}; {_interval(one.legal)}; {ranges}; "
+            f"{one.source}"
+        )
+    if isinstance(p, ReachProcess):
+        return [*lines, "", "state", f"  {p.state} ({p.symbol}) [{p.units}]"]
+    lines += ["", "inputs", *(f"  {name} ({one.symbol}), a {one.kind}" for name, one in p.inputs.items())]
+    lines += ["", "stores", *(f"  {name} ({s.symbol}) [{s.units}]: {s.meaning}" for name, s in p.stores.items())]
+    lines += [f"  {name}: {queue.meaning}" for name, queue in p.queues.items()]
+    return [*lines, "", "fluxes", *(
+        f"  {name} ({f.symbol}) [{variable(name).units}]: {variable(name).meaning}" for name, f in p.fluxes.items()
+    )]
+
+
 def _prepare() -> list[str]:
     lines = [f"## Keys of `prepare`\n\n{PREPARE_HEAD}", *key_table(PrepareConfig)]
     for title, model in BLOCKS:
@@ -63,11 +104,23 @@ def key_table(model: type[BaseModel]) -> list[str]:
     """Rows of a table of the keys of a configuration: name, default, meaning."""
     lines = ["| key | default | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
-        lines.append(f"| `{name}` | {_default(name, field.default)} | {field.description} |")
+        lines.append(f"| `{name}` | {_default(field)} | {field.description} |")
     return [*lines, ""]
 
 
-def _default(name: str, default: object) -> str:
+TEXTS = {parse_duration: duration_text, parse_memory: memory_text}
+"""How the values of a field are written, by what reads them."""
+
+
+def _readers(field: FieldInfo) -> Iterator[object]:
+    """The functions that read what a configuration gives for a field."""
+    kinds = [field.annotation, *get_args(field.annotation)]
+    marks = [*field.metadata, *(mark for kind in kinds for mark in getattr(kind, "__metadata__", ()))]
+    yield from (mark.func for mark in marks if isinstance(mark, BeforeValidator))
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.get_default(call_default_factory=True)
     if default is PydanticUndefined:
         return "required"
     if default is None:
@@ -76,10 +129,9 @@ def _default(name: str, default: object) -> str:
         return "empty"
     if isinstance(default, BaseModel):
         return "see below"
-    if name in ("time_step", "routing_step", "reset"):
-        return f"`{STEP_NAMES[int(str(default))]}`"
-    if name == "memory" and isinstance(default, int):
-        return f"`{default // 2**20} MiB`"
+    for reader in _readers(field):
+        if reader in TEXTS and isinstance(default, int):
+            return f"`{TEXTS[reader](default)}`"
     if isinstance(default, tuple):
         return f"`[{', '.join(map(str, default))}]`"
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
@@ -93,22 +145,33 @@ def _variables() -> list[str]:
         "BMI; water that is put into a store is booked as added. Residuals are kept with a `ledger_tolerance` only.\n",
         "| short name | CSDMS name | units | grid | role | bounds | meaning |", "|---|---|---|---|---|---|---|",
     ]
+    limits = {v.short: v.bounds if v.facts is None else v.facts.limits() for v in VARIABLES}
     lines += [
-        f"| `{v.short}` | `{v.name}` | {v.units} | {v.grid} | {v.role} | "
-        f"{'' if v.bounds is None else _interval(v.bounds)} | {v.meaning} |" for v in VARIABLES
+        f"| `{v.short}` | `{v.name}` | {v.units} | {v.grid} | {v.role} | {_interval(limits[v.short])} | {v.meaning} |"
+        for v in VARIABLES
     ]
+    peaks = [
+        f"| `{v.short}` | {duration_text(seconds)} | {high:g} {v.units} |" for v in VARIABLES if v.facts is not None
+        for seconds, high in v.facts.peaks
+    ]
+    sources = [f"| `{v.short}` | {_interval(v.facts.limits())} | {v.facts.evidence} |" for v in VARIABLES if v.facts]
     aliases = [
         f"| `{v.short}` | `{v.ngen.name}` | {v.ngen.units} |" for v in VARIABLES if v.ngen is not None
     ]
     return [
         *lines, "",
+        "Bounds of inputs hold for means over a day or longer, in files and for callers: beyond lies a fill value or",
+        "another unit. Over shorter times more may fall or shine:\n",
+        "| input | over | at most |", "|---|---|---|", *peaks, "",
+        "Where the bounds come from:\n",
+        "| input | bounds | evidence |", "|---|---|---|", *sources, "",
         "Inputs under `name_profile: ngen`:\n",
         "| short name | name | units |", "|---|---|---|", *aliases, "",
     ]
 
 
-def _interval(bounds: tuple[float, float]) -> str:
-    return f"{bounds[0]:g} to {bounds[1]:g}"
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return "" if bounds is None else f"{bounds[0]:g} to {bounds[1]:g}"
 
 
 def _parameters() -> list[str]:

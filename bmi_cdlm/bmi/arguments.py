@@ -18,7 +18,9 @@ def _check_size(name: str, what: str, array: np.ndarray, size: int) -> None:
 
 
 def check_source(name: str, src: np.ndarray, size: int) -> np.ndarray:
-    """Return real numbers of that size as float64[n], or refuse them."""
+    """Return real numbers of that size as float64[n], or refuse them; what is masked is missing, NaN."""
+    if isinstance(src, np.ma.MaskedArray) and src.dtype.kind in "fiu":
+        src = np.ma.filled(src.astype(np.float64), np.nan)
     source = np.asarray(src)
     if source.dtype.kind not in "fiu":
         raise BmiValueError(f"'{name}': 'src' is {source.dtype}, expected {size} real numbers.")
@@ -42,6 +44,8 @@ def check_dest(name: str, dest: np.ndarray, size: int, dtype: np.dtype) -> None:
 
 def check_indices(name: str, inds: np.ndarray, size: int) -> np.ndarray:
     """Return places within a variable as int64[n], or refuse them."""
+    if np.ma.is_masked(inds):
+        raise BmiValueError(f"'{name}': indices are masked, expected each to be a place. Give those that are meant.")
     places = np.asarray(inds).ravel()
     if places.size and places.dtype.kind not in "iu":
         raise BmiValueError(f"'{name}': indices are {places.dtype}, expected integers.")

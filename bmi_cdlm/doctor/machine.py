@@ -15,13 +15,12 @@ from bmi_cdlm.doctor.findings import Case, Finding, size_text
 from bmi_cdlm.kernels.cache import cache_folder
 from bmi_cdlm.model.model import Forcing
 from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.simulation import STEADY_DAYS, YEAR_DAYS, Simulation
 
 MEASURED_SECONDS = 1.0
 FLOAT = 8
-TYPICAL = {"precipitation": 3.0, "potential_evapotranspiration": 2.0, "air_temperature": 8.0}
-"""Forcing with which a run whose forcing comes from the caller is timed."""
 PACKAGES = {
     "plot": ("matplotlib",), "train": ("torch", "tensorboard"),
     "prepare": ("rasterio", "pyproj", "pyflwdir", "geopandas", "pyet", "sklearn"),
@@ -127,10 +126,12 @@ def _seconds_per_step(simulation: Simulation) -> float:
 
 
 def _forcing(simulation: Simulation, count: int) -> Forcing:
+    """Forcing of the next steps: the file's, or from the caller's inputs as they typically are."""
     if simulation.forcing is not None:
         return simulation.read_forcing(simulation.n_done, count)
     shape = (count, simulation.model.domain.n_cells)
-    return Forcing(**{name: np.full(shape, TYPICAL[name]) for name in simulation.config.inputs})
+    typical = {name: np.full(shape, variable(name).known.typical) for name in simulation.config.inputs}
+    return simulation.make_forcing(typical, simulation.n_done, count)
 
 
 def _peak_memory() -> int:

@@ -19,9 +19,10 @@ from bmi_cdlm.prepare.gauges.records import read_records
 from bmi_cdlm.prepare.network.attributes import check_header, check_names, named_rasters
 from bmi_cdlm.prepare.network.layers import open_layer
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.run import steps_of
-from bmi_cdlm.prepare.weather.forcing_writer import Needs, Weather, needs
-from bmi_cdlm.prepare.weather.inputs import EXTREMES, Intervals
+from bmi_cdlm.prepare.run import steps_of, weather_of
+from bmi_cdlm.prepare.weather.forcing_writer import Needs, needs
+from bmi_cdlm.prepare.weather.inputs import Intervals
+from bmi_cdlm.prepare.weather.quantities import keys_of
 
 INPUT_KEYS = ("source", "table", "polygons", "directions", "elevation", "cell_mask")
 
@@ -119,15 +120,18 @@ def _forcing(case: Case, config: PrepareConfig, folder: Path) -> Iterator[Openin
         return
     steps, sources = steps_of(case.config, config.forcing.start, config.forcing.end), config.forcing.sources
     try:
-        needed = needs(Weather(config.forcing, config.pet), steps)
+        needed = needs(weather_of(case.config, config), steps)
     except CdlmError as error:
         yield Opening("pet", "", partial(_raise, error))
-        needed = Needs(tuple(sources), (), steps)
-    for names, wanted in ((needed.direct, steps), (needed.pet, needed.days)):
-        for name in names:
-            for one in (name,) if name in sources else EXTREMES:
-                call = partial(Intervals, one, sources[one], folder, wanted.starts, wanted.step)
-                yield Opening(one, " ".join(sources[one].source), call)
+        needed = Needs((), (), steps)
+    wanted = {
+        (key, one.step): one for names, one in ((needed.direct, steps), (needed.pet, needed.days)) for name in names
+        for key in keys_of(name, sources, one.step)
+    } or {(key, steps.step): steps for key in sources}
+    for (key, _), one in wanted.items():
+        yield Opening(
+            key, " ".join(sources[key].source), partial(Intervals, key, sources[key], folder, one.starts, one.step)
+        )
 
 
 def _raise(error: CdlmError) -> None:

@@ -66,12 +66,14 @@ def check_forcing(case: Case) -> Iterator[Finding]:
     size = FLOAT * config.n_steps * case.domain.n_cells
     whole = size * len(config.inputs) <= FULL_CHECK_BYTES
     problems: dict[str, None] = {}
+    notes: dict[str, None] = {}
     for name in config.inputs:
-        found = [_try_forcing(case, name, *period) for period in _periods(config, whole=whole)]
+        found = [_try_forcing(case, name, *period, notes) for period in _periods(config, whole=whole)]
         if any(found):
             # A period that is not covered must not hide what else is wrong.
-            found.append(_try_forcing(case, name, *_first_step(Path(config.forcing), config.time_step)))
+            found.append(_try_forcing(case, name, *_first_step(Path(config.forcing), config.time_step), {}))
         problems |= dict.fromkeys(text for text in found if text)
+    yield from (Finding("note", "forcing", text) for text in notes)
     yield from (Finding("fail", "forcing", text) for text in problems)
     if not problems:
         part = f"the first and last {SAMPLE_STEPS} steps (of {size_text(len(config.inputs) * size)})"
@@ -79,15 +81,22 @@ def check_forcing(case: Case) -> Iterator[Finding]:
         yield Finding("ok", "forcing", f"{', '.join(config.inputs)}: {extent} checked")
 
 
-def _try_forcing(case: Case, name: str, start: np.datetime64 | None, end: np.datetime64 | None) -> str:
-    """What is wrong with an input in a period, or the empty string."""
+def _try_forcing(
+    case: Case, name: str, start: np.datetime64 | None, end: np.datetime64 | None, notes: dict[str, None]
+) -> str:
+    """What is wrong with an input in a period, or the empty string; what is filled goes to the notes."""
     config = case.config
     if start is None or end is None or case.domain is None:
         return ""
     try:
-        ForcingFile(
-            Path(config.forcing), [name], case.domain.cells.id, start, end, config.time_step, config.forcing_fill
-        ).close()
+        with ForcingFile(
+            Path(config.forcing), [name], case.domain.cells.id, start, end, config.time_step, config.forcing_fill,
+            bridges=config.bridges,
+        ) as file:
+            notes |= {
+                f"{filled.told()}, from {start} to {end}. Complete the file where that matters.": None
+                for filled in file.filled.values()
+            }
     except CdlmError as error:
         return str(error)
     return ""

@@ -28,17 +28,6 @@ from bmi_cdlm.names.errors import ForcingError, nearest
 from bmi_cdlm.names.variables import select, variable
 
 CACHE_BYTES = 256 * 2**20
-LIMITS = {
-    "precipitation": (0.0, np.inf),
-    "potential_evapotranspiration": (0.0, np.inf),
-    "air_temperature": (-100.0, 70.0),
-    "minimum_air_temperature": (-100.0, 70.0),
-    "maximum_air_temperature": (-100.0, 70.0),
-    "specific_humidity": (0.0, 1.0),
-    "air_pressure": (1000.0, 120_000.0),
-    "shortwave_radiation": (0.0, np.inf),
-}
-
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +53,13 @@ class ForcingFile:
         Bytes for the file's own blocks, and up to which the whole period is read at once and kept.
     places : (int64[cell], int), optional
         Places of these cells in a whole domain, and its number of cells: for a file without `cell_id`.
+    bridges : mapping of str to int, optional
+        The longest gap of every input that `hold` and `interpolate` fill [s]; of any length unless given.
+
+    Attributes
+    ----------
+    filled : dict of str to Filled
+        What was filled in the period, by input.
 
     Raises
     ------
@@ -76,18 +72,24 @@ class ForcingFile:
     def __init__(
         self, path: Path, names: Sequence[str], cell_id: Sequence[str], start: np.datetime64,
         end: np.datetime64, step: int, fill: Mapping[str, str], *, cache: int | None = None,
-        places: tuple[np.ndarray, int] | None = None,
+        places: tuple[np.ndarray, int] | None = None, bridges: Mapping[str, int] | None = None,
     ) -> None:
         self.path = path
+        self.filled: dict[str, Filled] = {}
         _check_fill(fill, str(path))
         with ExitStack() as stack:
             dataset = stack.enter_context(open_input(path, ForcingError))
             self._first, self.n_steps, axes = _read_axes(dataset, cell_id, start, end, step, places, str(path))
             block = None if cache is None else cache // (2 * len(names))  # twice: a block is unpacked from another
-            self._series = {n: _open_series(dataset, n, fill.get(n, "refuse"), axes, block) for n in names}
+            self._series = {
+                n: _open_series(
+                    dataset, n, fill.get(n, "refuse"), axes, block,
+                    None if bridges is None else max(1, bridges[n] // step),
+                ) for n in names
+            }
             self.n_cells = len(cell_id)
             fits = 8 * self.n_steps * self.n_cells * len(self._series) <= (CACHE_BYTES if cache is None else cache)
-            self._cache = {n: self._check(s, keep=fits) for n, s in self._series.items()}
+            self._cache = {n: self._check(s, step, keep=fits) for n, s in self._series.items()}
             self._held: dict[str, tuple[int, np.ndarray]] = {}
             self._stack = stack.pop_all()
         if fits:
@@ -144,24 +146,40 @@ class ForcingFile:
             self._held[name] = (number, series.read(a, b)[0])
         return self._held[name][1], a
 
-    def _check(self, series: Series, *, keep: bool) -> np.ndarray | None:
-        """Go through all values of the period once; return them if they are to be kept."""
+    def _check(self, series: Series, step: int, *, keep: bool) -> np.ndarray | None:
+        """Go through all values of the period, of steps [s], once; return them if they are to be kept."""
         kept = np.empty((self.n_steps, self.n_cells)) if keep else None
         findings: dict[str, Finding] = {}
-        n_filled = 0
+        n_filled, limits = 0, variable(series.name).known.limits(step)
         for a, b in blocks(self._first, self._first + self.n_steps, series.block_steps):
             values, count = series.read(a, b)
             n_filled += count
-            _find_faults(series.name, values, a, findings)
+            _find_faults(limits, values, a, findings)
             if kept is not None:
                 kept[a - self._first : b - self._first] = values
-        _raise_faults(series, findings)
+        _raise_faults(series, step, findings)
         if n_filled:
-            logger.info(
-                "%s: filled %d of %d values of '%s' (%s)", self.path, n_filled, self.n_steps * self.n_cells,
-                series.name, series.fill,
-            )
+            found = Filled(series.name, n_filled, self.n_steps * self.n_cells, series.longest, series.fill)
+            self.filled[series.name] = found
+            logger.warning("%s: %s", self.path, found.told())
         return kept
+
+
+class Filled(NamedTuple):
+    """What was filled of an input: its name, values, of how many; the longest gap [steps]; by which way."""
+
+    name: str
+    number: int
+    total: int
+    longest: int
+    way: str
+
+    def told(self) -> str:
+        """In words."""
+        return (
+            f"filled {self.number} of {self.total} values of '{self.name}' ({self.way}), the longest gap "
+            f"{self.longest} steps"
+        )
 
 
 class Finding(NamedTuple):
@@ -217,16 +235,20 @@ def _read_axes(
     return first, n_steps, Axes(starts, cell_id, columns, where)
 
 
-def _open_series(dataset: netCDF4.Dataset, name: str, fill: str, axes: Axes, block: int | None) -> Series:
+def _open_series(
+    dataset: netCDF4.Dataset, name: str, fill: str, axes: Axes, block: int | None, bridge: int | None
+) -> Series:
     require(dataset, [name], axes.where, ForcingError)
     check_dims(dataset, name, ("time", "cell"), axes.where, ForcingError)
     check_numeric(dataset, name, axes.where, ForcingError)
     check_units(dataset, name, variable(name).units, axes.where, ForcingError)
-    return Series(dataset.variables[name], name, fill, axes, block)
+    return Series(dataset.variables[name], name, fill, axes, block, bridge)
 
 
-def _find_faults(name: str, values: np.ndarray, first: int, findings: dict[str, Finding]) -> None:
-    low, high = LIMITS.get(name, (-np.inf, np.inf))
+def _find_faults(
+    limits: tuple[float, float], values: np.ndarray, first: int, findings: dict[str, Finding]
+) -> None:
+    low, high = limits
     smallest, largest = values.min(), values.max()  # both NaN if one value is
     if smallest >= low and largest <= high and np.isfinite(largest) and np.isfinite(smallest):
         return
@@ -241,14 +263,14 @@ def _find_faults(name: str, values: np.ndarray, first: int, findings: dict[str, 
             findings[kind] = old._replace(number=old.number + int(np.count_nonzero(wrong)))
 
 
-def _raise_faults(series: Series, findings: dict[str, Finding]) -> None:
+def _raise_faults(series: Series, step: int, findings: dict[str, Finding]) -> None:
     """Raise on what was found, missing values first: they are most often the cause of the rest."""
     for kind in ("missing", "infinite", "outside"):
         if kind in findings:
-            _raise_fault(series, kind, findings[kind])
+            _raise_fault(series, step, kind, findings[kind])
 
 
-def _raise_fault(series: Series, kind: str, found: Finding) -> None:
+def _raise_fault(series: Series, step: int, kind: str, found: Finding) -> None:
     axes, name = series.axes, series.name
     place = f"at {axes.starts[found.step]} in cell {axes.cell_id[found.cell]}"
     if kind == "missing":
@@ -260,14 +282,8 @@ def _raise_fault(series: Series, kind: str, found: Finding) -> None:
     got = f"{axes.where}: '{name}' is {found.value:g} {place}, {many}, expected"
     if kind == "infinite":
         raise ForcingError(f"{got} finite numbers. Mark missing values with _FillValue.")
-    if name.endswith("air_temperature"):
-        raise ForcingError(
-            f"{got} -100 to 70 degC. Subtract 273.15 if the values are in K; mark missing values with "
-            "_FillValue."
-        )
-    low, high = LIMITS[name]
-    if high < np.inf:
-        raise ForcingError(f"{got} {low:g} to {high:g} {variable(name).units}. Mark missing values with _FillValue.")
-    raise ForcingError(
-        f"{got} >= 0 {variable(name).units}. Mark missing values with _FillValue, set the rest to 0."
-    )
+    entry = variable(name)
+    low, high = entry.known.limits(step)
+    guess = entry.known.guess(found.value, entry.units, entry.units, step)
+    rest = "" if guess or low else " Set what rounding left below 0 to 0."
+    raise ForcingError(f"{got} {low:g} to {high:g} {entry.units}.{guess}{rest} Mark missing values with _FillValue.")

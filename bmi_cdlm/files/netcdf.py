@@ -15,7 +15,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.files.zarr import SUFFIX, StoreDataset, is_store
-from bmi_cdlm.names.errors import CdlmError, OutputError, nearest
+from bmi_cdlm.names.errors import CdlmError, ForcingError, OutputError, nearest
 
 TIME_UNITS = "seconds since 1970-01-01 00:00:00"
 CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
@@ -52,6 +52,21 @@ def open_input(path: Path, error: type[CdlmError]) -> Iterator[netCDF4.Dataset]:
         yield dataset
     finally:
         dataset.close()
+
+
+def names_in(path: Path) -> frozenset[str]:
+    """Names of the variables in a file; none where it cannot be read, which whoever reads it will say."""
+    try:
+        return _names_in(path, path.stat().st_mtime_ns)
+    except (CdlmError, OSError):
+        return frozenset()
+
+
+@lru_cache(maxsize=16)
+@one_at_a_time
+def _names_in(path: Path, _: int) -> frozenset[str]:
+    with open_input(path, ForcingError) as dataset:
+        return frozenset(dataset.variables)
 
 
 @lru_cache(maxsize=256)

@@ -32,9 +32,12 @@ class Series:
     """One variable of the file, for the cells of the domain, read by steps of the file and filled."""
 
     def __init__(
-        self, source: netCDF4.Variable, name: str, fill: str, axes: Axes, block_bytes: int | None = None
+        self, source: netCDF4.Variable, name: str, fill: str, axes: Axes, block_bytes: int | None = None,
+        bridge: int | None = None,
     ) -> None:
-        self.name, self.fill, self.axes = name, fill, axes
+        self.name, self.fill, self.axes, self.bridge = name, fill, axes, bridge
+        self.longest = 0
+        self._open: tuple[int, np.ndarray] = (-1, np.zeros(0, np.int64))
         self._source = source
         low, high = int(axes.columns.min()), int(axes.columns.max()) + 1
         self._span = slice(low, high)
@@ -64,6 +67,7 @@ class Series:
         if self.fill == "refuse" or not count:
             return values, 0
         if self.fill == "zero":
+            self._measure(first, stop, gaps)
             values[gaps] = 0.0
         else:
             cells = np.flatnonzero(gaps.any(axis=0))
@@ -85,11 +89,33 @@ class Series:
         """Fill the gaps of `part`, float64[time, cell], from the valid values around each."""
         left, since = _last_valid(part, *self._outside(first, part[0], cells, back=True))
         if self.fill == "hold":
+            self._limit(first, since, cells)
             return left
         right, until = _last_valid(part[::-1], *self._outside(stop, part[-1], cells, back=False))
         right, until = right[::-1], until[::-1]
+        self._limit(first, np.where(np.isnan(part), since + until - 1, 0), cells)
         weight = since / np.maximum(since + until, 1)
         return np.where(np.isnan(part), left + (right - left) * weight, part)
+
+    def _limit(self, first: int, length: np.ndarray, cells: np.ndarray) -> None:
+        """Keep the longest gap, int64[time, cell] in steps, and refuse one that is too long to be bridged."""
+        self.longest = max(self.longest, int(length.max(initial=0)))
+        if self.bridge is not None and length.max(initial=0) > self.bridge:
+            row, cell = (int(i) for i in np.unravel_index((length > self.bridge).argmax(), length.shape))
+            raise ForcingError(
+                f"{self.axes.where}: '{self.name}' is missing at {self.axes.starts[first + row]} in cell "
+                f"{self.axes.cell_id[cells[cell]]}, in a gap of {length[row, cell]} steps or more; forcing_fill "
+                f"'{self.fill}' bridges {self.bridge} at most. Complete the file, or raise "
+                f"forcing_fill_limit.{self.name}."
+            )
+
+    def _measure(self, first: int, stop: int, gaps: np.ndarray) -> None:
+        """Keep the longest gap that zeros fill; blocks in order of time follow on each other."""
+        run = self._open[1] if self._open[0] == first else np.zeros(gaps.shape[1], np.int64)
+        for row in gaps:
+            run = np.where(row, run + 1, 0)
+            self.longest = max(self.longest, int(run.max(initial=0)))
+        self._open = stop, run
 
     def _outside(
         self, edge: int, at_edge: np.ndarray, cells: np.ndarray, *, back: bool

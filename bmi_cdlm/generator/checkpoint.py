@@ -45,9 +45,10 @@ class Checkpoint(NamedTuple):
     record: Mapping[str, Any]
 
     def check_run(
-        self, *, time_step: int, routing_step: int, snow: str, runoff: str = "gr4j", routing: str = "muskingum"
+        self, *, time_step: int, routing_step: int, snow: str, runoff: str = "gr4j", routing: str = "muskingum",
+        components: int = 1,
     ) -> None:
-        """Refuse a run with another model step, routing step or other processes.
+        """Refuse a run with another model step, routing step, other processes or another number of components.
 
         Raises
         ------
@@ -59,6 +60,7 @@ class Checkpoint(NamedTuple):
             ("time_step", _duration(spec.step), _duration(time_step)),
             ("routing_step", _duration(spec.routing_step), _duration(routing_step)),
             ("snow", spec.snow, snow), ("runoff", spec.runoff, runoff), ("routing", spec.routing, routing),
+            ("components", spec.components, components),
         ):
             if got != expected:
                 raise CheckpointError(

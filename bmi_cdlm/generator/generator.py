@@ -34,9 +34,11 @@ from bmi_cdlm.generator.specification import (
     transformed,
 )
 from bmi_cdlm.kernels.groups import PetNetwork
+from bmi_cdlm.names.declaration import CellProcess, ReachProcess
 from bmi_cdlm.names.errors import CdlmError, ConfigError, nearest
 from bmi_cdlm.names.parameters import Grid, Parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import variable
 from bmi_cdlm.processes.catalogue import choose
 
 __all__ = [
@@ -47,7 +49,6 @@ LANES = 4
 """The compiled loops take the inputs of a layer in fours: layers are padded with zeros."""
 TILE = 8192
 """Cells or reaches whose static parameters are made at once."""
-FORCING_UNITS = {"precipitation": "mm d-1", "potential_evapotranspiration": "mm d-1", "air_temperature": "degC"}
 LOGARITHMIC = ("length", "slope", "area", "upstream_area", "drained_area", "prior_celerity")
 """Attributes that are taken by their logarithm unless the caller says otherwise."""
 FLOOR_SHARE = 0.01
@@ -69,7 +70,7 @@ def describe_forcing(values: Mapping[str, np.ndarray]) -> tuple[Feature, ...]:
             wet = v[v > 0]
             half = float(wet.mean()) if wet.size else 1.0
             v = v / (v + half)
-        features.append(Feature(name, FORCING_UNITS[name], half, float(v.mean()), _spread(v)))
+        features.append(Feature(name, variable(name).units, half, float(v.mean()), _spread(v)))
     return tuple(features)
 
 
@@ -112,7 +113,7 @@ def make_spec(
 
     left_out = () if learn_weighting else ("weighting",)
     chain = choose(snow, runoff, routing)
-    processes = (*reversed(chain.cells), chain.reach)
+    processes: tuple[CellProcess | ReachProcess, ...] = (*reversed(chain.cells), chain.reach)
     generated = [p for one in processes for p in one.parameters if not p.optional and p.name not in left_out]
     own = {p.name for p in chain.cells[-1].parameters}
     targets = _targets(generated, step, starts or {}, dict.fromkeys(own, components))

@@ -190,21 +190,30 @@ class GeneratorSpec:
     snow: str
     runoff: str = "gr4j"
     routing: str = "muskingum"
-    versions: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         """Refuse processes that are not there or have changed, and parameters on the wrong grid."""
         chain = choose(self.snow, self.runoff, self.routing)
-        for process in (*chain.cells, chain.reach):
+        for process in chain.processes:
             made = self.versions.get(process.name, process.version)
-            _expect(made == process.version, f"process '{process.name}' is of version {process.version} here, of version "
-                                             f"{made} where it was trained")
+            _expect(
+                made == process.version,
+                f"process '{process.name}' is of version {process.version} here, of {made} where it was trained",
+            )
         for grid, network in (("cell", self.cell), ("reach", self.reach)):
             for target in network.targets:
                 _expect(BY_NAME[target.name].grid == grid, f"'{target.name}' is no parameter of a {grid}")
         warm = self.pet is not None and "air_temperature" in [f.name for f in self.pet.features]
-        _expect(not warm or "air_temperature" in chain.inputs, "the PET network takes air_temperature, which runs without "
-                "snow lack")
+        _expect(
+            not warm or "air_temperature" in chain.inputs,
+            "the PET network takes air_temperature, which runs without snow lack",
+        )
+
+    @property
+    def components(self) -> int:
+        """Parameter sets per cell of the runoff process."""
+        return max((target.components for target in self.cell.targets), default=1)
 
     def to_json(self) -> str:
         """Return the specification as JSON; numbers come back to the bit."""

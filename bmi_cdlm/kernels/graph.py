@@ -226,6 +226,6 @@ class Linker:
                 names[name] = self._instead[value]
             else:
                 made = isinstance(value, types.FunctionType) and not is_primitive(value)
-                names[name] = self._made[value] if made else value
+                names[name] = self._made[value] if made else value  # type: ignore[index]
         return retyped(function, self._dtype, names)
 

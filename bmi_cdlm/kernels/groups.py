@@ -192,10 +192,9 @@ class PetPlace(NamedTuple):
 
 
 class PetWeather(NamedTuple):
-    """float[time, cell]: what Penman-Monteith reads beside temperature [1, Pa, W m-2, m s-1, m s-1]."""
+    """float[time, cell]: what Penman-Monteith reads beside temperature [Pa, Pa, W m-2, m s-1 at 10 m]."""
 
-    specific_humidity: np.ndarray
+    vapour_pressure: np.ndarray
     air_pressure: np.ndarray
     shortwave_radiation: np.ndarray
-    wind_x: np.ndarray
-    wind_y: np.ndarray
+    wind_speed: np.ndarray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,8 +36,8 @@ LONGEST_BLOCK, SHORTEST_BLOCK = 4096, 16
 class Forcing(NamedTuple):
     """Forcing of consecutive steps, float64[time, cell]: mm d-1, mm d-1, degC (None where no process takes it).
 
-    day_of_year : float64[time], from `season.day_of_year`; read by a PET network only. others : further inputs, varying :
-    parameters that vary in time, float64[time, cell] by registry name.
+    day_of_year : float64[time], from `season.day_of_year`; read by a PET network only. others : further inputs, varying
+    : parameters that vary in time, float64[time, cell] by registry name.
     """
 
     precipitation: np.ndarray
@@ -49,11 +49,12 @@ class Forcing(NamedTuple):
 
     def part(self, steps: slice) -> Forcing:
         """Some of the steps."""
-        parts = [a if a is None or isinstance(a, Mapping) else a[steps] for a in self]
-        for k, a in enumerate(self):
+        def cut(a: Any) -> Any:
             if isinstance(a, Mapping):
-                parts[k] = {name: values[steps] for name, values in a.items()}
-        return Forcing(*parts)
+                return {name: values[steps] for name, values in a.items()}
+            return None if a is None else a[steps]
+
+        return Forcing(*map(cut, self))
 
     def series(self) -> dict[str, np.ndarray]:
         """Every input and varying parameter by registry name."""
@@ -102,8 +103,8 @@ class Model:
 
     def __init__(
         self, domain: Domain, parameters: Mapping[str, np.ndarray] | None = None, *, step: int = DAY,
-        routing_step: int = HOUR, snow: str = "none", runoff: str = "gr4j", routing: str = "muskingum", threads: int = 1,
-        pet: PetNetwork | None = None, ledger: bool = False, exchange: Exchange | None = None,
+        routing_step: int = HOUR, snow: str = "none", runoff: str = "gr4j", routing: str = "muskingum",
+        threads: int = 1, pet: PetNetwork | None = None, ledger: bool = False, exchange: Exchange | None = None,
         varying: Sequence[str] = (), components: Mapping[str, int] | None = None,
     ) -> None:
         self.chain = choose(snow, runoff, routing)
@@ -418,7 +419,8 @@ class Model:
         return held[2]
 
     def _buffers(self, n_steps: int, kept: Kept | None = None) -> Buffers:
-        return make_buffers(self.operators.cells, self.live, n_steps, self.n_sub, kept or self._kept((), None), self._plan)
+        wanted = kept or self._kept((), None)
+        return make_buffers(self.operators.cells, self.live, n_steps, self.n_sub, wanted, self._plan)
 
     def close(self) -> None:
         """End the threads."""
@@ -431,8 +433,8 @@ def check_varying(chain: Chain, varying: Sequence[str]) -> None:
     for name in varying:
         if name not in may:
             raise ParameterError(
-                f"parameter '{name}' cannot vary in time here.{nearest(name, may)} Of {', '.join(chain.names)}, these can: "
-                f"{', '.join(may) or 'none'}. Give one value per cell or reach."
+                f"parameter '{name}' cannot vary in time here.{nearest(name, may)} Of {', '.join(chain.names)}, these "
+                f"can: {', '.join(may) or 'none'}. Give one value per cell or reach."
             )
 
 

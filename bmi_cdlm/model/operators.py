@@ -105,9 +105,8 @@ class Preparation:
         """
         symbols = {s: values[name] for s, name in self.names.items() if name in values}
         symbols |= self.attributes
-        self._given = {
-            symbol for one, _ in self._fillers if one.given is not None and one.given in values for symbol in one.returns
-        }
+        given = [one for one, _ in self._fillers if one.given is not None and one.given in values]
+        self._given = {symbol for one in given for symbol in one.returns}
         for one, filler in self._fillers:
             if one.given is not None and one.given in values:
                 symbols[one.returns[0]] = values[one.given]
@@ -208,7 +207,8 @@ class CellOperator:
         self.constants = self.plan.constant_group(*step_numbers(process, step, dtype))
         self.preparation = Preparation(process, self.constants, self._attributes(domain), dtype)
         self.gives = process.gives[0]
-        self._forward, self._backward = cell_loops(self.plan), None
+        self._forward = cell_loops(self.plan)
+        self._backward: Any = None
         self._no_totals = self.plan.total_group(None, None, None, None)
         n, parts = self.n_cells, workers.tasks(self.n_cells)
         self._tasks = [(c * n + lo, c * n + hi, c * n) for c in range(components) for lo, hi in parts]
@@ -239,8 +239,8 @@ class CellOperator:
         """The state of a cold start: stores at their customary fill, nothing on its way."""
         stores = {}
         for name, store in self.process.stores.items():
-            start = store.start * (np.ones(self.n_units, self.dtype) if store.start_of is None else p.symbols[store.start_of])
-            stores[name] = start.astype(self.dtype)
+            whole = np.ones(self.n_units, self.dtype) if store.start_of is None else p.symbols[store.start_of]
+            stores[name] = (store.start * whole).astype(self.dtype)
         queues = {name: np.zeros_like(p.symbols[name]) for name in self.process.queues}
         return self.plan.state_group(**stores, **queues)
 
@@ -249,7 +249,7 @@ class CellOperator:
         return zeros_of(record.starts[0]) if record.starts else zeros_of(self.start(record.parameters))
 
     def inputs(self, series: Arrays) -> Group:
-        """The group of inputs, from float[time, cell] by registry name; rain plus melt is rain where there is no snow."""
+        """The group of inputs, from float[time, cell] by registry name."""
         plan = self.plan
         found = {symbol: series_of(series, name) for symbol, name in plan.inputs.items()}
         for name in plan.varying:
@@ -300,8 +300,8 @@ class CellOperator:
     ) -> tuple[dict[str, np.ndarray], Group]:
         """Adjoints of inputs and varying parameters by registry name, float[time, cell], and of `plan.adjoint_group`.
 
-        `state_adj` goes from the end to the start. wanted : names of inputs that are wanted; all where None. Adjoints of
-        parameters are summed in float64.
+        `state_adj` goes from the end to the start. wanted : names of inputs that are wanted; all where None. Adjoints
+        of parameters are summed in float64.
         """
         if self._backward is None:
             self._backward = cell_adjoint_loops(self.plan)
@@ -367,7 +367,8 @@ class ReachOperator:
         self, process: ReachProcess, links: LinkProcess, domain: Domain, step: int, routing_step: int,
         dtype: type[np.floating], workers: Workers, plan: NetworkPlan | None = None,
     ) -> None:
-        self.plan, self.process, self.domain, self.dtype, self.workers = ReachPlan(process), process, domain, dtype, workers
+        self.plan, self.process = ReachPlan(process), process
+        self.domain, self.dtype, self.workers = domain, dtype, workers
         self.step, self.n_sub = step, step // routing_step
         self.constants = self.plan.constant_group(dtype(routing_step))
         attributes = {s: getattr(domain.reaches, name).astype(dtype) for s, name in process.attributes.items()}
@@ -413,8 +414,8 @@ class ReachOperator:
     ) -> None:
         """Route the runoff [time, cell] of a block of steps; see the loop of the process."""
         arguments = (
-            self.network.network, self.links, p.group, state, runoff, lateral, hydrographs, discharge, tape, outflow_total,
-            self.constants, self.n_sub, self.dtype(self.step),
+            self.network.network, self.links, p.group, state, runoff, lateral, hydrographs, discharge, tape,
+            outflow_total, self.constants, self.n_sub, self.dtype(self.step),
         )
         self.network.route(
             self.workers, compiled(self.loops.route, self.dtype), arguments, runoff.shape[0], self.n_sub

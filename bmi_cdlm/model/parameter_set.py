@@ -12,6 +12,7 @@ from bmi_cdlm.model.operators import CellOperator, Operators, Parameters, evalua
 from bmi_cdlm.names import parameters as registry
 from bmi_cdlm.names.errors import DomainError, ParameterError, StateError
 from bmi_cdlm.names.parameters import Parameter
+from bmi_cdlm.processes.catalogue import Chain, kind_of
 
 
 class ParameterSet:
@@ -34,8 +35,8 @@ class ParameterSet:
     def __init__(self, operators: Operators, given: Mapping[str, np.ndarray]) -> None:
         self._operators, self._domain = operators, operators.domain
         self.values: dict[str, np.ndarray] = {}
+        check_attributes(operators.chain, self._domain)
         for operator in operators.cells:
-            self._check_attributes(operator)
             for p in operator.process.parameters:
                 self._take(p, given, self._shape(operator))
         for p in operators.chain.reach.parameters:
@@ -70,15 +71,6 @@ class ParameterSet:
         names = [p.name for p in operator.process.parameters if p.name in self.values]
         return {name: self.values[name].reshape(-1) for name in names}
 
-    def _check_attributes(self, operator: CellOperator) -> None:
-        for name in operator.process.attributes.values():
-            if not np.isfinite(getattr(self._domain.cells, name)).all():
-                kind = "snow" if name == "mean_annual_snowfall" else operator.process.name
-                raise DomainError(
-                    f"{kind} is '{operator.process.name}' but '{name}' [mm yr-1] is missing in the domain, expected on "
-                    "every cell. Add it to the domain file, or set snow: none."
-                )
-
     def change(self, name: str, places: np.ndarray, values: np.ndarray) -> None:
         """Change a parameter at some places; after one that is the base of a queue, `fit` must follow."""
         self.values[name].reshape(-1)[places] = values
@@ -87,12 +79,10 @@ class ParameterSet:
                 if one.name == name:
                     operator.preparation.refill(p.symbols, one.symbol)
         reach = self._operators.reach
-        for one in reach.process.prepared:
-            if one.given == name:
-                reach.preparation.refill(self.reach.symbols, one.returns[0])
-        for p in reach.process.parameters:
-            if p.name == name:
-                reach.preparation.refill(self.reach.symbols, p.symbol)
+        changed = [one.returns[0] for one in reach.process.prepared if one.given == name]
+        changed += [one.symbol for one in reach.process.parameters if one.name == name]
+        for symbol in changed:
+            reach.preparation.refill(self.reach.symbols, symbol)
 
     def bases(self) -> set[str]:
         """Names of parameters that set the length of a queue."""
@@ -120,8 +110,8 @@ class ParameterSet:
             i = int(over[0])
             raise StateError(
                 f"state '{name}' holds {held.flat[i]:.6g} mm at cell {self._domain.cells.id[i % self._domain.n_cells]} "
-                f"({over.size} of {held.size} cells), expected at most its '{limit}' here, {capacity.flat[i]:.6g} mm. Use "
-                "the parameters of that run, or set the capacity first."
+                f"({over.size} of {held.size} cells), expected at most its '{limit}' here, {capacity.flat[i]:.6g} mm. "
+                "Use the parameters of that run, or set the capacity first."
             )
 
     def travel_time_spread(self) -> tuple[np.ndarray, np.ndarray]:
@@ -133,6 +123,18 @@ class ParameterSet:
         both = (self.reach.symbols[process.travel_time], variance)
         mean, variance = (_mean_above(self._domain, one) for one in both)
         return mean, np.sqrt(np.maximum(variance, 0.0))
+
+
+def check_attributes(chain: Chain, domain: Domain, where: str = "") -> None:
+    """Refuse a domain that lacks an attribute of its cells which a process takes; where: its file, for the message."""
+    for process in chain.cells:
+        for name in process.attributes.values():
+            if not np.isfinite(getattr(domain.cells, name)).all():
+                raise DomainError(
+                    f"{where + ': ' if where else ''}{kind_of(process)} is '{process.name}' but '{name}' [mm yr-1] is "
+                    f"missing in the domain, expected on every cell. Add it to the domain file, or choose another "
+                    f"{kind_of(process)}."
+                )
 
 
 def _mean_above(domain: Domain, per_reach: np.ndarray) -> np.ndarray:

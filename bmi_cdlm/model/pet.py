@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,12 @@ from bmi_cdlm.kernels.groups import PetPlace, PetWeather
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import VARIABLES, variable
 from bmi_cdlm.processes.pet import fill_hargreaves, fill_oudin, fill_penman_monteith
 
 Formula = Literal["oudin", "hargreaves", "penman_monteith"]
-RANGE = ("minimum_air_temperature", "maximum_air_temperature")
+RANGE = tuple(v.short for v in VARIABLES if v.facts is not None and v.facts.within != "mean")
+"""Lowest and highest temperature."""
 MEAN = "air_temperature"
 HALF_DAY = (0, 0, 0, 0, 0, 0, 0.035, 0.062, 0.079, 0.097, 0.110, 0.117)
 HOUR_SHARES = np.array([*HALF_DAY, *reversed(HALF_DAY)])
@@ -26,12 +28,68 @@ EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
 def required(formula: Formula, step: int) -> tuple[str, ...]:
-    """Return the short names of the inputs of a formula at a model step [s]; hourly ones need no daily range."""
+    """Return what a formula reads at a model step [s], by short names; hourly ones need no daily range."""
     if formula == "oudin":
         return (MEAN,)
     if formula == "hargreaves":
         return MEAN, *RANGE
     return (MEAN, *PetWeather._fields) if step == HOUR else (MEAN, *RANGE, *PetWeather._fields)
+
+
+class Formation(NamedTuple):
+    """How a quantity is made of single values of inputs, before any mean is taken: mean speeds are not the speed of
+    mean components.
+    """
+
+    of: tuple[str, ...]
+    make: Callable[..., np.ndarray]
+
+
+def speed(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Speed from components."""
+    return np.sqrt(x * x + y * y)
+
+
+def vapour_pressure(humidity: np.ndarray, pressure: np.ndarray) -> np.ndarray:
+    """Vapour pressure from specific humidity [1], in the units of the air pressure."""
+    return humidity * pressure / (0.622 + 0.378 * humidity)
+
+
+FORMATIONS = {
+    "wind_speed": Formation(("wind_x", "wind_y"), speed),
+    "vapour_pressure": Formation(("specific_humidity", "air_pressure"), vapour_pressure),
+}
+
+
+def choose(quantities: Collection[str], given: Collection[str], file: Collection[str] = ()) -> list[str]:
+    """Return the inputs to take for what a formula reads: a quantity itself or what it is made of.
+
+    given : inputs that were asked for by name, which decide; file : those that a file has.
+    """
+    chosen: dict[str, None] = {}
+    for name in quantities:
+        made_of = FORMATIONS[name].of if name in FORMATIONS else ()
+        asked = bool(made_of) and all(one in given for one in made_of)
+        itself = not made_of or name in given or (name in file and not asked)
+        chosen |= dict.fromkeys((name,) if itself else made_of)
+    return list(chosen)
+
+
+def formed_names(names: Collection[str]) -> list[str]:
+    """Return the names of what `form` makes of inputs."""
+    made = [name for name, one in FORMATIONS.items() if name not in names and all(n in names for n in one.of)]
+    return [n for n in names if variable(n).known.forms not in made] + made
+
+
+def form(weather: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Return the weather with every quantity that single values are to make, in place of those that made it."""
+    names = formed_names(weather)
+    if all(name in weather for name in names):
+        return weather
+    return {
+        name: weather[name] if name in weather else FORMATIONS[name].make(*(weather[n] for n in FORMATIONS[name].of))
+        for name in names
+    }
 
 
 def make_place(latitude: np.ndarray, longitude: np.ndarray, elevation: np.ndarray) -> PetPlace:
@@ -53,10 +111,11 @@ class Demand:
         Parameters
         ----------
         weather : dict of float64[time, cell]
-            The inputs of `required`, in registry units.
+            What `required` names, or what it is made of (see `form`), in registry units.
         start : int
             Begin of the first step [s since 1970 UTC].
         """
+        weather = form(weather)
         mean, place = weather[MEAN], self._place
         demand = np.empty(mean.shape)
         sky = self.sky(start, mean.shape[0])

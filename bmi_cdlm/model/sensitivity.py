@@ -34,8 +34,8 @@ class Gradients(NamedTuple):
 class Recording(NamedTuple):
     """What the adjoint needs of a run.
 
-    series : inputs and varying parameters by name, float64[time, cell]; season : float64[time, 2], where a network makes
-    the PET factor.
+    series : inputs and varying parameters by name, float64[time, cell]; season : float64[time, 2], where a network
+    makes the PET factor.
     """
 
     operators: Operators

@@ -15,12 +15,12 @@ class State(NamedTuple):
     """All states; the arrays are allocated once and changed in place.
 
     cells : per process of cells, stores [cell] and queues [place, cell] by name, with several components [component *
-    cell] in place of [cell]; totals : water of cells since the start [mm]; reach : float64[reach], the state of the reach
-    process; outflow_total : float64[reach], water that has left the reach since the start [m3]; unreleased :
+    cell] in place of [cell]; totals : water of cells since the start [mm]; reach : float64[reach], the state of the
+    reach process; outflow_total : float64[reach], water that has left the reach since the start [m3]; unreleased :
     float64[reach], the part of it that the caller's clock has not reached [m3]; cell_storage_at_start [mm],
     reach_storage_at_start [m3] : float64[cell], float64[reach], water at the start; added_total : float64[cell] [mm],
-    reach_added_total : float64[reach] [m3], water that callers have put in since the start; reach_name : of the state of
-    reaches; components : per process of cells.
+    reach_added_total : float64[reach] [m3], water that callers have put in since the start; reach_name : of the state
+    of reaches; components : per process of cells.
     """
 
     cells: tuple[Any, ...]
@@ -38,8 +38,8 @@ class State(NamedTuple):
     def on_cells(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the cell, by name; views, not copies."""
         arrays = {
-            name: by_component(values, count)
-            for group, count in zip(self.cells, self.components, strict=True) for name, values in group._asdict().items()
+            name: by_component(values, count) for group, count in zip(self.cells, self.components, strict=True)
+            for name, values in group._asdict().items()
         }
         arrays |= self.totals._asdict()
         return arrays | {name: getattr(self, name) for name in ("cell_storage_at_start", "added_total")}
@@ -55,7 +55,7 @@ class State(NamedTuple):
 
     def copy(self) -> State:
         """Return an independent copy."""
-        own = {name: value.copy() for name, value in self._asdict().items() if isinstance(value, np.ndarray)}
+        own: dict[str, Any] = {n: value.copy() for n, value in self._asdict().items() if isinstance(value, np.ndarray)}
         return self._replace(cells=tuple(map(copy_group, self.cells)), totals=copy_group(self.totals), **own)
 
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -70,7 +70,8 @@ class State(NamedTuple):
         missing = [name for name in own if name not in arrays]
         if missing:
             raise StateError(
-                f"state lacks '{missing[0]}'. Expected {', '.join(own)}; use a state of these processes and this version."
+                f"state lacks '{missing[0]}'. Expected {', '.join(own)}; use a state of these processes and this "
+                "version."
             )
         checked = {
             name: _fitted(name, np.asarray(arrays[name], np.float64), own[name], name in queues) for name in own
@@ -88,7 +89,7 @@ class State(NamedTuple):
     def with_places(self, places: Mapping[str, int]) -> State:
         """Return the same state with queues of that many places; water beyond them would be lost."""
         cells = tuple(
-            group._replace(**{name: _resized(getattr(group, name), n) for name, n in places.items() if name in group._fields})
+            group._replace(**{n: _resized(getattr(group, n), places[n]) for n in group._fields if n in places})
             for group in self.cells
         )
         return self._replace(cells=cells)
@@ -109,11 +110,17 @@ def new_state(operators: Operators, parameters: list[Parameters]) -> State:
     """Return the state of a cold start: cells at their customary fill, rivers empty."""
     n_cells, n_reaches = operators.domain.n_cells, operators.domain.n_reaches
     totals = operators.cells[-1].plan.total_group
+
+    def cells() -> np.ndarray:
+        return np.zeros(n_cells)
+
+    def reaches() -> np.ndarray:
+        return np.zeros(n_reaches)
+
     return State(
         tuple(operator.start(p) for operator, p in zip(operators.cells, parameters, strict=True)),
-        totals(*(np.zeros(n_cells) for _ in totals._fields)), *(np.zeros(n_reaches) for _ in range(3)),
-        np.zeros(n_cells), np.zeros(n_reaches), np.zeros(n_cells), np.zeros(n_reaches),
-        operators.chain.reach.state, tuple(operator.components for operator in operators.cells),
+        totals(*(cells() for _ in totals._fields)), reaches(), reaches(), reaches(), cells(), reaches(), cells(),
+        reaches(), operators.chain.reach.state, tuple(operator.components for operator in operators.cells),
     )
 
 

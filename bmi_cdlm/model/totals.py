@@ -66,7 +66,8 @@ class Totals:
         live["water_out"][0] = (
             total(state.totals.evapotranspiration_total, volume) + total(state.outflow_total, at_outlets)
         )
-        live["water_stored"][0] = total(live["cell_water_stored"], volume) + total(live["reach_storage"], self._every_reach)
+        in_reaches = total(live["reach_storage"], self._every_reach)
+        live["water_stored"][0] = total(live["cell_water_stored"], volume) + in_reaches
         live["outlet_discharge"][0] = total(live["discharge"], at_outlets)
         for name, mean in self._means:
             live[mean][0] = total(live[name], self._share)

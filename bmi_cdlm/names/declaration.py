@@ -55,7 +55,8 @@ class Store(NamedTuple):
 class Flux(NamedTuple):
     """What a step tells of itself: the symbol of a value that a stage returns or takes from a queue.
 
-    standard_name, meaning : for the registry of variables, empty where the flux stands there for every process; ledger : `out` and `in` are water that leaves or enters the cell beside precipitation and runoff, `exchange` is
+    standard_name, meaning : for the registry of variables, empty where the flux stands there for every process;
+    ledger : `out` and `in` are water that leaves or enters the cell beside precipitation and runoff, `exchange` is
     positive into the cell; kind : a rate is published in mm d-1 whatever the step.
     """
 
@@ -71,8 +72,8 @@ class Adjoint(NamedTuple):
     """An adjoint by hand, in place of the derived one.
 
     step : its arguments are symbols of the stage's arguments and of what it keeps (`X_after`: store X after the step),
-    and `X_adj` for the adjoint of a returned X; returns : symbols whose adjoints it returns, in order; negated : symbols
-    whose adjoint is that of another negated, {"E": "P"}.
+    and `X_adj` for the adjoint of a returned X; returns : symbols whose adjoints it returns, in order; negated :
+    symbols whose adjoint is that of another negated, {"E": "P"}.
     """
 
     step: Callable
@@ -186,8 +187,8 @@ class ReachProcess:
     volume, from_volume : scalar functions of the state (or volume [m3]) and prepared values: water in the reach, and
         the state that holds it
     steady : scalar function of `flow` and prepared values: the state through which a constant flow passes
-    travel_time, variance : symbol of the mean travel time [s] of a reach, and scalar function of the variance [s2] that it
-        adds, where they are known
+    travel_time, variance : symbol of the mean travel time [s] of a reach, and scalar function of the variance [s2] that
+        it        adds, where they are known
     """
 
     name: str

@@ -27,10 +27,10 @@ class Range(NamedTuple):
 class Parameter(NamedTuple):
     """One parameter.
 
-    symbol : in the literature, and in the steps of its process; legal : closed interval outside which the equations have
-    no meaning; daily, hourly : learning range and default at that model step; scale : how a generator moves between the
-    bounds; grid : where it is given; may_vary : it may come as [time, cell]; optional : without it, the equations do
-    without.
+    symbol : in the literature, and in the steps of its process; legal : closed interval outside which the equations
+    have no meaning; daily, hourly : learning range and default at that model step; scale : how a generator moves
+    between the bounds; grid : where it is given; may_vary : it may come as [time, cell]; optional : without it, the
+    equations do without.
     """
 
     name: str

@@ -9,7 +9,7 @@ from bmi_cdlm.names.errors import DeclarationError
 from bmi_cdlm.names.parameters import BY_NAME, Parameter
 from bmi_cdlm.names.variables import BY_SHORT, INFINITE, VARIABLES, Variable
 
-Process = TypeVar("Process", CellProcess, ReachProcess)
+Process = TypeVar("Process", bound=CellProcess | ReachProcess)
 PROCESSES: dict[str, CellProcess | ReachProcess] = {}
 OWNERS: dict[str, str] = {}
 """Which process first declared a parameter."""
@@ -36,8 +36,8 @@ def declare(process: Process) -> Process:
     for p in parameters:
         if BY_NAME.get(p.name, p) != p:
             raise DeclarationError(
-                f"process '{process.name}': the parameter '{p.name}' means something else in process '{OWNERS[p.name]}'. "
-                "Rename it."
+                f"process '{process.name}': the parameter '{p.name}' means something else in process "
+                f"'{OWNERS[p.name]}'. Rename it."
             )
     PROCESSES[process.name] = process
     for v in variables:
@@ -64,11 +64,13 @@ def _variables(process: CellProcess | ReachProcess) -> list[Variable]:
             found.append(_common(process, name)._replace(of=of))
     for name, store in process.stores.items():
         found.append(Variable(
-            name, store.standard_name, store.units, "cell", "state", store.meaning, "process", bounds=store.bounds, of=of
+            name, store.standard_name, store.units, "cell", "state", store.meaning, "process", bounds=store.bounds,
+            of=of,
         ))
     for queue in process.queues.values():
         found.append(Variable(
-            queue.held, queue.standard_name, "mm", "cell", "state", queue.meaning, "process", bounds=(0.0, INFINITE), of=of
+            queue.held, queue.standard_name, "mm", "cell", "state", queue.meaning, "process", bounds=(0.0, INFINITE),
+            of=of,
         ))
     for name, store in process.stores.items():
         if store.holds_water:

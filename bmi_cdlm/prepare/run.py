@@ -38,21 +38,27 @@ Say = Callable[[str], None]
 
 
 class Prepared(NamedTuple):
-    """What was made: files by what they are; the report on the gauges; ids and reasons of gauges left out."""
+    """What was made: files by what they are; the report on the gauges; ids and reasons of gauges left out; what there
+    is to say of the forcing: distances of stations, values that come from a neighbour.
+    """
 
     files: dict[str, Path]
     report: list[GaugeQuality]
     dropped: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 class _Plan(NamedTuple):
-    """A preparation: the run it is for, its keys, where inputs lie, the words for its files, and whom to tell."""
+    """A preparation: the run it is for, its keys, where inputs lie, the words for its files, whom to tell what is
+    being done, and what is to be said at the end.
+    """
 
     run: Config
     config: PrepareConfig
     folder: Path
     labels: Labels
     say: Say
+    notes: list[str]
 
 
 def prepare(path: Path, source: Path | None = None, to: Path | None = None, say: Say = logger.info) -> Prepared:
@@ -79,7 +85,7 @@ def prepare(path: Path, source: Path | None = None, to: Path | None = None, say:
     if to is not None:
         names = {key: getattr(run, key) for key in ("domain", "forcing", "observations")}
         run = run.model_copy(update={k: to / p.name for k, p in names.items() if isinstance(p, Path)})
-    plan = _Plan(run, config, path.parent if source is None else source, _labels(config, path), say)
+    plan = _Plan(run, config, path.parent if source is None else source, _labels(config, path), say, [])
     if config.network is None:
         return Prepared(_import_legacy(plan, run.domain.parent), [], {})
     files = _outputs(plan)
@@ -93,11 +99,11 @@ def prepare(path: Path, source: Path | None = None, to: Path | None = None, say:
         report = assess(run, gauges, config.gauges)
         files["report"] = run.domain.with_name(REPORT)
         write_report(files["report"], report, gauges.dropped)
-    return Prepared(files, report, {} if gauges is None else gauges.dropped)
+    return Prepared(files, report, {} if gauges is None else gauges.dropped, tuple(plan.notes))
 
 
 def _make(plan: _Plan, files: dict[str, Path]) -> SnappedGauges | None:
-    run, config, folder, _, say = plan
+    run, config, folder, _, say, _ = plan
     assert config.network is not None
     say("river network, cells and links")
     drainage, gauges = _drain(config.network, config.gauges, folder)
@@ -196,7 +202,17 @@ def _make_forcing(plan: _Plan, path: Path, target: Target) -> None:
     assert config is not None
     steps = steps_of(plan.run, config.start, config.end)
     notes = _words(_titled(plan.labels, "forcing"))
-    write_forcing(path, Weather(config, plan.config.pet), target, steps, plan.folder, notes)
+    plan.notes.extend(write_forcing(path, weather_of(plan.run, plan.config), target, steps, plan.folder, notes))
+
+
+def weather_of(run: Config, config: PrepareConfig) -> Weather:
+    """What the forcing file of a run is made of: climate attributes want demand too, by the run's own formula."""
+    assert config.forcing is not None
+    needed, pet = (*run.needed(),), config.pet
+    weather = Weather(config.forcing, pet, needed)
+    if run.pet != "given" and weather.method is None and config.attributes.climate:
+        weather = weather._replace(pet=pet.model_copy(update={"method": run.pet}))
+    return weather
 
 
 def _target(drainage: Drainage, gauges: SnappedGauges | None, table: Table) -> Target:

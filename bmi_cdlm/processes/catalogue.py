@@ -17,7 +17,9 @@ from bmi_cdlm.processes.muskingum import MUSKINGUM
 Kind = Literal["snow", "runoff", "routing"]
 ENTRY_POINTS = "bmi_cdlm.processes"
 NONE = "none"
-OWN = tuple(declare(p) for p in (CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, MUSKINGUM))
+OWN: tuple[CellProcess | ReachProcess, ...] = (CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, MUSKINGUM)
+for one in OWN:
+    declare(one)
 
 
 class Chain(NamedTuple):
@@ -28,9 +30,14 @@ class Chain(NamedTuple):
     reach: ReachProcess
 
     @property
+    def processes(self) -> tuple[CellProcess | ReachProcess, ...]:
+        """The processes of cells and of reaches."""
+        return (*self.cells, self.reach)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the processes that are chosen."""
-        return (*(p.name for p in self.cells), self.reach.name)
+        return tuple(p.name for p in self.processes)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -38,10 +45,6 @@ class Chain(NamedTuple):
         taken = ["precipitation", *(name for p in self.cells for name in p.inputs if name != LIQUID_WATER)]
         return tuple(dict.fromkeys(taken))
 
-    @property
-    def attributes(self) -> dict[str, str]:
-        """Which process takes an attribute of the domain."""
-        return {name: p.name for p in (*self.cells, self.reach) for name in p.attributes.values()}
 
 
 def kind_of(process: CellProcess | ReachProcess) -> Kind:
@@ -59,7 +62,8 @@ def _others() -> dict[str, importlib.metadata.EntryPoint]:
         if point.name in found or point.name in {p.name for p in OWN}:
             first = found[point.name].value if point.name in found else "bmi_cdlm"
             raise DeclarationError(
-                f"two processes are called '{point.name}': of {first} and of {point.value}. Uninstall one of the packages."
+                f"two processes are called '{point.name}': of {first} and of {point.value}. Uninstall one of the "
+                "packages."
             )
         found[point.name] = point
     return found
@@ -67,10 +71,16 @@ def _others() -> dict[str, importlib.metadata.EntryPoint]:
 
 def _load(name: str) -> CellProcess | ReachProcess:
     point = _others()[name]
-    process = point.load()
+    try:
+        process = point.load()
+    except (ImportError, AttributeError) as cause:
+        raise DeclarationError(
+            f"entry point '{name} = {point.value}' cannot be imported ({cause}). Repair or uninstall its package."
+        ) from cause
     if not isinstance(process, CellProcess | ReachProcess):
         raise DeclarationError(
-            f"entry point '{name} = {point.value}' is a {type(process).__name__}, expected a CellProcess or a ReachProcess."
+            f"entry point '{name} = {point.value}' is a {type(process).__name__}, expected a CellProcess or a "
+            "ReachProcess."
         )
     if process.name != name:
         raise DeclarationError(
@@ -101,7 +111,8 @@ def find(kind: Kind, name: str) -> CellProcess | ReachProcess:
         )
     process = own[name] if name in own else _load(name)
     if kind_of(process) != kind:
-        raise ConfigError(f"{kind}: '{name}' is a process of kind {kind_of(process)}. Choose it as `{kind_of(process)}:`.")
+        own_kind = kind_of(process)
+        raise ConfigError(f"{kind}: '{name}' is a process of kind {own_kind}. Choose it as `{own_kind}:`.")
     return process
 
 

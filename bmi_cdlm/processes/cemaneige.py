@@ -236,7 +236,8 @@ CEMANEIGE_HYSTERESIS = CellProcess(
             start_of="threshold",
         ),
         "snow_cover": Store(
-            "cover", "1", "snowpack__area_fraction", "Share of the cell under snow", holds_water=False, bounds=(0.0, 1.0),
+            "cover", "1", "snowpack__area_fraction", "Share of the cell under snow", holds_water=False,
+            bounds=(0.0, 1.0),
         ),
     },
     parameters=(

@@ -70,8 +70,8 @@ def production_step_adjoint(S, P, E, X1, percolation_scale, S_adj, Pr_adj):
 def production_step_inverse_adjoint(S, P, E, X1, inverse_1, ratio, percolation_scale, S_adj, Pr_adj):
     """Adjoint of `production_step_inverse` in its S and Pr; ratio is what that returned.
 
-    Returns the adjoints of S, P and X1, what it does through its inverse_1 included; that of E is that of P negated, for
-    only P - E counts.
+    Returns the adjoints of S, P and X1, what it does through its inverse_1 included; that of E is that of P negated,
+    for only P - E counts.
     """
     wet = P > E
     net = P - E if wet else E - P

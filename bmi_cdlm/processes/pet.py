@@ -84,14 +84,13 @@ def net_radiation(solar, lowest, highest, vapour, above, elevation):
     return 0.77 * solar - emitted * (0.34 - 0.14 * math.sqrt(vapour)) * (1.35 * share - 0.35)
 
 
-def penman_demand(lowest, highest, humidity, pressure, solar, wind, above, elevation, numerator, by_day, by_night):
+def penman_demand(lowest, highest, vapour, pressure, solar, wind, above, elevation, numerator, by_day, by_night):
     """Reference evapotranspiration of FAO-56 (Allen et al. 1998, eq. 6 and 53).
 
-    humidity [1]; pressure [kPa]; solar radiation [MJ m-2 d-1]; wind 2 m above the ground [m s-1]; numerator: 900,
-    hourly 24 x 37; by_day, by_night: shares of the net radiation that go into the ground.
+    vapour pressure and air pressure [kPa]; solar radiation [MJ m-2 d-1]; wind speed 2 m above the ground [m s-1];
+    numerator: 900, hourly 24 x 37; by_day, by_night: shares of the net radiation that go into the ground.
     """
     mean = 0.5 * (lowest + highest)
-    vapour = humidity * pressure / (0.622 + 0.378 * humidity)
     missing = 0.5 * (saturation_pressure(lowest) + saturation_pressure(highest)) - vapour
     slope = 4098.0 * saturation_pressure(mean) / ((mean + 237.3) * (mean + 237.3))
     psychrometric = 0.000665 * pressure
@@ -142,9 +141,8 @@ def fill_penman_monteith(lowest, highest, weather, place, sky, hourly, demand, l
                     place.sin_latitude[i], place.cos_latitude[i], place.tan_latitude[i], sky[t, 0], sky[t, 1],
                     sky[t, 2], sky[t, 3],
                 )
-            x, y = weather.wind_x[t, i], weather.wind_y[t, i]
             demand[t, i] = penman_demand(
-                lowest[t, i], highest[t, i], weather.specific_humidity[t, i], weather.air_pressure[t, i] / 1000.0,
-                weather.shortwave_radiation[t, i] * 0.0864, math.sqrt(x * x + y * y) * 0.7479510751679441, above,
-                place.elevation[i], numerator, by_day, by_night,
+                lowest[t, i], highest[t, i], weather.vapour_pressure[t, i] / 1000.0,
+                weather.air_pressure[t, i] / 1000.0, weather.shortwave_radiation[t, i] * 0.0864,
+                weather.wind_speed[t, i] * 0.7479510751679441, above, place.elevation[i], numerator, by_day, by_night,
             )

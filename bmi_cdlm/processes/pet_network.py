@@ -182,8 +182,8 @@ def fill_factor_adjoint(
     for first in range(lo, hi, width):
         last = min(first + width, hi)
         fill_factor_tile_adjoint(
-            precipitation, demand, air_temperature, season, network, factor, factor_adj, P_adj, E_adj, T_adj, rows, first,
-            last,
+            precipitation, demand, air_temperature, season, network, factor, factor_adj, P_adj, E_adj, T_adj, rows,
+            first, last,
         )
 
 

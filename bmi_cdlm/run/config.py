@@ -13,19 +13,24 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
+from bmi_cdlm.files.netcdf import names_in
 from bmi_cdlm.files.packing import MOST_DIGITS
-from bmi_cdlm.model.pet import RANGE, Formula, required
+from bmi_cdlm.model.pet import FORMATIONS, RANGE, Formula, choose, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select, variable
-from bmi_cdlm.processes.catalogue import Chain, choose, kind_of
-from bmi_cdlm.run.values import Date, Memory, Seconds, parse_places
+from bmi_cdlm.processes.catalogue import NONE, Chain, Kind, find, kind_of
+from bmi_cdlm.processes.catalogue import choose as choose_processes
+from bmi_cdlm.run.values import Date, Memory, Seconds, duration_text, parse_places
 
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
+BRIDGES = {v.short: v.known.bridge for v in select(role="input")}
 Fill = Literal["refuse", "zero", "hold", "interpolate"]
 
 
@@ -64,6 +69,10 @@ class Config(BaseModel):
         default={}, description="What to do where forcing is missing, for all inputs or per input: refuse, zero, hold "
         "(the last value before) or interpolate (in time)."
     )
+    forcing_fill_limit: Annotated[dict[str, Seconds], BeforeValidator(parse_fill)] = Field(
+        default={}, description="The longest gap that hold and interpolate bridge, for all inputs or per input, such "
+        f"as `3 d`; else {', '.join(f'{short} {duration_text(s)}' for short, s in BRIDGES.items())}."
+    )
     parameters: Path | Literal["default"] = Field(
         default="default", description="Checkpoint of a trained generator (`.safetensors`), parameter file (NetCDF) on "
         "cells and reaches, or `default`."
@@ -75,17 +84,19 @@ class Config(BaseModel):
         default=HOUR, description="Routing sub-step, an integer divisor of the model step.", examples=["1 h"]
     )
     snow: str = Field(
-        default="none", description="Snow process: `none`, `cemaneige`, `cemaneige_hysteresis`, or one of another package; "
-        "CemaNeige needs air temperature and the domain's mean annual snowfall."
+        default="none", description="Snow process: `none`, `cemaneige`, `cemaneige_hysteresis`, or one of another "
+        "package; CemaNeige needs air temperature and the domain's mean annual snowfall."
     )
     runoff: str = Field(
         default="gr4j", description="Runoff process of cells: `gr4j`, or one of another package (`cdlm processes`)."
     )
     routing: str = Field(
-        default="muskingum", description="Process of reaches: `muskingum`, or one of another package (`cdlm processes`)."
+        default="muskingum", description="Process of reaches: `muskingum`, or one of another package (`cdlm "
+        "processes`)."
     )
     components: int = Field(
-        default=1, ge=1, le=4096, description="Parameter sets per cell of the runoff process, whose mean is its runoff [1]."
+        default=1, ge=1, le=4096, description="Parameter sets per cell of the runoff process, whose mean is its runoff "
+        "[1]."
     )
     pet: Literal["given"] | Formula = Field(
         default="given", description="Potential evapotranspiration: `given` as an input, or from other inputs by "
@@ -170,8 +181,24 @@ class Config(BaseModel):
         default="unstructured", description="BMI type of the grids of cells, reaches and gauges."
     )
 
+    @field_validator("snow", "runoff", "routing")
+    @classmethod
+    def _check_process(cls, name: str, info: ValidationInfo) -> str:
+        """Refuse a process that is not there, or is one of another kind."""
+        kind: Kind = info.field_name  # type: ignore[assignment]
+        if (kind, name) != ("snow", NONE):
+            try:
+                find(kind, name)
+            except ConfigError as cause:
+                raise ValueError(str(cause).removeprefix(f"{kind}: ").removesuffix(".")) from cause
+        return name
+
     @model_validator(mode="after")
     def _check(self) -> Config:
+        try:
+            choose_processes(self.snow, self.runoff, self.routing)
+        except ConfigError as cause:
+            raise ValueError(str(cause).removesuffix(".")) from cause
         if self.time_step not in (DAY, HOUR):
             raise ValueError(
                 f"time_step is {self.time_step} s; expected `1 d` or `1 h`: GR4J has constants for these two only"
@@ -184,9 +211,10 @@ class Config(BaseModel):
             raise ValueError(f"end is {self.end}; expected a time after start, {self.start}")
         if (self.end - self.start).astype(int) % self.time_step:
             raise ValueError(f"start to end is no whole number of time steps of {self.time_step} s")
-        for name in self.forcing_fill:
-            if name not in [v.short for v in select(role="input")]:
-                raise ValueError(f"forcing_fill: there is no input '{name}'")
+        for key in ("forcing_fill", "forcing_fill_limit"):
+            for name in getattr(self, key):
+                if name not in [v.short for v in select(role="input")]:
+                    raise ValueError(f"{key}: there is no input '{name}'")
         if self.spin_up and (self.forcing == "caller" or self.initial_state != "steady"):
             raise ValueError(
                 f"spin_up is {self.spin_up}; expected 0 with forcing: caller or a restart file, since it repeats the "
@@ -276,7 +304,7 @@ class Config(BaseModel):
     @property
     def chain(self) -> Chain:
         """The processes of the run."""
-        return choose(self.snow, self.runoff, self.routing)
+        return choose_processes(self.snow, self.runoff, self.routing)
 
     @property
     def n_steps(self) -> int:
@@ -294,13 +322,37 @@ class Config(BaseModel):
         return (self.restart_every or self.n_steps * self.time_step) // self.time_step
 
     @property
-    def inputs(self) -> list[str]:
-        """Short names of the inputs that this run needs."""
+    def bridges(self) -> dict[str, int]:
+        """The longest gap of every input that is held or interpolated over [s]."""
+        return BRIDGES | self.forcing_fill_limit
+
+    def needed(self) -> tuple[str, ...]:
+        """Short names of what this run needs, as its formula reads it: the speed of wind, the vapour pressure."""
         needed = {"precipitation"}
         if "potential_evapotranspiration" in self.chain.inputs:
             needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*required(self.pet, self.time_step)}
-        needed |= {name for name in self.chain.inputs if name != "potential_evapotranspiration"}
+        needed |= self._taken()
+        return tuple(v.short for v in select(role="input") if v.short in needed)
+
+    def _taken(self) -> set[str]:
+        """Inputs that the processes take as they are."""
+        return {name for name in self.chain.inputs if name != "potential_evapotranspiration"}
+
+    @property
+    def inputs(self) -> list[str]:
+        """Short names of the inputs that this run takes."""
+        needed = {"precipitation"}
+        if "potential_evapotranspiration" in self.chain.inputs:
+            needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*self._read_by_formula()}
+        needed |= self._taken()
         return [v.short for v in select(role="input") if v.short in needed]
+
+    def _read_by_formula(self) -> list[str]:
+        """Inputs of the formula: speed and vapour pressure where the caller or the file has them, or their makings."""
+        assert self.pet != "given"
+        quantities = required(self.pet, self.time_step)
+        optional = any(name in FORMATIONS for name in quantities) and isinstance(self.forcing, Path)
+        return choose(quantities, self.published_inputs or (), names_in(Path(self.forcing)) if optional else ())
 
     @property
     def published(self) -> tuple[str, ...]:
@@ -366,11 +418,14 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
         raise ConfigError(f"{path}: {explain(cause)} See cfg/README.md.") from cause
 
 
+FILL_KEYS = (("forcing_fill",), ("forcing_fill_limit",))
+
+
 def explain(cause: ValidationError) -> str:
     """One sentence per problem: key path, got, expected."""
     sentences = []
     for problem in cause.errors():
-        path = problem["loc"][: 2 if problem["loc"][:1] == ("forcing_fill",) else 1]
+        path = problem["loc"][: 2 if problem["loc"][:1] in FILL_KEYS else 1]
         key = ".".join(str(part) for part in path) or "configuration"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":

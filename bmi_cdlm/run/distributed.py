@@ -87,7 +87,7 @@ def run_distributed(
         config = _with_whole_paths(config)
         domain = read_domain(config.domain)
         parameters, pet = read_any_parameters(config, domain)
-        check_pet_outputs(config, pet)
+        check_pet_outputs(config, parameters, pet)
         elevation = read_elevation(config, domain)
         output_places(config, domain)  # raises before the work starts
         share = PER_THREAD * sum(client.nthreads().values()) if count is None else count

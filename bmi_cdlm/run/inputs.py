@@ -7,21 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from bmi_cdlm.files.forcing import ForcingFile
-from bmi_cdlm.model.pet import MEAN, RANGE
+from bmi_cdlm.model.pet import MEAN, RANGE, form, formed_names
 from bmi_cdlm.names.errors import ForcingError, StateError
 from bmi_cdlm.names.variables import Alias, Variable, alias, variable
 from bmi_cdlm.run.config import Config
 
-SMALLEST = {
-    "precipitation": 0.0, "potential_evapotranspiration": 0.0, "air_temperature": -273.15,
-    "minimum_air_temperature": -273.15, "maximum_air_temperature": -273.15, "specific_humidity": 0.0,
-    "air_pressure": 1.0, "shortwave_radiation": 0.0, "wind_x": -200.0, "wind_y": -200.0,
-}
-"""What an input cannot be below, in registry units."""
 HELD, PENDING = "held_", "pending_"
 """Prefixes under which a state keeps inputs that the caller holds, and what has accumulated within a step."""
-EXTREMES = {RANGE[0]: np.minimum, RANGE[1]: np.maximum}
-"""Inputs that accumulate by their extreme, the others by their mean."""
+EXTREMES = {"lowest": np.minimum, "highest": np.maximum}
+"""How inputs accumulate that are not means, by `InputFacts.within`."""
 
 
 class Inputs:
@@ -33,7 +27,8 @@ class Inputs:
         Every published input in its published units, allocated once: NaN until the caller sets it, then held; with a
         forcing file, the file's values for the running step, which a write replaces for that step only.
     pending : dict of float64[cell]
-        What the running step has accumulated, in registry units: value x seconds, or the extreme.
+        What the running step has accumulated, in registry units: value x seconds, or the extreme; of wind and
+        humidity the speed and the vapour pressure, which a mean of them would lose.
     pending_seconds : int
         How much of the running step has passed.
     """
@@ -45,12 +40,13 @@ class Inputs:
             name: alias(variable(name), config.name_profile) for name in config.published
         }
         self.held = {name: np.full(n, np.nan) for name in self.published}
-        self.pending: dict[str, np.ndarray] = {name: np.zeros(n) for name in config.inputs}
+        self.pending: dict[str, np.ndarray] = {name: np.zeros(n) for name in formed_names(config.inputs)}
         self.pending_seconds = 0
         self._shown: dict[str, np.ndarray] = {}
         self._values = {name: self._row(name) for name in config.inputs}
         self._original: dict[str, np.ndarray] = {}
         self._given = [name for name in config.inputs if name in self.held]
+        self._whole = {name: variable(name).known.limits(config.time_step) for name in self._given}
         # What neither caller nor file gives is the mean temperature: a step in one call has no range.
         self._derived = [] if config.forcing != "caller" else [n for n in config.inputs if n not in self.held]
 
@@ -60,9 +56,10 @@ class Inputs:
         return [variable(name) for name in self.published]
 
     def bounds(self, name: str) -> tuple[float, float]:
-        """Least and greatest value in published units; no value may be infinite."""
+        """Least and greatest value over a step, in published units; over a part of one the greatest may be higher."""
         unit = self.published[name]
-        return (SMALLEST[name] - unit.offset) / unit.factor, np.inf
+        low, high = variable(name).known.limits(self._config.time_step)
+        return (low - unit.offset) / unit.factor, (high - unit.offset) / unit.factor
 
     def _row(self, name: str) -> np.ndarray:
         """Array of the values in registry units, float64[1, cell]: what is held itself where units agree."""
@@ -84,14 +81,15 @@ class Inputs:
             else:
                 self._values[name][0] = values[0]
 
-    def values(self) -> dict[str, np.ndarray]:
-        """Inputs of the next step in registry units, float64[1, cell], good until the next call.
+    def values(self, seconds: int | None = None) -> dict[str, np.ndarray]:
+        """Inputs of the next step, or of a part of it [s], in registry units, float64[1, cell]; until the next call.
 
         Raises
         ------
         ForcingError
             What was never set, or has no meaning.
         """
+        whole = seconds is None or seconds >= self._config.time_step
         for name in self._given:
             unit, held, row = self.published[name], self.held[name], self._values[name][0]
             if not _same_units(unit):
@@ -100,8 +98,9 @@ class Inputs:
                 if name in self._shown:  # there and back again would not give the file's bits
                     np.copyto(row, self._original[name], where=held == self._shown[name])
             # NaN is neither.
-            if not (np.minimum.reduce(row) >= SMALLEST[name] and np.maximum.reduce(row) < np.inf):
-                self._refuse(name, row)
+            low, high = self._whole[name] if whole else variable(name).known.limits(seconds or 0)
+            if not (np.minimum.reduce(row) >= low and np.maximum.reduce(row) <= high):
+                self._refuse(name, row, seconds or self._config.time_step)
         for name in self._derived:
             self._values[name][:] = self._values[MEAN]
         return self._values
@@ -117,12 +116,12 @@ class Inputs:
 
     def accumulate(self, seconds: int) -> None:
         """Add the inputs over a part of the step."""
-        for name, row in self.values().items():
-            total = self.pending[name]
-            if name not in EXTREMES:
+        for name, row in form(self.values(seconds)).items():
+            total, within = self.pending[name], variable(name).known.within
+            if within == "mean":
                 total += row[0] * seconds
             elif self.pending_seconds:
-                EXTREMES[name](total, row[0], out=total)
+                EXTREMES[within](total, row[0], out=total)
             else:
                 total[:] = row[0]
         self.pending_seconds += seconds
@@ -130,7 +129,10 @@ class Inputs:
     def take_means(self) -> dict[str, np.ndarray]:
         """End the step: means and extremes of what has accumulated, float64[1, cell]; accumulation begins anew."""
         length = self.pending_seconds
-        means = {name: (v.copy() if name in EXTREMES else v / length)[None] for name, v in self.pending.items()}
+        means = {
+            name: (v / length if variable(name).known.within == "mean" else v.copy())[None]
+            for name, v in self.pending.items()
+        }
         self.clear()
         return means
 
@@ -177,13 +179,18 @@ class Inputs:
                     values = (values * saved.factor + saved.offset - own.offset) / own.factor
                 np.copyto(held, values, where=~np.isnan(values))
 
-    def _refuse(self, name: str, row: np.ndarray) -> None:
-        bad = np.flatnonzero(~((row >= SMALLEST[name]) & (row < np.inf)))
-        unit, got = self.published[name], self.held[name][bad[0]]
-        hint = f"Call set_value('{unit.name}', ...) before update" if np.isnan(got) else "Correct the value"
+    def _refuse(self, name: str, row: np.ndarray, seconds: int) -> None:
+        entry, unit = variable(name), self.published[name]
+        low, high = entry.known.limits(seconds)
+        bad = np.flatnonzero(~((row >= low) & (row <= high)))
+        got = self.held[name][bad[0]]
+        if np.isnan(got):
+            hint = f" Call set_value('{unit.name}', ...) before update; a masked value is missing too."
+        else:
+            hint = entry.known.guess(float(got), entry.units, unit.units, seconds) or " Correct the value."
         raise ForcingError(
             f"input '{unit.name}' is {got} {unit.units} at cell {self._cell_id[int(bad[0])]} ({bad.size} of {row.size} "
-            f"cells), expected a finite number of at least {SMALLEST[name]:g} {variable(name).units}. {hint}."
+            f"cells), expected a finite number, {low:g} to {high:g} {entry.units}.{hint}"
         )
 
 

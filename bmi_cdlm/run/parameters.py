@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ from bmi_cdlm.domain.domain import Cells, Domain
 from bmi_cdlm.files.shared import version
 from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.kernels.groups import PetNetwork
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.buffers import FACTOR
+from bmi_cdlm.model.model import Forcing
 from bmi_cdlm.model.pet import Demand, make_place
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameter_file import read_parameters
 
+RAIN, DEMAND, TEMPERATURE = "precipitation", "potential_evapotranspiration", "air_temperature"
 UNKNOWN = "unknown"
 """What a checkpoint says of its potential evapotranspiration when nobody told it."""
 
@@ -37,7 +42,7 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     checkpoint = load_checkpoint(path)
     checkpoint.check_run(
         time_step=config.time_step, routing_step=config.routing_step, snow=config.snow, runoff=config.runoff,
-        routing=config.routing,
+        routing=config.routing, components=config.components,
     )
     _check_pet_kind(config, checkpoint)
     return checkpoint.evaluate(config.domain, domain)
@@ -45,8 +50,9 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
 
 def parameters_key(config: Config) -> tuple:
     """Whatever the parameters depend on."""
-    run = (config.time_step, config.routing_step, config.chain.names, config.pet, config.pet_kind, config.forcing == "caller")
-    return "parameters", *version(config.domain), *version(Path(config.parameters)), run
+    run = (config.time_step, config.routing_step, config.chain.names, config.components, config.pet, config.pet_kind)
+    files = (*version(config.domain), *version(Path(config.parameters)))
+    return "parameters", *files, run, config.forcing == "caller"
 
 
 def read_elevation(config: Config, domain: Domain) -> np.ndarray:
@@ -63,13 +69,34 @@ def make_demand(config: Config, cells: Cells, elevation: np.ndarray) -> Demand |
     return Demand(config.pet, config.time_step, make_place(cells.lat, cells.lon, elevation))
 
 
+def make_forcing(
+    config: Config, demand: Demand | None, values: Mapping[str, np.ndarray], start: int, workers: Workers
+) -> Forcing:
+    """What the model reads of a run's inputs, float64[time, cell] in registry units: demand given, or by the formula.
+
+    start : begin of the first step [s since 1970 UTC].
+    """
+    taken = config.chain.inputs
+    pet = None
+    if DEMAND in taken:
+        pet = values[DEMAND] if demand is None else demand.evaluate(values, start, workers)
+    warmth = values[TEMPERATURE] if TEMPERATURE in taken else None
+    others = {name: values[name] for name in taken if name not in (RAIN, DEMAND, TEMPERATURE)}
+    return Forcing(values[RAIN], pet, warmth, others=others or None)
+
+
+def same_kind(a: str, b: str) -> bool:
+    """Whether two words mean the same potential evapotranspiration, however they are spelt."""
+    return _plain(a) == _plain(b)
+
+
 def _check_pet_kind(config: Config, checkpoint: Checkpoint) -> None:
     """Refuse a checkpoint that was trained with another potential evapotranspiration, as far as both say which."""
     trained = checkpoint.spec.pet.kind if checkpoint.spec.pet is not None else UNKNOWN
     kind = config.pet_kind if config.pet == "given" else config.pet
     if trained == UNKNOWN or (kind is None and config.forcing != "caller"):
         return
-    if kind is None or _plain(kind) != _plain(trained):
+    if kind is None or not same_kind(kind, trained):
         got = "says nothing of" if kind is None else f"has '{kind}' for"
         raise CheckpointError(
             f"{checkpoint.where}: corrects the potential evapotranspiration '{trained}', the run {got} it. Set "
@@ -81,11 +108,11 @@ def _plain(kind: str) -> str:
     return "".join(c for c in kind.lower() if c.isalnum())
 
 
-def check_pet_outputs(config: Config, pet: PetNetwork | None) -> None:
-    """Refuse outputs of a PET network where there is none."""
+def check_pet_outputs(config: Config, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None) -> None:
+    """Refuse outputs of a factor on potential evapotranspiration where there is none."""
     for name in config.output_variables:
-        if variable(name).part == "pet" and pet is None:
+        if variable(name).part == "pet" and pet is None and FACTOR not in parameters:
             raise ConfigError(
-                f"output_variables: '{name}' needs a checkpoint with a PET network in 'parameters', and there is none. "
-                "Leave it out, or name such a checkpoint."
+                f"output_variables: '{name}' needs a checkpoint with a PET network in 'parameters', or a parameter "
+                f"file with '{FACTOR}', and there is none. Leave it out, or name such a file."
             )

@@ -26,7 +26,14 @@ from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.inputs import HELD, Inputs
 from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
-from bmi_cdlm.run.parameters import check_pet_outputs, make_demand, parameters_key, read_any_parameters, read_elevation
+from bmi_cdlm.run.parameters import (
+    check_pet_outputs,
+    make_demand,
+    make_forcing,
+    parameters_key,
+    read_any_parameters,
+    read_elevation,
+)
 from bmi_cdlm.run.partition import Part
 
 STEADY_DAYS = 10
@@ -85,7 +92,7 @@ class Simulation:
         if config.forcing != "caller":
             self.forcing = ForcingFile(
                 Path(config.forcing), config.inputs, domain.cells.id, config.start, config.end, config.time_step,
-                config.forcing_fill, cache=config.memory // 2,
+                config.forcing_fill, cache=config.memory // 2, bridges=config.bridges,
                 places=None if part is None else (part.cells, part.n_cells),
             )
         try:
@@ -100,10 +107,11 @@ class Simulation:
 
     def _start(self, domain: Domain, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None) -> None:
         config = self.config
-        check_pet_outputs(config, pet)
+        check_pet_outputs(config, parameters, pet)
         self.model = Model(
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
-            runoff=config.runoff, routing=config.routing, components={config.runoff: config.components}, threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
+            runoff=config.runoff, routing=config.routing, components={config.runoff: config.components},
+            threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
             exchange=self._exchange,
         )
         self.inputs = Inputs(config, domain.cells.id)
@@ -141,7 +149,7 @@ class Simulation:
 
     def advance_inputs(self, values: Mapping[str, np.ndarray]) -> None:
         """Advance by one step on inputs by short name, float64[1, cell] in registry units."""
-        self.advance(self._forcing(values, self.n_done, 1))
+        self.advance(self.make_forcing(values, self.n_done, 1))
 
     def show_inputs(self) -> None:
         """Show the file's values for the step that comes next; at the end, those of the last."""
@@ -169,21 +177,15 @@ class Simulation:
         """Forcing of `count` steps, counted from the start, from the file."""
         if self.forcing is None:
             raise ForcingError("forcing is 'caller': there is no file to read. Set the inputs, or name a forcing file.")
-        return self._forcing(self.forcing.read(first, count), first, count)
+        return self.make_forcing(self.forcing.read(first, count), first, count)
 
-    def _forcing(self, values: Mapping[str, np.ndarray], first: int, count: int) -> Forcing:
-        """Forcing of steps from inputs in registry units, with potential evapotranspiration by the formula."""
-        config = self.config
-        own = ("precipitation", "potential_evapotranspiration", "air_temperature")
-        demand = None
-        if config.pet == "given":
-            demand = values.get("potential_evapotranspiration")
-        elif "potential_evapotranspiration" in config.chain.inputs:
-            assert self._demand is not None
-            demand = self._demand.evaluate(values, self._epoch + first * config.time_step, self.model.workers)
-        warmth = values["air_temperature"] if "air_temperature" in config.chain.inputs else None
-        others = {name: values[name] for name in config.chain.inputs if name not in own}
-        return self._dated(Forcing(values["precipitation"], demand, warmth, others=others or None), first, count)
+    def make_forcing(self, values: Mapping[str, np.ndarray], first: int, count: int) -> Forcing:
+        """Forcing of steps from their inputs, float64[time, cell] in registry units: demand by the formula.
+
+        first : the first of the steps, counted from the start.
+        """
+        start = self._epoch + first * self.config.time_step
+        return self._dated(make_forcing(self.config, self._demand, values, start, self.model.workers), first, count)
 
     def _starts(self, first: int, count: int) -> np.ndarray:
         return self.config.start + (first + np.arange(count)) * np.timedelta64(self.config.time_step, "s")
@@ -319,7 +321,8 @@ class Simulation:
         self.show_inputs()
         if self.forcing is None:
             dry = np.zeros((1, self.model.domain.n_cells))
-            self.model.fill_rivers(self._dated(Forcing(dry, dry, dry), 0, 1))
+            others = dict.fromkeys(self.config.chain.inputs, dry)
+            self.model.fill_rivers(self._dated(Forcing(dry, dry, dry, others=others), 0, 1))
         else:
             steps = min(STEADY_DAYS * DAY // self.config.time_step, self.config.n_steps)
             self.model.fill_rivers(self.read_forcing(0, steps))

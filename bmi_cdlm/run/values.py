@@ -35,6 +35,19 @@ def parse_memory(value: object) -> int:
     )
 
 
+def duration_text(seconds: int) -> str:
+    """The duration that `parse_duration` reads, in its largest whole unit."""
+    unit = max((u for u, size in UNITS.items() if seconds % size == 0), key=UNITS.__getitem__)
+    return f"{seconds // UNITS[unit]} {unit}"
+
+
+def memory_text(size: int) -> str:
+    """The amount of memory that `parse_memory` reads, in its largest whole unit; bytes have none."""
+    whole = [unit for unit, one in BYTES.items() if size % one == 0]
+    unit = max(whole, key=BYTES.__getitem__) if whole else ""
+    return f"{size // BYTES[unit]} {unit}" if whole else str(size)
+
+
 def parse_date(value: object) -> np.datetime64:
     """Return a date or time of day as datetime64[s]; YAML gives dates, text or datetime objects."""
     wrong = f"'{value}' is not a date; expected for example 2012-08-01 or 2012-08-01T06:00"

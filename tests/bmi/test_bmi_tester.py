@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ STAGES = 4
 # bmi-tester's fixtures lie above its test folders, where pytest 8 and later look only when told to, and a
 # virtual environment inside a project would have it read that project's options. pytest-benchmark would leave a
 # folder in the staged one, which bmi-tester cannot copy.
-OPTIONS = f"-c {os.devnull} --confcutdir=/ -p no:benchmark -p no:cacheprovider"
+EMPTY = Path(__file__).parent / "bmi_tester" / "pytest.ini"  # pytest 9.2 refuses os.devnull
+OPTIONS = f"-c {shlex.quote(str(EMPTY))} --confcutdir=/ -p no:benchmark -p no:cacheprovider"
 
 
 def bmi_test(folder: Path, config: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import netCDF4
 import numpy as np
 import pytest
 from cases import (
@@ -21,9 +22,10 @@ from cases import (
     write_case,
 )
 
-from bmi_cdlm.names.errors import ForcingError
+from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import variable
+from bmi_cdlm.names.variables import alias, select, variable
+from bmi_cdlm.run.config import load_config
 
 NGEN_P = "atmosphere_water__liquid_equivalent_precipitation_rate"
 STORE = variable("production_store").name
@@ -215,3 +217,97 @@ def test_kelvin_below_zero_is_refused(tmp_path):
     with opened(write_case(tmp_path, snow="cemaneige", name_profile="ngen")) as component:
         component.set_value_at_indices(T, np.array([2]), np.array([-1.0]))
         assert_unmoved(component, component.update, "is -1.0 K at cell c2")
+
+
+# ---- missing values, limits, units -----------------------------------------------------------------------
+
+
+def masked(values, k, dtype=np.float64):
+    """A masked array with what netCDF4 puts under a mask."""
+    fill = 9.969209968386869e36 if np.dtype(dtype).kind == "f" else 32767
+    out = np.ma.masked_array(np.array(values, dtype), mask=np.arange(len(values)) == k)
+    out.data[k] = fill
+    return out
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_masked_is_missing(tmp_path, dtype, whole):
+    rain = masked(np.full(N_CELLS, 2), 3, dtype)
+    with opened(write_case(tmp_path)) as component:
+        if whole:
+            component.set_value(P, rain)
+        else:
+            component.set_value_at_indices(P, np.arange(N_CELLS), rain)
+        assert np.isnan(component.get_value_ptr(P)[3]) and component.get_value_ptr(P)[4] == 2.0
+        assert_unmoved(component, component.update, r"is nan mm d-1 at cell c3 .*a masked value is missing too")
+        component.set_value_at_indices(P, np.array([3]), np.array([2.0]))
+        component.update()
+
+
+@pytest.mark.parametrize("name", [STORE, "production_capacity"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_masked_is_no_state_and_no_parameter(tmp_path, name, whole):
+    with opened(write_case(tmp_path)) as component:
+        before = component.get_value_ptr(name).copy()
+        values = masked(before, 3)
+        with pytest.raises(CdlmError, match=r"is nan .* at index 3"):
+            if whole:
+                component.set_value(name, values)
+            else:
+                component.set_value_at_indices(name, np.arange(N_CELLS), values)
+        np.testing.assert_array_equal(component.get_value_ptr(name), before)
+        with pytest.raises(CdlmError, match="indices are masked"):
+            component.set_value_at_indices(name, np.ma.masked_array([1, 2], [True, False]), before[:2])
+
+
+@pytest.mark.parametrize(("profile", "value", "message"), [
+    ("csdms", 283.15, r"is 283.15 degC .*-100 to 70 degC. Is it in K \(283.15 K = 10 degC\)"),
+    ("ngen", 10.0, r"is 10.0 K .*Is it in degC \(10 degC\)"), ("csdms", 1e20, r"is 1e\+20 degC .*Correct the value"),
+])
+def test_units_of_callers_are_guessed(tmp_path, profile, value, message):
+    with opened(write_case(tmp_path, snow="cemaneige", name_profile=profile)) as component:
+        component.set_value(T, np.full(N_CELLS, value))
+        assert_unmoved(component, component.update, message)
+
+
+@pytest.mark.parametrize(("short", "value", "message"), [
+    ("air_pressure", 1013.0, r"Is it in hPa"), ("specific_humidity", 8.0, r"Is it in g kg-1"),
+    ("shortwave_radiation", -5.0, "0 to 700 W m-2"), ("wind_x", 400.0, "-150 to 150 m s-1"),
+])
+def test_units_of_weather_are_guessed(tmp_path, short, value, message):
+    config = write_case(tmp_path, pet="penman_monteith", forcing="caller")
+    with netCDF4.Dataset(tmp_path / "domain.nc", "a") as dataset:
+        dataset.createVariable("cell_elevation", "f8", ("cell",))[:] = 200.0
+        dataset["cell_elevation"].units = "m"
+    with opened(config) as component:
+        for name in load_config(config).published:
+            component.set_value(variable(name).name, np.full(N_CELLS, variable(name).known.typical))
+        component.set_value_at_indices(variable(short).name, np.array([4]), np.array([value]))
+        assert_unmoved(component, component.update, message)
+
+
+def test_rain_that_nobody_has_measured_is_refused_by_the_length_of_the_call(tmp_path):
+    """9999 mm d-1 is a fill value over a day and over an hour; over a minute it has been measured."""
+    with opened(write_case(tmp_path, forcing="caller")) as component:
+        component.set_value(E, np.zeros(N_CELLS))
+        component.set_value(P, np.full(N_CELLS, 9999.0))
+        low, high = component.get_value_bounds(P)
+        assert low.tolist() == [0.0] * N_CELLS and high.tolist() == [2000.0] * N_CELLS
+        assert_unmoved(component, component.update, "is 9999.0 mm d-1 .*0 to 2000 mm d-1")
+        assert_unmoved(component, lambda: component.update_until(3600.0), "0 to 9700 mm d-1")
+        component.update_until(60.0)
+
+
+def test_bounds_of_every_published_input(tmp_path):
+    names = [v.short for v in select(role="input")]
+    for profile in ("csdms", "ngen"):
+        config = write_case(tmp_path / profile, forcing="caller", published_inputs=names, name_profile=profile)
+        with opened(config) as component:
+            assert len(component.get_input_var_names()) == len(names)
+            for name, entry in zip(component.get_input_var_names(), select(role="input"), strict=True):
+                low, high = component.get_value_bounds(name)
+                unit = alias(entry, profile)
+                expected = entry.known.limits()
+                np.testing.assert_allclose(low * unit.factor + unit.offset, expected[0], atol=1e-9)
+                np.testing.assert_allclose(high * unit.factor + unit.offset, expected[1], rtol=1e-12)

@@ -178,13 +178,17 @@ def made_catchments(folder, time_step, **options):
 
 
 def mean_weather(forcings, config):
-    """Registry values of the inputs of a model step, as a caller that knows the rules accumulates them."""
-    values = {}
-    for name in config.inputs:
-        source = "air_temperature" if name.startswith("m") else name
-        v = variable(source)
-        unit = alias(v, "ngen")
-        rows = [forcing[unit.name][0] * unit.factor + unit.offset for forcing in forcings]
+    """Registry values of what a model step reads, as a caller that knows the rules accumulates them."""
+    def rows_of(name):
+        unit = alias(variable("air_temperature" if name.startswith("m") else name), "ngen")
+        return np.array([forcing[unit.name][0] * unit.factor + unit.offset for forcing in forcings])
+
+    values, weather = {}, {name: rows_of(name) for name in config.inputs}
+    if "wind_x" in weather:  # the speed of every hour, and the vapour pressure
+        x, y, q = (weather.pop(name) for name in ("wind_x", "wind_y", "specific_humidity"))
+        weather["wind_speed"] = np.sqrt(x * x + y * y)
+        weather["vapour_pressure"] = q * weather["air_pressure"] / (0.622 + 0.378 * q)
+    for name, rows in weather.items():
         if name.startswith("minimum"):
             values[name] = min(rows)
         elif name.startswith("maximum"):

@@ -15,6 +15,8 @@ from make_domain import write_domain
 from bmi_cdlm.cli import main
 from bmi_cdlm.doctor import Finding, examine
 from bmi_cdlm.doctor.preparation import is_there
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import select
 
 
 def levels(findings: list[Finding], subject: str) -> list[str]:
@@ -215,3 +217,66 @@ def test_patterns_stand_for_the_folder_before_them(tmp_path: Path) -> None:
     assert not is_there(tmp_path / "snow" / "{id}.csv")
     assert is_there(tmp_path / "x.nc:variable")
     assert not is_there(tmp_path / "y.nc:variable")
+
+
+TABLE = """divide_id,areasqkm,lat,lon,elevation [m],mean_annual_snowfall
+cat-1,10.5,45.1,5.2,300,12
+"""
+
+
+@pytest.mark.parametrize("options", [
+    (), ("--pet", "hargreaves", "--time-step", "1 d"), ("--pet", "penman_monteith"),
+    ("--pet", "penman_monteith", "--time-step", "1 d"), ("--snow", "cemaneige"),
+], ids=" ".join)
+def test_catchments_of_nextgen(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "table.csv").write_text(TABLE)
+    made = CliRunner().invoke(main, [
+        "nextgen", "init", str(tmp_path / "table.csv"), "--to", str(tmp_path / "made"), "--start", "2016-01-01",
+        "--end", "2016-01-05", *options,
+    ])
+    assert made.exit_code == 0, made.output
+    findings = examine(tmp_path / "made" / "cat-1.yaml")
+    assert problems(findings) == ""
+    assert levels(findings, "time") == ["ok"]
+
+
+@pytest.mark.parametrize("snow", ["none", "cemaneige", "cemaneige_hysteresis"])
+@pytest.mark.parametrize(("pet", "step"), [
+    ("given", DAY), ("given", HOUR), ("oudin", DAY), ("oudin", HOUR), ("hargreaves", DAY), ("penman_monteith", DAY),
+    ("penman_monteith", HOUR),
+])
+@pytest.mark.parametrize("forcing", ["caller", "file"])
+def test_every_forcing_pet_and_snow(tmp_path: Path, forcing: str, pet: str, step: int, snow: str) -> None:
+    file = "caller" if forcing == "caller" else "forcing.nc"
+    config = write_case(tmp_path, step=step, snow=snow, pet=pet, forcing=file)
+    with netCDF4.Dataset(tmp_path / "domain.nc", "a") as dataset:
+        dataset.createVariable("cell_elevation", "f8", ("cell",))[:] = 200.0
+        dataset["cell_elevation"].units = "m"
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        for entry in select(role="input"):
+            if entry.short not in dataset.variables:
+                dataset.createVariable(entry.short, "f8", ("time", "cell"))[:] = entry.known.typical
+                dataset[entry.short].units = entry.units
+    findings = examine(config)
+    assert problems(findings) == ""
+    assert levels(findings, "time") == ["ok"]
+
+
+def test_what_will_be_filled_is_noted_and_a_month_of_rain_is_not_bridged(tmp_path: Path) -> None:
+    config = write_case(tmp_path, n_steps=20, forcing_fill="interpolate")
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        dataset["precipitation"][5, 3] = np.nan
+        dataset["potential_evapotranspiration"][4:8, 2] = np.nan
+    notes = [f.text for f in examine(config) if f.subject == "forcing" and f.level == "note"]
+    assert len(notes) == 2
+    assert "filled 1 of 500 values of 'precipitation' (interpolate), the longest gap 1 steps" in notes[0]
+    assert "filled 4 of 500 values of 'potential_evapotranspiration' (interpolate), the longest gap 4 steps" in notes[1]
+    run = CliRunner().invoke(main, ["run", str(config), "--quiet"])
+    assert run.exit_code == 0, run.output
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        dataset["precipitation"][5:15, 3] = np.nan
+    assert "in a gap of 10 steps or more; forcing_fill 'interpolate' bridges 1 at most" in problems(examine(config))
+    longer = change_config(config, "longer.yaml", forcing_fill_limit="10 d")
+    assert problems(examine(longer)) == ""
+    zero = change_config(config, "zero.yaml", forcing_fill="zero")
+    assert any("(zero), the longest gap 10 steps" in f.text for f in examine(zero))

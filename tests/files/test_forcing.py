@@ -50,8 +50,8 @@ def write(path, variables, *, ids=CELLS, times=None, calendar="standard", dims=(
     return path
 
 
-def opened(path, names=("precipitation",), *, cells=CELLS, first=0, last=6, step=DAY, fill=None):
-    return ForcingFile(path, list(names), cells, day(first), day(last), step, fill or {})
+def opened(path, names=("precipitation",), *, cells=CELLS, first=0, last=6, step=DAY, fill=None, bridges=None):
+    return ForcingFile(path, list(names), cells, day(first), day(last), step, fill or {}, bridges=bridges)
 
 
 @pytest.fixture
@@ -223,10 +223,10 @@ def test_a_name_outside_the_registry_is_refused(tmp_path):
 
 @pytest.mark.parametrize("name, value, message", [
     ("precipitation", np.nan, "missing at 2001-01-04T00:00:00 in cell b, the first of 2.*forcing_fill.prec"),
-    ("precipitation", -9999.0, "is -9999 at 2001-01-04T00:00:00 in cell b, the first of 2.*>= 0 mm d-1.*_F"),
+    ("precipitation", -9999.0, "is -9999 at 2001-01-04T00:00:00 in cell b, the first of 2.*0 to 2000 mm d-1.*_F"),
     ("precipitation", np.inf, "is inf at 2001-01-04T00:00:00 in cell b, the first of 2 .*finite"),
     ("potential_evapotranspiration", -0.1, "is -0.1 at 2001-01-04T00:00:00 in cell b, the first of 2"),
-    ("air_temperature", 285.2, "is 285.2 at 2001-01-04T00:00:00 in cell b.*Subtract 273.15"),
+    ("air_temperature", 285.2, r"is 285.2 at 2001-01-04T00:00:00 in cell b.*-100 to 70.*in K .285.2 K = 12.05 degC"),
     ("air_temperature", -101.0, "is -101 at 2001-01-04T00:00:00 in cell b"),
     ("air_temperature", -np.inf, "is -inf at 2001-01-04T00:00:00 in cell b"),
 ])
@@ -270,7 +270,26 @@ def test_fills(tmp_path, cached, caplog, mode, expected):
     with source:
         assert np.array_equal(source.read(0, 6)["precipitation"][:, :2], expected)
     said = [record.getMessage() for record in caplog.records]
-    assert said == [f"{path}: filled 6 of 18 values of 'precipitation' ({mode})"]
+    assert said == [f"{path}: filled 6 of 18 values of 'precipitation' ({mode}), the longest gap 3 steps"]
+    assert source.filled["precipitation"][1:4] == (6, 18, 3)
+
+
+@pytest.mark.parametrize("mode", ["hold", "interpolate"])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_gap_longer_than_its_limit_is_refused(tmp_path, cached, mode, at):
+    """Wherever a block or the period begins."""
+    path = write(tmp_path / "forcing.nc", {"precipitation": GAPPY})
+    with opened(path, first=at, last=5, fill={"precipitation": mode}, bridges={"precipitation": 3 * DAY}) as source:
+        assert source.filled["precipitation"].longest == 3
+    with pytest.raises(ForcingError, match=r"in a gap of 3 steps or more; forcing_fill '.*' bridges 2 at most.*_limit"):
+        opened(path, first=at, last=5, fill={"precipitation": mode}, bridges={"precipitation": 2 * DAY})
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_the_longest_gap_of_zeros_does_not_depend_on_blocks(tmp_path, monkeypatch, steps):
+    monkeypatch.setattr(series, "BLOCK_BYTES", steps * 24)
+    with opened(write(tmp_path / "forcing.nc", {"precipitation": GAPPY}), fill={"precipitation": "zero"}) as source:
+        assert source.filled["precipitation"][1:] == (6, 18, 3, "zero")
 
 
 def test_neighbours_are_taken_from_outside_the_period(tmp_path, cached):

@@ -94,7 +94,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         load_checkpoint(tmp_path)
     for metadata in (None, {"bmi_cdlm": "{}"}, {"bmi_cdlm": "[1]"}, {"format": "pt"}):
         save_file({"w": np.zeros(2)}, path, metadata)
-        with pytest.raises(CheckpointError, match="has no format, expected 'bmi_cdlm checkpoint 1'"):
+        with pytest.raises(CheckpointError, match="has no format, expected 'bmi_cdlm checkpoint 2'"):
             load_checkpoint(path)
 
 
@@ -106,7 +106,8 @@ def tampered(path, change):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (lambda m, t: m.update(format="bmi_cdlm checkpoint 2"), "has format 'bmi_cdlm checkpoint 2', expected"),
+    (lambda m, t: m.update(format="bmi_cdlm checkpoint 3"), "has format 'bmi_cdlm checkpoint 3', expected"),
+    (lambda m, t: m.update(format="bmi_cdlm checkpoint 1"), "does not match its sha256"),
     (lambda m, t: m.pop("record"), "its header lacks 'record'"),
     (lambda m, t: m.pop("digest"), "its header lacks 'digest'"),
     (lambda m, t: t["cell.0.weight"].__setitem__((0, 0), 9.0), "does not match its sha256"),
@@ -223,7 +224,7 @@ def lose_weights(folder):
 REFUSED = {
     "another format version": (
         lambda f: tampered(f / "drawn.safetensors", lambda m, t: m.update(format="bmi_cdlm checkpoint 7")),
-        r"drawn\.safetensors: has format 'bmi_cdlm checkpoint 7', expected 'bmi_cdlm checkpoint 1'\. Use a",
+        r"drawn\.safetensors: has format 'bmi_cdlm checkpoint 7', expected 'bmi_cdlm checkpoint 2'\. Use a",
     ),
     "a missing attribute": (
         rename_attribute,

@@ -146,7 +146,8 @@ def waits(name: str) -> bool:
     """Whether a sub-step waits for the one before."""
     function, plan = rows_of(np.float64)[name][0], GENERATED.get(rows_of(np.float64)[name][0])
     linear = isinstance(plan, ReachPlan) and plan.process.linear
-    return function.__name__ in IN_TURN or (isinstance(plan, ReachPlan) and not linear and function.__name__ in NOT_LINEAR)
+    nonlinear = isinstance(plan, ReachPlan) and not linear
+    return function.__name__ in IN_TURN or (nonlinear and function.__name__ in NOT_LINEAR)
 
 
 def body_of(dtype, name: str) -> str:

@@ -29,7 +29,8 @@ FUNCTIONS = ("power", "exp", "log", "tanh")
 
 def kernels(dtype):
     """The functions of `transcendental` as kernels call them."""
-    own = (f for f in vars(transcendental).values() if inspect.isfunction(f) and f.__module__ == transcendental.__name__)
+    found = (f for f in vars(transcendental).values() if inspect.isfunction(f))
+    own = (f for f in found if f.__module__ == transcendental.__name__)
     return types.SimpleNamespace(**{f.__name__: callee(f, dtype) for f in own})
 
 
@@ -226,7 +227,8 @@ def test_compiled_functions_have_the_bits_of_the_plain_ones(dtype):
 @both_precisions
 def test_bits_are_moved_as_numpy_does(dtype):
     """What the compiler makes of `bits` against numpy's own functions, edges of the range and subnormal numbers too."""
-    compiled = {name: njit(calling(f, 2 if name == "times_two_to" else 1)) for name, f in ((plain.__name__, f) for plain, f in COMPILED.items())}
+    named = {plain.__name__: f for plain, f in COMPILED.items()}
+    compiled = {name: njit(calling(f, 2 if name == "times_two_to" else 1)) for name, f in named.items()}
     rng, limits = np.random.default_rng(7), np.finfo(dtype)
     x = np.r_[
         np.exp(rng.uniform(range_of(dtype)[0] - 10, range_of(dtype)[1], 500)), about(dtype, 0.5**0.5, 2**0.5, 1, 2),

@@ -10,7 +10,7 @@ import pytest
 from bmi_cdlm.files.netcdf import same_units
 from bmi_cdlm.kernels.groups import PetFluxes, RunoffFluxes, SnowFluxes
 from bmi_cdlm.names.errors import UnknownNameError
-from bmi_cdlm.names.variables import VARIABLES, select, variable
+from bmi_cdlm.names.variables import INGREDIENTS, SOURCES, VARIABLES, select, variable
 
 every = pytest.mark.parametrize("entry", VARIABLES, ids=lambda v: v.short)
 
@@ -88,3 +88,56 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 ])
 def test_spellings_of_units(got, expected, same):
     assert same_units(got, expected) is same
+
+
+known = pytest.mark.parametrize("entry", SOURCES.values(), ids=SOURCES)
+
+
+def test_every_input_has_facts_and_nothing_else():
+    assert all((v.facts is not None) == (v.role == "input") for v in VARIABLES)
+    assert len(SOURCES) == len(select(role="input")) + len(INGREDIENTS)
+
+
+@known
+def test_facts_are_consistent(entry):
+    facts = entry.known
+    assert -1e9 < facts.low < facts.typical < facts.high < 1e9 and facts.evidence and facts.usual
+    lengths, highs = [[p[k] for p in facts.peaks] for k in (0, 1)]
+    assert lengths == sorted(lengths, reverse=True) and [facts.high, *highs] == sorted([facts.high, *highs])
+    for fill in (-9999.0, 9999.0, 32767.0, -32768.0, 9.969209968386869e36, 1e20, float("inf"), float("nan")):
+        for seconds in (86400, 3600):
+            low, high = facts.limits(seconds)
+            mountain = (entry.short, fill) == ("air_pressure", 32767.0)  # of Everest's summit
+            assert mountain or not low <= fill <= high
+
+
+@known
+def test_units_that_inputs_are_confused_with(entry):
+    from cf_units import Unit
+
+    for one in entry.known.confused:
+        for value in (0.0, 280.0):
+            meant = Unit(one.units).convert(value, Unit(entry.units))
+            assert value * one.factor + one.offset == pytest.approx(meant, abs=1e-6)
+
+
+def test_limits_by_length():
+    rain = variable("precipitation").known
+    assert [rain.limits(s)[1] for s in (10 * 86400, 86400, 43200, 3600, 900, 1)] == [2000, 2000, 9700, 9700, 6e4, 6e4]
+    assert variable("air_temperature").known.limits(1) == (-100.0, 70.0)
+
+
+@pytest.mark.parametrize(("short", "value", "given", "expected"), [
+    ("air_temperature", 283.15, "degC", "in K (283.15 K = 10 degC)"),
+    ("air_temperature", 95.0, "degC", "in degF (95 degF = 35 degC)"),
+    ("air_temperature", 10.0, "K", "in degC (10 degC)"),
+    ("air_pressure", 1013.0, "Pa", "in hPa (1013 hPa = 101300 Pa)"),
+    ("air_pressure", 101.3, "Pa", "in kPa (101.3 kPa = 101300 Pa)"),
+    ("specific_humidity", 8.0, "1", "in g kg-1 (8 g kg-1 = 0.008 1)"),
+    ("shortwave_radiation", 2e6, "W m-2", "in J m-2 h-1"),
+    ("precipitation", 5.0, "mm s^-1", "in mm d-1 (5 mm d-1)"),
+])
+def test_units_are_guessed(short, value, given, expected):
+    entry = variable(short)
+    assert expected in entry.known.guess(value, entry.units, given)
+    assert entry.known.guess(9.97e36, entry.units, given) == ""

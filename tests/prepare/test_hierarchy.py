@@ -79,3 +79,22 @@ def test_folds_are_balanced_by_number_or_by_area() -> None:
 def test_more_folds_than_trees_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"3 asked for, expected 1 to 2: .*nested gauges must stay.*Ask for fewer"):
         folds(np.array([0, 0, 1]), np.ones(3), 3)
+
+
+def test_ties_in_number_go_by_the_larger_area_first() -> None:
+    """Single gauges: the largest area is dealt first, to the first fold; a flipped sign would deal it last."""
+    area = np.array([1.0, 2.0, 9.0])
+    assert folds(np.arange(3), area, 3).tolist() == [2, 1, 0]
+    assert folds(np.array([0, 1, 1, 2]), np.ones(4), 3, "area").tolist() == [1, 0, 0, 2]
+    # Equal areas, more gauges first: trees of one, three and two gauges that drain 6 each.
+    tree, equal = np.array([0, 1, 1, 1, 2, 2]), np.array([6.0, 2.0, 2.0, 2.0, 3.0, 3.0])
+    assert folds(tree, equal, 3, "area").tolist() == [2, 0, 0, 0, 1, 1]
+
+
+def test_folds_with_as_many_gauges_are_told_apart_by_what_they_drain() -> None:
+    """After 9 and 8 both folds hold one gauge; 7 goes to the fold that drains less, then 1 to the other."""
+    fold = folds(np.arange(4), np.array([9.0, 8.0, 7.0, 1.0]), 2)
+    assert fold.tolist() == [0, 1, 1, 0]
+    area = np.array([9.0, 8.0, 7.0, 1.0, 0.5, 0.4])
+    fold = folds(np.arange(6), area, 2)
+    assert fold.tolist() == [0, 1, 1, 0, 0, 1]

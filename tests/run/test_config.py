@@ -59,7 +59,8 @@ EVERY_KEY = {
     "start": ("2012-08-01T06:00", np.datetime64("2012-08-01T06:00:00")),
     "end": ("2012-08-02 06:00:00", np.datetime64("2012-08-02T06:00:00")),
     "time_step": ("1 h", 3600), "routing_step": ("15 min", 900),
-    "snow": ("cemaneige_hysteresis", "cemaneige_hysteresis"),
+    "snow": ("cemaneige_hysteresis", "cemaneige_hysteresis"), "runoff": ("gr4j", "gr4j"),
+    "routing": ("muskingum", "muskingum"), "components": (3, 3),
     "initial_state": ("state.nc", "state.nc"), "restart_mode": ("hot_start", "hot_start"), "spin_up": (0, 0),
     "output": ("out/run.nc", "out/run.nc"), "output_variables": (["snowmelt", "runoff"], ("snowmelt", "runoff")),
     "output_at": ("cells", "cells"), "output_step": ("12 h", 43200), "output_precision": (4, 4),
@@ -69,6 +70,7 @@ EVERY_KEY = {
     "grid_profile": ("points", "points"), "training": ({"epochs": 3}, {"epochs": 3}),
  "prepare": ({"title": "a case"}, {"title": "a case"}),
     "ledger_tolerance": (1e-9, 1e-9), "time_units": ("since", "since"),
+    "forcing_fill_limit": ({"precipitation": "3 d"}, {"precipitation": 3 * 86400}),
     "pet": ("oudin", "oudin"), "pet_kind": ("oudin", "oudin"),
     "published_inputs": (["precipitation", "air_temperature"], ("precipitation", "air_temperature")),
 }
@@ -278,7 +280,16 @@ def test_a_routing_step_that_does_not_divide(load, step, routing):
         ({"threads": "many"}, ["threads is 'many'", "integer"]),
         ({"threads": 1.5}, ["threads is 1.5"]),
         ({"spin_up": -1}, ["spin_up is -1"]),
-        ({"snow": "yes"}, ["snow is 'yes'", "'cemaneige'"]),
+        ({"snow": "yes"}, ["snow: there is no process 'yes'", "Installed: cemaneige, cemaneige_hysteresis", "none"]),
+        ({"snow": "cemaneig"}, ["snow: there is no process 'cemaneig'", "Did you mean 'cemaneige'?"]),
+        ({"runoff": "gr4"}, ["runoff: there is no process 'gr4'", "Did you mean 'gr4j'?", "Installed: gr4j"]),
+        ({"routing": "muskingam"}, ["routing: there is no process", "Did you mean 'muskingum'?", "bmi_cdlm.processes"]),
+        ({"runoff": "muskingum"}, ["runoff: 'muskingum' is a process of kind routing", "`routing:`"]),
+        ({"snow": "gr4j"}, ["snow: 'gr4j' is a process of kind runoff"]),
+        ({"runoff": 4}, ["runoff is 4", "string"]),
+        ({"components": 0}, ["components is 0", "greater than or equal to 1"]),
+        ({"components": 4097}, ["components is 4097", "less than or equal to 4096"]),
+        ({"components": "two"}, ["components is 'two'", "integer"]),
         ({"sub_step_policy": "accept"}, ["sub_step_policy is 'accept'", "'refuse'"]),
         ({"name_profile": "NGEN"}, ["name_profile is 'NGEN'", "'ngen'"]),
         ({"grid_profile": "raster"}, ["grid_profile is 'raster'", "'points'"]),
@@ -287,6 +298,8 @@ def test_a_routing_step_that_does_not_divide(load, step, routing):
         ({"output": ["a"]}, ["output is ['a']"]),
         ({"forcing_fill": "guess"}, ["forcing_fill.precipitation is 'guess'", "'interpolate'"]),
         ({"forcing_fill": {"air_temperature": "mean"}}, ["forcing_fill.air_temperature is 'mean'"]),
+        ({"forcing_fill_limit": {"air_temperature": "long"}}, ["limit.air_temperature", "'long' is not a"]),
+        ({"forcing_fill_limit": {"rain": "1 d"}}, ["forcing_fill_limit", "no input 'rain'"]),
         ({"forcing_fill": {"rain": "zero"}}, ["forcing_fill", "no input 'rain'"]),
         ({"forcing_fill": ["zero"]}, ["forcing_fill is ['zero']"]),
         ({"spin_up": 1, "forcing": "caller"}, ["spin_up is 1", "forcing: caller"]),
@@ -299,7 +312,8 @@ def test_bad_values_name_key_and_value(load, keys, patterns):
 
 
 def test_all_faults_are_named_at_once(load):
-    assert_refused(load, "threads is 0", "snow is 'x'", "key 'end' is missing", threads=0, snow="x", end=None)
+    told = ("threads is 0", "snow: there is no process 'x'", "key 'end' is missing")
+    assert_refused(load, *told, threads=0, snow="x", end=None)
 
 
 def test_one_fill_for_all_inputs(load):
@@ -323,8 +337,10 @@ def test_one_fill_for_all_inputs(load):
         ({"output_variables": ["discharge"], "output_at": "cells"}, ["on reach; expected an output on cell"]),
         ({"output_variables": ["runoff"], "output_at": ["7"]}, ["expected an output on reach"]),
         ({"output_variables": ["water_in"]}, ["'water_in' is total on domain"]),
-        ({"output_variables": ["snowpack"], "output_at": "cells"}, ["'snowpack' needs a snow model"]),
-        ({"output_variables": ["snowmelt"], "output_at": "cells"}, ["'snowmelt' needs a snow model"]),
+        ({"output_variables": ["snowpack"], "output_at": "cells"},
+         ["'snowpack' is of snow cemaneige or", "expected snow: cemaneige"]),
+        ({"output_variables": ["snowmelt"], "output_at": "cells"},
+         ["'snowmelt' is of snow cemaneige or", "expected snow: cemaneige"]),
         ({"output_at": "everywhere"}, ["output_at: ", "everywhere' cannot be read", "reaches, cells, a list"]),
         ({"output_at": []}, ["output_at"]),
         ({"output_at": ["a", "a"]}, ["output_at", "twice"]),

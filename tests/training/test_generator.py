@@ -13,7 +13,7 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.processes.pet_network import correct_demand
+from bmi_cdlm.processes.pet_network import fill_factor
 from cdlm_training.generator import Generator
 
 N_STEPS = 30
@@ -59,11 +59,11 @@ def test_the_pet_factor_equals_that_of_the_runtime(path, snow, dtype, tolerance,
     domain = read_domain(path)
     inputs = read_inputs(spec, path, domain)
     values = forcing_values(9, N_STEPS, domain.n_cells, warm=snow != "none")
-    expected, corrected = np.empty((2, N_STEPS, domain.n_cells))
+    expected = np.empty((N_STEPS, domain.n_cells))
     demand = values["potential_evapotranspiration"]
-    compiled(correct_demand)(
+    compiled(fill_factor)(
         values["precipitation"], demand, values.get("air_temperature", demand), season(DAYS),
-        pet_network(spec, generator.tensors(), inputs), expected, corrected, 0, domain.n_cells,
+        pet_network(spec, generator.tensors(), inputs), expected, 0, domain.n_cells,
     )
     got = factor_of(generator, values, inputs.pet)
     assert got.dtype == dtype and got.shape == expected.shape

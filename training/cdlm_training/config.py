@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from bmi_cdlm.names.errors import ConfigError, nearest
 from bmi_cdlm.run.config import Config, explain, load_config
+from bmi_cdlm.run.parameters import UNKNOWN, same_kind
 from bmi_cdlm.run.values import Date, parse_places
 
 Period = tuple[Date, Date]
@@ -62,7 +63,10 @@ class TrainConfig(BaseModel):
     pet_factor: bool = Field(default=True, description="Learn a factor on PET from forcing and season.")
     pet_hidden: tuple[int, ...] = Field(default=(8,), description="Units of the hidden layers of the PET factor [1].")
     pet_limits: tuple[float, float] = Field(default=(0.3, 2.0), description="Limits of the PET factor [1].")
-    pet_kind: str = Field(default="unknown", description="The formula behind the PET of the forcing, such as Oudin.")
+    pet_kind: str = Field(
+        default="unknown", description="The formula behind the PET of the forcing, such as Oudin; that of the run "
+        "where its `pet` is a formula, or its `pet_kind` says."
+    )
     window: int = Field(default=365, ge=1, description="Length of a training window [steps].")
     warm_up: int = Field(default=365, ge=0, description="Steps run before each window, uncounted [steps].")
     windows_per_update: int = Field(default=1, ge=1, description="Windows whose gradients are summed per update [1].")
@@ -161,9 +165,22 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
     if isinstance(content.get("output"), str):
         content = {**content, "output": path.parent / content["output"]}
     try:
-        return run, TrainConfig(**content)
+        return run, _with_pet_kind(run, TrainConfig(**content), path)
     except ValidationError as cause:
         raise ConfigError(f"{path}: training: {explain(cause)} See training/README.md.") from cause
+
+
+def _with_pet_kind(run: Config, config: TrainConfig, path: Path) -> TrainConfig:
+    """Let the run say which demand it is that the checkpoint corrects."""
+    of_run = run.pet_kind if run.pet == "given" else run.pet
+    if of_run is None:
+        return config
+    if config.pet_kind != UNKNOWN and not same_kind(config.pet_kind, of_run):
+        raise ConfigError(
+            f"{path}: training.pet_kind is '{config.pet_kind}', and the run has "
+            f"{'pet_kind' if run.pet == 'given' else 'pet'}: {of_run}. Expected the same. Leave training.pet_kind out."
+        )
+    return config.model_copy(update={"pet_kind": of_run})
 
 
 def _check_keys(content: dict, model: type[BaseModel], where: str) -> None:

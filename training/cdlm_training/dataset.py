@@ -11,13 +11,18 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.observations import read_observations
-from bmi_cdlm.names.errors import ConfigError, DomainError, ObservationError
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.parameter_set import check_attributes
+from bmi_cdlm.names.errors import ConfigError, ObservationError
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.gauges.hierarchy import folds, nest
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.parameters import make_demand, make_forcing, read_elevation
 from cdlm_training.config import Period, TrainConfig
 
+BLOCK_VALUES = 2**24
+"""Values of inputs that are read at once."""
 SPREAD_FLOOR = 0.1
 """Depth [mm d-1] added to a gauge's standard deviation."""
 
@@ -40,7 +45,7 @@ class Dataset:
     Attributes
     ----------
     forcing : dict of [time, cell]
-        Registry short names and units.
+        What the model reads, by registry short names and units: demand as given, or by the formula of the run.
     day_of_year : [time]
     observed : [time, gauge]
         Discharge [m3 s-1] of the training gauges, NaN where missing.
@@ -59,26 +64,13 @@ class Dataset:
         self.run, self.config, self.domain, dtype = run, config, domain, config.dtype
         if run.forcing == "caller" or run.observations is None:
             raise ConfigError("training needs files in 'forcing' and 'observations'. Name them in the configuration.")
-        if run.pet != "given":
-            raise ConfigError(
-                f"training takes potential evapotranspiration from the forcing file, and pet is '{run.pet}'. Put it "
-                "into the file, and set pet: given."
-            )
-        snowfall = domain.cells.mean_annual_snowfall
-        if run.snow != "none" and not np.isfinite(snowfall).all():
-            raise DomainError(
-                f"{run.domain}: snow is '{run.snow}' but 'mean_annual_snowfall' [mm yr-1] is missing, expected on "
-                "every cell. Add it to the domain file, or set snow: none."
-            )
+        check_attributes(run.chain, domain, str(run.domain))
         for name, period in (("train", config.train), ("validate_on", config.validate_on)):
             if period is not None and not (run.start <= period[0] and period[1] <= run.end):
                 raise ConfigError(
                     f"{name} is {period[0]} to {period[1]}, expected within the run, {run.start} to {run.end}."
                 )
-        with ForcingFile(
-            Path(run.forcing), run.inputs, domain.cells.id, run.start, run.end, run.time_step, run.forcing_fill
-        ) as file:
-            self.forcing = {name: a.astype(dtype) for name, a in file.read(0, run.n_steps).items()}
+        self.forcing = read_forcing(run, domain, dtype, config.threads)
         starts, observed = read_observations(
             run.observations, domain.gauges.id, run.start, run.end, run.time_step
         )
@@ -156,6 +148,32 @@ class Dataset:
         if self.config.gauge_weights == "incremental_area":
             weights = _incremental_area(self.domain, self.gauges)
         return weights / weights.sum()
+
+
+def read_forcing(
+    run: Config, domain: Domain, dtype: type[np.floating], threads: int = 1
+) -> dict[str, np.ndarray]:
+    """What the model reads over the whole record, [time, cell] by short name, as a run makes it of its inputs."""
+    demand = make_demand(run, domain.cells, read_elevation(run, domain))
+    names = run.chain.inputs
+    forcing = {name: np.empty((run.n_steps, domain.n_cells), dtype) for name in names}
+    length = max(1, BLOCK_VALUES // (domain.n_cells * len(run.inputs)))
+    begin, workers = int(run.start.astype("datetime64[s]").astype(np.int64)), Workers(threads)
+    try:
+        with ForcingFile(
+            Path(run.forcing), run.inputs, domain.cells.id, run.start, run.end, run.time_step, run.forcing_fill,
+            bridges=run.bridges,
+        ) as file:
+            for first in range(0, run.n_steps, length):
+                count = min(length, run.n_steps - first)
+                made = make_forcing(
+                    run, demand, file.read(first, count), begin + first * run.time_step, workers
+                )
+                for name, values in forcing.items():
+                    values[first : first + count] = made.series()[name]
+    finally:
+        workers.close()
+    return forcing
 
 
 def fold_gauges(domain: Domain, n_folds: int) -> np.ndarray:

@@ -72,7 +72,8 @@ class StaticNetwork(Layers):
         )
         self.spec = spec
         with torch.no_grad():
-            self.each[-1].bias.add_(torch.tensor([z for target in spec.targets for z in target.starts], dtype=torch.float64))
+            starts = [z for target in spec.targets for z in target.starts]
+            self.each[-1].bias.add_(torch.tensor(starts, dtype=torch.float64))
 
     def forward(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Return parameters [n] or [component, n] by registry name from raw attributes [n, attribute]."""

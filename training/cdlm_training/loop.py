@@ -32,7 +32,11 @@ from cdlm_training.scores import Epoch, Scores, validate
 from cdlm_training.simulate import Chain, Part, make_parts
 
 STATE = "state.pt"
-RUN_KEYS = ("start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "components", "forcing_fill", "spin_up", "initial_state")
+RUN_KEYS = (
+    "start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "components", "pet", "forcing_fill",
+    "forcing_fill_limit", "spin_up",
+    "initial_state",
+)
 """Keys of the run on which the weights depend."""
 NO_SCORES = Scores(float("nan"), float("nan"), {})
 

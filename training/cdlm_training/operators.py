@@ -42,8 +42,8 @@ class Advance(torch.autograd.Function):
     ) -> Tensor:
         """Run the kernels; keep the states at block starts.
 
-        tensors : inputs and varying parameters [time, cell] of the names `series`, then parameters [cell] or [component,
-        cell] of the names `parameters`.
+        tensors : inputs and varying parameters [time, cell] of the names `series`, then parameters [cell] or
+        [component, cell] of the names `parameters`.
         """
         arrays = _arrays(operator, *tensors)
         values = {name: a.reshape(-1) for name, a in zip(parameters, arrays[len(series) :], strict=True)}

@@ -18,9 +18,9 @@ from bmi_cdlm.names.declaration import Stage
 
 KNOWN: dict[str, Callable] = {
     f.__name__: f for f in (
-        rows.copy_row, rows.fill_row, rows.add_row, rows.tile_rows, rows.in_fours, rows.tile_width, rows.take_columns, rows.part_of,
-        rows.give_columns, rows.add_columns, queues.ring_length, queues.advance_queue, queues.unroll_queue,
-        queues.sweep_queue, queues.sum_ordinates,
+        rows.copy_row, rows.fill_row, rows.add_row, rows.tile_rows, rows.in_fours, rows.tile_width, rows.part_of,
+        rows.take_columns, rows.give_columns, rows.add_columns, queues.ring_length, queues.advance_queue,
+        queues.unroll_queue, queues.sweep_queue, queues.sum_ordinates,
     )
 }
 
@@ -62,7 +62,7 @@ def row_inputs(plan: CellPlan, stage: Stage) -> list[str]:
 
 
 def row_outputs(plan: CellPlan, stage: Stage) -> list[str]:
-    """Arrays that a row of a stage fills, beside stores: what it hands on, what the process gives, what the tape keeps."""
+    """Arrays that a row of a stage fills beside stores: what it hands on, what the process gives, what is taped."""
     return [r for r in stage.returns if r in plan.series or r == plan.gives or is_kept(plan, stage, r)]
 
 
@@ -213,8 +213,8 @@ def tile_text(plan: CellPlan) -> str:
                 queue = process.queues[name]
                 lines += [
                     "        advance_queue(",
-                    f"            ring_{name}, head_{name}, ordinates_{name}, places_{name}, {queue.takes}, last - first, "
-                    f"{queue.share!r},",
+                    f"            ring_{name}, head_{name}, ordinates_{name}, places_{name}, {queue.takes},",
+                    f"            last - first, {queue.share!r},",
                     "        )",
                     f"        {queue.gives} = ring_{name}[head_{name} : head_{name} + last - first]",
                 ]
@@ -272,8 +272,9 @@ def advance_text(plan: CellPlan) -> str:
         f"def advance_{process.name}(inputs, p, state, totals, fluxes, out, step, lo, hi, shift):",
         f'    """{process.title}: the cells lo to hi over all steps.',
         "",
-        "    State and totals (all None, or all there) are advanced in place, fluxes (or None) and `out` filled; after a step, place 0 of a",
-        "    queue is water that leaves with the next. shift: by so many columns the inputs lie before the cells.",
+        "    State and totals (all None, or all there) are advanced in place, fluxes (or None) and `out` filled; after",
+        "    a step, place 0 of a queue is water that leaves with the next. shift: by so many columns the inputs lie",
+        "    before the cells.",
         '    """',
         f"    width = tile_width(hi - lo, 1024 if {places} <= 24 else 768)",
         "    for first in range(lo, hi, width):",

@@ -239,7 +239,7 @@ class AdjointText:
         stores = list(process.stores)
         lines = [
             f"def retrace_{process.name}({signature([*arguments, 'lo', 'hi', 'shift'])}):",
-            f'    """Run a tile forward from the start of a block, as `advance_{process.name}_tile`, and fill the tape."""',
+            f'    """Run a tile forward from the start of a block, as `advance_{process.name}_tile`; fill the tape."""',
             "    n = hi - lo",
             f"    rows = tile_rows({len(stores) + 1}, n, inputs.{self.plan.input_group._fields[0]})",
             f"    waste = rows[{len(stores)}, :n]",
@@ -313,7 +313,9 @@ class AdjointText:
         for name, symbol in zip(stores, symbols, strict=True):
             lines.append(f"    copy_row(state_adj.{name}[lo:hi], {symbol}_adj)")
         for name, queue in process.queues.items():
-            lines.append(f"    take_columns(state_adj.{name}[: p.{name}.shape[0] - 1], lo, hi, {queue.gives}[n_steps:])")
+            lines.append(
+                f"    take_columns(state_adj.{name}[: p.{name}.shape[0] - 1], lo, hi, {queue.gives}[n_steps:])"
+            )
         lines += self.backwards()
         for name, symbol in zip(stores, symbols, strict=True):
             lines.append(f"    copy_row({symbol}_adj, state_adj.{name}[lo:hi])")
@@ -349,7 +351,7 @@ class AdjointText:
                 lines.append(
                     f"        sweep_queue({queue.gives}[first:], ordinates_{name}, {queue.share!r}, {queue.takes}_adj)"
                 )
-        for name, queue in reversed(process.queues.items()):
+        for name, queue in reversed(list(process.queues.items())):
             lines.append(
                 f"        sum_ordinates({queue.gives}[first:], tape_{queue.takes}[first:], {queue.share!r}, "
                 f"ordinates_{name}_adj)"
@@ -363,8 +365,8 @@ class AdjointText:
             f"def reverse_{name}(inputs, p, start, step, out_adj, state_adj, p_adj, inputs_adj, lo, hi, shift):",
             f'    """Adjoint of `advance_{name}` in what it gives, for one block of steps and the cells lo to hi.',
             "",
-            "    start: state at the start of the block; out_adj: derivative by what is given; state_adj: adjoint of the state",
-            "    at the end of the block, becomes that at its start; p_adj: added to; inputs_adj: filled.",
+            "    start: state at the start of the block; out_adj: derivative by what is given; state_adj: adjoint of",
+            "    the state at the end of the block, becomes that at its start; p_adj: added to; inputs_adj: filled.",
             '    """',
             "    width = tile_width(hi - lo, 768)",
             "    for first in range(lo, hi, width):",

@@ -15,8 +15,8 @@ from bmi_cdlm.names.declaration import RUNOFF, CellProcess, Queue, Stage
 from bmi_cdlm.names.errors import DeclarationError
 
 RESERVED = {
-    "every", "first", "fluxes", "hi", "i", "inputs", "inputs_adj", "j", "last", "lo", "n", "n_steps", "out", "out_adj", "p",
-    "p_adj", "rain", "rows", "shift", "start", "state", "state_adj", "step", "t", "totals", "waste", "width",
+    "every", "first", "fluxes", "hi", "i", "inputs", "inputs_adj", "j", "last", "lo", "n", "n_steps", "out", "out_adj",
+    "p", "p_adj", "rain", "rows", "shift", "start", "state", "state_adj", "step", "t", "totals", "waste", "width",
 }
 """Names of the loops' own, which can be no symbols."""
 TOTALS = ("precipitation_total", "evapotranspiration_total", "exchange_total", "runoff_total")
@@ -299,21 +299,28 @@ class CellPlan:
         handed_on: set[str] = set()
         for stage in process.stages:
             for a in self._queued(stage):
-                if self.process.queues[self.queue_of[a]].takes not in handed_on:
-                    self._refuse(f"queue '{self.queue_of[a]}' takes '{process.queues[self.queue_of[a]].takes}', which no "
-                                 f"stage before '{stage.step.__name__}' returns. Correct its 'takes'")
+                queue = self.process.queues[self.queue_of[a]]
+                if queue.takes not in handed_on:
+                    self._refuse(
+                        f"queue '{self.queue_of[a]}' takes '{queue.takes}', which no stage before "
+                        f"'{stage.step.__name__}' returns. Correct its 'takes'"
+                    )
                 known.add(a)
             for a in self.takes(stage):
                 if a not in known:
-                    self._refuse(f"step '{stage.step.__name__}' takes '{a}', which is no store, input, parameter, prepared "
-                                 f"value, constant or result of an earlier stage. Known here: {', '.join(sorted(known))}")
+                    self._refuse(
+                        f"step '{stage.step.__name__}' takes '{a}', which is no store, input, parameter, prepared "
+                        f"value, constant or result of an earlier stage. Known here: {', '.join(sorted(known))}"
+                    )
             self._check_returns(stage)
             known |= set(stage.returns)
             handed_on |= set(stage.returns) - set(self.stores) - {self.gives}
         given = [r for stage in process.stages for r in stage.returns]
         if given.count(self.gives) != 1:
-            self._refuse(f"'{self.gives}', what the process gives, is returned {given.count(self.gives)} times, expected "
-                         "once. Correct 'gives' or 'returns'")
+            self._refuse(
+                f"'{self.gives}', what the process gives, is returned {given.count(self.gives)} times, expected once. "
+                "Correct 'gives' or 'returns'"
+            )
         for name, flux in process.fluxes.items():
             if flux.symbol not in given and flux.symbol not in self.queue_of:
                 self._refuse(f"flux '{name}' is '{flux.symbol}', which no stage returns. Correct its symbol")
@@ -321,19 +328,20 @@ class CellPlan:
             if store.symbol not in given:
                 self._refuse(f"store '{name}' is '{store.symbol}', which no stage returns. Correct its symbol")
             if store.holds_water and store.units != "mm":
-                self._refuse(f"store '{name}' holds water in '{store.units}', expected 'mm': the ledger adds up depths. "
-                             "Convert it, or set holds_water=False")
-            for other in (store.at_most,):
-                if other is not None and other not in self.parameters:
-                    self._refuse(f"store '{name}' is at most '{other}', which is no parameter here. Correct at_most")
+                self._refuse(
+                    f"store '{name}' holds water in '{store.units}', expected 'mm': the ledger adds up depths. Convert "
+                    "it, or set holds_water=False"
+                )
+            if store.at_most is not None and store.at_most not in self.parameters:
+                self._refuse(f"store '{name}' is at most '{store.at_most}', which is no parameter. Correct at_most")
             if store.start_of is not None and store.start_of not in self.fixed:
                 self._refuse(f"store '{name}' starts from '{store.start_of}', which is no parameter or prepared value. "
                              "Correct start_of")
         for name, queue in process.queues.items():
             takers = [stage.step.__name__ for stage in process.stages if queue.gives in self.takes(stage)]
             if len(takers) != 1:
-                self._refuse(f"queue '{name}' gives '{queue.gives}' to {len(takers)} steps, expected one, which may hand it "
-                             "on. Correct its 'gives', or the arguments of the steps")
+                self._refuse(f"queue '{name}' gives '{queue.gives}' to {len(takers)} steps, expected one, which may hand "
+                             "it on. Correct its 'gives', or the arguments of the steps")
             if queue.base not in self.parameters:
                 self._refuse(f"queue '{name}' has the base '{queue.base}', which is no parameter here. Correct it")
 
@@ -342,13 +350,15 @@ class CellPlan:
         process = self.process
         for name in self.varying:
             symbol = self.parameters[name].symbol
-            users = [f"'{one.step.__name__}'" for one in process.prepared if symbol in inspect.signature(one.step).parameters]
+            prepared = [one.step for one in process.prepared if symbol in inspect.signature(one.step).parameters]
+            users = [f"'{step.__name__}'" for step in prepared]
             users += [f"queue '{q}'" for q, queue in process.queues.items() if queue.base == name
                       or symbol in inspect.signature(queue.curve).parameters]
-            users += [f"store '{s}'" for s, store in process.stores.items() if store.start_of == symbol or store.at_most == name]
+            users += [f"store '{s}'" for s, store in process.stores.items() if store.start_of == symbol
+                      or store.at_most == name]
             if users:
-                self._refuse(f"parameter '{name}' cannot vary in time, since {users[0]} takes one value of it. Give one value "
-                             "per cell")
+                self._refuse(f"parameter '{name}' cannot vary in time, since {users[0]} takes one value of it. Give one "
+                             "value per cell")
 
     def _check_returns(self, stage: Stage) -> None:
         count = returned_count(stage.step)

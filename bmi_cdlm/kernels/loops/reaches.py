@@ -105,7 +105,8 @@ class ReachPlan:
             return process.adjoint
         active = (process.symbol, "inflow", *self.coefficients)
         return derive(
-            process.step, active, {0: "outflow_adj", 1: f"{process.symbol}_adj"}, name=f"{process.step.__name__}_adjoint"
+            process.step, active, {0: "outflow_adj", 1: f"{process.symbol}_adj"},
+            name=f"{process.step.__name__}_adjoint",
         )
 
     @cached_property
@@ -116,17 +117,23 @@ class ReachPlan:
     def _check(self) -> None:
         process = self.process
         if process.symbol not in self.takes or "inflow" not in self.takes:
-            self._refuse(f"step '{process.step.__name__}' takes {', '.join(self.takes)}, expected '{process.symbol}' and "
-                         "'inflow' among them. Rename its arguments, or the symbol of the state")
+            self._refuse(
+                f"step '{process.step.__name__}' takes {', '.join(self.takes)}, expected '{process.symbol}' and "
+                "'inflow' among them. Rename its arguments, or the symbol of the state"
+            )
         for a in self.coefficients:
             if a not in self.fixed:
-                self._refuse(f"step '{process.step.__name__}' takes '{a}', which is no parameter or prepared value. Known: "
-                             f"{', '.join(self.fixed)}")
+                self._refuse(
+                    f"step '{process.step.__name__}' takes '{a}', which is no parameter or prepared value. Known: "
+                    f"{', '.join(self.fixed)}"
+                )
             if a in RESERVED:
                 self._refuse(f"'{a}' cannot be a symbol: the loops use that name. Choose another")
         if returned_count(process.step) != 2:
-            self._refuse(f"step '{process.step.__name__}' returns {returned_count(process.step)} values, expected two: the "
-                         "outflow and the state")
+            self._refuse(
+                f"step '{process.step.__name__}' returns {returned_count(process.step)} values, expected two: the "
+                "outflow and the state"
+            )
         own = {process.symbol, "volume", "flow", SECONDS, *self.fixed}
         for function in (process.volume, process.from_volume, process.steady):
             for a in inspect.signature(function).parameters:
@@ -140,7 +147,8 @@ class ReachPlan:
 def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
     """Return the loops of a reach process: `route`, `reverse`, and those of the links, `collect` and `spread`."""
     process, name = plan.process, plan.process.name
-    text = "\n\n".join([LINKS, *forward_texts(plan), *(linear_texts(plan) if process.linear else nonlinear_texts(plan))])
+    backward = linear_texts(plan) if process.linear else nonlinear_texts(plan)
+    text = "\n\n".join([LINKS, *forward_texts(plan), *backward])
     known = KNOWN | {
         process.step.__name__: process.step, plan.adjoint.__name__: plan.adjoint,
         "link_flow": links.flow, "link_flow_adjoint": links.adjoint,
@@ -352,9 +360,9 @@ def reverse_{plan.process.name}(
     """Adjoint of `route_{plan.process.name}` in the discharge, for one block of steps and the reaches sequence[lo:hi].
 
     start: float[reach], state at the block's start; inflow: float[place, time * n_sub], as the forward loop filled it;
-    discharge_adj: `ReachSeries`, its first row for all whose discharge nobody asked for; state_adj: adjoint of the state
-    at the block's end, becomes that at its start; p_adj: added to; hydrographs_adj: float[slot, time * n_sub], working
-    space; lateral_adj: float[place, time], filled; with one sub-step it may be `inflow` itself.
+    discharge_adj: `ReachSeries`, its first row for all whose discharge nobody asked for; state_adj: adjoint of the
+    state at the block's end, becomes that at its start; p_adj: added to; hydrographs_adj: float[slot, time * n_sub],
+    working space; lateral_adj: float[place, time], filled; with one sub-step it may be `inflow` itself.
     """
     place = hi - 1
 {body}'''
@@ -427,8 +435,8 @@ def sweep_reach(inflow, outflow_adj, state, state_adj, {one}seconds, y, y_adj):
     return state_adj
 ''', f'''
 def sweep_two(
-    inflow_1, inflow_2, outflow_1_adj, outflow_2_adj, state_1, state_2, state_1_adj, state_2_adj, {pair}seconds, y_1, y_2,
-    y_1_adj, y_2_adj,
+    inflow_1, inflow_2, outflow_1_adj, outflow_2_adj, state_1, state_2, state_1_adj, state_2_adj, {pair}seconds, y_1,
+    y_2, y_1_adj, y_2_adj,
 ):
     """`sweep_reach` of two reaches at once, neither upstream of the other."""
     n = inflow_1.size

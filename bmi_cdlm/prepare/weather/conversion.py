@@ -16,6 +16,10 @@ SPELLINGS = {
 }
 
 
+AMOUNTS = {"mm d-1": ("mm", 86400.0), "W m-2": ("J m-2", 1.0)}
+"""What comes as amounts too: units of the amount, and the time that the rate is per [s]."""
+
+
 class Conversion(NamedTuple):
     """target = value * factor + offset."""
 
@@ -54,11 +58,11 @@ def conversion(units: str | None, target: str, where: str, error: type[CdlmError
 
 def rate_conversion(units: str | None, target: str, seconds: int, where: str, error: type[CdlmError]) -> Conversion:
     """Return the conversion from an amount per interval of `seconds` to a rate in `target`."""
-    amount = target.removesuffix(" d-1")
-    if amount == target:
-        raise error(f"{where}: amounts cannot become '{target}', expected a variable in amounts per day. Set `kind`.")
+    if target not in AMOUNTS:
+        raise error(f"{where}: amounts cannot become '{target}', expected a variable in amounts per time. Set `kind`.")
+    amount, per = AMOUNTS[target]
     found = conversion(units, amount, where, error)
-    return Conversion(found.factor * (86400.0 / seconds))
+    return Conversion(found.factor * (per / seconds))
 
 
 def per_time(units: str | None) -> bool:

@@ -13,32 +13,44 @@ from typing import NamedTuple
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.files.forcing import LIMITS
 from bmi_cdlm.files.netcdf import check_writable, create_time, one_at_a_time, replacing, write_time
+from bmi_cdlm.model.pet import MEAN
 from bmi_cdlm.names.errors import CdlmError, ForcingError
+from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
-from bmi_cdlm.prepare.weather.inputs import Target, has_warmth, open_input
-from bmi_cdlm.prepare.weather.pet import DAY, Site, compute, inputs, spread_over_day
+from bmi_cdlm.prepare.weather.inputs import PET, Target
+from bmi_cdlm.prepare.weather.pet import FORMULAS, PetMethod, Site, compute, reads, spread_over_day
+from bmi_cdlm.prepare.weather.quantities import Given, Provider, Quantity, check_given, keys_of, open_quantity
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
+from bmi_cdlm.run.config import Config
 from bmi_cdlm.version import __version__
 
 CONVENTIONS = "CF-1.10"
 CHUNK_VALUES = 2**20
 CHUNK_STEPS = 512
 CHUNK_CELLS = 4096
-PET, RAIN, WARMTH = "potential_evapotranspiration", "precipitation", "air_temperature"
-STANDARD_NAMES = {RAIN: "lwe_precipitation_rate", WARMTH: "air_temperature", PET: "water_potential_evaporation_flux"}
-FIELDS_OF_PET = {"given": 3, "oudin": 8, "hargreaves": 8, "priestley_taylor": 20, "fao56": 26}
+RAIN = "precipitation"
+FIELDS_OF_PET = {
+    "given": 3, "oudin": 8, "hargreaves": 8, "priestley_taylor": 20, "fao56": 12, "penman_monteith": 12,
+}
 # Arrays of a block that exist at once, float64 each, beside the inputs [counted, then measured].
 
 logger = logging.getLogger(__name__)
 
 
 class Weather(NamedTuple):
-    """What the preparation is told about the weather."""
+    """What the preparation is told about the weather; run : inputs of the run, with what its formula reads."""
 
     forcing: ForcingConfig
     pet: PetConfig
+    run: tuple[str, ...] = (RAIN, PET)
+
+    @property
+    def method(self) -> PetMethod | None:
+        """How demand is made; None where neither the run needs it nor the configuration gives or asks for it."""
+        if self.pet.method == "given" and PET not in self.run and PET not in self.forcing.sources:
+            return None
+        return self.pet.method
 
 
 class Steps(NamedTuple):
@@ -49,7 +61,7 @@ class Steps(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """Variables to read: direct, at the steps of the file; pet, what evaporative demand is made of, at `days`."""
+    """Inputs to read: direct, at the steps of the file; pet, what evaporative demand is made of, at `days`."""
 
     direct: tuple[str, ...]
     pet: tuple[str, ...]
@@ -58,25 +70,34 @@ class Needs(NamedTuple):
 
 def needs(weather: Weather, steps: Steps) -> Needs:
     """Return what has to be read; ForcingError where a formula lacks a source."""
-    sources, method = weather.forcing.sources, weather.pet.method
+    sources, method = weather.forcing.sources, weather.method
     if method == "given" and PET not in sources:
         raise ForcingError(
             f"forcing: there is no source of '{PET}' and pet.method is given. Expected one of both. Name a source, or "
             "set pet.method to a formula, such as oudin."
         )
-    daily = method != "given" or sources[PET].interannual or sources[PET].step == DAY
+    daily = method is not None and (method != "given" or sources[PET].interannual or sources[PET].step == DAY)
     days = Steps(steps.starts, DAY if daily else steps.step)
     if steps.step != DAY and daily:
         days = Steps(np.unique(steps.starts.astype("datetime64[D]")).astype("datetime64[s]"), DAY)
-    given = [*sources, *((WARMTH,) if has_warmth(sources, DAY) else ())]
-    direct = (RAIN, *((WARMTH,) if has_warmth(sources, steps.step) else ()))
-    return Needs(direct, inputs(method, dict.fromkeys(given)) or (PET,), days)
+    wanted = dict.fromkeys(name for name in weather.run if name != PET)
+    warm = keys_of(MEAN, sources, steps.step)
+    if all(key in sources for key in warm):
+        wanted[MEAN] = None
+    if method in FORMULAS or method == "priestley_taylor":
+        read = reads(method)
+        check_given(read, sources, DAY, f"pet: method {method}")
+    else:
+        read = () if method is None else (PET,)
+    direct = (RAIN, *(name for name in wanted if name != RAIN))
+    check_given(direct[1:], sources, steps.step, "pet of the run: its formula")
+    return Needs(direct, read, days)
 
 
 def write_forcing(
     path: Path, weather: Weather, target: Target, steps: Steps, folder: Path, attributes: Mapping[str, str]
-) -> None:
-    """Make a forcing file.
+) -> list[str]:
+    """Make a forcing file; returns what there is to say of stations and of neighbours that stood in.
 
     Blocks are kept in the folder `NAME.partial` until all are there; a preparation that was killed takes up those of
     the same configuration, sources and version and goes on behind them.
@@ -106,15 +127,20 @@ def write_forcing(
         for first in range(0, steps.starts.size, plan.block_steps):
             block = partial / f"{first:08d}.npy"
             if not block.exists():
+                before = plan.neighbours()
                 values = plan.make(first, min(first + plan.block_steps, steps.starts.size))
+                counts = {name: n - before[name] for name, n in plan.neighbours().items()}
+                block.with_suffix(".json").write_text(json.dumps(counts))
                 _keep(block, values)
                 logger.info("%s: %s", path.name, steps.starts[first])
+        notes = plan.report(partial)
         with replacing(path) as temporary:
-            _assemble(temporary, partial, plan, attributes)
+            _assemble(temporary, partial, plan, {**attributes, "filling": " ".join(notes) or "none"})
     except CdlmError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     shutil.rmtree(partial)
+    return notes
 
 
 class _Plan:
@@ -122,37 +148,88 @@ class _Plan:
 
     def __init__(self, weather: Weather, target: Target, steps: Steps, folder: Path) -> None:
         self.weather, self.target, self.steps = weather, target, steps
-        needed, sources = needs(weather, steps), weather.forcing.sources
-        self._days = needed.days.starts
-        self.names = (RAIN, PET, *needed.direct[1:])
-        self._direct = {
-            name: open_input(name, sources, target, folder, steps.starts, steps.step) for name in needed.direct
-        }
+        needed, cells = needs(weather, steps), target.drainage.cells
+        self._days, self.n_cells = needed.days.starts, cells.area.size
+        self._site = Site(cells.lat, cells.lon, self._elevation())
+        given = Given(weather.forcing.sources, target, folder, self._site, weather.pet.wind_height)
+        self._direct = {name: open_quantity(Quantity(name, *steps), given) for name in needed.direct}
+        same = needed.days.step == steps.step and needed.days.starts is steps.starts
         self._pet = {
-            name: open_input(name, sources, target, folder, self._days, needed.days.step) for name in needed.pet
+            name: self._direct[name] if same and name in self._direct else open_quantity(
+                Quantity(name, *needed.days), given
+            )
+            for name in needed.pet
         }
-        self.n_cells = target.drainage.cells.area.size
+        self.names = (RAIN, *((PET,) if needed.pet else ()), *needed.direct[1:])
+        self._read_last: dict[int, tuple[tuple[int, int], np.ndarray]] = {}
         self.block_steps = self._length()
-        self.missing: dict[str, np.ndarray] = {RAIN: self._direct[RAIN].missing, PET: self._missing_pet()}
-        if WARMTH in self._direct:
-            self.missing[WARMTH] = self._direct[WARMTH].missing
+        self.missing: dict[str, np.ndarray] = {name: one.missing for name, one in self._direct.items()}
+        if needed.pet:
+            self.missing[PET] = self._missing_pet()
+
+    @property
+    def _providers(self) -> list[Provider]:
+        """Everything that is read, each once."""
+        return list({id(one): one for one in (*self._direct.values(), *self._pet.values())}.values())
+
+    def neighbours(self) -> dict[str, int]:
+        """Intervals of cells so far for which a neighbour stood in, by source."""
+        found: dict[str, int] = {}
+        for one in self._providers:
+            for source in one.sources:
+                found[source.name] = max(found.get(source.name, 0), source.n_neighbours)
+        return found
+
+    def report(self, partial: Path) -> list[str]:
+        """What to say of neighbours, from all blocks, and of the distances of stations."""
+        notes, counts = [], dict.fromkeys(self.neighbours(), 0)
+        for file in partial.glob("*.json"):
+            for name, count in json.loads(file.read_text()).items():
+                counts[name] = counts.get(name, 0) + count
+        sources = {source.name: source for one in self._providers for source in one.sources}
+        for name, source in sources.items():
+            if source.station_distances is not None:
+                away = source.station_distances
+                notes.append(
+                    f"{name}: cells lie {np.median(away):.3g} km (median) and up to {away.max():.3g} km from their "
+                    "station."
+                )
+            if counts[name]:
+                total = self.n_cells * source.starts.size * source.ratio
+                lone = source.weights.base.away
+                far = f", up to {lone.max():.3g} km away" if source.weights.is_steady and lone.size else ""
+                notes.append(
+                    f"{name}: {counts[name]} of {total} values of cells ({counts[name] / total:.2%}) come from a "
+                    f"neighbour{far}, where none of the cell's own sources has one."
+                )
+        return notes
 
     def make(self, first: int, stop: int) -> np.ndarray:
         """Values of a block, float32[variable, time, cell], checked."""
         made = np.empty((len(self.names), stop - first, self.n_cells), np.float32)
         for k, name in enumerate(self.names):
-            values = self._pet_of(first, stop) if name == PET else self._direct[name].read(first, stop)
-            self._check(name, values, first)
+            values = self._pet_of(first, stop) if name == PET else self._read(self._direct[name], first, stop)
+            self._check(name, values, self.steps.starts[first:stop], self.missing[name][first:stop])
             made[k] = values
+        self._read_last.clear()
         return made
+
+    def _read(self, provider: Provider, first: int, stop: int) -> np.ndarray:
+        """Values of steps; read once for a block where they become an input and a part of demand."""
+        key, known = (first, stop), self._read_last.get(id(provider))
+        if known is None or known[0] != key:
+            known = key, provider.read(first, stop)
+            self._read_last[id(provider)] = known
+        return known[1]
 
     def fingerprint(self) -> str:
         """Hash of all that the values depend on."""
         cells = self.target.drainage.cells
         told = json.dumps({
             "forcing": self.weather.forcing.model_dump(mode="json"), "pet": self.weather.pet.model_dump(mode="json"),
+            "names": self.names,
             "starts": [str(self.steps.starts[0]), str(self.steps.starts[-1]), self.steps.step],
-            "files": [one.fingerprint() for one in (*self._direct.values(), *self._pet.values())],
+            "files": [one.fingerprint() for one in self._providers],
             "block": self.block_steps, "version": __version__,
         }, sort_keys=True)
         digest = hashlib.sha256(told.encode())
@@ -163,8 +240,8 @@ class _Plan:
 
     def _length(self) -> int:
         """Steps per block that keep its arrays within the memory allowed."""
-        read = sum(one.n_used for one in (*self._direct.values(), *self._pet.values()))
-        fields = FIELDS_OF_PET[self.weather.pet.method] + len(self._pet) + 2
+        read = sum(one.n_used for one in self._providers)
+        fields = FIELDS_OF_PET[self.weather.method or "given"] + len(self._providers) + 2
         per_step = 8.0 * (fields * self.n_cells + 3 * read)
         length = int(self.weather.forcing.memory * 1e9 / per_step)
         per_day = max(1, DAY // self.steps.step)
@@ -202,42 +279,53 @@ class _Plan:
         day = self._day_of(first, stop)
         daily = self._pet_between(int(day[0]), int(day[-1]) + 1)
         starts, step = self.steps.starts[first:stop], self.steps.step
-        return spread_over_day(daily[day - day[0]], starts, step, self.weather.pet.noon)
+        return spread_over_day(daily[day - day[0]], starts, step, self._site.longitude, self.weather.pet.noon)
 
     def _pet_between(self, first: int, stop: int) -> np.ndarray:
-        values = {name: one.read(first, stop) for name, one in self._pet.items()}
-        if self.weather.pet.method == "given":
-            return values[PET]
-        days = (self._days[first:stop] + np.timedelta64(DAY // 2, "s")).astype("datetime64[D]")
-        latitude = self.target.drainage.cells.lat
-        site = Site(latitude, self._elevation(), self.weather.pet.wind_height)
-        return compute(self.weather.pet.method, days, values, site)
+        values = {name: self._read(one, first, stop) for name, one in self._pet.items()}
+        method = self.weather.method
+        if method is None or method == "given":
+            return values[PET].copy()
+        starts = self._days[first:stop]
+        for name, one in self._pet.items():
+            self._check(name, values[name], starts, one.missing[first:stop], DAY)
+        return compute(method, int(starts[0].astype("datetime64[s]").astype(np.int64)), values, self._site)
 
-    def _check(self, name: str, values: np.ndarray, first: int) -> None:
-        """Raise on values without a meaning; rounding below zero becomes zero, in place."""
-        low, high = LIMITS[name]
-        gone = self.missing[name][first : first + values.shape[0]]
-        if name != WARMTH:
+    def _check(
+        self, name: str, values: np.ndarray, starts: np.ndarray, gone: np.ndarray, seconds: int | None = None
+    ) -> None:
+        """Raise on values without a meaning, of steps [s]; rounding below zero becomes zero, in place."""
+        entry = variable(name)
+        seconds = self.steps.step if seconds is None else seconds
+        low, high = entry.known.limits(seconds)
+        if low == 0.0:
             tiny = (values < 0.0) & (values >= -self.weather.forcing.negative_tolerance)
             values[tiny] = 0.0
-        wrong = np.isinf(values) | ~((values >= low) & (values <= high))
+        wrong = ~((values >= low) & (values <= high))
         wrong[gone] = False
         if not wrong.any():
             return
         row, cell = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
         cells = self.target.drainage.cells
-        got = "missing" if np.isnan(values[row, cell]) else f"{values[row, cell]:g} {variable(name).units}"
+        value = float(values[row, cell])
         source = (self._direct | self._pet).get(name)
         where = source.where if source is not None else f"pet.method {self.weather.pet.method}"
-        remedy = (
-            "Complete the source, or declare the stamp as `missing`" if got == "missing"
-            else f"Correct the source, its units or `kind`{'' if name == WARMTH else ', or raise negative_tolerance'}"
-        )
+        tolerance = ", or raise negative_tolerance" if low == 0.0 and value < 0.0 else ""
+        if np.isnan(value):
+            got, guess = "missing", ""
+            remedy = (
+                "Complete the source, set `gaps` to share or nearest where others have a value then, or declare the "
+                "stamp as `missing`."
+            )
+        else:
+            got = f"{value:g} {entry.units}"
+            guess = entry.known.guess(value, entry.units, entry.units, seconds)
+            remedy = f"Correct the source, its units or `kind`{tolerance}."
         raise ForcingError(
-            f"{where}: '{name}' is {got} at {self.steps.starts[first + row]} in cell {cells.id[cell]} at "
+            f"{where}: '{name}' is {got} at {starts[row]} in cell {cells.id[cell]} at "
             f"{cells.lon[cell]:.3f} E, {cells.lat[cell]:.3f} N, the first of {np.count_nonzero(wrong)} such values in "
-            f"{np.count_nonzero(wrong.any(axis=0))} cells (of this block of time), expected {low:g} to {high:g}. "
-            f"{remedy}."
+            f"{np.count_nonzero(wrong.any(axis=0))} cells (of this block of time), expected {low:g} to {high:g}."
+            f"{guess} {remedy}"
         )
 
 
@@ -279,8 +367,7 @@ def _assemble(path: Path, partial: Path, plan: _Plan, attributes: Mapping[str, s
         ids[:] = np.asarray(plan.target.drainage.cells.id).astype(object)
         create_time(dataset)
         write_time(dataset, 0, starts, step)
-        width = min(plan.n_cells, CHUNK_CELLS)
-        length = min(starts.size, CHUNK_STEPS, max(1, CHUNK_VALUES // width))
+        length, width = chunk_shape(starts.size, plan.n_cells, len(plan.names))
         for k, name in enumerate(plan.names):
             out = dataset.createVariable(
                 name, "f4", ("time", "cell"), zlib=True, complevel=1 if plan.n_cells > width else 4,
@@ -289,14 +376,22 @@ def _assemble(path: Path, partial: Path, plan: _Plan, attributes: Mapping[str, s
             out.setncatts(_described(name, plan.weather))
             for first in range(0, starts.size, length):
                 stop = min(first + length, starts.size)
-                _copy(out, partial, k, first, stop, plan)
+                _copy(out, partial, k, range(first, stop), width, plan)
 
 
-def _copy(out: netCDF4.Variable, partial: Path, k: int, first: int, stop: int, plan: _Plan) -> None:
+def chunk_shape(n_steps: int, n_cells: int, n_names: int) -> tuple[int, int]:
+    """Steps and cells of a chunk: so few steps that a run with the default memory holds whole chunks of all cells."""
+    memory = Config.model_fields["memory"].default // 2  # as a run shares it out
+    held = max(1, memory // (2 * n_names) // (8 * n_cells))
+    length = min(n_steps, CHUNK_STEPS, held, max(1, CHUNK_VALUES // min(n_cells, CHUNK_CELLS)))
+    return length, min(n_cells, max(CHUNK_CELLS, CHUNK_VALUES // (4 * length)))
+
+
+def _copy(out: netCDF4.Variable, partial: Path, k: int, steps: range, width: int, plan: _Plan) -> None:
     """Copy one row of chunks."""
+    first, stop = steps.start, steps.stop
     edges = range(first // plan.block_steps * plan.block_steps, stop, plan.block_steps)
     blocks = {edge: np.load(partial / f"{edge:08d}.npy", mmap_mode="r") for edge in edges}
-    width = min(plan.n_cells, CHUNK_CELLS)
     for left in range(0, plan.n_cells, width):
         right = min(left + width, plan.n_cells)
         parts = [
@@ -307,9 +402,12 @@ def _copy(out: netCDF4.Variable, partial: Path, k: int, first: int, stop: int, p
 
 def _described(name: str, weather: Weather) -> dict[str, str]:
     entry = variable(name)
-    words = {"long_name": entry.meaning, "units": entry.units, "cell_methods": "time: mean", "coordinates": "cell_id"}
-    if name in STANDARD_NAMES and name != PET:
-        words = {"standard_name": STANDARD_NAMES[name], **words}
+    way = {"mean": "mean", "lowest": "minimum", "highest": "maximum"}[entry.known.within]
+    words = {
+        "long_name": entry.meaning, "units": entry.units, "cell_methods": f"time: {way}", "coordinates": "cell_id",
+    }
+    if entry.known.standard_name:
+        words = {"standard_name": entry.known.standard_name, **words}
     if name == PET and weather.pet.method != "given":
         words["comment"] = f"computed by the method {weather.pet.method}"
     return words

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.names.errors import ForcingError
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.variables import SOURCES
 from bmi_cdlm.prepare.gauges.basins import basin_pairs, polygon_pairs
 from bmi_cdlm.prepare.network.catchments import Drainage
 from bmi_cdlm.prepare.network.grid import Grid
-from bmi_cdlm.prepare.weather.conversion import conversion, per_time, rate_conversion
+from bmi_cdlm.prepare.weather.conversion import AMOUNTS, conversion, per_time, rate_conversion
 from bmi_cdlm.prepare.weather.dataset_series import DatasetFiles
 from bmi_cdlm.prepare.weather.fields import Fields, Places
 from bmi_cdlm.prepare.weather.nearest import nearest_of
 from bmi_cdlm.prepare.weather.raster_series import RasterFiles
-from bmi_cdlm.prepare.weather.remap import Pairs, Remap, bilinear, centres, complete, conservative, nearest_pixel
+from bmi_cdlm.prepare.weather.remap import Pairs, bilinear, centres, conservative, nearest_pixel
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource, Kind
-from bmi_cdlm.prepare.weather.weather_variables import WANTED
+from bmi_cdlm.prepare.weather.weights import Gaps, Layout, Weights
 
 PET = "potential_evapotranspiration"
-WARMTH = "air_temperature"
-EXTREMES = ("minimum_temperature", "maximum_temperature")
-DAY = 86400
-STATISTICS = {"minimum_temperature": "min", "maximum_temperature": "max"}
-FACTS = {"mean": "mean", "sum": "total", "point": "instantaneous", "maximum": "mean", "minimum": "mean"}
+STATISTICS = {"mean": "mean", "lowest": "min", "highest": "max"}
+METHOD_OF_CELLS = {"mean": "mean", "sum": "total", "point": "instantaneous", "maximum": "mean", "minimum": "mean"}
+"""What `cell_methods` say of the numbers."""
 
 
 class Target(NamedTuple):
@@ -42,13 +41,13 @@ class Target(NamedTuple):
     elevation: np.ndarray | None = None
 
 
-def open_fields(source: ForcingSource, usual: tuple[str, ...], folder: Path, model_step: int) -> Fields:
+def open_fields(source: ForcingSource, usual: Sequence[str], folder: Path, model_step: int) -> Fields:
     """Open the source of a variable.
 
     Parameters
     ----------
     source : ForcingSource
-    usual : tuple of str
+    usual : sequence of str
         Names under which the variable is usually found.
     folder : Path
         What paths are relative to.
@@ -71,7 +70,7 @@ class Intervals:
     Parameters
     ----------
     name : str
-        One of `WANTED`.
+        One of `SOURCES`.
     starts : datetime64[s][time]
         Starts of the steps wanted, UTC.
     step : int
@@ -84,8 +83,8 @@ class Intervals:
     """
 
     def __init__(self, name: str, source: ForcingSource, folder: Path, starts: np.ndarray, step: int) -> None:
-        self.name, self._source = name, source
-        self._fields = open_fields(source, WANTED[name].usual, folder, step)
+        self.name, self._source, self.entry = name, source, SOURCES[name]
+        self._fields = open_fields(source, self.entry.known.usual, folder, step)
         self.where = self._fields.where
         self.step = self._fields.step
         if step % self.step:
@@ -94,30 +93,30 @@ class Intervals:
                 f"data, or set `step`{' (1 d: spread over the hours)' if name == PET else ''} if the stamps mean "
                 "another."
             )
-        self._ratio = step // self.step
+        self.ratio = step // self.step
         self.starts = starts
-        parts = (starts[:, None] + np.arange(self._ratio) * np.timedelta64(self.step, "s")).ravel()
+        parts = (starts[:, None] + np.arange(self.ratio) * np.timedelta64(self.step, "s")).ravel()
         self.kind = self._kind()
         self._before = self._needs_before(parts[0])
         if self._before:
             parts = np.concatenate([[parts[0] - np.timedelta64(self.step, "s")], parts])
         self._parts = parts
         gone = self._fields.want(parts)
-        self.missing: np.ndarray = gone[int(self._before) :].reshape(-1, self._ratio).max(axis=1)
+        self.missing: np.ndarray = gone[int(self._before) :].reshape(-1, self.ratio).max(axis=1)
         self._present = int(np.argmin(gone))
         self._convert = self._conversion()
 
     def _kind(self) -> Kind:
         if self._source.kind is not None:
             return self._source.kind
-        if not WANTED[self.name].per_day or per_time(self._fields.units):
+        if self.entry.units not in AMOUNTS or per_time(self._fields.units):
             return "mean"
         for part in self._fields.cell_methods.split("time:")[1:]:
             word = part.split()[0] if part.split() else ""
-            if word in FACTS:
-                return FACTS[word]  # type: ignore[return-value]
+            if word in METHOD_OF_CELLS:
+                return METHOD_OF_CELLS[word]  # type: ignore[return-value]
         rate_conversion(
-            self._fields.units, WANTED[self.name].units, DAY, f"{self.where}, '{self.name}'", ForcingError
+            self._fields.units, self.entry.units, DAY, f"{self.where}, '{self.name}'", ForcingError
         )  # raises where the units are none of an amount either
         raise ForcingError(
             f"{self.where}: '{self.name}' is in '{self._fields.units}', an amount; of each interval, or accumulated "
@@ -129,7 +128,7 @@ class Intervals:
         return self.kind == "accumulated" and int(start.astype(np.int64)) % self._source.reset != 0
 
     def _conversion(self) -> Any:
-        units, where = WANTED[self.name].units, f"{self.where}, '{self.name}'"
+        units, where = self.entry.units, f"{self.where}, '{self.name}'"
         if self.kind in ("total", "accumulated"):
             found = rate_conversion(self._fields.units, units, self.step, where, ForcingError)
         else:
@@ -139,6 +138,13 @@ class Intervals:
 
 class CellInput(Intervals):
     """A variable on the cells, read by steps; see `Intervals`.
+
+    Attributes
+    ----------
+    n_neighbours : int
+        Intervals of cells so far for which a neighbour stood in.
+    station_distances : float64[cell] or None
+        How far each cell lies from its station [km], with method nearest.
 
     Raises
     ------
@@ -150,35 +156,66 @@ class CellInput(Intervals):
         self, name: str, source: ForcingSource, target: Target, folder: Path, starts: np.ndarray, step: int
     ) -> None:
         super().__init__(name, source, folder, starts, step)
-        self.remap = self._weights(target, folder, self._present)
-        self._fields.select(self.remap.sources)
+        self.n_cells = target.drainage.cells.row.size
+        self.n_neighbours = 0
+        self.station_distances: np.ndarray | None = None
+        self.weights = self._weights(target, folder, self._present)
+        self._fields.select(self.weights.sources)
+        self.sources = [self]
 
     @property
     def n_used(self) -> int:
-        """Values read per step of the model, for the estimate of memory."""
-        return self._fields.n_read * self._ratio
+        """Values held per step of the model, for the estimate of memory."""
+        return (self._fields.n_read + (0 if self.weights.is_steady else self.n_cells)) * self.ratio
 
     def read(self, first: int, stop: int) -> np.ndarray:
-        """Means (or least or greatest values) over steps, float64[time, cell] in the units of `WANTED`."""
+        """Means (or least or greatest values) over steps, float64[time, cell] in the units of `SOURCES`."""
+        statistic = self._source.statistic or STATISTICS[self.entry.known.within]
+        return self.to_steps(self.intervals(first, stop), first, stop, statistic)
+
+    def intervals(self, first: int, stop: int) -> np.ndarray:
+        """Values of all intervals of steps, float64[interval, source read]; NaN where missing."""
         lead = int(self._before)
-        a, b = first * self._ratio + lead, stop * self._ratio + lead
+        a, b = first * self.ratio + lead, stop * self.ratio + lead
         if self.kind == "accumulated":
             values = self._decumulate(a, b)
         else:
             values = self._fields.read(a, b)
-        if self._ratio > 1:
-            values = values.reshape(stop - first, self._ratio, -1)
-            statistic = self._source.statistic or STATISTICS.get(self.name, "mean")
-            values = getattr(np, statistic)(values, axis=1)
-        return self.remap(self._convert(values))
+            self.weights.check(values, self._parts[a:b])
+        return self._convert(values)
+
+    def on_cells(self, values: np.ndarray, each: int = 1) -> np.ndarray:
+        """From float64[row, source read] to float64[row, cell]; `each` row stands for so many intervals."""
+        found, neighbours = self.weights(values)
+        rows = values.shape[0] if neighbours.shape[0] == 1 else 1
+        self.n_neighbours += int(np.count_nonzero(neighbours)) * rows * each
+        return found
+
+    def to_steps(self, values: np.ndarray, first: int, stop: int, statistic: str) -> np.ndarray:
+        """From float64[interval, source read] to steps, float64[time, cell]."""
+        def over_steps(rows: np.ndarray) -> np.ndarray:
+            if self.ratio == 1:
+                return rows
+            return np.asarray(getattr(np, statistic)(rows.reshape(stop - first, self.ratio, -1), axis=1))
+
+        if self.weights.same_for(values):
+            return self.on_cells(over_steps(values), each=self.ratio)
+        return over_steps(self.on_cells(values))
+
+    def shares_places_with(self, other: CellInput) -> bool:
+        """Whether both have the same intervals, pixels or places, and weights."""
+        def places(one: CellInput) -> tuple:
+            shape = one._fields.shape
+            return shape if isinstance(shape, Grid) else tuple(shape.id)
+
+        return (
+            self.step == other.step and places(self) == places(other)
+            and self.weights.fingerprint() == other.weights.fingerprint()
+        )
 
     def fingerprint(self) -> list[str]:
         """What tells this input from another: its files and weights."""
-        matrix = self.remap.matrix
-        weights = hashlib.sha256()
-        for part in (self.remap.sources, matrix.indptr, matrix.indices, matrix.data):
-            weights.update(np.ascontiguousarray(part).tobytes())
-        return [*self._fields.fingerprint(), weights.hexdigest()]
+        return [*self._fields.fingerprint(), self.weights.fingerprint()]
 
     def _decumulate(self, first: int, stop: int) -> np.ndarray:
         """Amounts of intervals from amounts since the last reset."""
@@ -186,14 +223,15 @@ class CellInput(Intervals):
         anew = seconds % self._source.reset == 0
         lead = 0 if anew[0] else 1
         values = self._fields.read(first - lead, stop)
+        self.weights.check(values, self._parts[first - lead : stop])
         amounts = values[lead:].copy()
         later = np.flatnonzero(~anew)
         amounts[later] -= values[later + lead - 1]
         return amounts
 
-    def _weights(self, target: Target, folder: Path, present: int) -> Remap:
-        """Weights to the cells; which sources have values is judged by the first interval there is."""
-        shape, cells = self._fields.shape, target.drainage.cells
+    def _weights(self, target: Target, folder: Path, present: int) -> Weights:
+        """Weights to the cells; which sources have values, the first interval tells and the rest confirm."""
+        shape, cells, source = self._fields.shape, target.drainage.cells, self._source
         n = shape.n_rows * shape.n_cols if isinstance(shape, Grid) else len(shape.id)
         pairs, places = self._pairs(target, folder)
         used = np.unique(pairs.source)
@@ -202,8 +240,11 @@ class CellInput(Intervals):
         self._fields.select(around)
         valid = np.zeros(n, bool)
         valid[around] = ~np.isnan(self._fields.read(present, present + 1)[0])
-        whole = self._source.method == "bilinear"
-        return complete(pairs, valid, places, cells, self._source.fill_distance, self.where, whole=whole)
+        come_and_go = source.method == "nearest" and not isinstance(shape, Grid)
+        gaps: Gaps = source.gaps or ("nearest" if come_and_go else "refuse")
+        whole = source.method == "bilinear"
+        layout = Layout(pairs, places, cells, source.fill_distance, gaps, whole, self.where)
+        return Weights(layout, around, valid)
 
     def _pairs(self, target: Target, folder: Path) -> tuple[Pairs, tuple[np.ndarray, np.ndarray]]:
         shape, method, cells = self._fields.shape, self._source.method, target.drainage.cells
@@ -226,46 +267,14 @@ class CellInput(Intervals):
                     f"{self.where}: places without lon and lat, expected both for method nearest. Add them."
                 )
             cells = target.drainage.cells
-            found, _ = nearest_of((shape.lon, shape.lat), (cells.lon, cells.lat))
-            return Pairs(np.arange(found.size), found, np.ones(found.size))
+            found, away = nearest_of((shape.lon, shape.lat), (cells.lon, cells.lat))
+            self.station_distances = away
+            near = np.flatnonzero(away <= self._source.fill_distance)  # the others are refused: nothing is nearer
+            return Pairs(near, found[near], np.ones(near.size))
         raise ForcingError(
             f"{self.where}: holds stations or basins; method is {method}, expected basin, polygon or nearest. Set "
             "`method`."
         )
-
-
-class HalfSum:
-    """Mean temperature of a day from its extremes, where no mean is given."""
-
-    def __init__(self, low: CellInput, high: CellInput) -> None:
-        self.where, self.starts = f"{low.where} and {high.where}", low.starts
-        self.missing: np.ndarray = low.missing | high.missing
-        self.n_used = low.n_used + high.n_used
-        self._both = (low, high)
-
-    def read(self, first: int, stop: int) -> np.ndarray:
-        """Half the sum of the extremes, float64[time, cell] [degC]."""
-        low, high = (one.read(first, stop) for one in self._both)
-        return 0.5 * (low + high)
-
-    def fingerprint(self) -> list[str]:
-        """What tells this input from another."""
-        return [text for one in self._both for text in one.fingerprint()]
-
-
-def has_warmth(sources: Mapping[str, ForcingSource], step: int) -> bool:
-    """Whether the mean air temperature of steps [s] is given, or follows from the extremes of days."""
-    return WARMTH in sources or (step == DAY and all(name in sources for name in EXTREMES))
-
-
-def open_input(
-    name: str, sources: Mapping[str, ForcingSource], target: Target, folder: Path, starts: np.ndarray, step: int
-) -> CellInput | HalfSum:
-    """Open a variable on cells; see `CellInput`."""
-    if name == WARMTH and name not in sources:
-        low, high = (CellInput(one, sources[one], target, folder, starts, step) for one in EXTREMES)
-        return HalfSum(low, high)
-    return CellInput(name, sources[name], target, folder, starts, step)
 
 
 def _window_of(grid: Grid, used: np.ndarray, margin: int = 20) -> np.ndarray:

@@ -20,6 +20,15 @@ def nearest_of(candidates: Places, places: Places) -> tuple[np.ndarray, np.ndarr
     return index[:, 0].astype(np.int64), distance[:, 0] * EARTH_RADIUS
 
 
+def within_reach(candidates: Places, places: Places, distance: np.ndarray) -> np.ndarray:
+    """Return the candidates, int64[] rising, that lie within a distance [km], float64[place], of a place."""
+    if not candidates[0].size:
+        return np.zeros(0, np.int64)
+    tree = load("sklearn.neighbors").BallTree(_radians(candidates), metric="haversine")
+    found = tree.query_radius(_radians(places), np.maximum(distance, 0.0) / EARTH_RADIUS)
+    return np.unique(np.concatenate(found)).astype(np.int64)
+
+
 def _radians(places: Places) -> np.ndarray:
     lon, lat = places
     return np.radians(np.column_stack([lat, lon]))

@@ -1,6 +1,7 @@
 """Potential evapotranspiration of days from weather, and its share in each hour of the day.
 
-Arrays are float64[day, cell]. pyet gives FAO-56 Penman-Monteith and the terms of radiation and vapour pressure.
+The formulas are those of a run (`model.pet`); pyet gives Priestley and Taylor, with its own terms of radiation. Arrays
+are float64[day, cell] in the units of the registry.
 """
 
 from __future__ import annotations
@@ -11,232 +12,164 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.pet import HOUR_SHARES, MEAN, RANGE, Demand, Formula, make_place, required
 from bmi_cdlm.names.errors import ForcingError
+from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.prepare.packages import load
 
-DAY = 86400
-HOUR = 3600
-_MORNING = (0.0,) * 6 + (0.035, 0.062, 0.079, 0.097, 0.110, 0.117)
-# Share of a day's potential evapotranspiration that falls in each hour, 00-01 UTC first [SPEC 3.1].
-HOURLY_SHARES = _MORNING + _MORNING[::-1]
-
-PetMethod = Literal["given", "oudin", "hargreaves", "priestley_taylor", "fao56"]
-INVERSE_LATENT_HEAT = 0.408  # kg MJ-1, at 2.45 MJ kg-1 [FAO-56 eq. 20]
-PRIESTLEY_TAYLOR = 1.26
-EPSILON = 0.622  # of the molar masses of water and dry air
-_RADIATION = ("minimum_temperature", "maximum_temperature", "shortwave_radiation")
-# What each formula reads, besides humidity.
-METHODS: dict[str, tuple[str, ...]] = {
-    "oudin": ("air_temperature",),
-    "hargreaves": ("minimum_temperature", "maximum_temperature"),
-    "priestley_taylor": _RADIATION,
-    "fao56": (*_RADIATION, "wind_speed"),
+PetMethod = Literal["given", "oudin", "hargreaves", "priestley_taylor", "fao56", "penman_monteith"]
+FORMULAS: dict[str, Formula] = {
+    "oudin": "oudin", "hargreaves": "hargreaves", "fao56": "penman_monteith", "penman_monteith": "penman_monteith",
 }
-HUMIDITY = ("vapour_pressure", "dewpoint_temperature", "specific_humidity", "relative_humidity")
+"""Methods that are formulas of a run; fao56 is another name of penman_monteith."""
+METHODS = ("oudin", "hargreaves", "priestley_taylor", "fao56", "penman_monteith")
+PRIESTLEY_TAYLOR = 1.26
+INVERSE_LATENT_HEAT = 0.408  # kg MJ-1, at 2.45 MJ kg-1 [FAO-56 eq. 20]
+MEGAJOULES = 0.0864  # MJ m-2 d-1 per W m-2
+WIND_HEIGHT = 10.0  # m, of the wind of the registry
 
 
 class Site(NamedTuple):
-    """Where it is. latitude : float64[cell] [degrees]; elevation : float64[cell] [m], or None; wind_height [m]."""
+    """Where it is. latitude, longitude : float64[cell] [degrees]; elevation : float64[cell] [m], or None."""
 
     latitude: np.ndarray
+    longitude: np.ndarray
     elevation: np.ndarray | None = None
-    wind_height: float = 10.0
 
 
-def inputs(method: PetMethod, given: Mapping[str, object]) -> tuple[str, ...]:
-    """Names of the variables that a formula reads, chosen among those given.
-
-    Raises
-    ------
-    ForcingError
-        Something that the formula needs is not given.
-    """
-    if method == "given":
-        return ()
-    names = [*METHODS[method]]
-    if method in ("priestley_taylor", "fao56"):
-        names += [next((name for name in HUMIDITY if name in given), "vapour_pressure")]
-        names += ["surface_pressure"] if "surface_pressure" in given or "specific_humidity" in names else []
-    if "wind_speed" in names and "wind_speed" not in given and "eastward_wind" in given:
-        names.remove("wind_speed")
-        names += ["eastward_wind", "northward_wind"]
-    absent = [name for name in names if name not in given]
-    if absent:
-        raise ForcingError(
-            f"pet: method {method} needs {', '.join(absent)}, the forcing has {', '.join(given) or 'nothing'}. "
-            "Expected a source for each. Name one under `forcing`, or choose another method."
-        )
-    return tuple(names)
+def reads(method: PetMethod) -> tuple[str, ...]:
+    """Return what a method reads of a day, by names of the registry; the mean only where the range does not do."""
+    if method == "priestley_taylor":
+        return (*RANGE, "vapour_pressure", "air_pressure", "shortwave_radiation")
+    names = required(FORMULAS[method], DAY)
+    return tuple(name for name in names if name != MEAN) or names
 
 
-def compute(method: PetMethod, days: np.ndarray, weather: Mapping[str, np.ndarray], site: Site) -> np.ndarray:
-    """Potential evapotranspiration of days [mm d-1], float64[day, cell], never negative.
+def compute(method: PetMethod, start: int, weather: Mapping[str, np.ndarray], site: Site) -> np.ndarray:
+    """Potential evapotranspiration of days [mm d-1], float64[day, cell], never negative; NaN where an input is.
 
     Parameters
     ----------
     method : PetMethod
         Another than `given`.
-    days : datetime64[D][day]
+    start : int
+        Begin of the first day [s since 1970 UTC].
     weather : mapping of str to float64[day, cell]
-        Means of the day: temperatures and dew point [degC], vapour and surface pressure [kPa], specific humidity
-        [kg kg-1], relative humidity [%], shortwave radiation [MJ m-2 d-1], wind [m s-1]. See `inputs`. The formulas
-        of radiation take half the sum of the extremes for the mean temperature, as FAO-56 says, unless
-        `air_temperature` is among them.
+        What `reads` names, in the units of the registry.
     site : Site
 
     Raises
     ------
     ForcingError
-        A minimum temperature above the maximum, humidity or radiation that cannot be, no elevation.
+        A minimum temperature above the maximum, or no elevation where the method takes it.
     """
-    _check(days, weather)
-    if method == "oudin":
-        return oudin(_day_of_year(days), site.latitude, weather["air_temperature"])
-    if method == "hargreaves":
-        return _hargreaves(days, weather, site)
-    return _with_radiation(method, days, weather, site)
+    _check_range(start, weather)
+    if RANGE[0] in weather:  # the middle of the day's range, as FAO-56 says
+        weather = {**weather, MEAN: 0.5 * (weather[RANGE[0]] + weather[RANGE[1]])}
+    if method == "priestley_taylor":
+        return _priestley_taylor(start, weather, site)
+    elevation = np.zeros(site.latitude.size)
+    if FORMULAS[method] == "penman_monteith":
+        elevation = elevation_of(site, method)
+    demand = Demand(FORMULAS[method], DAY, make_place(site.latitude, site.longitude, elevation)).evaluate(
+        {name: np.ascontiguousarray(values, np.float64) for name, values in weather.items()}, start, Workers(1)
+    )
+    for values in weather.values():  # the kernels' limits at 0 would turn what is missing into no demand
+        demand[np.isnan(values)] = np.nan
+    return demand
 
 
-def oudin(day_of_year: np.ndarray, latitude: np.ndarray, temperature: np.ndarray) -> np.ndarray:
-    """Oudin et al. (2005), with the radiation of Morton as in airGR [SPEC 3.1]; pyet has that of FAO-56.
-
-    day_of_year : int64[day]; latitude : float64[cell] [degrees]; temperature : float64[day, cell] [degC].
-    Returns float64[day, cell] [mm d-1]; 0 where the sun does not rise.
-    """
-    J, phi = day_of_year[:, None], np.radians(latitude)
-    delta = 0.4093 * np.sin(J / 58.1 - 1.405)
-    cosz = np.maximum(0.001, np.cos(phi - delta))
-    both = np.maximum(np.cos(phi) * np.cos(delta), 1e-12)
-    omega = np.arccos(np.clip(1.0 - cosz / both, -1.0, 1.0))
-    sinc = np.sinc(omega / np.pi)
-    cosp = np.maximum(0.001, cosz + both * (sinc - 1.0))
-    radiation = 446.0 * omega * cosp * (1.0 + np.cos(J / 58.1) / 30.0)
-    return np.maximum(0.0, radiation * (temperature + 5.0) / 2850.0)
+def elevation_of(site: Site, method: str) -> np.ndarray:
+    """Elevation of the cells [m]; ForcingError where there is none."""
+    if site.elevation is None:
+        raise ForcingError(
+            f"pet: method {method} needs the elevation of cells, there is none. Expected the attribute `elevation`. "
+            "Name a raster under attributes.elevation, or set pet.elevation."
+        )
+    return np.broadcast_to(np.asarray(site.elevation, np.float64), site.latitude.shape).copy()
 
 
-def day_shares(step: int, noon: int = 12) -> np.ndarray:
-    """Return the share of a day's potential evapotranspiration in each step of the day, float64[24 h / step].
+def pressure_at(elevation: np.ndarray) -> np.ndarray:
+    """Air pressure [Pa] at an elevation [m] (FAO-56, eq. 7)."""
+    return 101_300.0 * ((293.0 - 0.0065 * elevation) / 293.0) ** 5.26
 
-    The shares of the hours are divided by their exact sum, so that a day keeps its total to the last bit
-    that rounding allows. `step` [s] is a whole number of hours that divides a day; `noon` [h] of UTC.
+
+def saturation(temperature: np.ndarray) -> np.ndarray:
+    """Saturation vapour pressure [Pa] at a temperature [degC] (FAO-56, eq. 11)."""
+    return 610.8 * np.exp(17.27 * temperature / (temperature + 237.3))
+
+
+def wind_factor(height: float) -> float:
+    """Factor from the wind at a height [m] to that at 10 m, over short grass (FAO-56, eq. 47)."""
+    def to_two(z: float) -> float:
+        return 1.0 if z == 2.0 else 4.87 / math.log(67.8 * z - 5.42)
+
+    return to_two(height) / to_two(WIND_HEIGHT)
+
+
+def spread_over_day(
+    daily: np.ndarray, starts: np.ndarray, step: int, longitude: np.ndarray, noon: int | None = None
+) -> np.ndarray:
+    """Return the rates [mm d-1] of steps from the rates of the UTC days that they lie in, float64[time, cell].
+
+    The shares are those of a run (`model.pet`): of the solar hours of every cell, or of the hours about a `noon` [h] of
+    UTC. They are divided by their sum, so that a day keeps its total.
+
+    daily : float64[time, cell], of each step's day; longitude : float64[cell] [degrees east]; `step` [s] is a whole
+    number of hours that divides a day.
     """
     if step % HOUR or DAY % step:
         raise ForcingError(
             f"potential evapotranspiration: a day cannot be spread over steps of {step} s, expected whole "
             "hours that divide a day. Choose another step."
         )
-    shares = np.roll(np.array(HOURLY_SHARES) / math.fsum(HOURLY_SHARES), noon - 12)
-    return shares.reshape(-1, step // HOUR).sum(axis=1)
-
-
-def spread_over_day(daily: np.ndarray, starts: np.ndarray, step: int, noon: int = 12) -> np.ndarray:
-    """Return the rates [mm d-1] of steps from the rates of the days that they lie in, float64[time, cell]."""
+    shares = HOUR_SHARES / math.fsum(HOUR_SHARES)
+    ahead = longitude / 15.0 if noon is None else np.full(longitude.shape, 12.0 - noon)
     into_day = (starts - starts.astype("datetime64[D]")).astype("timedelta64[s]").astype(np.int64)
-    rate = day_shares(step, noon) * (DAY / step)
-    return daily * rate[into_day // step][:, None]
+    rate = np.zeros((starts.size, longitude.size))
+    for part in range(step // HOUR):
+        hour = (into_day / HOUR + part + 0.5)[:, None] + ahead
+        rate += shares[np.floor(hour - 24.0 * np.floor(hour / 24.0)).astype(np.int64) % 24]
+    return daily * rate * (DAY / step)
 
 
-def _hargreaves(days: np.ndarray, weather: Mapping[str, np.ndarray], site: Site) -> np.ndarray:
-    """Hargreaves and Samani (1985), 0.0023 Ra (T + 17.8) sqrt(Tmax - Tmin) [FAO-56 eq. 52]."""
-    low, high = weather["minimum_temperature"], weather["maximum_temperature"]
-    radiation = _extraterrestrial(days, site.latitude)
-    depth = 0.0023 * INVERSE_LATENT_HEAT * radiation * (0.5 * (low + high) + 17.8) * np.sqrt(high - low)
-    return np.maximum(0.0, depth)
+def _priestley_taylor(start: int, weather: Mapping[str, np.ndarray], site: Site) -> np.ndarray:
+    """Priestley and Taylor (1972) with the net radiation of FAO-56, by pyet."""
+    pyet, xarray, pandas = load("pyet"), load("xarray"), load("pandas")
+    elevation = elevation_of(site, "priestley_taylor")
+    mean = weather[MEAN]
+    days = pandas.DatetimeIndex(
+        (np.datetime64(start, "s") + np.arange(mean.shape[0]) * np.timedelta64(DAY, "s")).astype("datetime64[ns]")
+    ).normalize()
 
+    def field(values: np.ndarray) -> Any:
+        return xarray.DataArray(np.broadcast_to(values, mean.shape), dims=("time", "cell"), coords={"time": days})
 
-def _with_radiation(
-    method: PetMethod, days: np.ndarray, weather: Mapping[str, np.ndarray], site: Site
-) -> np.ndarray:
-    """FAO-56 Penman-Monteith, or Priestley and Taylor (1972) with the net radiation of FAO-56."""
-    pyet = load("pyet")
-    if site.elevation is None:
-        raise ForcingError(
-            f"pet: method {method} needs the elevation of cells, there is none. Expected the attribute `elevation`. "
-            "Name a raster under attributes.elevation, or set pet.elevation."
-        )
-    elevation = np.broadcast_to(site.elevation, site.latitude.shape)
-    low, high = weather["minimum_temperature"], weather["maximum_temperature"]
-    mean = weather.get("air_temperature", 0.5 * (low + high))
-    pressure = weather.get("surface_pressure", np.broadcast_to(pyet.calc_press(elevation), mean.shape))
-    vapour = _vapour_pressure(pyet, weather, mean, pressure)
-    field = _on_days(days)
-    clear_sky = field((0.75 + 2e-5 * elevation) * _extraterrestrial(days, site.latitude))
+    radians = xarray.DataArray(np.radians(site.latitude), dims="cell")
+    above = np.asarray(pyet.extraterrestrial_r(days, radians))
     net = pyet.calc_rad_net(
-        field(mean), rs=field(weather["shortwave_radiation"]), rso=clear_sky, tmax=field(high), tmin=field(low),
-        ea=field(vapour),
+        field(mean), rs=field(weather["shortwave_radiation"] * MEGAJOULES),
+        rso=field((0.75 + 2e-5 * elevation) * above), tmax=field(weather[RANGE[1]]), tmin=field(weather[RANGE[0]]),
+        ea=field(weather["vapour_pressure"] / 1000.0),
     )
-    if method == "priestley_taylor":
-        slope = pyet.calc_vpc(mean)
-        pet = PRIESTLEY_TAYLOR * INVERSE_LATENT_HEAT * slope / (slope + pyet.calc_psy(pressure)) * net.values
-    else:
-        pet = pyet.pm_fao56(
-            field(mean), field(_wind_at_2m(weather, site.wind_height)), rn=net, tmax=field(high), tmin=field(low),
-            pressure=field(pressure), ea=field(vapour),
-        ).values
-    return np.where(pet < 0.0, 0.0, pet)
+    slope = pyet.calc_vpc(mean)
+    psychrometric = pyet.calc_psy(weather["air_pressure"] / 1000.0)
+    demand = PRIESTLEY_TAYLOR * INVERSE_LATENT_HEAT * slope / (slope + psychrometric) * net.values
+    return np.where(demand < 0.0, 0.0, demand)
 
 
-def _extraterrestrial(days: np.ndarray, latitude: np.ndarray) -> np.ndarray:
-    """Radiation at the top of the atmosphere [MJ m-2 d-1], float64[day, cell] [FAO-56 eq. 21, by pyet]."""
-    xarray, pandas = load("xarray"), load("pandas")
-    radians = xarray.DataArray(np.radians(latitude), dims="cell")
-    index = pandas.DatetimeIndex(days.astype("datetime64[ns]"))
-    return np.asarray(load("pyet").extraterrestrial_r(index, radians))
-
-
-def _on_days(days: np.ndarray) -> Any:
-    xarray = load("xarray")
-    time = days.astype("datetime64[ns]")
-    return lambda values: xarray.DataArray(values, dims=("time", "cell"), coords={"time": time})
-
-
-def _vapour_pressure(
-    pyet: Any, weather: Mapping[str, np.ndarray], mean: np.ndarray, pressure: np.ndarray
-) -> np.ndarray:
-    """Actual vapour pressure [kPa] from the best humidity given [FAO-56 eq. 14, 19; SPEC 3.2]."""
-    if "vapour_pressure" in weather:
-        return weather["vapour_pressure"]
-    if "dewpoint_temperature" in weather:
-        return np.asarray(pyet.calc_e0(weather["dewpoint_temperature"]))
-    if "specific_humidity" in weather:
-        q = weather["specific_humidity"]
-        return q * pressure / (EPSILON + (1.0 - EPSILON) * q)
-    saturation = pyet.calc_es(tmax=weather["maximum_temperature"], tmin=weather["minimum_temperature"])
-    return np.asarray(weather["relative_humidity"] / 100.0 * saturation)
-
-
-def _wind_at_2m(weather: Mapping[str, np.ndarray], height: float) -> np.ndarray:
-    """Wind at 2 m over short grass from that at another height [FAO-56 eq. 47]."""
-    if "wind_speed" in weather:
-        speed = weather["wind_speed"]
-    else:
-        speed = np.hypot(weather["eastward_wind"], weather["northward_wind"])
-    return speed if height == 2.0 else speed * 4.87 / math.log(67.8 * height - 5.42)
-
-
-def _check(days: np.ndarray, weather: Mapping[str, np.ndarray]) -> None:
-    """Raise ForcingError on weather that a formula would turn into nonsense; NaN passes."""
-    for name, low, high, units in (
-        ("shortwave_radiation", 0.0, 60.0, "MJ m-2 d-1"), ("relative_humidity", 0.0, 105.0, "%"),
-        ("vapour_pressure", 0.0, 12.0, "kPa"), ("surface_pressure", 20.0, 120.0, "kPa"),
-        ("specific_humidity", 0.0, 0.08, "kg kg-1"), ("wind_speed", 0.0, 150.0, "m s-1"),
-    ):
-        if name in weather:
-            _refuse((weather[name] < low) | (weather[name] > high), days, name, weather[name],
-                    f"{low:g} to {high:g} {units}")
-    if "minimum_temperature" in weather and "maximum_temperature" in weather:
-        low_t, high_t = weather["minimum_temperature"], weather["maximum_temperature"]
-        _refuse(low_t > high_t, days, "minimum_temperature", low_t, "at most the maximum temperature")
-
-
-def _refuse(wrong: np.ndarray, days: np.ndarray, name: str, values: np.ndarray, expected: str) -> None:
+def _check_range(start: int, weather: Mapping[str, np.ndarray]) -> None:
+    """Raise ForcingError on a lowest temperature above the highest; NaN passes."""
+    if RANGE[0] not in weather:
+        return
+    low, high = (weather[name] for name in RANGE)
+    wrong = low > high
     if wrong.any():
         day, cell = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
+        date = np.datetime64(start + day * DAY, "s").astype("datetime64[D]")
         raise ForcingError(
-            f"pet: '{name}' is {values[day, cell]:g} on {days[day]} in cell {cell} (counted from 0), the first of "
-            f"{np.count_nonzero(wrong)} such values, expected {expected}. Check the source and its units."
+            f"pet: '{RANGE[0]}' is {low[day, cell]:g} on {date} in cell {cell} (counted from 0), the first of "
+            f"{np.count_nonzero(wrong)} such values, expected at most the maximum temperature, {high[day, cell]:g}. "
+            "Check both sources."
         )
-
-
-def _day_of_year(days: np.ndarray) -> np.ndarray:
-    return (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1

@@ -26,12 +26,19 @@ class Pairs(NamedTuple):
 
 class Remap(NamedTuple):
     """Weights. sources : int64[used], the pixels or places that are used; matrix : sparse float64[cell, used], rows
-    sum to one; n_filled : cells that took the nearest valid source.
+    sum to one; lone, taken : int64[], cells that took the nearest valid source, and which; away : its distance [km].
     """
 
     sources: np.ndarray
     matrix: Any
-    n_filled: int
+    lone: np.ndarray
+    taken: np.ndarray
+    away: np.ndarray
+
+    @property
+    def n_filled(self) -> int:
+        """Number of cells that took the nearest valid source."""
+        return int(self.lone.size)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """From float64[time, used] to float64[time, cell]."""
@@ -102,17 +109,19 @@ def complete(
     cell, source = pairs.cell[good], pairs.source[good]
     share = pairs.share[good] / total[cell]
     lone = np.flatnonzero(poor)
+    found, away = np.zeros(0, np.int64), np.zeros(0)
     if lone.size:
-        found = _fill(valid, places, cells, lone, distance, where)
+        found, away = _fill(valid, places, cells, lone, distance, where)
         cell, source, share = np.r_[cell, lone], np.r_[source, found], np.r_[share, np.ones(lone.size)]
     used, position = np.unique(source, return_inverse=True)
     matrix = load("scipy.sparse").csr_array((share, (cell, position)), shape=(n, used.size))
-    return Remap(used, matrix, int(lone.size))
+    return Remap(used, matrix, lone, found, away)
 
 
 def _fill(
     valid: np.ndarray, places: tuple[np.ndarray, np.ndarray], cells: Cells, lone: np.ndarray, limit: float, where: str
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest valid source of cells, and its distance [km]."""
     lon, lat = places
     candidates = np.flatnonzero(valid & np.isfinite(lon) & np.isfinite(lat))
     if not candidates.size:
@@ -131,7 +140,7 @@ def _fill(
             f"expected at most {limit:g} km. Use a source that overlaps with the domain, raise `fill_distance`, or "
             "leave such cells out with network.cell_mask."
         )
-    return candidates[found]
+    return candidates[found], away
 
 
 def centres(grid: Grid) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from bmi_cdlm.prepare.weather.pet import METHODS, PetMethod
+from bmi_cdlm.prepare.weather.weights import Gaps
 from bmi_cdlm.run.values import Date, Seconds
 
 Stamp = Literal["start", "middle", "end"]
@@ -117,8 +118,14 @@ class ForcingSource(Block):
         default=None, description="To the cells. Grids: conservative (overlap areas; the default), bilinear or "
         "nearest; stations and basins: basin (the smallest gauged basin; the default), polygon or nearest."
     )
+    gaps: Gaps | None = Field(
+        default=None, description="Where pixels or stations lack values that they have at other times: refuse (the "
+        "default), share (weights of those that have) or nearest (and where none of a cell's has, the nearest that "
+        "has; the default of stations with method nearest). A sea that never has values is filled in any case."
+    )
     fill_distance: float = Field(
-        default=50.0, ge=0, description="How far a cell without valid values may lie from the nearest valid one [km]."
+        default=50.0, ge=0, description="How far a cell may lie from the value that it takes where it has none of its "
+        "own, and from its station (method nearest) [km]."
     )
     crs: str | None = Field(default=None, description="Reference system of files that name none.")
     ids: str | None = Field(default=None, description="Variable with the ids of stations or basins; none: found.")
@@ -176,8 +183,9 @@ class PetConfig(Block):
     elevation: float | None = Field(
         default=None, description="Elevation of all cells [m]; none: the attribute `elevation`."
     )
-    noon: int = Field(
-        default=12, ge=0, le=23, description="Hour of UTC about which the hourly shares of a day are centred [h]."
+    noon: int | None = Field(
+        default=None, ge=0, le=23, description="Hour of UTC about which the hourly shares of a day are centred [h]; "
+        "none: solar noon of every cell, as in a run."
     )
 
 

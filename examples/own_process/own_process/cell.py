@@ -11,7 +11,7 @@ from bmi_cdlm.processes.pet import PET_FACTOR
 
 
 def soil_step(S, P, E, Smax, k, b, days):
-    """Rain fills the soil, what does not fit runs off; then it evaporates and drains. Returns S, evaporation, runoff."""
+    """Rain fills the soil, the rest runs off; then it evaporates and drains. Returns S, evaporation and runoff."""
     filled = S + P
     over = filled - Smax
     spilled = over if over > 0.0 else 0.0
