@@ -8,7 +8,6 @@ reach-day 4 / 16 for the state, with 24 sub-steps a day. Everything else has the
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from bmi_cdlm.kernels.loops.elementwise import elementwise
 from bmi_cdlm.kernels.loops.plan import CellPlan, places_of
 from bmi_cdlm.kernels.loops.prepared import Filler, fill_loops, ordinate_loops
 from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.kernels.loops.source import arguments_of
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF, CellProcess, LinkProcess, ReachProcess
 from bmi_cdlm.names.time_steps import DAY
@@ -570,7 +570,7 @@ class Elementwise:
     """A scalar function of a process at every place, from arrays by symbol and the numbers of a step."""
 
     def __init__(self, function: Any, constants: Group, dtype: type[np.floating]) -> None:
-        arguments = inspect.signature(function).parameters
+        arguments = arguments_of(function)
         self._takes = [a for a in arguments if a not in constants._fields]
         # Where the function takes no number of a step, none is handed in: that costs as much as the rest.
         used = tuple(a for a in constants._fields if a in arguments)

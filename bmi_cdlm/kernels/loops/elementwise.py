@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import types
 from collections.abc import Callable
 from functools import cache
 
-from bmi_cdlm.kernels.loops.source import make_functions
+from bmi_cdlm.kernels.loops.source import arguments_of, make_functions
 
 
 @cache
@@ -17,7 +16,7 @@ def elementwise(function: Callable, constants: tuple[str, ...]) -> types.Functio
     Arguments: an array for each of the function's own, but for constants, which it takes of the group that follows, if
     there are any.
     """
-    arguments = tuple(inspect.signature(function).parameters)
+    arguments = arguments_of(function)
     step = ["step"] if constants else []
     heads = ", ".join([*(a for a in arguments if a not in constants), *step, "filled"])
     values = ", ".join(f"step.{a}" if a in constants else f"{a}[i]" for a in arguments)

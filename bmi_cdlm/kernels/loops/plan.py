@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from bmi_cdlm.kernels.loops.groups import group
+from bmi_cdlm.kernels.loops.source import arguments_of
 from bmi_cdlm.names.declaration import RUNOFF, CellProcess, Queue, Stage
 from bmi_cdlm.names.errors import DeclarationError
 
@@ -108,7 +109,7 @@ class CellPlan:
 
     def takes(self, stage: Stage) -> tuple[str, ...]:
         """Symbols that a stage takes, in its order."""
-        return tuple(inspect.signature(stage.step).parameters)
+        return arguments_of(stage.step)
 
     @cached_property
     def series(self) -> tuple[str, ...]:
@@ -201,7 +202,7 @@ class CellPlan:
     def _reverse(self, stage: Stage) -> Reverse:
         if stage.adjoint is not None and not set(self.varying_symbols) & set(self.takes(stage)):
             hand = stage.adjoint
-            return Reverse(hand.step, tuple(inspect.signature(hand.step).parameters), hand.returns)
+            return Reverse(hand.step, arguments_of(hand.step), hand.returns)
         return self.derived(stage)
 
     def derived(self, stage: Stage) -> Reverse:
@@ -215,7 +216,7 @@ class CellPlan:
         kept = {stage.returns.index(s): f"{s}_after" if s in self.stores else s for s in stage.kept}
         active = tuple(a for a in self.takes(stage) if a not in self.numbers)
         function = derive(stage.step, active, seeds, kept=kept, name=f"{stage.step.__name__}_adjoint")
-        return Reverse(function, tuple(inspect.signature(function).parameters), active)
+        return Reverse(function, arguments_of(function), active)
 
     def negated(self) -> dict[str, str]:
         """Input whose adjoint is that of another negated, by symbols."""
@@ -350,10 +351,10 @@ class CellPlan:
         process = self.process
         for name in self.varying:
             symbol = self.parameters[name].symbol
-            prepared = [one.step for one in process.prepared if symbol in inspect.signature(one.step).parameters]
+            prepared = [one.step for one in process.prepared if symbol in arguments_of(one.step)]
             users = [f"'{step.__name__}'" for step in prepared]
             users += [f"queue '{q}'" for q, queue in process.queues.items() if queue.base == name
-                      or symbol in inspect.signature(queue.curve).parameters]
+                      or symbol in arguments_of(queue.curve)]
             users += [f"store '{s}'" for s, store in process.stores.items() if store.start_of == symbol
                       or store.at_most == name]
             if users:

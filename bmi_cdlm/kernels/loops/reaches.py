@@ -7,7 +7,6 @@ lateral inflow is added, in every layout, cut and thread count: the bits never c
 
 from __future__ import annotations
 
-import inspect
 import types
 from collections.abc import Callable
 from functools import cached_property
@@ -17,7 +16,7 @@ from bmi_cdlm.kernels.adjoint import derive
 from bmi_cdlm.kernels.loops import routing, rows
 from bmi_cdlm.kernels.loops.groups import group
 from bmi_cdlm.kernels.loops.plan import returned_count
-from bmi_cdlm.kernels.loops.source import make_functions
+from bmi_cdlm.kernels.loops.source import arguments_of, make_functions
 from bmi_cdlm.kernels.marks import free_sums, uncounted
 from bmi_cdlm.names.declaration import LinkProcess, ReachProcess
 from bmi_cdlm.names.errors import DeclarationError
@@ -54,7 +53,7 @@ class ReachPlan:
     @cached_property
     def takes(self) -> tuple[str, ...]:
         """Symbols that the step takes, in its order."""
-        return tuple(inspect.signature(self.process.step).parameters)
+        return arguments_of(self.process.step)
 
     @cached_property
     def coefficients(self) -> tuple[str, ...]:
@@ -83,7 +82,7 @@ class ReachPlan:
         process = self.process
         taken = dict.fromkeys(self.coefficients)
         for function in (process.volume, process.from_volume, process.steady):
-            taken |= dict.fromkeys(inspect.signature(function).parameters)
+            taken |= dict.fromkeys(arguments_of(function))
         return tuple(a for a in taken if a in self.fixed)
 
     @cached_property
@@ -112,7 +111,7 @@ class ReachPlan:
     @cached_property
     def adjoint_takes(self) -> tuple[str, ...]:
         """Arguments of the adjoint."""
-        return tuple(inspect.signature(self.adjoint).parameters)
+        return arguments_of(self.adjoint)
 
     def _check(self) -> None:
         process = self.process
@@ -136,7 +135,7 @@ class ReachPlan:
             )
         own = {process.symbol, "volume", "flow", SECONDS, *self.fixed}
         for function in (process.volume, process.from_volume, process.steady):
-            for a in inspect.signature(function).parameters:
+            for a in arguments_of(function):
                 if a not in own:
                     self._refuse(f"'{function.__name__}' takes '{a}', expected some of {', '.join(sorted(own))}")
 
