@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ class HostMemory:
     dtype : float64 or float32
     """
 
-    fill_loops, ordinate_loops = staticmethod(fill_loops), staticmethod(ordinate_loops)
+    fill_loops, ordinate_loops = staticmethod(cache(fill_loops)), staticmethod(cache(ordinate_loops))
 
     def __init__(self, dtype: type[np.floating]) -> None:
         self.dtype = dtype

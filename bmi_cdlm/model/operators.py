@@ -8,8 +8,8 @@ reach-day 4 / 16 for the state, with 24 sub-steps a day. Everything else has the
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,10 +22,11 @@ from bmi_cdlm.kernels.loops.cells import cell_loops
 from bmi_cdlm.kernels.loops.cells_adjoint import cell_adjoint_loops
 from bmi_cdlm.kernels.loops.components import gather_components, spread_components
 from bmi_cdlm.kernels.loops.elementwise import elementwise
-from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.kernels.loops.reaches import reach_loops
+from bmi_cdlm.kernels.loops.source import arguments_of
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.memory import HostMemory
-from bmi_cdlm.model.preparation import Parameters, Preparation, PreparedCells, series_of
+from bmi_cdlm.model.preparation import Parameters, Preparation, PreparedCells, reach_plan, series_of
 from bmi_cdlm.names.declaration import RUNOFF, CellProcess, LinkProcess, ReachProcess
 from bmi_cdlm.processes.catalogue import Chain
 
@@ -37,6 +38,9 @@ tape of a block stays small beside a year of forcing."""
 Arrays = Mapping[str, np.ndarray]
 Group = Any
 """A named tuple of arrays."""
+
+_cell_loops, _cell_adjoint_loops, _reach_loops = cache(cell_loops), cache(cell_adjoint_loops), cache(reach_loops)
+"""Loops are made once in a process, whatever number of models there is: every making of them is compiled, and stays."""
 
 
 def copy_group(group: Group) -> Group:
@@ -91,9 +95,9 @@ class CellOperator(PreparedCells):
     ) -> None:
         super().__init__(process, domain, step, HostMemory(dtype), varying, components)
         self.workers = workers
-        self._forward = cell_loops(self.plan)
+        self._forward = compiled(_cell_loops(self.plan).advance, dtype)
         self._backward: Any = None
-        self._no_totals = self.plan.total_group(None, None, None, None)
+        self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
         n, parts = self.n_cells, workers.tasks(self.n_cells)
         self._tasks = [(c * n + lo, c * n + hi, c * n) for c in range(components) for lo, hi in parts]
 
@@ -106,7 +110,7 @@ class CellOperator(PreparedCells):
         kept = fluxes
         if self.components > 1 and fluxes is not None:
             kept = type(fluxes)(*(np.empty((a.shape[0], self.n_units), self.dtype) for a in fluxes))
-        self.workers.run(compiled(self._forward.advance, self.dtype), (
+        self.workers.run(self._forward, (
             self.inputs(series), p.group, state, self._no_totals if totals is None else totals, kept, whole,
             self.constants,
         ), self._tasks, whole.size)
@@ -138,7 +142,7 @@ class CellOperator(PreparedCells):
         of parameters are summed in float64.
         """
         if self._backward is None:
-            self._backward = cell_adjoint_loops(self.plan)
+            self._backward = _cell_adjoint_loops(self.plan)
         plan, n_steps = self.plan, out_adj.shape[0]
         sizes = {s: record.parameters.symbols[s].shape for s in plan.adjoint_group._fields}
         total = plan.adjoint_group(*(np.zeros(shape) for shape in sizes.values()))
@@ -161,7 +165,7 @@ class CellOperator(PreparedCells):
     def _input_adjoints(
         self, record: CellRecord, inputs_adj: Group, wanted: Collection[str] | None
     ) -> dict[str, np.ndarray]:
-        plan, names = self.plan, self.input_names
+        plan, names = self.plan, self.plan.input_names
         found = {symbol: self._sum_components(a) for symbol, a in inputs_adj._asdict().items()}
         for a, b in plan.negated().items():
             if wanted is None or names[a] in wanted or a in plan.factors:
@@ -200,13 +204,19 @@ class ReachOperator:
         self, process: ReachProcess, links: LinkProcess, domain: Domain, step: int, routing_step: int,
         dtype: type[np.floating], workers: Workers, plan: NetworkPlan | None = None,
     ) -> None:
-        self.plan, self.process = ReachPlan(process), process
+        self.plan, self.process = reach_plan(process), process
         self.domain, self.dtype, self.workers = domain, dtype, workers
         self.step, self.n_sub = step, step // routing_step
         self.constants = self.plan.constant_group(dtype(routing_step))
+        self._seconds, self._step_seconds = dtype(routing_step), dtype(step)
         attributes = {s: getattr(domain.reaches, name).astype(dtype) for s, name in process.attributes.items()}
         self.preparation = Preparation(process, self.constants, attributes, HostMemory(dtype))
-        self.loops = reach_loops(self.plan, links)
+        self.loops = _reach_loops(self.plan, links)
+        self._route = compiled(self.loops.route, dtype)
+        self._volume, self._from_volume, self._steady = (
+            Elementwise(function, self.constants, dtype)
+            for function in (process.volume, process.from_volume, process.steady)
+        )
         self.network = plan_network(domain.reaches.downstream, workers.threads) if plan is None else plan
         self.links = domain.links._replace(area=domain.links.area.astype(dtype))
         first, reach, area = sort_by_cell(domain, dtype)
@@ -226,20 +236,17 @@ class ReachOperator:
         """Adjoints of parameters by registry name."""
         return self.preparation.adjoint(p.symbols, p_adj._asdict())
 
-    def volume(self, p: Parameters, state: np.ndarray) -> np.ndarray:
+    def volume(self, p: Parameters, state: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Water in the reaches [m3]."""
-        return self._evaluate(self.process.volume, p, {self.process.symbol: state})
+        return self._volume(p.symbols, {self.process.symbol: state}, out=out)
 
     def from_volume(self, p: Parameters, volume: np.ndarray, places: Any = slice(None)) -> np.ndarray:
         """The state of reaches (at some places) that hold a volume [m3]."""
-        return self._evaluate(self.process.from_volume, p, {"volume": volume}, places)
+        return self._from_volume(p.symbols, {"volume": volume}, places)
 
     def steady(self, p: Parameters, flow: np.ndarray) -> np.ndarray:
         """The state of reaches through which a constant flow [m3 s-1] passes."""
-        return self._evaluate(self.process.steady, p, {"flow": flow})
-
-    def _evaluate(self, function: Any, p: Parameters, own: Arrays, places: Any = slice(None)) -> np.ndarray:
-        return evaluate(function, {**{s: a[places] for s, a in p.symbols.items()}, **own}, self.constants, self.dtype)
+        return self._steady(p.symbols, {"flow": flow})
 
     def route(
         self, runoff: np.ndarray, p: Parameters, state: np.ndarray, lateral: ReachSeries, hydrographs: np.ndarray,
@@ -248,11 +255,9 @@ class ReachOperator:
         """Route the runoff [time, cell] of a block of steps; see the loop of the process."""
         arguments = (
             self.network.network, self.links, p.group, state, runoff, lateral, hydrographs, discharge, tape,
-            outflow_total, self.constants, self.n_sub, self.dtype(self.step),
+            outflow_total, self._seconds, self.n_sub, self._step_seconds,
         )
-        self.network.route(
-            self.workers, compiled(self.loops.route, self.dtype), arguments, runoff.shape[0], self.n_sub
-        )
+        self.network.route(self.workers, self._route, arguments, runoff.shape[0], self.n_sub)
 
     def collect(self, runoff: np.ndarray, lateral: ReachSeries) -> None:
         """Lateral inflow of every reach from runoff [time, cell]."""
@@ -329,7 +334,7 @@ class ReachOperator:
         p_adj = self.plan.adjoint_group(*(np.zeros(n, dtype) for _ in self.plan.adjoint_group._fields))
         arguments = (
             plan.network, self.domain.reaches.downstream, record.parameters.group, start, inflow, by_reach, state_adj,
-            p_adj, np.empty((plan.n_slots, n_sub_steps), dtype), lateral_adj, self.constants, self.n_sub,
+            p_adj, np.empty((plan.n_slots, n_sub_steps), dtype), lateral_adj, self._seconds, self.n_sub,
         )
         plan.reverse(self.workers, compiled(self.loops.reverse, dtype), arguments, n_steps, self.n_sub)
         return lateral_adj, p_adj
@@ -384,16 +389,27 @@ class Operators:
         self.workers.close()
 
 
-def evaluate(
-    function: Any, symbols: Arrays, constants: Group, dtype: type[np.floating]
-) -> np.ndarray:
-    """A scalar function of symbols at every place."""
-    numbers = constants._asdict()
-    arguments = [a for a in inspect.signature(function).parameters if a not in numbers]
-    arrays = [np.ascontiguousarray(symbols[a], dtype) for a in arguments]
-    out = np.empty(arrays[0].size if arrays else 0, dtype)
-    compiled(elementwise(function, tuple(numbers)), dtype)(*arrays, constants, out)
-    return out
+class Elementwise:
+    """A scalar function of a process at every place, from arrays by symbol and the numbers of a step."""
+
+    def __init__(self, function: Any, constants: Group, dtype: type[np.floating]) -> None:
+        arguments = arguments_of(function)
+        self._takes = [a for a in arguments if a not in constants._fields]
+        # Where the function takes no number of a step, none is handed in: that costs as much as the rest.
+        used = tuple(a for a in constants._fields if a in arguments)
+        self._numbers, self._dtype = ((constants,) if used else ()), dtype
+        self._loop = compiled(elementwise(function, used), dtype)
+
+    def __call__(
+        self, symbols: Arrays, own: Arrays | None = None, places: Any = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Fill `out`, or a new array; own : arrays in place of those of their symbols; places : at some places only."""
+        found = [symbols[a] if own is None or a not in own else own[a] for a in self._takes]
+        if places is not None:
+            found = [v if own is not None and a in own else v[places] for a, v in zip(self._takes, found, strict=True)]
+        filled = np.empty(found[0].size, self._dtype) if out is None else out
+        self._loop(*found, *self._numbers, filled)
+        return filled
 
 
 def _blocks(n_steps: int, length: int) -> list[slice]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import accumulate_downstream
-from bmi_cdlm.model.operators import CellOperator, Operators, Parameters, evaluate
+from bmi_cdlm.model.operators import CellOperator, Elementwise, Operators, Parameters
 from bmi_cdlm.names import parameters as registry
 from bmi_cdlm.names.errors import DomainError, ParameterError, StateError
 from bmi_cdlm.names.parameters import Parameter
@@ -119,7 +119,7 @@ class ParameterSet:
         operator, process = self._operators.reach, self._operators.chain.reach
         if process.variance is None or process.travel_time is None:
             raise ParameterError(f"the travel time of routing '{process.name}' is not known beforehand.")
-        variance = evaluate(process.variance, self.reach.symbols, operator.constants, np.float64)
+        variance = Elementwise(process.variance, operator.constants, np.float64)(self.reach.symbols)
         both = (self.reach.symbols[process.travel_time], variance)
         mean, variance = (_mean_above(self._domain, one) for one in both)
         return mean, np.sqrt(np.maximum(variance, 0.0))

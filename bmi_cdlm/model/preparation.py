@@ -6,6 +6,7 @@ Where arrays lie and how a loop is run over them is the business of a `memory`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.loops.plan import CellPlan
 from bmi_cdlm.kernels.loops.prepared import Filler
+from bmi_cdlm.kernels.loops.reaches import ReachPlan
 from bmi_cdlm.names.declaration import LIQUID_WATER, CellProcess, ReachProcess
 from bmi_cdlm.names.time_steps import DAY
 
@@ -21,6 +23,8 @@ Array = Any
 Arrays = Mapping[str, Array]
 Group = Any
 """A named tuple of arrays."""
+cell_plan, reach_plan = cache(CellPlan), cache(ReachPlan)
+"""Plans are made once in a process, whatever number of models there is."""
 
 
 class Parameters(NamedTuple):
@@ -143,7 +147,7 @@ class PreparedCells:
         self, process: CellProcess, domain: Domain, step: int, memory: Any, varying: Collection[str], components: int
     ) -> None:
         own = {p.name for p in process.parameters}
-        self.plan = CellPlan(process, tuple(name for name in varying if name in own))
+        self.plan = cell_plan(process, tuple(name for name in varying if name in own))
         self.process, self.dtype, self.memory, self.components = process, memory.dtype, memory, components
         self.n_cells, self.n_units = domain.n_cells, domain.n_cells * components
         self.constants = self.plan.constant_group(*step_numbers(process, step, memory.dtype))
@@ -153,6 +157,7 @@ class PreparedCells:
         }
         self.preparation = Preparation(process, self.constants, attributes, memory)
         self.gives = process.gives[0]
+        self._input_names, self._input_group = self._names_of_inputs(), self.plan.input_group
 
     def prepare(self, values: Arrays, places: Mapping[str, int] | None = None) -> Parameters:
         """Parameters as kernels take them, from arrays by registry name; places: see `Preparation.fill`."""
@@ -188,23 +193,19 @@ class PreparedCells:
 
     def inputs(self, series: Arrays) -> Group:
         """The group of inputs, from float[time, cell] by registry name."""
-        plan = self.plan
-        found = {symbol: series_of(series, name) for symbol, name in plan.inputs.items()}
-        for name in plan.varying:
-            found[plan.parameters[name].symbol] = series[name]
-        if plan.is_runoff:
-            found["rain"] = series["precipitation"]
-        return plan.input_group(*(found[s] for s in plan.input_group._fields))
+        names = self._input_names[LIQUID_WATER in series]
+        return self._input_group._make([series[name] for name in names])
+
+    def _names_of_inputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Registry names in the order of the group, where there is no snow and where there is."""
+        names = self.plan.input_names | {"rain": "precipitation"}
+        with_snow = tuple(names[symbol] for symbol in self.plan.input_group._fields)
+        return tuple("precipitation" if name == LIQUID_WATER else name for name in with_snow), with_snow
 
     @property
     def taken(self) -> tuple[str, ...]:
         """Names of the series that it takes, precipitation among them for the totals."""
         return tuple(dict.fromkeys([*self.plan.inputs.values(), *self.plan.varying, "precipitation"]))
-
-    @property
-    def input_names(self) -> dict[str, str]:
-        """Registry names of inputs and varying parameters by symbol."""
-        return {**self.plan.inputs, **{self.plan.parameters[n].symbol: n for n in self.plan.varying}}
 
 
 def series_of(series: Arrays, name: str) -> Array:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import types
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from bmi_cdlm.kernels.adjoint import derive
 from bmi_cdlm.kernels.loops.routing import real
-from bmi_cdlm.kernels.loops.source import make_functions
+from bmi_cdlm.kernels.loops.source import arguments_of, make_functions
 from bmi_cdlm.names.declaration import Prepared, Queue
 
 
@@ -48,7 +47,7 @@ def fill_loops(
     constants, passive : symbols of numbers of the step, and of attributes of the domain, which nobody learns; head :
     how the loops begin.
     """
-    arguments = tuple(inspect.signature(prepared.step).parameters)
+    arguments = arguments_of(prepared.step)
     takes = tuple(a for a in arguments if a not in constants)
     active = prepared.active or tuple(a for a in takes if a not in passive)
     seeds = prepared.seeds or prepared.returns
@@ -77,7 +76,7 @@ def fill_{name}_adjoint({", ".join((*takes, "step", *(f"{s}_adj" for s in seeds)
     else:
         known[adjoint.__name__] = adjoint
         given = [
-            f"step.{a}" if a in constants else f"{a}[i]" for a in inspect.signature(adjoint).parameters
+            f"step.{a}" if a in constants else f"{a}[i]" for a in arguments_of(adjoint)
         ]
         results = ", ".join(f"d_{a}" for a in active)
         text += f"        {results} = {adjoint.__name__}({', '.join(given)})\n"
@@ -88,7 +87,7 @@ def fill_{name}_adjoint({", ".join((*takes, "step", *(f"{s}_adj" for s in seeds)
 
 def ordinate_loops(queue: Queue, constants: Collection[str], head: Head = EVERY_PLACE) -> Filler:
     """Return the loops that fill the ordinates of a queue, float[place, cell], from symbols of its curve."""
-    arguments = tuple(inspect.signature(queue.curve).parameters)[1:]
+    arguments = arguments_of(queue.curve)[1:]
     takes = tuple(a for a in arguments if a not in constants)
     values = ", ".join(f"step.{a}" if a in constants else f"{a}[i]" for a in arguments)
     curve, adjoint = queue.curve.__name__, queue.adjoint.__name__
