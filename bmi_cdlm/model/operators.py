@@ -93,7 +93,7 @@ class CellOperator(PreparedCells):
         self, process: CellProcess, domain: Domain, step: int, dtype: type[np.floating], workers: Workers,
         varying: Collection[str] = (), components: int = 1,
     ) -> None:
-        super().__init__(process, domain, step, HostMemory(dtype), varying, components)
+        super().__init__(process, domain, step, HostMemory(dtype, compiled), varying, components)
         self.workers = workers
         self._forward = compiled(_cell_loops(self.plan).advance, dtype)
         self._backward: Any = None
@@ -210,7 +210,7 @@ class ReachOperator:
         self.constants = self.plan.constant_group(dtype(routing_step))
         self._seconds, self._step_seconds = dtype(routing_step), dtype(step)
         attributes = {s: getattr(domain.reaches, name).astype(dtype) for s, name in process.attributes.items()}
-        self.preparation = Preparation(process, self.constants, attributes, HostMemory(dtype))
+        self.preparation = Preparation(process, self.constants, attributes, HostMemory(dtype, compiled))
         self.loops = _reach_loops(self.plan, links)
         self._route = compiled(self.loops.route, dtype)
         self._volume, self._from_volume, self._steady = (
