@@ -96,8 +96,9 @@ def compare(case: Case) -> dict[str, dict[str, float]]:
             continue
         parameters = parameters_of(mine.process, case, mine.n_units, k)
         state = state_of(mine, mine.prepare(parameters), k)
+        series = series_of(mine.process, case, k) | handed_on
         found[name], found[f"{name}_adjoint"], given = compare_pair(
-            (forward_cells, backward_cells), mine, other, parameters, series_of(mine.process, case, k) | handed_on, state
+            (forward_cells, backward_cells), mine, other, parameters, series, state
         )
         handed_on[mine.gives] = given["out"]
     name = host.reach.process.name
