@@ -8,8 +8,7 @@ reach-day 4 / 16 for the state, with 24 sub-steps a day. Everything else has the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,13 +21,12 @@ from bmi_cdlm.kernels.loops.cells import cell_loops
 from bmi_cdlm.kernels.loops.cells_adjoint import cell_adjoint_loops
 from bmi_cdlm.kernels.loops.components import gather_components, spread_components
 from bmi_cdlm.kernels.loops.elementwise import elementwise
-from bmi_cdlm.kernels.loops.plan import CellPlan, places_of
-from bmi_cdlm.kernels.loops.prepared import Filler, fill_loops, ordinate_loops
-from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.kernels.loops.reaches import reach_loops, reach_plan
 from bmi_cdlm.kernels.loops.source import arguments_of
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF, CellProcess, LinkProcess, ReachProcess
-from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.model.memory import HostMemory
+from bmi_cdlm.model.preparation import Parameters, Preparation, PreparedCells, series_of
+from bmi_cdlm.names.declaration import RUNOFF, CellProcess, LinkProcess, ReachProcess
 from bmi_cdlm.processes.catalogue import Chain
 
 BLOCK_STEPS = 64
@@ -40,11 +38,6 @@ Arrays = Mapping[str, np.ndarray]
 Group = Any
 """A named tuple of arrays."""
 
-_cell_plan, _reach_plan = cache(CellPlan), cache(ReachPlan)
-_cell_loops, _cell_adjoint_loops, _reach_loops = cache(cell_loops), cache(cell_adjoint_loops), cache(reach_loops)
-_fill_loops, _ordinate_loops = cache(fill_loops), cache(ordinate_loops)
-"""Loops are made once in a process, whatever number of models there is: every making of them is compiled, and stays."""
-
 
 def copy_group(group: Group) -> Group:
     """Copy every array of a group."""
@@ -54,13 +47,6 @@ def copy_group(group: Group) -> Group:
 def zeros_of(group: Group) -> Group:
     """Return zeros in the shapes of a group."""
     return type(group)(*(np.zeros_like(a) for a in group))
-
-
-class Parameters(NamedTuple):
-    """Parameters and what is prepared of them: every array by its symbol, and the group that kernels take."""
-
-    symbols: dict[str, np.ndarray]
-    group: Group
 
 
 class CellRecord(NamedTuple):
@@ -80,112 +66,7 @@ class RouteRecord(NamedTuple):
     starts: list[np.ndarray]
 
 
-class Preparation:
-    """Fills what is prepared of the parameters of a process, and carries adjoints back to the parameters.
-
-    Parameters
-    ----------
-    process : CellProcess or ReachProcess
-    constants : named tuple of numbers
-    attributes : mapping of float[place]
-        Of the domain, by the process's symbols.
-    dtype : float64 or float32
-    """
-
-    def __init__(
-        self, process: CellProcess | ReachProcess, constants: Group, attributes: Arrays, dtype: type[np.floating]
-    ) -> None:
-        self.process, self.constants, self.attributes, self.dtype = process, constants, attributes, dtype
-        self.names = {p.symbol: p.name for p in process.parameters}
-        numbers = constants._fields
-        self._fillers = [(one, _fill_loops(one, numbers, tuple(process.attributes))) for one in process.prepared]
-        self._queues: dict[str, Filler] = {}
-        if isinstance(process, CellProcess):
-            self._queues = {name: _ordinate_loops(queue, numbers) for name, queue in process.queues.items()}
-        self._given: set[str] = set()
-
-    def fill(self, values: Arrays, places: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
-        """Return every array by symbol: parameters as they are, prepared values, ordinates by name of the queue.
-
-        places : least number of places of a queue; what its base needs where it is not named.
-        """
-        symbols = {s: values[name] for s, name in self.names.items() if name in values}
-        symbols |= self.attributes
-        given = [one for one, _ in self._fillers if one.given is not None and one.given in values]
-        self._given = {symbol for one in given for symbol in one.returns}
-        for one, filler in self._fillers:
-            if one.given is not None and one.given in values:
-                symbols[one.returns[0]] = values[one.given]
-                continue
-            size = next((symbols[a].size for a in filler.takes), 0)
-            symbols |= {s: np.empty(size, self.dtype) for s in one.returns}
-            self._refill(filler, symbols)
-        for name in self._queues:
-            symbols[name] = self._ordinates(name, symbols, (places or {}).get(name, 1))
-        return symbols
-
-    def refill(self, symbols: dict[str, np.ndarray], changed: str) -> None:
-        """Fill again, in place, what depends on a parameter that was changed; queues are `fill`'s."""
-        stale = {changed}
-        for one, filler in self._fillers:
-            if stale & set(filler.takes) and not set(one.returns) <= self._given:
-                self._refill(filler, symbols)
-                stale |= set(one.returns)
-
-    def _refill(self, filler: Filler, symbols: Arrays) -> None:
-        arguments = [symbols[a] for a in filler.takes]
-        compiled(filler.fill, self.dtype)(*arguments, self.constants, *(symbols[s] for s in filler.returns))
-
-    def _ordinates(self, name: str, symbols: Arrays, least: int) -> np.ndarray:
-        queue, filler = self.process.queues[name], self._queues[name]  # type: ignore[union-attr]
-        base = symbols[self._symbol(queue.base)]
-        ordinates = np.zeros((places_of(queue, float(base.max(initial=0.0)), least), base.size), self.dtype)
-        compiled(filler.fill, self.dtype)(*self._of_curve(name, symbols), self.constants, ordinates)
-        return ordinates
-
-    def _symbol(self, name: str) -> str:
-        return next(s for s, n in self.names.items() if n == name)
-
-    def _of_curve(self, name: str, symbols: Arrays) -> list[np.ndarray]:
-        """What the curve of a queue takes; its base is never below the smallest."""
-        queue = self.process.queues[name]  # type: ignore[union-attr]
-        base = self._symbol(queue.base)
-        return [
-            np.maximum(symbols[a], self.dtype(queue.at_least)) if a == base else symbols[a]
-            for a in self._queues[name].takes
-        ]
-
-    def adjoint(self, symbols: Arrays, adjoints: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Adjoints of parameters by registry name, from those of symbols and of the ordinates of queues."""
-        total = {s: a for s, a in adjoints.items() if s not in self._queues}
-        for name, filler in self._queues.items():
-            sums = [np.zeros_like(symbols[a]) for a in filler.takes]
-            compiled(filler.adjoint, self.dtype)(
-                *self._of_curve(name, symbols), self.constants, adjoints[name].astype(self.dtype), *sums
-            )
-            self._add(total, filler.active, sums)
-        found: dict[str, np.ndarray] = {}
-        for one, filler in reversed(self._fillers):
-            if one.given is not None and one.returns[0] in total:
-                found[one.given] = total[one.returns[0]]
-            if not filler.active or not set(filler.seeds) & set(total) or set(one.returns) <= self._given:
-                continue
-            seeds = [
-                total[s].astype(self.dtype) if s in total else np.zeros_like(symbols[s]) for s in filler.seeds
-            ]
-            sums = [np.zeros_like(symbols[a]) for a in filler.active]
-            arguments = [symbols[a] for a in filler.takes]
-            compiled(filler.adjoint, self.dtype)(*arguments, self.constants, *seeds, *sums)
-            self._add(total, filler.active, sums)
-        return found | {name: total[s] for s, name in self.names.items() if s in total}
-
-    @staticmethod
-    def _add(total: dict[str, np.ndarray], symbols: Sequence[str], sums: Sequence[np.ndarray]) -> None:
-        for symbol, one in zip(symbols, sums, strict=True):
-            total[symbol] = total[symbol] + one if symbol in total else one
-
-
-class CellOperator:
+class CellOperator(PreparedCells):
     """A process of cells at a model step and one precision.
 
     Parameters
@@ -202,70 +83,19 @@ class CellOperator:
         is the mean of the components.
     """
 
+    on_device = False
+
     def __init__(
         self, process: CellProcess, domain: Domain, step: int, dtype: type[np.floating], workers: Workers,
         varying: Collection[str] = (), components: int = 1,
     ) -> None:
-        own = {p.name for p in process.parameters}
-        self.plan = _cell_plan(process, tuple(name for name in varying if name in own))
-        self.process, self.dtype, self.workers, self.components = process, dtype, workers, components
-        self.n_cells, self.n_units = domain.n_cells, domain.n_cells * components
-        self.constants = self.plan.constant_group(*step_numbers(process, step, dtype))
-        self.preparation = Preparation(process, self.constants, self._attributes(domain), dtype)
-        self.gives = process.gives[0]
-        self._forward = compiled(_cell_loops(self.plan).advance, dtype)
-        self._input_names, self._input_group = self._names_of_inputs(), self.plan.input_group
+        super().__init__(process, domain, step, HostMemory(dtype), varying, components)
+        self.workers = workers
+        self._forward = compiled(cell_loops(self.plan).advance, dtype)
         self._backward: Any = None
         self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
         n, parts = self.n_cells, workers.tasks(self.n_cells)
         self._tasks = [(c * n + lo, c * n + hi, c * n) for c in range(components) for lo, hi in parts]
-
-    def _attributes(self, domain: Domain) -> dict[str, np.ndarray]:
-        return {
-            symbol: np.tile(getattr(domain.cells, name), self.components).astype(self.dtype)
-            for symbol, name in self.process.attributes.items()
-        }
-
-    on_device = False
-
-    def prepare(self, values: Arrays, places: Mapping[str, int] | None = None) -> Parameters:
-        """Parameters as kernels take them, from arrays by registry name; places: see `Preparation.fill`."""
-        symbols = self.preparation.fill(values, places)
-        return Parameters(symbols, self.plan.parameter_group(*(symbols[s] for s in self.plan.parameter_group._fields)))
-
-    def prepare_adjoint(self, p: Parameters, p_adj: Group, start_adj: Group | None = None) -> dict[str, np.ndarray]:
-        """Adjoints of parameters by registry name; start_adj: of the state, if that was `start`."""
-        adjoints = dict(p_adj._asdict())
-        for name, store in self.process.stores.items() if start_adj is not None else ():
-            if store.start_of is not None:
-                owed = store.start * getattr(start_adj, name)
-                adjoints[store.start_of] = adjoints[store.start_of] + owed if store.start_of in adjoints else owed
-        return self.preparation.adjoint(p.symbols, adjoints)
-
-    def start(self, p: Parameters) -> Group:
-        """The state of a cold start: stores at their customary fill, nothing on its way."""
-        stores = {}
-        for name, store in self.process.stores.items():
-            whole = np.ones(self.n_units, self.dtype) if store.start_of is None else p.symbols[store.start_of]
-            stores[name] = (store.start * whole).astype(self.dtype)
-        queues = {name: np.zeros_like(p.symbols[name]) for name in self.process.queues}
-        return self.plan.state_group(**stores, **queues)
-
-    def empty_state(self, record: CellRecord) -> Group:
-        """Zeros in the shapes of the state of a record: the adjoint of an end that nobody reads."""
-        return zeros_of(record.starts[0]) if record.starts else zeros_of(self.start(record.parameters))
-
-    def inputs(self, series: Arrays) -> Group:
-        """The group of inputs, from float[time, cell] by registry name."""
-        names = self._input_names[LIQUID_WATER in series]
-        return self._input_group._make([series[name] for name in names])
-
-    def _names_of_inputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Registry names in the order of the group, where there is no snow and where there is."""
-        plan = self.plan
-        names = plan.inputs | {plan.parameters[name].symbol: name for name in plan.varying} | {"rain": "precipitation"}
-        with_snow = tuple(names[symbol] for symbol in plan.input_group._fields)
-        return tuple("precipitation" if name == LIQUID_WATER else name for name in with_snow), with_snow
 
     def advance(
         self, series: Arrays, p: Parameters, state: Group, out: np.ndarray, totals: Group | None = None,
@@ -299,11 +129,6 @@ class CellOperator:
             self.advance({name: a[block] for name, a in taken.items()}, p, state, out[block])
         return out, CellRecord(taken, p, starts)
 
-    @property
-    def taken(self) -> tuple[str, ...]:
-        """Names of the series that it takes, precipitation among them for the totals."""
-        return tuple(dict.fromkeys([*self.plan.inputs.values(), *self.plan.varying, "precipitation"]))
-
     def reverse(
         self, record: CellRecord, out_adj: np.ndarray, state_adj: Group, wanted: Collection[str] | None = None
     ) -> tuple[dict[str, np.ndarray], Group]:
@@ -313,7 +138,7 @@ class CellOperator:
         of parameters are summed in float64.
         """
         if self._backward is None:
-            self._backward = _cell_adjoint_loops(self.plan)
+            self._backward = cell_adjoint_loops(self.plan)
         plan, n_steps = self.plan, out_adj.shape[0]
         sizes = {s: record.parameters.symbols[s].shape for s in plan.adjoint_group._fields}
         total = plan.adjoint_group(*(np.zeros(shape) for shape in sizes.values()))
@@ -336,9 +161,8 @@ class CellOperator:
     def _input_adjoints(
         self, record: CellRecord, inputs_adj: Group, wanted: Collection[str] | None
     ) -> dict[str, np.ndarray]:
-        plan = self.plan
+        plan, names = self.plan, self.input_names
         found = {symbol: self._sum_components(a) for symbol, a in inputs_adj._asdict().items()}
-        names = {**plan.inputs, **{plan.parameters[n].symbol: n for n in plan.varying}}
         for a, b in plan.negated().items():
             if wanted is None or names[a] in wanted or a in plan.factors:
                 found[a] = -found[b]
@@ -376,14 +200,14 @@ class ReachOperator:
         self, process: ReachProcess, links: LinkProcess, domain: Domain, step: int, routing_step: int,
         dtype: type[np.floating], workers: Workers, plan: NetworkPlan | None = None,
     ) -> None:
-        self.plan, self.process = _reach_plan(process), process
+        self.plan, self.process = reach_plan(process), process
         self.domain, self.dtype, self.workers = domain, dtype, workers
         self.step, self.n_sub = step, step // routing_step
         self.constants = self.plan.constant_group(dtype(routing_step))
         self._seconds, self._step_seconds = dtype(routing_step), dtype(step)
         attributes = {s: getattr(domain.reaches, name).astype(dtype) for s, name in process.attributes.items()}
-        self.preparation = Preparation(process, self.constants, attributes, dtype)
-        self.loops = _reach_loops(self.plan, links)
+        self.preparation = Preparation(process, self.constants, attributes, HostMemory(dtype))
+        self.loops = reach_loops(self.plan, links)
         self._route = compiled(self.loops.route, dtype)
         self._volume, self._from_volume, self._steady = (
             Elementwise(function, self.constants, dtype)
@@ -561,11 +385,6 @@ class Operators:
         self.workers.close()
 
 
-def series_of(series: Arrays, name: str) -> np.ndarray:
-    """An input by name; rain plus melt is precipitation where there is no snow."""
-    return series["precipitation"] if name == LIQUID_WATER and name not in series else series[name]
-
-
 class Elementwise:
     """A scalar function of a process at every place, from arrays by symbol and the numbers of a step."""
 
@@ -587,11 +406,6 @@ class Elementwise:
         filled = np.empty(found[0].size, self._dtype) if out is None else out
         self._loop(*found, *self._numbers, filled)
         return filled
-
-
-def step_numbers(process: CellProcess, step: int, dtype: type[np.floating]) -> list[Any]:
-    """Length of a model step [d], its inverse, and the constants of a process, as numbers of a precision."""
-    return [dtype(step / DAY), dtype(DAY / step), *(dtype(by_step[step]) for by_step in process.constants.values())]
 
 
 def _blocks(n_steps: int, length: int) -> list[slice]:

@@ -7,7 +7,7 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from bmi_cdlm.kernels.loops.groups import group
@@ -16,8 +16,9 @@ from bmi_cdlm.names.declaration import RUNOFF, CellProcess, Queue, Stage
 from bmi_cdlm.names.errors import DeclarationError
 
 RESERVED = {
-    "every", "first", "fluxes", "hi", "i", "inputs", "inputs_adj", "j", "last", "lo", "n", "n_steps", "out", "out_adj",
-    "p", "p_adj", "rain", "rows", "shift", "start", "state", "state_adj", "step", "t", "totals", "waste", "width",
+    "block", "cuda", "every", "first", "fluxes", "hi", "i", "inputs", "inputs_adj", "j", "last", "lo", "n", "n_steps",
+    "np", "out", "out_adj", "p", "p_adj", "rain", "real", "rows", "shift", "start", "starts", "state", "state_adj", "step",
+    "t", "tape", "totals", "waste", "width",
 }
 """Names of the loops' own, which can be no symbols."""
 TOTALS = ("precipitation_total", "evapotranspiration_total", "exchange_total", "runoff_total")
@@ -377,6 +378,12 @@ class CellPlan:
 
     def _refuse(self, message: str) -> None:
         raise DeclarationError(f"process '{self.process.name}': {message}.")
+
+
+@cache
+def cell_plan(process: CellProcess, varying: tuple[str, ...]) -> CellPlan:
+    """Return the plan of a process; the same object at every call, as every making of its loops is compiled anew."""
+    return CellPlan(process, varying)
 
 
 def returned_count(step: Callable) -> int:
