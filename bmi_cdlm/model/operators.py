@@ -161,7 +161,7 @@ class CellOperator(PreparedCells):
     def _input_adjoints(
         self, record: CellRecord, inputs_adj: Group, wanted: Collection[str] | None
     ) -> dict[str, np.ndarray]:
-        plan, names = self.plan, self.input_names
+        plan, names = self.plan, self.plan.input_names
         found = {symbol: self._sum_components(a) for symbol, a in inputs_adj._asdict().items()}
         for a, b in plan.negated().items():
             if wanted is None or names[a] in wanted or a in plan.factors:

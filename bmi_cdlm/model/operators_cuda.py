@@ -27,7 +27,7 @@ from bmi_cdlm.kernels.loops.reaches import reach_plan
 from bmi_cdlm.model.memory_cuda import Array, DeviceMemory, view
 from bmi_cdlm.model.operators import BLOCK_STEPS, sort_by_cell
 from bmi_cdlm.model.preparation import Arrays, Group, Parameters, Preparation, PreparedCells, series_of
-from bmi_cdlm.names.declaration import CellProcess, LinkProcess, ReachProcess
+from bmi_cdlm.names.declaration import LIQUID_WATER, CellProcess, LinkProcess, ReachProcess
 from bmi_cdlm.processes.catalogue import Chain
 
 
@@ -104,14 +104,15 @@ class CudaCellOperator(PreparedCells):
         return self._input_adjoints(record, found, needed), p_adj
 
     def _needed(self, wanted: Collection[str] | None) -> set[str]:
-        """Symbols of inputs whose adjoints are wanted, or lead to one that is."""
-        plan, names = self.plan, self.input_names
-        found = {s for s, name in names.items() if wanted is None or name in wanted}
+        """Symbols of inputs whose adjoints are wanted, or lead to one that is; liquid water may be precipitation."""
+        plan = self.plan
+        asked = None if wanted is None else {*wanted, *([LIQUID_WATER] if "precipitation" in wanted else [])}
+        found = {s for s, name in plan.input_names.items() if asked is None or name in asked}
         found |= {s for s, factor in plan.factors.items() if factor in found}
         return found | {b for a, b in plan.negated().items() if a in found}
 
     def _input_adjoints(self, record: CellRecord, found: dict[str, Array], needed: set[str]) -> dict[str, Array]:
-        plan, names, memory = self.plan, self.input_names, self.memory
+        plan, names, memory = self.plan, self.plan.input_names, self.memory
         for a, b in plan.negated().items():
             if a in needed:
                 found[a] = memory.negative(found[b])

@@ -194,7 +194,7 @@ class PreparedCells:
 
     def _names_of_inputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Registry names in the order of the group, where there is no snow and where there is."""
-        names = self.input_names | {"rain": "precipitation"}
+        names = self.plan.input_names | {"rain": "precipitation"}
         with_snow = tuple(names[symbol] for symbol in self.plan.input_group._fields)
         return tuple("precipitation" if name == LIQUID_WATER else name for name in with_snow), with_snow
 
@@ -202,11 +202,6 @@ class PreparedCells:
     def taken(self) -> tuple[str, ...]:
         """Names of the series that it takes, precipitation among them for the totals."""
         return tuple(dict.fromkeys([*self.plan.inputs.values(), *self.plan.varying, "precipitation"]))
-
-    @property
-    def input_names(self) -> dict[str, str]:
-        """Registry names of inputs and varying parameters by symbol."""
-        return {**self.plan.inputs, **{self.plan.parameters[n].symbol: n for n in self.plan.varying}}
 
 
 def series_of(series: Arrays, name: str) -> Array:

@@ -23,14 +23,17 @@ from cuda_cases import (
     backward_reaches,
     cases,
     domain_of,
+    flows_of,
     forward_cells,
     forward_reaches,
     host_operators,
+    outlets_and_more,
     parameters_of,
     series_of,
     state_of,
 )
 
+from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.device.launch import SIMULATED, to_device
 from bmi_cdlm.model import operators, operators_cuda
 from bmi_cdlm.model.operators_cuda import CudaOperators
@@ -75,34 +78,35 @@ def compare_pair(pair: tuple[Any, Any], host: Any, device: Any, *arguments: Any)
     return differences(expected, fetched(outputs)), differences(expected_adj, outputs_adj), expected
 
 
-def compare(case: Case) -> dict[str, dict[str, float]]:
-    """Every operator forward and adjoint, on the same arrays: those that the host has computed on the way."""
-    domain, found = domain_of(21), {}
-    host = host_operators(case, domain)
-    device = CudaOperators(
+def device_operators(case: Case, domain: Domain) -> CudaOperators:
+    return CudaOperators(
         case.chain, domain, case.step, case.step // 4, case.dtype, tile=case.tile, block=case.waves,
         threads=4 if SIMULATED else 128, **case.options,
     )
-    series, rng = {}, np.random.default_rng(8)
+
+
+def compare(case: Case) -> dict[str, dict[str, float]]:
+    """Every operator forward and adjoint, on the same arrays: those that the host has computed on the way."""
+    domain, found = domain_of(21), {}
+    host, device = host_operators(case, domain), device_operators(case, domain)
+    handed_on: Arrays = {}
     for k, (mine, other) in enumerate(zip(host.cells, device.cells, strict=True)):
-        process, name = mine.process, mine.process.name
-        parameters = parameters_of(process, case, mine.n_units, k)
-        series = series_of(process, case, k) | series
+        name = mine.process.name
+        if name not in case.compared:
+            continue
+        parameters = parameters_of(mine.process, case, mine.n_units, k)
         state = state_of(mine, mine.prepare(parameters), k)
-        pair = forward_cells, backward_cells
-        found[name], found[f"{name}_adjoint"], given = compare_pair(pair, mine, other, parameters, series, state)
-        series = {**series, mine.gives: given["out"]}
-    n, name = domain.n_reaches, host.reach.process.name
-    at = np.r_[rng.permutation(n)[:5], domain.outlets[:1], domain.outlets[:1]]
-    values = {"runoff": series["runoff"], "state": rng.exponential(0.5, n).astype(case.dtype)} if (
-        "runoff" in series) else {
-        "runoff": rng.exponential(2.0, (case.n_steps, domain.n_cells)).astype(case.dtype),
-        "state": rng.exponential(0.5, n).astype(case.dtype),
-    }
-    pair = forward_reaches, backward_reaches
-    found[name], found[f"{name}_adjoint"], _ = compare_pair(
-        pair, host.reach, device.reach, parameters_of(host.reach.process, case, n, 5), values, at
-    )
+        found[name], found[f"{name}_adjoint"], given = compare_pair(
+            (forward_cells, backward_cells), mine, other, parameters, series_of(mine.process, case, k) | handed_on, state
+        )
+        handed_on[mine.gives] = given["out"]
+    name = host.reach.process.name
+    if name in case.compared:
+        found[name], found[f"{name}_adjoint"], _ = compare_pair(
+            (forward_reaches, backward_reaches), host.reach, device.reach,
+            parameters_of(host.reach.process, case, domain.n_reaches, 5), flows_of(case, 8) | handed_on,
+            outlets_and_more(domain),
+        )
     host.close()
     return found
 

@@ -16,21 +16,23 @@ from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.declaration import CellProcess, ReachProcess
 from bmi_cdlm.names.parameters import Parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.processes.catalogue import Chain
+from bmi_cdlm.processes.catalogue import Chain, choose
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 
 Arrays = dict[str, Any]
 N_CELLS, N_REACHES = 5, 12
+SINGLE = "single precision"
 
 
 class Case(NamedTuple):
     """A chain of processes, and what must not change the results: tile and waves of a block of the routing.
 
-    varying, components : see `CellOperator`.
+    compared : names of the processes that are compared; varying, components : see `CellOperator`.
     """
 
     chain: Chain
+    compared: tuple[str, ...]
     dtype: type = np.float64
     step: int = DAY
     n_steps: int = 20
@@ -49,17 +51,24 @@ def cases() -> dict[str, Case]:
     """Every process in turn, with all parameters fixed and with some varying, daily and hourly."""
     found: dict[str, Case] = {}
     for process in CELLS:
-        alone = Chain((process,), LINKS, MUSKINGUM)
-        found[process.name] = Case(alone, tile=3)
+        alone, own = Chain((process,), LINKS, MUSKINGUM), (process.name,)
+        found[process.name] = Case(alone, own)
         if process.name in VARYING:
-            found[f"{process.name}, varying"] = Case(alone, varying=VARYING[process.name], n_steps=9)
-        found[f"{process.name}, hourly"] = Case(alone, step=HOUR, n_steps=17)
-        found[f"{process.name}, single precision"] = Case(alone, np.float32, tile=6)
+            found[f"{process.name}, varying"] = Case(alone, own, varying=VARYING[process.name], n_steps=9)
+        found[f"{process.name}, hourly"] = Case(alone, own, step=HOUR, n_steps=17)
+        found[f"{process.name}, {SINGLE}"] = Case(alone, own, np.float32)
     for process in REACHES:
-        found[process.name] = Case(Chain((CELLS[-1],), LINKS, process), tile=10, waves=None)
-        found[f"{process.name}, a launch per sub-step"] = Case(Chain((CELLS[-1],), LINKS, process), tile=1, n_steps=5)
-        found[f"{process.name}, single precision"] = Case(Chain((CELLS[-1],), LINKS, process), np.float32)
-    found["three components"] = Case(Chain((HBV,), LINKS, MUSKINGUM), varying=VARYING[HBV.name], components=3)
+        alone, own = Chain(CELLS[-1:], LINKS, process), (process.name,)
+        found[process.name] = Case(alone, own)
+        found[f"{process.name}, blocks of the shipped length"] = Case(alone, own, tile=10, waves=None)
+        found[f"{process.name}, a launch per sub-step"] = Case(alone, own, tile=1, n_steps=5)
+        found[f"{process.name}, hourly"] = Case(alone, own, step=HOUR, n_steps=7, tile=3)
+        found[f"{process.name}, {SINGLE}"] = Case(alone, own, np.float32, tile=6)
+    found["three components"] = Case(
+        Chain((HBV,), LINKS, MUSKINGUM), (HBV.name,), varying=VARYING[HBV.name], components=3
+    )
+    shipped = choose("cemaneige_hysteresis")
+    found["the chain that is shipped"] = Case(shipped, shipped.names, tile=3)
     return found
 
 
@@ -99,6 +108,18 @@ def series_of(process: CellProcess, case: Case, seed: int) -> Arrays:
         if p.name in case.varying:
             found[p.name] = drawn(rng, p, case.step, shape)
     return {name: values.astype(case.dtype) for name, values in found.items()}
+
+
+def flows_of(case: Case, seed: int) -> Arrays:
+    """Runoff, and the state of the reaches."""
+    rng = np.random.default_rng(seed)
+    found = {"runoff": rng.exponential(2.0, (case.n_steps, N_CELLS)), "state": rng.exponential(0.5, N_REACHES)}
+    return {name: values.astype(case.dtype) for name, values in found.items()}
+
+
+def outlets_and_more(domain: Domain) -> np.ndarray:
+    """Reaches whose discharge counts, one of them twice."""
+    return np.r_[np.random.default_rng(7).permutation(domain.n_reaches)[:5], domain.outlets[:1], domain.outlets[:1]]
 
 
 def state_of(operator: Any, p: Any, seed: int) -> Arrays:

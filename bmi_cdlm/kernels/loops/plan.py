@@ -17,8 +17,8 @@ from bmi_cdlm.names.errors import DeclarationError
 
 RESERVED = {
     "block", "cuda", "every", "first", "fluxes", "hi", "i", "inputs", "inputs_adj", "j", "last", "lo", "n", "n_steps",
-    "np", "out", "out_adj", "p", "p_adj", "rain", "real", "rows", "shift", "start", "starts", "state", "state_adj", "step",
-    "t", "tape", "totals", "waste", "width",
+    "np", "out", "out_adj", "p", "p_adj", "rain", "real", "rows", "shift", "start", "starts", "state", "state_adj",
+    "step", "t", "tape", "totals", "waste", "width",
 }
 """Names of the loops' own, which can be no symbols."""
 TOTALS = ("precipitation_total", "evapotranspiration_total", "exchange_total", "runoff_total")
@@ -65,6 +65,11 @@ class CellPlan:
     def inputs(self) -> dict[str, str]:
         """Registry name of an input by symbol."""
         return {i.symbol: name for name, i in self.process.inputs.items()}
+
+    @cached_property
+    def input_names(self) -> dict[str, str]:
+        """Registry name of an input or a parameter that varies in time, by symbol."""
+        return self.inputs | {self.parameters[name].symbol: name for name in self.varying}
 
     @cached_property
     def factors(self) -> dict[str, str]:
