@@ -133,7 +133,7 @@ class Preparation:
     def _ordinates(self, name: str, symbols: Arrays, least: int) -> np.ndarray:
         queue, filler = self.process.queues[name], self._queues[name]  # type: ignore[union-attr]
         base = symbols[self._symbol(queue.base)]
-        ordinates = np.zeros((places_of(queue, float(base.max(initial=0.0)), least), base.size), self.dtype)
+        ordinates = np.zeros((places_of(queue, base.max(initial=0.0), least), base.size), self.dtype)
         compiled(filler.fill, self.dtype)(*self._of_curve(name, symbols), self.constants, ordinates)
         return ordinates
 
@@ -144,9 +144,9 @@ class Preparation:
         """What the curve of a queue takes; its base is never below the smallest."""
         queue = self.process.queues[name]  # type: ignore[union-attr]
         base = self._symbol(queue.base)
+        least = self.dtype(queue.at_least)
         return [
-            np.maximum(symbols[a], self.dtype(queue.at_least)) if a == base else symbols[a]
-            for a in self._queues[name].takes
+            np.where(symbols[a] < least, least, symbols[a]) if a == base else symbols[a] for a in self._queues[name].takes
         ]
 
     def adjoint(self, symbols: Arrays, adjoints: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
