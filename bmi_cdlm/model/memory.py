@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.plan import places_of
 from bmi_cdlm.kernels.loops.prepared import fill_loops, ordinate_loops
 from bmi_cdlm.names.declaration import Queue
@@ -19,18 +19,17 @@ class HostMemory:
     Parameters
     ----------
     dtype : float64 or float32
-    compiled : callable
-        Compiles a loop for a precision.
     """
 
     fill_loops, ordinate_loops = staticmethod(cache(fill_loops)), staticmethod(cache(ordinate_loops))
+    """Made once, whatever number of models there is: every making of a loop is compiled anew."""
 
-    def __init__(self, dtype: type[np.floating], compiled: Callable[[Any, Any], Any]) -> None:
-        self.dtype, self._compiled = dtype, compiled
+    def __init__(self, dtype: type[np.floating]) -> None:
+        self.dtype = dtype
 
     def run(self, loop: Any, _n: int, *arguments: Any) -> None:
         """Run a loop over n cells or reaches."""
-        self._compiled(loop, self.dtype)(*arguments)
+        compiled(loop, self.dtype)(*arguments)
 
     def send(self, values: np.ndarray) -> np.ndarray:
         """An array of the domain, in this precision."""

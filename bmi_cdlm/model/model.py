@@ -197,6 +197,8 @@ class Model:
         b = self._single if n_steps == 1 else self._block_buffers(n_steps, self._kept(keep, reaches))
         series = self._take(forcing)
         self._correct_demand(series, forcing.day_of_year, b)
+        if self.pet is None and FACTOR in self.varying:
+            b.factor[:] = series[FACTOR]
         for place in range(len(self.operators.cells)):  # snow, runoff
             self._run_cells(place, series, b)
         self._route(series[RUNOFF], b)

@@ -9,7 +9,6 @@ reach-day 4 / 16 for the state, with 24 sub-steps a day. Everything else has the
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +21,11 @@ from bmi_cdlm.kernels.loops.cells import cell_loops
 from bmi_cdlm.kernels.loops.cells_adjoint import cell_adjoint_loops
 from bmi_cdlm.kernels.loops.components import gather_components, spread_components
 from bmi_cdlm.kernels.loops.elementwise import elementwise
-from bmi_cdlm.kernels.loops.reaches import reach_loops
+from bmi_cdlm.kernels.loops.reaches import reach_loops, reach_plan
 from bmi_cdlm.kernels.loops.source import arguments_of
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.memory import HostMemory
-from bmi_cdlm.model.preparation import Parameters, Preparation, PreparedCells, reach_plan, series_of
+from bmi_cdlm.model.preparation import Parameters, Preparation, PreparedCells, series_of
 from bmi_cdlm.names.declaration import RUNOFF, CellProcess, LinkProcess, ReachProcess
 from bmi_cdlm.processes.catalogue import Chain
 
@@ -38,9 +37,6 @@ tape of a block stays small beside a year of forcing."""
 Arrays = Mapping[str, np.ndarray]
 Group = Any
 """A named tuple of arrays."""
-
-_cell_loops, _cell_adjoint_loops, _reach_loops = cache(cell_loops), cache(cell_adjoint_loops), cache(reach_loops)
-"""Loops are made once in a process, whatever number of models there is: every making of them is compiled, and stays."""
 
 
 def copy_group(group: Group) -> Group:
@@ -93,9 +89,9 @@ class CellOperator(PreparedCells):
         self, process: CellProcess, domain: Domain, step: int, dtype: type[np.floating], workers: Workers,
         varying: Collection[str] = (), components: int = 1,
     ) -> None:
-        super().__init__(process, domain, step, HostMemory(dtype, compiled), varying, components)
+        super().__init__(process, domain, step, HostMemory(dtype), varying, components)
         self.workers = workers
-        self._forward = compiled(_cell_loops(self.plan).advance, dtype)
+        self._forward = compiled(cell_loops(self.plan).advance, dtype)
         self._backward: Any = None
         self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
         n, parts = self.n_cells, workers.tasks(self.n_cells)
@@ -142,7 +138,7 @@ class CellOperator(PreparedCells):
         of parameters are summed in float64.
         """
         if self._backward is None:
-            self._backward = _cell_adjoint_loops(self.plan)
+            self._backward = cell_adjoint_loops(self.plan)
         plan, n_steps = self.plan, out_adj.shape[0]
         sizes = {s: record.parameters.symbols[s].shape for s in plan.adjoint_group._fields}
         total = plan.adjoint_group(*(np.zeros(shape) for shape in sizes.values()))
@@ -210,8 +206,8 @@ class ReachOperator:
         self.constants = self.plan.constant_group(dtype(routing_step))
         self._seconds, self._step_seconds = dtype(routing_step), dtype(step)
         attributes = {s: getattr(domain.reaches, name).astype(dtype) for s, name in process.attributes.items()}
-        self.preparation = Preparation(process, self.constants, attributes, HostMemory(dtype, compiled))
-        self.loops = _reach_loops(self.plan, links)
+        self.preparation = Preparation(process, self.constants, attributes, HostMemory(dtype))
+        self.loops = reach_loops(self.plan, links)
         self._route = compiled(self.loops.route, dtype)
         self._volume, self._from_volume, self._steady = (
             Elementwise(function, self.constants, dtype)

@@ -37,8 +37,10 @@ class ParameterSet:
         self.values: dict[str, np.ndarray] = {}
         check_attributes(operators.chain, self._domain)
         for operator in operators.cells:
-            for p in operator.process.parameters:
-                self._take(p, given, self._shape(operator))
+            factors = {one.factor for one in operator.process.inputs.values()}
+            for p in operator.process.parameters:  # inputs and their factors are those of all components
+                shape = (self._domain.n_cells,) if p.name in factors else self._shape(operator)
+                self._take(p, given, shape)
         for p in operators.chain.reach.parameters:
             self._take(p, given, (self._domain.n_reaches,))
         for one in operators.chain.reach.prepared:

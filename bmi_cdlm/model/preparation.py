@@ -6,15 +6,13 @@ Where arrays lie and how a loop is run over them is the business of a `memory`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.kernels.loops.plan import CellPlan
+from bmi_cdlm.kernels.loops.plan import cell_plan
 from bmi_cdlm.kernels.loops.prepared import Filler
-from bmi_cdlm.kernels.loops.reaches import ReachPlan
 from bmi_cdlm.names.declaration import LIQUID_WATER, CellProcess, ReachProcess
 from bmi_cdlm.names.time_steps import DAY
 
@@ -23,8 +21,6 @@ Array = Any
 Arrays = Mapping[str, Array]
 Group = Any
 """A named tuple of arrays."""
-cell_plan, reach_plan = cache(CellPlan), cache(ReachPlan)
-"""Plans are made once in a process, whatever number of models there is."""
 
 
 class Parameters(NamedTuple):
@@ -147,7 +143,7 @@ class PreparedCells:
         self, process: CellProcess, domain: Domain, step: int, memory: Any, varying: Collection[str], components: int
     ) -> None:
         own = {p.name for p in process.parameters}
-        self.plan = cell_plan(process, tuple(name for name in varying if name in own))
+        self.plan = cell_plan(process, tuple(sorted(name for name in varying if name in own)))
         self.process, self.dtype, self.memory, self.components = process, memory.dtype, memory, components
         self.n_cells, self.n_units = domain.n_cells, domain.n_cells * components
         self.constants = self.plan.constant_group(*step_numbers(process, step, memory.dtype))

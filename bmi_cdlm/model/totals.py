@@ -49,6 +49,7 @@ class Totals:
         self._at_outlets[domain.outlets] = 1.0
         cells = [(place, o, o.components) for place, o in enumerate(operators.cells)]
         stores = [(k, name, live[name], n, s) for k, o, n in cells for name, s in o.process.stores.items()]
+        self._components = operators.cells[-1].components
         nothing = np.zeros(domain.n_cells)
         self._stores = tuple(values for _, _, values, _, s in stores if s.holds_water) or (nothing,)
         self._apart = [(k, name, values, n) for k, name, values, n, _ in stores if n > 1]
@@ -71,9 +72,12 @@ class Totals:
 
     def refresh(self, state: State) -> None:
         """Derive water in unit hydrographs and cells [mm], and all of the domain: 1 mm on 1 km2 is 1000 m3."""
-        live, t = self._live, state.totals
+        live = self._live
         self._add_up_cells(state)
-        depths = t.precipitation_total, t.exchange_total, t.evapotranspiration_total, live["cell_water_stored"]
+        depths = (
+            live["precipitation_total"], live["exchange_total"], live["evapotranspiration_total"],
+            live["cell_water_stored"],
+        )
         self._sum_balance(
             depths, self._volume, self._averaged, self._share, (state.outflow_total, live["discharge"]),
             self._at_outlets, live["reach_storage"], self._every_reach, self._sums,
@@ -94,6 +98,8 @@ class Totals:
         """Water of cells: stores that hold it, then queues, in the order of the processes."""
         for place, name, live, components in self._apart:
             live[:] = self._mean(getattr(state.cells[place], name), components)
+        for name, values in state.totals._asdict().items() if self._components > 1 else ():
+            self._live[name][:] = self._mean(values, self._components)
         queues = [
             getattr(state.cells[place], name) if components == 1
             else self._mean(add_rows(getattr(state.cells[place], name)), components)[None]

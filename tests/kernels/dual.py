@@ -70,6 +70,9 @@ class Dual:
     def __int__(self):
         return int(self.value)
 
+    def __ceil__(self):
+        return math.ceil(self.value)
+
     def __float__(self):
         raise TypeError("this would lose the tangent")
 

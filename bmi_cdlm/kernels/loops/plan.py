@@ -7,7 +7,7 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from bmi_cdlm.kernels.loops.groups import group
@@ -383,6 +383,12 @@ class CellPlan:
 
     def _refuse(self, message: str) -> None:
         raise DeclarationError(f"process '{self.process.name}': {message}.")
+
+
+@cache
+def cell_plan(process: CellProcess, varying: tuple[str, ...]) -> CellPlan:
+    """Return the plan of a process; the same object at every call, as every making of its loops is compiled anew."""
+    return CellPlan(process, varying)
 
 
 def returned_count(step: Callable) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from bmi_cdlm.kernels.adjoint import derive
@@ -143,6 +143,13 @@ class ReachPlan:
         raise DeclarationError(f"process '{self.process.name}': {message}.")
 
 
+@cache
+def reach_plan(process: ReachProcess) -> ReachPlan:
+    """Return the plan of a process; the same object at every call, as every making of its loops is compiled anew."""
+    return ReachPlan(process)
+
+
+@cache
 def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
     """Return the loops of a reach process: `route`, `reverse`, and those of the links, `collect` and `spread`."""
     process, name = plan.process, plan.process.name
