@@ -25,8 +25,9 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.generator.generator import Inputs, describe_forcing
 from bmi_cdlm.generator.specification import Attribute, GeneratorSpec, NetworkSpec, PetSpec, Target
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.names.parameters import PARAMETERS
+from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.catalogue import choose
 from cdlm_training.dataset import Window
 from cdlm_training.device import choose_device, make_operators
 from cdlm_training.generator import Generator
@@ -42,7 +43,9 @@ def make_spec(forcing: dict[str, np.ndarray]) -> GeneratorSpec:
     attributes = tuple(Attribute(f"a{k}", "1", "none", 1.0, 0.0, 1.0, -5.0, 5.0) for k in range(N_ATTRIBUTES))
 
     def network(grid: str, left_out: tuple[str, ...]) -> NetworkSpec:
-        targets = (p for p in PARAMETERS if p.grid == grid and p.part in ("core", "snow") and p.name not in left_out)
+        chain = choose("cemaneige")
+        own = [p for process in (*reversed(chain.cells), chain.reach) for p in process.parameters]
+        targets = [p for p in own if p.grid == grid and not p.optional and p.name not in left_out]
         return NetworkSpec(
             "mlp", attributes, HIDDEN, "tanh", tuple(Target(p.name, *p.range_at(DAY), p.scale) for p in targets)
         )
@@ -69,16 +72,19 @@ class Training:
         }
         spec = make_spec(few)
         self.generator = Generator(spec, 1, torch.float32).to(self.device)
+        run = SimpleNamespace(
+            chain=choose("cemaneige"), runoff="gr4j", components=1, time_step=DAY, routing_step=HOUR
+        )
         dataset = SimpleNamespace(
             forcing={name: np.ascontiguousarray(values[:, column]) for name, values in few.items()},
             day_of_year=np.arange(n_days, dtype=np.float32) % 365 + 1,
             config=SimpleNamespace(precision="float32", gauges_per_update=None),
-            run=SimpleNamespace(snow="cemaneige", time_step=DAY),
+            run=run,
         )
         drawn = (rng.normal(size=(k, N_ATTRIBUTES)) for k in (n, domain.n_reaches, n))
         self.chain = Chain(dataset, self.generator, Inputs(*drawn))
         at = np.sort(rng.choice(domain.n_reaches, min(GAUGES, domain.n_reaches), replace=False))
-        operators = make_operators(domain, DAY, HOUR, np.float32, "cuda", Workers(1))
+        operators = make_operators(run, domain, np.float32, "cuda", Workers(1), (FACTOR,))
         everything = np.arange(n), np.arange(domain.n_reaches)
         self.part = Part(domain, operators, np.arange(at.size), at, *everything, 1.0)
         self.window = Window(np.arange(n_days), n_days - n_days // 2)

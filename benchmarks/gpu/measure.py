@@ -35,9 +35,10 @@ from kernel_cases import in_routing_order, random_river, random_weather
 
 from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches
 from bmi_cdlm.kernels.device.launch import empty_device_array, to_device
-from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, RunoffState, SnowParameters, SnowState
 from bmi_cdlm.model.operators_cuda import CudaOperators
+from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
 from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.processes.catalogue import choose
 
 ROOT = Path(__file__).resolve().parents[2]
 N_SUB = 24
@@ -87,13 +88,10 @@ class Country(NamedTuple):
     domain: Domain
     operators: CudaOperators
     meter: Meter
-    rain: Any
-    demand: Any
-    temperature: Any
+    series: dict[str, Any]
     discharge_adj: Any
     cells: dict[str, Any]
-    travel_time: Any
-    weighting: Any
+    reaches: dict[str, Any]
     at: np.ndarray
 
 
@@ -118,8 +116,9 @@ def make_country(domain: Domain, n_days: int, dtype: type, tile: int) -> Country
     column = np.arange(n) % weather.precipitation.shape[1]
     season = 8.0 - 12.0 * np.cos(2 * np.pi * np.arange(n_days) / 365.25)[:, None]
     bounds = {
-        "x1": (100, 900), "x2": (-2, 1), "x3": (20, 300), "x4": (0.5, 4), "ctg": (0.1, 0.9), "kf": (2, 6),
-        "accumulation": (30, 200), "full": (10, 80),
+        "production_capacity": (100, 900), "exchange_coefficient": (-2, 1), "routing_capacity": (20, 300),
+        "unit_hydrograph_base": (0.5, 4), "thermal_weighting": (0.1, 0.9), "melt_factor": (2, 6),
+        "accumulation_threshold": (30, 200), "cover_ratio_threshold": (0.1, 0.8),
     }
     at = rng.choice(domain.n_reaches, min(GAUGES, domain.n_reaches), replace=False)
     meter = Meter()
@@ -127,50 +126,57 @@ def make_country(domain: Domain, n_days: int, dtype: type, tile: int) -> Country
     def send(values: np.ndarray) -> Any:
         return to_device(np.ascontiguousarray(values, dtype))
 
+    operators = CudaOperators(
+        choose("cemaneige_hysteresis"), domain, DAY, DAY // N_SUB, dtype, tile=tile, empty=meter
+    )
+    series = {
+        "precipitation": weather.precipitation[:, column],
+        "potential_evapotranspiration": weather.potential_evapotranspiration[:, column],
+        "air_temperature": season + rng.normal(0, 2, (1, n)),
+    }
+    reaches = {
+        "travel_time": rng.lognormal(np.log(3600.0), 1.0, domain.n_reaches), "weighting": np.full(domain.n_reaches, 0.2),
+    }
     return Country(
-        domain, CudaOperators(domain, DAY, DAY // N_SUB, dtype, tile=tile, empty=meter), meter,
-        send(weather.precipitation[:, column]), send(weather.potential_evapotranspiration[:, column]),
-        send(season + rng.normal(0, 2, (1, n))), send(rng.normal(size=(n_days, at.size))),
-        {name: send(rng.uniform(*b, n)) for name, b in bounds.items()},
-        send(rng.lognormal(np.log(3600.0), 1.0, domain.n_reaches)), send(np.full(domain.n_reaches, 0.2)), at,
+        domain, operators, meter, {name: send(values) for name, values in series.items()},
+        send(rng.normal(size=(n_days, at.size))), {name: send(rng.uniform(*b, n)) for name, b in bounds.items()},
+        {name: send(values) for name, values in reaches.items()}, at,
     )
 
 
 def stages(country: Country) -> dict[str, Callable[[bool], None]]:
     """Snow, runoff and routing, each to be run forward, or forward and backward; later ones use earlier results."""
-    ops, c = country.operators, country.cells
-    n, real = country.domain.n_cells, ops.dtype
-    made: dict[str, Any] = {"liquid": country.rain}
+    ops, series = country.operators, country.series
+    rain, demand = series["precipitation"], series["potential_evapotranspiration"]
+    made: dict[str, Any] = {LIQUID_WATER: rain}
+    adjoints: dict[str, Any] = {}
 
-    def zeros(*shape: int) -> Any:
-        return to_device(np.zeros(shape, real))
+    def stage(operator: Any) -> Callable[[bool], None]:
+        own = {p.name: country.cells[p.name] for p in operator.process.parameters if p.name in country.cells}
 
-    def snow(backward: bool) -> None:
-        p = SnowParameters(c["ctg"], c["kf"], c["accumulation"], c["full"])
-        state, state_adj = (SnowState(*(zeros(n) for _ in range(4))) for _ in range(2))
-        made["liquid"], record = ops.melt(country.rain, country.temperature, p, state, True)
-        if backward:
-            ops.melt_adjoint(record, made.get("liquid_adj", country.demand), state_adj)
+        def run(backward: bool) -> None:
+            p = operator.prepare(own)
+            given, record = operator.run({**series, LIQUID_WATER: made[LIQUID_WATER]}, p, operator.start(p))
+            made[operator.gives] = given
+            if backward:
+                state_adj = operator.empty_state(record)
+                wanted = () if operator.gives == RUNOFF else None
+                found, p_adj = operator.reverse(record, adjoints.get(operator.gives, demand), state_adj, wanted)
+                adjoints[LIQUID_WATER] = found.get(LIQUID_WATER, demand)
+                operator.prepare_adjoint(p, p_adj, state_adj)
 
-    def runoff(backward: bool) -> None:
-        p = RunoffParameters(c["x1"], c["x2"], c["x3"], *ops.ordinates(c["x4"], (4, 8)))
-        state = RunoffState(zeros(n), zeros(n), zeros(4, n), zeros(8, n))
-        made["runoff"], record = ops.generate_runoff(made["liquid"], country.demand, p, state)
-        if backward:
-            state_adj = RunoffState(zeros(n), zeros(n), zeros(4, n), zeros(8, n))
-            made["liquid_adj"], p_adj = ops.generate_runoff_adjoint(
-                record, made.get("runoff_adj", country.demand), state_adj
-            )
-            ops.ordinates_adjoint(c["x4"], p_adj.ordinates_1, p_adj.ordinates_2)
+        return run
 
     def routing(backward: bool) -> None:
-        p: ReachParameters = ops.coefficients(country.travel_time, country.weighting)
-        made["discharge"], record = ops.route(made["runoff"], p, zeros(country.domain.n_reaches), country.at)
+        p = ops.reach.prepare(country.reaches)
+        nothing = to_device(np.zeros(country.domain.n_reaches, ops.dtype))
+        made["discharge"], record = ops.reach.run(made[RUNOFF], p, nothing, country.at)
         if backward:
-            y_adj = zeros(country.domain.n_reaches)
-            made["runoff_adj"], p_adj = ops.route_adjoint(record, country.discharge_adj, y_adj)
-            ops.coefficients_adjoint(country.travel_time, country.weighting, p_adj)
+            nothing = to_device(np.zeros(country.domain.n_reaches, ops.dtype))
+            adjoints[RUNOFF], p_adj = ops.reach.reverse(record, country.discharge_adj, nothing)
+            ops.reach.prepare_adjoint(p, p_adj)
 
+    snow, runoff = (stage(operator) for operator in ops.cells)
     return {"snow": snow, "runoff": runoff, "routing": routing}
 
 
