@@ -64,7 +64,8 @@ def runoff_case(
     totals = plan.total_group(*(np.zeros(n_cells, dtype) for _ in plan.total_group._fields)) if ledger else None
     fluxes = plan.flux_group(*(np.empty((1, n_cells), dtype) for _ in plan.flux_group._fields))
     rain, demand = (a.astype(dtype) for a in weather)
-    series, runoff = {"precipitation": rain, "potential_evapotranspiration": demand}, np.empty((n_steps, n_cells), dtype)
+    series = {"precipitation": rain, "potential_evapotranspiration": demand}
+    runoff = np.empty((n_steps, n_cells), dtype)
     return Case(
         name, np.dtype(dtype).name, threads, n_steps * n_cells,
         lambda: operator.advance(series, parameters, state, runoff, totals, fluxes),

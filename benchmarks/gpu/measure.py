@@ -135,7 +135,8 @@ def make_country(domain: Domain, n_days: int, dtype: type, tile: int) -> Country
         "air_temperature": season + rng.normal(0, 2, (1, n)),
     }
     reaches = {
-        "travel_time": rng.lognormal(np.log(3600.0), 1.0, domain.n_reaches), "weighting": np.full(domain.n_reaches, 0.2),
+        "travel_time": rng.lognormal(np.log(3600.0), 1.0, domain.n_reaches),
+        "weighting": np.full(domain.n_reaches, 0.2),
     }
     return Country(
         domain, operators, meter, {name: send(values) for name, values in series.items()},
