@@ -14,7 +14,7 @@ from bmi_cdlm.bmi.serialization import NAMES as SERIALIZED
 from bmi_cdlm.bmi.serialization import Serialization
 from bmi_cdlm.model.adjustment import Bounds, adjust, adjustable_parameters, bounds, is_adjustable
 from bmi_cdlm.names.errors import ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
-from bmi_cdlm.names.variables import MASSES, VARIABLES, Variable
+from bmi_cdlm.names.variables import MASSES, VARIABLES, Variable, plural
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.simulation import Simulation
 from bmi_cdlm.run.stepping import Stepper
@@ -221,7 +221,7 @@ class BmiCdlm(Bmi):
     def _adjust(self, v: Variable, places: np.ndarray, values: np.ndarray) -> None:
         simulation = self._running().simulation
         adjust(simulation.model, v, places, values)
-        simulation.end_call(simulation.call_seconds)  # the masses follow
+        simulation.end_call()  # the masses follow
 
     def get_value_bounds(self, name: str) -> Bounds:
         """Least and greatest value that may be set, float64[n] each; not a part of BMI."""
@@ -337,7 +337,7 @@ class BmiCdlm(Bmi):
             simulation = self._running().simulation
             self._grids = make_grids(simulation.model.domain, simulation.config.grid_profile)
         if not isinstance(grid, int | np.integer) or isinstance(grid, bool) or grid not in self._grids:
-            raise UnknownNameError(f"there is no grid {grid}. Grids: {', '.join(f'{i} {n}s' for n, i in IDS.items())}.")
+            raise UnknownNameError(f"there is no grid {grid}. Grids: {', '.join(f'{i} {plural(n)}' for n, i in IDS.items())}.")
         return self._grids[grid]
 
     def _fill(self, grid: int, what: str, values: np.ndarray, dest: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from bmi_cdlm.model.operators import PERCOLATION_SCALE, Operators, step_constant
 from bmi_cdlm.model.parameter_set import ParameterSet, Places
 from bmi_cdlm.model.sensitivity import Gradients, Recording, Setting, Weather, adjoint, record
 from bmi_cdlm.model.state import State, new_state, occupied_places
-from bmi_cdlm.model.totals import Totals, add_rows
+from bmi_cdlm.model.totals import Outstanding, Totals, add_rows
 from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR
@@ -236,9 +236,18 @@ class Model:
         if self.ledger is not None:
             self.ledger.update(self.state, live, self._totals.at_start)
 
-    def end_call(self, seconds: float, fallen: np.ndarray | None) -> None:
+    @property
+    def step_depth(self) -> float:
+        """Runoff of the last step as a depth over the drained area [m]."""
+        return self._totals.step_depth
+
+    def mean_depth(self, values: np.ndarray) -> float:
+        """Depth over the drained area [m] of depths on cells, float64[cell] [mm]."""
+        return self._totals.mean_depth(values)
+
+    def end_call(self, depth: float, outstanding: Outstanding) -> None:
         """Bring up to date what depends on the caller's clock; see `Totals.end_call`."""
-        self._totals.end_call(self.state, seconds, fallen)
+        self._totals.end_call(self.state, depth, outstanding)
 
     def change_parameter(self, name: str, places: np.ndarray, values: np.ndarray) -> None:
         """Change a parameter at some places from the next step on; `adjustment` checks it.

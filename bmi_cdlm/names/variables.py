@@ -268,8 +268,12 @@ VARIABLES: tuple[Variable, ...] = (
         "flux", "Discharge at the gauge, mean over the model step",
     ),
     Variable(
-        "runoff_depth", "drainage-basin_water_runoff__time_integral_of_volume_flux", "m", "domain", "flux",
-        "Runoff of all cells over the last call, as a depth over the drained area",
+        "runoff_depth", "drainage-basin_water_runoff__last-call_time_integral_of_volume_flux", "m", "domain", "flux",
+        "Runoff of all cells that the last call handed out, as a depth over the drained area",
+    ),
+    Variable(
+        "runoff_depth_total", "drainage-basin_water_runoff__time_integral_of_volume_flux", "m", "domain", "total",
+        "Runoff of all cells since the start, as a depth over the drained area: the sum of what calls handed out",
     ),
     Variable(
         "outlet_discharge", "drainage-basin_outlets_water_flowing_x-section__volume_rate", "m3 s-1", "domain", "flux",
@@ -339,6 +343,11 @@ BY_SHORT: dict[str, Variable] = {v.short: v for v in VARIABLES}
 def alias(v: Variable, profile: str) -> Alias:
     """Return the name and units of an input in a name profile, and the way back to registry units."""
     return v.ngen if profile == "ngen" and v.ngen is not None else Alias(v.name, v.units, 1.0, 0.0)
+
+
+def plural(grid: str) -> str:
+    """Return what places of a grid are called when there are many, or none: `reaches`."""
+    return f"{grid}es" if grid.endswith("ch") else f"{grid}s"
 
 
 def variable(short: str) -> Variable:

@@ -19,6 +19,7 @@ from bmi_cdlm.files.streaming import Take, WriteBehind, read_ahead
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.totals import Outstanding
 from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
@@ -28,7 +29,10 @@ from bmi_cdlm.run.inputs import HELD, Inputs
 from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
 from bmi_cdlm.run.parameters import check_pet_outputs, make_demand, parameters_key, read_any_parameters, read_elevation
 from bmi_cdlm.run.partition import Part
+from bmi_cdlm.run.release import AtStart, Release
 
+CARRIED = "carried_precipitation"
+"""Name under which a state keeps precipitation that falls in the first step of a hot start [mm d-1 s]."""
 STEADY_DAYS = 10
 YEAR_DAYS = 365
 Progress = Callable[[int], None]
@@ -56,10 +60,14 @@ class Simulation:
     model : Model
     inputs : Inputs
         What the caller holds and the running step has accumulated.
+    release : Release
+        Runoff on its way to the caller.
     elapsed : int
-        Seconds of completed steps since the start of the configuration.
-    call_seconds : int
-        Length of the last call, which the reported runoff depth is for.
+        Seconds from the start of the configuration to the end of the last completed step: below 0 where a state from
+        within a step goes on and its step began before the start.
+    origin : int
+        Seconds from the start to the first begin of a step that the clock counts from: 0, or below where the state of
+        another run goes on whose steps begin elsewhere.
     resumed : bool
         Whether it goes on from the restart file of a run that did not finish (`resume`, and there is one).
 
@@ -107,7 +115,9 @@ class Simulation:
             exchange=self._exchange,
         )
         self.inputs = Inputs(config, domain.cells.id)
-        self.elapsed, self.call_seconds = 0, config.time_step
+        self.release = Release(self.model)
+        self.elapsed = self.origin = 0
+        self._carried: np.ndarray | None = None
         self._initialise()
 
     def reset(self, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None = None) -> None:
@@ -123,16 +133,32 @@ class Simulation:
     @property
     def n_done(self) -> int:
         """Number of completed steps."""
-        return self.elapsed // self.config.time_step
+        return (self.elapsed - self.origin) // self.config.time_step
+
+    @property
+    def now(self) -> int:
+        """Seconds since the start, a running step included."""
+        return self.elapsed + self.inputs.pending_seconds
 
     def advance(
         self, forcing: Forcing, keep: Sequence[str] = (), reaches: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
         """Advance model and clock over the steps of the forcing; see `Model.advance`."""
         count = forcing.precipitation.shape[0]
+        if self._carried is not None:
+            forcing = self._with_carried(forcing)
         series = self.model.advance(self._dated(forcing, self.n_done, count), keep, reaches)
         self.elapsed += count * self.config.time_step
         return series
+
+    def _with_carried(self, forcing: Forcing) -> Forcing:
+        """Forcing with the precipitation that a state held unused when it was taken as a hot start, in its first step.
+        """
+        assert self._carried is not None
+        fallen = forcing.precipitation.copy()
+        fallen[0] += self._carried / self.config.time_step
+        self._carried = None
+        return forcing._replace(precipitation=fallen)
 
     def check_ledger(self) -> None:
         """Refuse a residual above the configured tolerance, if there is one; to be called after every step."""
@@ -148,22 +174,17 @@ class Simulation:
         if self.forcing is not None:
             self.inputs.load(self.forcing, min(self.n_done, self.forcing.n_steps - 1))
 
-    def release(self, seconds: int, *, completed: bool) -> None:
-        """Hand out the last completed step's discharge over a part of a step, at whose end a step was completed or not.
-
-        So the water of a step that was accumulated leaves over the calls from the one that completes it.
-        """
-        waiting, flow = self.model.state.unreleased, self.model.live["discharge"]
-        if completed:
-            waiting += flow * self.config.time_step
-        if self.elapsed:
-            waiting -= flow * seconds
-
-    def end_call(self, seconds: int) -> None:
+    def end_call(self) -> None:
         """Bring what depends on the caller's clock up to date: runoff depth of the call, masses."""
-        self.call_seconds = seconds
-        fallen = self.inputs.pending["precipitation"] if self.inputs.pending_seconds else None
-        self.model.end_call(seconds, fallen)
+        release, at_start = self.release, self.release.at_start
+        unused = self.inputs.pending["precipitation"] if self.inputs.pending_seconds else None
+        waiting = self.model.state.unreleased if release.seconds else None
+        if at_start is not None:
+            waiting = self.model.state.unreleased - at_start.discharge
+            unused = (0.0 if unused is None else unused) - at_start.precipitation
+            if self._carried is not None:
+                unused += self._carried
+        self.model.end_call(release.depth, Outstanding(unused, release.own_runoff(), waiting))
 
     def read_forcing(self, first: int, count: int) -> Forcing:
         """Forcing of `count` steps, counted from the start, from the file."""
@@ -178,12 +199,14 @@ class Simulation:
             demand = values["potential_evapotranspiration"]
         else:
             assert self._demand is not None
-            demand = self._demand.evaluate(values, self._epoch + first * config.time_step, self.model.workers)
+            begin = self._epoch + self.origin + first * config.time_step
+            demand = self._demand.evaluate(values, begin, self.model.workers)
         warmth = values["air_temperature"] if config.snow != "none" else None
         return self._dated(Forcing(values["precipitation"], demand, warmth), first, count)
 
     def _starts(self, first: int, count: int) -> np.ndarray:
-        return self.config.start + (first + np.arange(count)) * np.timedelta64(self.config.time_step, "s")
+        seconds = self.origin + (first + np.arange(count)) * self.config.time_step
+        return self.config.start + seconds.astype("timedelta64[s]")
 
     def _dated(self, forcing: Forcing, first: int, count: int) -> Forcing:
         """Forcing with the day of the year, where the model reads it."""
@@ -340,11 +363,17 @@ class Simulation:
         cell |= self.inputs.snapshot()
         reach = {**model.state.on_reaches(), **{n: model.live[n] for n, g in fluxes.items() if g == "reach"}}
         reach["reach_storage_time"] = model.storage_time
-        config = self.config
+        config, release = self.config, self.release
+        waiting = release.snapshot()
+        cell |= waiting[0]
+        reach |= waiting[1]
+        if self._carried is not None:
+            cell[CARRIED] = self._carried
         attributes = {
             "time_step": str(config.time_step), "snow": config.snow, "inputs_from": self._inputs_from,
             "name_profile": config.name_profile, "pending_seconds": str(self.inputs.pending_seconds),
-            "call_seconds": str(self.call_seconds),
+            "release_seconds": str(release.seconds), "call_depth": repr(float(model.live["runoff_depth"][0])),
+            "cells": str(domain.n_cells),
         }
         return Restart(cell, reach, domain.cells.id, domain.reaches.id, attributes, self.time)
 
@@ -377,28 +406,62 @@ class Simulation:
             got, expected = restart.attributes.get(key), str(getattr(self.config, key))
             if got != expected:
                 raise StateError(f"restart: {key} is '{got}', expected '{expected}'. Use the options of that run.")
-        elapsed = 0 if hot_start else int((restart.time - self.config.start).astype(int))
-        if not 0 <= elapsed <= self.config.n_steps * self.config.time_step or elapsed % self.config.time_step:
-            raise StateError(
-                f"restart: valid at {restart.time}, expected a step between start {self.config.start} and end "
-                f"{self.config.end}. Change start or end, or set restart_mode: hot_start."
-            )
         pending = 0 if hot_start else int(restart.attributes["pending_seconds"])
-        if pending and self.config.sub_step_policy == "refuse":
-            raise StateError(
-                f"restart: saved {pending} s into a step, and sub_step_policy is 'refuse'. Use a state at the end of a "
-                "step, or set sub_step_policy: accumulate."
-            )
+        elapsed = 0 if hot_start else self._elapsed_at(restart, pending)
         self.inputs.check(restart.cell, pending)
         self.model.restore(restart.cell, restart.reach)
         self.elapsed = elapsed
+        self.origin = -(-elapsed % self.config.time_step)
         self.show_inputs()
         kept = restart.attributes["inputs_from"] == self._inputs_from and not hot_start
         cell = {n: v for n, v in restart.cell.items() if kept or not n.startswith(HELD)}
         self.inputs.restore(cell, pending, restart.attributes["name_profile"])
+        self._carried = restart.cell.get(CARRIED)
+        self.release.restore(restart.cell, restart.reach, int(restart.attributes.get("release_seconds", 0)))
         if hot_start:
-            self.model.begin(self.model.live["discharge"].copy())
-        self.end_call(self.config.time_step if hot_start else int(restart.attributes["call_seconds"]))
+            self._begin_hot(restart)
+        self.release.depth = 0.0 if hot_start else self._depth_of_call(restart)
+        self.end_call()
+
+    def _elapsed_at(self, restart: Restart, pending: int) -> int:
+        """Seconds from the start to the end of a state's last completed step; pending: those into its running step."""
+        config = self.config
+        elapsed = int((restart.time - config.start).astype(int))
+        length = config.n_steps * config.time_step
+        elsewhere = self.forcing is not None and (elapsed < 0 or elapsed % config.time_step)
+        if not 0 <= elapsed + pending <= length or elsewhere:
+            at = restart.time + np.timedelta64(pending, "s")
+            raise StateError(
+                f"restart: valid at {at}, expected {'a step' if self.forcing is not None else 'a time'} between start "
+                f"{config.start} and end {config.end}. Change start or end, or set restart_mode: hot_start."
+            )
+        if pending and config.sub_step_policy == "refuse":
+            raise StateError(
+                f"restart: saved {pending} s into a step, and sub_step_policy is 'refuse'. Use a state at the end of a "
+                "step, or set sub_step_policy: accumulate."
+            )
+        return elapsed
+
+    def _begin_hot(self, restart: Restart) -> None:
+        """Start the clock with a state: what it has not used falls in the first step, what waits leaves as it would."""
+        state, release = self.model.state, self.release
+        waiting, unused = state.unreleased.copy(), np.zeros(self.model.domain.n_cells)
+        if int(restart.attributes["pending_seconds"]):
+            unused += restart.cell["pending_precipitation"]
+        if self._carried is not None:
+            unused += self._carried
+        self.model.begin(self.model.live["discharge"].copy())
+        state.unreleased[:] = waiting
+        self._carried = unused if unused.any() else None
+        release.at_start = None
+        if release.seconds or self._carried is not None:
+            release.at_start = AtStart(release.runoff.copy(), waiting, unused)
+
+    def _depth_of_call(self, restart: Restart) -> float:
+        """Runoff of the last call [m]; of a part of the saved domain it is not known, and taken as the last step's."""
+        if restart.attributes.get("cells") != str(self.model.domain.n_cells):
+            return self.model.step_depth
+        return float(restart.attributes["call_depth"])
 
     def close(self) -> None:
         """Close files and threads."""
