@@ -193,8 +193,11 @@ def nextgen() -> None:
 @click.option("--pet", type=click.Choice(["oudin", "hargreaves", "penman_monteith", "given"]), default="oudin",
               show_default=True, help="Potential evapotranspiration; penman_monteith needs a column elevation.")
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file.")
+@click.option("--restart", metavar="TIME", help="Time of the saved states that ngen gives back at its begin: "
+              "configurations and realization start there.")
 def nextgen_init(
-    table: Path, folder: Path, start: str, end: str, time_step: str, snow: str, pet: str, parameters: Path | None
+    table: Path, folder: Path, start: str, end: str, time_step: str, snow: str, pet: str, parameters: Path | None,
+    restart: str | None,
 ) -> None:
     """Make a domain and a configuration of every catchment in a TABLE (CSV), and a realization for ngen.
 
@@ -203,7 +206,8 @@ def nextgen_init(
     """
     try:
         options = Options(
-            parse_date(start), parse_date(end), parse_duration(time_step), snow, pet, parameters or "default"
+            parse_date(start), parse_date(end), parse_duration(time_step), snow, pet, parameters or "default",
+            None if restart is None else parse_date(restart),
         )
     except ValueError as cause:
         raise ConfigError(f"cdlm nextgen init: {cause}.") from cause

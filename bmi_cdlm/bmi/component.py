@@ -70,10 +70,7 @@ class BmiCdlm(Bmi):
             shown.flags.writeable = False  # a write must go through set_value, to take effect as a whole
             self._variables[v.name] = Published(v, v.units, shown)
         self._unpublished = {v.name: Published(v, v.units, model.masses[v.short]) for v in MASSES}
-        hot_start = simulation.config.restart_mode == "hot_start"
-        self._serialization = Serialization(
-            simulation.to_bytes, lambda content: simulation.restore_from(content, hot_start=hot_start)
-        )
+        self._serialization = Serialization(simulation.to_bytes, simulation.take_over)
         self._stepper = stepper
 
     def update(self) -> None:
@@ -179,18 +176,18 @@ class BmiCdlm(Bmi):
 
     def get_value(self, name: str, dest: np.ndarray) -> np.ndarray:
         """Copy all values into `dest`, which is returned."""
-        values = self._find(name).values
+        values = self._read(name)
         check_dest(name, dest, values.size, values.dtype)
         dest.flat[:] = values
         return dest
 
     def get_value_ptr(self, name: str) -> np.ndarray:
         """The live array itself, float64[n]: it changes with every update."""
-        return self._find(name).values
+        return self._read(name)
 
     def get_value_at_indices(self, name: str, dest: np.ndarray, inds: np.ndarray) -> np.ndarray:
         """Copy the values at some places into `dest`, which is returned."""
-        values = self._find(name).values
+        values = self._read(name)
         places = check_indices(name, inds, values.size)
         check_dest(name, dest, places.size, values.dtype)
         dest.flat[:] = values[places]
@@ -323,6 +320,14 @@ class BmiCdlm(Bmi):
                 "Names are those of get_input_var_names and get_output_var_names."
             ) from None
 
+    def _read(self, name: str) -> np.ndarray:
+        """The array of a variable that is about to be read."""
+        found = self._find(name)
+        if found.variable.name in SERIALIZED:
+            assert self._serialization is not None
+            return self._serialization.read(name)
+        return found.values
+
     def _writable(self, name: str) -> Published:
         found = self._find(name)
         if found.variable.role != "input" and not is_adjustable(found.variable):
@@ -337,7 +342,8 @@ class BmiCdlm(Bmi):
             simulation = self._running().simulation
             self._grids = make_grids(simulation.model.domain, simulation.config.grid_profile)
         if not isinstance(grid, int | np.integer) or isinstance(grid, bool) or grid not in self._grids:
-            raise UnknownNameError(f"there is no grid {grid}. Grids: {', '.join(f'{i} {plural(n)}' for n, i in IDS.items())}.")
+            known = ", ".join(f"{i} {plural(n)}" for n, i in IDS.items())
+            raise UnknownNameError(f"there is no grid {grid}. Grids: {known}.")
         return self._grids[grid]
 
     def _fill(self, grid: int, what: str, values: np.ndarray, dest: np.ndarray) -> np.ndarray:

@@ -334,8 +334,12 @@ SERIALIZATION: tuple[Variable, ...] = (
     Variable("free", "ngen::serialization_free", "ngen::trigger", "domain", "total", "Forget the state that was taken"),
     Variable("size", "ngen::serialization_size", "bytes", "domain", "total", "Length of the state"),
     Variable("state", "ngen::serialization_state", "ngen::opaque", "domain", "total", "The state: read, or given back"),
+    Variable("taken", "serialization_create", "bytes", "domain", "total", "Reading it takes the state; its length"),
+    Variable("free", "serialization_free", "1", "domain", "total", "Forget the state that was taken"),
+    Variable("state", "serialization_state", "1", "domain", "total", "The state: read, or given back"),
 )
-"""By which NextGen saves and restores; in no list of names either."""
+"""By which NextGen saves and restores, in two protocols: that of ngen, and that of its branch `ngwpc`, whose names
+have no prefix. In no list of names either."""
 
 BY_SHORT: dict[str, Variable] = {v.short: v for v in VARIABLES}
 

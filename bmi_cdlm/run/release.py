@@ -15,8 +15,10 @@ WAITING, AT_START = "waiting_runoff", "_at_start"
 
 
 class AtStart(NamedTuple):
-    """What a run takes over from the one before and is no water of its own: runoff [mm] and discharge [m3] that wait,
-    precipitation that no step has used [mm d-1 s]."""
+    """What a run took over from the one before and is no water of its own.
+
+    Runoff [mm] and discharge [m3] that waited, precipitation that no step had used [mm d-1 s].
+    """
 
     runoff: np.ndarray
     discharge: np.ndarray

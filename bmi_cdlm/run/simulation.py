@@ -389,6 +389,37 @@ class Simulation:
         """Return what `save` would write."""
         return restart_to_bytes(self.snapshot())
 
+    def take_over(self, content: bytes) -> None:
+        """Take over the state that a host gives back, in the configured mode, if its date fits the host's clock.
+
+        A host that begins with it would count from the configuration's start: with ngen's names a state of another time
+        is refused then, since ngen reads its forcing at its own start plus the model's clock. Others are told where
+        the clock goes on.
+
+        Raises
+        ------
+        StateError
+            The state does not fit.
+        """
+        config, domain = self.config, self.model.domain
+        restart = read_restart(content, domain.cells.id, domain.reaches.id)
+        hot_start = config.restart_mode == "hot_start"
+        at = restart.time + np.timedelta64(int(restart.attributes["pending_seconds"]), "s")
+        beginning = not self.now and not hot_start and at != config.start
+        if beginning and config.name_profile == "ngen":
+            raise StateError(
+                f"restart: the state is of {at}, the configuration starts at {config.start}: ngen would give the model "
+                f"forcing of another time. Set start: {at} in the configuration and the same start_time in the "
+                f"realization (`cdlm nextgen init ... --restart {at}` writes both), or restart_mode: hot_start to "
+                "begin anew with the state alone."
+            )
+        self.restore(restart, hot_start=hot_start)
+        if beginning:
+            logger.warning(
+                "the state is of %s: the clock goes on at %d s after start, %s. A host that counts from its own start "
+                "must begin there, or the configuration must start at the state's time", at, self.now, config.start,
+            )
+
     def restore_from(self, source: Path | bytes, *, hot_start: bool = False) -> None:
         """Take over the state of a restart file, or of the bytes of one; see `restore`."""
         domain = self.model.domain

@@ -7,7 +7,6 @@ import math
 from bmi_cdlm.names.errors import ClockError
 from bmi_cdlm.run.simulation import Simulation
 
-
 CLOCK_TOLERANCE, CLOCK_DRIFT = 1e-3, 2e-10
 """How far from a whole second a caller's time may lie [s], and by which share of it: the model's clock counts seconds,
 while a caller that adds tenths of an hour is 1.3 ms off after five years and 0.48 s after a century."""

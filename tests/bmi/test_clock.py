@@ -175,7 +175,8 @@ def test_calls_of_36_hours_hand_out_what_their_steps_generate(tmp_path):
         for call in range(6):
             component.update_until((call + 1) * 1.5 * DAY)
             # Day 1; days 2 and 3; day 4; ...: the second half of a call of an odd day completes nothing.
-            expected = depths[3 * (call // 2)] if call % 2 == 0 else sum(depths[3 * (call // 2) + 1 : 3 * (call // 2) + 3])
+            day = 3 * (call // 2)
+            expected = depths[day] if call % 2 == 0 else sum(depths[day + 1 : day + 3])
             np.testing.assert_allclose(component.get_value_ptr(DEPTH)[0], expected, rtol=1e-9)
         np.testing.assert_allclose(component.get_value_ptr(TOTAL_DEPTH)[0], sum(depths), rtol=1e-9)
 
