@@ -372,9 +372,11 @@ class Simulation:
         attributes = {
             "time_step": str(config.time_step), "snow": config.snow, "inputs_from": self._inputs_from,
             "name_profile": config.name_profile, "pending_seconds": str(self.inputs.pending_seconds),
-            "release_seconds": str(release.seconds), "call_depth": repr(float(model.live["runoff_depth"][0])),
-            "cells": str(domain.n_cells),
+            "release_seconds": str(release.seconds),
         }
+        depth = float(model.live["runoff_depth"][0])
+        if depth != model.step_depth:  # the last call was no step
+            attributes |= {"call_depth": repr(depth), "cells": str(domain.n_cells)}
         return Restart(cell, reach, domain.cells.id, domain.reaches.id, attributes, self.time)
 
     @property
@@ -489,7 +491,7 @@ class Simulation:
             release.at_start = AtStart(release.runoff.copy(), waiting, unused)
 
     def _depth_of_call(self, restart: Restart) -> float:
-        """Runoff of the last call [m]; of a part of the saved domain it is not known, and taken as the last step's."""
+        """Runoff of the last call [m]: the last step's, where it was one or where not all saved cells are here."""
         if restart.attributes.get("cells") != str(self.model.domain.n_cells):
             return self.model.step_depth
         return float(restart.attributes["call_depth"])
