@@ -184,16 +184,16 @@ def _share_outside(case: Case, grid: Grid, attribute: Attribute) -> float:
 def check_initial_state(case: Case) -> Iterator[Finding]:
     """A restart file: its cells, reaches, options and clock."""
     config = case.config
-    if config.initial_state == "steady":
+    if not isinstance(config.initial_state, Path):
         if not config.spin_up and config.forcing != "caller":
             yield Finding(
-                "note", "initial state", "steady, without spin-up: the first months depend on it. Set spin_up: 1 or "
+                "note", "initial state", f"{config.initial_state}, without spin-up: the first months depend on it. Set spin_up: 1 or "
                     "more."
             )
         return
     if case.domain is None:
         return
-    restart = read_restart(Path(config.initial_state), case.domain.cells.id, case.domain.reaches.id)
+    restart = read_restart(config.initial_state, case.domain.cells.id, case.domain.reaches.id)
     wrong = []
     for key in ("time_step", "snow"):
         got, expected = restart.attributes.get(key), str(getattr(config, key))

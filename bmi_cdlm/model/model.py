@@ -13,6 +13,7 @@ from bmi_cdlm.kernels.groups import PetFluxes, PetNetwork
 from bmi_cdlm.kernels.launch import kernels
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import Buffers, Kept, make_buffers, step_bytes, whole_series
+from bmi_cdlm.model.equilibrium import settle_cells
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.ledger import Ledger
 from bmi_cdlm.model.operators import PERCOLATION_SCALE, Operators, step_constants
@@ -288,7 +289,20 @@ class Model:
         b = self._buffers(forcing.precipitation.shape[0])
         demand = self._correct_demand(forcing, b)
         self._generate_runoff(forcing.precipitation, self._melt_snow(forcing, b), demand, b)
-        runoff = add_rows(b.runoff.runoff)[None] / b.runoff.runoff.shape[0]
+        self._settle_rivers(kept, add_rows(b.runoff.runoff)[None] / b.runoff.runoff.shape[0])
+
+    def settle(self, rain: float | None = None, runoff: float | None = None) -> None:
+        """Start in equilibrium with a net rain or a mean runoff [mm d-1]; without either a customary rain."""
+        found = settle_cells(self, rain, runoff)
+        self._settle_rivers(self.state.copy(), found[None])
+
+    def generate_once(self, liquid: np.ndarray, demand: np.ndarray) -> np.ndarray:
+        """Advance the cells alone by a step of liquid water and demand, float64[1, cell]; their runoff [mm d-1]."""
+        self._generate_runoff(liquid, liquid, demand, self._single)
+        return self._single.runoff.runoff[0].copy()
+
+    def _settle_rivers(self, kept: State, runoff: np.ndarray) -> None:
+        """Put every reach in a steady state with a runoff, float64[1, cell] [mm d-1], and start with it."""
         lateral = whole_series(np.empty((self.domain.n_reaches, 1)))
         self._kernels.collect_runoff(self.domain.links, runoff, lateral, 0, self.domain.n_reaches)
         flow, exchange = np.empty(self.domain.n_reaches), self.exchange

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from bmi_cdlm.files.packing import MOST_DIGITS
+from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.pet import RANGE, Formula, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.names.time_steps import DAY, HOUR
@@ -84,8 +85,18 @@ class Config(BaseModel):
         default=None, description="Formula behind a given PET, such as `oudin`; must be the one that a checkpoint was "
         "trained with."
     )
-    initial_state: Path | Literal["steady"] = Field(
-        default="steady", description="`steady` (customary stores, rivers in steady state) or a restart file."
+    initial_state: Path | Literal["steady", "equilibrium"] = Field(
+        default="steady", description="`steady` (customary stores, rivers in steady state), `equilibrium` (stores and "
+        "rivers that `initial_rain` or `initial_runoff` would leave as they are) or a restart file. An hourly run "
+        "without spin-up starts in `equilibrium` where nothing is stated."
+    )
+    initial_rain: float | None = Field(
+        default=None, ge=0, le=1000, description="Net rain of an equilibrium: rain less evapotranspiration "
+        f"[mm d-1]; {DEFAULT_RAIN:g} where neither this nor `initial_runoff` is given."
+    )
+    initial_runoff: float | None = Field(
+        default=None, ge=0, le=1000, description="Mean runoff of an equilibrium, of every cell [mm d-1], such as the "
+        "mean flow over the area."
     )
     restart_mode: Literal["resume", "hot_start"] = Field(
         default="resume", description="With a restart file: resume (state and clock) or hot_start (state only)."
@@ -158,6 +169,16 @@ class Config(BaseModel):
         default="unstructured", description="BMI type of the grids of cells, reaches and gauges."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_start(cls, content: Any) -> Any:
+        """Let an hourly run without spin-up start in equilibrium: half-full stores would give 9 mm on a dry day."""
+        if not isinstance(content, Mapping) or "initial_state" in content or content.get("spin_up"):
+            return content
+        stated = any(content.get(key) is not None for key in ("initial_rain", "initial_runoff"))
+        hourly = str(content.get("time_step")).split() in (["1", "h"], ["60", "min"], ["3600", "s"])
+        return {**content, "initial_state": "equilibrium"} if hourly or stated else content
+
     @model_validator(mode="after")
     def _check(self) -> Config:
         if self.time_step not in (DAY, HOUR):
@@ -175,10 +196,14 @@ class Config(BaseModel):
         for name in self.forcing_fill:
             if name not in [v.short for v in select(role="input")]:
                 raise ValueError(f"forcing_fill: there is no input '{name}'")
-        if self.spin_up and (self.forcing == "caller" or self.initial_state != "steady"):
+        if self.initial_rain is not None and self.initial_runoff is not None:
+            raise ValueError("initial_rain and initial_runoff are both given; expected one of them, or none")
+        if self.initial_state != "equilibrium" and (self.initial_rain, self.initial_runoff) != (None, None):
+            raise ValueError("initial_rain or initial_runoff without initial_state: equilibrium, which they describe")
+        if self.spin_up and (self.forcing == "caller" or isinstance(self.initial_state, Path)):
             raise ValueError(
                 f"spin_up is {self.spin_up}; expected 0 with forcing: caller or a restart file, since it repeats the "
-                "first year of the forcing file from a steady state"
+                "first year of the forcing file from a start of its own"
             )
         self._check_inputs()
         self._check_paths()
@@ -310,7 +335,7 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
 
 
 PATH_KEYS = ("domain", "forcing", "parameters", "initial_state", "output", "restart", "observations")
-KEYWORDS = ("caller", "default", "steady")
+KEYWORDS = ("caller", "default", "steady", "equilibrium")
 
 
 def load_config(path: Path | str, overrides: Mapping[str, object] | None = None) -> Config:

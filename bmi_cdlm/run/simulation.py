@@ -333,11 +333,14 @@ class Simulation:
             assert self.config.restart is not None
             self.restore_from(self.config.restart)
             return
-        if self.config.initial_state != "steady":
-            self.restore_from(Path(self.config.initial_state), hot_start=self.config.restart_mode == "hot_start")
+        if isinstance(self.config.initial_state, Path):
+            self.restore_from(self.config.initial_state, hot_start=self.config.restart_mode == "hot_start")
             return
         self.show_inputs()
-        if self.forcing is None:
+        if self.config.initial_state == "equilibrium":
+            self.model.settle(self.config.initial_rain, self.config.initial_runoff)
+            self._spin_up()
+        elif self.forcing is None:
             dry = np.zeros((1, self.model.domain.n_cells))
             self.model.fill_rivers(self._dated(Forcing(dry, dry, dry), 0, 1))
         else:
