@@ -16,6 +16,7 @@ from bmi_cdlm.model.adjustment import Bounds, adjust, adjustable_parameters, bou
 from bmi_cdlm.names.errors import ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
 from bmi_cdlm.names.variables import MASSES, VARIABLES, Variable, plural
 from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.rehearsal import announced
 from bmi_cdlm.run.simulation import Simulation
 from bmi_cdlm.run.stepping import Stepper
 
@@ -50,10 +51,11 @@ class BmiCdlm(Bmi):
     # ---- control -----------------------------------------------------------------------------------------
 
     def initialize(self, config_file: str) -> None:
-        """Read a configuration file and everything it names; on an error nothing is changed."""
+        """Read a configuration file and everything it names, and compile what will run; on an error nothing is changed."""
         if not isinstance(config_file, str | os.PathLike):
             raise ConfigError(f"initialize({config_file!r}): expected the path of a YAML configuration file.")
-        stepper = Stepper(Simulation(load_config(config_file)))
+        with announced():
+            stepper = Stepper(Simulation(load_config(config_file), ready=True))
         simulation = stepper.simulation
         model = simulation.model
         self.finalize()

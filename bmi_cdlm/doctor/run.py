@@ -187,8 +187,8 @@ def check_initial_state(case: Case) -> Iterator[Finding]:
     if not isinstance(config.initial_state, Path):
         if not config.spin_up and config.forcing != "caller":
             yield Finding(
-                "note", "initial state", f"{config.initial_state}, without spin-up: the first months depend on it. Set spin_up: 1 or "
-                    "more."
+                "note", "initial state", f"{config.initial_state}, without spin-up: the first months depend on it. "
+                "Set spin_up: 1 or more."
             )
         return
     if case.domain is None:

@@ -23,7 +23,7 @@ OUTFLOW_POWER = 5.0
 """Power of its content with which a store that is far from full gives off water."""
 ALMOST_EMPTY = 1e-3
 STEADY, CLOSE, WIDTH = 1e-14, 1e-9, 1e-15
-"""Change of a store in a step, as a share of its content, with which it is steady; of net rain, with which it is found."""
+"""Shares: change of a store in a step with which it is steady, of net rain with which it is found, of a bracket."""
 MOST_ROUNDS = 200
 
 

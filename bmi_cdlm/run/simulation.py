@@ -29,6 +29,7 @@ from bmi_cdlm.run.inputs import HELD, Inputs
 from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
 from bmi_cdlm.run.parameters import check_pet_outputs, make_demand, parameters_key, read_any_parameters, read_elevation
 from bmi_cdlm.run.partition import Part
+from bmi_cdlm.run.rehearsal import rehearse
 from bmi_cdlm.run.release import AtStart, Release
 
 CARRIED = "carried_precipitation"
@@ -53,6 +54,8 @@ class Simulation:
         Run this part of the domain, and the flow across its boundary, in place of the whole.
     resume : bool
         Go on from the restart file, if there is one.
+    ready : bool
+        Load or compile every kernel now, for the first step not to wait.
 
     Attributes
     ----------
@@ -78,9 +81,10 @@ class Simulation:
     """
 
     def __init__(
-        self, config: Config, part: Part | None = None, exchange: Exchange | None = None, *, resume: bool = False
+        self, config: Config, part: Part | None = None, exchange: Exchange | None = None, *, resume: bool = False,
+        ready: bool = False,
     ) -> None:
-        self.config, self._exchange = config, exchange
+        self.config, self._exchange, self._ready = config, exchange, ready
         self.resumed = resume and _can_resume(config)
         if part is None:
             self._domain = share(("domain", *version(config.domain)), lambda: read_domain(config.domain))
@@ -118,6 +122,8 @@ class Simulation:
         self.release = Release(self.model)
         self.elapsed = self.origin = 0
         self._carried: np.ndarray | None = None
+        if self._ready:
+            rehearse(self)
         self._initialise()
 
     def reset(self, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None = None) -> None:
@@ -168,6 +174,10 @@ class Simulation:
     def advance_inputs(self, values: Mapping[str, np.ndarray]) -> None:
         """Advance by one step on inputs by short name, float64[1, cell] in registry units."""
         self.advance(self._forcing(values, self.n_done, 1))
+
+    def rehearse(self, values: Mapping[str, np.ndarray]) -> None:
+        """Advance the model, but not the clock, by a step on inputs; see `rehearsal`."""
+        self.model.advance(self._forcing(values, 0, 1))
 
     def show_inputs(self) -> None:
         """Show the file's values for the step that comes next; at the end, those of the last."""

@@ -44,7 +44,8 @@ def test_a_net_rain_leaves_everything_as_it_is(model, rain):
     assert model.live["water_in"][0] == 0.0 and not model.live["runoff"].any()  # the clock begins here
     model.advance(constant(model, DEFAULT_RAIN if rain is None else rain, steps=30))
     for name, values in stored(model).items():
-        np.testing.assert_allclose(values, before[name], rtol=1e-8, atol=1e-9 * np.abs(before[name]).max(), err_msg=name)
+        margin = 1e-9 * np.abs(before[name]).max()
+        np.testing.assert_allclose(values, before[name], rtol=1e-8, atol=margin, err_msg=name)
     np.testing.assert_allclose(model.live["discharge"], discharge, rtol=1e-8, atol=1e-12)
 
 
