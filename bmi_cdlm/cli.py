@@ -22,6 +22,7 @@ from bmi_cdlm.evaluate.plot_map import plot_map
 from bmi_cdlm.files.netcdf import replacing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import CdlmError, ConfigError
+from bmi_cdlm.plugin import render_plugin
 from bmi_cdlm.prepare.gauges.quality import report_table
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
 from bmi_cdlm.prepare.run import Prepared, find_config
@@ -168,8 +169,13 @@ def doctor(config: Path, parameters: Path | None, source: Path | None) -> None:
 
 @main.command()
 @click.option("--to", "path", type=click.Path(path_type=Path), help="File to write.  [default: the screen]")
-def reference(path: Path | None) -> None:
+@click.option("--pymt", "folder", type=click.Path(path_type=Path), help="Write the keys of pymt's `setup` here instead.")
+def reference(path: Path | None, folder: Path | None) -> None:
     """Show every configuration key, variable and parameter."""
+    if folder is not None:
+        for name, text in render_plugin().items():
+            (folder / name).write_text(text, encoding="utf-8")
+        return
     if path is None:
         console.print(render())
         return
