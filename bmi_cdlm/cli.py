@@ -169,7 +169,7 @@ def doctor(config: Path, parameters: Path | None, source: Path | None) -> None:
 
 @main.command()
 @click.option("--to", "path", type=click.Path(path_type=Path), help="File to write.  [default: the screen]")
-@click.option("--pymt", "folder", type=click.Path(path_type=Path), help="Write the keys of pymt's `setup` here instead.")
+@click.option("--pymt", "folder", type=click.Path(path_type=Path), help="Folder for the keys of pymt's `setup`.")
 def reference(path: Path | None, folder: Path | None) -> None:
     """Show every configuration key, variable and parameter."""
     if folder is not None:

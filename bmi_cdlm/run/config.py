@@ -165,8 +165,10 @@ class Config(BaseModel):
         default=None, description="Short names of the inputs that BMI shows and a caller may set; without it all that "
         "the run needs. The others come from the forcing file. An input that is not needed may be published too."
     )
-    grid_profile: Literal["unstructured", "points"] = Field(
-        default="unstructured", description="BMI type of the grids of cells, reaches and gauges."
+    grid_profile: Literal["unstructured", "points", "rectilinear"] = Field(
+        default="unstructured", description="BMI type of the grids of cells, reaches and gauges; `rectilinear` for "
+        "cells that lie on a regular grid of longitudes and latitudes: their values come row by row, NaN where there "
+        "is no cell, reaches and gauges are unstructured."
     )
 
     @model_validator(mode="before")
