@@ -7,7 +7,7 @@ from pydantic_core import PydanticUndefined
 
 from bmi_cdlm.names.parameters import PARAMETERS, TRAVEL_TIME
 from bmi_cdlm.names.time_steps import STEP_NAMES
-from bmi_cdlm.names.variables import VARIABLES
+from bmi_cdlm.names.variables import IDENTITY, VARIABLES
 from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import (
@@ -101,6 +101,11 @@ def _variables() -> list[str]:
     ]
     return [
         *lines, "",
+        "What the places of the grids are, in BMI only and in no list of names (`BmiCdlm.get_identity_names`). Indices",
+        "count from 0 in BMI's order, `*_text` holds count times width bytes, padded with zeros; grid `link` (10) has",
+        "a place per cell and reach that overlap.\n",
+        "| short name | name | units | grid | meaning |", "|---|---|---|---|---|",
+        *(f"| `{v.short}` | `{v.name}` | {v.units} | {v.grid} | {v.meaning} |" for v in IDENTITY), "",
         "Inputs under `name_profile: ngen`:\n",
         "| short name | name | units |", "|---|---|---|", *aliases, "",
     ]

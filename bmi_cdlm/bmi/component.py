@@ -10,6 +10,8 @@ from bmipy import Bmi
 
 from bmi_cdlm.bmi.arguments import BmiValueError, check_dest, check_indices, check_source
 from bmi_cdlm.bmi.grids import IDS, BmiGrid, make_grids
+from bmi_cdlm.bmi.identity import NAMES as IDENTITIES
+from bmi_cdlm.bmi.identity import identity
 from bmi_cdlm.bmi.lattice import Lattice, Spread, make_lattice
 from bmi_cdlm.bmi.serialization import NAMES as SERIALIZED
 from bmi_cdlm.bmi.serialization import Serialization
@@ -153,11 +155,11 @@ class BmiCdlm(Bmi):
         )
 
     def get_var_grid(self, name: str) -> int:
-        """Id of the variable's grid: 0 cells, 1 reaches, 2 gauges, 3 domain."""
+        """Id of the variable's grid: 0 cells, 1 reaches, 2 gauges, 3 domain, 10 links of cells and reaches."""
         return IDS[self._find(name).variable.grid]
 
     def get_var_type(self, name: str) -> str:
-        """Data type of the values: always float64."""
+        """Data type of the values: float64, of ids and indices int64, of text uint8."""
         return str(self._find(name).values.dtype)
 
     def get_var_units(self, name: str) -> str:
@@ -287,6 +289,11 @@ class BmiCdlm(Bmi):
         self._running()
         return tuple(name for name, p in self._variables.items() if p.variable.role == "parameter")
 
+    def get_identity_names(self) -> tuple[str, ...]:
+        """Names of the variables that say what the places of the grids are; not a part of BMI."""
+        domain = self._running().simulation.model.domain
+        return tuple(name for name, v in IDENTITIES.items() if identity(domain, v) is not None)
+
     # ---- grids -------------------------------------------------------------------------------------------
 
     def get_grid_rank(self, grid: int) -> int:
@@ -369,13 +376,28 @@ class BmiCdlm(Bmi):
             found = self._variables.get(name) or self._unpublished.get(name)
             if found is not None:
                 return found
+            if name in IDENTITIES:
+                return self._identify(name)
             assert self._serialization is not None
             return Published(SERIALIZED[name], SERIALIZED[name].units, self._serialization.value(name))
+        except UnknownNameError:
+            raise
         except (KeyError, TypeError):
             raise UnknownNameError(
                 f"there is no variable '{name}'.{nearest(name, self._variables)} "
                 "Names are those of get_input_var_names and get_output_var_names."
             ) from None
+
+    def _identify(self, name: str) -> Published:
+        """A variable that says what places are, made when first asked for."""
+        v = IDENTITIES[name]
+        values = identity(self._running().simulation.model.domain, v)
+        if values is None:
+            raise UnknownNameError(f"'{name}': the ids are no whole numbers. Take '{name}_text'.")
+        if v.grid == "cell" and self._lattice is not None:
+            values = self._lattice.spread(values)
+        found = self._unpublished[name] = Published(v, v.units, values)
+        return found
 
     def _read(self, name: str, *, live: bool = False) -> np.ndarray:
         """The array of a variable that is about to be read; live: and is to follow the model from then on."""

@@ -30,6 +30,16 @@ class Lattice(NamedTuple):
     place: np.ndarray
     cell: np.ndarray
 
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Values of cells, one or several each, at all places: NaN, -1 or no text where there is no cell."""
+        rows = values.reshape(self.place.size, -1)
+        nothing = {"f": np.nan, "i": -1}.get(values.dtype.kind, 0)
+        full = np.full((self.cell.size, rows.shape[1]), nothing, values.dtype)
+        full[self.place] = rows
+        found = full.ravel()
+        found.flags.writeable = False
+        return found
+
 
 class Spread:
     """A variable of cells spread over the grid: NaN where there is no cell.
