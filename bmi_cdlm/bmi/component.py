@@ -76,6 +76,8 @@ class BmiCdlm(Bmi):
         for v in model.outputs:
             if model.size_of(v.grid):
                 self._variables[v.name] = Published(v, v.units, model.live[v.short])
+        if stepper.sums is not None:
+            self._variables |= {v.name: Published(v, v.units, values) for v, values in stepper.sums.published}
         for v in adjustable_parameters(model):
             shown = model.parameters[v.short].view()
             shown.flags.writeable = False  # a write must go through set_value, to take effect as a whole

@@ -380,6 +380,25 @@ def alias(v: Variable, profile: str) -> Alias:
     return v.ngen if profile == "ngen" and v.ngen is not None else Alias(v.name, v.units, 1.0, 0.0)
 
 
+SUMMED = {"mm d-1": "mm", "m3 s-1": "m3"}
+"""Units of fluxes that have sums over a call, and those of the sums."""
+
+
+def over_call(v: Variable) -> tuple[Variable, Variable]:
+    """Return the variables that are the sum and the mean of a flux over the last call."""
+    thing, quantity = v.name.split("__")
+    return (
+        v._replace(
+            short=f"{v.short}_call_sum", name=f"{thing}__last-call_time_integral_of_{quantity}", units=SUMMED[v.units],
+            meaning=f"{v.meaning}: sum over the steps of the last call",
+        ),
+        v._replace(
+            short=f"{v.short}_call_mean", name=f"{thing}__last-call_time_mean_of_{quantity}",
+            meaning=f"{v.meaning}: mean over the steps of the last call",
+        ),
+    )
+
+
 def plural(grid: str) -> str:
     """Return what places of a grid are called when there are many, or none: `reaches`."""
     return f"{grid}es" if grid.endswith("ch") else f"{grid}s"

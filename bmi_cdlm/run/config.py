@@ -21,7 +21,7 @@ from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.pet import RANGE, Formula, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import select, variable
+from bmi_cdlm.names.variables import SUMMED, select, variable
 from bmi_cdlm.run.values import Date, Memory, Seconds, parse_places
 
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
@@ -31,6 +31,11 @@ Fill = Literal["refuse", "zero", "hold", "interpolate"]
 def parse_fill(value: object) -> object:
     """Let one word stand for every input."""
     return {v.short: value for v in select(role="input")} if isinstance(value, str) else value
+
+
+def parse_call_sums(value: object) -> object:
+    """Let `all` be every flux that has a sum."""
+    return tuple(v.short for v in select(role="flux") if v.units in SUMMED) if value == "all" else value
 
 
 def parse_output_places(value: object) -> object:
@@ -165,6 +170,10 @@ class Config(BaseModel):
         default=None, description="Short names of the inputs that BMI shows and a caller may set; without it all that "
         "the run needs. The others come from the forcing file. An input that is not needed may be published too."
     )
+    call_sums: Annotated[tuple[str, ...], BeforeValidator(parse_call_sums)] = Field(
+        default=(), description="Short names of fluxes whose sums and means over the last call BMI publishes too, "
+        "such as `[discharge]`, or `all` [mm, m3]; for hosts with calls longer than a step."
+    )
     grid_profile: Literal["unstructured", "points", "rectilinear"] = Field(
         default="unstructured", description="BMI type of the grids of cells, reaches and gauges; `rectilinear` for "
         "cells that lie on a regular grid of longitudes and latitudes: their values come row by row, NaN where there "
@@ -208,6 +217,10 @@ class Config(BaseModel):
                 "first year of the forcing file from a start of its own"
             )
         self._check_inputs()
+        known = [v.short for v in select(role="flux") if v.units in SUMMED]
+        for name in self.call_sums:
+            if name not in known:
+                raise ValueError(f"call_sums: '{name}' is no flux that has a sum.{nearest(name, known)}")
         self._check_paths()
         self._check_output()
         self._check_streams()
@@ -232,6 +245,12 @@ class Config(BaseModel):
                 f"published_inputs lacks '{unheard[0]}', which this run needs and nobody else gives; expected it "
                 "there, or a forcing file"
             )
+
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """Short names of the fluxes with sums and means over a call, as far as this run has them."""
+        fluxes = [v.short for v in select(role="flux", snow=self.snow != "none", pet=False)]
+        return tuple(name for name in self.call_sums if name in fluxes or variable(name).part == "pet")
 
     def _check_streams(self) -> None:
         """Refuse steps of output and restart files that do not fit together."""

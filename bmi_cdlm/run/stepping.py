@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bmi_cdlm.names.errors import ClockError
+from bmi_cdlm.run.call_sums import CallSums
 from bmi_cdlm.run.simulation import Simulation
 
 CLOCK_TOLERANCE, CLOCK_DRIFT = 1e-3, 2e-10
@@ -25,6 +26,8 @@ class Stepper:
         self.inputs, self.release = simulation.inputs, simulation.release
         self.step = simulation.config.time_step
         self.end = simulation.config.n_steps * self.step
+        names = tuple(n for n in simulation.config.summed if n in simulation.model.live)
+        self.sums = CallSums(simulation.model, names) if names else None
         self._whole_steps_only = simulation.config.sub_step_policy == "refuse"
 
     @property
@@ -48,11 +51,14 @@ class Stepper:
             return
         called_at = now
         self.release.depth = 0.0
+        if self.sums is not None:
+            self.sums.begin()
         try:
             while now < target:
                 if now == simulation.elapsed and target - now >= self.step:
                     count = (target - now) // self.step
-                    self._whole_steps(count if simulation.model.ledger is None else 1)
+                    one_by_one = simulation.model.ledger is not None or self.sums is not None
+                    self._whole_steps(1 if one_by_one else count)
                 else:
                     self._part_of_step(min(target, simulation.elapsed + self.step) - now)
                 simulation.check_ledger()
@@ -60,6 +66,8 @@ class Stepper:
         finally:
             if self.now > called_at:  # a caller may go on after an error on the way
                 simulation.end_call()
+            if self.sums is not None:
+                self.sums.end()
 
     def _target(self, seconds: float) -> int:
         target = round(seconds) if math.isfinite(seconds) else -1
@@ -83,6 +91,8 @@ class Stepper:
         simulation, release = self.simulation, self.release
         simulation.advance_inputs(self.inputs.whole_step())
         release.whole_step()
+        if self.sums is not None:
+            self.sums.add_step()
         rest = count - 1
         if rest and simulation.forcing is not None:
             total = simulation.model.state.totals.runoff_total
@@ -105,5 +115,7 @@ class Stepper:
         completed = inputs.pending_seconds == self.step
         if completed:
             simulation.advance_inputs(inputs.take_means())
+            if self.sums is not None:
+                self.sums.add_step()
             simulation.show_inputs()
         self.release.part_of_step(duration, completed=completed)

@@ -61,7 +61,7 @@ EVERY_KEY = {
     "time_step": ("1 h", 3600), "routing_step": ("15 min", 900),
     "snow": ("cemaneige_hysteresis", "cemaneige_hysteresis"),
     "initial_state": ("state.nc", "state.nc"), "restart_mode": ("hot_start", "hot_start"), "spin_up": (0, 0),
-    "initial_rain": (None, None), "initial_runoff": (None, None),
+    "call_sums": (["runoff"], ("runoff",)), "initial_rain": (None, None), "initial_runoff": (None, None),
     "output": ("out/run.nc", "out/run.nc"), "output_variables": (["snowmelt", "runoff"], ("snowmelt", "runoff")),
     "output_at": ("cells", "cells"), "output_step": ("12 h", 43200), "output_precision": (4, 4),
     "restart_every": ("12 h", 43200), "memory": ("64 MiB", 2**26), "restart": ("end.nc", "end.nc"),
