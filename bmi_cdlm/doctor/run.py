@@ -107,8 +107,9 @@ def _first_step(path: Path, step: int) -> tuple[np.datetime64 | None, np.datetim
 def _periods(config: Config, *, whole: bool) -> list[tuple[np.datetime64, np.datetime64]]:
     length = SAMPLE_STEPS * np.timedelta64(config.time_step, "s")
     if whole or config.n_steps <= 2 * SAMPLE_STEPS:
-        return [(config.start, config.end)]
-    return [(config.start, config.start + length), (config.end - length, config.end)]
+        return [config.forcing_period]
+    first, last = config.forcing_period
+    return [(first, first + length), (last - length, last)]
 
 
 def check_parameters(case: Case) -> Iterator[Finding]:

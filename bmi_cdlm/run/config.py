@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import (
     BaseModel,
@@ -22,7 +23,7 @@ from bmi_cdlm.model.pet import RANGE, Formula, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import SUMMED, select, variable
-from bmi_cdlm.run.values import Date, Memory, Seconds, parse_places
+from bmi_cdlm.run.values import Date, Memory, Seconds, TimeOfDay, parse_places
 
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
 Fill = Literal["refuse", "zero", "hold", "interpolate"]
@@ -75,6 +76,11 @@ class Config(BaseModel):
     start: Date = Field(description="Start of the run (ISO date or time).")
     end: Date = Field(description="End of the run, exclusive (ISO date or time).")
     time_step: Seconds = Field(default=DAY, description="Model step: `1 d` or `1 h`.", examples=["1 d"])
+    day_begins: TimeOfDay | None = Field(
+        default=None, description="Time of day (UTC) at which the steps of a daily model begin, such as `06:00`, that "
+        "of its forcing; without it that of `start`. A host may start at any hour: the first step then has begun before, "
+        "and is complete at the boundary."
+    )
     routing_step: Seconds = Field(
         default=HOUR, description="Routing sub-step, an integer divisor of the model step.", examples=["1 h"]
     )
@@ -200,6 +206,13 @@ class Config(BaseModel):
             raise ValueError(
                 f"routing_step is {self.routing_step} s; expected a divisor of the time step of {self.time_step} s"
             )
+        if self.day_begins is not None and self.time_step != DAY:
+            raise ValueError("day_begins is for a daily model; expected time_step: 1 d, or no day_begins")
+        if self.before_start and self.sub_step_policy == "refuse":
+            raise ValueError(
+                f"start is {self.start}, {self.before_start} s into a day, and sub_step_policy is refuse; expected a "
+                "start at day_begins, or sub_step_policy: accumulate"
+            )
         if self.end <= self.start:
             raise ValueError(f"end is {self.end}; expected a time after start, {self.start}")
         if (self.end - self.start).astype(int) % self.time_step:
@@ -310,6 +323,19 @@ class Config(BaseModel):
     def n_steps(self) -> int:
         """Number of model steps from start to end."""
         return int((self.end - self.start).astype(int)) // self.time_step
+
+    @property
+    def before_start(self) -> int:
+        """Seconds of the first step that have passed at the start."""
+        if self.day_begins is None:
+            return 0
+        return int(self.start.astype("datetime64[s]").astype(np.int64) - self.day_begins) % DAY
+
+    @property
+    def forcing_period(self) -> tuple[np.datetime64, np.datetime64]:
+        """Whole steps that start to end lie in."""
+        before = np.timedelta64(self.before_start, "s")
+        return self.start - before, self.end + (np.timedelta64(self.time_step, "s") - before if before else before)
 
     @property
     def steps_per_output(self) -> int:

@@ -20,6 +20,8 @@ SMALLEST = {
 """What an input cannot be below, in registry units."""
 HELD, PENDING = "held_", "pending_"
 """Prefixes under which a state keeps inputs that the caller holds, and what has accumulated within a step."""
+WATER = ("precipitation", "potential_evapotranspiration")
+"""Inputs whose sum over a step counts."""
 EXTREMES = {RANGE[0]: np.minimum, RANGE[1]: np.maximum}
 """Inputs that accumulate by their extreme, the others by their mean."""
 
@@ -36,6 +38,8 @@ class Inputs:
         What the running step has accumulated, in registry units: value x seconds, or the extreme.
     pending_seconds : int
         How much of the running step has passed.
+    before : int
+        How much of that was before the start, without inputs: no water fell for this run then.
     """
 
     def __init__(self, config: Config, cell_id: list[str]) -> None:
@@ -46,7 +50,7 @@ class Inputs:
         }
         self.held = {name: np.full(n, np.nan) for name in self.published}
         self.pending: dict[str, np.ndarray] = {name: np.zeros(n) for name in config.inputs}
-        self.pending_seconds = 0
+        self.pending_seconds = self.before = 0
         self._shown: dict[str, np.ndarray] = {}
         self._values = {name: self._row(name) for name in config.inputs}
         self._original: dict[str, np.ndarray] = {}
@@ -121,29 +125,37 @@ class Inputs:
             total = self.pending[name]
             if name not in EXTREMES:
                 total += row[0] * seconds
-            elif self.pending_seconds:
+            elif self.pending_seconds > self.before:
                 EXTREMES[name](total, row[0], out=total)
             else:
                 total[:] = row[0]
         self.pending_seconds += seconds
 
     def take_means(self) -> dict[str, np.ndarray]:
-        """End the step: means and extremes of what has accumulated, float64[1, cell]; accumulation begins anew."""
-        length = self.pending_seconds
-        means = {name: (v.copy() if name in EXTREMES else v / length)[None] for name, v in self.pending.items()}
+        """End the step: means and extremes of what has accumulated, float64[1, cell]; accumulation begins anew.
+
+        Of water the mean is over the whole step, also where some of it was before the start.
+        """
+        length = {name: self.pending_seconds - (0 if name in WATER else self.before) for name in self.pending}
+        means = {n: (v.copy() if n in EXTREMES else v / length[n])[None] for n, v in self.pending.items()}
         self.clear()
         return means
 
     def clear(self) -> None:
         """Forget what has accumulated."""
-        self.pending_seconds = 0
+        self.pending_seconds = self.before = 0
         for total in self.pending.values():
             total[:] = 0.0
+
+    def begin_within(self, seconds: int) -> None:
+        """Begin so many seconds into a step."""
+        self.clear()
+        self.pending_seconds = self.before = seconds
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Arrays that a state keeps: what has accumulated, and what the caller holds or has put in the file's place."""
         arrays = {}
-        if self.pending_seconds:
+        if self.pending_seconds > self.before:
             arrays = {PENDING + name: total.copy() for name, total in self.pending.items()}
         for name, held in self.held.items():
             kept = np.where(held == self._shown[name], np.nan, held) if name in self._shown else held.copy()
@@ -160,11 +172,11 @@ class Inputs:
                 "Use the inputs of that run, or a state at the end of a step."
             )
 
-    def restore(self, arrays: Mapping[str, np.ndarray], pending_seconds: int, profile: str) -> None:
+    def restore(self, arrays: Mapping[str, np.ndarray], pending_seconds: int, profile: str, before: int = 0) -> None:
         """Take over what `snapshot` gave under a name profile; file values must be loaded before."""
         self.clear()
-        self.pending_seconds = pending_seconds
-        if pending_seconds:
+        self.pending_seconds, self.before = pending_seconds, before
+        if pending_seconds > before:
             for name, total in self.pending.items():
                 total[:] = arrays[PENDING + name]
         for name, held in self.held.items():

@@ -25,7 +25,7 @@ from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.inputs import HELD, Inputs
+from bmi_cdlm.run.inputs import HELD, PENDING, Inputs
 from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
 from bmi_cdlm.run.parameters import check_pet_outputs, make_demand, parameters_key, read_any_parameters, read_elevation
 from bmi_cdlm.run.partition import Part
@@ -96,7 +96,7 @@ class Simulation:
         self.forcing: ForcingFile | None = None
         if config.forcing != "caller":
             self.forcing = ForcingFile(
-                Path(config.forcing), config.inputs, domain.cells.id, config.start, config.end, config.time_step,
+                Path(config.forcing), config.inputs, domain.cells.id, *config.forcing_period, config.time_step,
                 config.forcing_fill, cache=config.memory // 2,
                 places=None if part is None else (part.cells, part.n_cells),
             )
@@ -120,11 +120,17 @@ class Simulation:
         )
         self.inputs = Inputs(config, domain.cells.id)
         self.release = Release(self.model)
-        self.elapsed = self.origin = 0
+        self._begin_clock()
         self._carried: np.ndarray | None = None
         if self._ready:
             rehearse(self)
         self._initialise()
+
+    def _begin_clock(self) -> None:
+        """Start the clock: at the begin of a step, or within one where the day begins elsewhere."""
+        before = self.config.before_start
+        self.elapsed = self.origin = -before
+        self.inputs.begin_within(before)
 
     def reset(self, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None = None) -> None:
         """Start again with these parameters and this PET network or none: initial state, spin-up and clock."""
@@ -234,6 +240,11 @@ class Simulation:
         config = self.config
         if self.forcing is None:
             raise ForcingError("forcing is 'caller', expected a forcing file. Name one, or step through BMI.")
+        if self.config.before_start:
+            raise ConfigError(
+                f"start is {config.start}, {config.before_start} s into a day: a run in steps begins with one. Start "
+                "at day_begins, or step through BMI."
+            )
         if self.inputs.pending_seconds:
             raise StateError(
                 f"restart: saved {self.inputs.pending_seconds} s into a step, expected the end of a step. Step on "
@@ -387,6 +398,8 @@ class Simulation:
             "name_profile": config.name_profile, "pending_seconds": str(self.inputs.pending_seconds),
             "release_seconds": str(release.seconds),
         }
+        if self.inputs.before:
+            attributes["before_start"] = str(self.inputs.before)
         depth = float(model.live["runoff_depth"][0])
         if depth != model.step_depth:  # the last call was no step
             attributes |= {"call_depth": repr(depth), "cells": str(domain.n_cells)}
@@ -453,15 +466,19 @@ class Simulation:
             if got != expected:
                 raise StateError(f"restart: {key} is '{got}', expected '{expected}'. Use the options of that run.")
         pending = 0 if hot_start else int(restart.attributes["pending_seconds"])
-        elapsed = 0 if hot_start else self._elapsed_at(restart, pending)
-        self.inputs.check(restart.cell, pending)
+        elapsed = -self.config.before_start if hot_start else self._elapsed_at(restart, pending)
+        before = int(restart.attributes.get("before_start", 0))
+        self.inputs.check(restart.cell, 0 if pending == before else pending)
         self.model.restore(restart.cell, restart.reach)
         self.elapsed = elapsed
         self.origin = -(-elapsed % self.config.time_step)
         self.show_inputs()
         kept = restart.attributes["inputs_from"] == self._inputs_from and not hot_start
         cell = {n: v for n, v in restart.cell.items() if kept or not n.startswith(HELD)}
-        self.inputs.restore(cell, pending, restart.attributes["name_profile"])
+        if hot_start:
+            pending = before = self.config.before_start
+            cell = {n: v for n, v in cell.items() if not n.startswith(PENDING)}
+        self.inputs.restore(cell, pending, restart.attributes["name_profile"], before)
         self._carried = restart.cell.get(CARRIED)
         self.release.restore(restart.cell, restart.reach, int(restart.attributes.get("release_seconds", 0)))
         if hot_start:
@@ -474,7 +491,8 @@ class Simulation:
         config = self.config
         elapsed = int((restart.time - config.start).astype(int))
         length = config.n_steps * config.time_step
-        elsewhere = self.forcing is not None and (elapsed < 0 or elapsed % config.time_step)
+        first = -config.before_start
+        elsewhere = self.forcing is not None and (elapsed < first or (elapsed - first) % config.time_step)
         if not 0 <= elapsed + pending <= length or elsewhere:
             at = restart.time + np.timedelta64(pending, "s")
             raise StateError(
@@ -492,8 +510,7 @@ class Simulation:
         """Start the clock with a state: what it has not used falls in the first step, what waits leaves as it would."""
         state, release = self.model.state, self.release
         waiting, unused = state.unreleased.copy(), np.zeros(self.model.domain.n_cells)
-        if int(restart.attributes["pending_seconds"]):
-            unused += restart.cell["pending_precipitation"]
+        unused += restart.cell.get("pending_precipitation", 0.0)
         if self._carried is not None:
             unused += self._carried
         self.model.begin(self.model.live["discharge"].copy())

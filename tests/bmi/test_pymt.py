@@ -81,7 +81,8 @@ def test_setup_has_every_key_of_a_configuration():
 
 SET = {
     "domain": "d.nc", "forcing": "f.nc", "forcing_fill": "hold", "parameters": "p.nc", "start": "2010-01-01T06:00",
-    "end": "2010-02-01T06:00", "time_step": "1 h", "routing_step": "15 min", "snow": "cemaneige", "pet": "given",
+    "end": "2010-02-01T06:00", "time_step": "1 h", "day_begins": "", "routing_step": "15 min",
+    "snow": "cemaneige", "pet": "given",
     "pet_kind": "oudin", "initial_state": "equilibrium", "initial_rain": "", "initial_runoff": 1.5,
     "restart_mode": "hot_start", "spin_up": 1, "output": "o.nc", "output_variables": "[runoff]", "output_at": "cells",
     "output_step": "6 h", "output_precision": 4, "restart": "r.nc", "restart_every": "12 h", "memory": "64 MiB",
@@ -98,9 +99,12 @@ def test_every_key_reaches_the_configuration(tmp_path):
     (tmp_path / "cdlm.yaml").write_text(template(**SET))
     config = load_config(tmp_path / "cdlm.yaml")
     same = [name for name in Config.model_fields if getattr(config, name) == getattr(plain, name)]
-    assert same == ["pet", "initial_rain"]  # those are as they were
+    assert same == ["day_begins", "pet", "initial_rain"]  # those are as they were
     assert config.ledger_tolerance == 1e-9 and config.published == ("precipitation",)
     assert set(config.forcing_fill.values()) == {"hold"}
+    day = {"time_step": "1 d", "output_step": "1 d", "restart_every": "2 d", "sub_step_policy": "accumulate"}
+    (tmp_path / "cdlm.yaml").write_text(template(**{**SET, **day, "day_begins": "12:00"}))
+    assert load_config(tmp_path / "cdlm.yaml").day_begins == 43200
     for keys in ({"pet": "oudin"}, {"initial_runoff": "", "initial_rain": 0.7}):
         (tmp_path / "cdlm.yaml").write_text(template(**{**SET, **keys}))
         config = load_config(tmp_path / "cdlm.yaml")
