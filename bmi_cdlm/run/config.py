@@ -78,8 +78,8 @@ class Config(BaseModel):
     time_step: Seconds = Field(default=DAY, description="Model step: `1 d` or `1 h`.", examples=["1 d"])
     day_begins: TimeOfDay | None = Field(
         default=None, description="Time of day (UTC) at which the steps of a daily model begin, such as `06:00`, that "
-        "of its forcing; without it that of `start`. A host may start at any hour: the first step then has begun before, "
-        "and is complete at the boundary."
+        "of its forcing; without it that of `start`. A host may start at any hour: the first step then has begun "
+        "before, and is complete at the boundary."
     )
     routing_step: Seconds = Field(
         default=HOUR, description="Routing sub-step, an integer divisor of the model step.", examples=["1 h"]

@@ -356,6 +356,8 @@ class Simulation:
             return
         if isinstance(self.config.initial_state, Path):
             self.restore_from(self.config.initial_state, hot_start=self.config.restart_mode == "hot_start")
+            if self.now and self.config.name_profile == "ngen":
+                self._tell_where_the_clock_is()
             return
         self.show_inputs()
         if self.config.initial_state == "equilibrium":
@@ -443,10 +445,15 @@ class Simulation:
             )
         self.restore(restart, hot_start=hot_start)
         if beginning:
-            logger.warning(
-                "the state is of %s: the clock goes on at %d s after start, %s. A host that counts from its own start "
-                "must begin there, or the configuration must start at the state's time", at, self.now, config.start,
-            )
+            self._tell_where_the_clock_is()
+
+    def _tell_where_the_clock_is(self) -> None:
+        """Say that a host and this run may count from different times."""
+        at = self.config.start + np.timedelta64(self.now, "s")
+        logger.warning(
+            "the state is of %s: the clock goes on at %d s after start, %s. A host that counts from its own start must "
+            "begin there, or the configuration must start at the state's time", at, self.now, self.config.start,
+        )
 
     def restore_from(self, source: Path | bytes, *, hot_start: bool = False) -> None:
         """Take over the state of a restart file, or of the bytes of one; see `restore`."""

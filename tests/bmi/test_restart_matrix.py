@@ -248,6 +248,22 @@ def test_other_hosts_are_followed_and_told(tmp_path, caplog):
         assert not caplog.text
 
 
+def test_a_restart_file_with_ngens_names_tells_where_the_clock_is(tmp_path, caplog):
+    config = catchment(tmp_path, DAY)
+    host = Ngen(config)
+    for forcing in weather(31):
+        host.step(forcing)
+    host.model._stepper.simulation.save(tmp_path / "state.nc")
+    host.model.finalize()
+    with caplog.at_level(logging.WARNING), opened(change_config(config, initial_state="state.nc")) as component:
+        assert component.get_current_time() == 31 * 3600
+    assert "the state is of 2015-12-02T07:00:00: the clock goes on at 111600 s after start" in caplog.text
+    caplog.clear()
+    keys = {"start": "2015-12-02T07:00", "end": "2015-12-20T07:00", "initial_state": "state.nc"}
+    with caplog.at_level(logging.WARNING), opened(change_config(config, **keys)) as component:
+        assert component.get_current_time() == 0.0 and not caplog.text
+
+
 def test_a_state_in_mid_day_does_not_fit_a_forcing_file_of_other_days(tmp_path):
     config = write_case(tmp_path)
     with opened(config) as component:
