@@ -102,8 +102,8 @@ def test_an_hourly_model_does_not_start_with_a_flood():
 def test_snow_starts_as_it_would(snow):
     model, other = (Model(lumped_domain(1), step=HOUR, snow=snow) for _ in range(2))
     model.settle()
-    for name, values in model.state.snow._asdict().items():
-        np.testing.assert_array_equal(values, getattr(other.state.snow, name))
+    for name, values in model.state.cells[0]._asdict().items():
+        np.testing.assert_array_equal(values, getattr(other.state.cells[0], name))
     for one in (model, other):
         one.close()
 
