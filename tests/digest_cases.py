@@ -138,7 +138,10 @@ def digest_restart(content: bytes) -> Digests:
         texts = [np.asarray(v[...]).tobytes() for v in dataset.variables.values() if v.dtype.kind == "S"]
         attributes = {key: dataset.getncattr(key) for key in sorted(dataset.ncattrs())}
     own = attributes.pop("digest").encode()
-    attributes.pop("format"), attributes.pop("source")
+    if attributes.pop("format") != "bmi_cdlm restart 2":
+        said = {key: attributes.pop(key, None) for key in NEW_ATTRIBUTES}
+        assert said == NEW_ATTRIBUTES, f"processes of the state are {said}, expected {NEW_ATTRIBUTES}"
+    attributes.pop("source")
     bare = content.replace(own, b"0" * len(own))
     for text in texts:
         end = bare.rindex(text) + len(text)
@@ -148,6 +151,67 @@ def digest_restart(content: bytes) -> Digests:
     found["attributes"] = shortened(hashlib.sha256(repr(attributes).encode()))
     found["raw"] = shortened(hashlib.sha256(bare))
     return found
+
+
+NEW_ATTRIBUTES = {"runoff": "gr4j", "routing": "muskingum", "components": "1"}
+"""What states say of their processes since format 3; those of format 2 knew no others."""
+HYSTERESIS = ("snow_peak", "snow_cover")
+GONE = {"none": ("snowpack", "thermal_state", *HYSTERESIS), "cemaneige": HYSTERESIS, "cemaneige_hysteresis": ()}
+"""Arrays of processes that are not chosen, by snow: states of format 2 hold zeros of them, those of format 3 nothing."""
+STATE = re.compile(r"((?:.*: )?(?:state|restart)): array (\w+)")
+RAW = re.compile(r"(.*: )?(state: raw|restart: raw|restart on two threads)")
+STEPPED = ("stepped: state", "in parts: state")
+"""States of runs by `stepped`, which holds their volumes of water in reaches against the variable."""
+BASIN_CELLS = {"lez": 172, "cance": 383, "grand": 1000}
+
+
+def as_format_3(case: str, kept: Digests) -> Digests:
+    """Digests of a case in format 2, as they are where nothing but the format of states is another.
+
+    Arrays of processes that are not chosen are gone, and held zeros; `reach_storage` stands in place of
+    `reach_storage_time`, with the bits of the variable (`stepped` sees to that itself); attributes are as they were but for `NEW_ATTRIBUTES`, which
+    `digest_restart` takes out; raw bytes are others, see `same_bytes`.
+    """
+    found: Digests = {}
+    snow, cells = snow_and_cells(case)
+    for name, value in kept.items():
+        place = STATE.fullmatch(name)
+        if place and place[2] in GONE[snow]:
+            assert value == digest(np.zeros(cells)), f"{case}, {name}: it was no array of zeros, and has to be kept"
+        elif place and place[2] == "reach_storage_time":
+            if place[1] not in STEPPED:
+                found[f"{place[1]}: array reach_storage"] = kept["at once: end: reach_storage"]
+        elif not RAW.fullmatch(name):
+            found[name] = value
+    return found
+
+
+def gradients_of_format_3(name: str, kept: Arrays, found: Arrays) -> Arrays:
+    """Gradients that are kept but for those of states that there are no more: of these nothing depended on them."""
+    keys = (f"{name}: state {state}" for state in GONE[GRADIENTS[name].snow])
+    gone = [key for key in keys if key in kept and key not in found]
+    assert not any(kept[key].any() for key in gone), f"one of {', '.join(gone)} was no array of zeros"
+    return {key: values for key, values in kept.items() if key not in gone}
+
+
+def snow_and_cells(case: str) -> tuple[str, int]:
+    """The snow and the number of cells of a case, by its name in digests.json."""
+    if case.startswith("country, "):
+        return CASES[case.removeprefix("country, ")].snow, COUNTRY.cells
+    if case not in BASINS:
+        return "none", 0
+    basin, keys, _ = BASINS[case]
+    content = yaml.safe_load((ROOT / "cfg" / f"{basin}.yaml").read_text(encoding="utf-8"))
+    return {**content, **keys}.get("snow", "none"), BASIN_CELLS[basin]
+
+
+def same_bytes(found: Digests) -> set[frozenset[str]]:
+    """Which restarts of a case hold the same bytes, threads and ways to step among them."""
+    raw: dict[str, set[str]] = {}
+    for name, value in found.items():
+        if RAW.fullmatch(name):
+            raw.setdefault(value, set()).add(name)
+    return set(map(frozenset, raw.values()))
 
 
 def labelled(prefix: str, found: Mapping[str, str]) -> Digests:
@@ -237,7 +301,12 @@ def stepped(config: Path, part: int = 1) -> Digests:
         for name, total in rows.items():
             total.update(little(component.get_value_ptr(name)))
     found |= labelled("series", {shorts[name]: shortened(total) for name, total in rows.items()})
-    found |= labelled("state", digest_restart(state_bytes(component)))
+    state = digest_restart(state_bytes(component))
+    if (volume := state.pop("array reach_storage", None)) is not None:
+        # The variable is in the series above, to its last step: no other digest is needed.
+        name = next(n for n, short in shorts.items() if short == "reach_storage")
+        assert volume == digest(component.get_value_ptr(name)), "the state holds another volume of reaches"
+    found |= labelled("state", state)
     component.finalize()
     return found
 

@@ -87,10 +87,11 @@ def main(checkout: Path, shared: Path, only: str, to: Path | None) -> None:
         return
     problems = []
     for case, found in digests.items():
-        problems += [f"{case}: {one}" for one in differences(found, kept_digests()["digests"][case])]
+        problems += [f"{case}: {one}" for one in differences(case, found)]
     for name in d.GRADIENTS if gradients else ():
         problems += d.largest_differences(
-            {k: v for k, v in gradients.items() if k.startswith(f"{name}: ")}, kept_gradients(name), 1e-12
+            {k: v for k, v in gradients.items() if k.startswith(f"{name}: ")},
+            d.gradients_of_format_3(name, kept_gradients(name), gradients), 1e-12
         )
     for precision, (_, tolerance) in d.TRAININGS.items() if gradients else ():
         name = f"training, {precision}"

@@ -6,86 +6,144 @@ has no part in this: whatever wraps the operators is compared with `chain_gradie
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from make_domain import lumped_domain, random_domain
+from process_cases import BESIDE, HBV, RESERVOIRS
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, RunoffState, SnowParameters, SnowState
-from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.kernels.loops.plan import places_of
+from bmi_cdlm.model.operators import CellOperator, Operators
+from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF, CellProcess
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.catalogue import Chain
+from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
+from bmi_cdlm.processes.gr4j import GR4J
+from bmi_cdlm.processes.links import LINKS
+from bmi_cdlm.processes.muskingum import MUSKINGUM
 
 Arrays = dict[str, np.ndarray]
 FORCING = ("precipitation", "potential_evapotranspiration", "air_temperature")
-CELL = ("production_capacity", "exchange_coefficient", "routing_capacity")
-COEFFICIENTS = ("direct", "gain", "keep")
+
+
+def chain_of(*cells: CellProcess, reach: Any = MUSKINGUM) -> Chain:
+    return Chain(cells, LINKS, reach)
 
 
 class Case(NamedTuple):
-    """A domain, its steps, and the inputs of all operators by name.
+    """A domain, its processes and steps, and the inputs of all operators by name.
 
-    n_places: lengths of the unit hydrographs; at: reaches whose discharge counts, one of them twice.
+    at: reaches whose discharge counts, one of them twice.
     """
 
     domain: Domain
+    chain: Chain
     step: int
     routing_step: int
-    n_places: tuple[int, int]
-    hysteresis: bool
+    varying: tuple[str, ...]
+    components: Mapping[str, int]
     at: np.ndarray
     inputs: Arrays
 
     def operators(self, dtype: type = np.float64, threads: int = 1) -> Operators:
         """The operators of this case."""
-        return Operators(self.domain, self.step, self.routing_step, dtype, threads)
+        return Operators(
+            self.chain, self.domain, self.step, self.routing_step, dtype, threads, varying=self.varying,
+            components=self.components,
+        )
+
+    def series(self, process: CellProcess) -> tuple[str, ...]:
+        """What a process of cells takes of each step, by registry name; what passes the snow is precipitation."""
+        own = {p.name for p in process.parameters}
+        names = [*process.inputs, *(name for name in self.varying if name in own)]
+        first = process is self.chain.cells[0]
+        return tuple("precipitation" if first and name == LIQUID_WATER else name for name in names)
+
+    def parameters(self, process: Any) -> tuple[str, ...]:
+        """Parameters of a process with one value per unit or reach, by registry name."""
+        if not isinstance(process, CellProcess):
+            given = [one.given for one in process.prepared if one.given is not None]
+            replaced = {"celerity"} if given else set()  # travel time is given in its place
+            return (*given, *(p.name for p in process.parameters if p.name not in replaced))
+        return tuple(p.name for p in process.parameters if p.name not in self.varying and not p.optional)
+
+    def states(self, process: Any) -> tuple[str, ...]:
+        """States of a process by registry name."""
+        if isinstance(process, CellProcess):
+            return (*process.stores, *process.queues)
+        return (process.state,)
 
 
 def make_case(
-    seed: int, domain: Domain, n_steps: int, *, step: int = DAY, n_sub: int = 4, x4: tuple[float, float] = (0.3, 4.0),
-    hysteresis: bool = True, warmth: float = 2.0,
+    seed: int, domain: Domain, n_steps: int, *, chain: Chain | None = None, step: int = DAY, n_sub: int = 4,
+    x4: tuple[float, float] = (0.3, 4.0), varying: tuple[str, ...] = (), components: Mapping[str, int] | None = None,
+    warmth: float = 2.0,
 ) -> Case:
     """Random inputs: wet and dry, warm and cold, ties P = E = 0, reaches of every Muskingum branch and of K = 0."""
-    rng = np.random.default_rng(seed)
+    chain = chain_of(CEMANEIGE_HYSTERESIS, GR4J) if chain is None else chain
+    rng, components = np.random.default_rng(seed), dict(components or {})
     n, m, shape = domain.n_cells, domain.n_reaches, (n_steps, domain.n_cells)
     share, routing_step = step / DAY, step // n_sub
-    base = rng.uniform(*x4, n)
-    base[0] = x4[1]
-    n_places = math.ceil(x4[1]), math.ceil(2 * x4[1])
-    queues = (rng.exponential(2.0, (places, n)) * share for places in n_places)
     branch = np.resize([0.0, 0.02, 0.3, 0.9, 1.1, 4.0, 60.0], m) * rng.uniform(0.8, 1.2, m)
-    inputs = {
+    inputs: Arrays = {
         "precipitation": np.where(rng.random(shape) < 0.6, rng.exponential(15.0, shape), 0.0),
         "potential_evapotranspiration": np.where(rng.random(shape) < 0.1, 0.0, rng.uniform(0, 6, shape)),
         "air_temperature": warmth - 6.0 * np.cos(0.7 * np.arange(n_steps))[:, None] + rng.normal(0, 2, shape),
-        "production_capacity": rng.uniform(50, 500, n),
-        "exchange_coefficient": rng.uniform(-5, 3, n) * share,
-        "routing_capacity": rng.uniform(15, 120, n),
-        "unit_hydrograph_base": base,
-        "thermal_weighting": rng.uniform(0.1, 0.9, n),
-        "melt_factor": rng.uniform(1, 8, n) * share,
-        "accumulation_threshold": rng.uniform(30, 200, n) * share,
-        "full_cover": rng.uniform(10, 80, n),
-        "snowpack": np.where(rng.random(n) < 0.3, 0.0, rng.uniform(0, 60, n)),
-        "thermal_state": np.where(rng.random(n) < 0.3, 0.0, -rng.exponential(2.0, n)),
-        "snow_peak": rng.uniform(20, 80, n),
-        "snow_cover": np.where(rng.random(n) < 0.5, 1.0, rng.uniform(0, 0.5, n)),
-        "production_store": rng.uniform(0, 50, n),
-        "routing_store": rng.uniform(0, 15, n),
-        "unit_hydrograph_1": next(queues), "unit_hydrograph_2": next(queues),
         "travel_time": rng.permutation(branch) * routing_step,
         "weighting": rng.uniform(0, 0.5, m),
-        "reach_state": rng.exponential(0.5, m),
+        "celerity": rng.uniform(0.2, 3.0, m),
+        "test_exponent": rng.uniform(1.0, 2.0, m),
+        "reach_flow": rng.exponential(0.5, m),
+        "test_water": rng.exponential(3e4, m) * (rng.random(m) < 0.9),
     }
+    for process in chain.cells:
+        count = components.get(process.name, 1) * n
+        inputs |= drawn(process, rng, shape, count, step, x4, varying)
     at = np.r_[rng.permutation(m)[:5], domain.outlets[:1], domain.outlets[:1]]
-    return Case(domain, step, routing_step, n_places, hysteresis, at, inputs)
+    return Case(domain, chain, step, routing_step, tuple(varying), components, at, inputs)
 
 
+def drawn(
+    process: CellProcess, rng: np.random.Generator, shape: tuple[int, int], count: int, step: int,
+    x4: tuple[float, float], varying: tuple[str, ...],
+) -> Arrays:
+    """Parameters and states of a process, `count` values each, or [time, cell] of those that vary."""
+    share = step / DAY
+    base = rng.uniform(*x4, count)
+    base[0] = x4[1]
+    bases = {queue.base: base for queue in process.queues.values()}
+    values = {
+        "production_capacity": rng.uniform(50, 500, count), "exchange_coefficient": rng.uniform(-5, 3, count) * share,
+        "routing_capacity": rng.uniform(15, 120, count), "thermal_weighting": rng.uniform(0.1, 0.9, count),
+        "melt_factor": rng.uniform(1, 8, count) * share, "accumulation_threshold": rng.uniform(30, 200, count) * share,
+        "cover_ratio_threshold": rng.uniform(0.1, 0.9, count),
+        "snowpack": np.where(rng.random(count) < 0.3, 0.0, rng.uniform(0, 60, count)),
+        "thermal_state": np.where(rng.random(count) < 0.3, 0.0, -rng.exponential(2.0, count)),
+        "snow_peak": rng.uniform(20, 80, count),
+        "snow_cover": np.where(rng.random(count) < 0.5, 1.0, rng.uniform(0, 0.5, count)),
+        "production_store": rng.uniform(0, 50, count), "routing_store": rng.uniform(0, 15, count), **bases,
+    }
+    found: Arrays = {}
+    for p in process.parameters:
+        low, high, _ = p.range_at(step)
+        if p.name in varying:
+            found[p.name] = rng.uniform(low, high, shape)
+        elif not p.optional:
+            found[p.name] = values.get(p.name, rng.uniform(low, high, count))
+    for name in process.stores:
+        found[name] = values.get(name, rng.uniform(0, 40, count))
+    for name, queue in process.queues.items():
+        found[name] = rng.exponential(2.0, (places_of(queue, float(base.max())), count)) * share
+    return found
+
+
+VARYING_HBV = ("pet_factor", "test_evaporation_shape", "test_recharge_shape")
+VARYING_BESIDE = ("pet_factor", "test_beside", "test_capacity")
 CASES: dict[str, Callable[[], Case]] = {
     "forest, hysteresis": lambda: make_case(1, random_domain(11, 60, 7, 110), 17),
-    "forest, plain snow": lambda: make_case(2, random_domain(12, 60, 7, 110), 17, hysteresis=False),
+    "forest, plain snow": lambda: make_case(2, random_domain(12, 60, 7, 110), 17, chain=chain_of(CEMANEIGE, GR4J)),
     "hourly": lambda: make_case(3, random_domain(13, 9, 4, 15), 25, step=HOUR, x4=(5.0, 30.0)),
     "hourly, X4 of 100": lambda: make_case(4, lumped_domain(2), 16, step=HOUR, x4=(99.9, 100.0)),
     "hydrographs of length one": lambda: make_case(5, lumped_domain(4), 16, n_sub=1, x4=(0.1, 0.5)),
@@ -93,6 +151,27 @@ CASES: dict[str, Callable[[], Case]] = {
     "one cell, one cold step": lambda: make_case(7, lumped_domain(1), 1),
     "one cell, one warm step": lambda: make_case(8, lumped_domain(1), 1, warmth=12.0),
     "one block and one step": lambda: make_case(9, random_domain(14, 6, 3, 9), 8),
+    "a factor that varies": lambda: make_case(
+        10, random_domain(15, 12, 5, 20), 17, chain=chain_of(GR4J, reach=RESERVOIRS), varying=("pet_factor",)),
+    "three stages": lambda: make_case(11, random_domain(16, 20, 6, 40), 17, chain=chain_of(HBV)),
+    "three stages, varying": lambda: make_case(
+        12, random_domain(17, 20, 6, 40), 17, chain=chain_of(HBV, reach=RESERVOIRS), varying=VARYING_HBV),
+    "three stages, hourly": lambda: make_case(
+        13, lumped_domain(3), 15, chain=chain_of(HBV), step=HOUR, varying=VARYING_HBV[1:]),
+    "beside a queue": lambda: make_case(
+        14, random_domain(18, 20, 6, 40), 17, chain=chain_of(CEMANEIGE, BESIDE, reach=RESERVOIRS)),
+    "beside a queue, varying": lambda: make_case(
+        15, random_domain(19, 9, 5, 20), 18, chain=chain_of(BESIDE), varying=VARYING_BESIDE, x4=(1.0, 6.0)),
+    "beside a queue, hourly": lambda: make_case(
+        16, lumped_domain(3), 14, chain=chain_of(CEMANEIGE_HYSTERESIS, BESIDE), step=HOUR, x4=(2.0, 9.0)),
+    "components": lambda: make_case(
+        17, random_domain(20, 9, 4, 15), 17, chain=chain_of(CEMANEIGE, GR4J), components={"gr4j": 3},
+        varying=("pet_factor",)),
+    "components of all": lambda: make_case(
+        18, random_domain(21, 9, 4, 15), 10, chain=chain_of(CEMANEIGE_HYSTERESIS, BESIDE),
+        components={"cemaneige_hysteresis": 2, "beside_a_queue": 3}, varying=VARYING_BESIDE),
+    "components of three stages": lambda: make_case(
+        19, random_domain(22, 9, 4, 15), 10, chain=chain_of(HBV, reach=RESERVOIRS), components={"three_stages": 3}),
 }
 
 
@@ -109,114 +188,102 @@ def group(kind: type, values: Arrays):
     return kind(*(values[name].copy() for name in kind._fields))
 
 
-def melt(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:
-    state = group(SnowState, values)
-    liquid, record = ops.melt(
-        values["precipitation"], values["air_temperature"], group(SnowParameters, values), state, case.hysteresis
-    )
-    return {"liquid": liquid, **state._asdict()}, record
+def series_adjoints(operator: CellOperator, first: bool, found: Arrays) -> Arrays:
+    """Adjoints by the names of the series: without snow, rain plus melt is precipitation."""
+    return {"precipitation" if first and name == LIQUID_WATER else name: a for name, a in found.items()}
 
 
-def melt_adjoint(ops: Operators, case: Case, record: object, adj: Arrays) -> Arrays:
-    state_adj = group(SnowState, adj)
-    P_adj, T_adj, p_adj = ops.melt_adjoint(record, adj["liquid"], state_adj)
-    return {"precipitation": P_adj, "air_temperature": T_adj, **p_adj._asdict(), **state_adj._asdict()}
+def cell_pair(case: Case, k: int) -> Pair:
+    """A process of cells: series, parameters and initial state to what it gives and its final state."""
+    process, first = case.chain.cells[k], k == 0
+
+    def forward(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:
+        operator = ops.cells[k]
+        p = operator.prepare({name: values[name] for name in case.parameters(process)})
+        state = group(operator.plan.state_group, values)
+        series = {name: values[name] for name in (*case.series(process), "precipitation")}
+        given, record = operator.run(series, p, state)
+        return {operator.gives: given, **{f"end {n}": a for n, a in state._asdict().items()}}, record
+
+    def adjoint(ops: Operators, case: Case, record: Any, adj: Arrays) -> Arrays:
+        operator = ops.cells[k]
+        state_adj = group(operator.plan.state_group, {n: adj[f"end {n}"] for n in case.states(process)})
+        found, p_adj = operator.reverse(record, adj[operator.gives], state_adj)
+        own = operator.prepare_adjoint(record.parameters, p_adj)
+        return {**series_adjoints(operator, first, found), **own, **state_adj._asdict()}
+
+    return Pair(forward, adjoint, (*case.series(process), *case.parameters(process), *case.states(process)))
 
 
-def ordinates(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:
-    x4 = values["unit_hydrograph_base"]
-    return dict(zip(("ordinates_1", "ordinates_2"), ops.ordinates(x4, case.n_places), strict=True)), x4
+def reach_pair(case: Case) -> Pair:
+    """A process of reaches: runoff, parameters and initial state to discharge and the final state."""
+    process = case.chain.reach
+
+    def forward(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:
+        p = ops.reach.prepare({name: values[name] for name in case.parameters(process)})
+        state = values[process.state].copy()
+        discharge, record = ops.reach.run(values[RUNOFF], p, state, case.at)
+        return {"discharge": discharge, f"end {process.state}": state}, record
+
+    def adjoint(ops: Operators, case: Case, record: Any, adj: Arrays) -> Arrays:
+        state_adj = adj[f"end {process.state}"].copy()
+        runoff_adj, p_adj = ops.reach.reverse(record, adj["discharge"], state_adj)
+        own = ops.reach.prepare_adjoint(record.parameters, p_adj)
+        return {RUNOFF: runoff_adj, process.state: state_adj, **own}
+
+    return Pair(forward, adjoint, (RUNOFF, *case.parameters(process), process.state))
 
 
-def ordinates_adjoint(ops: Operators, case: Case, record: object, adj: Arrays) -> Arrays:
-    return {"unit_hydrograph_base": ops.ordinates_adjoint(record, adj["ordinates_1"], adj["ordinates_2"])}
+def parts(case: Case) -> dict[str, Pair]:
+    """The operators of a case, in the order of the water."""
+    cells = {process.name: cell_pair(case, k) for k, process in enumerate(case.chain.cells)}
+    return cells | {case.chain.reach.name: reach_pair(case)}
 
 
-def generate_runoff(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:
-    state = group(RunoffState, values)
-    runoff, record = ops.generate_runoff(
-        values["liquid"], values["potential_evapotranspiration"], group(RunoffParameters, values), state
-    )
-    return {"runoff": runoff, **state._asdict()}, record
-
-
-def generate_runoff_adjoint(ops: Operators, case: Case, record: object, adj: Arrays) -> Arrays:
-    state_adj = group(RunoffState, adj)
-    liquid_adj, p_adj = ops.generate_runoff_adjoint(record, adj["runoff"], state_adj)
-    return {"liquid": liquid_adj, "potential_evapotranspiration": -liquid_adj, **p_adj._asdict(), **state_adj._asdict()}
-
-
-def coefficients(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:
-    K, x = values["travel_time"], values["weighting"]
-    p = ops.coefficients(K, x)._asdict()
-    return {name: p[name] for name in COEFFICIENTS}, (K, x)
-
-
-def coefficients_adjoint(ops: Operators, case: Case, record: object, adj: Arrays) -> Arrays:
-    p_adj = ReachParameters(*(adj[name] for name in COEFFICIENTS), np.zeros(case.domain.n_reaches))
-    return dict(zip(("travel_time", "weighting"), ops.coefficients_adjoint(*record, p_adj), strict=True))
-
-
-def route(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:
-    y = values["reach_state"].copy()
-    p = ReachParameters(*(values[name] for name in COEFFICIENTS), np.zeros_like(values["direct"]))
-    discharge, record = ops.route(values["runoff"], p, y, case.at)
-    return {"discharge": discharge, "reach_state": y}, record
-
-
-def route_adjoint(ops: Operators, case: Case, record: object, adj: Arrays) -> Arrays:
-    y_adj = adj["reach_state"].copy()
-    runoff_adj, p_adj = ops.route_adjoint(record, adj["discharge"], y_adj)
-    return {"runoff": runoff_adj, "reach_state": y_adj, **{name: getattr(p_adj, name) for name in COEFFICIENTS}}
-
-
-CHAIN = (
-    (melt, melt_adjoint), (ordinates, ordinates_adjoint), (generate_runoff, generate_runoff_adjoint),
-    (coefficients, coefficients_adjoint), (route, route_adjoint),
-)
-CHAIN_OUTPUTS = ("discharge", "reach_state", *SnowState._fields, *RunoffState._fields)
-
-
-def chain(ops: Operators, case: Case, inputs: Arrays) -> tuple[Arrays, object]:
+def chain_pair(case: Case) -> Pair:
     """Forcing, parameters and initial state to discharge and final state."""
-    values, records = dict(inputs), []
-    for forward, _ in CHAIN:
-        outputs, record = forward(ops, case, values)
-        values |= outputs
-        records.append(record)
-    return {name: values[name] for name in CHAIN_OUTPUTS}, records
+    own = parts(case)
+    given = {process.gives[0] for process in case.chain.cells}
+
+    def forward(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:
+        known, records, outputs = dict(values), [], {}
+        for pair in own.values():
+            found, record = pair.forward(ops, case, known)
+            known |= found
+            outputs |= {name: a for name, a in found.items() if name not in given}
+            records.append(record)
+        return outputs, records
+
+    def adjoint(ops: Operators, case: Case, record: Any, adj: Arrays) -> Arrays:
+        gradients, known = {}, dict(adj)
+        for pair, one in zip(reversed(own.values()), reversed(record), strict=True):
+            for name, a in pair.adjoint(ops, case, one, known).items():
+                if name in given:
+                    known[name] = a
+                else:
+                    gradients[name] = gradients[name] + a if name in gradients else a
+        return gradients
+
+    active = dict.fromkeys(name for pair in own.values() for name in pair.active if name not in given)
+    return Pair(forward, adjoint, tuple(active))
 
 
-def chain_adjoint(ops: Operators, case: Case, record: object, adj: Arrays) -> Arrays:
-    """Gradients of every input: each result of the chain is used once, so that adjoints need no adding."""
-    gradients = dict(adj)
-    for (_, adjoint), own in zip(reversed(CHAIN), reversed(record), strict=True):
-        gradients |= adjoint(ops, case, own, gradients)
-    return gradients
+def pairs(case: Case) -> dict[str, Pair]:
+    """Every operator of a case by the name of its process, and the whole chain."""
+    return {**parts(case), "chain": chain_pair(case)}
 
 
-PAIRS = {
-    "melt": Pair(melt, melt_adjoint, (*FORCING[::2], *SnowParameters._fields, *SnowState._fields)),
-    "ordinates": Pair(ordinates, ordinates_adjoint, ("unit_hydrograph_base",)),
-    "generate_runoff": Pair(
-        generate_runoff, generate_runoff_adjoint,
-        ("liquid", FORCING[1], *RunoffParameters._fields, *RunoffState._fields),
-    ),
-    "coefficients": Pair(coefficients, coefficients_adjoint, ("travel_time", "weighting")),
-    "route": Pair(route, route_adjoint, ("runoff", "reach_state", *COEFFICIENTS)),
-    "chain": Pair(chain, chain_adjoint, (
-        *FORCING, *CELL, "unit_hydrograph_base", *SnowParameters._fields, "travel_time", "weighting",
-        *SnowState._fields, *RunoffState._fields, "reach_state",
-    )),
-}
+NAMES = [(name, pair) for name, make in CASES.items() for pair in pairs(make())]
+"""Every case with each of its operators."""
 
 
 def all_values(case: Case) -> Arrays:
     """The inputs of a case and everything that the chain computes on the way to the discharge."""
     ops, values = case.operators(), dict(case.inputs)
-    for forward, _ in CHAIN:
-        outputs, _record = forward(ops, case, values)
-        values |= {name: a for name, a in outputs.items() if name not in case.inputs}
+    for pair in parts(case).values():
+        outputs, _record = pair.forward(ops, case, values)
+        values |= outputs
+    ops.close()
     return values
 
 
@@ -225,9 +292,9 @@ def chain_gradients(case: Case, adj: Arrays, dtype: type = np.float64, threads: 
 
     The reference of whatever wraps the operators.
     """
-    ops = case.operators(dtype, threads)
-    outputs, record = chain(ops, case, {name: a.astype(dtype) for name, a in case.inputs.items()})
+    ops, pair = case.operators(dtype, threads), chain_pair(case)
+    outputs, record = pair.forward(ops, case, {name: a.astype(dtype) for name, a in case.inputs.items()})
     full = {n: np.asarray(adj[n], dtype) if n in adj else np.zeros_like(a) for n, a in outputs.items()}
-    gradients = chain_adjoint(ops, case, record, full)
+    gradients = pair.adjoint(ops, case, record, full)
     ops.close()
-    return outputs, {name: gradients[name] for name in PAIRS["chain"].active}
+    return outputs, {name: gradients[name] for name in pair.active}

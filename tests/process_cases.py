@@ -153,7 +153,7 @@ def split_step(soil, P, E, capacity, quick):
 
 def join_step(lake, delayed, beside, soaked, E, share, leak, days):
     """A linear lake; part of what passed beside the queue seeps away. Returns lake, runoff, gain and evaporation."""
-    lost = leak * beside * (1.0 - 0.5 * min(soaked, 1.0))
+    lost = leak * beside * (1.0 - min(0.3 * soaked, 1.0))
     held = lake + delayed + (beside - lost)
     drawn = min(0.1 * E, held)
     held = held - drawn

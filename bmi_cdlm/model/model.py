@@ -59,8 +59,12 @@ class Forcing(NamedTuple):
 
     def series(self) -> dict[str, np.ndarray]:
         """Every input and varying parameter by registry name."""
-        own = {name: getattr(self, name) for name in self._fields[:3]}
-        return {**{n: a for n, a in own.items() if a is not None}, **(self.others or {}), **(self.varying or {})}
+        found = {"precipitation": self.precipitation}
+        if self.potential_evapotranspiration is not None:
+            found["potential_evapotranspiration"] = self.potential_evapotranspiration
+        if self.air_temperature is not None:
+            found["air_temperature"] = self.air_temperature
+        return found | dict(self.others or {}) | dict(self.varying or {}) if self.others or self.varying else found
 
 
 class Model:
@@ -127,6 +131,8 @@ class Model:
             self.chain, domain, step, routing_step, np.float64, self._workers, varying=self.varying,
             components=components, plan=self._plan,
         )
+        made_here = (FACTOR,) if pet is not None else ()
+        self._needed = (*self.chain.inputs, *(name for name in self.varying if name not in made_here))
         self._given = ParameterSet(self.operators, given)
         self.state = new_state(self.operators, self._given.cells)
         stored = self.state.arrays()
@@ -192,6 +198,8 @@ class Model:
         b = self._single if n_steps == 1 else self._block_buffers(n_steps, self._kept(keep, reaches))
         series = self._take(forcing)
         self._correct_demand(series, forcing.day_of_year, b)
+        if self.pet is None and FACTOR in self.varying:
+            b.factor[:] = series[FACTOR]
         for place in range(len(self.operators.cells)):  # snow, runoff
             self._run_cells(place, series, b)
         self._route(series[RUNOFF], b)
@@ -201,14 +209,13 @@ class Model:
     def _take(self, forcing: Forcing) -> dict[str, np.ndarray]:
         """Inputs and varying parameters by registry name, float64[time, cell]."""
         series = forcing.series()
-        if FACTOR in self.parameters and FACTOR not in series:
+        if self.varying and FACTOR in self.parameters and FACTOR not in series:
             series[FACTOR] = np.repeat(self.parameters[FACTOR][None], forcing.precipitation.shape[0], 0)
-        needed = (*self.chain.inputs, *(name for name in self.varying if self.pet is None or name != FACTOR))
-        missing = [name for name in needed if name not in series]
-        if missing:
-            raise ForcingError(
-                f"forcing lacks '{missing[0]}', which {', '.join(self.chain.names)} need. Give float64[time, cell]."
-            )
+        for name in self._needed:
+            if name not in series:
+                raise ForcingError(
+                    f"forcing lacks '{name}', which {', '.join(self.chain.names)} need. Give float64[time, cell]."
+                )
         return series
 
     def _correct_demand(self, series: dict[str, np.ndarray], day_of_year: np.ndarray | None, b: Buffers) -> None:
@@ -228,11 +235,9 @@ class Model:
     def _run_cells(self, place: int, series: dict[str, np.ndarray], b: Buffers) -> None:
         """Advance a process of cells; what it gives joins the series."""
         operator = self.operators.cells[place]
-        series[operator.gives] = b.given[operator.gives]
-        operator.advance(
-            series, self._given.cells[place], self.state.cells[place], b.given[operator.gives],
-            self.state.totals if operator.gives == RUNOFF else None, b.fluxes[place],
-        )
+        series[operator.gives] = out = b.given[operator.gives]
+        totals = self.state.totals if operator.gives == RUNOFF else None
+        operator.advance(series, self._given.cells[place], self.state.cells[place], out, totals, b.fluxes[place])
 
     def _route(self, runoff: np.ndarray, b: Buffers) -> None:
         """Collect the runoff of cells in reaches, and route it down the rivers."""
@@ -261,7 +266,7 @@ class Model:
         """Derive the live values that no kernel writes: at gauges, storages, totals of the domain, residuals."""
         live = self.live
         live["discharge"].take(self.domain.gauges.reach, out=live["gauge_discharge"], mode="clip")
-        live["reach_storage"][:] = self.reach_volume
+        self.operators.reach.volume(self._given.reach, self.state.reach, live["reach_storage"])
         self._totals.refresh(self.state)
         if self.ledger is not None:
             self.ledger.update(self.state, live, self._totals.at_start)

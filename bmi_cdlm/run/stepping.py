@@ -95,7 +95,7 @@ class Stepper:
             self.sums.add_step()
         rest = count - 1
         if rest and simulation.forcing is not None:
-            total = simulation.model.state.totals.runoff_total
+            total = simulation.model.live["runoff_total"]
             before = total.copy()
             try:
                 while rest:

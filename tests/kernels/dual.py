@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bmi_cdlm.kernels import fused
+from bmi_cdlm.kernels import fused, transcendental
 from bmi_cdlm.kernels.graph import Linker
 
 
@@ -70,6 +70,9 @@ class Dual:
     def __int__(self):
         return int(self.value)
 
+    def __ceil__(self):
+        return math.ceil(self.value)
+
     def __float__(self):
         raise TypeError("this would lose the tangent")
 
@@ -116,7 +119,41 @@ def fma(a, b, c):
     return Dual(exact, product + tangent_of(c)) if Dual in map(type, (a, b, c)) else exact
 
 
-dual = Linker(float, lambda _function, plain: plain, {math: DualMath, fused.fma: fma})
+def power_and_log(x, b):
+    """What kernels take for x^b and ln x; a negative x counts as 0, where only x^1 has a slope."""
+    y, log_x = transcendental.power_and_log(value_of(x), value_of(b))
+    if Dual not in (type(x), type(b)):
+        return y, log_x
+    v, e = value_of(x), value_of(b)
+    if v <= 0.0:
+        return Dual(y, tangent_of(x) * (1.0 if v == 0.0 and e == 1.0 else 0.0)), Dual(log_x, 0.0)
+    return Dual(y, e * y / v * tangent_of(x) + y * log_x * tangent_of(b)), Dual(log_x, tangent_of(x) / v)
+
+
+def exp(x):
+    """What kernels take for e^x."""
+    y = transcendental.exp(value_of(x))
+    return Dual(y, y * tangent_of(x)) if type(x) is Dual else y
+
+
+def log(x):
+    """What kernels take for ln x."""
+    y, v = transcendental.log(value_of(x)), value_of(x)
+    return Dual(y, tangent_of(x) / v if v > 0.0 else 0.0) if type(x) is Dual else y
+
+
+def tanh(x):
+    """What kernels take for tanh x."""
+    y = transcendental.tanh(value_of(x))
+    return Dual(y, (1.0 - y) * (1.0 + y) * tangent_of(x)) if type(x) is Dual else y
+
+
+SPECIAL = {
+    fused.fma: fma, transcendental.power_and_log: power_and_log, transcendental.exp: exp, transcendental.log: log,
+    transcendental.tanh: tanh,
+}
+"""Functions whose tangents are told, since they take numbers apart or round."""
+dual = Linker(float, lambda _function, plain: plain, {math: DualMath, **SPECIAL})
 """dual(kernel): the same code as `launch.compiled` takes, with what it calls, interpreted on dual numbers."""
 
 

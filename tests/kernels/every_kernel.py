@@ -67,7 +67,10 @@ MODULES = (elementary, transcendental, *(
 ))
 DEFINED = [f for module in MODULES for f in functions_of(module) if f.__module__ == module.__name__]
 GENERATED = {f: plan for plan in (*PLANS, *REACH_PLANS) for f in generated_of(plan)}
-KERNELS = list({digest(f): f for f in reversed(call_graph(*DEFINED, *GENERATED))}.values())[::-1]
+KERNELS: list[types.FunctionType] = []
+for _function in call_graph(*DEFINED, *GENERATED):
+    if digest(_function) not in map(digest, KERNELS):
+        KERNELS.append(_function)
 SCALARS = [f for f in KERNELS if is_scalar(f)]
 CALLED = {digest(called) for f in KERNELS for called in callees(f)}
 ROOTS = [f for f in KERNELS if digest(f) not in CALLED]

@@ -18,23 +18,23 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
-from kernels.dual import Dual, DualMath, tangent_of, value_of
+from kernels.dual import Dual, DualMath, tangent_of
+from kernels.dual import exp as dual_exp
 from kernels.dual import fma as dual_fma
+from kernels.dual import log as dual_log
+from kernels.dual import power_and_log as dual_power
+from kernels.dual import tanh as dual_tanh
 from kernels.test_adjoint_steps import N_RANDOM, PAIRS, TOLERANCE, Pair, dot_error
 from numba import config, njit, typeof
+from process_cases import hbv_response_step, hbv_snow_step, hbv_soil_step
 
-from bmi_cdlm.kernels import dialect, elementary
+from bmi_cdlm.kernels import dialect, elementary, transcendental
 from bmi_cdlm.kernels.adjoint import RULES, Rule, adjoint_of, derive
 from bmi_cdlm.kernels.elementary import percolated_fraction, tanh_ratio
 from bmi_cdlm.kernels.fused import fma
-from bmi_cdlm.kernels.launch import kernels, retyped
+from bmi_cdlm.kernels.launch import callee
 from bmi_cdlm.names.errors import DialectError
 from bmi_cdlm.processes import cemaneige, gr4j, muskingum, pet_network
-
-try:
-    from bmi_cdlm.kernels import transcendental
-except ImportError:  # the powers below stand in for it
-    transcendental = None
 
 DTYPES = [np.float64, np.float32]
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="needs the compiler")
@@ -87,17 +87,10 @@ def test_a_slightly_wrong_rule_or_seed_is_seen(name):
     assert max(dot_error(wrong, pair.draw(rng), rng) for _ in range(100)) > 1e-8
 
 
-def compiled(function: Callable, dtype: type) -> Callable:
-    """A scalar function as the runtime compiles it, after its callees."""
-    product = kernels(dtype).production_step
-    names = dict(getattr(product, "py_func", product).__globals__)
-    return njit(forceinline=True, error_model="numpy", nogil=True)(retyped(function, dtype, names))
-
-
 FIVE = {
-    "production": (gr4j.production_step_inverse, ("S", "P", "x1", "inverse"), (0, 5), {6: "n"}),
-    "routing store": (gr4j.routing_store_step_inverse, ("R", "Q9", "Q1", "x2", "inverse"), (0, 1), {}),
-    "snow": (cemaneige.snow_step, ("G", "eTG", "P", "T", "ctg", "kf"), (0, 1, 2), {}),
+    "production": (gr4j.production_step_inverse, ("S", "P", "X1", "inverse_1"), (0, 5), {6: "n"}),
+    "routing store": (gr4j.routing_store_step_inverse, ("R", "Q9", "Q1", "X2", "inverse_3"), (0, 1), {}),
+    "snow": (cemaneige.snow_step, ("G", "eTG", "P", "T", "CTG", "Kf"), (0, 1, 2), {}),
     "hysteresis": (cemaneige.snow_hysteresis_step, ("G", "eTG", "peak", "cover", "P", "T"), (0, 1, 2, 3, 4), {}),
     "muskingum": (muskingum.muskingum_step, ("y", "inflow", "direct", "gain", "keep"), (0, 1), {}),
 }
@@ -115,7 +108,7 @@ def test_rows_of_what_is_derived_are_vectorised_and_of_one_precision(name, dtype
         f"def row({', '.join((*arguments, *out))}):\n    for i in range({arguments[0]}.size):\n        "
         f"{', '.join(f'{o}[i]' for o in out)} = derived({', '.join(f'{a}[i]' for a in arguments)})\n"
     )
-    scalar = compiled(function, dtype)
+    scalar = callee(function, dtype)
     scope = {"derived": scalar, "__name__": "bmi_cdlm.kernels.launch", "__builtins__": builtins}
     exec(text, scope)
     row = njit(error_model="numpy", nogil=True)(scope["row"])
@@ -133,77 +126,10 @@ def test_rows_of_what_is_derived_are_vectorised_and_of_one_precision(name, dtype
 # HBV in three stages, as another process would have it
 
 
-def power_and_log(x, b):
-    """Stands in for that of `transcendental`."""
-    return (math.exp(b * math.log(x)), math.log(x)) if x > 0.0 else (0.0, 0.0)
-
-
-@adjoint_of(power_and_log, "y", "log_x")
-def power_adjoint(x, b, y, log_x, y_adj):
-    """The adjoint of `power_and_log`."""
-    safe = x if x > 0.0 else 1.0
-    return b * y / safe * y_adj, y * log_x * y_adj if x > 0.0 else 0.0
-
-
-def power(x, b):
-    """x^b."""
-    y, _ = power_and_log(x, b)
-    return y
-
-
-if transcendental is not None:
-    power = transcendental.power
-
-
-def hbv_snow(pack, liquid, P, T, TT, CFMAX, CFR, CWH):
-    snow = P if T < TT else 0.0
-    full = pack + snow
-    warmth = CFMAX * (T - TT)
-    melt = min(max(warmth, 0.0), full)
-    wet = liquid + melt
-    left = full - melt
-    frozen = min(max(-CFR * warmth, 0.0), wet)
-    left += frozen
-    wet -= frozen
-    out = max(wet - CWH * left, 0.0)
-    return left, wet - out, (P - snow) + out, melt, snow
-
-
-def hbv_soil(soil, lower, water, E, FC, BETA, LP, BETAET, C):
-    recharge = water * power(min(soil / FC, 1.0), BETA)
-    filled = soil + water - recharge
-    excess = max(filled - FC, 0.0)
-    filled = filled - excess
-    drawn = min(E * power(min(filled / (LP * FC), 1.0), BETAET), filled)
-    filled = filled - drawn
-    rise = C * lower * (1.0 - min(filled / FC, 1.0))
-    return filled + rise, lower - rise, recharge + excess, drawn, rise
-
-
-def hbv_response(upper, lower, inflow, PERC, UZL, K0, K1, K2):
-    high = upper + inflow
-    seeping = min(PERC, high)
-    high = high - seeping
-    quick = K0 * max(high - UZL, 0.0)
-    high = high - quick
-    inter = K1 * high
-    deep = lower + seeping
-    base = K2 * deep
-    return high - inter, deep - base, quick + inter + base, seeping, base
-
-
-def dual_power(x, b):
-    """x^b and ln x on dual numbers."""
-    v, e = value_of(x), value_of(b)
-    if v <= 0.0:
-        return Dual(0.0), Dual(0.0)
-    y, log = v**e, math.log(v)
-    return Dual(y, e * y / v * tangent_of(x) + y * log * tangent_of(b)), Dual(log, tangent_of(x) / v)
-
-
 def on_duals(function: Callable) -> Callable:
     """A function, and all that it calls, to run on dual numbers."""
-    special = {"math": DualMath, "fma": dual_fma, "real": float, "power_and_log": dual_power}
+    special = {"math": DualMath, "fma": dual_fma, "real": float, "power_and_log": dual_power, "exp": dual_exp, "log": dual_log,
+               "tanh": dual_tanh}
     names = function.__globals__ | special
     for name in function.__code__.co_names:
         if inspect.isfunction(names.get(name)) and name not in special:
@@ -230,16 +156,16 @@ def adjoint_and_slopes(function: Callable, arguments: dict[str, float], seeds: d
 
 
 HBV = {
-    hbv_snow: {
+    hbv_snow_step: {
         "pack": (0, 60), "liquid": (0, 5), "P": (0, 12), "T": (-5, 9), "TT": (-1, 1), "CFMAX": (1, 8), "CFR": (0, 0.1),
         "CWH": (0, 0.2),
     },
-    hbv_soil: {
+    hbv_soil_step: {
         "soil": (50, 90), "lower": (0, 50), "water": (0, 9), "E": (0, 6), "FC": (60, 800), "BETA": (1, 5),
         "LP": (0.3, 1), "BETAET": (0.5, 3), "C": (0, 0.5),
     },
-    hbv_response: {
-        "upper": (0, 30), "lower": (0, 50), "inflow": (0, 5), "PERC": (0, 6), "UZL": (5, 80), "K0": (0.1, 0.8),
+    hbv_response_step: {
+        "upper": (0, 30), "lower": (0, 50), "recharge": (0, 5), "PERC": (0, 6), "UZL": (5, 80), "K0": (0.1, 0.8),
         "K1": (0.02, 0.4), "K2": (0.002, 0.15),
     },
 }
@@ -260,15 +186,14 @@ def test_hbv_in_stages(step):
 
 def test_an_empty_store_warns_of_nothing():
     """Its power is 0 and the logarithm infinite, also for numpy's numbers, which interpreted kernels are given."""
-    arguments = {a: np.float64(sum(limits) / 2) for a, limits in HBV[hbv_soil].items()}
+    arguments = {a: np.float64(sum(limits) / 2) for a, limits in HBV[hbv_soil_step].items()}
     arguments |= {"soil": np.float64(0.0), "water": np.float64(0.0)}
     active = tuple(arguments)
-    adjoint = derive(hbv_soil, active, {0: "a", 2: "b", 3: "c"})
+    adjoint = derive(hbv_soil_step, active, {0: "a", 2: "b", 3: "c"})
     found = adjoint(*(arguments.get(n, np.float64(1.0)) for n in inspect.signature(adjoint).parameters))
     assert np.isfinite(found).all() and found[active.index("BETA")] == 0.0
 
 
-@pytest.mark.skipif(transcendental is None, reason="bmi_cdlm.kernels.transcendental is not there yet")
 def test_rules_of_the_transcendental_functions():
     text = "def step(x, b):\n    return power(x, b) + exp(x) * log(x + b) - tanh(x * b)\n"
     names = {n: getattr(transcendental, n) for n in ("power", "exp", "log", "tanh")}
@@ -413,12 +338,12 @@ def test_it_takes_what_it_reads():
 
     assert names(muskingum.muskingum_step, ("gain",), {1: "y_adj"}) == ("inflow", "y_adj")
     assert names(muskingum.muskingum_step, ("gain",), {0: "O_adj"}) == ("O_adj",)
-    assert names(cemaneige.thermal_state_step, ("eTG",), {0: "g"}, kept={}) == ("eTG", "T", "ctg", "g")
+    assert names(cemaneige.thermal_state_step, ("eTG",), {0: "g"}, kept={}) == ("eTG", "T", "CTG", "g")
     kept = derive(gr4j.production_step_inverse, ("S", "P"), {0: "S_adj", 5: "Pr_adj"}, kept={6: "n"})
     assert tuple(inspect.signature(kept).parameters)[-3:] == ("n", "S_adj", "Pr_adj")
     assert set(kept.__globals__) == {"percolated_fraction", "__builtins__", "__name__"}, "n is not calculated again"
     arguments = PAIRS["production_step"].edges[0]
-    inverse = arguments | {"inverse": 1.0 / arguments["x1"]}
+    inverse = arguments | {"inverse_1": 1.0 / arguments["X1"]}
     n = gr4j.production_step_inverse(**inverse)[6]
     whole = derive(gr4j.production_step_inverse, ("S", "P"), {0: "S_adj", 5: "Pr_adj"})
     assert "tanh_ratio" in whole.__globals__
@@ -470,7 +395,7 @@ def test_it_is_a_plain_function_in_the_dialect(name):
 
 def test_second_derivatives():
     first = derive(gr4j.routing_store_step, ("R",), {1: "Q_adj"})
-    arguments = {"R": 40.0, "Q9": 5.0, "Q1": 0.6, "x2": -1.0, "x3": 90.0, "Q_adj": 1.0}
+    arguments = {"R": 40.0, "Q9": 5.0, "Q1": 0.6, "X2": -1.0, "X3": 90.0, "Q_adj": 1.0}
     second = derive(first, ("R",), {0: "curvature"})
     names = [a for a in inspect.signature(second).parameters if a != "curvature"]
     h = 1e-4
@@ -488,7 +413,7 @@ def test_a_traceback_shows_its_line():
 def test_the_text_is_the_same_in_every_process():
     code = (
         "import inspect\nfrom bmi_cdlm.kernels.adjoint import derive\nfrom bmi_cdlm.processes import cemaneige, gr4j\n"
-        "print(inspect.getsource(derive(gr4j.production_step, ('S', 'P', 'E', 'x1'), {0: 'S_adj', 5: 'Pr_adj'})))\n"
+        "print(inspect.getsource(derive(gr4j.production_step, ('S', 'P', 'E', 'X1'), {0: 'S_adj', 5: 'Pr_adj'})))\n"
         "f = derive(cemaneige.snow_hysteresis_step, ('G', 'peak', 'T'), {0: 'G_adj', 3: 'c_adj', 4: 'l_adj'})\n"
         "print(inspect.getsource(f), f.__code__.co_filename)\n"
     )
@@ -620,7 +545,7 @@ def test_the_error_names_a_line_of_a_file():
     with pytest.raises(DialectError) as error:
         dialect.check(gr4j.s_curve_2)
     number = inspect.getsourcelines(gr4j.s_curve_2)[1] + 2
-    start = f"{gr4j.__file__}:{number}: if k <= x4:\ns_curve_2 is outside the dialect of steps"
+    start = f"{gr4j.__file__}:{number}: if k <= X4:\ns_curve_2 is outside the dialect of steps"
     assert str(error.value).startswith(start)
 
 

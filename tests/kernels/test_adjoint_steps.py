@@ -13,14 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from kernels.dual import dual, jacobian
-from kernels.every_kernel import SCALARS
+from kernels.every_kernel import SCALARS, label
 
+from bmi_cdlm.kernels import elementary, transcendental
 from bmi_cdlm.kernels.launch import callee
-from bmi_cdlm.model.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
+from bmi_cdlm.kernels.loops import queues
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.processes import cemaneige, gr4j, links, muskingum
+from bmi_cdlm.processes import cemaneige, gr4j, links, muskingum, pet_network
 
 TOLERANCE = 1e-10
+HYDROGRAPH_EXPONENT, PERCOLATION_SCALE = (gr4j.GR4J.constants[name] for name in ("exponent", "percolation_scale"))
 N_RANDOM = 300
 Arguments = dict[str, float]
 
@@ -44,31 +46,31 @@ class Pair(NamedTuple):
     floor: float = 0.0
 
 
-def production(S=120.0, P=8.0, E=3.0, x1=350.0, step=DAY) -> Arguments:
-    return {"S": S, "P": P, "E": E, "x1": x1, "percolation_scale": PERCOLATION_SCALE[step]}
+def production(S=120.0, P=8.0, E=3.0, X1=350.0, step=DAY) -> Arguments:
+    return {"S": S, "P": P, "E": E, "X1": X1, "percolation_scale": PERCOLATION_SCALE[step]}
 
 
-def store(R=40.0, Q9=5.0, Q1=0.6, x2=-1.0, x3=90.0) -> Arguments:
-    return {"R": R, "Q9": Q9, "Q1": Q1, "x2": x2, "x3": x3}
+def store(R=40.0, Q9=5.0, Q1=0.6, X2=-1.0, X3=90.0) -> Arguments:
+    return {"R": R, "Q9": Q9, "Q1": Q1, "X2": X2, "X3": X3}
 
 
-def snow(G=50.0, eTG=-1.0, P=6.0, T=1.0, ctg=0.5, kf=4.0, threshold=90.0) -> Arguments:
-    return {"G": G, "eTG": eTG, "P": P, "T": T, "ctg": ctg, "kf": kf, "threshold": threshold}
+def snow(G=50.0, eTG=-1.0, P=6.0, T=1.0, CTG=0.5, Kf=4.0, threshold=90.0) -> Arguments:
+    return {"G": G, "eTG": eTG, "P": P, "T": T, "CTG": CTG, "Kf": Kf, "threshold": threshold}
 
 
 def hysteresis(
-    G=50.0, eTG=-1.0, peak=80.0, cover=0.6, P=6.0, T=1.0, ctg=0.5, kf=4.0, accumulation=30.0, threshold=90.0
+    G=50.0, eTG=-1.0, peak=80.0, cover=0.6, P=6.0, T=1.0, CTG=0.5, Kf=4.0, Ga=30.0, threshold=90.0
 ) -> Arguments:
-    return {"G": G, "eTG": eTG, "peak": peak, "cover": cover, "P": P, "T": T, "ctg": ctg, "kf": kf,
-            "accumulation": accumulation, "threshold": threshold}
+    return {"G": G, "eTG": eTG, "peak": peak, "cover": cover, "P": P, "T": T, "CTG": CTG, "Kf": Kf,
+            "Ga": Ga, "threshold": threshold}
 
 
-def reach(K=5000.0, x=0.2, step=3600.0) -> Arguments:
-    return {"K": K, "x": x, "step": step}
+def reach(K=5000.0, x=0.2, seconds=3600.0) -> Arguments:
+    return {"K": K, "x": x, "seconds": seconds}
 
 
-def curve(k=2.0, x4=3.3, step=DAY) -> Arguments:
-    return {"k": k, "x4": x4, "exponent": HYDROGRAPH_EXPONENT[step]}
+def curve(k=2.0, X4=3.3, step=DAY) -> Arguments:
+    return {"k": k, "X4": X4, "exponent": HYDROGRAPH_EXPONENT[step]}
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
@@ -76,15 +78,15 @@ def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def draw_production(rng: np.random.Generator) -> Arguments:
-    x1, step = log_uniform(rng, 1, 3000), rng.choice([DAY, HOUR])
+    X1, step = log_uniform(rng, 1, 3000), rng.choice([DAY, HOUR])
     dry = rng.random(2) < 0.3
     P, E = np.where(dry, 0.0, rng.exponential(10.0, 2))
-    return production(x1 * rng.random(), P, E, x1, step)
+    return production(X1 * rng.random(), P, E, X1, step)
 
 
 def draw_store(rng: np.random.Generator) -> Arguments:
-    x3 = log_uniform(rng, 1, 1000)
-    return store(x3 * rng.uniform(0, 1.2), rng.exponential(5.0), rng.exponential(1.0), rng.uniform(-10, 5), x3)
+    X3 = log_uniform(rng, 1, 1000)
+    return store(X3 * rng.uniform(0, 1.2), rng.exponential(5.0), rng.exponential(1.0), rng.uniform(-10, 5), X3)
 
 
 def draw_snow(rng: np.random.Generator) -> Arguments:
@@ -96,7 +98,7 @@ def draw_snow(rng: np.random.Generator) -> Arguments:
 def draw_hysteresis(rng: np.random.Generator) -> Arguments:
     common = draw_snow(rng)
     return hysteresis(peak=rng.uniform(0, 200), cover=rng.choice([1.0, rng.random()]),
-                      accumulation=rng.uniform(1, 100), **common)
+                      Ga=rng.uniform(1, 100), **common)
 
 
 def draw_reach(rng: np.random.Generator) -> Arguments:
@@ -106,8 +108,8 @@ def draw_reach(rng: np.random.Generator) -> Arguments:
 
 def draw_curve(rng: np.random.Generator) -> Arguments:
     step = rng.choice([DAY, HOUR])
-    x4 = rng.uniform(0.2, 5) * (1 if step == DAY else 24)
-    return curve(float(rng.integers(0, math.ceil(2 * x4) + 2)), x4, step)
+    X4 = rng.uniform(0.2, 5) * (1 if step == DAY else 24)
+    return curve(float(rng.integers(0, math.ceil(2 * X4) + 2)), X4, step)
 
 
 def draw_names(*names: str) -> Callable[[np.random.Generator], Arguments]:
@@ -118,33 +120,33 @@ PRODUCTION_EDGES = [
     production(S=0.0), production(S=0.0, P=0.0), production(S=0.0, P=0.0, E=0.0),  # empty
     production(S=350.0), production(S=350.0, P=0.0), production(S=350.0, P=0.0, E=0.0),  # full
     production(P=3.0, E=3.0), production(P=3.0, E=math.nextafter(3.0, 0)), production(P=0.0, E=0.0),  # P = E
-    production(P=400.0, E=1.0, x1=10.0, S=4.0), production(P=0.0, E=200.0, x1=10.0, S=4.0),  # beyond tanh's cap
-    production(P=130.0, E=0.0, x1=10.0, S=4.0), production(P=math.nextafter(130.0, 0), E=0.0, x1=10.0, S=4.0),
-    production(P=5.0, E=0.0, x1=20.0 / math.log(2), S=1.0), production(S=1e-12, P=0.0, E=40.0, x1=1.0),
+    production(P=400.0, E=1.0, X1=10.0, S=4.0), production(P=0.0, E=200.0, X1=10.0, S=4.0),  # beyond tanh's cap
+    production(P=130.0, E=0.0, X1=10.0, S=4.0), production(P=math.nextafter(130.0, 0), E=0.0, X1=10.0, S=4.0),
+    production(P=5.0, E=0.0, X1=20.0 / math.log(2), S=1.0), production(S=1e-12, P=0.0, E=40.0, X1=1.0),
     production(step=HOUR), production(S=340.0, P=0.0, E=1.0, step=HOUR),
 ]
-# R = x3 makes F = x2 exactly, so that the sums below are exactly 0.
+# R = X3 makes F = X2 exactly, so that the sums below are exactly 0.
 STORE_EDGES = [
-    store(R=1.0, x2=4.0, x3=0.5), store(R=0.4, Q9=300.0, x3=0.5), store(R=0.5, Q9=3.6, x3=0.5, x2=0.0),
-    store(R=0.0), store(R=0.0, Q9=0.0, Q1=0.0), store(R=90.0), store(R=130.0, x2=4.0), store(x2=0.0),
-    store(R=8.0, x3=8.0, Q9=2.0, x2=-10.0, Q1=1.0), store(R=8.0, x3=8.0, Q9=2.0, x2=-10.5, Q1=1.0),
-    store(R=8.0, x3=8.0, Q9=2.0, x2=-9.5, Q1=9.5), store(R=8.0, x3=8.0, Q9=2.0, x2=-9.5, Q1=9.0),
-    store(R=8.0, x3=8.0, Q9=0.0, x2=-8.0, Q1=8.0), store(R=1e-9, Q9=0.0, Q1=0.0, x2=5.0), store(R=0.0, x2=-10.0),
+    store(R=1.0, X2=4.0, X3=0.5), store(R=0.4, Q9=300.0, X3=0.5), store(R=0.5, Q9=3.6, X3=0.5, X2=0.0),
+    store(R=0.0), store(R=0.0, Q9=0.0, Q1=0.0), store(R=90.0), store(R=130.0, X2=4.0), store(X2=0.0),
+    store(R=8.0, X3=8.0, Q9=2.0, X2=-10.0, Q1=1.0), store(R=8.0, X3=8.0, Q9=2.0, X2=-10.5, Q1=1.0),
+    store(R=8.0, X3=8.0, Q9=2.0, X2=-9.5, Q1=9.5), store(R=8.0, X3=8.0, Q9=2.0, X2=-9.5, Q1=9.0),
+    store(R=8.0, X3=8.0, Q9=0.0, X2=-8.0, Q1=8.0), store(R=1e-9, Q9=0.0, Q1=0.0, X2=5.0), store(R=0.0, X2=-10.0),
 ]
 SNOW_EDGES = [
     snow(T=-1.0), snow(T=3.0), snow(T=0.0), snow(T=-8.0), snow(T=9.0), snow(T=math.nextafter(3.0, 0)),
-    snow(eTG=0.0, T=1.0), snow(eTG=0.0, T=0.0), snow(eTG=-1.0, T=1.0, ctg=0.5), snow(eTG=-0.5, T=2.0, ctg=0.8),
+    snow(eTG=0.0, T=1.0), snow(eTG=0.0, T=0.0), snow(eTG=-1.0, T=1.0, CTG=0.5), snow(eTG=-0.5, T=2.0, CTG=0.8),
     snow(eTG=0.0, T=5.0, G=90.0, P=0.0), snow(eTG=0.0, T=5.0, G=120.0), snow(eTG=0.0, T=5.0, G=0.0, P=0.0),
     snow(eTG=0.0, T=5.0, G=20.0, P=0.0), snow(eTG=0.0, T=5.0, G=3.0), snow(eTG=0.0, T=5.0, threshold=0.0),
-    snow(G=0.0, eTG=0.0, P=0.0, T=5.0, threshold=0.0), snow(ctg=0.0), snow(ctg=1.0, eTG=0.0, T=2.0),
+    snow(G=0.0, eTG=0.0, P=0.0, T=5.0, threshold=0.0), snow(CTG=0.0), snow(CTG=1.0, eTG=0.0, T=2.0),
 ]
 HYSTERESIS_EDGES = [
-    *({"peak": peak, "cover": cover, "accumulation": 30.0} | edge
+    *({"peak": peak, "cover": cover, "Ga": 30.0} | edge
       for edge in SNOW_EDGES for peak, cover in ((80.0, 0.6), (80.0, 1.0), (0.0, 1.0), (50.0, 0.5), (40.0, 1.0))),
     hysteresis(eTG=0.0, T=5.0, G=50.0, P=0.0, cover=1.0), hysteresis(T=-5.0, P=12.0, cover=0.6),
     hysteresis(T=-5.0, P=15.0, cover=0.5), hysteresis(T=-5.0, P=0.0), hysteresis(T=-5.0, P=60.0, cover=1.0),
-    hysteresis(G=0.0, P=0.0, T=-5.0, cover=0.0, peak=0.0), hysteresis(eTG=0.0, T=0.5, P=40.0, kf=1.0, cover=0.99),
-    hysteresis(eTG=0.0, T=0.5, P=40.0, kf=1.0, cover=1.0, peak=40.0),
+    hysteresis(G=0.0, P=0.0, T=-5.0, cover=0.0, peak=0.0), hysteresis(eTG=0.0, T=0.5, P=40.0, Kf=1.0, cover=0.99),
+    hysteresis(eTG=0.0, T=0.5, P=40.0, Kf=1.0, cover=1.0, peak=40.0),
 ]
 REACH_EDGES = [
     reach(K=0.0), reach(K=0.0, x=0.5), reach(K=1e-300), reach(K=3.6e-3), reach(K=3.6e9), reach(K=3.6e9, x=0.0),
@@ -153,44 +155,44 @@ REACH_EDGES = [
     reach(K=1800.0, x=0.0), reach(K=3600.0, x=0.5), reach(K=3600.0, x=0.499), reach(K=7200.0, x=0.5), reach(x=0.0),
 ]
 CURVE_EDGES = [
-    curve(k=0.0), curve(k=1.0, x4=1.0), curve(k=2.0, x4=1.0), curve(k=1.0, x4=0.5), curve(k=1.0, x4=0.3),
-    curve(k=1.0, x4=0.51), curve(k=3.0, x4=3.0), curve(k=6.0, x4=3.0), curve(k=100.0, x4=100.0, step=HOUR),
-    curve(k=200.0, x4=100.0, step=HOUR), curve(k=199.0, x4=100.0, step=HOUR), curve(k=37.0, x4=100.0, step=HOUR),
+    curve(k=0.0), curve(k=1.0, X4=1.0), curve(k=2.0, X4=1.0), curve(k=1.0, X4=0.5), curve(k=1.0, X4=0.3),
+    curve(k=1.0, X4=0.51), curve(k=3.0, X4=3.0), curve(k=6.0, X4=3.0), curve(k=100.0, X4=100.0, step=HOUR),
+    curve(k=200.0, X4=100.0, step=HOUR), curve(k=199.0, X4=100.0, step=HOUR), curve(k=37.0, X4=100.0, step=HOUR),
 ]
 PAIRS = {
     "production_step": Pair(
-        gr4j.production_step, gr4j.production_step_adjoint, ("S", "P", "E", "x1"), (0, 5),
-        ("S", "P", "E", "x1", "percolation_scale"), draw_production, PRODUCTION_EDGES, 1e-5,
+        gr4j.production_step, gr4j.production_step_adjoint, ("S", "P", "E", "X1"), (0, 5),
+        ("S", "P", "E", "X1", "percolation_scale"), draw_production, PRODUCTION_EDGES, 1e-5,
     ),
     "queue_step": Pair(
-        gr4j.queue_step, gr4j.queue_step_adjoint, ("ordinate", "inflow"), (0,), ("ordinate", "inflow"),
+        queues.queue_step, queues.queue_step_adjoint, ("ordinate", "inflow"), (0,), ("ordinate", "inflow"),
         draw_names("following", "ordinate", "inflow"), [{"following": 0.0, "ordinate": 1.0, "inflow": 0.0}],
     ),
     "routing_store_step": Pair(
-        gr4j.routing_store_step, gr4j.routing_store_step_adjoint, ("R", "Q9", "Q1", "x2", "x3"), (0, 1),
-        ("R", "Q9", "Q1", "x2", "x3"), draw_store, STORE_EDGES,
+        gr4j.routing_store_step, gr4j.routing_store_step_adjoint, ("R", "Q9", "Q1", "X2", "X3"), (0, 1),
+        ("R", "Q9", "Q1", "X2", "X3"), draw_store, STORE_EDGES,
     ),
     "s_curve_1": Pair(
-        gr4j.s_curve_1, gr4j.s_curve_1_adjoint, ("x4",), (0,), ("k", "x4", "exponent"), draw_curve, CURVE_EDGES,
+        gr4j.s_curve_1, gr4j.s_curve_1_adjoint, ("X4",), (0,), ("k", "X4", "exponent"), draw_curve, CURVE_EDGES,
     ),
     "s_curve_2": Pair(
-        gr4j.s_curve_2, gr4j.s_curve_2_adjoint, ("x4",), (0,), ("k", "x4", "exponent"), draw_curve, CURVE_EDGES,
+        gr4j.s_curve_2, gr4j.s_curve_2_adjoint, ("X4",), (0,), ("k", "X4", "exponent"), draw_curve, CURVE_EDGES,
     ),
     "solid_fraction": Pair(
         cemaneige.solid_fraction, cemaneige.solid_fraction_adjoint, ("T",), (0,), ("T",),
         lambda rng: {"T": rng.uniform(-3, 5)}, [{"T": T} for T in (-1.0, 3.0, 0.0, -1.0 + 1e-15, 3.0 - 1e-15)],
     ),
     "thermal_state_step": Pair(
-        cemaneige.thermal_state_step, cemaneige.thermal_state_step_adjoint, ("eTG", "T", "ctg"), (0,),
-        ("eTG", "T", "ctg"), lambda rng: {"eTG": -rng.exponential(3.0), "T": rng.normal(0, 4), "ctg": rng.random()},
-        [{"eTG": -1.0, "T": 1.0, "ctg": 0.5}, {"eTG": 0.0, "T": -2.0, "ctg": 1.0}, {"eTG": 0.0, "T": -2.0, "ctg": 0.0}],
+        cemaneige.thermal_state_step, cemaneige.thermal_state_step_adjoint, ("eTG", "T", "CTG"), (0,),
+        ("eTG", "T", "CTG"), lambda rng: {"eTG": -rng.exponential(3.0), "T": rng.normal(0, 4), "CTG": rng.random()},
+        [{"eTG": -1.0, "T": 1.0, "CTG": 0.5}, {"eTG": 0.0, "T": -2.0, "CTG": 1.0}, {"eTG": 0.0, "T": -2.0, "CTG": 0.0}],
     ),
     "potential_melt": Pair(
-        cemaneige.potential_melt, cemaneige.potential_melt_adjoint, ("G", "T", "kf"), (0,), ("G", "eTG", "T", "kf"),
+        cemaneige.potential_melt, cemaneige.potential_melt_adjoint, ("G", "T", "Kf"), (0,), ("G", "eTG", "T", "Kf"),
         lambda rng: {"G": rng.uniform(0, 60), "eTG": rng.choice([0.0, -1.0], p=[0.8, 0.2]), "T": rng.uniform(-2, 10),
-                     "kf": rng.uniform(0.1, 10)},
-        [{"G": 8.0, "eTG": 0.0, "T": 2.0, "kf": 4.0}, {"G": 0.0, "eTG": 0.0, "T": 2.0, "kf": 4.0},
-         {"G": 8.0, "eTG": 0.0, "T": 0.0, "kf": 4.0}, {"G": 8.0, "eTG": -1e-300, "T": 2.0, "kf": 4.0}],
+                     "Kf": rng.uniform(0.1, 10)},
+        [{"G": 8.0, "eTG": 0.0, "T": 2.0, "Kf": 4.0}, {"G": 0.0, "eTG": 0.0, "T": 2.0, "Kf": 4.0},
+         {"G": 8.0, "eTG": 0.0, "T": 0.0, "Kf": 4.0}, {"G": 8.0, "eTG": -1e-300, "T": 2.0, "Kf": 4.0}],
     ),
     "cover_on_depletion": Pair(
         cemaneige.cover_on_depletion, cemaneige.cover_on_depletion_adjoint, ("G", "peak"), (0,), ("G", "peak"),
@@ -198,8 +200,8 @@ PAIRS = {
         [{"G": 0.0, "peak": 0.0}, {"G": 5.0, "peak": 5.0}, {"G": 0.0, "peak": 5.0}, {"G": 5.0, "peak": 0.0}],
     ),
     "snow_step": Pair(  # the threshold is a static attribute: no adjoint
-        cemaneige.snow_step, cemaneige.snow_step_adjoint, ("G", "eTG", "P", "T", "ctg", "kf"), (0, 1, 2),
-        ("G", "eTG", "P", "T", "ctg", "kf", "threshold"), draw_snow, SNOW_EDGES,
+        cemaneige.snow_step, cemaneige.snow_step_adjoint, ("G", "eTG", "P", "T", "CTG", "Kf"), (0, 1, 2),
+        ("G", "eTG", "P", "T", "CTG", "Kf", "threshold"), draw_snow, SNOW_EDGES,
     ),
     "snow_hysteresis_step": Pair(
         cemaneige.snow_hysteresis_step, cemaneige.snow_hysteresis_step_adjoint, tuple(hysteresis()), (0, 1, 2, 3, 4),
@@ -211,7 +213,7 @@ PAIRS = {
     ),
     "muskingum_coefficients": Pair(
         muskingum.muskingum_coefficients, muskingum.muskingum_coefficients_adjoint, ("K", "x"), (0, 1, 2),
-        ("K", "x", "step"), draw_reach, REACH_EDGES,
+        ("K", "x", "seconds"), draw_reach, REACH_EDGES,
     ),
     "muskingum_step": Pair(
         muskingum.muskingum_step, muskingum.muskingum_step_adjoint, ("y", "inflow", "direct", "gain", "keep"), (0, 1),
@@ -261,17 +263,24 @@ def test_dot_at_edges(name, edge, record_property):
     assert worst <= TOLERANCE, PAIRS[name].edges[edge]
 
 
+RULES = {"tanh_ratio", "percolated_fraction", "store_outflow_fraction", "exp", "log", "tanh", "power", "limited_sigmoid"}
+"""Functions below the steps: their adjoints are rules, tested with what is derived by them."""
+
+
 def test_every_adjoint_is_tested():
-    adjoints = {f.__name__ for f in SCALARS if f.__name__.endswith("_adjoint")}
+    """Those that stand in modules here; what is derived from declarations in processes/test_declared.py."""
+    in_files = {f.__name__ for f in SCALARS if f.__name__.endswith("_adjoint") and " of " not in label(f)}
     # What takes 1 / X1 or 1 / X3 is tested by the step that takes X1 or X3, which does nothing else but call it.
-    adjoints -= {"production_step_inverse_adjoint", "routing_store_step_inverse_adjoint"}
-    assert adjoints == {f"{name}_adjoint" for name in PAIRS}
+    in_files -= {"production_step_inverse_adjoint", "routing_store_step_inverse_adjoint"}
+    assert in_files == {f"{name}_adjoint" for name in {*PAIRS, *RULES}}
     for name, pair in PAIRS.items():
         assert pair.forward is getattr(inspect.getmodule(pair.forward), name)
         assert pair.adjoint in SCALARS and pair.forward in SCALARS, "not what the runtime compiles"
+    for name in RULES:
+        assert hasattr(elementary, name) or hasattr(transcendental, name) or hasattr(pet_network, name)
 
 
-@pytest.mark.parametrize("function", SCALARS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("function", SCALARS, ids=label)
 def test_tangents_come_from_the_code_that_is_compiled(function):
     plain = dual(function).__code__
     compiled = callee(function)

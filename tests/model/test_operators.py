@@ -8,27 +8,32 @@ from functools import partial
 import numpy as np
 import pytest
 from kernels.dual import Dual, dual, seeded, tangents_of, values_of
-from make_domain import random_domain
+from make_domain import lumped_domain, random_domain
 from numba import config
 from operator_cases import (
     CASES,
-    CELL,
-    CHAIN_OUTPUTS,
     FORCING,
-    PAIRS,
+    NAMES,
     Arrays,
     Case,
     all_values,
     chain_gradients,
+    chain_of,
+    chain_pair,
     make_case,
+    pairs,
 )
+from process_cases import BESIDE, CELLS, HBV, RESERVOIRS, VARYING
 
 from bmi_cdlm.domain.network import plan_network
 from bmi_cdlm.kernels import launch, workers
-from bmi_cdlm.kernels.groups import RunoffState, SnowState
+from bmi_cdlm.kernels.loops import rows
 from bmi_cdlm.model import operators
 from bmi_cdlm.model.model import Forcing, Model
-from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.operators import Operators, ReachOperator
+from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
+from bmi_cdlm.processes.cemaneige import CEMANEIGE
+from bmi_cdlm.processes.gr4j import GR4J
 
 TOLERANCE = 1e-10
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="too many cells for the interpreter")
@@ -40,7 +45,7 @@ def small_blocks(request, monkeypatch):
     if "whole_blocks" in request.fixturenames:
         return
     monkeypatch.setattr(operators, "BLOCK_STEPS", 7)
-    monkeypatch.setattr(Operators, "_routing_blocks", lambda self, n: operators._blocks(n, 3))
+    monkeypatch.setattr(ReachOperator, "_blocks", lambda self, n: operators._blocks(n, 3))
 
 
 @pytest.fixture
@@ -62,49 +67,52 @@ def dual_operators(monkeypatch) -> Callable[[Case], Operators]:
     return lambda case, threads=1: case.operators(Dual, threads)
 
 
-@pytest.mark.parametrize("hysteresis", [True, False])
-def test_operators_run_the_functions_and_give_the_bits_of_the_runtime(hysteresis):
-    case = CASES["forest, hysteresis"]()
-    given = {n: case.inputs[n] for n in (*CELL, "unit_hydrograph_base", "melt_factor", "travel_time", "weighting")}
-    model = Model(
-        case.domain, given, step=case.step, routing_step=case.routing_step,
-        snow="cemaneige_hysteresis" if hysteresis else "cemaneige",
-    )
+@pytest.mark.parametrize("name", ["forest, hysteresis", "forest, plain snow"])
+def test_operators_run_the_functions_and_give_the_bits_of_the_runtime(name):
+    case = CASES[name]()
+    snow = case.chain.cells[0].name
+    given = {n: case.inputs[n] for process in case.chain.processes for n in case.parameters(process)}
+    model = Model(case.domain, given, step=case.step, routing_step=case.routing_step, snow=snow)
     ops = case.operators()
-    state = model.state.copy()
-    snow, runoff_state, y = SnowState(*state.snow), RunoffState(*state.runoff), state.reach_flow
+    values = dict(case.inputs) | {n: a.copy() for n, a in model.state.arrays().items()}
+    for k, process in enumerate(case.chain.cells):
+        for n in process.stores:
+            getattr(model.state.cells[k], n)[:] = values[n] = case.inputs[n]
     out = model.advance(Forcing(*(case.inputs[n] for n in FORCING)), keep=("runoff", "discharge"))
-
-    P, E, T = (case.inputs[n] for n in FORCING)
-    liquid, _ = ops.melt(P, T, model._given.snow, snow, hysteresis)
-    runoff, _ = ops.generate_runoff(liquid, E, model._given.runoff, runoff_state)
-    coefficients = ops.coefficients(case.inputs["travel_time"], case.inputs["weighting"])
-    discharge, _ = ops.route(runoff, coefficients, y, case.at)
-    np.testing.assert_array_equal(runoff, out["runoff"])
-    np.testing.assert_array_equal(discharge, out["discharge"][:, case.at])
-    for ours, theirs in zip((*snow, *runoff_state, y), (*model.state.snow, *model.state.runoff, model.state.reach_flow),
-                            strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    outputs = {}
+    for pair in list(pairs(case).values())[:-1]:
+        found, _ = pair.forward(ops, case, values)
+        values |= found
+        outputs |= found
+    np.testing.assert_array_equal(values["runoff"], out["runoff"])
+    np.testing.assert_array_equal(values["discharge"], out["discharge"][:, case.at])
+    state = model.state.arrays()
+    ends = {n.removeprefix("end "): a for n, a in outputs.items() if n.startswith("end ")}
+    assert ends.keys() == {n for process in case.chain.processes for n in case.states(process)}
+    for n, values in ends.items():
+        np.testing.assert_array_equal(values, state[n], err_msg=n)
 
 
 def random_like(arrays: Arrays, rng: np.random.Generator) -> Arrays:
     return {name: rng.normal(size=a.shape) for name, a in arrays.items()}
 
 
-def dot_errors(name: str, case: Case, dual_operators: Callable, seed: int = 0, threads: int = 1) -> dict[str, float]:
+def dot_errors(name: str, case: Case, dual_operators: Callable, seed: int = 0, threads: int = 1,
+               changed: Callable | None = None) -> dict[str, float]:
     """|<J u, v> - <u, J^T v>| of an operator for each input moving alone, relative to the sum of its terms.
 
     J u comes from the operator itself on dual numbers, one direction per input; v weights every output, the
-    final states among them.
+    final states among them. changed : what is done to the gradients found.
     """
-    pair, rng = PAIRS[name], np.random.default_rng(seed)
+    pair, rng = pairs(case)[name], np.random.default_rng(seed)
     inputs = all_values(case)
-    active = [n for n in pair.active if case.hysteresis or n != "full_cover"]  # static in plain snow: no adjoint
+    active = pair.active
     u = {n: rng.normal(size=inputs[n].shape) * np.where(inputs[n] == 0.0, 1.0, np.abs(inputs[n])) for n in active}
     ops = case.operators(np.float64, threads)
     outputs, record = pair.forward(ops, case, inputs)
     v = random_like(outputs, rng)
     found = pair.adjoint(ops, case, record, {n: a.copy() for n, a in v.items()})
+    found = found if changed is None else changed(found)
     ops.close()
 
     seeds = inputs | {n: seeded(inputs[n], u[n], i, len(active)) for i, n in enumerate(active)}
@@ -124,35 +132,41 @@ def dot_errors(name: str, case: Case, dual_operators: Callable, seed: int = 0, t
     return errors
 
 
-@pytest.mark.parametrize("name", PAIRS)
-@pytest.mark.parametrize("case", CASES)
-def test_dot(name, case, dual_operators, record_property):
+@pytest.mark.parametrize(("case", "name"), NAMES, ids=lambda v: str(v))
+def test_dot(case, name, dual_operators, record_property):
     errors = dot_errors(name, CASES[case](), dual_operators)
     record_property("dot_error", float(max(errors.values())))
     assert max(errors.values()) <= TOLERANCE, errors
 
 
-@pytest.mark.parametrize("name", ["melt", "generate_runoff", "route", "chain"])
-@pytest.mark.parametrize("case", ["forest, hysteresis", "forest, plain snow"])
-def test_dot_on_several_threads(name, case, cut_for_threads, dual_operators, record_property):
+ON_THREADS = ("forest, hysteresis", "forest, plain snow", "three stages, varying", "beside a queue", "components of all")
+
+
+@pytest.mark.parametrize(("case", "name"), [n for n in NAMES if n[0] in ON_THREADS], ids=lambda v: str(v))
+def test_dot_on_several_threads(case, name, cut_for_threads, dual_operators, record_property):
     case = CASES[case]()
-    plan = case.operators(threads=3)._plan
-    assert len(plan.trunk) > 2, "the network is not cut"
+    ops = case.operators(threads=3)
+    assert len(ops.reach.network.trunk) > 2, "the network is not cut"
+    assert all(len(one._tasks) > one.components for one in ops.cells), "the cells are not cut"
     errors = dot_errors(name, case, dual_operators, threads=3)
     record_property("dot_error", float(max(errors.values())))
     assert max(errors.values()) <= TOLERANCE, errors
 
 
 def test_the_cases_reach_every_branch():
-    """Otherwise a dot test of zeros: each input of the chain has a gradient in one case at least."""
-    reached = set()
+    """Otherwise a dot test of zeros: each input of a chain has a gradient in one case at least."""
+    reached, wanted = set(), set()
     for make in CASES.values():
         case = make()
         outputs, _ = chain_gradients(case, {})
         _, gradients = chain_gradients(case, random_like(outputs, np.random.default_rng(1)))
-        reached |= {n for n, g in gradients.items() if np.count_nonzero(g) > g.size / 20}
-        assert set(gradients) == set(PAIRS["chain"].active)
-    assert reached == set(PAIRS["chain"].active), set(PAIRS["chain"].active) - reached
+        names = {(case.chain.names, n) for n in gradients}
+        wanted |= names
+        reached |= {(chain, n) for chain, n in names if np.count_nonzero(gradients[n]) > gradients[n].size / 20}
+        assert tuple(gradients) == chain_pair(case).active
+    assert not wanted - reached
+    assert {process for chain, _ in wanted for process in chain} == {p.name for p in CELLS} | {"muskingum", "reservoirs"}
+    assert {n for make in CASES.values() for n in make().varying} == {n for names in VARYING.values() for n in names}
     case = CASES["forest, hysteresis"]()
     ratio = case.inputs["travel_time"] / case.routing_step
     x = case.inputs["weighting"]
@@ -160,22 +174,23 @@ def test_the_cases_reach_every_branch():
     assert (ratio == 0).any() and short.sum() > 5 and long.sum() > 5 and (~short & ~long).sum() > 5
 
 
-@pytest.mark.parametrize("name", ["melt", "generate_runoff", "route"])
-def test_a_slightly_wrong_adjoint_is_seen(name, dual_operators, monkeypatch):
+WRONG = [(case, name) for case, name in NAMES if name != "chain" and case in (
+    "forest, hysteresis", "three stages, varying", "beside a queue, varying", "components of three stages")]
+
+
+@pytest.mark.parametrize(("case", "name"), WRONG, ids=lambda v: str(v))
+def test_a_slightly_wrong_adjoint_is_seen(case, name, dual_operators):
     """One part in a million of one result."""
-    pair = PAIRS[name]
+    for scaled in pairs(CASES[case]())[name].active:
+        def wrong(found, scaled=scaled):
+            return found | {scaled: found[scaled] * 1.000001}
 
-    def wrong(ops, case, record, adj, scaled):
-        found = pair.adjoint(ops, case, record, adj)
-        return found | {scaled: found[scaled] * 1.000001}
-
-    for scaled in pair.active:
-        monkeypatch.setitem(PAIRS, name, pair._replace(adjoint=partial(wrong, scaled=scaled)))
-        errors = (dot_errors(name, make(), dual_operators)[scaled] for make in CASES.values())
-        assert any(error > 10 * TOLERANCE for error in errors), scaled
+        errors = dot_errors(name, CASES[case](), dual_operators, changed=wrong)
+        assert errors[scaled] > 10 * TOLERANCE, scaled
 
 
-@pytest.mark.parametrize("case", ["forest, hysteresis", "hourly"])
+@pytest.mark.parametrize("case", [
+    "forest, hysteresis", "hourly", "three stages, varying", "beside a queue", "components", "components of all"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_gradients_have_the_same_bits_on_any_number_of_threads(case, dtype, cut_for_threads):
     case = CASES[case]()
@@ -197,47 +212,52 @@ def test_gradients_do_not_depend_on_blocks(case, monkeypatch):
     outputs, gradients = chain_gradients(case, v)
     for length in (1, 5, 1000):
         monkeypatch.setattr(operators, "BLOCK_STEPS", length)
-        monkeypatch.setattr(Operators, "_routing_blocks", lambda self, n, length=length: operators._blocks(n, length))
+        monkeypatch.setattr(ReachOperator, "_blocks", lambda self, n, length=length: operators._blocks(n, length))
         again, others = chain_gradients(case, v)
         assert all(outputs[n].tobytes() == again[n].tobytes() for n in outputs)
         for n in gradients:
             np.testing.assert_allclose(others[n], gradients[n], rtol=1e-11, atol=1e-12 * np.abs(gradients[n]).max())
 
 
-def test_an_adjoint_over_two_halves_is_that_over_the_whole():
+@pytest.mark.parametrize("name", ["forest, hysteresis", "three stages, varying", "beside a queue", "components of all"])
+def test_an_adjoint_over_two_halves_is_that_over_the_whole(name):
     """The adjoint of the state at the start of the second half goes into the first."""
-    case = CASES["forest, hysteresis"]()
-    half = 8
+    case = CASES[name]()
+    half, series = 5, {*FORCING, *case.varying}
     v = random_like(chain_gradients(case, {})[0], np.random.default_rng(4))
     outputs, whole = chain_gradients(case, v)
-    states = [n for n in CHAIN_OUTPUTS if n != "discharge"]
+    states = [n.removeprefix("end ") for n in outputs if n != "discharge"]
 
     def part(rows, initial):
-        cut = {n: a[rows] if n in FORCING else a for n, a in (case.inputs | initial).items()}
+        cut = {n: a[rows] if n in series else a for n, a in (case.inputs | initial).items()}
         return case._replace(inputs=cut)
 
     first = part(slice(None, half), {})
     middle, _ = chain_gradients(first, {})
-    second = part(slice(half, None), {n: middle[n] for n in states})
+    second = part(slice(half, None), {n: middle[f"end {n}"] for n in states})
     end, late = chain_gradients(second, v | {"discharge": v["discharge"][half:]})
     for n in states:
-        np.testing.assert_array_equal(end[n], outputs[n])
-    _, early = chain_gradients(first, {n: late[n] for n in states} | {"discharge": v["discharge"][:half]})
+        np.testing.assert_array_equal(end[f"end {n}"], outputs[f"end {n}"])
+    own = {f"end {n}": late[n] for n in states} | {"discharge": v["discharge"][:half]}
+    _, early = chain_gradients(first, own)
     for n, expected in whole.items():
-        if n in FORCING:
+        if n in series:
             got = np.concatenate((early[n], late[n]))
         else:
             got = early[n] if n in states else early[n] + late[n]
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12 * np.abs(expected).max(), err_msg=n)
 
 
-def test_no_steps_have_gradients_of_zero():
+@pytest.mark.parametrize("reach", ["muskingum", "reservoirs"])
+def test_no_steps_have_gradients_of_zero(reach):
     domain = random_domain(7, 20, 10)
-    ops = Operators(domain, 86400, 3600)
-    p = ops.coefficients(np.full(20, 5000.0), np.full(20, 0.2))
+    chain = chain_of(GR4J) if reach == "muskingum" else chain_of(GR4J, reach=RESERVOIRS)
+    own = {"weighting": np.full(20, 0.2)} if reach == "muskingum" else {"test_exponent": np.full(20, 1.2)}
+    ops = Operators(chain, domain, 86400, 3600)
+    p = ops.reach.prepare({"celerity": np.full(20, 0.5), **own})
     y_adj = np.ones(20)
-    discharge, record = ops.route(np.empty((0, 10)), p, np.zeros(20), np.array([3]))
-    runoff_adj, p_adj = ops.route_adjoint(record, np.empty((0, 1)), y_adj)
+    discharge, record = ops.reach.run(np.empty((0, 10)), p, np.zeros(20), np.array([3]))
+    runoff_adj, p_adj = ops.reach.reverse(record, np.empty((0, 1)), y_adj)
     assert discharge.shape == (0, 1) and runoff_adj.shape == (0, 10)
     assert not any(a.any() for a in p_adj) and (y_adj == 1).all()
 
@@ -275,25 +295,117 @@ def test_single_precision_gradients(whole_blocks, record_property):
     assert max(errors.values()) < 1e-4, errors
 
 
-def test_precision_of_what_operators_return():
-    """Single precision in, single precision out; double for the sums of parameters over time alone."""
-    case = CASES["forest, hysteresis"]()
-    values = {n: a.astype(np.float32) for n, a in all_values(case).items()}
-    sums = {
-        "melt": {"thermal_weighting", "melt_factor", "accumulation_threshold", "full_cover"},
-        "generate_runoff": {"production_capacity", "exchange_coefficient", "routing_capacity", "ordinates_1",
-                            "ordinates_2"},
-        "route": {"direct", "gain", "keep"}, "ordinates": set(), "coefficients": set(),
-    }
-    for name, double in sums.items():
-        ops = case.operators(np.float32)
-        outputs, record = PAIRS[name].forward(ops, case, values)
-        found = PAIRS[name].adjoint(ops, case, record, {n: np.ones_like(a) for n, a in outputs.items()})
-        assert {a.dtype for a in outputs.values()} == {np.dtype(np.float32)}, name
-        assert {n for n, a in found.items() if a.dtype == np.float64} == double
-        assert {found[n].dtype for n in found.keys() - double} == {np.dtype(np.float32)}
-        kept = [a for a in flatten(record) if isinstance(a, np.ndarray)]
-        assert {a.dtype for a in kept} <= {np.dtype(np.float32), case.at.dtype}, f"{name} keeps double precision"
+@pytest.mark.parametrize(("case", "name"), [n for n in NAMES if n[1] != "chain" and n[0] in (
+    *ON_THREADS, "components", "three stages", "a factor that varies")], ids=lambda v: str(v))
+def test_precision_of_what_operators_return(case, name):
+    """Single precision in, single precision out; the sums of parameters over time are made in double."""
+    case = CASES[case]()
+    pair, values = pairs(case)[name], {n: a.astype(np.float32) for n, a in all_values(case).items()}
+    ops = case.operators(np.float32)
+    outputs, record = pair.forward(ops, case, values)
+    found = pair.adjoint(ops, case, record, {n: np.ones_like(a) for n, a in outputs.items()})
+    process = next(p for p in case.chain.processes if p.name == name)
+    sums = {*case.parameters(process)}
+    assert {a.dtype for a in outputs.values()} == {np.dtype(np.float32)}, name
+    assert {found[n].dtype for n in found.keys() - sums} == {np.dtype(np.float32)}
+    direct = {n for n in sums & found.keys() if found[n].dtype == np.float64}
+    assert direct >= {n for n in sums if n in ("test_snow_limit", "exchange_coefficient", "melt_factor", "test_leak")}
+    kept = [a for a in flatten(record) if isinstance(a, np.ndarray)]
+    assert {a.dtype for a in kept} <= {np.dtype(np.float32), case.at.dtype}, f"{name} keeps double precision"
+
+
+@pytest.mark.parametrize("name", ["three stages, varying", "beside a queue", "forest, hysteresis", "components of all"])
+@pytest.mark.parametrize("widest", [1, 3, 64])
+def test_tiles_of_any_width_give_the_same_bits(name, widest, monkeypatch):
+    """Forward and adjoint, with tiles of their own or one cell after another."""
+    case = CASES[name]()
+    v = random_like(chain_gradients(case, {})[0], np.random.default_rng(6))
+    expected = chain_gradients(case, v)
+    monkeypatch.setattr(operators.Workers, "tasks", lambda self, n: [
+        (lo, min(lo + widest, n)) for lo in range(0, n, widest)])
+    for ours, theirs in zip(chain_gradients(case, v), expected, strict=True):
+        for n in theirs:
+            assert ours[n].tobytes() == theirs[n].tobytes(), n
+
+
+@compiled_only
+@pytest.mark.parametrize("process", [p for p in CELLS if p.gives[0] == RUNOFF], ids=lambda p: p.name)
+def test_tiles_within_a_task_give_the_same_bits(process):
+    """More cells than a tile has: as those of any number beside each other, forward and adjoint."""
+    n = 1700
+    case = make_case(3, lumped_domain(n), 6, chain=chain_of(process), x4=(0.4, 3.0), varying=VARYING[process.name])
+    assert rows.tile_width(n, 1024) < n
+    outputs, _ = chain_gradients(case, {})
+    v = random_like(outputs, np.random.default_rng(7))
+    outputs, gradients = chain_gradients(case, v)
+    for lo, hi in ((0, 5), (848, 853), (1695, n)):
+        def cut(a, lo=lo, hi=hi):
+            return np.ascontiguousarray(a[..., lo:hi]) if a.shape[-1] == n else a
+
+        part = case._replace(
+            domain=lumped_domain(hi - lo), at=np.arange(hi - lo), inputs={k: cut(a) for k, a in case.inputs.items()}
+        )
+        whole = case._replace(at=np.arange(n))
+        ours, theirs = chain_gradients(part, {}), chain_gradients(whole, {})
+        for k, a in ours[0].items():
+            places = a.shape[0] if a.ndim > 1 else None
+            expected = cut(theirs[0][k])
+            # A queue is as long as the longest of its cells.
+            assert a.tobytes() == np.ascontiguousarray(expected[:places]).tobytes(), k
+    assert all(np.isfinite(a).all() for a in gradients.values())
+
+
+def flat_steps(case: Case, lengths: list[int]) -> Arrays:
+    """What the chain gives, and its final state, in calls of these lengths."""
+    ops, values, found = case.operators(), dict(case.inputs), []
+    series, pair, first = {*FORCING, *case.varying}, chain_pair(case), 0
+    for length in lengths:
+        part = {n: a[first : first + length] if n in series else a for n, a in values.items()}
+        outputs, _ = pair.forward(ops, case, part)
+        values |= {n.removeprefix("end "): a for n, a in outputs.items() if n != "discharge"}
+        found.append(outputs["discharge"])
+        first += length
+    ops.close()
+    return {"discharge": np.concatenate(found)} | {n: values[n] for p in case.chain.processes for n in case.states(p)}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_steps_and_blocks_of_any_length_give_the_same_bits(case):
+    case = CASES[case]()
+    n_steps = case.inputs["precipitation"].shape[0]
+    whole = flat_steps(case, [n_steps])
+    for length in (1, 2, 3, 5):
+        lengths = [min(length, n_steps - first) for first in range(0, n_steps, length)]
+        for n, a in flat_steps(case, lengths).items():
+            assert a.tobytes() == whole[n].tobytes(), (length, n)
+
+
+@pytest.mark.parametrize("process", [CEMANEIGE, GR4J, HBV, BESIDE], ids=lambda p: p.name)
+def test_components_are_the_mean_of_their_own_runs(process):
+    """Forward, and gradients of what is shared the sum of theirs."""
+    case = make_case(5, lumped_domain(4), 9, chain=chain_of(process), components={process.name: 3},
+                     varying=VARYING.get(process.name, ()))
+    n, own = 4, (*case.parameters(process), *case.states(process))
+
+    def run(case):
+        pair, ops = pairs(case)[process.name], case.operators()
+        outputs, record = pair.forward(ops, case, case.inputs)
+        adj = {k: np.zeros_like(a) for k, a in outputs.items()} | {process.gives[0]: weights}
+        return outputs[process.gives[0]], pair.adjoint(ops, case, record, adj)
+
+    weights = np.random.default_rng(8).normal(size=(9, n))
+    given, gradients = run(case)
+    alone = []
+    for c in range(3):
+        inputs = {k: np.ascontiguousarray(a[..., c * n : (c + 1) * n]) if k in own else a for k, a in case.inputs.items()}
+        alone.append(run(case._replace(components={}, inputs=inputs)))
+    np.testing.assert_allclose(given, sum(a for a, _ in alone) / 3, rtol=1e-14)
+    assert np.ptp([a for a, _ in alone], axis=0).max() > 0.01, "the components are the same"
+    for k, a in gradients.items():
+        parts = [found[k] / 3 for _, found in alone]
+        expected = np.concatenate(parts, axis=-1) if k in own else sum(parts)
+        np.testing.assert_allclose(a, expected, rtol=1e-11, atol=1e-13 * np.abs(expected).max(), err_msg=k)
+    assert LIQUID_WATER not in gradients
 
 
 def flatten(record: object) -> list:

@@ -9,10 +9,14 @@ import pytest
 from make_domain import lumped_domain
 
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.declaration import ReachProcess
 from bmi_cdlm.names.errors import ParameterError, UnknownNameError
-from bmi_cdlm.names.parameters import BY_NAME, PARAMETERS, TRAVEL_TIME, check, defaults, parameter
+from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME, check, defaults, parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.catalogue import OWN
+from bmi_cdlm.processes.pet import PET_FACTOR
 
+PARAMETERS = list(dict.fromkeys(p for process in OWN for p in process.parameters))
 every = pytest.mark.parametrize("entry", PARAMETERS, ids=lambda p: p.name)
 
 
@@ -31,11 +35,15 @@ def test_ranges_are_legal_and_hold_their_default(entry, step):
 def test_entries_are_complete(entry):
     assert re.fullmatch(r"[a-z][a-z_]*", entry.name) and entry.symbol and entry.units and entry.source
     assert entry.meaning[0].isupper() and not entry.meaning.endswith(".")
-    assert entry.grid in ("cell", "reach") and entry.part in ("core", "snow", "hysteresis")
-    assert (entry.grid == "reach") == (entry.name in ("celerity", "weighting"))
+    assert BY_NAME[entry.name] is entry
+    for process in OWN:
+        if entry in process.parameters:
+            assert entry.grid == ("reach" if isinstance(process, ReachProcess) else "cell")
+    assert (entry.may_vary, entry.optional) == (entry is PET_FACTOR, entry is PET_FACTOR)
 
 
 def test_names_and_symbols_are_unique():
+    assert [p.name for p in PARAMETERS] == list(BY_NAME) and len(PARAMETERS) == 11
     assert len({p.name for p in PARAMETERS}) == len({p.symbol for p in PARAMETERS}) == len(PARAMETERS)
     assert TRAVEL_TIME not in BY_NAME
 

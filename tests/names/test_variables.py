@@ -8,9 +8,10 @@ import re
 import pytest
 
 from bmi_cdlm.files.netcdf import same_units
-from bmi_cdlm.kernels.groups import PetFluxes, RunoffFluxes, SnowFluxes
+from bmi_cdlm.names.declaration import CellProcess
 from bmi_cdlm.names.errors import UnknownNameError
 from bmi_cdlm.names.variables import INGREDIENTS, SOURCES, VARIABLES, select, variable
+from bmi_cdlm.processes.catalogue import OWN
 
 every = pytest.mark.parametrize("entry", VARIABLES, ids=lambda v: v.short)
 
@@ -55,23 +56,37 @@ def test_names_are_csdms_standard_names(entry):
     assert is_valid_name(entry.name)
 
 
-def test_every_flux_of_the_kernels_has_an_entry():
-    assert {*RunoffFluxes._fields, *SnowFluxes._fields, *PetFluxes._fields} == {
-        v.short for v in VARIABLES if v.grid == "cell" and v.role == "flux"}
-    assert {v.short for v in VARIABLES if v.part == "pet"} == set(PetFluxes._fields)
-    assert {v.short for v in VARIABLES if v.part == "snow"} == {
-        *SnowFluxes._fields, "snowpack", "mean_snowpack", "thermal_state", "air_temperature"}
-    assert {v.short for v in VARIABLES if v.part == "hysteresis"} == {"snow_peak", "snow_cover"}
+CELLS = [p for p in OWN if isinstance(p, CellProcess)]
+PET = {"pet_factor", "corrected_evapotranspiration"}
+
+
+def test_what_processes_tell_has_an_entry_and_nothing_else():
+    told = {name for p in CELLS for name in p.fluxes}
+    assert told | PET == {v.short for v in VARIABLES if v.grid == "cell" and v.role == "flux"}
+    assert {v.short for v in VARIABLES if v.part == "pet"} == PET
     assert {v.role for v in VARIABLES if v.part == "weather"} == {"input"}
+    for process in CELLS:
+        own = {v.short for v in VARIABLES if process.name in v.of}
+        water = {f"mean_{name}" for name, store in process.stores.items() if store.holds_water}
+        held = {queue.held for queue in process.queues.values()}
+        assert own == {*process.fluxes, *process.stores, *water, *held}
+        for name, store in process.stores.items():
+            assert (variable(name).bounds, variable(name).units) == (store.bounds, store.units)
+    assert {v.short for v in VARIABLES if v.part == "process"} == {v.short for v in VARIABLES if v.of} - {"runoff"}
+    assert variable("snowpack").of == ("cemaneige", "cemaneige_hysteresis") and variable("discharge").of == ()
 
 
-def test_selection_by_role_grid_and_snow():
+def test_selection_by_role_grid_and_processes():
     assert [v.short for v in select(role="input")][:3] == [
         "precipitation", "potential_evapotranspiration", "air_temperature"]
-    assert "air_temperature" not in [v.short for v in select(role="input", snow=False)]
-    assert set(select()) - set(select(pet=False)) == {variable(n) for n in PetFluxes._fields}
-    assert {v.part for v in select(hysteresis=False, ledger=False)} == {"core", "snow", "pet", "weather"}
-    assert {v.part for v in select(snow=False)} == {"core", "pet", "weather", "ledger"}
+    assert set(select()) - set(select(pet=False)) == {variable(n) for n in PET}
+    assert {v.part for v in select(ledger=False)} == {"core", "process", "pet", "weather"}
+    names = {v.short for v in select(processes=("gr4j", "muskingum"))}
+    assert names >= {"production_store", "queued_direct_flow", "mean_routing_store", "runoff", "discharge"}
+    assert not names & {"snowpack", "snowfall", "snow_peak", "mean_snowpack"}
+    plain, full = ({v.short for v in select(processes=(snow, "gr4j"))} for snow in ("cemaneige", "cemaneige_hysteresis"))
+    assert plain - names == {"snowpack", "thermal_state", "snowfall", "snowmelt", "mean_snowpack"}
+    assert full - plain == {"snow_peak", "snow_cover"}
     assert [v.short for v in select(grid="gauge")] == ["gauge_discharge"]
     assert select() == list(VARIABLES)
 

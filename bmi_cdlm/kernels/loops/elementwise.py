@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import types
 from collections.abc import Callable
 from functools import cache
 
-from bmi_cdlm.kernels.loops.source import make_functions
+from bmi_cdlm.kernels.loops.source import arguments_of, make_functions
 
 
 @cache
 def elementwise(function: Callable, constants: tuple[str, ...]) -> types.FunctionType:
     """Return a loop that fills its last argument with the function of the arrays before it.
 
-    Arguments: an array for each of the function's own, but for constants, which it takes of the group that follows.
+    Arguments: an array for each of the function's own, but for constants, which it takes of the group that follows, if
+    there are any.
     """
-    arguments = tuple(inspect.signature(function).parameters)
-    heads = ", ".join([*(a for a in arguments if a not in constants), "step", "filled"])
+    arguments = arguments_of(function)
+    step = ["step"] if constants else []
+    heads = ", ".join([*(a for a in arguments if a not in constants), *step, "filled"])
     values = ", ".join(f"step.{a}" if a in constants else f"{a}[i]" for a in arguments)
     text = f'''
 def fill_{function.__name__}({heads}):
