@@ -40,6 +40,8 @@ def rehearse(simulation: Simulation) -> None:
     shape = (1, model.domain.n_cells)
     simulation.rehearse({name: np.full(shape, variable(name).known.typical) for name in config.inputs})
     model.state.assign(kept.arrays())
+    nowhere = np.zeros(0, np.int64)
+    model.reach_state(model.reach_volume[nowhere], nowhere)  # as callers who set states or parameters do
     model.begin(np.zeros(model.domain.n_reaches))
     _rehearsed.add(kind)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from cases import N_CELLS, change_config, opened, outputs, write_case
 
-from bmi_cdlm.kernels.launch import kernels
+from bmi_cdlm.kernels import launch
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.run import rehearsal
 
@@ -80,7 +80,10 @@ def test_an_empty_cache_is_filled_by_initialize_alone(kernel_cache, tmp_path):
 
 
 def loaded():
-    return {(name, s) for name, f in vars(kernels()).items() if hasattr(f, "overloads") for s in f.overloads}
+    return {
+        (function.__module__, function.__name__, np.dtype(dtype).name, s)
+        for (function, dtype), made in launch._roots.items() for s in made.overloads
+    }
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
@@ -94,7 +97,8 @@ def test_what_a_step_calls_is_there_before_it(tmp_path, step, snow, keys):
     with opened(write_case(tmp_path, step=step, snow=snow, **keys)) as component:
         before = loaded()
         for name in component.get_input_var_names():
-            component.set_value(name, np.full(N_CELLS, 3.0))
+            rate = component.get_var_units(name) == "mm s^-1"
+            component.set_value(name, np.full(N_CELLS, 3.0 / DAY if rate else 3.0))
         component.update()
         component.update_until(component.get_current_time() + 2 * step)
         assert loaded() == before
