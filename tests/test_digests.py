@@ -64,8 +64,7 @@ def differences(case: str, found: d.Digests) -> Iterator[str]:
         for one in d.same_bytes(kept) ^ d.same_bytes(found):
             yield f"{', '.join(sorted(one))}: {'other bytes' if one in d.same_bytes(kept) else 'the same bytes'} now"
         kept = d.as_format_3(case, kept)
-        left_out = (name for name in found if d.RAW.fullmatch(name) or d.OTHER_CALLS.fullmatch(name))
-        found = {name: value for name, value in found.items() if name not in set(left_out)}
+        found = {n: v for n, v in found.items() if not d.RAW.fullmatch(n) and not d.OTHER_CALLS.fullmatch(n)}
     for name in sorted({*found, *kept}):
         if found.get(name) != kept.get(name):
             yield f"{name}: {found.get(name, 'gone')}, was {kept.get(name, 'not there')}"

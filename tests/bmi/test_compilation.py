@@ -97,8 +97,8 @@ def test_what_a_step_calls_is_there_before_it(tmp_path, step, snow, keys):
     with opened(write_case(tmp_path, step=step, snow=snow, **keys)) as component:
         before = loaded()
         for name in component.get_input_var_names():
-            rate = component.get_var_units(name) == "mm s^-1"
-            component.set_value(name, np.full(N_CELLS, 3.0 / DAY if rate else 3.0))
+            value = {"mm s^-1": 3.0 / DAY, "K": 280.0}.get(component.get_var_units(name), 3.0)
+            component.set_value(name, np.full(N_CELLS, value))
         component.update()
         component.update_until(component.get_current_time() + 2 * step)
         assert loaded() == before
