@@ -26,13 +26,13 @@ from bmi_cdlm.processes.links import LINKS
 
 pytest.importorskip("numba.cuda")
 
-from bmi_cdlm.kernels.device import arrays, reaches, rings  # noqa: E402
-from bmi_cdlm.kernels.device.cells import cell_kernels  # noqa: E402
-from bmi_cdlm.kernels.device.launch import Launcher, cuda_compiled, is_grid  # noqa: E402
-from bmi_cdlm.kernels.device.prepared import fill_kernels, ordinate_kernels  # noqa: E402
-from bmi_cdlm.kernels.device.reaches import link_kernels, reach_kernels  # noqa: E402
-from bmi_cdlm.model import memory_cuda, operators_cuda  # noqa: E402
-from bmi_cdlm.model.operators_cuda import CudaOperators  # noqa: E402
+from bmi_cdlm.kernels.device import arrays, reaches, rings
+from bmi_cdlm.kernels.device.cells import cell_kernels
+from bmi_cdlm.kernels.device.launch import Launcher, cuda_compiled, is_grid
+from bmi_cdlm.kernels.device.prepared import fill_kernels, ordinate_kernels
+from bmi_cdlm.kernels.device.reaches import link_kernels, reach_kernels
+from bmi_cdlm.model import memory_cuda, operators_cuda
+from bmi_cdlm.model.operators_cuda import CudaOperators
 
 PROGRAM = Path(__file__).with_name("compare_cuda.py")
 CASES = cases()
@@ -111,7 +111,7 @@ def generated() -> dict[Callable, set[float]]:
         numbers = ReachPlan(process).constant_group._fields
         kernels = [reach_kernels(process), *(fill_kernels(one, numbers, tuple(process.attributes))
                                             for one in process.prepared)]
-        found |= dict.fromkeys(functions_of([*kernels, link_kernels(LINKS)]), set())
+        found |= {f: set() for f in functions_of([*kernels, link_kernels(LINKS)])}
     return found
 
 

@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from bmi_cdlm.kernels.adjoint import derive
+from bmi_cdlm.kernels.loops.elementwise import is_arithmetic
 from bmi_cdlm.kernels.loops.routing import real
 from bmi_cdlm.kernels.loops.source import arguments_of, make_functions
+from bmi_cdlm.kernels.marks import whole_arrays
 from bmi_cdlm.names.declaration import Prepared, Queue
 
 
@@ -57,14 +59,17 @@ def fill_loops(
         adjoint = derive(prepared.step, active, places, name=f"{prepared.step.__name__}_adjoint")
     name = prepared.step.__name__
     known: dict[str, Any] = {name: prepared.step, **head.known}
-    values = ", ".join(f"step.{a}" if a in constants else f"{a}[i]" for a in arguments)
+    whole = head is EVERY_PLACE and is_arithmetic(prepared.step)
+    values = ", ".join(f"step.{a}" if a in constants else a if whole else f"{a}[i]" for a in arguments)
     heads = ", ".join((*takes, "step", *(f"{s}_filled" for s in prepared.returns)))
-    filled = ", ".join(f"{s}_filled[i]" for s in prepared.returns)
+    filled = ", ".join(f"{s}_filled[{':' if whole else 'i'}]" for s in prepared.returns)
+    body = f"{filled} = {name}({values})"
+    if not whole:
+        body = head.of(f"{prepared.returns[0]}_filled.size") + "\n        " + body
     text = f'''
 def fill_{name}({heads}):
     """{name} of every place."""
-    {head.of(f"{prepared.returns[0]}_filled.size")}
-        {filled} = {name}({values})
+    {body}
 
 
 def fill_{name}_adjoint({", ".join((*takes, "step", *(f"{s}_adj" for s in seeds), *(f"{a}_sum" for a in active)))}):
@@ -82,7 +87,10 @@ def fill_{name}_adjoint({", ".join((*takes, "step", *(f"{s}_adj" for s in seeds)
         text += f"        {results} = {adjoint.__name__}({', '.join(given)})\n"
         text += "".join(f"        {a}_sum[i] += d_{a}\n" for a in active)
     made = make_functions(text, f"prepared {name}{head.title}", known)
-    return Filler(takes, prepared.returns, made[f"fill_{name}"], made[f"fill_{name}_adjoint"], seeds, active)
+    fill, fill_adjoint = made[f"fill_{name}"], made[f"fill_{name}_adjoint"]
+    if whole:
+        whole_arrays(fill)
+    return Filler(takes, prepared.returns, fill, fill_adjoint, seeds, active)
 
 
 def ordinate_loops(queue: Queue, constants: Collection[str], head: Head = EVERY_PLACE) -> Filler:
