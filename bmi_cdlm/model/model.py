@@ -14,13 +14,14 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR, Buffers, Kept, make_buffers, step_bytes, whole_series
+from bmi_cdlm.model.equilibrium import settle_cells
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.ledger import Ledger
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.parameter_set import ParameterSet
 from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, record
-from bmi_cdlm.model.state import new_state, occupied_places
-from bmi_cdlm.model.totals import Totals, add_rows
+from bmi_cdlm.model.state import State, new_state, occupied_places
+from bmi_cdlm.model.totals import Outstanding, Totals, add_rows
 from bmi_cdlm.names.declaration import RUNOFF
 from bmi_cdlm.names.errors import ConfigError, ForcingError, ParameterError, StateError, nearest
 from bmi_cdlm.names.season import season
@@ -272,9 +273,18 @@ class Model:
         if self.ledger is not None:
             self.ledger.update(self.state, live, self._totals.at_start)
 
-    def end_call(self, seconds: float, fallen: np.ndarray | None) -> None:
+    @property
+    def step_depth(self) -> float:
+        """Runoff of the last step as a depth over the drained area [m]."""
+        return self._totals.step_depth
+
+    def mean_depth(self, values: np.ndarray) -> float:
+        """Depth over the drained area [m] of depths on cells, float64[cell] [mm]."""
+        return self._totals.mean_depth(values)
+
+    def end_call(self, depth: float, outstanding: Outstanding) -> None:
         """Bring up to date what depends on the caller's clock; see `Totals.end_call`."""
-        self._totals.end_call(self.state, seconds, fallen)
+        self._totals.end_call(self.state, depth, outstanding)
 
     def change_parameter(self, name: str, places: np.ndarray, values: np.ndarray) -> None:
         """Change a parameter at some places from the next step on; `adjustment` checks it.
@@ -309,7 +319,32 @@ class Model:
         self._correct_demand(series, forcing.day_of_year, b)
         for place in range(len(self.operators.cells)):
             self._run_cells(place, series, b)
-        runoff = add_rows(series[RUNOFF])[None] / series[RUNOFF].shape[0]
+        self._settle_rivers(kept, add_rows(series[RUNOFF])[None] / series[RUNOFF].shape[0])
+
+    def settle(self, rain: float | None = None, runoff: float | None = None) -> None:
+        """Start in equilibrium with a net rain or a mean runoff [mm d-1]; without either a customary rain."""
+        found = settle_cells(self, rain, runoff)
+        self._settle_rivers(self.state.copy(), found[None])
+
+    def generate_once(self, series: dict[str, np.ndarray]) -> np.ndarray:
+        """Advance the runoff process alone by a step of its inputs, float64[1, cell]; the runoff [mm d-1]."""
+        self._run_cells(len(self.operators.cells) - 1, series, self._single)
+        return self._single.given[RUNOFF][0].copy()
+
+    def start_cells(self) -> None:
+        """Bring cells into the state of a cold start."""
+        for operator, p, own in zip(self.operators.cells, self._given.cells, self.state.cells, strict=True):
+            for values, start in zip(own, operator.start(p), strict=True):
+                values[...] = 0.0
+                values[: start.shape[0]] = start
+
+    def symbols(self, process: str) -> Mapping[str, np.ndarray]:
+        """Parameters of a process of cells and what is prepared of them, by symbol, float64[component * cell]."""
+        found = zip(self.operators.cells, self._given.cells, strict=True)
+        return next(p.symbols for operator, p in found if operator.process.name == process)
+
+    def _settle_rivers(self, kept: State, runoff: np.ndarray) -> None:
+        """Put every reach in a steady state with a runoff, float64[1, cell] [mm d-1], and start with it."""
         lateral = whole_series(np.empty((self.domain.n_reaches, 1)))
         self.operators.reach.collect(runoff, lateral)
         flow, exchange = np.empty(self.domain.n_reaches), self.exchange

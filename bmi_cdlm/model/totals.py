@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,18 @@ from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import MASSES
 
 MM_PER_M = 1000.0
+
+
+class Outstanding(NamedTuple):
+    """Water between the model and its caller, less what there was at the start.
+
+    precipitation : float64[cell], not yet used [mm d-1 s]; runoff : float64[cell], not yet handed out [mm]; discharge :
+    float64[reach], not yet handed out [m3]. None where there is none.
+    """
+
+    precipitation: np.ndarray | None = None
+    runoff: np.ndarray | None = None
+    discharge: np.ndarray | None = None
 
 
 class Totals:
@@ -35,6 +48,8 @@ class Totals:
         By the short names of `variables.MASSES`, as of the last call.
     at_start : float
         Water of the domain at the start [m3].
+    step_depth : float
+        Runoff of the last step as a depth over the drained area [m].
     """
 
     def __init__(self, operators: Operators, live: Mapping[str, np.ndarray], step: int) -> None:
@@ -59,9 +74,9 @@ class Totals:
         self._no_queue, self._queued, self._add_up = (nothing[None],), nothing.copy(), compiled(add_up_cells)
         names = [name.removeprefix("mean_") for name in live if name.startswith("mean_")]
         self._means = [live[f"mean_{name}"] for name in names]
-        self._averaged = (*(live[name] for name in names), live["runoff"])
-        self._sum_balance, self._sums = compiled(sum_balance), np.empty(len(names) + 8)
-        self._runoff = self.at_start = 0.0
+        self._averaged = (*(live[name] for name in names), live["runoff"], live["runoff_total"])
+        self._sum_balance, self._sums = compiled(sum_balance), np.empty(len(names) + 9)
+        self.step_depth = self._generated = self.at_start = 0.0
         self.masses = {v.short: np.zeros(1) for v in MASSES}
 
     def recount(self, state: State) -> None:
@@ -82,17 +97,20 @@ class Totals:
             depths, self._volume, self._averaged, self._share, (state.outflow_total, live["discharge"]),
             self._at_outlets, live["reach_storage"], self._every_reach, self._sums,
         )
-        rain, exchanged, lost, stored, *means, self._runoff, left, discharge, in_reaches = self._sums.tolist()
+        (rain, exchanged, lost, stored, *means, runoff, generated, left, discharge,
+         in_reaches) = self._sums.tolist()
         live["water_in"][0], live["water_exchanged"][0] = rain, exchanged
         live["water_out"][0], live["water_stored"][0] = lost + left, stored + in_reaches
         live["outlet_discharge"][0] = discharge
         for mean, value in zip(self._means, means, strict=True):
             mean[0] = value
-        self._set_runoff_depth(self._step)
+        self.step_depth, self._generated = runoff / MM_PER_M * (self._step / DAY), generated / MM_PER_M
+        live["runoff_depth"][0] = self.step_depth  # until a call was no step
+        live["runoff_depth_total"][0] = self._generated
 
-    def _set_runoff_depth(self, seconds: float) -> None:
-        """Express the last step's runoff as a depth [m] over a duration [s]: a step, until a call was another."""
-        self._live["runoff_depth"][0] = self._runoff / MM_PER_M * (seconds / DAY)
+    def mean_depth(self, values: np.ndarray) -> float:
+        """Depth over the drained area [m] of depths on cells, float64[cell] [mm]."""
+        return self._sum(values, self._share) / MM_PER_M
 
     def _add_up_cells(self, state: State) -> None:
         """Water of cells: stores that hold it, then queues, in the order of the processes."""
@@ -114,14 +132,16 @@ class Totals:
         """Mean over the components of each cell."""
         return units.reshape(components, -1).mean(axis=0)
 
-    def end_call(self, state: State, seconds: float, fallen: np.ndarray | None) -> None:
-        """Bring up to date what depends on the caller's clock: the runoff depth of a call [s], and the masses.
+    def end_call(self, state: State, depth: float, outstanding: Outstanding) -> None:
+        """Bring up to date what depends on the caller's clock: the runoff depths, and the masses.
 
-        fallen : float64[cell], precipitation not yet used [mm d-1 s], or None.
+        depth : float, runoff that the call handed out [m].
         """
         live, masses, total, drained = self._live, self.masses, self._sum, self._drained
-        self._set_runoff_depth(seconds)
-        waiting = total(state.unreleased, self._at_outlets)
+        fallen, runoff, discharge = outstanding
+        live["runoff_depth"][0] = depth
+        live["runoff_depth_total"][0] = self._generated - (0.0 if runoff is None else self.mean_depth(runoff))
+        waiting = 0.0 if discharge is None else total(discharge, self._at_outlets)
         unused = 0.0 if fallen is None else total(fallen, self._volume) / DAY
         masses["mass_in"][0] = (live["water_in"][0] + unused) / drained
         masses["mass_out"][0] = (live["water_out"][0] - waiting) / drained
