@@ -149,6 +149,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "hydrographs of length one": lambda: make_case(5, lumped_domain(4), 16, n_sub=1, x4=(0.1, 0.5)),
     "X4 of whole and half steps": lambda: make_case(6, lumped_domain(3), 16, n_sub=24, x4=(2.5, 2.5)),
     "one cell, one cold step": lambda: make_case(7, lumped_domain(1), 1),
+    "one cold step": lambda: make_case(7, lumped_domain(6), 1),
+    "cold steps, plain snow": lambda: make_case(7, lumped_domain(5), 3, chain=chain_of(CEMANEIGE, GR4J), warmth=-3.0),
     "one cell, one warm step": lambda: make_case(8, lumped_domain(1), 1, warmth=12.0),
     "one block and one step": lambda: make_case(9, random_domain(14, 6, 3, 9), 8),
     "a factor that varies": lambda: make_case(
@@ -199,7 +201,8 @@ def cell_pair(case: Case, k: int) -> Pair:
 
     def forward(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:
         operator = ops.cells[k]
-        p = operator.prepare({name: values[name] for name in case.parameters(process)})
+        places = {name: values[name].shape[0] for name in process.queues}
+        p = operator.prepare({name: values[name] for name in case.parameters(process)}, places)
         state = group(operator.plan.state_group, values)
         series = {name: values[name] for name in (*case.series(process), "precipitation")}
         given, record = operator.run(series, p, state)

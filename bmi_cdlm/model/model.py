@@ -125,7 +125,9 @@ class Model:
         self._cell_tasks = self._workers.tasks(domain.n_cells)
         self.ledger = Ledger(domain) if ledger else None
         check_varying(self.chain, varying)
-        self.varying = tuple(dict.fromkeys([*varying, *([FACTOR] if pet is not None or FACTOR in given else [])]))
+        takes_factor = any(p.name == FACTOR for process in self.chain.cells for p in process.parameters)
+        has_factor = pet is not None or (FACTOR in given and takes_factor)
+        self.varying = tuple(dict.fromkeys([*varying, *([FACTOR] if has_factor else [])]))
         self.operators = Operators(
             self.chain, domain, step, routing_step, np.float64, self._workers, varying=self.varying,
             components=components, plan=self._plan,

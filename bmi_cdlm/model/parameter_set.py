@@ -28,14 +28,19 @@ class ParameterSet:
 
     Raises
     ------
-    ParameterError, DomainError
-        A parameter of another size or outside its legal range; an attribute that the domain lacks.
+    UnknownNameError, ParameterError, DomainError
+        A name of no parameter; a parameter of another size or outside its legal range; an attribute that the domain
+        lacks.
     """
 
     def __init__(self, operators: Operators, given: Mapping[str, np.ndarray]) -> None:
         self._operators, self._domain = operators, operators.domain
         self.values: dict[str, np.ndarray] = {}
         check_attributes(operators.chain, self._domain)
+        prepared = {one.given for one in operators.chain.reach.prepared}
+        for name in given:  # those of processes that this chain has not are nobody's here
+            if name not in prepared:
+                registry.parameter(name)
         for operator in operators.cells:
             factors = {one.factor for one in operator.process.inputs.values()}
             for p in operator.process.parameters:  # inputs and their factors are those of all components

@@ -15,12 +15,12 @@ class State(NamedTuple):
     """All states; the arrays are allocated once and changed in place.
 
     cells : per process of cells, stores [cell] and queues [place, cell] by name, with several components [component *
-    cell] in place of [cell]; totals : water of cells, or of their components, since the start [mm]; reach : float64[reach], the state of the
-    reach process; outflow_total : float64[reach], water that has left the reach since the start [m3]; unreleased :
-    float64[reach], the part of it that the caller's clock has not reached [m3]; cell_storage_at_start [mm],
-    reach_storage_at_start [m3] : float64[cell], float64[reach], water at the start; added_total : float64[cell] [mm],
-    reach_added_total : float64[reach] [m3], water that callers have put in since the start; reach_name : of the state
-    of reaches; components : per process of cells.
+    cell] in place of [cell]; totals : water of cells, or of their components, since the start [mm]; reach :
+    float64[reach], the state of the reach process; outflow_total : float64[reach], water that has left the reach since
+    the start [m3]; unreleased : float64[reach], the part of it that the caller's clock has not reached [m3];
+    cell_storage_at_start [mm], reach_storage_at_start [m3] : float64[cell], float64[reach], water at the start;
+    added_total : float64[cell] [mm], reach_added_total : float64[reach] [m3], water that callers have put in since the
+    start; reach_name : of the state of reaches; components : per process of cells.
     """
 
     cells: tuple[Any, ...]
@@ -118,8 +118,8 @@ def new_state(operators: Operators, parameters: list[Parameters]) -> State:
 
     return State(
         tuple(operator.start(p) for operator, p in zip(operators.cells, parameters, strict=True)),
-        totals(*(np.zeros(last.n_units) for _ in totals._fields)), reaches(), reaches(), reaches(), cells(), reaches(), cells(),
-        reaches(), operators.chain.reach.state, tuple(operator.components for operator in operators.cells),
+        totals(*(np.zeros(last.n_units) for _ in totals._fields)), reaches(), reaches(), reaches(), cells(), reaches(),
+        cells(), reaches(), operators.chain.reach.state, tuple(operator.components for operator in operators.cells),
     )
 
 

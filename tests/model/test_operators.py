@@ -160,12 +160,12 @@ def test_the_cases_reach_every_branch():
         case = make()
         outputs, _ = chain_gradients(case, {})
         _, gradients = chain_gradients(case, random_like(outputs, np.random.default_rng(1)))
-        names = {(case.chain.names, n) for n in gradients}
+        names = {(name, n) for name, pair in pairs(case).items() if name != "chain" for n in pair.active if n in gradients}
         wanted |= names
-        reached |= {(chain, n) for chain, n in names if np.count_nonzero(gradients[n]) > gradients[n].size / 20}
+        reached |= {(name, n) for name, n in names if np.count_nonzero(gradients[n]) > gradients[n].size / 20}
         assert tuple(gradients) == chain_pair(case).active
-    assert not wanted - reached
-    assert {process for chain, _ in wanted for process in chain} == {p.name for p in CELLS} | {"muskingum", "reservoirs"}
+    assert sorted(wanted - reached) == []
+    assert {name for name, _ in wanted} == {p.name for p in CELLS} | {"muskingum", "reservoirs"}
     assert {n for make in CASES.values() for n in make().varying} == {n for names in VARYING.values() for n in names}
     case = CASES["forest, hysteresis"]()
     ratio = case.inputs["travel_time"] / case.routing_step
@@ -174,19 +174,16 @@ def test_the_cases_reach_every_branch():
     assert (ratio == 0).any() and short.sum() > 5 and long.sum() > 5 and (~short & ~long).sum() > 5
 
 
-WRONG = [(case, name) for case, name in NAMES if name != "chain" and case in (
-    "forest, hysteresis", "three stages, varying", "beside a queue, varying", "components of three stages")]
-
-
-@pytest.mark.parametrize(("case", "name"), WRONG, ids=lambda v: str(v))
-def test_a_slightly_wrong_adjoint_is_seen(case, name, dual_operators):
-    """One part in a million of one result."""
-    for scaled in pairs(CASES[case]())[name].active:
+@pytest.mark.parametrize("name", dict.fromkeys(name for _, name in NAMES if name != "chain"))
+def test_a_slightly_wrong_adjoint_is_seen(name, dual_operators):
+    """One part in a million of one result, in one of the cases at least."""
+    own = [case for case, one in NAMES if one == name]
+    for scaled in dict.fromkeys(n for case in own for n in pairs(CASES[case]())[name].active):
         def wrong(found, scaled=scaled):
-            return found | {scaled: found[scaled] * 1.000001}
+            return found | {scaled: found[scaled] * 1.000001} if scaled in found else found
 
-        errors = dot_errors(name, CASES[case](), dual_operators, changed=wrong)
-        assert errors[scaled] > 10 * TOLERANCE, scaled
+        errors = (dot_errors(name, CASES[case](), dual_operators, changed=wrong).get(scaled, 0.0) for case in own)
+        assert any(error > 10 * TOLERANCE for error in errors), scaled
 
 
 @pytest.mark.parametrize("case", [

@@ -213,8 +213,8 @@ def test_parameters_reach_the_model(tmp_path):
 def test_a_factor_on_evapotranspiration_per_cell_is_used(tmp_path, snow, components):
     """As if the demand were its multiple, step by step and in blocks, through files and BMI."""
     config = write_case(
-        tmp_path, snow=snow, components=components, output="run.nc", output_variables=["corrected_evapotranspiration", "pet_factor"],
-        output_at="cells",
+        tmp_path, snow=snow, components=components, output="run.nc", output_at="cells",
+        output_variables=["corrected_evapotranspiration", "pet_factor"],
     )
     factor = np.random.default_rng(4).uniform(0.5, 1.6, N_CELLS)
     with netCDF4.Dataset(tmp_path / "parameters.nc", "a") as dataset:

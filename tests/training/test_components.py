@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import netCDF4
@@ -17,7 +18,7 @@ from training_cases import N_CELLS, N_REACHES, drawn_trainer, train, weights_of,
 from bmi_cdlm.cli import main
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.checkpoint import load_checkpoint
-from bmi_cdlm.names.errors import CheckpointError
+from bmi_cdlm.names.errors import CheckpointError, ConfigError
 from bmi_cdlm.run.config import load_config
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.generator import Generator
@@ -124,3 +125,13 @@ def test_processes_of_another_package_are_trained_named_and_run(tmp_path):
     load_checkpoint.__globals__["_load"].cache_clear()
     with pytest.raises(CheckpointError, match=f"runoff: there is no process '{HBV.name}'"):
         load_checkpoint(path)
+
+
+def test_a_factor_that_no_process_takes_is_refused(tmp_path):
+    inputs = {name: one._replace(factor=None, corrected=None) for name, one in HBV.inputs.items()}
+    parameters = tuple(p for p in HBV.parameters if p.name != "pet_factor")
+    bare = dataclasses.replace(HBV, name="bare", inputs=inputs, parameters=parameters)
+    with installed(bare):
+        config = change_config(write_training_case(tmp_path), runoff="bare")
+        with pytest.raises(ConfigError, match=r"no process of bare, muskingum takes a factor .*pet_factor: false"):
+            train(config)

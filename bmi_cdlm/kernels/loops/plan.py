@@ -419,4 +419,4 @@ def returned_count(step: Callable) -> int:
 
 def places_of(queue: Queue, longest: float, least: int = 1) -> int:
     """Places of a queue whose base is at most `longest` steps; at least so many."""
-    return max(least, math.ceil(queue.spans * longest))
+    return max(least, math.ceil(queue.spans * longest)) if math.isfinite(longest) else least  # a training diverged
