@@ -158,11 +158,9 @@ class KernelText:
     # ---- adjoint -----------------------------------------------------------------------------------------
 
     @cached_property
-    def after(self) -> dict[str, bool]:
-        """Stores whose value after a stage its adjoint reads; whether several stages take the store."""
-        users = {s: sum(s in self.plan.takes(stage) for stage in self.stages) for s in self.plan.stores}
-        found = {s for k in range(len(self.stages)) for s, after in self.adjoint.taped_stores(k) if after}
-        return {s: users[s] > 1 for s in self.plan.stores if s in found}
+    def after(self) -> list[str]:
+        """Stores whose value after a stage its adjoint reads: no other stage takes them."""
+        return [s for k in range(len(self.stages)) for s, after in self.adjoint.taped_stores(k) if after]
 
     @cached_property
     def tape(self) -> dict[str, int]:
@@ -172,19 +170,14 @@ class KernelText:
 
     def taped_before(self, k: int) -> dict[str, str]:
         """Row of the tape of each store that the adjoint of stage k reads as it was before the stage."""
-        takes = self.plan.reverses[k].takes
-        carried = {s for s, shared in self.after.items() if not shared}
-        return {
-            s: self.adjoint.tape_of(s, k) for s, _ in self.adjoint.taped_stores(k) if s in takes or s in carried
-        }
+        return {s: self.adjoint.tape_of(s, k) for s, _ in self.adjoint.taped_stores(k)}
 
     def taped(self, k: int) -> list[str]:
         """Results of stage k on the tape, and what its queues give: what an adjoint or the ordinates read."""
         plan, stage = self.plan, self.stages[k]
         read = {a for r in plan.reverses.values() for a in r.takes} | plan.queued
         results = [s for s in (*self.adjoint.kept(k), *plan.series) if s in stage.returns and s in read]
-        results += [a for a in plan.takes(stage) if a in plan.queue_of and a in read]
-        return results + [f"{s}_after_{k}" for s, after in self.adjoint.taped_stores(k) if after and self.after[s]]
+        return results + [a for a in plan.takes(stage) if a in plan.queue_of and a in read]
 
     def reverse(self) -> str:
         """The adjoint kernel."""
@@ -239,9 +232,9 @@ class KernelText:
         for k, stage in enumerate(self.stages):
             lines += [f"{deep}{self.at(name)} = {s}" for s, name in self.taped_before(k).items()]
             lines += self.take(stage, deep)
-            lines += [f"{deep}{self.at(name)} = {name.removesuffix(f'_after_{k}')}" for name in self.taped(k)]
+            lines += [f"{deep}{self.at(name)} = {name}" for name in self.taped(k)]
         lines += self.move_heads(deep)
-        return lines + [f"        {s}_after = {s}" for s, shared in self.after.items() if not shared]
+        return lines + [f"        {s}_after = {s}" for s in self.after]
 
     def at(self, name: str) -> str:
         """The place of a row of the tape at step t."""
@@ -271,8 +264,6 @@ class KernelText:
         read = [a for a in reverse.takes if a in self.tape]
         read += [self.queues[name].takes for name in self.passed(stage)]
         lines += [f"{indent}{a} = {self.at(a)}" for a in dict.fromkeys(read) if a not in plan.stores]
-        shared = [s for s, after in self.adjoint.taped_stores(k) if after and self.after[s]]
-        lines += [f"{indent}{s}_after = {self.at(f'{s}_after_{k}')}" for s in shared]
         given = signature([self.adjoint_value(a) for a in reverse.takes], len(indent) + 4)
         lines += [
             f"{indent}{', '.join(f'd_{s}' for s in reverse.returns)} = {self.adjoint.step_name(k)}(",
@@ -289,8 +280,7 @@ class KernelText:
                 f"{indent}    ring_{name}_adj, {head}, p.{name}, {queue.takes}, {queue.share!r}, {queue.takes}_adj,",
                 f"{indent}    sums_{name}, i,", f"{indent})",
             ]
-        carried = [s for s in self.taped_before(k) if s in self.after and not self.after[s]]
-        return lines + [f"{indent}{s}_after = {s}" for s in carried]
+        return lines + [f"{indent}{s}_after = {s}" for s in self.taped_before(k) if s in self.after]
 
     def adjoint_value(self, symbol: str) -> str:
         """A symbol as the adjoint of a stage takes it."""

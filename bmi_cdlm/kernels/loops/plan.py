@@ -351,6 +351,25 @@ class CellPlan:
                              "hand it on. Correct its 'gives', or the arguments of the steps")
             if queue.base not in self.parameters:
                 self._refuse(f"queue '{name}' has the base '{queue.base}', which is no parameter here. Correct it")
+        self._check_stores()
+
+    def _check_stores(self) -> None:
+        """Refuse a store on both sides of a queue, passed by several steps at once, and a kept one that others take."""
+        for symbol, name in self.stores.items():
+            takers = [stage for stage in self.process.stages if symbol in self.takes(stage)]
+            beside = [stages for _, stages in self.segments if any(stage in stages for stage in takers)]
+            if len(beside) > 1:
+                self._refuse(
+                    f"store '{name}' is taken by steps on both sides of a queue, '{takers[0].step.__name__}' and "
+                    f"'{takers[-1].step.__name__}'. Hand its value on as a result of the first"
+                )
+            for stage in takers:
+                read = () if stage.adjoint is None else arguments_of(stage.adjoint.step)
+                if len(takers) > 1 and (symbol in stage.kept or f"{symbol}_after" in read):
+                    self._refuse(
+                        f"step '{stage.step.__name__}' keeps the store '{name}', which {len(takers)} steps take. Keep "
+                        "stores of one step only"
+                    )
 
     def _check_varying(self) -> None:
         """Refuse parameters that vary in time, and that something else than steps takes."""
