@@ -16,35 +16,61 @@ from bmi_cdlm.names.errors import StateError
 TIME = np.datetime64("2012-08-01T06:00:00", "s")
 
 
+QUEUES = ("unit_hydrograph_1", "unit_hydrograph_2")
+
+
+def empty_state(n_cells=3, n_reaches=4, places=(2, 3)) -> State:
+    """Snow, GR4J and Muskingum, without anything in them."""
+    model = Model(random_domain(2, n_reaches, n_cells), snow="cemaneige_hysteresis")
+    state = new_state(model.operators, model._given.cells).with_places(dict(zip(QUEUES, places, strict=True)))
+    model.close()
+    for values in state.arrays().values():
+        values[...] = 0.0
+    return state
+
+
 def filled_state(n_cells=3, n_reaches=4, places=(2, 3), seed=0) -> State:
-    state, rng = new_state(n_cells, n_reaches, *places), np.random.default_rng(seed)
+    state, rng = empty_state(n_cells, n_reaches, places), np.random.default_rng(seed)
     for values in state.arrays().values():
         values[...] = rng.exponential(1.0, values.shape)
-    for queue in (state.runoff.unit_hydrograph_1, state.runoff.unit_hydrograph_2):
+    for queue in state.queues().values():
         queue[-1] = 0.0  # after a step the last place is empty
     return state
 
 
+def runoff_of(state: State):
+    """The stores and queues of GR4J."""
+    return state.cells[-1]
+
+
 def restart_of(state: State, **attributes: str) -> Restart:
-    cells, reaches = state.runoff.production_store.size, state.reach_flow.size
+    cells, reaches = runoff_of(state).production_store.size, state.reach.size
     return Restart(
         state.on_cells(), state.on_reaches(), [f"c{i}" for i in range(cells)], [f"r{i}" for i in range(reaches)],
         attributes, TIME,
     )
 
 
-def test_a_new_state_is_empty():
-    assert not any(values.any() for values in new_state(3, 4, 2, 3).arrays().values())
+def test_a_new_state_holds_what_the_processes_say():
+    """Stores at their customary fill; nothing on its way, in rivers or in the ledger."""
+    model = Model(random_domain(2, 4, 3), snow="cemaneige_hysteresis")
+    arrays = new_state(model.operators, model._given.cells).arrays()
+    filled = {name for name, values in arrays.items() if values.any()}
+    assert filled == {"production_store", "routing_store", "snow_peak"}
+    np.testing.assert_array_equal(arrays["production_store"], 0.3 * model.parameters["production_capacity"])
+    np.testing.assert_array_equal(arrays["routing_store"], 0.5 * model.parameters["routing_capacity"])
+    threshold = model.parameters["cover_ratio_threshold"] * model.domain.cells.mean_annual_snowfall
+    np.testing.assert_array_equal(arrays["snow_peak"], threshold)
 
 
 def test_arrays_are_views_and_named_once():
     state = filled_state()
-    groups = (state.snow, state.runoff, state.totals)
+    groups = (*state.cells, state.totals)
     assert len(state.arrays()) == sum(len(g) for g in groups) + 7
     for name, values in state.arrays().items():
         values[...] = 7.0
         owner = next((g for g in groups if hasattr(g, name)), state)
-        assert (getattr(owner, name) == 7.0).all(), name
+        assert (getattr(owner, "reach" if name == "reach_flow" else name) == 7.0).all(), name
 
 
 def test_a_copy_is_independent():
@@ -93,7 +119,7 @@ def test_a_longer_queue_keeps_its_water():
     short, long = filled_state(places=(2, 3)), filled_state(places=(5, 9))
     long.assign(short.arrays())
     for name in ("unit_hydrograph_1", "unit_hydrograph_2"):
-        ours, theirs = getattr(long.runoff, name), getattr(short.runoff, name)
+        ours, theirs = getattr(runoff_of(long), name), getattr(runoff_of(short), name)
         assert np.array_equal(ours[: len(theirs)], theirs) and not ours[len(theirs):].any()
 
 
@@ -101,13 +127,13 @@ def test_a_shorter_queue_takes_what_fits_and_refuses_to_lose_water():
     long, short = filled_state(places=(5, 9)), filled_state(places=(2, 3))
     with pytest.raises(StateError, match=r"'unit_hydrograph_1' holds water up to 4 steps ahead.* reach 1\. Take"):
         short.assign(long.arrays())
-    long.runoff.unit_hydrograph_1[1:] = 0
-    long.runoff.unit_hydrograph_2[3:] = 0
+    runoff_of(long).unit_hydrograph_1[1:] = 0
+    runoff_of(long).unit_hydrograph_2[3:] = 0
     with pytest.raises(StateError, match=r"'unit_hydrograph_2' holds water up to 3 steps ahead.* reach 2\. Take"):
         short.assign(long.arrays())  # the next step would overwrite the last place
-    long.runoff.unit_hydrograph_2[2:] = 0
+    runoff_of(long).unit_hydrograph_2[2:] = 0
     short.assign(long.arrays())
-    assert np.array_equal(short.runoff.unit_hydrograph_2, long.runoff.unit_hydrograph_2[:3])
+    assert np.array_equal(runoff_of(short).unit_hydrograph_2, runoff_of(long).unit_hydrograph_2[:3])
 
 
 @pytest.mark.parametrize(("old", "new"), [(1.7, 4.0), (4.0, 1.7), (4.0, 3.5), (0.4, 2.0)])
@@ -121,10 +147,10 @@ def test_another_unit_hydrograph_releases_the_old_water_on_its_old_schedule(old,
         with pytest.raises(StateError, match="holds water up to"):
             after.state.assign(before.state.arrays())
         for name in ("unit_hydrograph_1", "unit_hydrograph_2"):  # as after enough dry steps
-            getattr(before.state.runoff, name)[len(getattr(after.state.runoff, name)) - 1:] = 0.0
+            getattr(runoff_of(before.state), name)[len(getattr(runoff_of(after.state), name)) - 1:] = 0.0
     after.state.assign(before.state.arrays())
     for model in (before, after):
-        model.state.runoff.production_store[:] = 0
+        runoff_of(model.state).production_store[:] = 0
     dry = random_forcing(1, 12, 4)._replace(precipitation=np.zeros((12, 4)))
     one, two = (m.advance(dry, keep=("routed_flow", "direct_flow")) for m in (before, after))
     for name in one:
@@ -134,8 +160,8 @@ def test_another_unit_hydrograph_releases_the_old_water_on_its_old_schedule(old,
 
 def test_a_restart_file_holds_every_bit(tmp_path):
     state = filled_state()
-    state.runoff.production_store[:] = [1 / 3, 5e-324, -0.0]
-    state.reach_flow[:] = [9.969209968386869e36, 1e-300, 0.1, 2.0]  # the first is the library's own fill value
+    runoff_of(state).production_store[:] = [1 / 3, 5e-324, -0.0]
+    state.reach[:] = [9.969209968386869e36, 1e-300, 0.1, 2.0]  # the first is the library's own fill value
     write_restart(tmp_path / "restart.nc", restart_of(state, domain="abc"))
     found = read_restart(tmp_path / "restart.nc", ["c0", "c1", "c2"], ["r0", "r1", "r2", "r3"])
     assert found.cell.keys() == state.on_cells().keys() and found.reach.keys() == state.on_reaches().keys()
@@ -160,9 +186,9 @@ def test_ids_bring_a_file_into_the_order_of_the_domain(tmp_path):
     state = filled_state()
     write_restart(tmp_path / "restart.nc", restart_of(state))
     found = read_restart(tmp_path / "restart.nc", ["c2", "c0"], ["r3", "r1"])
-    assert np.array_equal(found.cell["production_store"], state.runoff.production_store[[2, 0]])
-    assert np.array_equal(found.cell["unit_hydrograph_2"], state.runoff.unit_hydrograph_2[:, [2, 0]])
-    assert np.array_equal(found.reach["reach_flow"], state.reach_flow[[3, 1]])
+    assert np.array_equal(found.cell["production_store"], runoff_of(state).production_store[[2, 0]])
+    assert np.array_equal(found.cell["unit_hydrograph_2"], runoff_of(state).unit_hydrograph_2[:, [2, 0]])
+    assert np.array_equal(found.reach["reach_flow"], state.reach[[3, 1]])
 
 
 def test_a_sub_basin_starts_from_the_file_of_the_whole_domain(tmp_path):
@@ -191,7 +217,7 @@ def test_a_sub_basin_starts_from_the_file_of_the_whole_domain(tmp_path):
     cut = {k: v[lo:hi] if k in ("celerity", "weighting") else v for k, v in parameters.items()}
     first, second, forcing = Model(whole, parameters), Model(part, cut), random_forcing(2, 12, 20)
     first.advance(forcing)
-    reach_arrays = {**first.state.on_reaches(), "reach_storage_time": first.storage_time}
+    reach_arrays = {**first.state.on_reaches(), "reach_storage": first.live["reach_storage"]}
     write_restart(tmp_path / "r.nc", Restart(
         first.state.on_cells(), reach_arrays, whole.cells.id, whole.reaches.id, {}, TIME
     ))
@@ -211,7 +237,7 @@ def test_missing_ids(tmp_path, cells, reaches, message):
         read_restart(tmp_path / "restart.nc", cells, reaches)
 
 
-@pytest.mark.parametrize("found", ["bmi_cdlm restart 1", "bmi_cdlm restart 3", None])
+@pytest.mark.parametrize("found", ["bmi_cdlm restart 1", "bmi_cdlm restart 4", None])
 def test_an_unknown_format(tmp_path, found):
     path = tmp_path / "restart.nc"
     write_restart(path, restart_of(filled_state()))
@@ -220,7 +246,7 @@ def test_an_unknown_format(tmp_path, found):
             dataset.format = found
         else:
             dataset.delncattr("format")
-    with pytest.raises(StateError, match=rf"format is '{found or 'none'}', expected 'bmi_cdlm restart 2'\. Use a"):
+    with pytest.raises(StateError, match=rf"format is '{found or 'none'}', expected 'bmi_cdlm restart 3'\. Use a"):
         read_restart(path, ["c0"], ["r0"])
 
 
@@ -240,7 +266,7 @@ def test_ids_of_any_script(tmp_path):
     ids = ["größte", "河", "c 3"]
     write_restart(tmp_path / "restart.nc", restart_of(state)._replace(cell_id=ids))
     found = read_restart(tmp_path / "restart.nc", ids[::-1], ["r0"])
-    assert np.array_equal(found.cell["production_store"], state.runoff.production_store[::-1])
+    assert np.array_equal(found.cell["production_store"], runoff_of(state).production_store[::-1])
 
 
 def test_no_file(tmp_path):
