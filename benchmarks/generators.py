@@ -21,8 +21,8 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.generator.generator import Inputs, describe_forcing, pet_network, static_parameters
 from bmi_cdlm.generator.specification import Attribute, GeneratorSpec, NetworkSpec, PetSpec, Target
 from bmi_cdlm.model.model import Forcing, Model
-from bmi_cdlm.names.parameters import PARAMETERS
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.catalogue import choose
 
 LAYERS = ((8,), (16,), (16, 16))
 N_ATTRIBUTES = 10
@@ -35,11 +35,10 @@ def make_spec(pet_hidden: tuple[int, ...], weather: Forcing) -> GeneratorSpec:
     on_reaches = tuple(
         Attribute(f"reach_a{k}", "1", "none", 0.0, 0.0, 1.0, -3.0, 3.0) for k in range(N_ATTRIBUTES)
     )
+    chain = choose()
     targets = {
-        grid: tuple(
-            Target(p.name, *p.range_at(DAY), p.scale) for p in PARAMETERS if p.grid == grid and p.part == "core"
-        )
-        for grid in ("cell", "reach")
+        grid: tuple(Target(p.name, *p.range_at(DAY), p.scale) for p in process.parameters if not p.optional)
+        for grid, process in (("cell", chain.cells[-1]), ("reach", chain.reach))
     }
     features = describe_forcing({
         "precipitation": weather.precipitation, "potential_evapotranspiration": weather.potential_evapotranspiration,

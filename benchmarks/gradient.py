@@ -24,9 +24,9 @@ from rich.console import Console
 from timing import Case, interleave
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.kernels.groups import RunoffParameters, RunoffState
 from bmi_cdlm.model.operators import Operators, zeros_of
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.catalogue import choose
 
 STEPS, REPEATS, BASE = 365, 3, 3.5
 SMASH_STEPS = 90
@@ -39,47 +39,47 @@ class Gradient:
         self, domain: Domain, routing_step: int, n_steps: int, threads: int = 1, dtype: Any = np.float32
     ) -> None:
         n = domain.n_cells
-        self.operators = Operators(domain, DAY, routing_step, dtype, threads)
+        self.operators = Operators(choose(), domain, DAY, routing_step, dtype, threads)
+        self.gr4j, self.routing = self.operators.cell("gr4j"), self.operators.reach
         weather = random_weather(3, n_steps, n)
         self.rain = np.ascontiguousarray(weather.precipitation, dtype)
-        self.demand = np.ascontiguousarray(weather.potential_evapotranspiration, dtype)
-        x1, x2, x3, x4 = (np.full(n, v, dtype) for v in (350.0, 0.5, 90.0, BASE))
-        self.x4, self.K = x4, (domain.reaches.length).astype(dtype)
-        self.p = RunoffParameters(x1, x2, x3, *self.operators.ordinates(x4, (4, 7)))
-        self.weighting = np.full(domain.n_reaches, 0.2, dtype)
+        demand = np.ascontiguousarray(weather.potential_evapotranspiration, dtype)
+        self.series = {"precipitation": self.rain, "potential_evapotranspiration": demand}
+        names = ("production_capacity", "exchange_coefficient", "routing_capacity", "unit_hydrograph_base")
+        self.p = self.gr4j.prepare({
+            name: np.full(n, v, dtype) for name, v in zip(names, (350.0, 0.5, 90.0, BASE), strict=True)
+        })
+        self.reaches = {
+            "travel_time": domain.reaches.length.astype(dtype), "weighting": np.full(domain.n_reaches, 0.2, dtype),
+        }
         self.outlet = domain.gauges.reach
         self.slope = np.ones((n_steps, 1), dtype)
 
-    def state(self) -> RunoffState:
-        """Stores at their customary fill."""
-        places = (np.zeros_like(self.p.ordinates_1), np.zeros_like(self.p.ordinates_2))
-        return RunoffState(0.3 * self.p.production_capacity, 0.5 * self.p.routing_capacity, *places)
-
     def runoff(self) -> None:
         """Forward and adjoint of GR4J alone."""
-        runoff, record = self.operators.generate_runoff(self.rain, self.demand, self.p, self.state())
-        self.operators.generate_runoff_adjoint(record, runoff, zeros_of(self.state()))
+        runoff, record = self.gr4j.run(self.series, self.p, self.gr4j.start(self.p))
+        self.gr4j.reverse(record, runoff, zeros_of(self.gr4j.start(self.p)), ())
 
     def forward(self) -> None:
         """Discharge at the outlet."""
-        runoff, _ = self.operators.generate_runoff(self.rain, self.demand, self.p, self.state())
-        self.operators.route(runoff, self.operators.coefficients(self.K, self.weighting), self.empty(), self.outlet)
+        runoff, _ = self.gr4j.run(self.series, self.p, self.gr4j.start(self.p))
+        self.routing.run(runoff, self.routing.prepare(self.reaches), self.empty(), self.outlet)
 
     def both(self) -> None:
         """Discharge at the outlet, and the gradient of its sum."""
-        o = self.operators
-        runoff, generated = o.generate_runoff(self.rain, self.demand, self.p, self.state())
-        _, routed = o.route(runoff, o.coefficients(self.K, self.weighting), self.empty(), self.outlet)
+        runoff, generated = self.gr4j.run(self.series, self.p, self.gr4j.start(self.p))
+        p = self.routing.prepare(self.reaches)
+        _, routed = self.routing.run(runoff, p, self.empty(), self.outlet)
         del runoff
-        runoff_adj, c = o.route_adjoint(routed, self.slope, self.empty())
+        runoff_adj, p_adj = self.routing.reverse(routed, self.slope, self.empty())
         del routed
-        o.coefficients_adjoint(self.K, self.weighting, c)
-        _, p = o.generate_runoff_adjoint(generated, runoff_adj, zeros_of(self.state()))
-        o.ordinates_adjoint(self.x4, p.ordinates_1, p.ordinates_2)
+        self.routing.prepare_adjoint(p, p_adj)
+        _, p_adj = self.gr4j.reverse(generated, runoff_adj, zeros_of(self.gr4j.start(self.p)), ())
+        self.gr4j.prepare_adjoint(self.p, p_adj)
 
     def empty(self) -> np.ndarray:
         """Rivers without water, and their adjoint."""
-        return np.zeros_like(self.K)
+        return np.zeros_like(self.reaches["weighting"])
 
     def peak(self) -> float:
         """Largest memory above the forcing arrays while `both` runs [bytes per cell-day]."""
@@ -99,17 +99,20 @@ class Routing:
     """Muskingum alone, forward and adjoint, of one domain at one routing step and precision."""
 
     def __init__(self, domain: Domain, routing_step: int, n_steps: int, dtype: Any, threads: int = 1) -> None:
-        self.operators = Operators(domain, DAY, routing_step, dtype, threads)
+        self.operators = Operators(choose(), domain, DAY, routing_step, dtype, threads)
         rng = np.random.default_rng(4)
         self.runoff = rng.uniform(0.01, 10.0, (n_steps, domain.n_cells)).astype(dtype)
-        travel_time = rng.lognormal(np.log(HOUR), 1.0, domain.n_reaches).astype(dtype)
-        self.p = self.operators.coefficients(travel_time, np.full(domain.n_reaches, 0.2, dtype))
+        self.p = self.operators.reach.prepare({
+            "travel_time": rng.lognormal(np.log(HOUR), 1.0, domain.n_reaches).astype(dtype),
+            "weighting": np.full(domain.n_reaches, 0.2, dtype),
+        })
         self.outlet, self.slope = domain.gauges.reach, np.ones((n_steps, 1), dtype)
 
     def both(self) -> None:
         """Discharge at the outlet, and the gradient of its sum by runoff, coefficients and state."""
-        _, record = self.operators.route(self.runoff, self.p, np.zeros_like(self.p.keep), self.outlet)
-        self.operators.route_adjoint(record, self.slope, np.zeros_like(self.p.keep))
+        reach, empty = self.operators.reach, np.zeros_like(self.p.symbols["keep"])
+        _, record = reach.run(self.runoff, self.p, empty, self.outlet)
+        reach.reverse(record, self.slope, np.zeros_like(empty))
 
     def case(self) -> Case:
         """A run of this, to be timed."""
@@ -162,8 +165,7 @@ def main(steps: int = STEPS, repeats: int = REPEATS, outlet: basin.Outlet = basi
     daily, hourly = Gradient(domain, DAY, steps), Gradient(domain, HOUR, steps)
     two, double = Gradient(domain, DAY, steps, threads=2), Gradient(domain, DAY, steps, dtype=np.float64)
     cases = [
-        daily.case("GR4J, forward", lambda: daily.operators.generate_runoff(
-            daily.rain, daily.demand, daily.p, daily.state())),
+        daily.case("GR4J, forward", lambda: daily.gr4j.run(daily.series, daily.p, daily.gr4j.start(daily.p))),
         daily.case("GR4J, forward and adjoint", daily.runoff),
         daily.case(f"runoff and routing, forward, {sub_steps(1)}", daily.forward),
         daily.case(f"runoff and routing, forward and adjoint, {sub_steps(1)}", daily.both),

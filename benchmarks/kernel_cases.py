@@ -9,24 +9,20 @@ import numpy as np
 from numba import njit
 from timing import Case
 
+from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches
 from bmi_cdlm.domain.network import NetworkPlan, order_reaches, plan_network
-from bmi_cdlm.kernels.groups import (
-    Links,
-    ReachParameters,
-    ReachSeries,
-    RunoffFluxes,
-    RunoffParameters,
-    RunoffState,
-    Step,
-)
+from bmi_cdlm.kernels.groups import ReachSeries
 from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.kernels.loops.routing import fill_coefficients, route
-from bmi_cdlm.kernels.loops.runoff import advance_gr4j, fill_ordinates
+from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import whole_series
-from bmi_cdlm.model.operators import HYDROGRAPH_EXPONENT, PERCOLATION_SCALE
-from bmi_cdlm.model.state import new_state
+from bmi_cdlm.model.memory import HostMemory
+from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.preparation import Preparation
 from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.processes.gr4j import GR4J
+from bmi_cdlm.processes.links import LINKS
+from bmi_cdlm.processes.muskingum import MUSKINGUM
 
 
 class Weather(NamedTuple):
@@ -59,26 +55,33 @@ def runoff_case(
     rng = np.random.default_rng(1)
     x4 = rng.uniform(0.5, longest, n_cells).astype(dtype)
     x4[0] = longest
-    ordinates = [np.zeros((int(np.ceil(base)), n_cells), dtype) for base in (longest, 2 * longest)]
-    compiled(fill_ordinates, dtype)(x4, dtype(HYDROGRAPH_EXPONENT[DAY]), *ordinates)
-    x1, x2, x3 = (rng.uniform(*bounds, n_cells).astype(dtype) for bounds in ((100, 900), (-2, 1), (20, 300)))
-    parameters = RunoffParameters(x1, x2, x3, *ordinates)
-    empty = new_state(n_cells, 0, *(o.shape[0] for o in ordinates))
-    state = RunoffState(*(a.astype(dtype) for a in empty.runoff))
-    state.production_store[:] = 0.3 * x1
-    state.routing_store[:] = 0.5 * x3
-    totals = type(empty.totals)(*(a.astype(dtype) for a in empty.totals)) if ledger else None
-    fluxes = RunoffFluxes(*(
-        np.empty((n_steps if field == "runoff" else 1, n_cells), dtype) for field in RunoffFluxes._fields
-    ))
+    names = ("production_capacity", "exchange_coefficient", "routing_capacity")
+    values = {
+        name: rng.uniform(*bounds, n_cells).astype(dtype)
+        for name, bounds in zip(names, ((100, 900), (-2, 1), (20, 300)), strict=True)
+    }
+    operator = CellOperator(GR4J, separate_cells(n_cells), DAY, dtype, Workers(threads))
+    parameters = operator.prepare({**values, "unit_hydrograph_base": x4})
+    state, plan = operator.start(parameters), operator.plan
+    totals = plan.total_group(*(np.zeros(n_cells, dtype) for _ in plan.total_group._fields)) if ledger else None
+    fluxes = plan.flux_group(*(np.empty((1, n_cells), dtype) for _ in plan.flux_group._fields))
     rain, demand = (a.astype(dtype) for a in weather)
-    arguments = (
-        rain, rain, demand, parameters, state, totals, fluxes,
-        Step(dtype(1), dtype(1), dtype(PERCOLATION_SCALE[DAY])),
+    series = {"precipitation": rain, "potential_evapotranspiration": demand}
+    runoff = np.empty((n_steps, n_cells), dtype)
+    return Case(
+        name, np.dtype(dtype).name, threads, n_steps * n_cells,
+        lambda: operator.advance(series, parameters, state, runoff, totals, fluxes),
     )
-    workers, work, kernel = Workers(threads), n_steps * n_cells, compiled(advance_gr4j, dtype)
-    tasks = workers.tasks(n_cells)
-    return Case(name, np.dtype(dtype).name, threads, work, lambda: workers.run(kernel, arguments, tasks, work))
+
+
+def separate_cells(n: int) -> Domain:
+    """Cells and reaches that have nothing to do with each other, 1 km2 each."""
+    names, zero, one = [str(i) for i in range(n)], np.zeros(n), np.ones(n)
+    return Domain(
+        Cells(names, zero, zero, one, one, np.zeros((n, 4)), np.zeros((n, 4)), np.full(n, 100.0)),
+        Reaches(names, np.full(n, -1), zero, zero, one, one, zero, zero),
+        Links(np.arange(n + 1), np.arange(n), one), Gauges([], [], np.zeros(0, np.int64), np.zeros(0)), np.arange(n),
+    )
 
 
 def random_river(seed: int, n_sources: int) -> np.ndarray:
@@ -143,9 +146,12 @@ def routing_arguments(
     """The kernel `route` and its arguments but for the range of reaches and steps."""
     n = downstream.size
     rng = np.random.default_rng(2)
-    coefficients = ReachParameters(*(np.empty(n, dtype) for _ in ReachParameters._fields))
-    travel_time = rng.lognormal(np.log(3600.0), 1.0, n).astype(dtype)
-    compiled(fill_coefficients, dtype)(travel_time, np.full(n, 0.2, dtype), dtype(DAY / n_sub), coefficients)
+    process = ReachPlan(MUSKINGUM)
+    constants = process.constant_group(dtype(DAY / n_sub))
+    symbols = Preparation(MUSKINGUM, constants, {}, HostMemory(dtype)).fill({
+        "travel_time": rng.lognormal(np.log(3600.0), 1.0, n).astype(dtype), "weighting": np.full(n, 0.2, dtype),
+    })
+    parameters = process.parameter_group(*(symbols[name] for name in process.parameter_group._fields))
     # Cells of 3 km hold nine reaches of 1 km.
     fed = linked | (np.bincount(downstream[downstream >= 0], minlength=n) == 0)
     links = Links(np.r_[0, np.cumsum(fed)], np.flatnonzero(fed) // 9, np.ones(int(fed.sum()), dtype))
@@ -154,8 +160,8 @@ def routing_arguments(
         ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, np.empty(n, dtype)) for _ in range(2)
     )
     discharge = whole_series(np.empty((n, n_steps), dtype)) if kept else passing
-    return compiled(route, dtype), (
-        plan.network, links, coefficients, rng.uniform(0, 1, n).astype(dtype), runoff, lateral_inflow,
+    return compiled(reach_loops(process, LINKS).route, dtype), (
+        plan.network, links, parameters, rng.uniform(0, 1, n).astype(dtype), runoff, lateral_inflow,
         np.empty((plan.n_slots, n_steps * n_sub), dtype), discharge,
-        np.empty((n, 0), dtype), np.zeros(n, dtype), n_sub, dtype(DAY),
+        np.empty((n, 0), dtype), np.zeros(n, dtype), constants.seconds, n_sub, dtype(DAY),
     )

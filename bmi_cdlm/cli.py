@@ -22,6 +22,7 @@ from bmi_cdlm.evaluate.plot_map import plot_map
 from bmi_cdlm.files.netcdf import replacing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import CdlmError, ConfigError
+from bmi_cdlm.plugin import render_plugin
 from bmi_cdlm.prepare.gauges.quality import report_table
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
 from bmi_cdlm.prepare.run import Prepared, find_config
@@ -170,8 +171,13 @@ def doctor(config: Path, parameters: Path | None, source: Path | None) -> None:
 
 @main.command()
 @click.option("--to", "path", type=click.Path(path_type=Path), help="File to write.  [default: the screen]")
-def reference(path: Path | None) -> None:
+@click.option("--pymt", "folder", type=click.Path(path_type=Path), help="Folder for the keys of pymt's `setup`.")
+def reference(path: Path | None, folder: Path | None) -> None:
     """Show every configuration key, variable and parameter."""
+    if folder is not None:
+        for name, text in render_plugin().items():
+            (folder / name).write_text(text, encoding="utf-8")
+        return
     if path is None:
         console.print(render())
         return
@@ -203,8 +209,11 @@ def nextgen() -> None:
 @click.option("--pet", type=click.Choice(["oudin", "hargreaves", "penman_monteith", "given"]), default="oudin",
               show_default=True, help="Potential evapotranspiration; penman_monteith needs a column elevation.")
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file.")
+@click.option("--restart", metavar="TIME", help="Time of the saved states that ngen gives back at its begin: "
+              "configurations and realization start there.")
 def nextgen_init(
-    table: Path, folder: Path, start: str, end: str, time_step: str, snow: str, pet: str, parameters: Path | None
+    table: Path, folder: Path, start: str, end: str, time_step: str, snow: str, pet: str, parameters: Path | None,
+    restart: str | None,
 ) -> None:
     """Make a domain and a configuration of every catchment in a TABLE (CSV), and a realization for ngen.
 
@@ -213,7 +222,8 @@ def nextgen_init(
     """
     try:
         options = Options(
-            parse_date(start), parse_date(end), parse_duration(time_step), snow, pet, parameters or "default"
+            parse_date(start), parse_date(end), parse_duration(time_step), snow, pet, parameters or "default",
+            None if restart is None else parse_date(restart),
         )
     except ValueError as cause:
         raise ConfigError(f"cdlm nextgen init: {cause}.") from cause

@@ -13,7 +13,7 @@ from bmi_cdlm.names.declaration import CellProcess, ReachProcess
 from bmi_cdlm.names.errors import ConfigError, nearest
 from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME
 from bmi_cdlm.names.registry import PROCESSES
-from bmi_cdlm.names.variables import VARIABLES, variable
+from bmi_cdlm.names.variables import IDENTITY, VARIABLES, variable
 from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import (
@@ -165,6 +165,11 @@ def _variables() -> list[str]:
         "| input | over | at most |", "|---|---|---|", *peaks, "",
         "Where the bounds come from:\n",
         "| input | bounds | evidence |", "|---|---|---|", *sources, "",
+        "What the places of the grids are, in BMI only and in no list of names (`BmiCdlm.get_identity_names`). Indices",
+        "count from 0 in BMI's order, `*_text` holds count times width bytes, padded with zeros; grid `link` (10) has",
+        "a place per cell and reach that overlap.\n",
+        "| short name | name | units | grid | meaning |", "|---|---|---|---|---|",
+        *(f"| `{v.short}` | `{v.name}` | {v.units} | {v.grid} | {v.meaning} |" for v in IDENTITY), "",
         "Inputs under `name_profile: ngen`:\n",
         "| short name | name | units |", "|---|---|---|", *aliases, "",
     ]

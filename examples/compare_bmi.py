@@ -83,9 +83,11 @@ def differentiable(config: Path, parameters: Path) -> np.ndarray:
     torch.set_num_threads(1)
     run, training = load_train_config(config)
     year = min(365 * DAY // run.time_step, run.n_steps)
-    training = training.model_copy(update={"precision": "float64", "warm_up": run.spin_up * year})
-    domain = read_domain(run.domain)
-    dataset, checkpoint = Dataset(run, training, domain), load_checkpoint(parameters)
+    domain, checkpoint = read_domain(run.domain), load_checkpoint(parameters)
+    training = training.model_copy(update={
+        "precision": "float64", "warm_up": run.spin_up * year, "pet_factor": checkpoint.spec.pet is not None,
+    })
+    dataset = Dataset(run, training, domain)
     generator = Generator(checkpoint.spec, dtype=torch.float64)
     generator.load(checkpoint.tensors)
     chain = Chain(dataset, generator, read_inputs(checkpoint.spec, run.domain, domain))

@@ -22,6 +22,7 @@ from bmi_cdlm.run.simulation import Simulation
 START = np.datetime64("2001-03-01", "s")
 SEED, N_REACHES, N_CELLS, N_GAUGES = 7, 40, 25, 4
 N_STEPS = {DAY: 9, HOUR: 31}
+ROWS, COLUMNS, SPACING, WEST, SOUTH = 6, 5, 0.03, 3.1, 44.2
 P, E, T = (variable(n).name for n in ("precipitation", "potential_evapotranspiration", "air_temperature"))
 Q, GAUGE_Q, DEPTH = (variable(n).name for n in ("discharge", "gauge_discharge", "runoff_depth"))
 
@@ -48,6 +49,19 @@ def write_case(
         "time_step": "1 d" if step == DAY else "1 h", "routing_step": "1 h" if step == DAY else "15 min",
     }
     return write_config(folder / name, content, **keys)
+
+
+def regular_case(folder: Path, **keys: object) -> tuple[Path, np.ndarray]:
+    """A case with its cells on a grid of 6 by 5, five places of it empty; the places, row by row from the south."""
+    config = write_case(folder, **{"grid_profile": "rectilinear", "time_units": "since", **keys})
+    last = ROWS * COLUMNS - 1
+    places = np.random.default_rng(2).choice(np.arange(1, last), N_CELLS, replace=False)
+    places[:2] = 0, last  # both corners are there, so that the grid is known
+    row, column = np.divmod(places, COLUMNS)
+    with netCDF4.Dataset(folder / "domain.nc", "a") as dataset:
+        dataset["cell_lon"][:] = WEST + SPACING * column
+        dataset["cell_lat"][:] = SOUTH + SPACING * row
+    return config, places
 
 
 def write_config(path: Path, content: Mapping[str, object], **keys: object) -> Path:

@@ -126,11 +126,13 @@ def digest_file(path: Path, rounded: tuple[str, ...] = (), left_out: tuple[str, 
         }
 
 
-def digest_restart(content: bytes) -> Digests:
+def digest_restart(content: bytes, call_seconds: float = DAY) -> Digests:
     """Digests of the arrays of a restart, of its attributes but for version, and of its bytes but for these.
 
     `raw` is empty of what a version writes: the number of the format, the version and the file's own digest; and of
     the bytes up to a multiple of four behind the ids, which netCDF does not set.
+
+    call_seconds : of the last call. States of format 2 say it, later ones what the call handed out where it was no step.
     """
     with netCDF4.Dataset("restart", memory=content) as dataset:
         dataset.set_auto_mask(False)
@@ -141,6 +143,8 @@ def digest_restart(content: bytes) -> Digests:
     if attributes.pop("format") != "bmi_cdlm restart 2":
         said = {key: attributes.pop(key, None) for key in NEW_ATTRIBUTES}
         assert said == NEW_ATTRIBUTES, f"processes of the state are {said}, expected {NEW_ATTRIBUTES}"
+        others = {key: value for key, value in attributes.items() if key not in OF_CALLS}
+        attributes = dict(sorted({**others, "call_seconds": f"{call_seconds:.0f}"}.items()))
     attributes.pop("source")
     bare = content.replace(own, b"0" * len(own))
     for text in texts:
@@ -155,6 +159,8 @@ def digest_restart(content: bytes) -> Digests:
 
 NEW_ATTRIBUTES = {"runoff": "gr4j", "routing": "muskingum", "components": "1"}
 """What states say of their processes since format 3; those of format 2 knew no others."""
+OF_CALLS = ("release_seconds", "call_depth", "cells")
+"""What they say of calls that were no steps, in place of the length of the last call."""
 HYSTERESIS = ("snow_peak", "snow_cover")
 GONE = {"none": ("snowpack", "thermal_state", *HYSTERESIS), "cemaneige": HYSTERESIS, "cemaneige_hysteresis": ()}
 """Arrays of processes that are not chosen, by snow: states of format 2 hold zeros of them, those of format 3 nothing."""
@@ -162,6 +168,12 @@ STATE = re.compile(r"((?:.*: )?(?:state|restart)): array (\w+)")
 RAW = re.compile(r"(.*: )?(state: raw|restart: raw|restart on two threads)")
 STEPPED = ("stepped: state", "in parts: state")
 """States of runs by `stepped`, which holds their volumes of water in reaches against the variable."""
+OTHER_CALLS = re.compile(
+    r".*: runoff_depth_total|at once: end: runoff_depth|in parts: series: (runoff_depth|mass_out|mass_stored)"
+    r"|in parts: state: array (unreleased|waiting_runoff)"
+)
+"""The depth of a call over several steps is the water of the call, not the last step's rate over its length; what waits
+for the caller leaves in shares, to other last digits. `runoff_depth_total` is new."""
 BASIN_CELLS = {"lez": 172, "cance": 383, "grand": 1000}
 
 
@@ -181,7 +193,7 @@ def as_format_3(case: str, kept: Digests) -> Digests:
         elif place and place[2] == "reach_storage_time":
             if place[1] not in STEPPED:
                 found[f"{place[1]}: array reach_storage"] = kept["at once: end: reach_storage"]
-        elif not RAW.fullmatch(name):
+        elif not RAW.fullmatch(name) and not OTHER_CALLS.fullmatch(name):
             found[name] = value
     return found
 
@@ -301,7 +313,7 @@ def stepped(config: Path, part: int = 1) -> Digests:
         for name, total in rows.items():
             total.update(little(component.get_value_ptr(name)))
     found |= labelled("series", {shorts[name]: shortened(total) for name, total in rows.items()})
-    state = digest_restart(state_bytes(component))
+    state = digest_restart(state_bytes(component), length)
     if (volume := state.pop("array reach_storage", None)) is not None:
         # The variable is in the series above, to its last step: no other digest is needed.
         name = next(n for n, short in shorts.items() if short == "reach_storage")
@@ -315,7 +327,8 @@ def at_once(config: Path) -> Digests:
     """The outputs at the end of one call over the whole run, and the state."""
     component = started(config)
     component.update_until(component.get_end_time())
-    found = labelled("end", end_values(component)) | labelled("state", digest_restart(state_bytes(component)))
+    state = digest_restart(state_bytes(component), component.get_end_time())
+    found = labelled("end", end_values(component)) | labelled("state", state)
     component.finalize()
     return found
 
@@ -331,7 +344,7 @@ def in_blocks(folder: Path, content: Mapping[str, Any], fluxes: Mapping[str, lis
         )
         command("cdlm", "run", config, "--quiet")
         found |= labelled(place, digest_file(folder / "out.nc"))
-        saved = digest_restart(restart.read_bytes())
+        saved = digest_restart(restart.read_bytes(), DAY if content["time_step"] == "1 d" else HOUR)
         found |= labelled("restart", saved) if threads == 1 else {"restart on two threads": saved["raw"]}
     return found
 
@@ -370,7 +383,8 @@ def case_content(folder: Path, case: Case, size: Size, n_steps: int, key: str) -
     return {
         "domain": "domain.nc", "forcing": f"forcing_{case.step}.nc", "parameters": name, "start": str(START),
         "end": str(START + np.timedelta64(n_steps * case.step, "s")), "snow": case.snow,
-        "time_step": "1 d" if case.step == DAY else "1 h", "routing_step": f"{routing_step // 60} min", **case.keys,
+        "time_step": "1 d" if case.step == DAY else "1 h", "routing_step": f"{routing_step // 60} min",
+        "initial_state": "steady", **case.keys,
     }
 
 
@@ -422,7 +436,7 @@ def prepared(folder: Path, name: str) -> Digests:
 def basin(folder: Path, name: str, **keys: Any) -> Digests:
     """A prepared basin stepped and at once, and its discharge written by the command."""
     content = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
-    config = write_config(folder / "basin.yaml", content, **keys)
+    config = write_config(folder / "basin.yaml", {"initial_state": "steady", **content}, **keys)
     command("cdlm", "run", config, "--quiet")
     found = labelled("written", digest_file(folder / content["output"]))
     with every_job_on_threads():

@@ -85,7 +85,7 @@ def make_case(
     chain = chain_of(CEMANEIGE_HYSTERESIS, GR4J) if chain is None else chain
     rng, components = np.random.default_rng(seed), dict(components or {})
     n, m, shape = domain.n_cells, domain.n_reaches, (n_steps, domain.n_cells)
-    share, routing_step = step / DAY, step // n_sub
+    routing_step = step // n_sub
     branch = np.resize([0.0, 0.02, 0.3, 0.9, 1.1, 4.0, 60.0], m) * rng.uniform(0.8, 1.2, m)
     inputs: Arrays = {
         "precipitation": np.where(rng.random(shape) < 0.6, rng.exponential(15.0, shape), 0.0),

@@ -5,6 +5,7 @@ None is declared by import: `installed` puts some into the registries and the ca
 
 from __future__ import annotations
 
+import importlib.metadata
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -292,7 +293,12 @@ def restored() -> Iterator[None]:
 @contextmanager
 def pointed(*points) -> Iterator[None]:
     """Packages with these entry points are installed."""
-    with restored(), mock.patch("importlib.metadata.entry_points", lambda group: points):
+    real = importlib.metadata.entry_points
+
+    def entry_points(**selected):
+        return points if selected.get("group") == catalogue.ENTRY_POINTS else real(**selected)
+
+    with restored(), mock.patch("importlib.metadata.entry_points", entry_points):
         catalogue._others.cache_clear()
         catalogue.choose.cache_clear()
         yield

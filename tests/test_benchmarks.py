@@ -187,3 +187,19 @@ def test_bmi_prints_its_tables(forward, capsys):
     printed = capsys.readouterr().out
     for heading in ("one cell, median of a call", "hourly, Penman-Monteith", "3 catchments in a process, each"):
         assert heading in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("program", "days", "said"), [
+    ("measure", ("--days", "3", "--repeats", "1", "--precisions", "float32"), "routing, forward + backward"),
+    ("epoch", ("--days", "4", "--epochs", "1"), "epoch "),
+])
+def test_benchmarks_of_a_device_go_through_on_the_simulator(program, days, said):
+    pytest.importorskip("numba.cuda")
+    if program == "epoch":
+        pytest.importorskip("torch")
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"} | {"NUMBA_ENABLE_CUDASIM": "1"}
+    command = [sys.executable, FOLDER / "gpu" / f"{program}.py", "--simulated", "--cells", "4", "--reaches", "7", *days]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert said in run.stdout

@@ -64,7 +64,7 @@ def differences(case: str, found: d.Digests) -> Iterator[str]:
         for one in d.same_bytes(kept) ^ d.same_bytes(found):
             yield f"{', '.join(sorted(one))}: {'other bytes' if one in d.same_bytes(kept) else 'the same bytes'} now"
         kept = d.as_format_3(case, kept)
-        found = {name: value for name, value in found.items() if not d.RAW.fullmatch(name)}
+        found = {n: v for n, v in found.items() if not d.RAW.fullmatch(n) and not d.OTHER_CALLS.fullmatch(n)}
     for name in sorted({*found, *kept}):
         if found.get(name) != kept.get(name):
             yield f"{name}: {found.get(name, 'gone')}, was {kept.get(name, 'not there')}"

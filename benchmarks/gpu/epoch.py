@@ -25,8 +25,9 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.generator.generator import Inputs, describe_forcing
 from bmi_cdlm.generator.specification import Attribute, GeneratorSpec, NetworkSpec, PetSpec, Target
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.names.parameters import PARAMETERS
+from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.catalogue import choose
 from cdlm_training.dataset import Window
 from cdlm_training.device import choose_device, make_operators
 from cdlm_training.generator import Generator
@@ -35,6 +36,9 @@ from cdlm_training.simulate import Chain, Part
 
 N_ATTRIBUTES = 8
 HIDDEN, PET_HIDDEN = (32, 32), (8,)
+RUN = SimpleNamespace(
+    chain=choose("cemaneige"), snow="cemaneige", runoff="gr4j", components=1, time_step=DAY, routing_step=HOUR
+)
 
 
 def make_spec(forcing: dict[str, np.ndarray]) -> GeneratorSpec:
@@ -42,10 +46,9 @@ def make_spec(forcing: dict[str, np.ndarray]) -> GeneratorSpec:
     attributes = tuple(Attribute(f"a{k}", "1", "none", 1.0, 0.0, 1.0, -5.0, 5.0) for k in range(N_ATTRIBUTES))
 
     def network(grid: str, left_out: tuple[str, ...]) -> NetworkSpec:
-        targets = (p for p in PARAMETERS if p.grid == grid and p.part in ("core", "snow") and p.name not in left_out)
-        return NetworkSpec(
-            "mlp", attributes, HIDDEN, "tanh", tuple(Target(p.name, *p.range_at(DAY), p.scale) for p in targets)
-        )
+        own = (p for process in RUN.chain.processes for p in process.parameters if p.grid == grid and not p.optional)
+        targets = tuple(Target(p.name, *p.range_at(DAY), p.scale) for p in own if p.name not in left_out)
+        return NetworkSpec("mlp", attributes, HIDDEN, "tanh", targets)
 
     pet = PetSpec(describe_forcing(forcing), attributes, PET_HIDDEN, 0.3, 2.0, "unknown")
     return GeneratorSpec(network("cell", ()), network("reach", ("weighting",)), pet, DAY, HOUR, "cemaneige")
@@ -73,12 +76,12 @@ class Training:
             forcing={name: np.ascontiguousarray(values[:, column]) for name, values in few.items()},
             day_of_year=np.arange(n_days, dtype=np.float32) % 365 + 1,
             config=SimpleNamespace(precision="float32", gauges_per_update=None),
-            run=SimpleNamespace(snow="cemaneige", time_step=DAY),
+            run=RUN,
         )
         drawn = (rng.normal(size=(k, N_ATTRIBUTES)) for k in (n, domain.n_reaches, n))
         self.chain = Chain(dataset, self.generator, Inputs(*drawn))
         at = np.sort(rng.choice(domain.n_reaches, min(GAUGES, domain.n_reaches), replace=False))
-        operators = make_operators(domain, DAY, HOUR, np.float32, "cuda", Workers(1))
+        operators = make_operators(RUN, domain, np.float32, "cuda", Workers(1), (FACTOR,))
         everything = np.arange(n), np.arange(domain.n_reaches)
         self.part = Part(domain, operators, np.arange(at.size), at, *everything, 1.0)
         self.window = Window(np.arange(n_days), n_days - n_days // 2)

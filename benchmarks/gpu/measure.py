@@ -4,7 +4,7 @@ Needs a CUDA device and numba-cuda (`pip install -e ".[gpu]"`), and refuses with
 compared with the CPU on small cases, then a made-up country is timed. `least` is the time that the bytes take
 which must pass through the device's memory, at the speed at which the same run copies a large array:
 runoff: rain and demand read, runoff written; backwards they are read again with the adjoint of runoff, and that of
-rain is written; of snow, that of temperature too. Routing, per sub-step: the outflow written, and read by the reach
+rain is written; of snow, none is. Routing, per sub-step: the outflow written, and read by the reach
 below; backwards the same again, a tape of two numbers written and read, and the adjoint of the inflow written and
 read. All else is overhead.
 HBV 2.0 of hydrodl2 runs beside where it is installed, on as many units and days as the cells here, or as many as fit.
@@ -22,6 +22,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,18 +36,28 @@ from kernel_cases import in_routing_order, random_river, random_weather
 
 from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches
 from bmi_cdlm.kernels.device.launch import empty_device_array, to_device
-from bmi_cdlm.kernels.groups import ReachParameters, RunoffParameters, RunoffState, SnowParameters, SnowState
 from bmi_cdlm.model.operators_cuda import CudaOperators
+from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
 from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.processes.catalogue import choose
 
 ROOT = Path(__file__).resolve().parents[2]
 N_SUB = 24
 GAUGES = 1000
 DIFFERENT_CELLS = 20_000
 NUMBERS = {
-    "snow": {"forward": 3, "forward + backward": 8}, "runoff": {"forward": 3, "forward + backward": 7},
+    "snow": {"forward": 3, "forward + backward": 6}, "runoff": {"forward": 3, "forward + backward": 7},
     "routing": {"forward": 2, "forward + backward": 10},
 }
+
+
+CHAIN = choose("cemaneige_hysteresis")
+BOUNDS = {
+    "production_capacity": (100, 900), "exchange_coefficient": (-2, 1), "routing_capacity": (20, 300),
+    "unit_hydrograph_base": (0.5, 4), "thermal_weighting": (0.1, 0.9), "melt_factor": (2, 6),
+    "accumulation_threshold": (30, 200), "cover_ratio_threshold": (0.1, 0.8),
+}
+PLACES = {"unit_hydrograph_1": 4, "unit_hydrograph_2": 8}
 
 
 class Row(NamedTuple):
@@ -82,18 +93,15 @@ class Meter:
 
 
 class Country(NamedTuple):
-    """A domain and its inputs on the device, at one precision."""
+    """A domain and its inputs on the device, at one precision; parameters by registry name."""
 
     domain: Domain
     operators: CudaOperators
     meter: Meter
-    rain: Any
-    demand: Any
-    temperature: Any
-    discharge_adj: Any
+    series: dict[str, Any]
+    adjoints: dict[str, Any]
     cells: dict[str, Any]
-    travel_time: Any
-    weighting: Any
+    reaches: dict[str, Any]
     at: np.ndarray
 
 
@@ -117,61 +125,52 @@ def make_country(domain: Domain, n_days: int, dtype: type, tile: int) -> Country
     weather = random_weather(5, n_days, min(n, DIFFERENT_CELLS))
     column = np.arange(n) % weather.precipitation.shape[1]
     season = 8.0 - 12.0 * np.cos(2 * np.pi * np.arange(n_days) / 365.25)[:, None]
-    bounds = {
-        "x1": (100, 900), "x2": (-2, 1), "x3": (20, 300), "x4": (0.5, 4), "ctg": (0.1, 0.9), "kf": (2, 6),
-        "accumulation": (30, 200), "full": (10, 80),
-    }
     at = rng.choice(domain.n_reaches, min(GAUGES, domain.n_reaches), replace=False)
     meter = Meter()
 
     def send(values: np.ndarray) -> Any:
         return to_device(np.ascontiguousarray(values, dtype))
 
+    series = {
+        "precipitation": send(weather.precipitation[:, column]),
+        "potential_evapotranspiration": send(weather.potential_evapotranspiration[:, column]),
+        "air_temperature": send(season + rng.normal(0, 2, (1, n))),
+    }
+    # Any numbers do for what comes back from the process below.
+    demand = series["potential_evapotranspiration"]
     return Country(
-        domain, CudaOperators(domain, DAY, DAY // N_SUB, dtype, tile=tile, empty=meter), meter,
-        send(weather.precipitation[:, column]), send(weather.potential_evapotranspiration[:, column]),
-        send(season + rng.normal(0, 2, (1, n))), send(rng.normal(size=(n_days, at.size))),
-        {name: send(rng.uniform(*b, n)) for name, b in bounds.items()},
-        send(rng.lognormal(np.log(3600.0), 1.0, domain.n_reaches)), send(np.full(domain.n_reaches, 0.2)), at,
+        domain, CudaOperators(CHAIN, domain, DAY, DAY // N_SUB, dtype, tile=tile, empty=meter), meter, series,
+        {"snow": demand, "runoff": demand, "routing": send(rng.normal(size=(n_days, at.size)))},
+        {name: send(rng.uniform(*b, n)) for name, b in BOUNDS.items()},
+        {"travel_time": send(rng.lognormal(np.log(3600.0), 1.0, domain.n_reaches)),
+         "weighting": send(np.full(domain.n_reaches, 0.2))}, at,
     )
 
 
 def stages(country: Country) -> dict[str, Callable[[bool], None]]:
     """Snow, runoff and routing, each to be run forward, or forward and backward; later ones use earlier results."""
-    ops, c = country.operators, country.cells
-    n, real = country.domain.n_cells, ops.dtype
-    made: dict[str, Any] = {"liquid": country.rain}
+    ops, series = country.operators, dict(country.series)
+    wanted = {"snow": (), "runoff": (LIQUID_WATER,)}
 
-    def zeros(*shape: int) -> Any:
-        return to_device(np.zeros(shape, real))
-
-    def snow(backward: bool) -> None:
-        p = SnowParameters(c["ctg"], c["kf"], c["accumulation"], c["full"])
-        state, state_adj = (SnowState(*(zeros(n) for _ in range(4))) for _ in range(2))
-        made["liquid"], record = ops.melt(country.rain, country.temperature, p, state, True)
+    def advance(name: str, operator: Any, backward: bool) -> None:
+        own = {p.name: country.cells[p.name] for p in operator.process.parameters if p.name in country.cells}
+        p = operator.prepare(own, PLACES)
+        series[operator.gives], record = operator.run(series, p, operator.start(p))
         if backward:
-            ops.melt_adjoint(record, made.get("liquid_adj", country.demand), state_adj)
+            state_adj = operator.empty_state(record)
+            _, p_adj = operator.reverse(record, country.adjoints[name], state_adj, wanted[name])
+            operator.prepare_adjoint(p, p_adj, state_adj)
 
-    def runoff(backward: bool) -> None:
-        p = RunoffParameters(c["x1"], c["x2"], c["x3"], *ops.ordinates(c["x4"], (4, 8)))
-        state = RunoffState(zeros(n), zeros(n), zeros(4, n), zeros(8, n))
-        made["runoff"], record = ops.generate_runoff(made["liquid"], country.demand, p, state)
+    def route(backward: bool) -> None:
+        reach, n = ops.reach, country.domain.n_reaches
+        p = reach.prepare(country.reaches)
+        _, record = reach.run(series[RUNOFF], p, ops.memory.full(0.0, n), country.at)
         if backward:
-            state_adj = RunoffState(zeros(n), zeros(n), zeros(4, n), zeros(8, n))
-            made["liquid_adj"], p_adj = ops.generate_runoff_adjoint(
-                record, made.get("runoff_adj", country.demand), state_adj
-            )
-            ops.ordinates_adjoint(c["x4"], p_adj.ordinates_1, p_adj.ordinates_2)
+            _, p_adj = reach.reverse(record, country.adjoints["routing"], ops.memory.full(0.0, n))
+            reach.prepare_adjoint(p, p_adj)
 
-    def routing(backward: bool) -> None:
-        p: ReachParameters = ops.coefficients(country.travel_time, country.weighting)
-        made["discharge"], record = ops.route(made["runoff"], p, zeros(country.domain.n_reaches), country.at)
-        if backward:
-            y_adj = zeros(country.domain.n_reaches)
-            made["runoff_adj"], p_adj = ops.route_adjoint(record, country.discharge_adj, y_adj)
-            ops.coefficients_adjoint(country.travel_time, country.weighting, p_adj)
-
-    return {"snow": snow, "runoff": runoff, "routing": routing}
+    snow, runoff = ops.cells
+    return {"snow": partial(advance, "snow", snow), "runoff": partial(advance, "runoff", runoff), "routing": route}
 
 
 def seconds_of(run: Callable[[], Any], repeats: int) -> float:

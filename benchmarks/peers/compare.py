@@ -26,10 +26,12 @@ from rich.table import Table
 from timing import Case, interleave
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.kernels.groups import RunoffState, SnowParameters, SnowState
 from bmi_cdlm.model.model import Forcing
-from bmi_cdlm.model.operators import Operators, zeros_of
+from bmi_cdlm.model.operators import CellOperator, Operators, zeros_of
+from bmi_cdlm.names.declaration import LIQUID_WATER
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.catalogue import choose
+from bmi_cdlm.processes.cemaneige import CEMANEIGE
 
 REMEDY = "pip install 'bmi-cdlm[peers]'"
 
@@ -88,27 +90,29 @@ class SnowAndRunoff:
     """CemaNeige and GR4J through our operators in float32: what HBV does, and its gradient."""
 
     def __init__(self, domain: Domain, weather: Weather, temperature: np.ndarray) -> None:
-        self.base = Gradient(domain, DAY, weather.precipitation.shape[0])
-        self.temperature = np.ascontiguousarray(temperature, np.float32)
-        snow = (np.full(domain.n_cells, v, np.float32) for v in (0.25, 4.0, 50.0, 90.0))
-        self.snow, self.runoff = SnowParameters(*snow), np.empty(0)
+        self.base = base = Gradient(domain, DAY, weather.precipitation.shape[0])
+        self.series = {**base.series, "air_temperature": np.ascontiguousarray(temperature, np.float32)}
+        self.snow = CellOperator(CEMANEIGE, domain, DAY, np.float32, base.operators.workers)
+        self.p = self.snow.prepare({
+            "thermal_weighting": np.full(domain.n_cells, 0.25, np.float32),
+            "melt_factor": np.full(domain.n_cells, 4.0, np.float32),
+        })
+        self.runoff = np.empty(0)
 
     def forward(self) -> None:
         """Runoff."""
-        o = self.base.operators
-        state = SnowState(*(np.zeros_like(a) for a in self.snow))
-        liquid, self.melted = o.melt(self.base.rain, self.temperature, self.snow, state, False)
-        self.runoff, self.generated = o.generate_runoff(liquid, self.base.demand, self.base.p, self.base.state())
+        gr4j, p = self.base.gr4j, self.base.p
+        liquid, self.melted = self.snow.run(self.series, self.p, self.snow.start(self.p))
+        self.runoff, self.generated = gr4j.run({**self.series, LIQUID_WATER: liquid}, p, gr4j.start(p))
 
     def both(self) -> None:
         """Runoff, and the gradient of its sum by all parameters."""
         self.forward()
-        o = self.base.operators
-        one = np.ones_like(self.runoff)
-        state_adj: RunoffState = zeros_of(self.base.state())
-        liquid_adj, p = o.generate_runoff_adjoint(self.generated, one, state_adj)
-        o.ordinates_adjoint(self.base.x4, p.ordinates_1, p.ordinates_2)
-        o.melt_adjoint(self.melted, liquid_adj, SnowState(*(np.zeros_like(a) for a in self.snow)))
+        gr4j, p = self.base.gr4j, self.base.p
+        found, p_adj = gr4j.reverse(self.generated, np.ones_like(self.runoff), zeros_of(gr4j.start(p)), ())
+        gr4j.prepare_adjoint(p, p_adj)
+        _, p_adj = self.snow.reverse(self.melted, found[LIQUID_WATER], zeros_of(self.snow.start(self.p)))
+        self.snow.prepare_adjoint(self.p, p_adj)
 
 
 def beside_hbv(sizes: Sizes) -> tuple[list[Row], str]:
@@ -117,6 +121,7 @@ def beside_hbv(sizes: Sizes) -> tuple[list[Row], str]:
 
     n = sizes.units
     domain = basin.one_cell_per_reach(np.full(n, -1), np.zeros(n), np.ones(n), [f"{i:06d}" for i in range(n)])
+    domain = domain._replace(cells=domain.cells._replace(mean_annual_snowfall=np.full(n, 100.0)))
     weather = random_weather(3, sizes.unit_days, n)
     season = 8.0 - 12.0 * np.cos(2 * np.pi * np.arange(sizes.unit_days) / 365.25)[:, None]
     temperature = season + np.random.default_rng(5).normal(0, 2, (1, n))
@@ -148,27 +153,28 @@ def beside_solve(sizes: Sizes) -> tuple[list[Row], str]:
     n = downstream.size
     domain = basin.one_cell_per_reach(downstream, np.zeros(n), np.ones(n), [f"{i:08d}" for i in range(n)])
     downstream = domain.reaches.downstream
-    operators = Operators(domain, DAY, HOUR, np.float64)
+    operators = Operators(choose(), domain, DAY, HOUR, np.float64)
+    reach = operators.reach
     rng = np.random.default_rng(2)
-    p = operators.coefficients(rng.lognormal(np.log(3600.0), 1.0, n), np.full(n, 0.2))
+    p = reach.prepare({"travel_time": rng.lognormal(np.log(3600.0), 1.0, n), "weighting": np.full(n, 0.2)})
     runoff = rng.uniform(0.01, 10.0, (sizes.river_days, n))
     lateral = runoff * (domain.cells.area / 86.4)
     made = {}
 
     def forward() -> None:
-        made["discharge"], made["record"] = operators.route(runoff, p, np.zeros(n), domain.outlets)
+        made["discharge"], made["record"] = reach.run(runoff, p, np.zeros(n), domain.outlets)
 
     def both() -> None:
         forward()
         slope = np.ones((sizes.river_days, domain.outlets.size))
-        _, made["gradient"] = operators.route_adjoint(made["record"], slope, np.zeros(n))
+        _, made["gradient"] = reach.reverse(made["record"], slope, np.zeros(n))
 
     def case(name: str, run: Callable[[], None]) -> Case:
         return Case(name, "float64", 1, n * sizes.river_days * operators.n_sub, run)
 
     pairs, peers = [], []
     for name, refactor in (("sparse systems, each anew (as DDR)", True), ("factorised once (as RAPID)", False)):
-        peer = Solve(downstream, p, lateral, operators.n_sub, refactor=refactor)
+        peer = Solve(downstream, p.group, lateral, operators.n_sub, refactor=refactor)
         peers.append(peer)
         pairs.append((case("routing", forward), case(name, peer.forward)))
         pairs.append((case("routing, with gradient", both), case(f"{name}, with gradient", peer.both)))

@@ -12,21 +12,20 @@ import numpy as np
 from scipy.sparse import coo_array, csc_array, csr_array, diags_array, eye_array
 from scipy.sparse.linalg import splu, spsolve_triangular
 
-from bmi_cdlm.kernels.groups import ReachParameters
-
 
 class Solve:
     """Runs over a few days of lateral inflow, float64[time, reach] [m3 s-1], into rivers without water.
 
+    p : group of float64[reach] with direct, gain and keep
     refactor : bool
         Build the matrix and solve anew at every sub-step, as where coefficients depend on discharge (DDR); else it is
         factorised once (RAPID).
-    discharge : float64[time, reach], daily means of the last run; gradient : ReachParameters of float64[reach], of the
+    discharge : float64[time, reach], daily means of the last run; gradient : float64[reach] by coefficient, of the
         sum over all days at the outlet.
     """
 
     def __init__(
-        self, downstream: np.ndarray, p: ReachParameters, lateral: np.ndarray, n_sub: int, *, refactor: bool
+        self, downstream: np.ndarray, p: Any, lateral: np.ndarray, n_sub: int, *, refactor: bool
     ) -> None:
         n = downstream.size
         inner = np.flatnonzero(downstream >= 0)

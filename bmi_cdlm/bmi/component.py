@@ -10,12 +10,16 @@ from bmipy import Bmi
 
 from bmi_cdlm.bmi.arguments import BmiValueError, check_dest, check_indices, check_source
 from bmi_cdlm.bmi.grids import IDS, BmiGrid, make_grids
+from bmi_cdlm.bmi.identity import NAMES as IDENTITIES
+from bmi_cdlm.bmi.identity import identity
+from bmi_cdlm.bmi.lattice import Lattice, Spread, make_lattice
 from bmi_cdlm.bmi.serialization import NAMES as SERIALIZED
 from bmi_cdlm.bmi.serialization import Serialization
 from bmi_cdlm.model.adjustment import Bounds, adjust, adjustable_parameters, bounds, is_adjustable
 from bmi_cdlm.names.errors import ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
-from bmi_cdlm.names.variables import MASSES, VARIABLES, Variable
+from bmi_cdlm.names.variables import MASSES, VARIABLES, Variable, plural
 from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.rehearsal import announced
 from bmi_cdlm.run.simulation import Simulation
 from bmi_cdlm.run.stepping import Stepper
 
@@ -46,16 +50,23 @@ class BmiCdlm(Bmi):
         self._unpublished: dict[str, Published] = {}
         self._serialization: Serialization | None = None
         self._grids: dict[int, BmiGrid] = {}
+        self._lattice: Lattice | None = None
+        self._on_cells: dict[str, np.ndarray] = {}
+        self._spread: dict[str, Spread] = {}
 
     # ---- control -----------------------------------------------------------------------------------------
 
     def initialize(self, config_file: str) -> None:
-        """Read a configuration file and everything it names; on an error nothing is changed."""
+        """Read a configuration and all it names, and compile what will run; on an error nothing is changed."""
         if not isinstance(config_file, str | os.PathLike):
             raise ConfigError(f"initialize({config_file!r}): expected the path of a YAML configuration file.")
-        stepper = Stepper(Simulation(load_config(config_file)))
+        with announced():
+            stepper = Stepper(Simulation(load_config(config_file), ready=True))
         simulation = stepper.simulation
         model = simulation.model
+        lattice = None
+        if simulation.config.grid_profile == "rectilinear":
+            lattice = make_lattice(model.domain.cells)
         self.finalize()
         inputs = stepper.inputs
         self._variables = {
@@ -65,21 +76,33 @@ class BmiCdlm(Bmi):
         for v in model.outputs:
             if model.size_of(v.grid):
                 self._variables[v.name] = Published(v, v.units, model.live[v.short])
+        if stepper.sums is not None:
+            self._variables |= {v.name: Published(v, v.units, values) for v, values in stepper.sums.published}
         for v in adjustable_parameters(model):
             shown = model.parameters[v.short].view()
             shown.flags.writeable = False  # a write must go through set_value, to take effect as a whole
             self._variables[v.name] = Published(v, v.units, shown)
+        if lattice is not None:
+            self._spread_cells(lattice)
         self._unpublished = {v.name: Published(v, v.units, model.masses[v.short]) for v in MASSES}
-        hot_start = simulation.config.restart_mode == "hot_start"
-        self._serialization = Serialization(
-            simulation.to_bytes, lambda content: simulation.restore_from(content, hot_start=hot_start)
-        )
+        self._serialization = Serialization(simulation.to_bytes, simulation.take_over)
         self._stepper = stepper
+
+    def _spread_cells(self, lattice: Lattice) -> None:
+        """Let values on cells be rows and columns of a regular grid."""
+        self._lattice = lattice
+        nowhere = np.broadcast_to(np.float64(np.nan), lattice.cell.shape)  # of that size, but takes no memory
+        for name, p in self._variables.items():
+            if p.variable.grid == "cell":
+                self._on_cells[name] = p.values
+                self._variables[name] = p._replace(values=nowhere)
 
     def update(self) -> None:
         """Advance by one model step."""
         stepper = self._running()
         stepper.advance_until(stepper.now + stepper.step)
+        if self._spread:
+            self._refresh()
 
     def update_until(self, time: float) -> None:
         """Advance to a time [s since the start]; parts of a step follow the configured policy."""
@@ -87,6 +110,13 @@ class BmiCdlm(Bmi):
         if np.ndim(time) or np.asarray(time).dtype.kind not in "fiu":
             raise ClockError(f"update_until({time!r}): expected a number of seconds since the start.")
         stepper.advance_until(float(time))
+        if self._spread:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        """Bring arrays that a caller got a pointer to up to date, where they are copies."""
+        for spread in self._spread.values():
+            spread.refresh()
 
     def finalize(self) -> None:
         """Close files and threads; initialize may follow."""
@@ -94,6 +124,7 @@ class BmiCdlm(Bmi):
             self._stepper.simulation.close()
         self._stepper = self._serialization = None
         self._variables, self._unpublished, self._grids = {}, {}, {}
+        self._lattice, self._on_cells, self._spread = None, {}, {}
 
     # ---- model and variables -----------------------------------------------------------------------------
 
@@ -126,11 +157,11 @@ class BmiCdlm(Bmi):
         )
 
     def get_var_grid(self, name: str) -> int:
-        """Id of the variable's grid: 0 cells, 1 reaches, 2 gauges, 3 domain."""
+        """Id of the variable's grid: 0 cells, 1 reaches, 2 gauges, 3 domain, 10 links of cells and reaches."""
         return IDS[self._find(name).variable.grid]
 
     def get_var_type(self, name: str) -> str:
-        """Data type of the values: always float64."""
+        """Data type of the values: float64, of ids and indices int64, of text uint8."""
         return str(self._find(name).values.dtype)
 
     def get_var_units(self, name: str) -> str:
@@ -179,18 +210,18 @@ class BmiCdlm(Bmi):
 
     def get_value(self, name: str, dest: np.ndarray) -> np.ndarray:
         """Copy all values into `dest`, which is returned."""
-        values = self._find(name).values
+        values = self._read(name)
         check_dest(name, dest, values.size, values.dtype)
         dest.flat[:] = values
         return dest
 
     def get_value_ptr(self, name: str) -> np.ndarray:
         """The live array itself, float64[n]: it changes with every update."""
-        return self._find(name).values
+        return self._read(name, live=True)
 
     def get_value_at_indices(self, name: str, dest: np.ndarray, inds: np.ndarray) -> np.ndarray:
         """Copy the values at some places into `dest`, which is returned."""
-        values = self._find(name).values
+        values = self._read(name)
         places = check_indices(name, inds, values.size)
         check_dest(name, dest, places.size, values.dtype)
         dest.flat[:] = values[places]
@@ -200,40 +231,70 @@ class BmiCdlm(Bmi):
         """Set all values of an input, a state or a parameter: copied, and used by the next update."""
         if self._serialization is not None and isinstance(name, str) and name in SERIALIZED:
             self._serialization.set(name, src)
-            return
-        found = self._writable(name)
-        source = check_source(name, src, found.values.size)
-        if found.variable.role == "input":
-            found.values[:] = source
         else:
-            self._adjust(found.variable, np.arange(source.size), source)
+            found = self._writable(name)
+            source = check_source(name, src, found.values.size)
+            if name in self._on_cells:
+                assert self._lattice is not None
+                source = source[self._lattice.place]
+            self._set(name, found, slice(None), source)
+        if self._spread:
+            self._refresh()
 
     def set_value_at_indices(self, name: str, inds: np.ndarray, src: np.ndarray) -> None:
         """Set the values of an input, a state or a parameter at some places."""
         found = self._writable(name)
         places = check_indices(name, inds, found.values.size)
         source = check_source(name, src, places.size)
-        if found.variable.role == "input":
-            found.values[places] = source
-        else:
-            self._adjust(found.variable, places, source)
+        if name in self._on_cells:
+            places = self._cells_at(name, places)
+        self._set(name, found, places, source)
+        if self._spread:
+            self._refresh()
 
-    def _adjust(self, v: Variable, places: np.ndarray, values: np.ndarray) -> None:
+    def _set(self, name: str, found: Published, places: np.ndarray | slice, values: np.ndarray) -> None:
+        """Set values at places of the model's own array."""
+        if found.variable.role == "input":
+            self._on_cells.get(name, found.values)[places] = values
+            return
         simulation = self._running().simulation
-        adjust(simulation.model, v, places, values)
-        simulation.end_call(simulation.call_seconds)  # the masses follow
+        where = np.arange(values.size) if isinstance(places, slice) else places
+        adjust(simulation.model, found.variable, where, values)
+        simulation.end_call()  # the masses follow
+
+    def _cells_at(self, name: str, places: np.ndarray) -> np.ndarray:
+        """Cells at places of the regular grid; a place without one is refused."""
+        assert self._lattice is not None
+        cells = self._lattice.cell[places]
+        if (cells < 0).any():
+            place = int(places[np.flatnonzero(cells < 0)[0]])
+            row, column = divmod(place, self._lattice.x.size)
+            raise BmiValueError(
+                f"'{name}': there is no cell at index {place}, {self._lattice.x[column]:.6g} degrees east and "
+                f"{self._lattice.y[row]:.6g} north. Values there are NaN; set those of cells only."
+            )
+        return cells
 
     def get_value_bounds(self, name: str) -> Bounds:
         """Least and greatest value that may be set, float64[n] each; not a part of BMI."""
         found, stepper = self._writable(name), self._running()
-        if found.variable.role != "input":
-            return bounds(stepper.simulation.model, found.variable)
-        return Bounds(*(np.full(found.values.size, limit) for limit in stepper.inputs.bounds(found.variable.short)))
+        if found.variable.role == "input":
+            return Bounds(*(np.full(found.values.size, limit) for limit in stepper.inputs.bounds(found.variable.short)))
+        limits = bounds(stepper.simulation.model, found.variable)
+        if name not in self._on_cells:
+            return limits
+        assert self._lattice is not None
+        return Bounds(*(Spread(limit, self._lattice).refresh() for limit in limits))
 
     def get_parameter_names(self) -> tuple[str, ...]:
         """Names of the parameters that this run reads; not a part of BMI."""
         self._running()
         return tuple(name for name, p in self._variables.items() if p.variable.role == "parameter")
+
+    def get_identity_names(self) -> tuple[str, ...]:
+        """Names of the variables that say what the places of the grids are; not a part of BMI."""
+        domain = self._running().simulation.model.domain
+        return tuple(name for name, v in IDENTITIES.items() if identity(domain, v) is not None)
 
     # ---- grids -------------------------------------------------------------------------------------------
 
@@ -243,36 +304,38 @@ class BmiCdlm(Bmi):
 
     def get_grid_size(self, grid: int) -> int:
         """Number of nodes; 1 for a scalar."""
-        found = self._grid(grid)
-        return 1 if found.type == "scalar" else int(found.x.size)
+        return self._grid(grid).size
 
     def get_grid_type(self, grid: int) -> str:
         """Type of the grid."""
         return self._grid(grid).type
 
     def get_grid_shape(self, grid: int, shape: np.ndarray) -> np.ndarray:
-        """Refused: no grid here is structured."""
-        raise self._not_structured(grid, "shape")
+        """Rows and columns of a rectilinear grid; refused for others."""
+        found = self._grid(grid)
+        if found.type != "rectilinear":
+            raise self._not_structured(grid, "shape")
+        return self._fill(grid, "shape", np.array([found.y.size, found.x.size], np.int64), shape)
 
     def get_grid_spacing(self, grid: int, spacing: np.ndarray) -> np.ndarray:
-        """Refused: no grid here is structured."""
+        """Refused: no grid here is uniform."""
         raise self._not_structured(grid, "spacing")
 
     def get_grid_origin(self, grid: int, origin: np.ndarray) -> np.ndarray:
-        """Refused: no grid here is structured."""
+        """Refused: no grid here is uniform."""
         raise self._not_structured(grid, "origin")
 
     def get_grid_x(self, grid: int, x: np.ndarray) -> np.ndarray:
-        """Longitude of every node [degrees east]."""
+        """Longitude of every node, of a rectilinear grid of every column [degrees east]."""
         return self._fill(grid, "x", self._grid(grid).x, x)
 
     def get_grid_y(self, grid: int, y: np.ndarray) -> np.ndarray:
-        """Latitude of every node [degrees north]."""
+        """Latitude of every node, of a rectilinear grid of every row [degrees north]."""
         return self._fill(grid, "y", self._grid(grid).y, y)
 
     def get_grid_z(self, grid: int, z: np.ndarray) -> np.ndarray:
         """Height of every node: the grids are flat, 0."""
-        return self._fill(grid, "z", np.zeros_like(self._grid(grid).x), z)
+        return self._fill(grid, "z", np.zeros(0 if self._grid(grid).rank == 0 else self._grid(grid).size), z)
 
     def get_grid_node_count(self, grid: int) -> int:
         """Number of nodes; 1 for a scalar."""
@@ -315,13 +378,42 @@ class BmiCdlm(Bmi):
             found = self._variables.get(name) or self._unpublished.get(name)
             if found is not None:
                 return found
+            if name in IDENTITIES:
+                return self._identify(name)
             assert self._serialization is not None
             return Published(SERIALIZED[name], SERIALIZED[name].units, self._serialization.value(name))
+        except UnknownNameError:
+            raise
         except (KeyError, TypeError):
             raise UnknownNameError(
                 f"there is no variable '{name}'.{nearest(name, self._variables)} "
                 "Names are those of get_input_var_names and get_output_var_names."
             ) from None
+
+    def _identify(self, name: str) -> Published:
+        """A variable that says what places are, made when first asked for."""
+        v = IDENTITIES[name]
+        values = identity(self._running().simulation.model.domain, v)
+        if values is None:
+            raise UnknownNameError(f"'{name}': the ids are no whole numbers. Take '{name}_text'.")
+        if v.grid == "cell" and self._lattice is not None:
+            values = self._lattice.spread(values)
+        found = self._unpublished[name] = Published(v, v.units, values)
+        return found
+
+    def _read(self, name: str, *, live: bool = False) -> np.ndarray:
+        """The array of a variable that is about to be read; live: and is to follow the model from then on."""
+        found = self._find(name)
+        if found.variable.name in SERIALIZED:
+            assert self._serialization is not None
+            return self._serialization.read(name)
+        if name not in self._on_cells:
+            return found.values
+        assert self._lattice is not None
+        spread = self._spread.get(name) or Spread(self._on_cells[name], self._lattice)
+        if live:
+            self._spread[name] = spread
+        return spread.refresh()
 
     def _writable(self, name: str) -> Published:
         found = self._find(name)
@@ -335,9 +427,12 @@ class BmiCdlm(Bmi):
     def _grid(self, grid: int) -> BmiGrid:
         if not self._grids:  # made when first asked for: many hosts never do
             simulation = self._running().simulation
-            self._grids = make_grids(simulation.model.domain, simulation.config.grid_profile)
+            self._grids = make_grids(
+                simulation.model.domain, simulation.config.grid_profile, self._lattice
+            )
         if not isinstance(grid, int | np.integer) or isinstance(grid, bool) or grid not in self._grids:
-            raise UnknownNameError(f"there is no grid {grid}. Grids: {', '.join(f'{i} {n}s' for n, i in IDS.items())}.")
+            known = ", ".join(f"{i} {plural(n)}" for n, i in IDS.items())
+            raise UnknownNameError(f"there is no grid {grid}. Grids: {known}.")
         return self._grids[grid]
 
     def _fill(self, grid: int, what: str, values: np.ndarray, dest: np.ndarray) -> np.ndarray:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bmi_cdlm.bmi.lattice import Lattice
 from bmi_cdlm.domain.domain import Domain
 
-IDS = {"cell": 0, "reach": 1, "gauge": 2, "domain": 3}
+IDS = {"cell": 0, "reach": 1, "gauge": 2, "domain": 3, "link": 10}
 CORNER_DIGITS = 7
 """Corners that agree to 1e-7 degrees (1 cm) are one node."""
 NO_INDEX = np.zeros(0, np.int32)
@@ -17,7 +18,8 @@ NO_INDEX = np.zeros(0, np.int32)
 class BmiGrid(NamedTuple):
     """One grid.
 
-    x, y : float64[node]; edge_nodes : int32[2 edge]; face_nodes, face_edges : int32[sum of nodes per face].
+    x, y : float64[node], of a rectilinear grid float64[column], float64[row];
+    edge_nodes : int32[2 edge]; face_nodes, face_edges : int32[sum of nodes per face].
     """
 
     type: str
@@ -30,27 +32,41 @@ class BmiGrid(NamedTuple):
     face_edges: np.ndarray = NO_INDEX
     nodes_per_face: np.ndarray = NO_INDEX
 
+    @property
+    def size(self) -> int:
+        """Number of nodes; 1 of a scalar."""
+        if self.type == "scalar":
+            return 1
+        return int(self.x.size * self.y.size if self.type == "rectilinear" else self.x.size)
 
-def make_grids(domain: Domain, profile: str) -> dict[int, BmiGrid]:
-    """Return the grids by id, for the profile `unstructured` or `points`."""
+
+def make_grids(domain: Domain, profile: str, lattice: Lattice | None = None) -> dict[int, BmiGrid]:
+    """Return the grids by id for a grid profile; lattice: where the cells lie with `rectilinear`."""
     cells, reaches, gauges = domain.cells, domain.reaches, domain.gauges
     nothing = np.zeros(0)
     at_gauges = (reaches.lon[gauges.reach], reaches.lat[gauges.reach])
     scalar = BmiGrid("scalar", 0, "node", nothing, nothing)
+    of_link = np.repeat(np.arange(domain.n_reaches), np.diff(domain.links.first))
+    kind = "points" if profile == "points" else "unstructured"
+    links = BmiGrid(kind, 2, "node", reaches.lon[of_link], reaches.lat[of_link])
     if profile == "points":
         return {
             0: BmiGrid("points", 2, "node", cells.lon, cells.lat),
             1: BmiGrid("points", 2, "node", reaches.lon, reaches.lat),
             2: BmiGrid("points", 2, "node", *at_gauges),
             3: scalar,
+            IDS["link"]: links,
         }
     above = np.flatnonzero(reaches.downstream >= 0)
     edges = np.stack([above, reaches.downstream[above]], axis=1).astype(np.int32).ravel()
     return {
-        0: _faces(cells.corner_lon, cells.corner_lat),
+        0: _faces(cells.corner_lon, cells.corner_lat) if lattice is None else BmiGrid(
+            "rectilinear", 2, "node", lattice.x, lattice.y
+        ),
         1: BmiGrid("unstructured", 2, "node", reaches.lon, reaches.lat, edges),
         2: BmiGrid("unstructured", 2, "node", *at_gauges),
         3: scalar,
+        IDS["link"]: links,
     }
 
 

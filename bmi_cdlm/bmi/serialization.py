@@ -17,7 +17,8 @@ class Serialization:
     """Takes and gives back a state as bytes.
 
     A host sets `create`, reads `size` and `state`, and sets `free`. To restore it sets `size` (it may leave that out)
-    and then `state`.
+    and then `state`. In the other protocol it reads `serialization_create`, which takes the state and gives its length,
+    and announces no size.
 
     Parameters
     ----------
@@ -32,17 +33,23 @@ class Serialization:
         self._announced = False
         self._values: dict[str, np.ndarray] = {
             "create": np.zeros(1, np.int32), "free": np.zeros(1, np.int32), "size": np.zeros(1, np.int64),
-            "state": np.zeros(0, np.uint8),
+            "state": np.zeros(0, np.uint8), "taken": np.zeros(1, np.uint64),
         }
 
     def value(self, name: str) -> np.ndarray:
         """Array of one of the variables; that of the state is another after each change of its size."""
         return self._values[NAMES[name].short]
 
+    def read(self, name: str) -> np.ndarray:
+        """Array of one of the variables to be read from: `serialization_create` takes the state."""
+        if NAMES[name].short == "taken":
+            self._hold(np.frombuffer(self._take(), np.uint8).copy())
+        return self.value(name)
+
     def set(self, name: str, source: np.ndarray) -> None:
         """Set one of the variables, and do what that asks for."""
         short, values = NAMES[name].short, np.asarray(source).ravel()
-        if short == "create":
+        if short in ("create", "taken"):
             self._hold(np.frombuffer(self._take(), np.uint8).copy())
         elif short == "free":
             self._hold(np.zeros(0, np.uint8))
@@ -64,7 +71,7 @@ class Serialization:
 
     def _hold(self, content: np.ndarray) -> None:
         self._values["state"] = content
-        self._values["size"][0] = content.size
+        self._values["size"][0] = self._values["taken"][0] = content.size
         self._announced = False
 
 

@@ -107,7 +107,7 @@ def _beginning(config: Config) -> Config:
     """The same run, but its first days only, and nothing written."""
     days = max(STEADY_DAYS * DAY // config.time_step, 64)
     end = config.start + min(days, config.n_steps) * np.timedelta64(config.time_step, "s")
-    if config.initial_state != "steady" and config.restart_mode == "resume":
+    if isinstance(config.initial_state, Path) and config.restart_mode == "resume":
         end = config.end
     return config.model_copy(update={"end": end, "spin_up": 0, "output": None, "restart": None})
 

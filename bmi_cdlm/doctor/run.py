@@ -116,8 +116,9 @@ def _first_step(path: Path, step: int) -> tuple[np.datetime64 | None, np.datetim
 def _periods(config: Config, *, whole: bool) -> list[tuple[np.datetime64, np.datetime64]]:
     length = SAMPLE_STEPS * np.timedelta64(config.time_step, "s")
     if whole or config.n_steps <= 2 * SAMPLE_STEPS:
-        return [(config.start, config.end)]
-    return [(config.start, config.start + length), (config.end - length, config.end)]
+        return [config.forcing_period]
+    first, last = config.forcing_period
+    return [(first, first + length), (last - length, last)]
 
 
 def check_parameters(case: Case) -> Iterator[Finding]:
@@ -194,16 +195,16 @@ def _share_outside(case: Case, grid: Grid, attribute: Attribute) -> float:
 def check_initial_state(case: Case) -> Iterator[Finding]:
     """A restart file: its cells, reaches, options and clock."""
     config = case.config
-    if config.initial_state == "steady":
+    if not isinstance(config.initial_state, Path):
         if not config.spin_up and config.forcing != "caller":
             yield Finding(
-                "note", "initial state", "steady, without spin-up: the first months depend on it. Set spin_up: 1 or "
-                    "more."
+                "note", "initial state", f"{config.initial_state}, without spin-up: the first months depend on it. "
+                "Set spin_up: 1 or more."
             )
         return
     if case.domain is None:
         return
-    restart = read_restart(Path(config.initial_state), case.domain.cells.id, case.domain.reaches.id)
+    restart = read_restart(config.initial_state, case.domain.cells.id, case.domain.reaches.id)
     wrong = []
     for key in ("time_step", "snow", "runoff", "routing", "components"):
         got, expected = restart.attributes.get(key), str(getattr(config, key))

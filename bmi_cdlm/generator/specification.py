@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import field
 from itertools import accumulate
@@ -204,6 +205,9 @@ class GeneratorSpec:
         for grid, network in (("cell", self.cell), ("reach", self.reach)):
             for target in network.targets:
                 _expect(BY_NAME[target.name].grid == grid, f"'{target.name}' is no parameter of a {grid}")
+        factored = any(one.factor == "pet_factor" for process in chain.cells for one in process.inputs.values())
+        _expect(self.pet is None or factored, f"there is a PET network, and no process of {', '.join(chain.names)} "
+                "takes a factor on potential evapotranspiration. Leave the network out (training.pet_factor: false)")
         warm = self.pet is not None and "air_temperature" in [f.name for f in self.pet.features]
         _expect(
             not warm or "air_temperature" in chain.inputs,
@@ -222,6 +226,10 @@ class GeneratorSpec:
     @staticmethod
     def from_json(text: str) -> GeneratorSpec:
         """Read and check what `to_json` wrote; ValueError says what is wrong."""
+        content = json.loads(text)
+        if isinstance(content, dict):  # processes of other packages bring the parameters that targets name
+            names = {key: content[key] for key in ("snow", "runoff", "routing") if isinstance(content.get(key), str)}
+            choose(**names)
         return ADAPTER.validate_json(text)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -276,8 +284,12 @@ def _expect(condition: bool, message: str) -> None:
 def explain(cause: ValueError) -> str:
     """Return what a refused specification got wrong, in one sentence per problem."""
     if not isinstance(cause, ValidationError):
-        return f"{cause}."
+        return _ended(str(cause))
     return " ".join(
         f"{'.'.join(str(part) for part in problem['loc']) or 'specification'}: "
-        f"{problem['msg'].removeprefix('Value error, ')}." for problem in cause.errors()
+        f"{_ended(problem['msg'].removeprefix('Value error, '))}" for problem in cause.errors()
     )
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "?")) else f"{sentence}."

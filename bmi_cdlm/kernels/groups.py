@@ -7,102 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Step(NamedTuple):
-    """Constants of the model step: its length [d], its inverse, and GR4J's percolation constant c^-4."""
-
-    days: float
-    per_day: float
-    percolation_scale: float
-
-
-class SnowParameters(NamedTuple):
-    """float[cell]: registry parameters, and the pack that is full cover [mm]."""
-
-    thermal_weighting: np.ndarray
-    melt_factor: np.ndarray
-    accumulation_threshold: np.ndarray
-    full_cover: np.ndarray
-
-
-class SnowState(NamedTuple):
-    """float[cell]: pack [mm], thermal state [degC], pack at the last peak [mm], cover [1]."""
-
-    snowpack: np.ndarray
-    thermal_state: np.ndarray
-    snow_peak: np.ndarray
-    snow_cover: np.ndarray
-
-
-class SnowFluxes(NamedTuple):
-    """float[time or 1, cell] [mm d-1]; one row keeps the last step only."""
-
-    snowfall: np.ndarray
-    snowmelt: np.ndarray
-
-
-class RunoffParameters(NamedTuple):
-    """float[cell]: X1 to X3; float[k, cell]: ordinates of the unit hydrographs."""
-
-    production_capacity: np.ndarray
-    exchange_coefficient: np.ndarray
-    routing_capacity: np.ndarray
-    ordinates_1: np.ndarray
-    ordinates_2: np.ndarray
-
-
-class RunoffState(NamedTuple):
-    """float[cell] stores [mm]; float[k, cell] water in the unit hydrographs that leaves k steps later [mm]."""
-
-    production_store: np.ndarray
-    routing_store: np.ndarray
-    unit_hydrograph_1: np.ndarray
-    unit_hydrograph_2: np.ndarray
-
-
-class RunoffFluxes(NamedTuple):
-    """float[time or 1, cell] [mm d-1]; one row keeps the last step only."""
-
-    evapotranspiration: np.ndarray
-    net_rainfall: np.ndarray
-    infiltration: np.ndarray
-    percolation: np.ndarray
-    effective_rainfall: np.ndarray
-    routed_flow: np.ndarray
-    direct_flow: np.ndarray
-    groundwater_exchange: np.ndarray
-    potential_exchange: np.ndarray
-    routing_store_exchange: np.ndarray
-    direct_exchange: np.ndarray
-    routing_store_outflow: np.ndarray
-    direct_runoff: np.ndarray
-    runoff: np.ndarray
-
-
-class RunoffTape(NamedTuple):
-    """What the adjoint of runoff reads of a tile run again: float[time, cell], before each step or in it.
-
-    ratio : n of `tanh_ratio` in the production store; routing_store : one row more, after the last step;
-    effective_rainfall : rows of zeros to a multiple of four; routed_flow, direct_flow : what leaves the unit
-    hydrographs in each step, then later, a row for every place more.
-    """
-
-    production_store: np.ndarray
-    routing_store: np.ndarray
-    ratio: np.ndarray
-    effective_rainfall: np.ndarray
-    routed_flow: np.ndarray
-    direct_flow: np.ndarray
-
-
-class CellTotals(NamedTuple):
-    """float[cell]: water since the start [mm]."""
-
-    precipitation_total: np.ndarray
-    evapotranspiration_total: np.ndarray
-    exchange_total: np.ndarray
-    runoff_total: np.ndarray
-
-
 class Network(NamedTuple):
     """River network in processing order.
 
@@ -142,15 +46,6 @@ class ReachSeries(NamedTuple):
     last: np.ndarray
 
 
-class ReachParameters(NamedTuple):
-    """float[reach]: coefficients of `muskingum_coefficients`, and the storage time [s]."""
-
-    direct: np.ndarray
-    gain: np.ndarray
-    keep: np.ndarray
-    storage_time: np.ndarray
-
-
 class PetNetwork(NamedTuple):
     """The network to the factor on potential evapotranspiration, padded to multiples of four units a layer.
 
@@ -172,13 +67,6 @@ class PetNetwork(NamedTuple):
     last_bias: float
     low: float
     high: float
-
-
-class PetFluxes(NamedTuple):
-    """float[time or 1, cell]: factor [1] (one row keeps the last step only) and corrected demand [mm d-1]."""
-
-    pet_factor: np.ndarray
-    corrected_evapotranspiration: np.ndarray
 
 
 class PetPlace(NamedTuple):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-MARKS = ("free_sums", "uncounted")
+MARKS = ("free_sums", "uncounted", "whole_arrays")
 
 
 def free_sums(function: Callable) -> Callable:
@@ -26,6 +26,12 @@ def uncounted(function: Callable) -> Callable:
     that such a function made would never be given back.
     """
     function.uncounted = True  # type: ignore[attr-defined]
+    return function
+
+
+def whole_arrays(function: Callable) -> Callable:
+    """Mark a function that works on whole arrays by arithmetic alone: numpy runs it as it is, nothing to compile."""
+    function.whole_arrays = True  # type: ignore[attr-defined]
     return function
 
 

@@ -14,7 +14,7 @@ from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import CdlmError, ParameterError, StateError
 from bmi_cdlm.names.parameters import LONGEST_TRAVEL_TIME, TRAVEL_TIME, Parameter, parameter
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.names.variables import Variable
+from bmi_cdlm.names.variables import Variable, plural
 
 
 class Bounds(NamedTuple):
@@ -111,7 +111,7 @@ def _check(model: Model, v: Variable, places: np.ndarray, values: np.ndarray) ->
     hint = " A capacity must hold the water in its store." if v.short in limits else ""
     raise error(
         f"'{v.name}' is {values[i]} {v.units} at index {place}, at {v.grid} {ids[place]} ({bad.size} of {places.size} "
-        f"{v.grid}s), expected {low[i]:.10g} to {high[i]:.10g}.{hint} Correct the value."
+        f"{plural(v.grid)}), expected {low[i]:.10g} to {high[i]:.10g}.{hint} Correct the value."
     )
 
 

@@ -76,18 +76,19 @@ class Ledger:
         }
 
     def _accounts(self, state: State, live: Mapping[str, np.ndarray]) -> tuple[Account, Account, Account]:
-        t, links, downstream = state.totals, self._domain.links, self._domain.reaches.downstream
+        links, downstream = self._domain.links, self._domain.reaches.downstream
         n = self._domain.n_reaches
-        runoff = t.runoff_total[links.cell] * links.area * M3_PER_MM_KM2
+        runoff = live["runoff_total"][links.cell] * links.area * M3_PER_MM_KM2
         inflow = live["inflow_total"]
         inflow[:] = np.bincount(self._link_reach, runoff, n)
         inflow += np.bincount(downstream[self._above], state.outflow_total[self._above], n)
-        lost = t.evapotranspiration_total + t.runoff_total
+        rain, exchanged = live["precipitation_total"], live["exchange_total"]
+        lost = live["evapotranspiration_total"] + live["runoff_total"]
         w = {name: live[f"water_{name}"] for name in ("in", "out", "exchanged", "added", "stored")}
         return (
             Account(
-                "cell", t.precipitation_total + t.exchange_total + state.added_total - lost,
-                t.precipitation_total + lost + np.abs(t.exchange_total) + np.abs(state.added_total),
+                "cell", rain + exchanged + state.added_total - lost,
+                rain + lost + np.abs(exchanged) + np.abs(state.added_total),
                 live["cell_water_stored"], state.cell_storage_at_start,
             ),
             Account(

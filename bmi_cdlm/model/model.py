@@ -14,13 +14,14 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR, Buffers, Kept, make_buffers, step_bytes, whole_series
+from bmi_cdlm.model.equilibrium import settle_cells
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.ledger import Ledger
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.parameter_set import ParameterSet
 from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, record
-from bmi_cdlm.model.state import new_state, occupied_places
-from bmi_cdlm.model.totals import Totals, add_rows
+from bmi_cdlm.model.state import State, new_state, occupied_places
+from bmi_cdlm.model.totals import Outstanding, Totals, add_rows
 from bmi_cdlm.names.declaration import RUNOFF
 from bmi_cdlm.names.errors import ConfigError, ForcingError, ParameterError, StateError, nearest
 from bmi_cdlm.names.season import season
@@ -58,8 +59,12 @@ class Forcing(NamedTuple):
 
     def series(self) -> dict[str, np.ndarray]:
         """Every input and varying parameter by registry name."""
-        own = {name: getattr(self, name) for name in self._fields[:3]}
-        return {**{n: a for n, a in own.items() if a is not None}, **(self.others or {}), **(self.varying or {})}
+        found = {"precipitation": self.precipitation}
+        if self.potential_evapotranspiration is not None:
+            found["potential_evapotranspiration"] = self.potential_evapotranspiration
+        if self.air_temperature is not None:
+            found["air_temperature"] = self.air_temperature
+        return found | dict(self.others or {}) | dict(self.varying or {}) if self.others or self.varying else found
 
 
 class Model:
@@ -121,11 +126,15 @@ class Model:
         self._cell_tasks = self._workers.tasks(domain.n_cells)
         self.ledger = Ledger(domain) if ledger else None
         check_varying(self.chain, varying)
-        self.varying = tuple(dict.fromkeys([*varying, *([FACTOR] if pet is not None or FACTOR in given else [])]))
+        takes_factor = any(p.name == FACTOR for process in self.chain.cells for p in process.parameters)
+        has_factor = pet is not None or (FACTOR in given and takes_factor)
+        self.varying = tuple(dict.fromkeys([*varying, *([FACTOR] if has_factor else [])]))
         self.operators = Operators(
             self.chain, domain, step, routing_step, np.float64, self._workers, varying=self.varying,
             components=components, plan=self._plan,
         )
+        made_here = (FACTOR,) if pet is not None else ()
+        self._needed = (*self.chain.inputs, *(name for name in self.varying if name not in made_here))
         self._given = ParameterSet(self.operators, given)
         self.state = new_state(self.operators, self._given.cells)
         stored = self.state.arrays()
@@ -191,6 +200,8 @@ class Model:
         b = self._single if n_steps == 1 else self._block_buffers(n_steps, self._kept(keep, reaches))
         series = self._take(forcing)
         self._correct_demand(series, forcing.day_of_year, b)
+        if self.pet is None and FACTOR in self.varying:
+            b.factor[:] = series[FACTOR]
         for place in range(len(self.operators.cells)):  # snow, runoff
             self._run_cells(place, series, b)
         self._route(series[RUNOFF], b)
@@ -200,14 +211,13 @@ class Model:
     def _take(self, forcing: Forcing) -> dict[str, np.ndarray]:
         """Inputs and varying parameters by registry name, float64[time, cell]."""
         series = forcing.series()
-        if FACTOR in self.parameters and FACTOR not in series:
+        if self.varying and FACTOR in self.parameters and FACTOR not in series:
             series[FACTOR] = np.repeat(self.parameters[FACTOR][None], forcing.precipitation.shape[0], 0)
-        needed = (*self.chain.inputs, *(name for name in self.varying if self.pet is None or name != FACTOR))
-        missing = [name for name in needed if name not in series]
-        if missing:
-            raise ForcingError(
-                f"forcing lacks '{missing[0]}', which {', '.join(self.chain.names)} need. Give float64[time, cell]."
-            )
+        for name in self._needed:
+            if name not in series:
+                raise ForcingError(
+                    f"forcing lacks '{name}', which {', '.join(self.chain.names)} need. Give float64[time, cell]."
+                )
         return series
 
     def _correct_demand(self, series: dict[str, np.ndarray], day_of_year: np.ndarray | None, b: Buffers) -> None:
@@ -227,11 +237,9 @@ class Model:
     def _run_cells(self, place: int, series: dict[str, np.ndarray], b: Buffers) -> None:
         """Advance a process of cells; what it gives joins the series."""
         operator = self.operators.cells[place]
-        series[operator.gives] = b.given[operator.gives]
-        operator.advance(
-            series, self._given.cells[place], self.state.cells[place], b.given[operator.gives],
-            self.state.totals if operator.gives == RUNOFF else None, b.fluxes[place],
-        )
+        series[operator.gives] = out = b.given[operator.gives]
+        totals = self.state.totals if operator.gives == RUNOFF else None
+        operator.advance(series, self._given.cells[place], self.state.cells[place], out, totals, b.fluxes[place])
 
     def _route(self, runoff: np.ndarray, b: Buffers) -> None:
         """Collect the runoff of cells in reaches, and route it down the rivers."""
@@ -260,14 +268,23 @@ class Model:
         """Derive the live values that no kernel writes: at gauges, storages, totals of the domain, residuals."""
         live = self.live
         live["discharge"].take(self.domain.gauges.reach, out=live["gauge_discharge"], mode="clip")
-        live["reach_storage"][:] = self.reach_volume
+        self.operators.reach.volume(self._given.reach, self.state.reach, live["reach_storage"])
         self._totals.refresh(self.state)
         if self.ledger is not None:
             self.ledger.update(self.state, live, self._totals.at_start)
 
-    def end_call(self, seconds: float, fallen: np.ndarray | None) -> None:
+    @property
+    def step_depth(self) -> float:
+        """Runoff of the last step as a depth over the drained area [m]."""
+        return self._totals.step_depth
+
+    def mean_depth(self, values: np.ndarray) -> float:
+        """Depth over the drained area [m] of depths on cells, float64[cell] [mm]."""
+        return self._totals.mean_depth(values)
+
+    def end_call(self, depth: float, outstanding: Outstanding) -> None:
         """Bring up to date what depends on the caller's clock; see `Totals.end_call`."""
-        self._totals.end_call(self.state, seconds, fallen)
+        self._totals.end_call(self.state, depth, outstanding)
 
     def change_parameter(self, name: str, places: np.ndarray, values: np.ndarray) -> None:
         """Change a parameter at some places from the next step on; `adjustment` checks it.
@@ -302,7 +319,32 @@ class Model:
         self._correct_demand(series, forcing.day_of_year, b)
         for place in range(len(self.operators.cells)):
             self._run_cells(place, series, b)
-        runoff = add_rows(series[RUNOFF])[None] / series[RUNOFF].shape[0]
+        self._settle_rivers(kept, add_rows(series[RUNOFF])[None] / series[RUNOFF].shape[0])
+
+    def settle(self, rain: float | None = None, runoff: float | None = None) -> None:
+        """Start in equilibrium with a net rain or a mean runoff [mm d-1]; without either a customary rain."""
+        found = settle_cells(self, rain, runoff)
+        self._settle_rivers(self.state.copy(), found[None])
+
+    def generate_once(self, series: dict[str, np.ndarray]) -> np.ndarray:
+        """Advance the runoff process alone by a step of its inputs, float64[1, cell]; the runoff [mm d-1]."""
+        self._run_cells(len(self.operators.cells) - 1, series, self._single)
+        return self._single.given[RUNOFF][0].copy()
+
+    def start_cells(self) -> None:
+        """Bring cells into the state of a cold start."""
+        for operator, p, own in zip(self.operators.cells, self._given.cells, self.state.cells, strict=True):
+            for values, start in zip(own, operator.start(p), strict=True):
+                values[...] = 0.0
+                values[: start.shape[0]] = start
+
+    def symbols(self, process: str) -> Mapping[str, np.ndarray]:
+        """Parameters of a process of cells and what is prepared of them, by symbol, float64[component * cell]."""
+        found = zip(self.operators.cells, self._given.cells, strict=True)
+        return next(p.symbols for operator, p in found if operator.process.name == process)
+
+    def _settle_rivers(self, kept: State, runoff: np.ndarray) -> None:
+        """Put every reach in a steady state with a runoff, float64[1, cell] [mm d-1], and start with it."""
         lateral = whole_series(np.empty((self.domain.n_reaches, 1)))
         self.operators.reach.collect(runoff, lateral)
         flow, exchange = np.empty(self.domain.n_reaches), self.exchange

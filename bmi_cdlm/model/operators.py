@@ -8,8 +8,7 @@ reach-day 4 / 16 for the state, with 24 sub-steps a day. Everything else has the
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,12 +21,12 @@ from bmi_cdlm.kernels.loops.cells import cell_loops
 from bmi_cdlm.kernels.loops.cells_adjoint import cell_adjoint_loops
 from bmi_cdlm.kernels.loops.components import gather_components, spread_components
 from bmi_cdlm.kernels.loops.elementwise import elementwise
-from bmi_cdlm.kernels.loops.plan import CellPlan, places_of
-from bmi_cdlm.kernels.loops.prepared import Filler, fill_loops, ordinate_loops
-from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.kernels.loops.reaches import reach_loops, reach_plan
+from bmi_cdlm.kernels.loops.source import arguments_of
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF, CellProcess, LinkProcess, ReachProcess
-from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.model.memory import HostMemory
+from bmi_cdlm.model.preparation import Parameters, Preparation, PreparedCells, series_of
+from bmi_cdlm.names.declaration import RUNOFF, CellProcess, LinkProcess, ReachProcess
 from bmi_cdlm.processes.catalogue import Chain
 
 BLOCK_STEPS = 64
@@ -50,13 +49,6 @@ def zeros_of(group: Group) -> Group:
     return type(group)(*(np.zeros_like(a) for a in group))
 
 
-class Parameters(NamedTuple):
-    """Parameters and what is prepared of them: every array by its symbol, and the group that kernels take."""
-
-    symbols: dict[str, np.ndarray]
-    group: Group
-
-
 class CellRecord(NamedTuple):
     """What the adjoint of a cell process needs."""
 
@@ -74,112 +66,7 @@ class RouteRecord(NamedTuple):
     starts: list[np.ndarray]
 
 
-class Preparation:
-    """Fills what is prepared of the parameters of a process, and carries adjoints back to the parameters.
-
-    Parameters
-    ----------
-    process : CellProcess or ReachProcess
-    constants : named tuple of numbers
-    attributes : mapping of float[place]
-        Of the domain, by the process's symbols.
-    dtype : float64 or float32
-    """
-
-    def __init__(
-        self, process: CellProcess | ReachProcess, constants: Group, attributes: Arrays, dtype: type[np.floating]
-    ) -> None:
-        self.process, self.constants, self.attributes, self.dtype = process, constants, attributes, dtype
-        self.names = {p.symbol: p.name for p in process.parameters}
-        numbers = constants._fields
-        self._fillers = [(one, fill_loops(one, numbers, process.attributes)) for one in process.prepared]
-        self._queues: dict[str, Filler] = {}
-        if isinstance(process, CellProcess):
-            self._queues = {name: ordinate_loops(queue, numbers) for name, queue in process.queues.items()}
-        self._given: set[str] = set()
-
-    def fill(self, values: Arrays, places: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
-        """Return every array by symbol: parameters as they are, prepared values, ordinates by name of the queue.
-
-        places : least number of places of a queue; what its base needs where it is not named.
-        """
-        symbols = {s: values[name] for s, name in self.names.items() if name in values}
-        symbols |= self.attributes
-        given = [one for one, _ in self._fillers if one.given is not None and one.given in values]
-        self._given = {symbol for one in given for symbol in one.returns}
-        for one, filler in self._fillers:
-            if one.given is not None and one.given in values:
-                symbols[one.returns[0]] = values[one.given]
-                continue
-            size = next((symbols[a].size for a in filler.takes), 0)
-            symbols |= {s: np.empty(size, self.dtype) for s in one.returns}
-            self._refill(filler, symbols)
-        for name in self._queues:
-            symbols[name] = self._ordinates(name, symbols, (places or {}).get(name, 1))
-        return symbols
-
-    def refill(self, symbols: dict[str, np.ndarray], changed: str) -> None:
-        """Fill again, in place, what depends on a parameter that was changed; queues are `fill`'s."""
-        stale = {changed}
-        for one, filler in self._fillers:
-            if stale & set(filler.takes) and not set(one.returns) <= self._given:
-                self._refill(filler, symbols)
-                stale |= set(one.returns)
-
-    def _refill(self, filler: Filler, symbols: Arrays) -> None:
-        arguments = [symbols[a] for a in filler.takes]
-        compiled(filler.fill, self.dtype)(*arguments, self.constants, *(symbols[s] for s in filler.returns))
-
-    def _ordinates(self, name: str, symbols: Arrays, least: int) -> np.ndarray:
-        queue, filler = self.process.queues[name], self._queues[name]  # type: ignore[union-attr]
-        base = symbols[self._symbol(queue.base)]
-        ordinates = np.zeros((places_of(queue, base.max(initial=0.0), least), base.size), self.dtype)
-        compiled(filler.fill, self.dtype)(*self._of_curve(name, symbols), self.constants, ordinates)
-        return ordinates
-
-    def _symbol(self, name: str) -> str:
-        return next(s for s, n in self.names.items() if n == name)
-
-    def _of_curve(self, name: str, symbols: Arrays) -> list[np.ndarray]:
-        """What the curve of a queue takes; its base is never below the smallest."""
-        queue = self.process.queues[name]  # type: ignore[union-attr]
-        base = self._symbol(queue.base)
-        least = self.dtype(queue.at_least)
-        return [
-            np.where(symbols[a] < least, least, symbols[a]) if a == base else symbols[a] for a in self._queues[name].takes
-        ]
-
-    def adjoint(self, symbols: Arrays, adjoints: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Adjoints of parameters by registry name, from those of symbols and of the ordinates of queues."""
-        total = {s: a for s, a in adjoints.items() if s not in self._queues}
-        for name, filler in self._queues.items():
-            sums = [np.zeros_like(symbols[a]) for a in filler.takes]
-            compiled(filler.adjoint, self.dtype)(
-                *self._of_curve(name, symbols), self.constants, adjoints[name].astype(self.dtype), *sums
-            )
-            self._add(total, filler.active, sums)
-        found: dict[str, np.ndarray] = {}
-        for one, filler in reversed(self._fillers):
-            if one.given is not None and one.returns[0] in total:
-                found[one.given] = total[one.returns[0]]
-            if not filler.active or not set(filler.seeds) & set(total) or set(one.returns) <= self._given:
-                continue
-            seeds = [
-                total[s].astype(self.dtype) if s in total else np.zeros_like(symbols[s]) for s in filler.seeds
-            ]
-            sums = [np.zeros_like(symbols[a]) for a in filler.active]
-            arguments = [symbols[a] for a in filler.takes]
-            compiled(filler.adjoint, self.dtype)(*arguments, self.constants, *seeds, *sums)
-            self._add(total, filler.active, sums)
-        return found | {name: total[s] for s, name in self.names.items() if s in total}
-
-    @staticmethod
-    def _add(total: dict[str, np.ndarray], symbols: Sequence[str], sums: Sequence[np.ndarray]) -> None:
-        for symbol, one in zip(symbols, sums, strict=True):
-            total[symbol] = total[symbol] + one if symbol in total else one
-
-
-class CellOperator:
+class CellOperator(PreparedCells):
     """A process of cells at a model step and one precision.
 
     Parameters
@@ -196,67 +83,19 @@ class CellOperator:
         is the mean of the components.
     """
 
+    on_device = False
+
     def __init__(
         self, process: CellProcess, domain: Domain, step: int, dtype: type[np.floating], workers: Workers,
         varying: Collection[str] = (), components: int = 1,
     ) -> None:
-        own = {p.name for p in process.parameters}
-        self.plan = CellPlan(process, tuple(name for name in varying if name in own))
-        self.process, self.dtype, self.workers, self.components = process, dtype, workers, components
-        self.n_cells, self.n_units = domain.n_cells, domain.n_cells * components
-        self.constants = self.plan.constant_group(*step_numbers(process, step, dtype))
-        self.preparation = Preparation(process, self.constants, self._attributes(domain), dtype)
-        self.gives = process.gives[0]
-        self._forward = cell_loops(self.plan)
+        super().__init__(process, domain, step, HostMemory(dtype), varying, components)
+        self.workers = workers
+        self._forward = compiled(cell_loops(self.plan).advance, dtype)
         self._backward: Any = None
-        self._no_totals = self.plan.total_group(None, None, None, None)
+        self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
         n, parts = self.n_cells, workers.tasks(self.n_cells)
         self._tasks = [(c * n + lo, c * n + hi, c * n) for c in range(components) for lo, hi in parts]
-
-    def _attributes(self, domain: Domain) -> dict[str, np.ndarray]:
-        return {
-            symbol: np.tile(getattr(domain.cells, name), self.components).astype(self.dtype)
-            for symbol, name in self.process.attributes.items()
-        }
-
-    on_device = False
-
-    def prepare(self, values: Arrays, places: Mapping[str, int] | None = None) -> Parameters:
-        """Parameters as kernels take them, from arrays by registry name; places: see `Preparation.fill`."""
-        symbols = self.preparation.fill(values, places)
-        return Parameters(symbols, self.plan.parameter_group(*(symbols[s] for s in self.plan.parameter_group._fields)))
-
-    def prepare_adjoint(self, p: Parameters, p_adj: Group, start_adj: Group | None = None) -> dict[str, np.ndarray]:
-        """Adjoints of parameters by registry name; start_adj: of the state, if that was `start`."""
-        adjoints = dict(p_adj._asdict())
-        for name, store in self.process.stores.items() if start_adj is not None else ():
-            if store.start_of is not None:
-                owed = store.start * getattr(start_adj, name)
-                adjoints[store.start_of] = adjoints[store.start_of] + owed if store.start_of in adjoints else owed
-        return self.preparation.adjoint(p.symbols, adjoints)
-
-    def start(self, p: Parameters) -> Group:
-        """The state of a cold start: stores at their customary fill, nothing on its way."""
-        stores = {}
-        for name, store in self.process.stores.items():
-            whole = np.ones(self.n_units, self.dtype) if store.start_of is None else p.symbols[store.start_of]
-            stores[name] = (store.start * whole).astype(self.dtype)
-        queues = {name: np.zeros_like(p.symbols[name]) for name in self.process.queues}
-        return self.plan.state_group(**stores, **queues)
-
-    def empty_state(self, record: CellRecord) -> Group:
-        """Zeros in the shapes of the state of a record: the adjoint of an end that nobody reads."""
-        return zeros_of(record.starts[0]) if record.starts else zeros_of(self.start(record.parameters))
-
-    def inputs(self, series: Arrays) -> Group:
-        """The group of inputs, from float[time, cell] by registry name."""
-        plan = self.plan
-        found = {symbol: series_of(series, name) for symbol, name in plan.inputs.items()}
-        for name in plan.varying:
-            found[plan.parameters[name].symbol] = series[name]
-        if plan.is_runoff:
-            found["rain"] = series["precipitation"]
-        return plan.input_group(*(found[s] for s in plan.input_group._fields))
 
     def advance(
         self, series: Arrays, p: Parameters, state: Group, out: np.ndarray, totals: Group | None = None,
@@ -267,7 +106,7 @@ class CellOperator:
         kept = fluxes
         if self.components > 1 and fluxes is not None:
             kept = type(fluxes)(*(np.empty((a.shape[0], self.n_units), self.dtype) for a in fluxes))
-        self.workers.run(compiled(self._forward.advance, self.dtype), (
+        self.workers.run(self._forward, (
             self.inputs(series), p.group, state, self._no_totals if totals is None else totals, kept, whole,
             self.constants,
         ), self._tasks, whole.size)
@@ -289,11 +128,6 @@ class CellOperator:
             starts.append(copy_group(state))
             self.advance({name: a[block] for name, a in taken.items()}, p, state, out[block])
         return out, CellRecord(taken, p, starts)
-
-    @property
-    def taken(self) -> tuple[str, ...]:
-        """Names of the series that it takes, precipitation among them for the totals."""
-        return tuple(dict.fromkeys([*self.plan.inputs.values(), *self.plan.varying, "precipitation"]))
 
     def reverse(
         self, record: CellRecord, out_adj: np.ndarray, state_adj: Group, wanted: Collection[str] | None = None
@@ -327,9 +161,8 @@ class CellOperator:
     def _input_adjoints(
         self, record: CellRecord, inputs_adj: Group, wanted: Collection[str] | None
     ) -> dict[str, np.ndarray]:
-        plan = self.plan
+        plan, names = self.plan, self.plan.input_names
         found = {symbol: self._sum_components(a) for symbol, a in inputs_adj._asdict().items()}
-        names = {**plan.inputs, **{plan.parameters[n].symbol: n for n in plan.varying}}
         for a, b in plan.negated().items():
             if wanted is None or names[a] in wanted or a in plan.factors:
                 found[a] = -found[b]
@@ -367,13 +200,19 @@ class ReachOperator:
         self, process: ReachProcess, links: LinkProcess, domain: Domain, step: int, routing_step: int,
         dtype: type[np.floating], workers: Workers, plan: NetworkPlan | None = None,
     ) -> None:
-        self.plan, self.process = ReachPlan(process), process
+        self.plan, self.process = reach_plan(process), process
         self.domain, self.dtype, self.workers = domain, dtype, workers
         self.step, self.n_sub = step, step // routing_step
         self.constants = self.plan.constant_group(dtype(routing_step))
+        self._seconds, self._step_seconds = dtype(routing_step), dtype(step)
         attributes = {s: getattr(domain.reaches, name).astype(dtype) for s, name in process.attributes.items()}
-        self.preparation = Preparation(process, self.constants, attributes, dtype)
+        self.preparation = Preparation(process, self.constants, attributes, HostMemory(dtype))
         self.loops = reach_loops(self.plan, links)
+        self._route = compiled(self.loops.route, dtype)
+        self._volume, self._from_volume, self._steady = (
+            Elementwise(function, self.constants, dtype)
+            for function in (process.volume, process.from_volume, process.steady)
+        )
         self.network = plan_network(domain.reaches.downstream, workers.threads) if plan is None else plan
         self.links = domain.links._replace(area=domain.links.area.astype(dtype))
         first, reach, area = sort_by_cell(domain, dtype)
@@ -393,20 +232,17 @@ class ReachOperator:
         """Adjoints of parameters by registry name."""
         return self.preparation.adjoint(p.symbols, p_adj._asdict())
 
-    def volume(self, p: Parameters, state: np.ndarray) -> np.ndarray:
+    def volume(self, p: Parameters, state: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Water in the reaches [m3]."""
-        return self._evaluate(self.process.volume, p, {self.process.symbol: state})
+        return self._volume(p.symbols, {self.process.symbol: state}, out=out)
 
     def from_volume(self, p: Parameters, volume: np.ndarray, places: Any = slice(None)) -> np.ndarray:
         """The state of reaches (at some places) that hold a volume [m3]."""
-        return self._evaluate(self.process.from_volume, p, {"volume": volume}, places)
+        return self._from_volume(p.symbols, {"volume": volume}, places)
 
     def steady(self, p: Parameters, flow: np.ndarray) -> np.ndarray:
         """The state of reaches through which a constant flow [m3 s-1] passes."""
-        return self._evaluate(self.process.steady, p, {"flow": flow})
-
-    def _evaluate(self, function: Any, p: Parameters, own: Arrays, places: Any = slice(None)) -> np.ndarray:
-        return evaluate(function, {**{s: a[places] for s, a in p.symbols.items()}, **own}, self.constants, self.dtype)
+        return self._steady(p.symbols, {"flow": flow})
 
     def route(
         self, runoff: np.ndarray, p: Parameters, state: np.ndarray, lateral: ReachSeries, hydrographs: np.ndarray,
@@ -415,11 +251,9 @@ class ReachOperator:
         """Route the runoff [time, cell] of a block of steps; see the loop of the process."""
         arguments = (
             self.network.network, self.links, p.group, state, runoff, lateral, hydrographs, discharge, tape,
-            outflow_total, self.constants, self.n_sub, self.dtype(self.step),
+            outflow_total, self._seconds, self.n_sub, self._step_seconds,
         )
-        self.network.route(
-            self.workers, compiled(self.loops.route, self.dtype), arguments, runoff.shape[0], self.n_sub
-        )
+        self.network.route(self.workers, self._route, arguments, runoff.shape[0], self.n_sub)
 
     def collect(self, runoff: np.ndarray, lateral: ReachSeries) -> None:
         """Lateral inflow of every reach from runoff [time, cell]."""
@@ -496,7 +330,7 @@ class ReachOperator:
         p_adj = self.plan.adjoint_group(*(np.zeros(n, dtype) for _ in self.plan.adjoint_group._fields))
         arguments = (
             plan.network, self.domain.reaches.downstream, record.parameters.group, start, inflow, by_reach, state_adj,
-            p_adj, np.empty((plan.n_slots, n_sub_steps), dtype), lateral_adj, self.constants, self.n_sub,
+            p_adj, np.empty((plan.n_slots, n_sub_steps), dtype), lateral_adj, self._seconds, self.n_sub,
         )
         plan.reverse(self.workers, compiled(self.loops.reverse, dtype), arguments, n_steps, self.n_sub)
         return lateral_adj, p_adj
@@ -551,26 +385,27 @@ class Operators:
         self.workers.close()
 
 
-def series_of(series: Arrays, name: str) -> np.ndarray:
-    """An input by name; rain plus melt is precipitation where there is no snow."""
-    return series["precipitation"] if name == LIQUID_WATER and name not in series else series[name]
+class Elementwise:
+    """A scalar function of a process at every place, from arrays by symbol and the numbers of a step."""
 
+    def __init__(self, function: Any, constants: Group, dtype: type[np.floating]) -> None:
+        arguments = arguments_of(function)
+        self._takes = [a for a in arguments if a not in constants._fields]
+        # Where the function takes no number of a step, none is handed in: that costs as much as the rest.
+        used = tuple(a for a in constants._fields if a in arguments)
+        self._numbers, self._dtype = ((constants,) if used else ()), dtype
+        self._loop = compiled(elementwise(function, used), dtype)
 
-def evaluate(
-    function: Any, symbols: Arrays, constants: Group, dtype: type[np.floating]
-) -> np.ndarray:
-    """A scalar function of symbols at every place."""
-    numbers = constants._asdict()
-    arguments = [a for a in inspect.signature(function).parameters if a not in numbers]
-    arrays = [np.ascontiguousarray(symbols[a], dtype) for a in arguments]
-    out = np.empty(arrays[0].size if arrays else 0, dtype)
-    compiled(elementwise(function, tuple(numbers)), dtype)(*arrays, constants, out)
-    return out
-
-
-def step_numbers(process: CellProcess, step: int, dtype: type[np.floating]) -> list[Any]:
-    """Length of a model step [d], its inverse, and the constants of a process, as numbers of a precision."""
-    return [dtype(step / DAY), dtype(DAY / step), *(dtype(by_step[step]) for by_step in process.constants.values())]
+    def __call__(
+        self, symbols: Arrays, own: Arrays | None = None, places: Any = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Fill `out`, or a new array; own : arrays in place of those of their symbols; places : at some places only."""
+        found = [symbols[a] if own is None or a not in own else own[a] for a in self._takes]
+        if places is not None:
+            found = [v if own is not None and a in own else v[places] for a, v in zip(self._takes, found, strict=True)]
+        filled = np.empty(found[0].size, self._dtype) if out is None else out
+        self._loop(*found, *self._numbers, filled)
+        return filled
 
 
 def _blocks(n_steps: int, length: int) -> list[slice]:

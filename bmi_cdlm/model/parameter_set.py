@@ -8,7 +8,7 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import accumulate_downstream
-from bmi_cdlm.model.operators import CellOperator, Operators, Parameters, evaluate
+from bmi_cdlm.model.operators import CellOperator, Elementwise, Operators, Parameters
 from bmi_cdlm.names import parameters as registry
 from bmi_cdlm.names.errors import DomainError, ParameterError, StateError
 from bmi_cdlm.names.parameters import Parameter
@@ -28,17 +28,24 @@ class ParameterSet:
 
     Raises
     ------
-    ParameterError, DomainError
-        A parameter of another size or outside its legal range; an attribute that the domain lacks.
+    UnknownNameError, ParameterError, DomainError
+        A name of no parameter; a parameter of another size or outside its legal range; an attribute that the domain
+        lacks.
     """
 
     def __init__(self, operators: Operators, given: Mapping[str, np.ndarray]) -> None:
         self._operators, self._domain = operators, operators.domain
         self.values: dict[str, np.ndarray] = {}
         check_attributes(operators.chain, self._domain)
+        prepared = {one.given for one in operators.chain.reach.prepared}
+        for name in given:  # those of processes that this chain has not are nobody's here
+            if name not in prepared:
+                registry.parameter(name)
         for operator in operators.cells:
-            for p in operator.process.parameters:
-                self._take(p, given, self._shape(operator))
+            factors = {one.factor for one in operator.process.inputs.values()}
+            for p in operator.process.parameters:  # inputs and their factors are those of all components
+                shape = (self._domain.n_cells,) if p.name in factors else self._shape(operator)
+                self._take(p, given, shape)
         for p in operators.chain.reach.parameters:
             self._take(p, given, (self._domain.n_reaches,))
         for one in operators.chain.reach.prepared:
@@ -119,7 +126,7 @@ class ParameterSet:
         operator, process = self._operators.reach, self._operators.chain.reach
         if process.variance is None or process.travel_time is None:
             raise ParameterError(f"the travel time of routing '{process.name}' is not known beforehand.")
-        variance = evaluate(process.variance, self.reach.symbols, operator.constants, np.float64)
+        variance = Elementwise(process.variance, operator.constants, np.float64)(self.reach.symbols)
         both = (self.reach.symbols[process.travel_time], variance)
         mean, variance = (_mean_above(self._domain, one) for one in both)
         return mean, np.sqrt(np.maximum(variance, 0.0))

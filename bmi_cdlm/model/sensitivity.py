@@ -79,11 +79,13 @@ def adjoint(recording: Recording, discharge_adj: np.ndarray) -> Gradients:
         state |= {name: by_component(a, operator.components) for name, a in own_adj._asdict().items()}
         for name in operator.plan.varying:
             parameters[name] = found.pop(name)
-        out_adj = found.pop(LIQUID_WATER, np.zeros_like(out_adj))
+        handed_up = found.pop(LIQUID_WATER, None)
         for name, values in found.items():
             inputs[name] = inputs[name] + values if name in inputs else values
-    # Without snow, rain plus melt is precipitation.
-    inputs[PRECIPITATION] = inputs[PRECIPITATION] + out_adj if PRECIPITATION in inputs else out_adj
+        if handed_up is not None:
+            out_adj = handed_up
+    if handed_up is not None:  # without snow, rain plus melt is precipitation
+        inputs[PRECIPITATION] = inputs[PRECIPITATION] + out_adj if PRECIPITATION in inputs else out_adj
     if recording.network is not None:
         _add_factor_adjoint(recording, inputs, parameters.pop(FACTOR))
     order = [name for name in recording.series if name in inputs]

@@ -15,12 +15,12 @@ class State(NamedTuple):
     """All states; the arrays are allocated once and changed in place.
 
     cells : per process of cells, stores [cell] and queues [place, cell] by name, with several components [component *
-    cell] in place of [cell]; totals : water of cells since the start [mm]; reach : float64[reach], the state of the
-    reach process; outflow_total : float64[reach], water that has left the reach since the start [m3]; unreleased :
-    float64[reach], the part of it that the caller's clock has not reached [m3]; cell_storage_at_start [mm],
-    reach_storage_at_start [m3] : float64[cell], float64[reach], water at the start; added_total : float64[cell] [mm],
-    reach_added_total : float64[reach] [m3], water that callers have put in since the start; reach_name : of the state
-    of reaches; components : per process of cells.
+    cell] in place of [cell]; totals : water of cells, or of their components, since the start [mm]; reach :
+    float64[reach], the state of the reach process; outflow_total : float64[reach], water that has left the reach since
+    the start [m3]; unreleased : float64[reach], the part of it that the caller's clock has not reached [m3];
+    cell_storage_at_start [mm], reach_storage_at_start [m3] : float64[cell], float64[reach], water at the start;
+    added_total : float64[cell] [mm], reach_added_total : float64[reach] [m3], water that callers have put in since the
+    start; reach_name : of the state of reaches; components : per process of cells.
     """
 
     cells: tuple[Any, ...]
@@ -41,7 +41,7 @@ class State(NamedTuple):
             name: by_component(values, count) for group, count in zip(self.cells, self.components, strict=True)
             for name, values in group._asdict().items()
         }
-        arrays |= self.totals._asdict()
+        arrays |= {name: by_component(values, self.components[-1]) for name, values in self.totals._asdict().items()}
         return arrays | {name: getattr(self, name) for name in ("cell_storage_at_start", "added_total")}
 
     def on_reaches(self) -> dict[str, np.ndarray]:
@@ -81,10 +81,8 @@ class State(NamedTuple):
 
     def queues(self) -> dict[str, np.ndarray]:
         """Queues by name, float64[place, ..., cell]; views."""
-        return {name: a for name, a in self.on_cells().items() if name not in self._stores() and a.ndim > 1}
-
-    def _stores(self) -> set[str]:
-        return {name for group in self.cells for name, a in group._asdict().items() if a.ndim == 1}
+        names = {name for group in self.cells for name, a in group._asdict().items() if a.ndim > 1}
+        return {name: a for name, a in self.on_cells().items() if name in names}
 
     def with_places(self, places: Mapping[str, int]) -> State:
         """Return the same state with queues of that many places; water beyond them would be lost."""
@@ -109,7 +107,8 @@ def by_component(values: np.ndarray, count: int) -> np.ndarray:
 def new_state(operators: Operators, parameters: list[Parameters]) -> State:
     """Return the state of a cold start: cells at their customary fill, rivers empty."""
     n_cells, n_reaches = operators.domain.n_cells, operators.domain.n_reaches
-    totals = operators.cells[-1].plan.total_group
+    last = operators.cells[-1]
+    totals = last.plan.total_group
 
     def cells() -> np.ndarray:
         return np.zeros(n_cells)
@@ -119,8 +118,8 @@ def new_state(operators: Operators, parameters: list[Parameters]) -> State:
 
     return State(
         tuple(operator.start(p) for operator, p in zip(operators.cells, parameters, strict=True)),
-        totals(*(cells() for _ in totals._fields)), reaches(), reaches(), reaches(), cells(), reaches(), cells(),
-        reaches(), operators.chain.reach.state, tuple(operator.components for operator in operators.cells),
+        totals(*(np.zeros(last.n_units) for _ in totals._fields)), reaches(), reaches(), reaches(), cells(), reaches(),
+        cells(), reaches(), operators.chain.reach.state, tuple(operator.components for operator in operators.cells),
     )
 
 

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.domain.domain import M3_PER_MM_KM2
 from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.kernels.loops.routing import compensated_sum
+from bmi_cdlm.kernels.loops.routing import add_up_cells, compensated_sum, sum_balance
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.state import State
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import MASSES
 
 MM_PER_M = 1000.0
+
+
+class Outstanding(NamedTuple):
+    """Water between the model and its caller, less what there was at the start.
+
+    precipitation : float64[cell], not yet used [mm d-1 s]; runoff : float64[cell], not yet handed out [mm]; discharge :
+    float64[reach], not yet handed out [m3]. None where there is none.
+    """
+
+    precipitation: np.ndarray | None = None
+    runoff: np.ndarray | None = None
+    discharge: np.ndarray | None = None
 
 
 class Totals:
@@ -35,10 +48,12 @@ class Totals:
         By the short names of `variables.MASSES`, as of the last call.
     at_start : float
         Water of the domain at the start [m3].
+    step_depth : float
+        Runoff of the last step as a depth over the drained area [m].
     """
 
     def __init__(self, operators: Operators, live: Mapping[str, np.ndarray], step: int) -> None:
-        domain, self._cells = operators.domain, operators.cells
+        domain = operators.domain
         self._live, self._step, self._sum = live, step, compiled(compensated_sum)
         self._volume = domain.cells.drained_area * M3_PER_MM_KM2
         # A domain that drains nothing has depths of 0.
@@ -47,8 +62,21 @@ class Totals:
         self._every_reach = np.ones(domain.n_reaches)
         self._at_outlets = np.zeros(domain.n_reaches)
         self._at_outlets[domain.outlets] = 1.0
-        self._means = [(name.removeprefix("mean_"), name) for name in live if name.startswith("mean_")]
-        self._runoff = self.at_start = 0.0
+        cells = [(place, o, o.components) for place, o in enumerate(operators.cells)]
+        stores = [(k, name, live[name], n, s) for k, o, n in cells for name, s in o.process.stores.items()]
+        self._components = operators.cells[-1].components
+        nothing = np.zeros(domain.n_cells)
+        self._stores = tuple(values for _, _, values, _, s in stores if s.holds_water) or (nothing,)
+        self._apart = [(k, name, values, n) for k, name, values, n, _ in stores if n > 1]
+        self._queues = [(k, name, n) for k, o, n in cells for name in o.process.queues]
+        helds = tuple(live[q.held] for o in operators.cells for q in o.process.queues.values())
+        self._helds = helds or (nothing.copy(),)
+        self._no_queue, self._queued, self._add_up = (nothing[None],), nothing.copy(), compiled(add_up_cells)
+        names = [name.removeprefix("mean_") for name in live if name.startswith("mean_")]
+        self._means = [live[f"mean_{name}"] for name in names]
+        self._averaged = (*(live[name] for name in names), live["runoff"], live["runoff_total"])
+        self._sum_balance, self._sums = compiled(sum_balance), np.empty(len(names) + 9)
+        self.step_depth = self._generated = self.at_start = 0.0
         self.masses = {v.short: np.zeros(1) for v in MASSES}
 
     def recount(self, state: State) -> None:
@@ -59,56 +87,61 @@ class Totals:
 
     def refresh(self, state: State) -> None:
         """Derive water in unit hydrographs and cells [mm], and all of the domain: 1 mm on 1 km2 is 1000 m3."""
-        live, volume, at_outlets, total = self._live, self._volume, self._at_outlets, self._sum
+        live = self._live
         self._add_up_cells(state)
-        live["water_in"][0] = total(state.totals.precipitation_total, volume)
-        live["water_exchanged"][0] = total(state.totals.exchange_total, volume)
-        live["water_out"][0] = (
-            total(state.totals.evapotranspiration_total, volume) + total(state.outflow_total, at_outlets)
+        depths = (
+            live["precipitation_total"], live["exchange_total"], live["evapotranspiration_total"],
+            live["cell_water_stored"],
         )
-        in_reaches = total(live["reach_storage"], self._every_reach)
-        live["water_stored"][0] = total(live["cell_water_stored"], volume) + in_reaches
-        live["outlet_discharge"][0] = total(live["discharge"], at_outlets)
-        for name, mean in self._means:
-            live[mean][0] = total(live[name], self._share)
-        self._runoff = total(live["runoff"], self._share)
-        self._set_runoff_depth(self._step)
+        self._sum_balance(
+            depths, self._volume, self._averaged, self._share, (state.outflow_total, live["discharge"]),
+            self._at_outlets, live["reach_storage"], self._every_reach, self._sums,
+        )
+        (rain, exchanged, lost, stored, *means, runoff, generated, left, discharge,
+         in_reaches) = self._sums.tolist()
+        live["water_in"][0], live["water_exchanged"][0] = rain, exchanged
+        live["water_out"][0], live["water_stored"][0] = lost + left, stored + in_reaches
+        live["outlet_discharge"][0] = discharge
+        for mean, value in zip(self._means, means, strict=True):
+            mean[0] = value
+        self.step_depth, self._generated = runoff / MM_PER_M * (self._step / DAY), generated / MM_PER_M
+        live["runoff_depth"][0] = self.step_depth  # until a call was no step
+        live["runoff_depth_total"][0] = self._generated
 
-    def _set_runoff_depth(self, seconds: float) -> None:
-        """Express the last step's runoff as a depth [m] over a duration [s]: a step, until a call was another."""
-        self._live["runoff_depth"][0] = self._runoff / MM_PER_M * (seconds / DAY)
+    def mean_depth(self, values: np.ndarray) -> float:
+        """Depth over the drained area [m] of depths on cells, float64[cell] [mm]."""
+        return self._sum(values, self._share) / MM_PER_M
 
     def _add_up_cells(self, state: State) -> None:
         """Water of cells: stores that hold it, then queues, in the order of the processes."""
-        stored, queued = self._live["cell_water_stored"], None
-        stored[:] = 0.0
-        for operator, own in zip(self._cells, state.cells, strict=True):
-            for name, store in operator.process.stores.items():
-                values = self._mean(getattr(own, name), operator.components)
-                if self._live[name] is not getattr(own, name):
-                    self._live[name][:] = values
-                if store.holds_water:
-                    stored += values
-            for name, queue in operator.process.queues.items():
-                held = self._live[queue.held]
-                held[:] = self._mean(add_rows(getattr(own, name)), operator.components)
-                queued = held if queued is None else queued + held
-        if queued is not None:
-            stored += queued
+        for place, name, live, components in self._apart:
+            live[:] = self._mean(getattr(state.cells[place], name), components)
+        for name, values in state.totals._asdict().items() if self._components > 1 else ():
+            self._live[name][:] = self._mean(values, self._components)
+        queues = [
+            getattr(state.cells[place], name) if components == 1
+            else self._mean(add_rows(getattr(state.cells[place], name)), components)[None]
+            for place, name, components in self._queues
+        ]
+        self._add_up(
+            self._stores, tuple(queues) or self._no_queue, self._helds, self._queued, self._live["cell_water_stored"]
+        )
 
     @staticmethod
     def _mean(units: np.ndarray, components: int) -> np.ndarray:
         """Mean over the components of each cell."""
-        return units if components == 1 else units.reshape(components, -1).mean(axis=0)
+        return units.reshape(components, -1).mean(axis=0)
 
-    def end_call(self, state: State, seconds: float, fallen: np.ndarray | None) -> None:
-        """Bring up to date what depends on the caller's clock: the runoff depth of a call [s], and the masses.
+    def end_call(self, state: State, depth: float, outstanding: Outstanding) -> None:
+        """Bring up to date what depends on the caller's clock: the runoff depths, and the masses.
 
-        fallen : float64[cell], precipitation not yet used [mm d-1 s], or None.
+        depth : float, runoff that the call handed out [m].
         """
         live, masses, total, drained = self._live, self.masses, self._sum, self._drained
-        self._set_runoff_depth(seconds)
-        waiting = total(state.unreleased, self._at_outlets)
+        fallen, runoff, discharge = outstanding
+        live["runoff_depth"][0] = depth
+        live["runoff_depth_total"][0] = self._generated - (0.0 if runoff is None else self.mean_depth(runoff))
+        waiting = 0.0 if discharge is None else total(discharge, self._at_outlets)
         unused = 0.0 if fallen is None else total(fallen, self._volume) / DAY
         masses["mass_in"][0] = (live["water_in"][0] + unused) / drained
         masses["mass_out"][0] = (live["water_out"][0] - waiting) / drained

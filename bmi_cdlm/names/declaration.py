@@ -188,7 +188,7 @@ class ReachProcess:
         the state that holds it
     steady : scalar function of `flow` and prepared values: the state through which a constant flow passes
     travel_time, variance : symbol of the mean travel time [s] of a reach, and scalar function of the variance [s2] that
-        it        adds, where they are known
+        it adds, where they are known
     """
 
     name: str

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 from bmi_cdlm.names.errors import UnknownNameError, nearest
 from bmi_cdlm.names.facts import KELVIN, SOURCE_OF_RECORDS, TEMPERATURES, WIND_SPEEDS, Confusion, InputFacts
 
-Grid = Literal["cell", "reach", "gauge", "domain"]
-Role = Literal["input", "flux", "state", "total", "parameter"]
+Grid = Literal["cell", "reach", "gauge", "domain", "link"]
+Role = Literal["input", "flux", "state", "total", "parameter", "identity"]
 Part = Literal["core", "process", "pet", "weather", "ledger"]
 INFINITE = float("inf")
 
@@ -286,8 +286,12 @@ VARIABLES: list[Variable] = [
         "flux", "Discharge at the gauge, mean over the model step",
     ),
     Variable(
-        "runoff_depth", "drainage-basin_water_runoff__time_integral_of_volume_flux", "m", "domain", "flux",
-        "Runoff of all cells over the last call, as a depth over the drained area",
+        "runoff_depth", "drainage-basin_water_runoff__last-call_time_integral_of_volume_flux", "m", "domain", "flux",
+        "Runoff of all cells that the last call handed out, as a depth over the drained area",
+    ),
+    Variable(
+        "runoff_depth_total", "drainage-basin_water_runoff__time_integral_of_volume_flux", "m", "domain", "total",
+        "Runoff of all cells since the start, as a depth over the drained area: the sum of what calls handed out",
     ),
     Variable(
         "outlet_discharge", "drainage-basin_outlets_water_flowing_x-section__volume_rate", "m3 s-1", "domain", "flux",
@@ -337,8 +341,43 @@ SERIALIZATION: tuple[Variable, ...] = (
     Variable("free", "ngen::serialization_free", "ngen::trigger", "domain", "total", "Forget the state that was taken"),
     Variable("size", "ngen::serialization_size", "bytes", "domain", "total", "Length of the state"),
     Variable("state", "ngen::serialization_state", "ngen::opaque", "domain", "total", "The state: read, or given back"),
+    Variable("taken", "serialization_create", "bytes", "domain", "total", "Reading it takes the state; its length"),
+    Variable("free", "serialization_free", "1", "domain", "total", "Forget the state that was taken"),
+    Variable("state", "serialization_state", "1", "domain", "total", "The state: read, or given back"),
 )
-"""By which NextGen saves and restores; in no list of names either."""
+"""By which NextGen saves and restores, in two protocols: that of ngen, and that of its branch `ngwpc`, whose names
+have no prefix. In no list of names either."""
+
+IDENTITY: tuple[Variable, ...] = tuple(
+    Variable(short, name, units, grid, "identity", meaning)  # type: ignore[arg-type]
+    for short, name, units, grid, meaning in (
+        ("cell_id", "model_grid_cell__id", "1", "cell", "Ids, where all are whole numbers (int64)"),
+        ("cell_id_text", "model_grid_cell__id_text", "1", "cell", "Ids as text (uint8, UTF-8, a row of bytes each)"),
+        ("cell_lon", "model_grid_cell__longitude", "degrees_east", "cell", "Longitude of the centre"),
+        ("cell_lat", "model_grid_cell__latitude", "degrees_north", "cell", "Latitude of the centre"),
+        ("cell_area", "model_grid_cell__area", "km2", "cell", "Geometric area"),
+        ("cell_drained_area", "model_grid_cell__drained_area", "km2", "cell", "Area that drains to reaches"),
+        ("reach_id", "channel_reach__id", "1", "reach", "Ids, where all are whole numbers (int64)"),
+        ("reach_id_text", "channel_reach__id_text", "1", "reach", "Ids as text (uint8, UTF-8, a row of bytes each)"),
+        ("reach_lon", "channel_reach__longitude", "degrees_east", "reach", "Longitude"),
+        ("reach_lat", "channel_reach__latitude", "degrees_north", "reach", "Latitude"),
+        ("reach_length", "channel_reach__length", "m", "reach", "Length"),
+        ("reach_slope", "channel_reach__slope", "1", "reach", "Slope"),
+        ("reach_area", "channel_reach_catchment__area", "km2", "reach", "Area of its own catchment"),
+        ("upstream_area", "channel_reach_basin__area", "km2", "reach", "Area of all that drains through it"),
+        ("downstream", "channel_reach_downstream__index", "1", "reach", "Index of the reach below (int64), -1: outlet"),
+        ("gauge_id", "gauge__id", "1", "gauge", "Ids, where all are whole numbers (int64)"),
+        ("gauge_id_text", "gauge__id_text", "1", "gauge", "Ids as text (uint8, UTF-8, a row of bytes each)"),
+        ("gauge_reach", "gauge_channel_reach__index", "1", "gauge", "Index of the reach at whose end it is (int64)"),
+        ("gauge_area", "gauge_basin__area", "km2", "gauge", "Official area, NaN where unknown"),
+        ("link_cell", "cell_reach_link_cell__index", "1", "link", "Index of the cell (int64)"),
+        ("link_reach", "cell_reach_link_reach__index", "1", "link", "Index of the reach into which it drains (int64)"),
+        ("link_area", "cell_reach_link__area", "km2", "link", "Area of the cell in the reach's catchment"),
+        ("link_share", "cell_reach_link_cell__area_fraction", "1", "link", "Share of the cell's drained area"),
+    )
+)
+"""What the places of the grids are, for clients without the domain file; in no list of names, as parameters. Indices
+count from 0 in the order of the grids. `_text` holds count x width bytes, padded with zeros."""
 
 INGREDIENTS: tuple[Variable, ...] = (
     Variable(
@@ -370,6 +409,29 @@ def alias(v: Variable, profile: str) -> Alias:
 
 SOURCES: dict[str, Variable] = {v.key: v for v in (*VARIABLES, *INGREDIENTS) if v.facts is not None}
 """Inputs and ingredients by their names among the sources of `prepare`."""
+
+SUMMED = {"mm d-1": "mm", "m3 s-1": "m3"}
+"""Units of fluxes that have sums over a call, and those of the sums."""
+
+
+def over_call(v: Variable) -> tuple[Variable, Variable]:
+    """Return the variables that are the sum and the mean of a flux over the last call."""
+    thing, quantity = v.name.split("__")
+    return (
+        v._replace(
+            short=f"{v.short}_call_sum", name=f"{thing}__last-call_time_integral_of_{quantity}", units=SUMMED[v.units],
+            meaning=f"{v.meaning}: sum over the steps of the last call",
+        ),
+        v._replace(
+            short=f"{v.short}_call_mean", name=f"{thing}__last-call_time_mean_of_{quantity}",
+            meaning=f"{v.meaning}: mean over the steps of the last call",
+        ),
+    )
+
+
+def plural(grid: str) -> str:
+    """Return what places of a grid are called when there are many, or none: `reaches`."""
+    return f"{grid}es" if grid.endswith("ch") else f"{grid}s"
 
 
 def variable(short: str) -> Variable:

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from bmi_cdlm.files.netcdf import replacing, same_units
-from bmi_cdlm.names.errors import DomainError, nearest
+from bmi_cdlm.names.errors import ConfigError, DomainError, nearest
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.prepare.network.domain_file import CONVENTIONS, put
@@ -37,7 +37,10 @@ REALIZATION = "realization.json"
 
 
 class Options(NamedTuple):
-    """What all catchments share; start, end: datetime64[s], of ngen's run; parameters: a file, or `default`."""
+    """What all catchments share; start, end: datetime64[s], of ngen's run; parameters: a file, or `default`.
+
+    restart: datetime64[s], time of the state that ngen gives back at its begin: the run starts there.
+    """
 
     start: np.datetime64
     end: np.datetime64
@@ -45,6 +48,12 @@ class Options(NamedTuple):
     snow: str = "none"
     pet: str = "oudin"
     parameters: Path | str = "default"
+    restart: np.datetime64 | None = None
+
+    @property
+    def begin(self) -> np.datetime64:
+        """Where ngen's clock begins."""
+        return self.start if self.restart is None else self.restart
 
 
 class Catchment(NamedTuple):
@@ -89,6 +98,11 @@ def read_table(path: Path) -> list[Catchment]:
 def write_catchments(table: Path, folder: Path, options: Options) -> list[Path]:
     """Write `ID.nc` and `ID.yaml` of every catchment in a table, and `realization.json`; returns the paths."""
     catchments = read_table(table)
+    if not options.start <= options.begin < options.end:
+        raise ConfigError(
+            f"restart is {options.begin}, expected a time from start, {options.start}, to end, {options.end}. Give the "
+            "time at which ngen saved the state."
+        )
     for catchment in catchments:
         _check_needs(table, catchment, options)
     paths = []
@@ -121,7 +135,7 @@ def realization(options: Options) -> dict:
             "forcing": {"provider": "CsvPerFeature", "path": "./forcing/", "file_pattern": ".*{{id}}.*.csv"},
         },
         "time": {
-            "start_time": str(options.start).replace("T", " "), "end_time": str(last).replace("T", " "),
+            "start_time": str(options.begin).replace("T", " "), "end_time": str(last).replace("T", " "),
             "output_interval": HOUR,
         },
     }
@@ -191,9 +205,11 @@ def _configuration(domain: str, folder: Path, options: Options) -> str:
     parameters = options.parameters
     if isinstance(parameters, Path):
         parameters = Path(os.path.relpath(parameters, folder)).as_posix()
+    # Beyond by a day, or to the end of a step that began within one.
+    beyond = (options.begin - options.end) % np.timedelta64(options.time_step, "s") + np.timedelta64(DAY, "s")
     content: Mapping[str, object] = {
-        "domain": domain, "forcing": "caller", "parameters": parameters, "start": str(options.start),
-        "end": str(options.end + np.timedelta64(DAY, "s")), "time_step": STEP_NAMES[options.time_step],
+        "domain": domain, "forcing": "caller", "parameters": parameters, "start": str(options.begin),
+        "end": str(options.end + beyond), "time_step": STEP_NAMES[options.time_step],
         "routing_step": "1 h", "snow": options.snow, "pet": options.pet, "name_profile": "ngen",
     }
     return yaml.safe_dump(content, sort_keys=False)

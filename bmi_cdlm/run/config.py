@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import yaml
 from pydantic import (
     BaseModel,
@@ -20,14 +21,15 @@ from pydantic import (
 
 from bmi_cdlm.files.netcdf import names_in
 from bmi_cdlm.files.packing import MOST_DIGITS
+from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.pet import FORMATIONS, RANGE, Formula, choose, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import select, variable
+from bmi_cdlm.names.variables import SUMMED, select, variable
 from bmi_cdlm.processes.catalogue import NONE, Chain, Kind, find, kind_of
 from bmi_cdlm.processes.catalogue import choose as choose_processes
-from bmi_cdlm.run.values import Date, Memory, Seconds, duration_text, parse_places
+from bmi_cdlm.run.values import Date, Memory, Seconds, TimeOfDay, duration_text, parse_duration, parse_places
 
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
 BRIDGES = {v.short: v.known.bridge for v in select(role="input")}
@@ -37,6 +39,11 @@ Fill = Literal["refuse", "zero", "hold", "interpolate"]
 def parse_fill(value: object) -> object:
     """Let one word stand for every input."""
     return {v.short: value for v in select(role="input")} if isinstance(value, str) else value
+
+
+def parse_call_sums(value: object) -> object:
+    """Let `all` be every flux that has a sum."""
+    return tuple(v.short for v in select(role="flux") if v.units in SUMMED) if value == "all" else value
 
 
 def parse_output_places(value: object) -> object:
@@ -80,6 +87,11 @@ class Config(BaseModel):
     start: Date = Field(description="Start of the run (ISO date or time).")
     end: Date = Field(description="End of the run, exclusive (ISO date or time).")
     time_step: Seconds = Field(default=DAY, description="Model step: `1 d` or `1 h`.", examples=["1 d"])
+    day_begins: TimeOfDay | None = Field(
+        default=None, description="Time of day (UTC) at which the steps of a daily model begin, such as `06:00`, that "
+        "of its forcing; without it that of `start`. A host may start at any hour: the first step then has begun "
+        "before, and is complete at the boundary."
+    )
     routing_step: Seconds = Field(
         default=HOUR, description="Routing sub-step, an integer divisor of the model step.", examples=["1 h"]
     )
@@ -107,8 +119,18 @@ class Config(BaseModel):
         default=None, description="Formula behind a given PET, such as `oudin`; must be the one that a checkpoint was "
         "trained with."
     )
-    initial_state: Path | Literal["steady"] = Field(
-        default="steady", description="`steady` (customary stores, rivers in steady state) or a restart file."
+    initial_state: Path | Literal["steady", "equilibrium"] = Field(
+        default="steady", description="`steady` (customary stores, rivers in steady state), `equilibrium` (stores and "
+        "rivers that `initial_rain` or `initial_runoff` would leave as they are) or a restart file. An hourly run "
+        "without spin-up starts in `equilibrium` where nothing is stated."
+    )
+    initial_rain: float | None = Field(
+        default=None, ge=0, le=1000, description="Net rain of an equilibrium: rain less evapotranspiration "
+        f"[mm d-1]; {DEFAULT_RAIN:g} where neither this nor `initial_runoff` is given."
+    )
+    initial_runoff: float | None = Field(
+        default=None, ge=0, le=1000, description="Mean runoff of an equilibrium, of every cell [mm d-1], such as the "
+        "mean flow over the area."
     )
     restart_mode: Literal["resume", "hot_start"] = Field(
         default="resume", description="With a restart file: resume (state and clock) or hot_start (state only)."
@@ -177,9 +199,24 @@ class Config(BaseModel):
         default=None, description="Short names of the inputs that BMI shows and a caller may set; without it all that "
         "the run needs. The others come from the forcing file. An input that is not needed may be published too."
     )
-    grid_profile: Literal["unstructured", "points"] = Field(
-        default="unstructured", description="BMI type of the grids of cells, reaches and gauges."
+    call_sums: Annotated[tuple[str, ...], BeforeValidator(parse_call_sums)] = Field(
+        default=(), description="Short names of fluxes whose sums and means over the last call BMI publishes too, "
+        "such as `[discharge]`, or `all` [mm, m3]; for hosts with calls longer than a step."
     )
+    grid_profile: Literal["unstructured", "points", "rectilinear"] = Field(
+        default="unstructured", description="BMI type of the grids of cells, reaches and gauges; `rectilinear` for "
+        "cells that lie on a regular grid of longitudes and latitudes: their values come row by row, NaN where there "
+        "is no cell, reaches and gauges are unstructured."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_start(cls, content: Any) -> Any:
+        """Let an hourly run without spin-up start in equilibrium: half-full stores would give 9 mm on a dry day."""
+        if not isinstance(content, Mapping) or "initial_state" in content or content.get("spin_up"):
+            return content
+        stated = any(content.get(key) is not None for key in ("initial_rain", "initial_runoff"))
+        return {**content, "initial_state": "equilibrium"} if stated or _is_hourly(content) else content
 
     @field_validator("snow", "runoff", "routing")
     @classmethod
@@ -207,6 +244,13 @@ class Config(BaseModel):
             raise ValueError(
                 f"routing_step is {self.routing_step} s; expected a divisor of the time step of {self.time_step} s"
             )
+        if self.day_begins is not None and self.time_step != DAY:
+            raise ValueError("day_begins is for a daily model; expected time_step: 1 d, or no day_begins")
+        if self.before_start and self.sub_step_policy == "refuse":
+            raise ValueError(
+                f"start is {self.start}, {self.before_start} s into a day, and sub_step_policy is refuse; expected a "
+                "start at day_begins, or sub_step_policy: accumulate"
+            )
         if self.end <= self.start:
             raise ValueError(f"end is {self.end}; expected a time after start, {self.start}")
         if (self.end - self.start).astype(int) % self.time_step:
@@ -215,12 +259,20 @@ class Config(BaseModel):
             for name in getattr(self, key):
                 if name not in [v.short for v in select(role="input")]:
                     raise ValueError(f"{key}: there is no input '{name}'")
-        if self.spin_up and (self.forcing == "caller" or self.initial_state != "steady"):
+        if self.initial_rain is not None and self.initial_runoff is not None:
+            raise ValueError("initial_rain and initial_runoff are both given; expected one of them, or none")
+        if self.initial_state != "equilibrium" and (self.initial_rain, self.initial_runoff) != (None, None):
+            raise ValueError("initial_rain or initial_runoff without initial_state: equilibrium, which they describe")
+        if self.spin_up and (self.forcing == "caller" or isinstance(self.initial_state, Path)):
             raise ValueError(
                 f"spin_up is {self.spin_up}; expected 0 with forcing: caller or a restart file, since it repeats the "
-                "first year of the forcing file from a steady state"
+                "first year of the forcing file from a start of its own"
             )
         self._check_inputs()
+        known = [v.short for v in select(role="flux") if v.units in SUMMED]
+        for name in self.call_sums:
+            if name not in known:
+                raise ValueError(f"call_sums: '{name}' is no flux that has a sum.{nearest(name, known)}")
         self._check_paths()
         self._check_output()
         self._check_streams()
@@ -245,6 +297,12 @@ class Config(BaseModel):
                 f"published_inputs lacks '{unheard[0]}', which this run needs and nobody else gives; expected it "
                 "there, or a forcing file"
             )
+
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """Short names of the fluxes with sums and means over a call, as far as this run has them."""
+        fluxes = [v.short for v in select(role="flux", processes=self.chain.names, pet=False)]
+        return tuple(name for name in self.call_sums if name in fluxes or variable(name).part == "pet")
 
     def _check_streams(self) -> None:
         """Refuse steps of output and restart files that do not fit together."""
@@ -312,6 +370,19 @@ class Config(BaseModel):
         return int((self.end - self.start).astype(int)) // self.time_step
 
     @property
+    def before_start(self) -> int:
+        """Seconds of the first step that have passed at the start."""
+        if self.day_begins is None:
+            return 0
+        return int(self.start.astype("datetime64[s]").astype(np.int64) - self.day_begins) % DAY
+
+    @property
+    def forcing_period(self) -> tuple[np.datetime64, np.datetime64]:
+        """Whole steps that start to end lie in."""
+        before = np.timedelta64(self.before_start, "s")
+        return self.start - before, self.end + (np.timedelta64(self.time_step, "s") - before if before else before)
+
+    @property
     def steps_per_output(self) -> int:
         """Number of model steps of which the output holds the mean."""
         return (self.output_step or self.time_step) // self.time_step
@@ -362,6 +433,13 @@ class Config(BaseModel):
         return tuple(n for n in self.inputs if self.forcing != "caller" or n not in RANGE)
 
 
+def _is_hourly(content: Mapping[str, Any]) -> bool:
+    try:
+        return parse_duration(content.get("time_step")) == HOUR
+    except ValueError:
+        return False
+
+
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """PyYAML's safe loader, in C where there is one; a key given twice is an error, as YAML has it."""
 
@@ -381,7 +459,7 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
 
 
 PATH_KEYS = ("domain", "forcing", "parameters", "initial_state", "output", "restart", "observations")
-KEYWORDS = ("caller", "default", "steady")
+KEYWORDS = ("caller", "default", "steady", "equilibrium")
 
 
 def load_config(path: Path | str, overrides: Mapping[str, object] | None = None) -> Config:

@@ -246,7 +246,7 @@ def _merge_states(folder: Path, domain: Domain, partitions: Sequence[Partition])
                     values, kept = file[key], whole[grid].get(name)
                     if kept is None:
                         kept = np.zeros((*values.shape[:-1], size[grid]))
-                    if values.ndim == 2:
+                    if values.ndim > 1:
                         rows = max(values.shape[0], kept.shape[0])
                         values, kept = _with_rows(values, rows), _with_rows(kept, rows)
                     kept[..., place[grid]] = values
@@ -255,7 +255,7 @@ def _merge_states(folder: Path, domain: Domain, partitions: Sequence[Partition])
 
 
 def _with_rows(values: np.ndarray, rows: int) -> np.ndarray:
-    return np.pad(values, ((0, rows - values.shape[0]), (0, 0)))
+    return np.pad(values, ((0, rows - values.shape[0]), *((0, 0) for _ in values.shape[1:])))
 
 
 def _merge_outputs(config: Config, folder: Path, domain: Domain, partitions: Sequence[Partition]) -> None:

@@ -14,6 +14,8 @@ from bmi_cdlm.run.config import Config
 
 HELD, PENDING = "held_", "pending_"
 """Prefixes under which a state keeps inputs that the caller holds, and what has accumulated within a step."""
+WATER = "mm d-1"
+"""Units of inputs whose sum over a step counts."""
 EXTREMES = {"lowest": np.minimum, "highest": np.maximum}
 """How inputs accumulate that are not means, by `InputFacts.within`."""
 
@@ -31,6 +33,8 @@ class Inputs:
         humidity the speed and the vapour pressure, which a mean of them would lose.
     pending_seconds : int
         How much of the running step has passed.
+    before : int
+        How much of that was before the start, without inputs: no water fell for this run then.
     """
 
     def __init__(self, config: Config, cell_id: list[str]) -> None:
@@ -41,7 +45,7 @@ class Inputs:
         }
         self.held = {name: np.full(n, np.nan) for name in self.published}
         self.pending: dict[str, np.ndarray] = {name: np.zeros(n) for name in formed_names(config.inputs)}
-        self.pending_seconds = 0
+        self.pending_seconds = self.before = 0
         self._shown: dict[str, np.ndarray] = {}
         self._values = {name: self._row(name) for name in config.inputs}
         self._original: dict[str, np.ndarray] = {}
@@ -120,32 +124,40 @@ class Inputs:
             total, within = self.pending[name], variable(name).known.within
             if within == "mean":
                 total += row[0] * seconds
-            elif self.pending_seconds:
+            elif self.pending_seconds > self.before:
                 EXTREMES[within](total, row[0], out=total)
             else:
                 total[:] = row[0]
         self.pending_seconds += seconds
 
     def take_means(self) -> dict[str, np.ndarray]:
-        """End the step: means and extremes of what has accumulated, float64[1, cell]; accumulation begins anew."""
-        length = self.pending_seconds
-        means = {
-            name: (v / length if variable(name).known.within == "mean" else v.copy())[None]
-            for name, v in self.pending.items()
-        }
+        """End the step: means and extremes of what has accumulated, float64[1, cell]; accumulation begins anew.
+
+        Of water the mean is over the whole step, also where some of it was before the start.
+        """
+        means = {}
+        for name, total in self.pending.items():
+            entry = variable(name)
+            length = self.pending_seconds - (0 if entry.units == WATER else self.before)
+            means[name] = (total / length if entry.known.within == "mean" else total.copy())[None]
         self.clear()
         return means
 
     def clear(self) -> None:
         """Forget what has accumulated."""
-        self.pending_seconds = 0
+        self.pending_seconds = self.before = 0
         for total in self.pending.values():
             total[:] = 0.0
+
+    def begin_within(self, seconds: int) -> None:
+        """Begin so many seconds into a step."""
+        self.clear()
+        self.pending_seconds = self.before = seconds
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """Arrays that a state keeps: what has accumulated, and what the caller holds or has put in the file's place."""
         arrays = {}
-        if self.pending_seconds:
+        if self.pending_seconds > self.before:
             arrays = {PENDING + name: total.copy() for name, total in self.pending.items()}
         for name, held in self.held.items():
             kept = np.where(held == self._shown[name], np.nan, held) if name in self._shown else held.copy()
@@ -162,11 +174,11 @@ class Inputs:
                 "Use the inputs of that run, or a state at the end of a step."
             )
 
-    def restore(self, arrays: Mapping[str, np.ndarray], pending_seconds: int, profile: str) -> None:
+    def restore(self, arrays: Mapping[str, np.ndarray], pending_seconds: int, profile: str, before: int = 0) -> None:
         """Take over what `snapshot` gave under a name profile; file values must be loaded before."""
         self.clear()
-        self.pending_seconds = pending_seconds
-        if pending_seconds:
+        self.pending_seconds, self.before = pending_seconds, before
+        if pending_seconds > before:
             for name, total in self.pending.items():
                 total[:] = arrays[PENDING + name]
         for name, held in self.held.items():

@@ -121,7 +121,7 @@ def make_part(
     place = {"cell": cells, "reach": reaches}
     boundary = np.searchsorted(reaches, own.boundary)
     taken = {
-        name: values[place["reach" if name == TRAVEL_TIME else parameter(name).grid]]
+        name: values[..., place["reach" if name == TRAVEL_TIME else parameter(name).grid]]
         for name, values in parameters.items()
     }
     if TRAVEL_TIME in taken:

@@ -19,12 +19,13 @@ from bmi_cdlm.files.streaming import Take, WriteBehind, read_ahead
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.totals import Outstanding
 from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.inputs import HELD, Inputs
+from bmi_cdlm.run.inputs import HELD, PENDING, Inputs
 from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
 from bmi_cdlm.run.parameters import (
     check_pet_outputs,
@@ -35,7 +36,11 @@ from bmi_cdlm.run.parameters import (
     read_elevation,
 )
 from bmi_cdlm.run.partition import Part
+from bmi_cdlm.run.rehearsal import rehearse
+from bmi_cdlm.run.release import AtStart, Release
 
+CARRIED = "carried_precipitation"
+"""Name under which a state keeps precipitation that falls in the first step of a hot start [mm d-1 s]."""
 STEADY_DAYS = 10
 YEAR_DAYS = 365
 Progress = Callable[[int], None]
@@ -56,6 +61,8 @@ class Simulation:
         Run this part of the domain, and the flow across its boundary, in place of the whole.
     resume : bool
         Go on from the restart file, if there is one.
+    ready : bool
+        Load or compile every kernel now, for the first step not to wait.
 
     Attributes
     ----------
@@ -63,10 +70,14 @@ class Simulation:
     model : Model
     inputs : Inputs
         What the caller holds and the running step has accumulated.
+    release : Release
+        Runoff on its way to the caller.
     elapsed : int
-        Seconds of completed steps since the start of the configuration.
-    call_seconds : int
-        Length of the last call, which the reported runoff depth is for.
+        Seconds from the start of the configuration to the end of the last completed step: below 0 where a state from
+        within a step goes on and its step began before the start.
+    origin : int
+        Seconds from the start to the first begin of a step that the clock counts from: 0, or below where the state of
+        another run goes on whose steps begin elsewhere.
     resumed : bool
         Whether it goes on from the restart file of a run that did not finish (`resume`, and there is one).
 
@@ -77,9 +88,10 @@ class Simulation:
     """
 
     def __init__(
-        self, config: Config, part: Part | None = None, exchange: Exchange | None = None, *, resume: bool = False
+        self, config: Config, part: Part | None = None, exchange: Exchange | None = None, *, resume: bool = False,
+        ready: bool = False,
     ) -> None:
-        self.config, self._exchange = config, exchange
+        self.config, self._exchange, self._ready = config, exchange, ready
         self.resumed = resume and _can_resume(config)
         if part is None:
             self._domain = share(("domain", *version(config.domain)), lambda: read_domain(config.domain))
@@ -91,7 +103,7 @@ class Simulation:
         self.forcing: ForcingFile | None = None
         if config.forcing != "caller":
             self.forcing = ForcingFile(
-                Path(config.forcing), config.inputs, domain.cells.id, config.start, config.end, config.time_step,
+                Path(config.forcing), config.inputs, domain.cells.id, *config.forcing_period, config.time_step,
                 config.forcing_fill, cache=config.memory // 2, bridges=config.bridges,
                 places=None if part is None else (part.cells, part.n_cells),
             )
@@ -115,8 +127,18 @@ class Simulation:
             exchange=self._exchange,
         )
         self.inputs = Inputs(config, domain.cells.id)
-        self.elapsed, self.call_seconds = 0, config.time_step
+        self.release = Release(self.model)
+        self._begin_clock()
+        self._carried: np.ndarray | None = None
+        if self._ready:
+            rehearse(self)
         self._initialise()
+
+    def _begin_clock(self) -> None:
+        """Start the clock: at the begin of a step, or within one where the day begins elsewhere."""
+        before = self.config.before_start
+        self.elapsed = self.origin = -before
+        self.inputs.begin_within(before)
 
     def reset(self, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None = None) -> None:
         """Start again with these parameters and this PET network or none: initial state, spin-up and clock."""
@@ -131,16 +153,32 @@ class Simulation:
     @property
     def n_done(self) -> int:
         """Number of completed steps."""
-        return self.elapsed // self.config.time_step
+        return (self.elapsed - self.origin) // self.config.time_step
+
+    @property
+    def now(self) -> int:
+        """Seconds since the start, a running step included."""
+        return self.elapsed + self.inputs.pending_seconds
 
     def advance(
         self, forcing: Forcing, keep: Sequence[str] = (), reaches: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
         """Advance model and clock over the steps of the forcing; see `Model.advance`."""
         count = forcing.precipitation.shape[0]
+        if self._carried is not None:
+            forcing = self._with_carried(forcing)
         series = self.model.advance(self._dated(forcing, self.n_done, count), keep, reaches)
         self.elapsed += count * self.config.time_step
         return series
+
+    def _with_carried(self, forcing: Forcing) -> Forcing:
+        """Forcing with the precipitation that a state held unused when it was taken as a hot start, in its first step.
+        """
+        assert self._carried is not None
+        fallen = forcing.precipitation.copy()
+        fallen[0] += self._carried / self.config.time_step
+        self._carried = None
+        return forcing._replace(precipitation=fallen)
 
     def check_ledger(self) -> None:
         """Refuse a residual above the configured tolerance, if there is one; to be called after every step."""
@@ -151,27 +189,26 @@ class Simulation:
         """Advance by one step on inputs by short name, float64[1, cell] in registry units."""
         self.advance(self.make_forcing(values, self.n_done, 1))
 
+    def rehearse(self, values: Mapping[str, np.ndarray]) -> None:
+        """Advance the model, but not the clock, by a step on inputs; see `rehearsal`."""
+        self.model.advance(self.make_forcing(values, 0, 1))
+
     def show_inputs(self) -> None:
         """Show the file's values for the step that comes next; at the end, those of the last."""
         if self.forcing is not None:
             self.inputs.load(self.forcing, min(self.n_done, self.forcing.n_steps - 1))
 
-    def release(self, seconds: int, *, completed: bool) -> None:
-        """Hand out the last completed step's discharge over a part of a step, at whose end a step was completed or not.
-
-        So the water of a step that was accumulated leaves over the calls from the one that completes it.
-        """
-        waiting, flow = self.model.state.unreleased, self.model.live["discharge"]
-        if completed:
-            waiting += flow * self.config.time_step
-        if self.elapsed:
-            waiting -= flow * seconds
-
-    def end_call(self, seconds: int) -> None:
+    def end_call(self) -> None:
         """Bring what depends on the caller's clock up to date: runoff depth of the call, masses."""
-        self.call_seconds = seconds
-        fallen = self.inputs.pending["precipitation"] if self.inputs.pending_seconds else None
-        self.model.end_call(seconds, fallen)
+        release, at_start = self.release, self.release.at_start
+        unused = self.inputs.pending["precipitation"] if self.inputs.pending_seconds else None
+        waiting = self.model.state.unreleased if release.seconds else None
+        if at_start is not None:
+            waiting = self.model.state.unreleased - at_start.discharge
+            unused = (0.0 if unused is None else unused) - at_start.precipitation
+            if self._carried is not None:
+                unused += self._carried
+        self.model.end_call(release.depth, Outstanding(unused, release.own_runoff(), waiting))
 
     def read_forcing(self, first: int, count: int) -> Forcing:
         """Forcing of `count` steps, counted from the start, from the file."""
@@ -182,13 +219,14 @@ class Simulation:
     def make_forcing(self, values: Mapping[str, np.ndarray], first: int, count: int) -> Forcing:
         """Forcing of steps from their inputs, float64[time, cell] in registry units: demand by the formula.
 
-        first : the first of the steps, counted from the start.
+        first : the first of the steps, counted from the begin of the first.
         """
-        start = self._epoch + first * self.config.time_step
+        start = self._epoch + self.origin + first * self.config.time_step
         return self._dated(make_forcing(self.config, self._demand, values, start, self.model.workers), first, count)
 
     def _starts(self, first: int, count: int) -> np.ndarray:
-        return self.config.start + (first + np.arange(count)) * np.timedelta64(self.config.time_step, "s")
+        seconds = self.origin + (first + np.arange(count)) * self.config.time_step
+        return self.config.start + seconds.astype("timedelta64[s]")
 
     def _dated(self, forcing: Forcing, first: int, count: int) -> Forcing:
         """Forcing with the day of the year, where the model reads it."""
@@ -206,6 +244,11 @@ class Simulation:
         config = self.config
         if self.forcing is None:
             raise ForcingError("forcing is 'caller', expected a forcing file. Name one, or step through BMI.")
+        if self.config.before_start:
+            raise ConfigError(
+                f"start is {config.start}, {config.before_start} s into a day: a run in steps begins with one. Start "
+                "at day_begins, or step through BMI."
+            )
         if self.inputs.pending_seconds:
             raise StateError(
                 f"restart: saved {self.inputs.pending_seconds} s into a step, expected the end of a step. Step on "
@@ -315,11 +358,16 @@ class Simulation:
             assert self.config.restart is not None
             self.restore_from(self.config.restart)
             return
-        if self.config.initial_state != "steady":
-            self.restore_from(Path(self.config.initial_state), hot_start=self.config.restart_mode == "hot_start")
+        if isinstance(self.config.initial_state, Path):
+            self.restore_from(self.config.initial_state, hot_start=self.config.restart_mode == "hot_start")
+            if self.now and self.config.name_profile == "ngen":
+                self._tell_where_the_clock_is()
             return
         self.show_inputs()
-        if self.forcing is None:
+        if self.config.initial_state == "equilibrium":
+            self.model.settle(self.config.initial_rain, self.config.initial_runoff)
+            self._spin_up()
+        elif self.forcing is None:
             dry = np.zeros((1, self.model.domain.n_cells))
             others = dict.fromkeys(self.config.chain.inputs, dry)
             self.model.fill_rivers(self._dated(Forcing(dry, dry, dry, others=others), 0, 1))
@@ -346,13 +394,23 @@ class Simulation:
         cell |= self.inputs.snapshot()
         reach = {**model.state.on_reaches(), **{n: model.live[n] for n, g in fluxes.items() if g == "reach"}}
         reach["reach_storage"] = model.live["reach_storage"]
-        config = self.config
+        config, release = self.config, self.release
+        waiting = release.snapshot()
+        cell |= waiting[0]
+        reach |= waiting[1]
+        if self._carried is not None:
+            cell[CARRIED] = self._carried
         attributes = {
             "time_step": str(config.time_step), "snow": config.snow, "runoff": config.runoff, "routing": config.routing,
             "components": str(config.components), "inputs_from": self._inputs_from,
             "name_profile": config.name_profile, "pending_seconds": str(self.inputs.pending_seconds),
-            "call_seconds": str(self.call_seconds),
+            "release_seconds": str(release.seconds),
         }
+        if self.inputs.before:
+            attributes["before_start"] = str(self.inputs.before)
+        depth = float(model.live["runoff_depth"][0])
+        if depth != model.step_depth:  # the last call was no step
+            attributes |= {"call_depth": repr(depth), "cells": str(domain.n_cells)}
         return Restart(cell, reach, domain.cells.id, domain.reaches.id, attributes, self.time)
 
     @property
@@ -366,6 +424,42 @@ class Simulation:
     def to_bytes(self) -> bytes:
         """Return what `save` would write."""
         return restart_to_bytes(self.snapshot())
+
+    def take_over(self, content: bytes) -> None:
+        """Take over the state that a host gives back, in the configured mode, if its date fits the host's clock.
+
+        A host that begins with it would count from the configuration's start: with ngen's names a state of another time
+        is refused then, since ngen reads its forcing at its own start plus the model's clock. Others are told where
+        the clock goes on.
+
+        Raises
+        ------
+        StateError
+            The state does not fit.
+        """
+        config, domain = self.config, self.model.domain
+        restart = read_restart(content, domain.cells.id, domain.reaches.id)
+        hot_start = config.restart_mode == "hot_start"
+        at = restart.time + np.timedelta64(int(restart.attributes["pending_seconds"]), "s")
+        beginning = not self.now and not hot_start and at != config.start
+        if beginning and config.name_profile == "ngen":
+            raise StateError(
+                f"restart: the state is of {at}, the configuration starts at {config.start}: ngen would give the model "
+                f"forcing of another time. Set start: {at} in the configuration and the same start_time in the "
+                f"realization (`cdlm nextgen init ... --restart {at}` writes both), or restart_mode: hot_start to "
+                "begin anew with the state alone."
+            )
+        self.restore(restart, hot_start=hot_start)
+        if beginning:
+            self._tell_where_the_clock_is()
+
+    def _tell_where_the_clock_is(self) -> None:
+        """Say that a host and this run may count from different times."""
+        at = self.config.start + np.timedelta64(self.now, "s")
+        logger.warning(
+            "the state is of %s: the clock goes on at %d s after start, %s. A host that counts from its own start must "
+            "begin there, or the configuration must start at the state's time", at, self.now, self.config.start,
+        )
 
     def restore_from(self, source: Path | bytes, *, hot_start: bool = False) -> None:
         """Take over the state of a restart file, or of the bytes of one; see `restore`."""
@@ -384,28 +478,66 @@ class Simulation:
             got, expected = restart.attributes.get(key), str(getattr(self.config, key))
             if got != expected:
                 raise StateError(f"restart: {key} is '{got}', expected '{expected}'. Use the options of that run.")
-        elapsed = 0 if hot_start else int((restart.time - self.config.start).astype(int))
-        if not 0 <= elapsed <= self.config.n_steps * self.config.time_step or elapsed % self.config.time_step:
-            raise StateError(
-                f"restart: valid at {restart.time}, expected a step between start {self.config.start} and end "
-                f"{self.config.end}. Change start or end, or set restart_mode: hot_start."
-            )
         pending = 0 if hot_start else int(restart.attributes["pending_seconds"])
-        if pending and self.config.sub_step_policy == "refuse":
+        elapsed = -self.config.before_start if hot_start else self._elapsed_at(restart, pending)
+        before = int(restart.attributes.get("before_start", 0))
+        self.inputs.check(restart.cell, 0 if pending == before else pending)
+        self.model.restore(restart.cell, restart.reach)
+        self.elapsed = elapsed
+        self.origin = -(-elapsed % self.config.time_step)
+        self.show_inputs()
+        kept = restart.attributes["inputs_from"] == self._inputs_from and not hot_start
+        cell = {n: v for n, v in restart.cell.items() if kept or not n.startswith(HELD)}
+        if hot_start:
+            pending = before = self.config.before_start
+            cell = {n: v for n, v in cell.items() if not n.startswith(PENDING)}
+        self.inputs.restore(cell, pending, restart.attributes["name_profile"], before)
+        self._carried = restart.cell.get(CARRIED)
+        self.release.restore(restart.cell, restart.reach, int(restart.attributes.get("release_seconds", 0)))
+        if hot_start:
+            self._begin_hot(restart)
+        self.release.depth = 0.0 if hot_start else self._depth_of_call(restart)
+        self.end_call()
+
+    def _elapsed_at(self, restart: Restart, pending: int) -> int:
+        """Seconds from the start to the end of a state's last completed step; pending: those into its running step."""
+        config = self.config
+        elapsed = int((restart.time - config.start).astype(int))
+        length = config.n_steps * config.time_step
+        first = -config.before_start
+        elsewhere = self.forcing is not None and (elapsed < first or (elapsed - first) % config.time_step)
+        if not 0 <= elapsed + pending <= length or elsewhere:
+            at = restart.time + np.timedelta64(pending, "s")
+            raise StateError(
+                f"restart: valid at {at}, expected {'a step' if self.forcing is not None else 'a time'} between start "
+                f"{config.start} and end {config.end}. Change start or end, or set restart_mode: hot_start."
+            )
+        if pending and config.sub_step_policy == "refuse":
             raise StateError(
                 f"restart: saved {pending} s into a step, and sub_step_policy is 'refuse'. Use a state at the end of a "
                 "step, or set sub_step_policy: accumulate."
             )
-        self.inputs.check(restart.cell, pending)
-        self.model.restore(restart.cell, restart.reach)
-        self.elapsed = elapsed
-        self.show_inputs()
-        kept = restart.attributes["inputs_from"] == self._inputs_from and not hot_start
-        cell = {n: v for n, v in restart.cell.items() if kept or not n.startswith(HELD)}
-        self.inputs.restore(cell, pending, restart.attributes["name_profile"])
-        if hot_start:
-            self.model.begin(self.model.live["discharge"].copy())
-        self.end_call(self.config.time_step if hot_start else int(restart.attributes["call_seconds"]))
+        return elapsed
+
+    def _begin_hot(self, restart: Restart) -> None:
+        """Start the clock with a state: what it has not used falls in the first step, what waits leaves as it would."""
+        state, release = self.model.state, self.release
+        waiting, unused = state.unreleased.copy(), np.zeros(self.model.domain.n_cells)
+        unused += restart.cell.get("pending_precipitation", 0.0)
+        if self._carried is not None:
+            unused += self._carried
+        self.model.begin(self.model.live["discharge"].copy())
+        state.unreleased[:] = waiting
+        self._carried = unused if unused.any() else None
+        release.at_start = None
+        if release.seconds or self._carried is not None:
+            release.at_start = AtStart(release.runoff.copy(), waiting, unused)
+
+    def _depth_of_call(self, restart: Restart) -> float:
+        """Runoff of the last call [m]: the last step's, where it was one or where not all saved cells are here."""
+        if restart.attributes.get("cells") != str(self.model.domain.n_cells):
+            return self.model.step_depth
+        return float(restart.attributes["call_depth"])
 
     def close(self) -> None:
         """Close files and threads."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 
 from bmi_cdlm.names.errors import ClockError
+from bmi_cdlm.run.call_sums import CallSums
 from bmi_cdlm.run.simulation import Simulation
+
+CLOCK_TOLERANCE, CLOCK_DRIFT = 1e-3, 2e-10
+"""How far from a whole second a caller's time may lie [s], and by which share of it: the model's clock counts seconds,
+while a caller that adds tenths of an hour is 1.3 ms off after five years and 0.48 s after a century."""
 
 
 class Stepper:
@@ -18,15 +23,17 @@ class Stepper:
 
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
-        self.inputs = simulation.inputs
+        self.inputs, self.release = simulation.inputs, simulation.release
         self.step = simulation.config.time_step
         self.end = simulation.config.n_steps * self.step
+        names = tuple(n for n in simulation.config.summed if n in simulation.model.live)
+        self.sums = CallSums(simulation.model, names) if names else None
         self._whole_steps_only = simulation.config.sub_step_policy == "refuse"
 
     @property
     def now(self) -> int:
         """Seconds since the start, a running step included."""
-        return self.simulation.elapsed + self.inputs.pending_seconds
+        return self.simulation.now
 
     def advance_until(self, seconds: float) -> None:
         """Advance the clock to `seconds` since the start.
@@ -40,24 +47,32 @@ class Stepper:
         """
         target = self._target(seconds)
         simulation, now = self.simulation, self.now
+        if target == now:
+            return
         called_at = now
+        self.release.depth = 0.0
+        if self.sums is not None:
+            self.sums.begin()
         try:
             while now < target:
                 if now == simulation.elapsed and target - now >= self.step:
                     count = (target - now) // self.step
-                    self._whole_steps(count if simulation.model.ledger is None else 1)
+                    one_by_one = simulation.model.ledger is not None or self.sums is not None
+                    self._whole_steps(1 if one_by_one else count)
                 else:
                     self._part_of_step(min(target, simulation.elapsed + self.step) - now)
                 simulation.check_ledger()
                 now = self.now
         finally:
-            if self.now > called_at or target == called_at:  # a caller may go on after an error on the way
-                simulation.end_call(self.now - called_at)
+            if self.now > called_at:  # a caller may go on after an error on the way
+                simulation.end_call()
+            if self.sums is not None:
+                self.sums.end()
 
     def _target(self, seconds: float) -> int:
-        if not math.isfinite(seconds) or round(seconds) != seconds:
-            raise ClockError(f"asked for {seconds} s, expected a whole second.")
-        target = round(seconds)
+        target = round(seconds) if math.isfinite(seconds) else -1
+        if not abs(seconds - target) <= max(CLOCK_TOLERANCE, CLOCK_DRIFT * target):
+            raise ClockError(f"asked for {seconds} s, expected a whole second, to {CLOCK_TOLERANCE * 1e3:g} ms.")
         if target < self.now:
             raise ClockError(f"cannot go back: asked for {target} s, the model is at {self.now} s. Restore a state.")
         if target > self.end:
@@ -73,15 +88,25 @@ class Stepper:
 
     def _whole_steps(self, count: int) -> None:
         """Run whole steps: the first on the inputs as they stand, the rest as a block where a file has them."""
-        simulation = self.simulation
+        simulation, release = self.simulation, self.release
         simulation.advance_inputs(self.inputs.whole_step())
+        release.whole_step()
+        if self.sums is not None:
+            self.sums.add_step()
         rest = count - 1
-        while rest and simulation.forcing is not None:
-            block = min(rest, simulation.block_length())
-            simulation.advance(simulation.read_forcing(simulation.n_done, block))
-            rest -= block
+        if rest and simulation.forcing is not None:
+            total = simulation.model.live["runoff_total"]
+            before = total.copy()
+            try:
+                while rest:
+                    block = min(rest, simulation.block_length())
+                    simulation.advance(simulation.read_forcing(simulation.n_done, block))
+                    rest -= block
+            finally:
+                release.whole_steps(total - before)
         for _ in range(rest):
             simulation.advance_inputs(self.inputs.whole_step())
+            release.whole_step()
         simulation.show_inputs()
 
     def _part_of_step(self, duration: int) -> None:
@@ -90,5 +115,7 @@ class Stepper:
         completed = inputs.pending_seconds == self.step
         if completed:
             simulation.advance_inputs(inputs.take_means())
+            if self.sums is not None:
+                self.sums.add_step()
             simulation.show_inputs()
-        simulation.release(duration, completed=completed)
+        self.release.part_of_step(duration, completed=completed)

@@ -68,11 +68,22 @@ def parse_date(value: object) -> np.datetime64:
     return np.datetime64(value, "s")
 
 
+def parse_time_of_day(value: object) -> int:
+    """Return the seconds from midnight of a time such as 06:00; YAML reads 12:00 as 720, in sixties."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value // 60}:{value % 60:02}"
+    hours, _, minutes = str(value).partition(":")
+    if hours.isdecimal() and minutes.isdecimal() and len(minutes) == 2 and int(hours) < 24 and int(minutes) < 60:
+        return int(hours) * HOUR + int(minutes) * 60
+    raise ValueError(f"'{value}' is no time of day; expected hours and minutes, such as '06:00'")
+
+
 def parse_places(value: object) -> object:
     """Let ids be whole numbers, as YAML reads most of them."""
     if isinstance(value, list):
         return [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in value]
     return value
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
+TimeOfDay = Annotated[int, BeforeValidator(parse_time_of_day)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
 Date = Annotated[Any, BeforeValidator(parse_date), PlainSerializer(str)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cases import write_case
+from cases import regular_case, write_case
 
 from bmi_cdlm.prepare.run import prepare
 
@@ -58,6 +58,12 @@ def test_all_stages_pass(tmp_path, keys):
     assert_all_passed(report)
     checked = sum(int(n) for n in re.findall(r"(\d+) passed", report))
     assert checked > 200  # every variable on every stage; with none staged, only two
+
+
+@pytest.mark.slow
+def test_all_stages_pass_with_cells_in_rows_and_columns(tmp_path):
+    regular_case(tmp_path, time_units="s")
+    assert_all_passed(bmi_test(tmp_path, "case.yaml"))
 
 
 @pytest.mark.slow

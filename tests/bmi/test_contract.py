@@ -49,8 +49,13 @@ def meshed(tmp_path):
 
 def offered(config):
     """Registry entries that a run without a checkpoint has."""
-    parts = {"none": ("core",), "cemaneige": ("core", "snow")}.get(config.snow, ("core", "snow", "hysteresis"))
-    return [v for v in VARIABLES if v.part in parts]
+    processes = {"gr4j", config.snow}
+    inputs = {"precipitation", "potential_evapotranspiration", "air_temperature"}
+    inputs -= {"air_temperature"} if config.snow == "none" else set()
+    return [
+        v for v in VARIABLES
+        if (v.short in inputs if v.role == "input" else v.part == "core" or bool(processes & set(v.of)))
+    ]
 
 
 def entries(config):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import N_CELLS, E, P, Q, opened, write_case
+from cases import N_CELLS, E, P, Q, opened, regular_case, write_case
 
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
@@ -104,6 +104,24 @@ def test_server_and_client_are_a_local_instance(tmp_path, profile):
         client.finalize()
         client.initialize(str(config))
         assert client.get_current_time() == 0.0
+        client.finalize()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_rows_and_columns_travel(tmp_path):
+    config, places = regular_case(tmp_path, time_units="s")
+    with served() as client, opened(config) as local:
+        client.initialize(str(config))
+        for component in (client, local):
+            component.set_value_at_indices(P, places[:2].astype(np.int32), np.array([3.0, 40.0]))
+            component.update()
+        assert client.get_grid_type(0) == "rectilinear"
+        shape = client.get_grid_shape(0, np.zeros(2, np.int64))
+        np.testing.assert_array_equal(shape, local.get_grid_shape(0, np.zeros(2, np.int64)))
+        for axis, size in (("x", shape[1]), ("y", shape[0])):
+            got, expected = (getattr(c, f"get_grid_{axis}")(0, np.zeros(size)) for c in (client, local))
+            np.testing.assert_array_equal(got, expected)
+        assert_equal_everywhere(client, local)
         client.finalize()
 
 

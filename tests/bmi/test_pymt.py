@@ -16,12 +16,13 @@ from cases import E, P, Q
 
 from bmi_cdlm import BmiCdlm, __version__
 from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.plugin import render_plugin
 from bmi_cdlm.run.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 META = ROOT / "bmi_cdlm" / "bmi" / "meta"
 DIFFERENT = {"grid_profile": "points", "forcing": "caller", "domain": "domain.nc", "start": "2000-01-01",
-             "end": "2001-01-01"}
+             "end": "2001-01-01", "initial_state": ""}
 """Defaults of the plugin that are not those of a configuration."""
 
 
@@ -51,18 +52,64 @@ def test_metadata_say_what_the_code_says():
     assert section("info")["version"] == __version__
     assert "doi" not in section("info")  # pymt wants a valid one or none
     assert section("run")["config_file"] == section("api")["initialize_args"] == "cdlm.yaml"
-    for name, entry in section("parameters").items():
+    assert section("info")["url"].startswith("https://")
+
+
+def test_setup_has_every_key_of_a_configuration():
+    """And says of each what the class says: nothing can be forgotten, or fall behind."""
+    parameters = section("parameters")
+    assert list(parameters) == list(Config.model_fields)
+    for name, entry in parameters.items():
         field = Config.model_fields[name]
         value = entry["value"]
-        assert entry["description"] and value["type"] in ("str", "int", "choice")
+        assert entry["description"] == " ".join(field.description.replace("`", "").split())
+        assert value["type"] in ("str", "int", "choice")
         if name in DIFFERENT:
             assert value["default"] == DIFFERENT[name]
         elif name in ("time_step", "routing_step"):
             assert value["default"] == field.examples[0]
-        else:
+        elif field.default in (None, {}):
+            assert value["default"] == ""
+        elif name not in ("memory", "output_variables", "call_sums"):
             assert value["default"] == field.default
-        if value["type"] == "choice" and name != "time_step":
-            assert set(value["choices"]) == set(get_args(field.annotation))
+        words = [w for a in get_args(field.annotation) for w in (get_args(a) or (a,))]
+        if words and all(isinstance(w, str) for w in words):
+            assert value["choices"] == words
+    for name, text in render_plugin().items():
+        assert (META / name).read_text() == text, "run: cdlm reference --pymt bmi_cdlm/bmi/meta"
+
+
+SET = {
+    "domain": "d.nc", "forcing": "f.nc", "forcing_fill": "hold", "forcing_fill_limit": "6 h",
+    "parameters": "p.nc", "start": "2010-01-01T06:00",
+    "end": "2010-02-01T06:00", "time_step": "1 h", "day_begins": "", "routing_step": "15 min",
+    "snow": "cemaneige", "runoff": "gr4j", "routing": "muskingum", "components": 3, "pet": "given",
+    "pet_kind": "oudin", "initial_state": "equilibrium", "initial_rain": "", "initial_runoff": 1.5,
+    "restart_mode": "hot_start", "spin_up": 1, "output": "o.nc", "output_variables": "[runoff]", "output_at": "cells",
+    "output_step": "6 h", "output_precision": 4, "restart": "r.nc", "restart_every": "12 h", "memory": "64 MiB",
+    "observations": "q.nc", "training": "{epochs: 3}", "prepare": "{title: a case}", "threads": 2,
+    "sub_step_policy": "refuse", "ledger_tolerance": 1e-9, "time_units": "since", "name_profile": "ngen",
+    "published_inputs": "[precipitation]", "call_sums": "[discharge]", "grid_profile": "unstructured",
+}
+
+
+def test_every_key_reaches_the_configuration(tmp_path):
+    assert list(SET) == list(Config.model_fields)
+    (tmp_path / "plain.yaml").write_text(template())
+    plain = load_config(tmp_path / "plain.yaml")
+    (tmp_path / "cdlm.yaml").write_text(template(**SET))
+    config = load_config(tmp_path / "cdlm.yaml")
+    same = [name for name in Config.model_fields if getattr(config, name) == getattr(plain, name)]
+    assert same == ["day_begins", "runoff", "routing", "pet", "initial_rain"]  # those are as they were
+    assert config.ledger_tolerance == 1e-9 and config.published == ("precipitation",)
+    assert set(config.forcing_fill.values()) == {"hold"}
+    day = {"time_step": "1 d", "output_step": "1 d", "restart_every": "2 d", "sub_step_policy": "accumulate"}
+    (tmp_path / "cdlm.yaml").write_text(template(**{**SET, **day, "day_begins": "12:00"}))
+    assert load_config(tmp_path / "cdlm.yaml").day_begins == 43200
+    for keys in ({"pet": "oudin"}, {"initial_runoff": "", "initial_rain": 0.7}):
+        (tmp_path / "cdlm.yaml").write_text(template(**{**SET, **keys}))
+        config = load_config(tmp_path / "cdlm.yaml")
+        assert config.pet == keys.get("pet", "given") and config.initial_rain == keys.get("initial_rain")
 
 
 def test_the_template_with_its_defaults_is_a_run(tmp_path):
@@ -91,7 +138,8 @@ def test_the_template_takes_every_parameter(tmp_path):
     config = load_config(tmp_path / "cdlm.yaml")
     assert (config.time_step, config.routing_step, config.snow, config.threads) == (3600, 900, "cemaneige", 2)
     assert config.n_steps == 24
-    assert set(yaml.safe_load(template())) == set(section("parameters"))
+    given = {name for name, entry in section("parameters").items() if entry["value"]["default"] != ""}
+    assert set(yaml.safe_load(template())) == given
 
 
 def test_model_metadata_reads_and_stages_it(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 
@@ -179,7 +180,73 @@ def test_a_specification_that_says_nonsense_is_refused(case, monkeypatch):
         load_checkpoint(path)
 
 
+def test_the_file_names_its_processes_and_their_versions(case):
+    header, _ = contents(case.parent / "drawn.safetensors")
+    assert header["format"] == "bmi_cdlm checkpoint 2"
+    found = header["specification"]
+    assert (found["snow"], found["runoff"], found["routing"]) == ("cemaneige", "gr4j", "muskingum")
+    assert found["versions"] == {"cemaneige": 1, "gr4j": 1, "muskingum": 1}
+    assert [t["components"] for t in found["cell"]["targets"]] == [1] * 6
+
+
+def rewritten(path, monkeypatch, change, form="bmi_cdlm checkpoint 2"):
+    """A checkpoint as another version would write it: its specification changed, its sha256 right."""
+    loaded = load_checkpoint(path)
+    written = json.loads(loaded.spec.to_json())
+    change(written)
+    with monkeypatch.context() as other:
+        other.setattr("bmi_cdlm.generator.specification.GeneratorSpec.to_json", lambda self: json.dumps(written))
+        other.setattr("bmi_cdlm.generator.checkpoint.FORMAT", form)
+        save_checkpoint(path, loaded.spec, loaded.tensors, RECORD)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda s: s["versions"].update(gr4j=2), r"process 'gr4j' is of version 1 here, of 2 where it was trained"),
+    (lambda s: s["versions"].update(cemaneige=0), "process 'cemaneige' is of version 1 here, of 0"),
+    (lambda s: s["versions"].update(muskingum=3), "process 'muskingum' is of version 1 here, of 3"),
+    (lambda s: s.update(runoff="gr5j"), "runoff: there is no process 'gr5j'. Did you mean 'gr4j'"),
+    (lambda s: s.update(routing="muskingums"), "Did you mean 'muskingum'"),
+    (lambda s: s["versions"].update(gr4j="new"), "versions.gr4j"),
+])
+def test_another_version_of_a_process_is_refused(case, monkeypatch, change, message):
+    path = case.parent / "drawn.safetensors"
+    rewritten(path, monkeypatch, change)
+    with pytest.raises(CheckpointError, match=rf"drawn\.safetensors: the specification is refused: .*{message}"):
+        load_checkpoint(path)
+
+
+def test_a_raised_version_refuses_what_was_trained_before(case):
+    path = case.parent / "drawn.safetensors"
+    spec = load_checkpoint(path).spec
+    with pytest.raises(ValueError, match="version 1 here, of 7"):
+        dataclasses.replace(spec, versions={"gr4j": 7})
+    assert dataclasses.replace(spec, versions={}).versions == {}  # of which nobody knows
+
+
+def test_format_1_is_read_as_what_it_knew(case, monkeypatch):
+    path = case.parent / "drawn.safetensors"
+    with simulated(case) as simulation:
+        simulation.run()
+        expected = simulation.model.live["discharge"].copy()
+
+    def older(spec):
+        for key in ("runoff", "routing", "versions"):
+            del spec[key]
+        for network in (spec["cell"], spec["reach"]):
+            for target in network["targets"]:
+                del target["components"]
+
+    rewritten(path, monkeypatch, older, "bmi_cdlm checkpoint 1")
+    assert contents(path)[0]["format"] == "bmi_cdlm checkpoint 1"
+    spec = load_checkpoint(path).spec
+    assert (spec.runoff, spec.routing, spec.versions, spec.components) == ("gr4j", "muskingum", {}, 1)
+    with simulated(case) as simulation:
+        simulation.run()
+        np.testing.assert_array_equal(simulation.model.live["discharge"], expected)
+
+
 @pytest.mark.parametrize(("keys", "message"), [
+    ({"components": 3}, "was trained with components: 1, the run has components: 3. Set components: 1"),
     ({"snow": "none"}, "was trained with snow: cemaneige, the run has snow: none. Set snow: cemaneige"),
     ({"routing_step": "30 min"}, "trained with routing_step: 1 h, the run has routing_step: 30 min. Set routing_step"),
     ({"time_step": "1 h"}, "was trained with time_step: 1 d, the run has time_step: 1 h. Set time_step: 1 d"),

@@ -27,7 +27,7 @@ from bmi_cdlm.names.errors import ConfigError, DomainError, ForcingError
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.season import day_of_year, season
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.processes.pet_network import fill_factor, limited_sigmoid
+from bmi_cdlm.processes.pet_network import fill_factor, fill_factor_adjoint, limited_sigmoid
 
 N_STEPS = 40
 
@@ -192,17 +192,21 @@ def test_the_compiled_network_is_the_formula(path, hidden, snow):
     assert np.ptp(got) > 0.1
 
 
-@pytest.mark.parametrize("widths", [(4,), (4, 4), (12, 8), (32, 4), (4, 12, 8)])
-def test_tiles_of_cells_are_the_formula_and_the_same_bits_wherever_they_are_cut(widths):
-    n, n_steps, widest = 340, 2, max(widths)
-    rng = np.random.default_rng(7)
+def drawn_network(widths, n, n_steps):
+    """A network with drawn weights, its inputs [input, time, cell] and the season."""
+    rng, widest = np.random.default_rng(7), max(widths)
     network = PetNetwork(
         rng.normal(size=(widths[0], n)), rng.normal(size=(widths[0], 3)), rng.normal(size=(widths[0], 2)), 5.0,
         np.array(widths), rng.normal(0, 0.3, (len(widths) - 1, widest, widest)),
         rng.normal(size=(len(widths) - 1, widest)), rng.normal(0, 0.3, widths[-1]), 0.2, 0.3, 2.0,
     )
-    P, E, T = rng.gamma(1, 3, (3, n_steps, n))
-    angle = rng.normal(size=(n_steps, 2))
+    return network, rng.gamma(1, 3, (3, n_steps, n)), rng.normal(size=(n_steps, 2))
+
+
+@pytest.mark.parametrize("widths", [(4,), (4, 4), (12, 8), (32, 4), (4, 12, 8)])
+def test_tiles_of_cells_are_the_formula_and_the_same_bits_wherever_they_are_cut(widths):
+    n, n_steps = 340, 2
+    network, (P, E, T), angle = drawn_network(widths, n, n_steps)
 
     def factors(ranges):
         factor = np.empty((n_steps, n))
@@ -218,6 +222,35 @@ def test_tiles_of_cells_are_the_formula_and_the_same_bits_wherever_they_are_cut(
     whole = factors([(0, n)])
     np.testing.assert_allclose(whole, 0.3 + 1.7 / (1 + np.exp(-z)), rtol=1e-12)
     np.testing.assert_array_equal(whole, factors([(0, 1), (1, 330), (330, n)]))
+
+
+@pytest.mark.parametrize("widths", [(4,), (12, 8), (4, 12, 8)])
+def test_the_adjoint_of_the_network_is_its_slope_wherever_cells_are_cut(widths):
+    """Central differences of every input at once, in a random direction per cell and step; it is added to."""
+    n, n_steps, h = 340, 3, 1e-6
+    network, (P, E, T), angle = drawn_network(widths, n, n_steps)
+    rng = np.random.default_rng(3)
+    way, pull = rng.normal(size=(3, n_steps, n)), rng.normal(size=(n_steps, n))
+
+    def factor_at(P, E, T):
+        factor = np.empty((n_steps, n))
+        compiled(fill_factor)(P, E, T, angle, network, factor, 0, n)
+        return factor
+
+    def adjoints(ranges):
+        before = rng.normal(size=(3, n_steps, n)) if len(ranges) == 1 else np.zeros((3, n_steps, n))
+        found = before.copy()
+        for lo, hi in ranges:
+            compiled(fill_factor_adjoint)(P, E, T, angle, network, factor_at(P, E, T), pull, *found, lo, hi)
+        return found - before
+
+    whole = adjoints([(0, n)])
+    above, below = (factor_at(P + s * h * way[0], E + s * h * way[1], T + s * h * way[2]) for s in (1, -1))
+    slope = pull * (above - below) / (2 * h)
+    # A unit of relu that switches within h has another slope: few do.
+    off = np.abs((whole * way).sum(axis=0) - slope) > 1e-5 * (1 + np.abs(slope))
+    assert off.mean() < 0.01 and np.abs(slope).max() > 0.1
+    np.testing.assert_allclose(adjoints([(0, 1), (1, 330), (330, n)]), whole, rtol=1e-9, atol=1e-12)
 
 
 def test_the_factor_is_level_beyond_any_z():

@@ -8,123 +8,107 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from make_domain import random_domain
-from operator_cases import CHAIN, PAIRS, Arrays, Case, make_case
+from cuda_cases import (
+    Arrays,
+    Case,
+    backward_cells,
+    backward_reaches,
+    cases,
+    domain_of,
+    flows_of,
+    forward_cells,
+    forward_reaches,
+    host_operators,
+    outlets_and_more,
+    parameters_of,
+    series_of,
+    state_of,
+)
 
+from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.device.launch import SIMULATED, to_device
 from bmi_cdlm.model import operators, operators_cuda
 from bmi_cdlm.model.operators_cuda import CudaOperators
-from bmi_cdlm.names.time_steps import HOUR
 
 BLOCK = 8
 
 
-class CudaCase(NamedTuple):
-    """A case, its precision, and what must not change the results: the tile, and the waves of a block."""
-
-    case: Case
-    dtype: type
-    tile: int | None = None
-    waves: int | None = 5
+def copied(arrays: Arrays) -> Arrays:
+    return {name: a.copy() for name, a in arrays.items()}
 
 
-def cases() -> dict[str, CudaCase]:
-    forest, hourly = random_domain(21, 12, 5, 20), random_domain(22, 12, 5, 20)
-    daily = make_case(31, forest, 20)
-    plain = make_case(32, forest, 20, hysteresis=False)
-    hours = make_case(33, hourly, 20, step=HOUR, x4=(5.0, 30.0))
-    return {
-        "daily, hysteresis": CudaCase(daily, np.float64),
-        "daily, plain snow": CudaCase(plain, np.float64, tile=3),
-        "daily, blocks of the shipped length": CudaCase(daily, np.float64, tile=10, waves=None),
-        "daily, a launch per sub-step": CudaCase(make_case(34, forest, 5), np.float64, tile=1),
-        "hourly": CudaCase(hours, np.float64),
-        "daily, single precision": CudaCase(daily, np.float32),
-        "hourly, single precision": CudaCase(hours, np.float32, tile=6),
-    }
+def sent(arrays: Arrays) -> Arrays:
+    return {name: to_device(a.copy()) for name, a in arrays.items()}
 
 
-class FromHost:
-    """CudaOperators behind the face of Operators: numpy arrays in and out, changed in place where it does so."""
-
-    def __init__(self, ops: CudaOperators) -> None:
-        self._ops = ops
-
-    def __getattr__(self, name: str) -> Callable:
-        method = getattr(self._ops, name)
-        return method if SIMULATED else lambda *arguments: self._call(method, arguments)
-
-    def _call(self, method: Callable, arguments: tuple):
-        stays = method == self._ops.route  # its reaches are numbers for the host
-        sent = [a if stays and k == 3 else over(to_device, a) for k, a in enumerate(arguments)]
-        results = method(*sent)
-        for mine, device in zip(arguments, sent, strict=True):
-            if mine is not device:
-                for host, changed in zip(arrays_of(mine), arrays_of(device), strict=True):
-                    host[...] = changed.copy_to_host()
-        if isinstance(results, tuple) and not hasattr(results, "_fields"):
-            return tuple(over(lambda a: a.copy_to_host(), r) for r in results)
-        return over(lambda a: a.copy_to_host(), results)
-
-
-def arrays_of(value) -> list:
-    """The arrays of an array or of a group; none of a record or a number."""
-    if hasattr(value, "shape") and value.shape:
-        return [value]
-    is_group = isinstance(value, tuple) and all(hasattr(a, "shape") for a in value)
-    return list(value) if is_group else []
-
-
-def over(move: Callable, value):
-    """Move an array or a group of arrays; anything else stays as it is."""
-    moved = [move(a) for a in arrays_of(value)]
-    if not moved:
-        return value
-    return type(value)(*moved) if isinstance(value, tuple) else moved[0]
+def fetched(arrays: Arrays) -> Arrays:
+    return {name: a.copy_to_host() if hasattr(a, "copy_to_host") else np.asarray(a) for name, a in arrays.items()}
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = np.asarray(a), np.asarray(b)
-    assert a.shape == b.shape and a.dtype == b.dtype, (a.shape, b.shape, a.dtype, b.dtype)
+    assert a.shape == b.shape, (a.shape, b.shape)
     assert np.isfinite(a).all() and np.isfinite(b).all()
     if np.array_equal(a, b):
         return 0.0
     return float(np.abs(a - b).max() / np.abs(a).max())
 
 
-def compare(cuda_case: CudaCase) -> dict[str, dict[str, float]]:
-    """Every operator forward and adjoint, on the same arrays: those that the CPU has computed on the way."""
-    case, dtype, tile, waves = cuda_case
-    cpu = case.operators(dtype)
-    device = FromHost(CudaOperators(
-        case.domain, case.step, case.routing_step, dtype, tile=tile, block=waves,
-        threads=4 if SIMULATED else 128,
-    ))
-    rng, values = np.random.default_rng(9), {n: a.astype(dtype) for n, a in case.inputs.items()}
-    found: dict[str, dict[str, float]] = {}
-    for step in CHAIN:
-        name = step[0].__name__
-        (expected, expected_record), (outputs, record) = (step[0](o, case, values) for o in (cpu, device))
-        found[name] = {n: difference(expected[n], outputs[n]) for n in expected}
-        adj = {n: rng.normal(size=a.shape).astype(dtype) for n, a in expected.items()}
-        expected_adj, outputs_adj = (
-            step[1](o, case, r, {n: a.copy() for n, a in adj.items()})
-            for o, r in ((cpu, expected_record), (device, record))
+def differences(expected: Arrays, got: Arrays) -> dict[str, float]:
+    assert expected.keys() == got.keys(), (sorted(expected), sorted(got))
+    return {name: difference(expected[name], got[name]) for name in expected}
+
+
+def compare_pair(pair: tuple[Any, Any], host: Any, device: Any, *arguments: Any) -> tuple[dict, dict, Arrays]:
+    """Forward and adjoint of an operator of the host and of its like on the device; and what it gives."""
+    forward, backward = pair
+    expected, expected_record = forward(host, copied, *arguments)
+    outputs, record = forward(device, sent, *arguments)
+    rng = np.random.default_rng(9)
+    adj = {n: rng.normal(size=a.shape).astype(host.dtype) for n, a in expected.items()}
+    expected_adj = backward(host, copied, expected_record, adj)
+    outputs_adj = fetched(backward(device, sent, record, adj))
+    return differences(expected, fetched(outputs)), differences(expected_adj, outputs_adj), expected
+
+
+def device_operators(case: Case, domain: Domain) -> CudaOperators:
+    return CudaOperators(
+        case.chain, domain, case.step, case.step // 4, case.dtype, tile=case.tile, block=case.waves,
+        threads=4 if SIMULATED else 128, **case.options,
+    )
+
+
+def compare(case: Case) -> dict[str, dict[str, float]]:
+    """Every operator forward and adjoint, on the same arrays: those that the host has computed on the way."""
+    domain, found = domain_of(21), {}
+    host, device = host_operators(case, domain), device_operators(case, domain)
+    handed_on: Arrays = {}
+    for k, (mine, other) in enumerate(zip(host.cells, device.cells, strict=True)):
+        name = mine.process.name
+        if name not in case.compared:
+            continue
+        parameters = parameters_of(mine.process, case, mine.n_units, k)
+        state = state_of(mine, mine.prepare(parameters), k)
+        series = series_of(mine.process, case, k) | handed_on
+        found[name], found[f"{name}_adjoint"], given = compare_pair(
+            (forward_cells, backward_cells), mine, other, parameters, series, state
         )
-        found[f"{name}_adjoint"] = {n: difference(expected_adj[n], outputs_adj[n]) for n in expected_adj}
-        values |= {n: a for n, a in expected.items() if n not in case.inputs}
-    inputs: Arrays = {n: a.astype(dtype) for n, a in case.inputs.items()}
-    (expected, _), (outputs, _) = (PAIRS["chain"].forward(o, case, inputs) for o in (cpu, device))
-    found["chain"] = {n: difference(expected[n], outputs[n]) for n in expected}
-    cpu.close()
+        handed_on[mine.gives] = given["out"]
+    name = host.reach.process.name
+    if name in case.compared:
+        found[name], found[f"{name}_adjoint"], _ = compare_pair(
+            (forward_reaches, backward_reaches), host.reach, device.reach,
+            parameters_of(host.reach.process, case, domain.n_reaches, 5), flows_of(case, 8) | handed_on,
+            outlets_and_more(domain),
+        )
+    host.close()
     return found
 
 

@@ -51,6 +51,10 @@ def step_without_store(P, E, capacity, quick):
     return P, E, P, E, P
 
 
+def drained_twice(lake, delayed, beside, soaked, E, share, leak, days, soil):
+    return lake, soil, delayed, beside
+
+
 def other_join(lake, delayed, beside):
     return lake, delayed + beside
 
@@ -121,6 +125,12 @@ REFUSED: dict[str, tuple[Callable, str]] = {
     "a queue for two steps": (
         lambda: replace(BESIDE, stages=(SPLIT, Stage(other_join, ("lake", "held")), JOIN), gives=("runoff", "Q")),
         "queue 'test_queue' gives 'delayed' to 2 steps, expected one"),
+    "a store on both sides of a queue": (
+        lambda: with_stage(BESIDE, 1, step=drained_twice),
+        r"store 'test_sponge' is taken by steps on both sides of a queue, 'split_step' and 'drained_twice'\. Hand its value"),
+    "a kept store that another step takes": (
+        lambda: with_stage(HBV, 1, kept=("lower",)),
+        r"step 'hbv_soil_step' keeps the store 'test_lower', which 2 steps take\. Keep stores of one step only"),
     "a base": (
         lambda: replace(BESIDE, queues={"test_queue": QUEUE._replace(base="X4")}),
         r"queue 'test_queue' has the base 'X4', which is no parameter here\. Correct it"),

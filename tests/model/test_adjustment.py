@@ -133,7 +133,7 @@ def test_what_is_out_of_bounds_is_refused_with_name_index_value_and_bounds(compo
     wrong[3] = value
     error = ParameterError if short in BY_NAME else StateError
     grid = "reach" if component.get_var_grid(name) == 1 else "cell"
-    where = rf"at index 3, at {grid} [cr]\d+ \(1 of \d+ {grid}s\), expected"
+    where = rf"at index 3, at {grid} [cr]\d+ \(1 of \d+ {grid}e?s\), expected"
     with pytest.raises(error, match=rf"'{name}' is .* {where}") as refused:
         component.set_value(name, wrong)
     assert str(value) in str(refused.value) and bound in str(refused.value)

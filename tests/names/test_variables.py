@@ -30,7 +30,8 @@ def test_entries_are_complete(entry):
     assert entry.grid in ("cell", "reach", "gauge", "domain")
     assert entry.role in ("input", "flux", "state", "total")
     assert entry.role != "input" or entry.grid == "cell"
-    assert entry.role != "total" or entry.units == ("mm" if entry.grid == "cell" else "m3")
+    depths = {"cell": "mm", "domain": "m"} if "depth" in entry.short else {"cell": "mm"}
+    assert entry.role != "total" or entry.units == depths.get(entry.grid, "m3")
 
 
 @every

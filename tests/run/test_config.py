@@ -62,6 +62,8 @@ EVERY_KEY = {
     "snow": ("cemaneige_hysteresis", "cemaneige_hysteresis"), "runoff": ("gr4j", "gr4j"),
     "routing": ("muskingum", "muskingum"), "components": (3, 3),
     "initial_state": ("state.nc", "state.nc"), "restart_mode": ("hot_start", "hot_start"), "spin_up": (0, 0),
+    "day_begins": (None, None), "call_sums": (["runoff"], ("runoff",)),
+    "initial_rain": (None, None), "initial_runoff": (None, None),
     "output": ("out/run.nc", "out/run.nc"), "output_variables": (["snowmelt", "runoff"], ("snowmelt", "runoff")),
     "output_at": ("cells", "cells"), "output_step": ("12 h", 43200), "output_precision": (4, 4),
     "restart_every": ("12 h", 43200), "memory": ("64 MiB", 2**26), "restart": ("end.nc", "end.nc"),

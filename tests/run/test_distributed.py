@@ -12,9 +12,10 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
-from cases import START, change_config, write_case, write_series
+from cases import N_CELLS, START, change_config, write_case, write_parameters, write_series
 from click.testing import CliRunner
 from generator_cases import specify, write_attribute_domain, write_drawn_checkpoint
+from process_cases import HBV, RESERVOIRS, installed
 
 from bmi_cdlm.cli import main
 from bmi_cdlm.domain.domain import read_domain
@@ -94,11 +95,26 @@ def test_results_are_those_of_one_process(tmp_path, scheduler, keys, count, monk
     assert_as_alone(config, scheduler, count)
 
 
-def test_a_checkpoint_with_a_pet_network(tmp_path, scheduler):
-    config = write_case(tmp_path, snow="cemaneige", parameters="drawn.safetensors", output="run.nc", restart="end.nc")
+@pytest.mark.parametrize("components", [1, 3])
+def test_a_checkpoint_with_a_pet_network(tmp_path, scheduler, components):
+    config = write_case(
+        tmp_path, snow="cemaneige", components=components, parameters="drawn.safetensors", output="run.nc",
+        restart="end.nc",
+    )
     write_attribute_domain(tmp_path / "domain.nc")
-    write_drawn_checkpoint(tmp_path / "drawn.safetensors", specify(tmp_path / "domain.nc"))
+    write_drawn_checkpoint(tmp_path / "drawn.safetensors", specify(tmp_path / "domain.nc", components=components))
     assert_as_alone(config, scheduler, 7)
+
+
+def test_processes_of_another_package_and_a_factor_per_cell(tmp_path, scheduler, monkeypatch):
+    monkeypatch.setattr("bmi_cdlm.domain.network.SMALLEST_PIECE", 3)
+    with installed(HBV, RESERVOIRS):
+        config = write_case(
+            tmp_path, runoff=HBV.name, routing=RESERVOIRS.name, components=2, output="run.nc", restart="end.nc",
+            output_at="reaches",
+        )
+        write_parameters(tmp_path / "parameters.nc", {"pet_factor": np.linspace(0.5, 1.5, N_CELLS)})
+        assert_as_alone(config, scheduler, 9)
 
 
 def test_potential_evapotranspiration_from_weather_and_elevation(tmp_path, scheduler):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import netCDF4
 import numpy as np
 import pytest
-from cases import N_CELLS, N_REACHES, SEED, change_config, simulated, write_case, write_parameters
+from cases import N_CELLS, N_REACHES, SEED, change_config, opened, simulated, write_case, write_parameters
 from make_domain import random_domain, random_parameters
 
 from bmi_cdlm.files.netcdf import LIBRARY
 from bmi_cdlm.names.errors import ParameterError
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.parameter_file import read_parameters
 
 
@@ -196,10 +197,61 @@ def test_parameters_reach_the_model(tmp_path):
     config = write_case(tmp_path)
     with simulated(config) as simulation:
         expected = random_parameters(SEED, random_domain(SEED, N_REACHES, N_CELLS), DAY)
+        of_snow = {"thermal_weighting", "melt_factor", "accumulation_threshold", "cover_ratio_threshold"}
+        assert expected.keys() - simulation.model.parameters.keys() == of_snow  # there, and nobody reads them
+        for name, values in expected.items():
+            if name not in of_snow:
+                np.testing.assert_array_equal(simulation.model.parameters[name], values)
+    with simulated(change_config(config, snow="cemaneige_hysteresis")) as simulation:
         for name, values in expected.items():
             np.testing.assert_array_equal(simulation.model.parameters[name], values)
     with simulated(change_config(config, parameters="default")) as simulation:
         assert (simulation.model.parameters["production_capacity"] == 350.0).all()
+
+
+@pytest.mark.parametrize(("snow", "components"), [("none", 1), ("cemaneige", 1), ("none", 3)])
+def test_a_factor_on_evapotranspiration_per_cell_is_used(tmp_path, snow, components):
+    """As if the demand were its multiple, step by step and in blocks, through files and BMI."""
+    config = write_case(
+        tmp_path, snow=snow, components=components, output="run.nc", output_at="cells",
+        output_variables=["corrected_evapotranspiration", "pet_factor"],
+    )
+    factor = np.random.default_rng(4).uniform(0.5, 1.6, N_CELLS)
+    with netCDF4.Dataset(tmp_path / "parameters.nc", "a") as dataset:
+        dataset.createVariable("pet_factor", "f8", ("cell",)).units = "1"
+        dataset["pet_factor"][:] = factor
+    with simulated(config) as simulation:
+        forcing = simulation.read_forcing(0, simulation.config.n_steps)
+        simulation.run()
+        flow, held = simulation.model.live["discharge"].copy(), simulation.model.live["pet_factor"].copy()
+    np.testing.assert_array_equal(held, factor)
+    with netCDF4.Dataset(tmp_path / "run.nc") as dataset:
+        product = factor * forcing.potential_evapotranspiration
+        rounding = 0.0 if components == 1 else 1e-15  # a mean of what is the same
+        np.testing.assert_allclose(dataset["corrected_evapotranspiration"][...], product, rtol=rounding)
+        np.testing.assert_array_equal(dataset["pet_factor"][...], np.broadcast_to(factor, product.shape))
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        assert dataset["potential_evapotranspiration"].dtype == np.float64
+        dataset["potential_evapotranspiration"][:] = product
+    with netCDF4.Dataset(tmp_path / "parameters.nc", "a") as dataset:
+        dataset["pet_factor"][:] = 1.0
+    with simulated(config) as simulation:
+        for step in range(simulation.config.n_steps):
+            simulation.advance(simulation.read_forcing(step, 1))
+        np.testing.assert_array_equal(simulation.model.live["discharge"], flow)
+    with opened(config) as component:
+        component.update_until(simulation.config.n_steps * DAY)
+        np.testing.assert_array_equal(component.get_value_ptr(variable("discharge").name), flow)
+        assert (component.get_value_ptr(variable("pet_factor").name) == 1.0).all()
+
+
+def test_a_factor_below_nothing_is_refused(tmp_path):
+    config = write_case(tmp_path)
+    with netCDF4.Dataset(tmp_path / "parameters.nc", "a") as dataset:
+        dataset.createVariable("pet_factor", "f8", ()).units = "1"
+        dataset["pet_factor"][...] = -0.1
+    with pytest.raises(ParameterError, match=r"'pet_factor' is -0\.1 at index 0"), simulated(config):
+        pass
 
 
 def test_files_are_left_unlocked_after_an_error(path, domain):

@@ -10,7 +10,8 @@ import sys
 import netCDF4
 import numpy as np
 import pytest
-from cases import change_config, write_case
+from cases import START, change_config, simulated, write_case
+from process_cases import HBV, RESERVOIRS, installed
 
 from bmi_cdlm.files import output as output_module
 from bmi_cdlm.files import restart as state_module
@@ -230,3 +231,48 @@ def test_a_disk_too_full_for_a_restart_file(config, unbroken, monkeypatch):
     assert sorted(p.name for p in config.parent.iterdir() if p.name.startswith((".", "re"))) == ["restart.nc"]
     run(config, resume=True)
     assert_same_files(config.parent, unbroken)
+
+
+# ---- other processes -----------------------------------------------------------------------------------------
+
+
+def refuse(config, match):
+    with pytest.raises(StateError, match=match):
+        Simulation(load_config(config)).close()
+
+
+def test_a_state_of_other_processes_or_components_is_refused(tmp_path):
+    config = write_case(tmp_path, parameters="default", restart="saved.nc")
+    several = change_config(config, "several.yaml", components=3, restart="several.nc")
+    for one in (config, several):
+        run(one)
+    refuse(change_config(several, initial_state="saved.nc"), r"restart: components is '1', expected '3'\. Use the opt")
+    refuse(change_config(config, initial_state="several.nc"), "restart: components is '3', expected '1'")
+    with installed(HBV, RESERVOIRS):
+        other = change_config(config, "other.yaml", runoff=HBV.name, routing=RESERVOIRS.name, restart="other.nc")
+        run(other)
+        refuse(change_config(config, "a.yaml", initial_state="other.nc"), f"runoff is '{HBV.name}', expected 'gr4j'")
+        refuse(change_config(config, "b.yaml", initial_state="saved.nc", runoff=HBV.name), f"expected '{HBV.name}'")
+        refuse(
+            change_config(config, "c.yaml", initial_state="saved.nc", routing=RESERVOIRS.name),
+            f"routing is 'muskingum', expected '{RESERVOIRS.name}'",
+        )
+        with simulated(change_config(other, "d.yaml", initial_state="other.nc")) as simulation:
+            assert simulation.n_done == simulation.config.n_steps
+
+
+@pytest.mark.parametrize("components", [1, 3])
+def test_a_resumed_run_of_components_has_the_bits_of_an_unbroken_one(tmp_path, components):
+    config = write_case(
+        tmp_path, n_steps=N_DAYS, snow="cemaneige", components=components, restart="end.nc", restart_every="5 d",
+        parameters="default",
+    )
+    run(config)
+    whole, _ = content(tmp_path / "end.nc")
+    middle = change_config(config, "middle.yaml", end=str(START + np.timedelta64(10, "D")), restart="middle.nc")
+    run(middle)
+    run(change_config(config, "rest.yaml", initial_state="middle.nc", restart="rest.nc"))
+    rest, _ = content(tmp_path / "rest.nc")
+    for name, values in whole.items():
+        np.testing.assert_array_equal(rest[name], values, err_msg=name)
+    assert whole["production_store"].ndim == (2 if components > 1 else 1)

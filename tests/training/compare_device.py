@@ -11,61 +11,96 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from make_domain import random_domain
-from operator_cases import CELL, FORCING, Case, make_case
+from kernels.cuda_cases import Case, domain_of, drawn, outlets_and_more, series_of
+from process_cases import HBV, RESERVOIRS, VARYING
 from training_cases import ALONE, change_training, train, weights_of, write_training_case
 
 from bmi_cdlm.kernels.device.launch import SIMULATED, as_device_array
+from bmi_cdlm.kernels.loops.plan import places_of
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model import operators, operators_cuda
-from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.model import memory_cuda, operators, operators_cuda
+from bmi_cdlm.names.time_steps import HOUR
+from bmi_cdlm.processes.catalogue import Chain, choose
+from bmi_cdlm.processes.links import LINKS
 from cdlm_training.config import DeviceName
 from cdlm_training.device import choose_device, make_operators
 from cdlm_training.loop import Trainer
-from cdlm_training.operators import Melt, Route, Runoff
+from cdlm_training.operators import Advance, Route
 
-SNOW = ("thermal_weighting", "melt_factor", "accumulation_threshold", "full_cover")
-RUNOFF = (*CELL, "unit_hydrograph_base", "production_store", "routing_store")
-NAMES = (*FORCING, *SNOW, *RUNOFF, "travel_time", "weighting")
 LOSS = {"nse": 1.0, "kge": 0.5, "rmse_log": 0.3, "mean_runoff": 0.2, "pet_factor": 0.4}
+FORCING = ("precipitation", "potential_evapotranspiration", "air_temperature")
 
 
-def run_chain(case: Case, ops, P, E, T, *p):
-    liquid = Melt.apply(ops, case.hysteresis, P, T, *p[:4])
-    runoff = Runoff.apply(ops, case.n_places, liquid, E, *p[4:10])
-    return Route.apply(ops, case.at, runoff, *p[10:])
+def operators_on(name: DeviceName, case: Case):
+    """Operators as a training makes them."""
+    run = SimpleNamespace(
+        chain=case.chain, time_step=case.step, routing_step=case.step // 4, runoff=case.chain.cells[-1].name,
+        components=case.components,
+    )
+    return make_operators(run, domain_of(21), case.dtype, name, Workers(1), case.varying)
 
 
-def tensors_of(case: Case, dtype: type, device: torch.device) -> list[torch.Tensor]:
-    inputs = {name: torch.from_numpy(case.inputs[name].astype(dtype)).to(device) for name in NAMES}
-    return [t.requires_grad_(name != "full_cover" or case.hysteresis) for name, t in inputs.items()]
+def values_of(case: Case) -> dict[str, np.ndarray]:
+    """Everything that a chain takes by name; parameters of the last process have the components."""
+    rng, domain = np.random.default_rng(3), domain_of(21)
+    found = {n: a for n, a in series_of(case.chain.cells[-1], case, 2).items() if n in (*FORCING, *case.varying)}
+    if "air_temperature" not in case.chain.inputs:
+        del found["air_temperature"]
+    for process in case.chain.cells:
+        shape = (domain.n_cells,)
+        if process is case.chain.cells[-1] and case.components > 1:
+            shape = (case.components, domain.n_cells)
+        for p in process.parameters:
+            if p.name not in case.varying and not p.optional:
+                found[p.name] = drawn(rng, p, case.step, shape).astype(case.dtype)
+    for p in case.chain.reach.parameters:
+        if not p.optional:
+            found[p.name] = drawn(rng, p, case.step, (domain.n_reaches,)).astype(case.dtype)
+    return found
 
 
-def on(name: DeviceName, case: Case, dtype: type) -> dict[str, np.ndarray]:
+def run_chain(case: Case, ops, values: dict[str, torch.Tensor]) -> torch.Tensor:
+    values = dict(values)
+    for operator in ops.cells:
+        process = operator.process
+        highest = {p.name: p.range_at(case.step).high for p in process.parameters}
+        places = {name: places_of(q, highest[q.base]) for name, q in process.queues.items()}
+        series = tuple(name for name in operator.taken if name in values)
+        names = tuple(p.name for p in process.parameters if p.name in values and p.name not in series)
+        given = (values[n] for n in (*series, *names))
+        values[operator.gives] = Advance.apply(operator, places, series, names, *given)
+    names = tuple(p.name for p in case.chain.reach.parameters if p.name in values)
+    return Route.apply(ops.reach, outlets_and_more(ops.domain), names, values["runoff"], *(values[n] for n in names))
+
+
+def tensors_of(case: Case, device: torch.device) -> dict[str, torch.Tensor]:
+    return {n: torch.from_numpy(a.copy()).to(device).requires_grad_() for n, a in values_of(case).items()}
+
+
+def on(name: DeviceName, case: Case) -> dict[str, np.ndarray]:
     """Discharge and the gradients of a weighted sum of it, from operators of the host or of the device."""
-    device, found = choose_device(name), {}
-    ops = make_operators(case.domain, case.step, case.routing_step, dtype, name, Workers(1))
+    device, ops = choose_device(name), operators_on(name, case)
     assert ops.on_device == (name == "cuda")
-    inputs = tensors_of(case, dtype, device)
-    discharge = run_chain(case, ops, *inputs)
+    inputs = tensors_of(case, device)
+    discharge = run_chain(case, ops, inputs)
     assert discharge.device == device
-    pull = np.random.default_rng(4).normal(size=tuple(discharge.shape)).astype(dtype)
-    active = [t for t in inputs if t.requires_grad]
+    pull = np.random.default_rng(4).normal(size=tuple(discharge.shape)).astype(case.dtype)
+    active = list(inputs.values())
     total = (discharge * torch.from_numpy(pull).to(device)).sum()
     first = torch.autograd.grad(total, active, retain_graph=True)
     second = torch.autograd.grad(total, active)
     assert all(torch.equal(a, b) and a.device == device and a.dtype == discharge.dtype
                for a, b in zip(first, second, strict=True))
-    for name_, tensor, expected in zip(NAMES, inputs, tensors_of(case, dtype, device), strict=True):
-        assert torch.equal(tensor.detach(), expected.detach()), f"{name_} was changed in place"
-    names = [n for n, t in zip(NAMES, inputs, strict=True) if t.requires_grad]
-    found = {"discharge": discharge.detach()} | dict(zip(names, first, strict=True))
+    for name_, expected in tensors_of(case, device).items():
+        assert torch.equal(inputs[name_].detach(), expected.detach()), f"{name_} was changed in place"
+    found = {"discharge": discharge.detach()} | dict(zip(inputs, first, strict=True))
     return {n: t.cpu().numpy() for n, t in found.items()}
 
 
@@ -75,17 +110,22 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return 0.0 if np.array_equal(a, b) else float(np.abs(a - b).max() / np.abs(a).max())
 
 
-def compare_operators() -> dict[str, dict[str, float]]:
-    forest = random_domain(21, 12, 5, 20)
-    cases = {
-        "daily, hysteresis": (make_case(31, forest, 17), np.float64),
-        "daily, plain snow": (make_case(32, forest, 9, hysteresis=False), np.float64),
-        "hourly": (make_case(33, forest, 17, step=HOUR, x4=(5.0, 30.0)), np.float64),
-        "daily, single precision": (make_case(31, forest, 17), np.float32),
+def chains() -> dict[str, Case]:
+    hysteresis, plain, none = (choose(snow) for snow in ("cemaneige_hysteresis", "cemaneige", "none"))
+    other = Chain((HBV,), LINKS, RESERVOIRS)
+    return {
+        "daily, hysteresis": Case(hysteresis, (), n_steps=17, varying=("pet_factor",)),
+        "daily, plain snow": Case(plain, (), n_steps=13),
+        "hourly, no snow": Case(none, (), step=HOUR, n_steps=11, components=2),
+        "other processes, three components": Case(other, (), n_steps=9, varying=VARYING[HBV.name], components=3),
+        "daily, single precision": Case(hysteresis, (), np.float32, n_steps=17),
     }
+
+
+def compare_operators() -> dict[str, dict[str, float]]:
     found = {}
-    for name, (case, dtype) in cases.items():
-        host, device = (on(device, case, dtype) for device in ("cpu", "cuda"))
+    for name, case in chains().items():
+        host, device = (on(device, case) for device in ("cpu", "cuda"))
         assert float(np.ptp(host["discharge"])) > 0
         found[name] = {n: difference(host[n], device[n]) for n in host}
     return found
@@ -126,19 +166,16 @@ def copied() -> list[str]:
         views.append(view.ctypes.data if SIMULATED else view.device_ctypes_pointer.value)
         return view
 
-    case, device = make_case(31, random_domain(21, 12, 5, 20), 5), choose_device("cuda")
-    ops = make_operators(case.domain, DAY, case.routing_step, np.float64, "cuda", Workers(1))
-    inputs, real = tensors_of(case, np.float64, device), operators_cuda._view
-    operators_cuda._view = spy
+    case, device = chains()["daily, hysteresis"], choose_device("cuda")
+    ops, inputs = operators_on("cuda", case), tensors_of(case, device)
+    memory_cuda.as_device_array = spy
     try:
-        discharge = run_chain(case, ops, *inputs)
+        discharge = run_chain(case, ops, inputs)
         adjoint = torch.ones_like(discharge)
         discharge.backward(adjoint)
     finally:
-        operators_cuda._view = real
-    changed = {"production_store", "routing_store"}  # the kernels advance these in place
-    tensors = {n: t for n, t in zip(NAMES, inputs, strict=True) if n not in changed}
-    tensors |= {"discharge": discharge, "adjoint": adjoint}
+        memory_cuda.as_device_array = as_device_array
+    tensors = inputs | {"discharge": discharge, "adjoint": adjoint}
     return [n for n, t in tensors.items() if t.data_ptr() not in views]
 
 

@@ -13,7 +13,7 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.processes.pet_network import fill_factor
+from bmi_cdlm.processes.pet_network import fill_factor, fill_factor_adjoint
 from cdlm_training.generator import Generator
 
 N_STEPS = 30
@@ -70,6 +70,37 @@ def test_the_pet_factor_equals_that_of_the_runtime(path, snow, dtype, tolerance,
     np.testing.assert_allclose(got.detach().numpy(), expected, rtol=tolerance)
     monkeypatch.setattr("cdlm_training.generator.BLOCK_VALUES", 4 * domain.n_cells * 7)
     torch.testing.assert_close(factor_of(generator, values, inputs.pet), got, rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("hidden", [(3,), (8,), (7, 5), (4, 9, 6)])
+@pytest.mark.parametrize("snow", ["none", "cemaneige"])
+def test_the_adjoint_of_the_pet_network_is_the_gradient_of_torch(path, snow, hidden):
+    spec = specify(path, snow=snow, pet_hidden=hidden)
+    generator = Generator(spec, 1, torch.float64)
+    generator.load(drawn_tensors(spec, 2))
+    domain = read_domain(path)
+    inputs = read_inputs(spec, path, domain)
+    values = forcing_values(9, N_STEPS, domain.n_cells, warm=snow != "none")
+    tensors = {name: torch.from_numpy(v).requires_grad_() for name, v in values.items()}
+    factor = generator.pet_factor(
+        tensors["precipitation"], tensors["potential_evapotranspiration"], tensors.get("air_temperature"),
+        torch.from_numpy(DAYS), inputs.pet,
+    )
+    pull = np.random.default_rng(1).normal(size=factor.shape)
+    (factor * torch.from_numpy(pull)).sum().backward()
+    demand = values["potential_evapotranspiration"]
+    found = np.zeros((3, *demand.shape))
+    compiled(fill_factor_adjoint)(
+        values["precipitation"], demand, values.get("air_temperature", demand), season(DAYS),
+        pet_network(spec, generator.tensors(), inputs), factor.detach().numpy(), pull, *found, 0, domain.n_cells,
+    )
+    for name, got in zip(("precipitation", "potential_evapotranspiration", "air_temperature"), found, strict=True):
+        if name in tensors:
+            expected = tensors[name].grad.numpy()
+            assert np.abs(expected).max() > 1e-3
+            np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-13, err_msg=name)
+        else:
+            assert not got.any()  # the network has no weight on it
 
 
 @pytest.mark.parametrize("mapping", ["uniform", "linear", "power", "mlp"])

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from make_domain import random_domain
-from operator_cases import CELL, FORCING, Case, make_case
 
 import bmi_cdlm.model.model as model_module
+from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels import launch
-from bmi_cdlm.model import operators, parameter_set
+from bmi_cdlm.kernels.loops.plan import places_of
+from bmi_cdlm.model import operators as operators_module
 from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from cdlm_training.operators import Melt, Route, Runoff
+from bmi_cdlm.processes.catalogue import choose
+from cdlm_training.operators import Advance, Route
 
-SNOW = ("thermal_weighting", "melt_factor", "accumulation_threshold", "full_cover")
-RUNOFF = (*CELL, "unit_hydrograph_base", "production_store", "routing_store")
+FORCING = ("precipitation", "potential_evapotranspiration", "air_temperature")
+SNOW = ("thermal_weighting", "melt_factor", "accumulation_threshold", "cover_ratio_threshold")
+GR4J = ("production_capacity", "exchange_coefficient", "routing_capacity", "unit_hydrograph_base")
+RIVER = ("travel_time", "weighting")
+FACTOR = "pet_factor"
 STEPS = {"daily": DAY, "hourly": HOUR}
+N_STEPS, N_CELLS, N_REACHES, N_SUB = 7, 3, 5, 2
 
 
 @pytest.fixture(autouse=True)
@@ -28,115 +36,186 @@ def several_blocks(monkeypatch):
     monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 4)
 
 
-def smooth_case(step: int, hysteresis: bool = True) -> Case:
-    """A case away from kinks: no ties P = E = 0, no whole X4, every Muskingum branch."""
+class Case(NamedTuple):
+    """A domain, a chain of processes and inputs by name; at: reaches whose discharge counts, one of them twice."""
+
+    domain: Domain
+    step: int
+    snow: str
+    components: int
+    at: np.ndarray
+    inputs: dict[str, np.ndarray]
+
+    def operators(self, dtype: type = np.float64, varying: tuple[str, ...] = (FACTOR,)) -> Operators:
+        """The operators of this case."""
+        return Operators(
+            choose(self.snow), self.domain, self.step, self.step // N_SUB, dtype, varying=varying,
+            components={"gr4j": self.components},
+        )
+
+    def tensors(self, *names: str) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(self.inputs[name].copy()).requires_grad_() for name in names}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of everything that the whole chain takes."""
+        forcing = FORCING if self.snow != "none" else FORCING[:2]
+        snow = {"none": (), "cemaneige": SNOW[:2], "cemaneige_hysteresis": SNOW}[self.snow]
+        return (*forcing, FACTOR, *snow, *GR4J, *RIVER)
+
+
+def smooth_case(step: int, snow: str = "cemaneige_hysteresis", components: int = 1) -> Case:
+    """A case away from kinks: no ties P = E = 0, no whole X4, every Muskingum branch and K = 0."""
     rng = np.random.default_rng(step)
-    case = make_case(5, random_domain(31, 5, 3, 9), 7, step=step, n_sub=2, hysteresis=hysteresis, warmth=0.5)
-    x4 = rng.uniform(0.7, 3.7, 3) if step == DAY else rng.uniform(2.6, 6.4, 3)
-    changed = {
-        "precipitation": rng.uniform(8.0, 40.0, (7, 3)) * rng.choice([0.02, 1.0], (7, 3)),
-        "potential_evapotranspiration": rng.uniform(1.0, 6.0, (7, 3)), "unit_hydrograph_base": x4,
-        "full_cover": rng.uniform(10, 30, 3),
+    domain, share = random_domain(31, N_REACHES, N_CELLS, 9), step / DAY
+    shape, per_cell = (N_STEPS, N_CELLS), (components, N_CELLS) if components > 1 else (N_CELLS,)
+    branch = np.array([0.02, 0.3, 0.9, 1.4, 4.0]) * rng.uniform(0.8, 1.2, N_REACHES)
+    inputs = {
+        "precipitation": rng.uniform(8.0, 40.0, shape) * rng.choice([0.02, 1.0], shape),
+        "potential_evapotranspiration": rng.uniform(1.0, 6.0, shape),
+        "air_temperature": 0.5 - 6.0 * np.cos(0.7 * np.arange(N_STEPS))[:, None] + rng.normal(0, 2, shape),
+        FACTOR: rng.uniform(0.6, 1.5, shape),
+        "thermal_weighting": rng.uniform(0.1, 0.9, N_CELLS),
+        "melt_factor": rng.uniform(1, 8, N_CELLS) * share,
+        "accumulation_threshold": rng.uniform(30, 200, N_CELLS) * share,
+        "cover_ratio_threshold": rng.uniform(0.1, 0.6, N_CELLS),
+        "production_capacity": rng.uniform(50, 500, per_cell),
+        "exchange_coefficient": rng.uniform(-5, 3, per_cell) * share,
+        "routing_capacity": rng.uniform(15, 120, per_cell),
+        "unit_hydrograph_base": rng.uniform(0.7, 3.7, per_cell) if step == DAY else rng.uniform(2.6, 6.4, per_cell),
+        "travel_time": rng.permutation(branch) * (step // N_SUB),
+        "weighting": rng.uniform(0.05, 0.45, N_REACHES),
     }
-    places = int(np.ceil(x4.max())), int(np.ceil(2 * x4.max()))
-    return case._replace(n_places=places, inputs=case.inputs | changed)
+    at = np.r_[rng.permutation(N_REACHES)[:3], domain.outlets[:1], domain.outlets[:1]]
+    return Case(domain, step, snow, components, at, inputs)
 
 
-def tensors(case: Case, *names: str) -> list[torch.Tensor]:
-    return [torch.from_numpy(case.inputs[name].copy()).requires_grad_() for name in names]
+def advance(operator, values):
+    """What a process of cells gives, from tensors by name."""
+    places = {name: places_of(q, 7.0) for name, q in operator.process.queues.items()}
+    series = tuple(name for name in operator.taken if name in values)
+    names = tuple(p.name for p in operator.process.parameters if p.name in values and p.name not in series)
+    return Advance.apply(operator, places, series, names, *(values[n] for n in (*series, *names)))
 
 
-def snow_tensors(case: Case) -> list[torch.Tensor]:
-    """Plain CemaNeige takes its full cover from the domain: no gradient goes there."""
-    inputs = tensors(case, *SNOW)
-    return inputs if case.hysteresis else [*inputs[:3], inputs[3].detach()]
+def run_chain(case, ops, values):
+    """Discharge at the reaches that count, from tensors by name."""
+    values = dict(values)
+    for operator in ops.cells:
+        values[operator.gives] = advance(operator, values)
+    return Route.apply(ops.reach, case.at, RIVER, values["runoff"], *(values[n] for n in RIVER))
 
 
-def check(function, inputs) -> None:
-    assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-7, rtol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("hysteresis", [False, True])
-@pytest.mark.parametrize("step", STEPS)
-def test_gradcheck_of_melt(step, hysteresis):
-    case = smooth_case(STEPS[step], hysteresis)
-    ops = case.operators()
-    inputs = [*tensors(case, "precipitation", "air_temperature"), *snow_tensors(case)]
-    liquid = Melt.apply(ops, hysteresis, *inputs)
-    assert float((liquid != inputs[0]).double().mean().detach()) > 0.3  # there is snow
-    check(lambda *x: Melt.apply(ops, hysteresis, *x), inputs)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("step", STEPS)
-def test_gradcheck_of_runoff(step):
-    case = smooth_case(STEPS[step])
-    ops = case.operators()
-    check(
-        lambda *x: Runoff.apply(ops, case.n_places, *x),
-        tensors(case, "precipitation", "potential_evapotranspiration", *RUNOFF),
+def check(function, values) -> None:
+    """Compare the gradients of a function of tensors by name with central differences."""
+    names = list(values)
+    assert torch.autograd.gradcheck(
+        lambda *x: function(dict(zip(names, x, strict=True))), tuple(values.values()), eps=1e-6, atol=1e-7, rtol=1e-5
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("snow", ["cemaneige", "cemaneige_hysteresis"])
+@pytest.mark.parametrize("step", STEPS)
+def test_gradcheck_of_melt(step, snow):
+    case = smooth_case(STEPS[step], snow)
+    operator = case.operators().cell(snow)
+    values = case.tensors(*(n for n in case.names if n in (*FORCING[::2], *SNOW)))
+    liquid = advance(operator, values)
+    assert float((liquid != values["precipitation"]).double().mean().detach()) > 0.3  # there is snow
+    check(lambda x: advance(operator, x), values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("components", [1, 3])
+@pytest.mark.parametrize("step", STEPS)
+def test_gradcheck_of_runoff(step, components):
+    case = smooth_case(STEPS[step], "none", components)
+    operator = case.operators().cell("gr4j")
+    check(lambda x: advance(operator, x), case.tensors(*FORCING[:2], FACTOR, *GR4J))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_gradcheck_of_route(step, monkeypatch):
     case = smooth_case(STEPS[step])
-    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_BYTES", 2 * case.domain.n_reaches * 2 * 8)
-    ops = case.operators()
-    assert len(ops._routing_blocks(7)) == 4
-    runoff = torch.from_numpy(np.random.default_rng(1).exponential(3.0, (7, 3))).requires_grad_()
-    check(lambda *x: Route.apply(ops, case.at, *x), [runoff, *tensors(case, "travel_time", "weighting")])
-
-
-def run_chain(case, ops, P, E, T, *p):
-    liquid = Melt.apply(ops, case.hysteresis, P, T, *p[:4])
-    runoff = Runoff.apply(ops, case.n_places, liquid, E, *p[4:10])
-    return Route.apply(ops, case.at, runoff, *p[10:])
+    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_BYTES", 2 * N_REACHES * N_SUB * 8)
+    reach = case.operators().reach
+    assert len(reach._blocks(N_STEPS)) == 4
+    runoff = torch.from_numpy(np.random.default_rng(1).exponential(3.0, (N_STEPS, N_CELLS))).requires_grad_()
+    values = {"runoff": runoff, **case.tensors(*RIVER)}
+    check(lambda x: Route.apply(reach, case.at, RIVER, *x.values()), values)
+    length = case.domain.reaches.length
+    celerity = torch.from_numpy(np.maximum(length, 500.0) / case.inputs["travel_time"]).requires_grad_()
+    values = {"runoff": runoff, "celerity": celerity, "weighting": values["weighting"]}
+    check(lambda x: Route.apply(reach, case.at, ("celerity", "weighting"), *x.values()), values)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hysteresis", [False, True])
+@pytest.mark.parametrize(("snow", "components"), [("none", 1), ("cemaneige", 2), ("cemaneige_hysteresis", 1)])
 @pytest.mark.parametrize("step", STEPS)
-def test_gradcheck_of_the_whole_chain(step, hysteresis):
-    case = smooth_case(STEPS[step], hysteresis)
+def test_gradcheck_of_the_whole_chain(step, snow, components):
+    case = smooth_case(STEPS[step], snow, components)
     ops = case.operators()
-    inputs = [*tensors(case, *FORCING), *snow_tensors(case), *tensors(case, *RUNOFF, "travel_time", "weighting")]
-    check(lambda *x: run_chain(case, ops, *x), inputs)
+    check(lambda x: run_chain(case, ops, x), case.tensors(*case.names))
+
+
+def test_components_that_are_alike_share_the_gradient():
+    """The runoff is their mean: that of one, and each has its part of its gradient."""
+    one = smooth_case(DAY, "none")
+    three = one._replace(components=3)
+    values = one.tensors(*one.names)
+    many = {n: v if n not in GR4J else v.detach().expand(3, -1).clone().requires_grad_() for n, v in values.items()}
+    found = []
+    for case, own in ((one, values), (three, many)):
+        discharge = run_chain(case, case.operators(), own)
+        discharge.square().sum().backward()
+        found.append(discharge.detach())
+    torch.testing.assert_close(found[1], found[0], rtol=1e-13, atol=1e-14)
+    for name, value in values.items():
+        spread = many[name].grad.sum(0) if name in GR4J else many[name].grad
+        torch.testing.assert_close(spread, value.grad, rtol=1e-10, atol=1e-12 * float(value.grad.abs().max()), msg=name)
 
 
 def test_float32_stays_float32_and_is_near():
     case = smooth_case(DAY)
-    names = (*FORCING, *SNOW, *RUNOFF, "travel_time", "weighting")
     gradients = []
     for dtype in (torch.float64, torch.float32):
-        inputs = [t.detach().to(dtype).requires_grad_() for t in tensors(case, *names)]
-        discharge = run_chain(case, case.operators(np.float64 if dtype == torch.float64 else np.float32), *inputs)
+        inputs = {n: t.detach().to(dtype).requires_grad_() for n, t in case.tensors(*case.names).items()}
+        discharge = run_chain(case, case.operators(np.float64 if dtype == torch.float64 else np.float32), inputs)
         assert discharge.dtype == dtype
         discharge.double().sum().backward()
-        assert {t.grad.dtype for t in inputs} == {dtype}
-        gradients.append([t.grad.double() for t in inputs])
-    for name, a, b in zip(names, *gradients, strict=True):
+        assert {t.grad.dtype for t in inputs.values()} == {dtype}
+        gradients.append([t.grad.double() for t in inputs.values()])
+    for name, a, b in zip(case.names, *gradients, strict=True):
         assert float((a - b).abs().max()) <= 2e-4 * float(a.abs().max()) + 1e-12, name
 
 
 def test_inputs_stay_as_they_are_and_backward_twice_gives_the_same():
-    case = smooth_case(DAY)
-    inputs = tensors(case, *FORCING, *SNOW, *RUNOFF, "travel_time", "weighting")
+    case = smooth_case(DAY, components=2)
+    values = case.tensors(*case.names)
+    inputs = list(values.values())
     kept = [t.detach().clone() for t in inputs]
-    total = run_chain(case, case.operators(), *inputs).sum()
+    total = run_chain(case, case.operators(), values).sum()
     first = torch.autograd.grad(total, inputs, retain_graph=True)
     second = torch.autograd.grad(total, inputs)
     for a, b, t, k in zip(first, second, inputs, kept, strict=True):
         assert torch.equal(a, b) and torch.equal(t.detach(), k)
 
 
+def test_only_what_is_asked_for_has_a_gradient():
+    case = smooth_case(DAY)
+    values = {n: t.detach() for n, t in case.tensors(*case.names).items()}
+    values["melt_factor"].requires_grad_()
+    run_chain(case, case.operators(), values).sum().backward()
+    assert {n for n, t in values.items() if t.grad is not None} == {"melt_factor"}
+
+
 def test_the_second_derivative_is_refused():
     case = smooth_case(DAY)
-    inputs = tensors(case, *FORCING, *SNOW, *RUNOFF, "travel_time", "weighting")
-    discharge = run_chain(case, case.operators(), *inputs)
-    gradient = torch.autograd.grad((discharge**2).sum(), inputs[:1], create_graph=True)[0]
+    values = case.tensors(*case.names)
+    discharge = run_chain(case, case.operators(), values)
+    gradient = torch.autograd.grad((discharge**2).sum(), values["precipitation"], create_graph=True)[0]
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
 
@@ -150,26 +229,29 @@ def asked(monkeypatch) -> dict[str, object]:
         found[function.__name__] = launch.compiled(function, dtype)
         return found[function.__name__]
 
-    for module in (model_module, parameter_set, operators):
+    for module in (model_module, operators_module):
         monkeypatch.setattr(module, "compiled", compiled)
     return found
 
 
 def test_operators_call_the_functions_that_the_model_steps(asked):
     case = smooth_case(DAY)
-    model = Model(case.domain, step=case.step, routing_step=case.routing_step, snow="cemaneige_hysteresis")
+    values = {"travel_time": case.inputs["travel_time"]}
+    model = Model(case.domain, values, step=case.step, routing_step=case.step // N_SUB, snow=case.snow)
     model.advance(Forcing(*(case.inputs[name] for name in FORCING)))
-    for name in ("unit_hydrograph_base", "weighting"):
-        model.change_parameter(name, np.arange(1), model.parameters[name][:1])
     by_model = dict(asked)
     asked.clear()
-    inputs = tensors(case, *FORCING, *SNOW, *RUNOFF, "travel_time", "weighting")
-    discharge = run_chain(case, case.operators(), *inputs)
+    tensors = {n: t for n, t in case.tensors(*case.names).items() if n != FACTOR}
+    discharge = run_chain(case, case.operators(varying=()), tensors)
     physics = set(asked)
-    assert physics == {"advance_snow", "advance_gr4j", "route", "fill_ordinates", "fill_coefficients"}
+    assert physics == {
+        "fill_full_cover", "advance_cemaneige_hysteresis", "fill_inverse_of_capacity",
+        "fill_inverse_of_routing_capacity", "fill_ordinates", "advance_gr4j", "fill_muskingum_coefficients",
+        "route_muskingum",
+    }
     assert all(asked[name] is by_model[name] for name in physics)
     discharge.sum().backward()
     assert asked.keys() - physics == {
-        "reverse_snow", "reverse_gr4j", "spread_runoff", "reverse_route", "fill_ordinates_adjoint",
-        "fill_coefficients_adjoint",
+        "reverse_cemaneige_hysteresis", "reverse_gr4j", "spread_runoff", "reverse_muskingum", "fill_ordinates_adjoint",
+        "fill_muskingum_coefficients_adjoint", "fill_full_cover_adjoint",
     }

@@ -18,7 +18,6 @@ from bmi_cdlm.generator.checkpoint import fingerprint
 from bmi_cdlm.generator.generator import describe_forcing, make_spec, read_inputs
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.run.config import Config
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
@@ -72,8 +71,7 @@ class Trainer:
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
         self.workers = Workers(self.config.threads)
-        self.varying = (FACTOR,) if self.spec.pet is not None else ()
-        self.parts = make_parts(self.data, self.workers, varying=self.varying)
+        self.parts = make_parts(self.data, self.workers)
         self.objective = Objective(self.chain)
         self.random = np.random.default_rng(self.config.seed)
         self.optimizer, self.schedule = self._optimizer()
@@ -155,7 +153,7 @@ class Trainer:
         if count is None or count >= n:
             return self.parts
         drawn = self.random.choice(n, count, replace=False)
-        return make_parts(self.data, self.workers, drawn, varying=self.varying)
+        return make_parts(self.data, self.workers, drawn)
 
     def gradient(self, windows: list[Window], parts: list[Part] | None = None) -> float:
         """Set the gradient of the mean loss over windows, on all parts or some; returns the loss.

@@ -14,9 +14,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bmi_cdlm.model.operators import CellOperator, ReachOperator
+from bmi_cdlm.names.declaration import LIQUID_WATER
 
 if TYPE_CHECKING:
     from bmi_cdlm.model.operators_cuda import CudaCellOperator, CudaReachOperator
+
+RAIN = "precipitation"
 
 
 def _arrays(operator: Any, *tensors: Tensor) -> list[Any]:
@@ -62,6 +65,9 @@ class Advance(torch.autograd.Function):
         wanted = [name for name, wants in zip(series, needed, strict=False) if wants]
         state_adj = operator.empty_state(ctx.record)
         inputs_adj, p_adj = operator.reverse(ctx.record, *_arrays(operator, out_adj), state_adj, wanted)
+        if LIQUID_WATER in inputs_adj and LIQUID_WATER not in series:  # rain plus melt is precipitation without snow
+            rain_adj = inputs_adj.pop(LIQUID_WATER)
+            inputs_adj[RAIN] = inputs_adj[RAIN] + rain_adj if RAIN in inputs_adj else rain_adj
         found = operator.prepare_adjoint(ctx.record.parameters, p_adj, state_adj)
         of_series = [
             _gradient(out_adj.dtype, inputs_adj, name, out_adj) if wants else None

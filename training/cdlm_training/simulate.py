@@ -58,15 +58,15 @@ class Simulated(NamedTuple):
 
 
 def make_parts(
-    dataset: Dataset, workers: Workers | None = None, drawn: np.ndarray | None = None, *, varying: Sequence[str] = (),
+    dataset: Dataset, workers: Workers | None = None, drawn: np.ndarray | None = None
 ) -> list[Part]:
     """Cut the domain into independent parts: all that drains to training gauges, or to those of them that are drawn.
 
-    workers : whoever hands them over closes them; drawn : int64[], places among the training gauges; varying : names of
-    parameters that come as [time, cell].
+    workers : whoever hands them over closes them; drawn : int64[], places among the training gauges.
     """
     domain, run, config = dataset.domain, dataset.run, dataset.config
     workers = Workers(config.threads) if workers is None else workers
+    varying = (FACTOR,) if config.pet_factor else ()
     chosen = np.arange(dataset.gauges.size) if drawn is None else np.sort(drawn)
     reach = domain.gauges.reach[dataset.gauges[chosen]]
     ranges = [upstream_of(domain.reaches.downstream, int(r)) for r in reach]
@@ -113,6 +113,7 @@ class Chain:
                 inputs["precipitation"], inputs["potential_evapotranspiration"], inputs.get("air_temperature"),
                 self.day_of_year[steps], self.attributes.pet[part.cells],
             )
+            assert any(FACTOR in operator.taken for operator in part.operators.cells), "made without a PET factor"
             inputs[FACTOR] = factor
         for operator in part.operators.cells:  # snow, runoff
             inputs[operator.gives] = self._advance(operator, inputs, p)

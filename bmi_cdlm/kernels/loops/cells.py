@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from bmi_cdlm.kernels.loops import queues, rows
@@ -25,6 +26,7 @@ KNOWN: dict[str, Callable] = {
 }
 
 
+@cache
 def cell_loops(plan: CellPlan) -> types.SimpleNamespace:
     """Return the forward loops of a process: `advance`, and the row of every stage by its name."""
     process = plan.process

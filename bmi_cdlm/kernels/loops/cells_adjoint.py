@@ -7,6 +7,7 @@ read, then swept backwards. What is kept between forward and backward is the sta
 from __future__ import annotations
 
 import types
+from functools import cache
 from typing import Any
 
 from bmi_cdlm.kernels.loops.cells import KNOWN, alias_checks, row_call, row_text, title, value_of
@@ -15,6 +16,7 @@ from bmi_cdlm.kernels.loops.source import make_functions, signature
 from bmi_cdlm.names.declaration import Stage
 
 
+@cache
 def cell_adjoint_loops(plan: CellPlan) -> types.SimpleNamespace:
     """Return the adjoint loops of a process: `reverse`, and the rows of every stage by their names."""
     process, writer = plan.process, AdjointText(plan)

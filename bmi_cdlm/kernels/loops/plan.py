@@ -7,16 +7,18 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from bmi_cdlm.kernels.loops.groups import group
+from bmi_cdlm.kernels.loops.source import arguments_of
 from bmi_cdlm.names.declaration import RUNOFF, CellProcess, Queue, Stage
 from bmi_cdlm.names.errors import DeclarationError
 
 RESERVED = {
-    "every", "first", "fluxes", "hi", "i", "inputs", "inputs_adj", "j", "last", "lo", "n", "n_steps", "out", "out_adj",
-    "p", "p_adj", "rain", "rows", "shift", "start", "state", "state_adj", "step", "t", "totals", "waste", "width",
+    "block", "cuda", "every", "first", "fluxes", "hi", "i", "inputs", "inputs_adj", "j", "last", "lo", "n", "n_steps",
+    "np", "out", "out_adj", "p", "p_adj", "rain", "real", "rows", "shift", "start", "starts", "state", "state_adj",
+    "step", "t", "tape", "totals", "waste", "width",
 }
 """Names of the loops' own, which can be no symbols."""
 TOTALS = ("precipitation_total", "evapotranspiration_total", "exchange_total", "runoff_total")
@@ -65,6 +67,11 @@ class CellPlan:
         return {i.symbol: name for name, i in self.process.inputs.items()}
 
     @cached_property
+    def input_names(self) -> dict[str, str]:
+        """Registry name of an input or a parameter that varies in time, by symbol."""
+        return self.inputs | {self.parameters[name].symbol: name for name in self.varying}
+
+    @cached_property
     def factors(self) -> dict[str, str]:
         """Symbol of the factor of an input that has one in this run, by symbol of the input."""
         return {
@@ -108,7 +115,7 @@ class CellPlan:
 
     def takes(self, stage: Stage) -> tuple[str, ...]:
         """Symbols that a stage takes, in its order."""
-        return tuple(inspect.signature(stage.step).parameters)
+        return arguments_of(stage.step)
 
     @cached_property
     def series(self) -> tuple[str, ...]:
@@ -201,7 +208,7 @@ class CellPlan:
     def _reverse(self, stage: Stage) -> Reverse:
         if stage.adjoint is not None and not set(self.varying_symbols) & set(self.takes(stage)):
             hand = stage.adjoint
-            return Reverse(hand.step, tuple(inspect.signature(hand.step).parameters), hand.returns)
+            return Reverse(hand.step, arguments_of(hand.step), hand.returns)
         return self.derived(stage)
 
     def derived(self, stage: Stage) -> Reverse:
@@ -215,7 +222,7 @@ class CellPlan:
         kept = {stage.returns.index(s): f"{s}_after" if s in self.stores else s for s in stage.kept}
         active = tuple(a for a in self.takes(stage) if a not in self.numbers)
         function = derive(stage.step, active, seeds, kept=kept, name=f"{stage.step.__name__}_adjoint")
-        return Reverse(function, tuple(inspect.signature(function).parameters), active)
+        return Reverse(function, arguments_of(function), active)
 
     def negated(self) -> dict[str, str]:
         """Input whose adjoint is that of another negated, by symbols."""
@@ -340,25 +347,44 @@ class CellPlan:
         for name, queue in process.queues.items():
             takers = [stage.step.__name__ for stage in process.stages if queue.gives in self.takes(stage)]
             if len(takers) != 1:
-                self._refuse(f"queue '{name}' gives '{queue.gives}' to {len(takers)} steps, expected one, which may hand "
-                             "it on. Correct its 'gives', or the arguments of the steps")
+                self._refuse(f"queue '{name}' gives '{queue.gives}' to {len(takers)} steps, expected one, which may "
+                             "hand it on. Correct its 'gives', or the arguments of the steps")
             if queue.base not in self.parameters:
                 self._refuse(f"queue '{name}' has the base '{queue.base}', which is no parameter here. Correct it")
+        self._check_stores()
+
+    def _check_stores(self) -> None:
+        """Refuse a store on both sides of a queue, passed by several steps at once, and a kept one that others take."""
+        for symbol, name in self.stores.items():
+            takers = [stage for stage in self.process.stages if symbol in self.takes(stage)]
+            beside = [stages for _, stages in self.segments if any(stage in stages for stage in takers)]
+            if len(beside) > 1:
+                self._refuse(
+                    f"store '{name}' is taken by steps on both sides of a queue, '{takers[0].step.__name__}' and "
+                    f"'{takers[-1].step.__name__}'. Hand its value on as a result of the first"
+                )
+            for stage in takers:
+                read = () if stage.adjoint is None else arguments_of(stage.adjoint.step)
+                if len(takers) > 1 and (symbol in stage.kept or f"{symbol}_after" in read):
+                    self._refuse(
+                        f"step '{stage.step.__name__}' keeps the store '{name}', which {len(takers)} steps take. Keep "
+                        "stores of one step only"
+                    )
 
     def _check_varying(self) -> None:
         """Refuse parameters that vary in time, and that something else than steps takes."""
         process = self.process
         for name in self.varying:
             symbol = self.parameters[name].symbol
-            prepared = [one.step for one in process.prepared if symbol in inspect.signature(one.step).parameters]
+            prepared = [one.step for one in process.prepared if symbol in arguments_of(one.step)]
             users = [f"'{step.__name__}'" for step in prepared]
             users += [f"queue '{q}'" for q, queue in process.queues.items() if queue.base == name
-                      or symbol in inspect.signature(queue.curve).parameters]
+                      or symbol in arguments_of(queue.curve)]
             users += [f"store '{s}'" for s, store in process.stores.items() if store.start_of == symbol
                       or store.at_most == name]
             if users:
-                self._refuse(f"parameter '{name}' cannot vary in time, since {users[0]} takes one value of it. Give one "
-                             "value per cell")
+                self._refuse(f"parameter '{name}' cannot vary in time, since {users[0]} takes one value of it. Give "
+                             "one value per cell")
 
     def _check_returns(self, stage: Stage) -> None:
         count = returned_count(stage.step)
@@ -378,6 +404,12 @@ class CellPlan:
         raise DeclarationError(f"process '{self.process.name}': {message}.")
 
 
+@cache
+def cell_plan(process: CellProcess, varying: tuple[str, ...]) -> CellPlan:
+    """Return the plan of a process; the same object at every call, as every making of its loops is compiled anew."""
+    return CellPlan(process, varying)
+
+
 def returned_count(step: Callable) -> int:
     """How many values a scalar step returns."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(step)))
@@ -387,4 +419,4 @@ def returned_count(step: Callable) -> int:
 
 def places_of(queue: Queue, longest: float, least: int = 1) -> int:
     """Places of a queue whose base is at most `longest` steps; at least so many."""
-    return max(least, math.ceil(queue.spans * longest))
+    return max(least, math.ceil(queue.spans * longest)) if math.isfinite(longest) else least  # a training diverged

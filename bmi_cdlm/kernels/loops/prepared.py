@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 import types
-from collections.abc import Callable, Collection
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from bmi_cdlm.kernels.adjoint import derive
+from bmi_cdlm.kernels.loops.elementwise import is_arithmetic
 from bmi_cdlm.kernels.loops.routing import real
-from bmi_cdlm.kernels.loops.source import make_functions
+from bmi_cdlm.kernels.loops.source import arguments_of, make_functions
+from bmi_cdlm.kernels.marks import whole_arrays
 from bmi_cdlm.names.declaration import Prepared, Queue
+
+
+class Head(NamedTuple):
+    """How a loop over n places i begins, what that calls, and what the title of the text ends with."""
+
+    text: str
+    known: Mapping[str, Any]
+    title: str
+
+    def of(self, n: str) -> str:
+        """The beginning of the loop over n places."""
+        return self.text.format(n=n)
+
+
+EVERY_PLACE = Head("for i in range({n}):", {}, "")
 
 
 class Filler(NamedTuple):
@@ -25,12 +41,15 @@ class Filler(NamedTuple):
     active: tuple[str, ...]
 
 
-def fill_loops(prepared: Prepared, constants: Collection[str], passive: Collection[str]) -> Filler:
+def fill_loops(
+    prepared: Prepared, constants: Collection[str], passive: Collection[str], head: Head = EVERY_PLACE
+) -> Filler:
     """Return the loops of a prepared value.
 
-    constants, passive : symbols of numbers of the step, and of attributes of the domain, which nobody learns.
+    constants, passive : symbols of numbers of the step, and of attributes of the domain, which nobody learns; head :
+    how the loops begin.
     """
-    arguments = tuple(inspect.signature(prepared.step).parameters)
+    arguments = arguments_of(prepared.step)
     takes = tuple(a for a in arguments if a not in constants)
     active = prepared.active or tuple(a for a in takes if a not in passive)
     seeds = prepared.seeds or prepared.returns
@@ -38,39 +57,45 @@ def fill_loops(prepared: Prepared, constants: Collection[str], passive: Collecti
     if adjoint is None and active:
         places = {prepared.returns.index(s): f"{s}_adj" for s in seeds}
         adjoint = derive(prepared.step, active, places, name=f"{prepared.step.__name__}_adjoint")
-    name, known = prepared.step.__name__, {prepared.step.__name__: prepared.step}
-    values = ", ".join(f"step.{a}" if a in constants else f"{a}[i]" for a in arguments)
-    filled = ", ".join(f"{s}[i]" for s in prepared.returns)
+    name = prepared.step.__name__
+    known: dict[str, Any] = {name: prepared.step, **head.known}
+    whole = head is EVERY_PLACE and is_arithmetic(prepared.step)
+    values = ", ".join(f"step.{a}" if a in constants else a if whole else f"{a}[i]" for a in arguments)
     heads = ", ".join((*takes, "step", *(f"{s}_filled" for s in prepared.returns)))
-    filled = ", ".join(f"{s}_filled[i]" for s in prepared.returns)
+    filled = ", ".join(f"{s}_filled[{':' if whole else 'i'}]" for s in prepared.returns)
+    body = f"{filled} = {name}({values})"
+    if not whole:
+        body = head.of(f"{prepared.returns[0]}_filled.size") + "\n        " + body
     text = f'''
 def fill_{name}({heads}):
     """{name} of every place."""
-    for i in range({prepared.returns[0]}_filled.size):
-        {filled} = {name}({values})
+    {body}
 
 
 def fill_{name}_adjoint({", ".join((*takes, "step", *(f"{s}_adj" for s in seeds), *(f"{a}_sum" for a in active)))}):
     """Adjoint of `fill_{name}`: added to."""
-    for i in range({seeds[0]}_adj.size):
+    {head.of(f"{seeds[0]}_adj.size")}
 '''
     if adjoint is None:
         text += "        pass\n"
     else:
         known[adjoint.__name__] = adjoint
         given = [
-            f"step.{a}" if a in constants else f"{a}[i]" for a in inspect.signature(adjoint).parameters
+            f"step.{a}" if a in constants else f"{a}[i]" for a in arguments_of(adjoint)
         ]
         results = ", ".join(f"d_{a}" for a in active)
         text += f"        {results} = {adjoint.__name__}({', '.join(given)})\n"
         text += "".join(f"        {a}_sum[i] += d_{a}\n" for a in active)
-    made = make_functions(text, f"prepared {name}", known)
-    return Filler(takes, prepared.returns, made[f"fill_{name}"], made[f"fill_{name}_adjoint"], seeds, active)
+    made = make_functions(text, f"prepared {name}{head.title}", known)
+    fill, fill_adjoint = made[f"fill_{name}"], made[f"fill_{name}_adjoint"]
+    if whole:
+        whole_arrays(fill)
+    return Filler(takes, prepared.returns, fill, fill_adjoint, seeds, active)
 
 
-def ordinate_loops(queue: Queue, constants: Collection[str]) -> Filler:
+def ordinate_loops(queue: Queue, constants: Collection[str], head: Head = EVERY_PLACE) -> Filler:
     """Return the loops that fill the ordinates of a queue, float[place, cell], from symbols of its curve."""
-    arguments = tuple(inspect.signature(queue.curve).parameters)[1:]
+    arguments = arguments_of(queue.curve)[1:]
     takes = tuple(a for a in arguments if a not in constants)
     values = ", ".join(f"step.{a}" if a in constants else f"{a}[i]" for a in arguments)
     curve, adjoint = queue.curve.__name__, queue.adjoint.__name__
@@ -79,19 +104,19 @@ def ordinate_loops(queue: Queue, constants: Collection[str]) -> Filler:
     text = f'''
 def fill_ordinates({", ".join(takes)}, step, ordinates):
     """Ordinates of a queue, float[place, cell]; each cell's sum to one."""
-    for i in range(ordinates.shape[1]):
+    {head.of("ordinates.shape[1]")}
         for k in range(ordinates.shape[0]):
             ordinates[k, i] = {curve}(real(k + 1), {values}) - ({curve}(real(k), {values}) if k > 0 else 0.0)
 
 
 def fill_ordinates_adjoint({", ".join(takes)}, step, ordinates_adj, {", ".join(f"{a}_sum" for a in takes)}):
     """Adjoint of `fill_ordinates`: added to."""
-    for i in range(ordinates_adj.shape[1]):
+    {head.of("ordinates_adj.shape[1]")}
         for k in range(ordinates_adj.shape[0]):
             above = ordinates_adj[k + 1, i] if k + 1 < ordinates_adj.shape[0] else 0.0
             {results} = {adjoint}(real(k + 1), {values}, ordinates_adj[k, i] - above)
 {adding}
 '''
-    known: dict[str, Callable | type] = {curve: queue.curve, adjoint: queue.adjoint, "real": real}
-    made = make_functions(text, f"ordinates by {curve}", known)
+    known = {curve: queue.curve, adjoint: queue.adjoint, "real": real, **head.known}
+    made = make_functions(text, f"ordinates by {curve}{head.title}", known)
     return Filler(takes, ("ordinates",), made["fill_ordinates"], made["fill_ordinates_adjoint"], ("ordinates",), takes)

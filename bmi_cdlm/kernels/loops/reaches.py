@@ -7,17 +7,16 @@ lateral inflow is added, in every layout, cut and thread count: the bits never c
 
 from __future__ import annotations
 
-import inspect
 import types
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from bmi_cdlm.kernels.adjoint import derive
 from bmi_cdlm.kernels.loops import routing, rows
 from bmi_cdlm.kernels.loops.groups import group
 from bmi_cdlm.kernels.loops.plan import returned_count
-from bmi_cdlm.kernels.loops.source import make_functions
+from bmi_cdlm.kernels.loops.source import arguments_of, make_functions
 from bmi_cdlm.kernels.marks import free_sums, uncounted
 from bmi_cdlm.names.declaration import LinkProcess, ReachProcess
 from bmi_cdlm.names.errors import DeclarationError
@@ -54,7 +53,7 @@ class ReachPlan:
     @cached_property
     def takes(self) -> tuple[str, ...]:
         """Symbols that the step takes, in its order."""
-        return tuple(inspect.signature(self.process.step).parameters)
+        return arguments_of(self.process.step)
 
     @cached_property
     def coefficients(self) -> tuple[str, ...]:
@@ -83,7 +82,7 @@ class ReachPlan:
         process = self.process
         taken = dict.fromkeys(self.coefficients)
         for function in (process.volume, process.from_volume, process.steady):
-            taken |= dict.fromkeys(inspect.signature(function).parameters)
+            taken |= dict.fromkeys(arguments_of(function))
         return tuple(a for a in taken if a in self.fixed)
 
     @cached_property
@@ -112,7 +111,7 @@ class ReachPlan:
     @cached_property
     def adjoint_takes(self) -> tuple[str, ...]:
         """Arguments of the adjoint."""
-        return tuple(inspect.signature(self.adjoint).parameters)
+        return arguments_of(self.adjoint)
 
     def _check(self) -> None:
         process = self.process
@@ -136,7 +135,7 @@ class ReachPlan:
             )
         own = {process.symbol, "volume", "flow", SECONDS, *self.fixed}
         for function in (process.volume, process.from_volume, process.steady):
-            for a in inspect.signature(function).parameters:
+            for a in arguments_of(function):
                 if a not in own:
                     self._refuse(f"'{function.__name__}' takes '{a}', expected some of {', '.join(sorted(own))}")
 
@@ -144,6 +143,13 @@ class ReachPlan:
         raise DeclarationError(f"process '{self.process.name}': {message}.")
 
 
+@cache
+def reach_plan(process: ReachProcess) -> ReachPlan:
+    """Return the plan of a process; the same object at every call, as every making of its loops is compiled anew."""
+    return ReachPlan(process)
+
+
+@cache
 def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
     """Return the loops of a reach process: `route`, `reverse`, and those of the links, `collect` and `spread`."""
     process, name = plan.process, plan.process.name
@@ -297,7 +303,7 @@ def route_two(
     return state_1, state_2, volume_1, volume_2
 ''', f'''
 def route_{name}(
-    network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, step, n_sub,
+    network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
     step_seconds, lo, hi, first, last,
 ):
     """Route the reaches sequence[lo:hi] over the model steps first to last, n_sub sub-steps each.
@@ -305,8 +311,8 @@ def route_{name}(
     state: float[reach], in place; runoff: float[time, cell] [mm d-1]; lateral_inflow, discharge (mean of the
     sub-steps): `ReachSeries`, filled; hydrographs: float[slot, time * n_sub], working space; inflow: float[place,
     time * n_sub], filled for the adjoint in the order of the sequence, or float[reach, 0]; outflow_total: float[reach]
-    [m3], in place; step: `RoutingStep`. A reach collects its lateral inflow just before it is routed: a country's would
-    go to memory and come back.
+    [m3], in place; seconds: length of a sub-step. A reach collects its lateral inflow just before it is routed: a
+    country's would go to memory and come back.
     """
     place, begin, end, taping = lo, first * n_sub, last * n_sub, inflow.shape[1] > 0
     runoff = runoff[first:last]
@@ -331,14 +337,14 @@ def route_{name}(
             if taping:
                 keep_inflow(other, lateral_2, n_sub, inflow[place + 1, begin:end])
             state[i], state[j], outflow_total[i], outflow_total[j] = route_two(
-                flow, other, lateral, lateral_2, state[i], state[j], {both}step.seconds, n_sub, mean, mean_2,
+                flow, other, lateral, lateral_2, state[i], state[j], {both}seconds, n_sub, mean, mean_2,
                 outflow_total[i], outflow_total[j], step_seconds,
             )
             discharge.last[j] = mean_2[mean_2.size - 1]
             place += 2
         else:
             state[i], outflow_total[i] = route_reach(
-                flow, lateral, state[i], {own}step.seconds, n_sub, mean, outflow_total[i], step_seconds
+                flow, lateral, state[i], {own}seconds, n_sub, mean, outflow_total[i], step_seconds
             )
             place += 1
         discharge.last[i] = mean[mean.size - 1]
@@ -354,8 +360,8 @@ def reverse_text(plan: ReachPlan, body: str) -> str:
     """The loop over reaches, up the rivers."""
     return f'''
 def reverse_{plan.process.name}(
-    network, downstream, p, start, inflow, discharge_adj, state_adj, p_adj, hydrographs_adj, lateral_adj, step, n_sub,
-    lo, hi,
+    network, downstream, p, start, inflow, discharge_adj, state_adj, p_adj, hydrographs_adj, lateral_adj, seconds,
+    n_sub, lo, hi,
 ):
     """Adjoint of `route_{plan.process.name}` in the discharge, for one block of steps and the reaches sequence[lo:hi].
 
@@ -400,10 +406,10 @@ def linear_texts(plan: ReachPlan) -> list[str]:
             receive(downstream, j, discharge_adj, flow_2_adj, n_sub)
             state_adj[i], state_adj[j] = sweep_two(
                 inflow[place], inflow[place - 1], flow_adj, flow_2_adj, start[i], start[j], state_adj[i], state_adj[j],
-                {both}step.seconds, y_1, y_2, y_1_adj, y_2_adj,
+                {both}seconds, y_1, y_2, y_1_adj, y_2_adj,
             )
-            reverse_reach(p, p_adj, i, inflow[place], y_1, flow_adj, y_1_adj, step.seconds)
-            reverse_reach(p, p_adj, j, inflow[place - 1], y_2, flow_2_adj, y_2_adj, step.seconds)
+            reverse_reach(p, p_adj, i, inflow[place], y_1, flow_adj, y_1_adj, seconds)
+            reverse_reach(p, p_adj, j, inflow[place - 1], y_2, flow_2_adj, y_2_adj, seconds)
             sum_sub_steps(flow_adj, n_sub, lateral_adj[place])
             sum_sub_steps(flow_2_adj, n_sub, lateral_adj[place - 1])
             hand_up(network, i, flow_adj, hydrographs_adj)
@@ -411,9 +417,9 @@ def linear_texts(plan: ReachPlan) -> list[str]:
             place -= 2
         else:
             state_adj[i] = sweep_reach(
-                inflow[place], flow_adj, start[i], state_adj[i], {own}step.seconds, y_1, y_1_adj
+                inflow[place], flow_adj, start[i], state_adj[i], {own}seconds, y_1, y_1_adj
             )
-            reverse_reach(p, p_adj, i, inflow[place], y_1, flow_adj, y_1_adj, step.seconds)
+            reverse_reach(p, p_adj, i, inflow[place], y_1, flow_adj, y_1_adj, seconds)
             sum_sub_steps(flow_adj, n_sub, lateral_adj[place])
             hand_up(network, i, flow_adj, hydrographs_adj)
             place -= 1
@@ -483,8 +489,8 @@ def nonlinear_texts(plan: ReachPlan) -> list[str]:
         i = network.sequence[place]
         flow_adj = hydrographs_adj[network.slot[i]]
         receive(downstream, i, discharge_adj, flow_adj, n_sub)
-        retrace_reach(p, i, inflow[place], start[i], step.seconds, y)
-        state_adj[i] = reverse_reach(p, p_adj, i, inflow[place], y, flow_adj, state_adj[i], step.seconds)
+        retrace_reach(p, i, inflow[place], start[i], seconds, y)
+        state_adj[i] = reverse_reach(p, p_adj, i, inflow[place], y, flow_adj, state_adj[i], seconds)
         sum_sub_steps(flow_adj, n_sub, lateral_adj[place])
         hand_up(network, i, flow_adj, hydrographs_adj)
         place -= 1

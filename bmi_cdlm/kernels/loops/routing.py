@@ -143,6 +143,44 @@ def compensated_sum(values, weights):
     return whole[0] + rest[0]
 
 
+def add_up_cells(stores, queues, helds, queued, stored):
+    """Water of cells: that of stores, then that in queues; stores, helds: tuples of rows, queues: of [place, cell].
+
+    helds and stored are filled; queued is working space.
+    """
+    copy_row(stores[0], stored)
+    for k in range(1, len(stores)):
+        add_row(stored, stores[k])
+    for k in range(len(queues)):
+        copy_row(queues[k][0], helds[k])
+        for place in range(1, queues[k].shape[0]):
+            add_row(helds[k], queues[k][place])
+        if k == 0:
+            copy_row(helds[k], queued)
+        else:
+            add_row(queued, helds[k])
+    add_row(stored, queued)
+
+
+def sum_balance(depths, volume, means, share, flows, at_outlets, in_reaches, every_reach, sums):
+    """Every sum of a water balance in one call, for a call costs as much as all sums over a few cells.
+
+    depths, weighted by volume, means, by share, and flows, by at_outlets, are tuples of arrays; sums has a place for
+    each of them, in this order, and the last for the water in reaches.
+    """
+    k = 0
+    for values in depths:
+        sums[k] = compensated_sum(values, volume)
+        k += 1
+    for values in means:
+        sums[k] = compensated_sum(values, share)
+        k += 1
+    for values in flows:
+        sums[k] = compensated_sum(values, at_outlets)
+        k += 1
+    sums[k] = compensated_sum(in_reaches, every_reach)
+
+
 def add_terms(total, lost, values, weights):
     """Add a product to each lane, and what rounding took from it to `lost` [Knuth's TwoSum]."""
     for k in range(values.size):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any
 
 
@@ -18,6 +20,12 @@ def make_functions(text: str, title: str, known: Mapping[str, Any]) -> dict[str,
         name: value for name, value in names.items()
         if isinstance(value, types.FunctionType) and value.__code__.co_filename == filename
     }
+
+
+@cache
+def arguments_of(function: Callable) -> tuple[str, ...]:
+    """Names of the arguments of a function, in order."""
+    return tuple(inspect.signature(function).parameters)
 
 
 def signature(items: Iterable[str], indent: int = 4, width: int = 116) -> str:

@@ -1,0 +1,138 @@
+"""A start in equilibrium: what a steady net rain leaves as it is, and how little runs off the first dry day."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import change_config, opened, write_case
+from make_domain import lumped_domain, random_domain, random_parameters
+
+from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
+from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import variable
+from bmi_cdlm.run.config import load_config
+
+STEPS = [DAY, HOUR]
+
+
+def constant(model, rain, demand=0.0, steps=1):
+    shape = (steps, model.domain.n_cells)
+    return Forcing(np.full(shape, rain), np.full(shape, demand), np.full(shape, 20.0))
+
+
+def stored(model):
+    arrays = model.state.arrays()
+    names = ("production_store", "routing_store", "unit_hydrograph_1", "unit_hydrograph_2", "reach_flow")
+    return {n: arrays[n].copy() for n in names}
+
+
+@pytest.fixture(params=STEPS)
+def model(request):
+    domain = random_domain(3, 40, 25)
+    made = Model(domain, random_parameters(5, domain, request.param), step=request.param)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("rain", [None, 0.0, 0.01, 3.0, 40.0])
+def test_a_net_rain_leaves_everything_as_it_is(model, rain):
+    model.settle(rain=rain)
+    before = stored(model)
+    discharge = model.live["discharge"].copy()
+    assert model.live["water_in"][0] == 0.0 and not model.live["runoff"].any()  # the clock begins here
+    model.advance(constant(model, DEFAULT_RAIN if rain is None else rain, steps=30))
+    for name, values in stored(model).items():
+        margin = 1e-9 * np.abs(before[name]).max()
+        np.testing.assert_allclose(values, before[name], rtol=1e-8, atol=margin, err_msg=name)
+    np.testing.assert_allclose(model.live["discharge"], discharge, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("rain", [0.02, 0.5, 8.0])
+def test_without_groundwater_it_runs_off_as_it_rains(step, rain):
+    model = Model(lumped_domain(1), {"exchange_coefficient": np.zeros(1)}, step=step)
+    model.settle(rain=rain)
+    np.testing.assert_allclose(model.live["discharge"], rain / 86.4, rtol=1e-9)  # of 1 km2
+    model.advance(constant(model, rain))
+    np.testing.assert_allclose(model.live["runoff"], rain, rtol=1e-9)
+    model.close()
+
+
+@pytest.mark.parametrize("runoff", [0.0, 0.02, 1.0, 12.0])
+def test_a_mean_runoff_is_that_of_every_cell_that_can(model, runoff):
+    model.settle(rain=0.0)
+    least = model.live["discharge"].copy()
+    model.settle(runoff=runoff)
+    found = stored(model)
+    area = model.domain.reaches.upstream_area
+    flow = runoff * area / 86.4
+    # Groundwater alone may give more; 1e-8 of the rest.
+    assert (model.live["discharge"] >= np.maximum(flow * (1 - 1e-8), least * (1 - 1e-8)) - 1e-12).all()
+    model.settle(runoff=runoff)
+    for name, values in stored(model).items():
+        np.testing.assert_array_equal(values, found[name])
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("exchange", [-3.0, -0.2, 0.0, 1.0])
+def test_a_mean_runoff_with_exchange(step, exchange):
+    model = Model(lumped_domain(1), {"exchange_coefficient": np.full(1, exchange * step / DAY)}, step=step)
+    model.settle(runoff=2.0)
+    np.testing.assert_allclose(model.live["discharge"], 2.0 / 86.4, rtol=1e-8)
+    model.close()
+
+
+def test_an_hourly_model_does_not_start_with_a_flood():
+    """9.2 mm ran off its first dry day, from half-full stores."""
+    def first_day(settle):
+        model = Model(lumped_domain(1), step=HOUR)
+        if settle:
+            model.settle()
+        total = model.advance(constant(model, 0.0, 2.0, 24), ("runoff",))["runoff"].sum() / 24
+        model.close()
+        return total
+
+    assert first_day(settle=False) > 9.0
+    assert 0.3 < first_day(settle=True) < DEFAULT_RAIN
+
+
+@pytest.mark.parametrize("snow", ["cemaneige", "cemaneige_hysteresis"])
+def test_snow_starts_as_it_would(snow):
+    model, other = (Model(lumped_domain(1), step=HOUR, snow=snow) for _ in range(2))
+    model.settle()
+    for name, values in model.state.cells[0]._asdict().items():
+        np.testing.assert_array_equal(values, getattr(other.state.cells[0], name))
+    for one in (model, other):
+        one.close()
+
+
+@pytest.mark.parametrize(("keys", "start"), [
+    ({}, "steady"), ({"time_step": "1 h"}, "equilibrium"), ({"time_step": "1 h", "spin_up": 1}, "steady"),
+    ({"time_step": "1 h", "initial_state": "steady"}, "steady"), ({"initial_runoff": 1.5}, "equilibrium"),
+    ({"initial_state": "equilibrium", "spin_up": 1}, "equilibrium"),
+])
+def test_the_start_that_a_configuration_has(tmp_path, keys, start):
+    config = write_case(tmp_path, n_steps=24)
+    assert load_config(change_config(config, **{"routing_step": "15 min", **keys})).initial_state == start
+
+
+@pytest.mark.parametrize(("keys", "message"), [
+    ({"initial_rain": 1.0, "initial_runoff": 1.0}, "both given"), ({"initial_rain": -1.0}, "initial_rain is -1"),
+    ({"initial_rain": 1.0, "initial_state": "steady"}, "without initial_state: equilibrium"),
+])
+def test_a_start_that_contradicts_itself_is_refused(tmp_path, keys, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(change_config(write_case(tmp_path), **keys))
+
+
+@pytest.mark.parametrize("forcing", ["caller", "forcing.nc"])
+def test_a_component_starts_with_the_stated_runoff(tmp_path, forcing):
+    config = write_case(tmp_path, step=HOUR, forcing=forcing, initial_runoff=1.0, lumped=True)
+    with opened(config) as component:
+        flow = component.get_value_ptr(variable("discharge").name)
+        area = component._stepper.simulation.model.domain.cells.drained_area
+        np.testing.assert_allclose(flow, area / 86.4, rtol=1e-8)
+        assert component.get_value_ptr(variable("water_in").name)[0] == 0.0
+        assert component.get_value_ptr("ngen::mass_stored")[0] == 0.0
