@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from make_domain import lumped_domain
 from numba import config
-from operator_cases import Case, all_values, make_case
+from operator_cases import FORCING, Case, chain_of, group, make_case
 
-from bmi_cdlm.kernels.groups import RunoffParameters, RunoffState
 from bmi_cdlm.model import operators
-from bmi_cdlm.model.operators import BLOCK_STEPS, SHORTEST_ROUTING_BLOCK, Operators, zeros_of
+from bmi_cdlm.model.operators import BLOCK_STEPS, SHORTEST_ROUTING_BLOCK, ReachOperator, zeros_of
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.gr4j import GR4J
 
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="too many cells for the interpreter")
 
@@ -50,13 +50,10 @@ OBJECTS = 4096
 
 def lumped_case(n_steps: int) -> Case:
     """As many reaches as cells, 24 sub-steps, no snow, X4 of 4, one gauge in eight."""
-    case = make_case(9, lumped_domain(N_CELLS), 1, n_sub=24, x4=(4.0, 4.0))
-    rng = np.random.default_rng(9)
-    inputs = all_values(case) | {
-        n: rng.exponential(s, (n_steps, N_CELLS)) for n, s in (("liquid", 6.0), ("potential_evapotranspiration", 3.0))
-    }
-    at = np.arange(0, N_CELLS, 8)
-    return case._replace(at=at, inputs={n: np.ascontiguousarray(a, np.float32) for n, a in inputs.items()})
+    case = make_case(9, lumped_domain(N_CELLS), n_steps, chain=chain_of(GR4J), n_sub=24, x4=(4.0, 4.0))
+    return case._replace(
+        at=np.arange(0, N_CELLS, 8), inputs={n: np.ascontiguousarray(a, np.float32) for n, a in case.inputs.items()}
+    )
 
 
 def run_once(n_steps: int) -> dict[str, int]:
@@ -67,17 +64,18 @@ def run_once(n_steps: int) -> dict[str, int]:
     """
     case = lumped_case(n_steps)
     values, ops = case.inputs, case.operators(np.float32)
-    liquid, demand = values["liquid"], values["potential_evapotranspiration"]
-    p = RunoffParameters(*(values[n] for n in RunoffParameters._fields))
-    coefficients = ops.coefficients(values["travel_time"], values["weighting"])
-    state, y = RunoffState(*(values[n] for n in RunoffState._fields)), values["reach_state"]
+    [cells], reach = ops.cells, ops.reach
+    series = {name: values[name] for name in FORCING[:2]}
+    p = cells.prepare({name: values[name] for name in case.parameters(GR4J)})
+    coefficients = reach.prepare({name: values[name] for name in case.parameters(case.chain.reach)})
+    state, y = group(cells.plan.state_group, values), values["reach_flow"]
     state_adj, y_adj = zeros_of(state), np.zeros_like(y)
     bytes_of = {}
     with memory() as m:
-        runoff, runoff_record = ops.generate_runoff(liquid, demand, p, state)
+        runoff, runoff_record = cells.run(series, p, state)
         bytes_of["runoff kept"] = m.held() - runoff.nbytes
         before = m.held()
-        discharge, route_record = ops.route(runoff, coefficients, y, case.at)
+        discharge, route_record = reach.run(runoff, coefficients, y, case.at)
         bytes_of["route kept"] = m.held() - before - discharge.nbytes
         bytes_of["forward peak"] = m.peak()
         del runoff
@@ -85,14 +83,14 @@ def run_once(n_steps: int) -> dict[str, int]:
         del discharge
         before = m.held()
         tracemalloc.reset_peak()
-        runoff_adj, _ = ops.route_adjoint(route_record, discharge_adj, y_adj)
+        runoff_adj, _ = reach.reverse(route_record, discharge_adj, y_adj)
         bytes_of["route scratch"] = m.peak() - before - 2 * runoff_adj.nbytes  # beside runoff_adj and lateral_adj
         bytes_of["route peak"] = m.peak()
         del route_record, discharge_adj
         before = m.held()
         tracemalloc.reset_peak()
-        adjoints = ops.generate_runoff_adjoint(runoff_record, runoff_adj, state_adj)
-        bytes_of["runoff scratch"] = m.peak() - before - adjoints[0].nbytes
+        adjoints, _ = cells.reverse(runoff_record, runoff_adj, state_adj, wanted=())
+        bytes_of["runoff scratch"] = m.peak() - before - adjoints["liquid_water"].nbytes
         bytes_of["runoff peak"] = m.peak()
     return bytes_of
 
@@ -121,9 +119,9 @@ def test_memory_law(record_property):
 def test_routing_blocks_fit_their_budget():
     """A network so large that 64 days would not fit takes shorter blocks; one day at least."""
     for n_reaches, dtype in ((10, np.float32), (20_000, np.float32), (20_000, np.float64), (2_000_000, np.float64)):
-        ops = object.__new__(Operators)
-        ops.domain, ops.n_sub, ops.dtype = type("Domain", (), {"n_reaches": n_reaches}), DAY // HOUR, dtype
-        blocks = ops._routing_blocks(100)
+        operator = object.__new__(ReachOperator)
+        operator.domain, operator.n_sub, operator.dtype = type("Domain", (), {"n_reaches": n_reaches}), DAY // HOUR, dtype
+        blocks = operator._blocks(100)
         size = (blocks[0].stop - blocks[0].start) * n_reaches * 24 * np.dtype(dtype).itemsize
         assert size <= operators.ROUTING_BYTES or blocks[0].stop == 1
         assert [b.start for b in blocks[1:]] == [b.stop for b in blocks[:-1]] and blocks[-1].stop == 100

@@ -23,7 +23,10 @@ PARAMETERS = {
 PARAMETERS["cemaneige"] = (*PARAMETERS["none"], "thermal_weighting", "melt_factor")
 PARAMETERS["cemaneige_hysteresis"] = (*PARAMETERS["cemaneige"], "accumulation_threshold", "cover_ratio_threshold")
 STATES = ("production_store", "routing_store", "unit_hydrograph_1", "unit_hydrograph_2", "reach_flow")
-SNOW_STATES = ("snowpack", "thermal_state", "snow_peak", "snow_cover")
+SNOW_STATES = {
+    "none": (), "cemaneige": ("snowpack", "thermal_state"),
+    "cemaneige_hysteresis": ("snowpack", "thermal_state", "snow_peak", "snow_cover"),
+}
 CASES = [(snow, step, pet) for snow in PARAMETERS for step in (DAY, HOUR) for pet in (False, True)]
 
 
@@ -31,7 +34,6 @@ CASES = [(snow, step, pet) for snow in PARAMETERS for step in (DAY, HOUR) for pe
 def several_blocks(monkeypatch):
     monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 4)
     monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 8)
-    monkeypatch.setattr("bmi_cdlm.model.sensitivity.PET_BLOCK", 4)
 
 
 @pytest.fixture(scope="module")
@@ -78,22 +80,24 @@ def make_model(folder, snow: str, step: int, pet: bool) -> Model:
                   pet=network)
     rng = np.random.default_rng(7)
     state, share = model.state, step / DAY
+    runoff = state.cells[-1]
     for array, low, high in (
-        (state.runoff.production_store, 10, 45), (state.runoff.routing_store, 3, 12), (state.reach_flow, 0.1, 2.0),
-        (state.runoff.unit_hydrograph_1, 0.1 * share, 3 * share), (state.runoff.unit_hydrograph_2, 0.1 * share, share),
+        (runoff.production_store, 10, 45), (runoff.routing_store, 3, 12), (state.reach, 0.1, 2.0),
+        (runoff.unit_hydrograph_1, 0.1 * share, 3 * share), (runoff.unit_hydrograph_2, 0.1 * share, share),
     ):
         array[:] = rng.uniform(low, high, array.shape)
     if snow != "none":
-        state.snow.snowpack[:] = [5.0, 20.0, 60.0, 120.0]
-        state.snow.thermal_state[:] = [-0.1, -1.0, -0.4, -2.0]
-        state.snow.snow_peak[:] = [20.0, 30.0, 70.0, 130.0]
-        state.snow.snow_cover[:] = [0.2, 0.6, 0.7, 0.8]
+        state.cells[0].snowpack[:] = [5.0, 20.0, 60.0, 120.0]
+        state.cells[0].thermal_state[:] = [-0.1, -1.0, -0.4, -2.0]
+    if snow == "cemaneige_hysteresis":
+        state.cells[0].snow_peak[:] = [20.0, 30.0, 70.0, 130.0]
+        state.cells[0].snow_cover[:] = [0.2, 0.6, 0.7, 0.8]
     return model
 
 
 def state_arrays(model) -> dict[str, np.ndarray]:
-    groups = model.state.runoff._asdict() | model.state.snow._asdict() | {"reach_flow": model.state.reach_flow}
-    return {n: groups[n] for n in (STATES if model.snow == "none" else (*STATES, *SNOW_STATES))}
+    arrays = model.state.arrays()
+    return {n: arrays[n] for n in (*STATES, *SNOW_STATES[model.snow])}
 
 
 def check_slope(name: str, model: Model, forcing: Forcing, pull, move, gradient, way, h: float) -> None:
@@ -132,7 +136,7 @@ def test_gradients_are_central_differences(folder, snow, step, pet):
         check_slope(name, model, forcing, pull, move, gradient, way, 1e-5)
 
     def given(values: dict) -> None:
-        model._given = ParameterSet(model.domain, values, model.step, model.routing_step, model.snow)
+        model._given = ParameterSet(model.operators, values)
 
     for name, gradient in got.parameters.items():
         start = model.parameters | ({name: model.travel_time} if name == TRAVEL_TIME else {})

@@ -12,12 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_domain import lumped_domain, part_of
 
-from bmi_cdlm.kernels.groups import RunoffFluxes
 from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.kernels.loops.runoff import fill_ordinates
+from bmi_cdlm.kernels.loops.plan import CellPlan, places_of
+from bmi_cdlm.kernels.loops.prepared import ordinate_loops
 from bmi_cdlm.model.model import Forcing, Model
-from bmi_cdlm.model.operators import HYDROGRAPH_EXPONENT
+from bmi_cdlm.model.operators import step_numbers
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.gr4j import GR4J
+
+EVERY_FLUX = tuple(GR4J.fluxes)
 
 NAMES = ("production_capacity", "exchange_coefficient", "routing_capacity", "unit_hydrograph_base")
 T = np.arange(1000)
@@ -60,7 +63,7 @@ def on_cells(values: np.ndarray, n: int) -> np.ndarray:
 @pytest.mark.parametrize(("parameters", "flow", "sums"), GOLDEN, ids=str)
 def test_golden_daily(parameters, flow, sums):
     model = cells_with(parameters)
-    out = model.advance(Forcing(on_cells(RAIN, 1), on_cells(DEMAND, 1)), keep=RunoffFluxes._fields)
+    out = model.advance(Forcing(on_cells(RAIN, 1), on_cells(DEMAND, 1)), keep=EVERY_FLUX)
     np.testing.assert_allclose(out["runoff"][[0, 1, 2, 10, 100, 500, 999], 0], flow, rtol=1e-9)
     for name, expected in sums.items():
         got = model.live[name][0] if name in STORES.values() else out[name].sum()
@@ -110,6 +113,15 @@ def test_every_flux_and_store_of_airgr(shared_path):
         np.testing.assert_allclose(got[name], expected[name], rtol=0, atol=limit, err_msg=name)
 
 
+def ordinates(x4: float, step: int) -> list[np.ndarray]:
+    """Ordinates of both unit hydrographs, [place, 1]."""
+    constants, found = CellPlan(GR4J).constant_group(*step_numbers(GR4J, step, np.float64)), []
+    for queue in GR4J.queues.values():
+        found.append(np.empty((places_of(queue, x4), 1)))
+        compiled(ordinate_loops(queue, constants._fields).fill)(np.array([x4]), constants, found[-1])
+    return found
+
+
 def s_curves(k: int, x4: float, a: float) -> tuple[float, float]:
     """SPEC 1.2, as written there."""
     s1 = 0.0 if k <= 0 else (k / x4) ** a if k < x4 else 1.0
@@ -122,27 +134,25 @@ def s_curves(k: int, x4: float, a: float) -> tuple[float, float]:
 
 @given(st.floats(0.5, 480.0), st.sampled_from([DAY, HOUR]))
 def test_unit_hydrographs_follow_the_closed_form_and_sum_to_one(x4, step):
-    a = HYDROGRAPH_EXPONENT[step]
-    one, two = np.empty((math.ceil(x4), 1)), np.empty((math.ceil(2 * x4), 1))
-    compiled(fill_ordinates)(np.array([x4]), a, one, two)
-    for curve, ordinates in enumerate((one, two)):
-        s = [s_curves(k, x4, a)[curve] for k in range(len(ordinates) + 1)]
-        np.testing.assert_allclose(ordinates[:, 0], np.diff(s), rtol=1e-12, atol=1e-15)
-        assert (ordinates >= 0).all()
-        assert abs(math.fsum(ordinates[:, 0]) - 1) <= 2.3e-16
+    a = GR4J.constants["exponent"][step]
+    for curve, found in enumerate(ordinates(x4, step)):
+        assert len(found) == math.ceil((curve + 1) * x4)
+        s = [s_curves(k, x4, a)[curve] for k in range(len(found) + 1)]
+        np.testing.assert_allclose(found[:, 0], np.diff(s), rtol=1e-12, atol=1e-15)
+        assert (found >= 0).all()
+        assert abs(math.fsum(found[:, 0]) - 1) <= 2.3e-16
 
 
 @pytest.mark.parametrize("x4", [0.0, 0.2, 0.5])
 def test_a_base_of_half_a_step_or_less_is_no_delay(x4):
     model = cells_with((350, 0, 90, x4))
-    out = model.advance(Forcing(on_cells(RAIN[:50], 1), on_cells(DEMAND[:50], 1)), keep=RunoffFluxes._fields)
+    out = model.advance(Forcing(on_cells(RAIN[:50], 1), on_cells(DEMAND[:50], 1)), keep=EVERY_FLUX)
     np.testing.assert_allclose(out["routed_flow"], 0.9 * out["effective_rainfall"], rtol=1e-15)
     np.testing.assert_allclose(out["direct_flow"], 0.1 * out["effective_rainfall"], rtol=1e-15)
 
 
 def test_a_base_of_one_step_splits_the_second_unit_hydrograph_in_halves():
-    one, two = np.empty((1, 1)), np.empty((2, 1))
-    compiled(fill_ordinates)(np.array([1.0]), 2.5, one, two)
+    one, two = ordinates(1.0, DAY)
     assert one.ravel().tolist() == [1.0] and two.ravel().tolist() == [0.5, 0.5]
 
 
@@ -165,7 +175,7 @@ def cases(draw):
 
 
 def water(model: Model) -> np.ndarray:
-    r = model.state.runoff
+    r = model.state.cells[-1]
     return np.array([
         math.fsum([S, R, *q1, *q2])
         for S, R, q1, q2 in zip(
@@ -181,8 +191,8 @@ def test_mass_closes_and_stores_stay_in_bounds(case):
     model = cells_with(rows, step=step)
     days = step / DAY
     before = water(model)
-    out = model.advance(forcing, keep=RunoffFluxes._fields)
-    total = {name: days * np.array([math.fsum(c) for c in out[name].T]) for name in RunoffFluxes._fields}
+    out = model.advance(forcing, keep=EVERY_FLUX)
+    total = {name: days * np.array([math.fsum(c) for c in out[name].T]) for name in EVERY_FLUX}
     gross = days * (np.abs(out["routing_store_exchange"]) + np.abs(out["direct_exchange"])).sum(axis=0)
     rain = days * np.array([math.fsum(c) for c in forcing.precipitation.T])
     residual = (
@@ -192,7 +202,7 @@ def test_mass_closes_and_stores_stay_in_bounds(case):
     assert (np.abs(residual) <= 1e-12 * (rain + before + gross)).all(), residual
 
     X1, _, X3, _ = np.array(rows).T
-    S, R = model.state.runoff.production_store, model.state.runoff.routing_store
+    S, R = model.state.cells[-1].production_store, model.state.cells[-1].routing_store
     assert ((S >= 0) & (X1 >= S)).all()
     assert ((R >= 0) & (R <= X3 * (1 + 1e-9))).all()
     for name in ("runoff", "routing_store_outflow", "direct_runoff", "evapotranspiration", "net_rainfall",
@@ -218,17 +228,17 @@ def test_the_past_does_not_know_the_future(case, data):
     other.precipitation[t:] += 50.0
     other.potential_evapotranspiration[t:] *= 0.5
     first, second = (
-        cells_with(rows, step=step).advance(f, keep=RunoffFluxes._fields) for f in (forcing, other)
+        cells_with(rows, step=step).advance(f, keep=EVERY_FLUX) for f in (forcing, other)
     )
-    for name in RunoffFluxes._fields:
+    for name in EVERY_FLUX:
         assert np.array_equal(first[name][:t], second[name][:t]), name
 
 
 def test_water_in_a_queue_leaves_in_order():
     """No rain, no stores that feed it: Q1 is what stood in the queue, place by place, nothing twice."""
     model = cells_with((350, 0, 90, 2.5))
-    queue = model.state.runoff.unit_hydrograph_2
-    model.state.runoff.production_store[:] = 0
+    queue = model.state.cells[-1].unit_hydrograph_2
+    model.state.cells[-1].production_store[:] = 0
     queue[:, 0] = [3.0, 1.0, 4.0, 1.5, 0.0]
     dry = np.zeros((8, 1))
     out = model.advance(Forcing(dry, dry), keep=("direct_flow",))
@@ -238,9 +248,9 @@ def test_water_in_a_queue_leaves_in_order():
 
 def test_empty_stores_without_rain_stay_empty():
     model = cells_with([(350, x2, 90, 1.7) for x2 in (-5, 0, 5)])
-    for store in model.state.runoff:
+    for store in model.state.cells[-1]:
         store[...] = 0
     dry = np.zeros((5, 3))
-    out = model.advance(Forcing(dry, dry + 4.0), keep=RunoffFluxes._fields)
+    out = model.advance(Forcing(dry, dry + 4.0), keep=EVERY_FLUX)
     assert not out["runoff"].any() and not out["evapotranspiration"].any()
     assert not water(model).any()

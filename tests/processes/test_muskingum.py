@@ -9,11 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bmi_cdlm.kernels.groups import Links, Network, ReachParameters
+from bmi_cdlm.kernels.groups import Links, Network
 from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.kernels.loops.routing import compensated_sum, fill_coefficients, route
+from bmi_cdlm.kernels.loops.prepared import fill_loops
+from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.kernels.loops.routing import compensated_sum
 from bmi_cdlm.model.buffers import whole_series
-from bmi_cdlm.processes.muskingum import muskingum_coefficients, muskingum_step, muskingum_variance
+from bmi_cdlm.processes.links import LINKS
+from bmi_cdlm.processes.muskingum import MUSKINGUM, muskingum_coefficients, muskingum_step, muskingum_variance
+
+PLAN = ReachPlan(MUSKINGUM)
+ROUTE = reach_loops(PLAN, LINKS).route
+COEFFICIENTS = fill_loops(MUSKINGUM.prepared[1], PLAN.constant_group._fields, ())
 
 STEPS = st.sampled_from([60.0, 900.0, 3600.0, 86400.0])
 WEIGHTINGS = st.one_of(st.floats(0, 0.5), st.sampled_from([0.0, 0.2, 0.5]))
@@ -36,17 +43,19 @@ def classical(K: float, x: float, step: float) -> tuple[float, float, float]:
 def route_chain(K, x, step: float, lateral: np.ndarray, n_sub: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Discharge [reach, time] of a river without tributaries, and the storage at the end [m3]."""
     n = len(K)
-    p = ReachParameters(*(np.empty(n) for _ in range(4)))
-    compiled(fill_coefficients)(np.array(K, float), np.array(x, float), step, p)
+    found = {name: np.empty(n) for name in COEFFICIENTS.returns}
+    seconds = PLAN.constant_group(step)
+    compiled(COEFFICIENTS.fill)(np.array(K, float), np.array(x, float), seconds, *found.values())
+    p = PLAN.parameter_group(**found)
     network = Network(
         np.arange(n), np.ones(n, np.int64), np.r_[0, np.arange(n)], np.arange(n - 1), np.zeros(n, np.int64)
     )
     y, discharge = np.zeros(n), whole_series(np.empty(lateral.shape))
     # A cell for every reach, so large that 1 mm d-1 is 1 m3 s-1.
     links = Links(np.arange(n + 1), np.arange(n), np.full(n, 86.4))
-    compiled(route)(
+    compiled(ROUTE)(
         network, links, p, y, np.ascontiguousarray(lateral.T), whole_series(np.empty(lateral.shape)),
-        np.empty((1, lateral.shape[1] * n_sub)), discharge, np.empty((n, 0)), np.zeros(n), n_sub, step * n_sub, 0, n,
+        np.empty((1, lateral.shape[1] * n_sub)), discharge, np.empty((n, 0)), np.zeros(n), seconds, n_sub, step * n_sub, 0, n,
         0, lateral.shape[1],
     )
     return discharge.values, y * p.storage_time

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from bmi_cdlm.kernels.fused import fma
-from bmi_cdlm.kernels.groups import CellTotals, RunoffFluxes, RunoffParameters, RunoffState
 from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.kernels.loops.runoff import advance_gr4j, advance_queue
-from bmi_cdlm.model.operators import step_constants
+from bmi_cdlm.kernels.loops.cells import cell_loops
+from bmi_cdlm.kernels.loops.plan import CellPlan
+from bmi_cdlm.kernels.loops.queues import advance_queue
+from bmi_cdlm.model.operators import step_numbers
 from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.processes.gr4j import GR4J
+
+PLAN = CellPlan(GR4J)
+ADVANCE = cell_loops(PLAN).advance
 
 PLACES = [(1, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (7, 8), (8, 9), (20, 40)]
 DTYPES = [np.float64, np.float32]
@@ -46,20 +51,23 @@ def test_blocks_of_any_length_give_the_bits_of_single_steps(places, dtype):
     rng = np.random.default_rng(1)
     rain, demand = rng.exponential(6.0, (n_steps, n)).astype(dtype), rng.uniform(0, 4, (n_steps, n)).astype(dtype)
     x1, x2, x3 = (rng.uniform(*bounds, n).astype(dtype) for bounds in ((100, 900), (-2, 1), (20, 300)))
-    p = RunoffParameters(x1, x2, x3, *(rng.random((k, n)).astype(dtype) / dtype(k) for k in places))
+    one, two = (rng.random((k, n)).astype(dtype) / dtype(k) for k in places)
+    p = PLAN.parameter_group(X1=x1, X2=x2, inverse_1=dtype(1) / x1, inverse_3=dtype(1) / x3,
+                             unit_hydrograph_1=one, unit_hydrograph_2=two)
+    step = PLAN.constant_group(*step_numbers(GR4J, DAY, dtype))
     queues = [rng.random((k, n)).astype(dtype) for k in places]
 
     def run(lengths):
-        state = RunoffState(dtype(0.3) * x1, dtype(0.5) * x3, *(q.copy() for q in queues))
-        totals = CellTotals(*(np.zeros(n, dtype) for _ in CellTotals._fields))
+        state = PLAN.state_group(dtype(0.3) * x1, dtype(0.5) * x3, *(q.copy() for q in queues))
+        totals = PLAN.total_group(*(np.zeros(n, dtype) for _ in PLAN.total_group._fields))
         series, first = [], 0
         for length in lengths:
-            fluxes = RunoffFluxes(*(np.empty((length, n), dtype) for _ in RunoffFluxes._fields))
+            fluxes = PLAN.flux_group(*(np.empty((length, n), dtype) for _ in PLAN.flux_group._fields))
+            runoff = np.empty((length, n), dtype)
             part = slice(first, first + length)
-            compiled(advance_gr4j, dtype)(
-                rain[part], rain[part], demand[part], p, state, totals, fluxes, step_constants(DAY, dtype), 0, n
-            )
-            series.append(np.array(fluxes))
+            inputs = PLAN.input_group(P=rain[part], E=demand[part], rain=rain[part])
+            compiled(ADVANCE, dtype)(inputs, p, state, totals, fluxes, runoff, step, 0, n, 0)
+            series.append(np.array([*fluxes, runoff]))
             first += length
         assert first == n_steps
         return [a.tobytes() for a in (*state, *totals, np.concatenate(series, axis=1))]
