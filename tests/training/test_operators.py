@@ -35,6 +35,7 @@ N_STEPS, N_CELLS, N_REACHES, N_SUB = 7, 3, 5, 2
 def several_blocks(monkeypatch):
     monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 3)
     monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 4)
+    monkeypatch.setattr("bmi_cdlm.model.operators.SHORTEST_ROUTING_BLOCK", 1)
 
 
 class Case(NamedTuple):
