@@ -180,7 +180,8 @@ def test_a_mean_runoff_with_components(components):
     given = {"routing_capacity": rng.uniform(20, 200, (components, 12) if components > 1 else 12)}
     model = Model(domain, given, step=DAY, snow="cemaneige", components={"gr4j": components})
     model.settle(runoff=1.5)
-    np.testing.assert_allclose(model.live["discharge"], 1.5 * domain.reaches.upstream_area / 86.4, rtol=1e-8, atol=1e-12)
+    expected = 1.5 * domain.reaches.upstream_area / 86.4
+    np.testing.assert_allclose(model.live["discharge"], expected, rtol=1e-8, atol=1e-12)
     assert not model.live["snowpack"].any()
     model.close()
 
