@@ -19,9 +19,9 @@ from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.evaluation import GaugeResult, draw, evaluate
 from bmi_cdlm.evaluate.plot_map import plot_map
-from bmi_cdlm.files.netcdf import replacing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import CdlmError, ConfigError
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.gauges.quality import report_table
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
 from bmi_cdlm.prepare.run import Prepared, find_config

@@ -1,9 +1,7 @@
-"""NetCDF files at the edge: open, read with checks, write to a temporary name and move."""
+"""NetCDF files at the edge: open, and read with checks."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +12,8 @@ from typing import ParamSpec, TypeVar, cast
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.files.zarr import SUFFIX, StoreDataset, is_store
-from bmi_cdlm.names.errors import CdlmError, OutputError, nearest
+from bmi_cdlm.files.zarr import StoreDataset, is_store
+from bmi_cdlm.names.errors import CdlmError, nearest
 
 TIME_UNITS = "seconds since 1970-01-01 00:00:00"
 CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
@@ -290,35 +288,6 @@ def select_ids(
             if position[one] != i and one in wanted:
                 raise error(f"{where}: '{name}' holds {one} more than once. Expected unique ids.")
     return np.array([position[one] for one in want], np.int64)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; moved onto it at the end, deleted if the block fails."""
-    check_writable(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Raise OutputError unless a file can be created at `path`; makes the parent folder."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as cause:
-        raise OutputError(
-            f"{path}: cannot be written ({cause.strerror or cause}). Choose another output path or free the folder."
-        ) from cause
-    if path.is_dir() and path.suffix != SUFFIX:
-        raise OutputError(f"{path}: is a folder, expected the path of a file. Choose another output path.")
 
 
 def create_time(dataset: netCDF4.Dataset) -> tuple[netCDF4.Variable, netCDF4.Variable]:

@@ -16,20 +16,12 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.files.cf import Dimension, Layout, define
-from bmi_cdlm.files.netcdf import (
-    check_writable,
-    filled,
-    one_at_a_time,
-    open_input,
-    read_strings,
-    replacing,
-    require,
-    write_time,
-)
+from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, require, write_time
 from bmi_cdlm.files.packing import rounded
 from bmi_cdlm.files.zarr import SUFFIX, copy_to_store, require_zarr
 from bmi_cdlm.names.errors import OutputError
 from bmi_cdlm.names.variables import variable
+from bmi_cdlm.names.writing import check_writable, replacing
 
 CHUNK_STEPS = 64
 BUFFER_BYTES = 32 * 2**20

@@ -18,12 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.files.netcdf import replacing
 from bmi_cdlm.generator.generator import Inputs, pet_network, read_inputs, static_parameters
 from bmi_cdlm.generator.specification import GeneratorSpec, explain
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.names.errors import CheckpointError, DomainError
 from bmi_cdlm.names.time_steps import STEP_NAMES
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.version import __version__
 
 FORMAT = "bmi_cdlm checkpoint 1"

@@ -17,9 +17,10 @@ import numpy as np
 import yaml
 
 from bmi_cdlm.domain.domain import Domain, check_uncovered, cut, read_domain
-from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, replacing, select_ids
+from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, select_ids
 from bmi_cdlm.files.restart import read_restart, write_restart
 from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, UnknownNameError, nearest
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import PATH_KEYS, Config, load_config
 
 BLOCK_BYTES = 64 * 2**20

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.files.netcdf import check_writable
 from bmi_cdlm.files.output import Dimension
 from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.names.writing import check_writable
 from bmi_cdlm.run.config import Config
 
 

@@ -199,7 +199,7 @@ WRITER = textwrap.dedent("""
     import sys
     from pathlib import Path
     import numpy as np
-    from bmi_cdlm.output import OutputFile
+    from bmi_cdlm.files.output import OutputFile
     start, count = np.datetime64("2001-01-01", "s"), int(sys.argv[2])
     file = OutputFile(Path(sys.argv[1]), "gauge", ["x", "y"], ["discharge"], 86400, {})
     k = 0

@@ -115,8 +115,8 @@ def test_it_may_die_again_and_again(config, unbroken):
 
 SCRIPT = """
 import sys
-from bmi_cdlm.config import load_config
-from bmi_cdlm.simulation import Simulation
+from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.simulation import Simulation
 Simulation.block_length = lambda *_: 3
 def say(steps):
     print(steps, flush=True)

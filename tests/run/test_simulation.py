@@ -124,7 +124,7 @@ def test_a_restart_file_that_is_none(config, state):
         path.write_text("no")
     if state == "output":
         write_forcing(path, case_forcing(3, N_CELLS), DAY, np.array(["c"] * N_CELLS))
-    pattern = {"missing": "no such file", "text": "cannot be read", "output": "format is 'none'"}[state]
+    pattern = {"missing": "no such file", "text": "holds no state", "output": "holds no state"}[state]
     assert_refused(change_config(config, initial_state="state.nc"), StateError, "state.nc", pattern)
 
 

@@ -14,9 +14,10 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.files.forcing import LIMITS
-from bmi_cdlm.files.netcdf import check_writable, create_time, one_at_a_time, replacing, write_time
+from bmi_cdlm.files.netcdf import create_time, one_at_a_time, write_time
 from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.names.variables import variable
+from bmi_cdlm.names.writing import check_writable, replacing
 from bmi_cdlm.prepare.weather.inputs import Target, has_warmth, open_input
 from bmi_cdlm.prepare.weather.pet import DAY, Site, compute, inputs, spread_over_day
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
