@@ -16,6 +16,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.files.cf import Dimension, Layout, define
+from bmi_cdlm.files.fingerprints import FINGERPRINTS, check_fingerprints
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, require, write_time
 from bmi_cdlm.files.packing import rounded
 from bmi_cdlm.files.zarr import SUFFIX, copy_to_store, require_zarr
@@ -328,6 +329,10 @@ def _check_same(found: netCDF4.Dataset, layout: Layout, keep: int, where: str) -
             f"{where}: holds {n_steps} steps, expected the {keep} before the restart file. Run from the start, without "
             "--resume."
         )
+    own = layout.attributes.get(FINGERPRINTS)
+    if own is not None:
+        text = str(found.getncattr(FINGERPRINTS)) if FINGERPRINTS in found.ncattrs() else None
+        check_fingerprints(text, own, where, OutputError)
     ids = f"{layout.dimension}_id"
     same = ids in found.variables and read_strings(found, ids, where, OutputError) == list(layout.ids)
     same = same and all(n in found.variables and found.variables[n].dtype == layout.dtype for n in layout.names)

@@ -23,12 +23,14 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.files.fingerprints import FINGERPRINTS
 from bmi_cdlm.files.netcdf import LIBRARY
 from bmi_cdlm.files.output import OutputFile
 from bmi_cdlm.files.restart import Restart, write_restart
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import CdlmError, ClusterError, ConfigError
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.fingerprints import fingerprints
 from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
 from bmi_cdlm.run.parameters import check_pet_outputs, read_any_parameters, read_elevation
 from bmi_cdlm.run.partition import Partition, make_part, partition, write_part
@@ -104,10 +106,12 @@ def run_distributed(
             )
             restart = _merge_states(folder, domain, partitions)
             model.restore(restart.cell, restart.reach)
+            made_of = None if config.restart is None else fingerprints(config)
             if config.output is not None:
-                _merge_outputs(config, folder, domain, partitions)
-            if config.restart is not None:
-                write_restart(config.restart, restart)
+                _merge_outputs(config, folder, domain, partitions, made_of)
+            if config.restart is not None and made_of is not None:
+                words = {**restart.attributes, FINGERPRINTS: made_of}
+                write_restart(config.restart, restart._replace(attributes=words))
     return model
 
 
@@ -257,14 +261,16 @@ def _with_rows(values: np.ndarray, rows: int) -> np.ndarray:
     return np.pad(values, ((0, rows - values.shape[0]), (0, 0)))
 
 
-def _merge_outputs(config: Config, folder: Path, domain: Domain, partitions: Sequence[Partition]) -> None:
+def _merge_outputs(
+    config: Config, folder: Path, domain: Domain, partitions: Sequence[Partition], made_of: str | None
+) -> None:
     """Write the output of all partitions to one file."""
     assert config.output is not None
     dimension, ids, index = output_places(config, domain)
     sources = list(_columns(folder, domain, partitions, dimension == "cell", index))
     with OutputFile(
         config.output, dimension, ids, config.output_variables, config.time_step * config.steps_per_output,
-        output_attributes(config), precision=config.output_precision,
+        output_attributes(config, made_of), precision=config.output_precision,
     ) as output:
         first, n_steps = 0, 1
         while first < n_steps:

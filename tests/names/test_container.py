@@ -37,9 +37,9 @@ def test_every_flipped_bit_and_every_length_is_seen():
     whole = sealed({"a": "b"}, {"x": np.arange(5.0), "ids": np.array([b"a", b"bc"])})
     for at in range(len(whole)):
         for bit in range(8):
-            with pytest.raises(StateError, match="here: .*Take it again"):
+            with pytest.raises(StateError, match=r"here: .*Take it again"):
                 opened(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
-        with pytest.raises(StateError, match="here: .*Take it again"):
+        with pytest.raises(StateError, match=r"here: .*Take it again"):
             opened(whole[:at])
     with pytest.raises(StateError, match="was cut off or changed"):
         opened(whole + b"\0")
