@@ -99,9 +99,10 @@ def check_writable(path: Path) -> None:
         probe = path.with_name(f".{secrets.token_hex(8)}{SUFFIX}")
         os.close(os.open(probe, FLAGS, 0o600))
         probe.unlink()
-    except OSError as cause:
+    except (OSError, RecursionError) as cause:
+        reason = getattr(cause, "strerror", None) or cause
         raise OutputError(
-            f"{path}: cannot be written ({cause.strerror or cause}). Choose another output path or free the folder."
+            f"{path}: cannot be written ({reason}). Choose another output path or free the folder."
         ) from cause
     if path.is_dir() and path.suffix != ".zarr":
         raise OutputError(f"{path}: is a folder, expected the path of a file. Choose another output path.")
