@@ -73,8 +73,8 @@ class _Attributes:
 class StoreVariable(_Attributes):
     """One array of a store."""
 
-    def __init__(self, array: Any) -> None:
-        self._array, self.dtype, self.shape = array, array.dtype, array.shape
+    def __init__(self, name: str, array: Any) -> None:
+        self.name, self._array, self.dtype, self.shape = name, array, array.dtype, array.shape
         attributes = dict(array.attrs)
         named = attributes.pop(DIMENSIONS, None) or getattr(array.metadata, "dimension_names", None) or ()
         self.dimensions = tuple(str(name) for name in named)
@@ -101,7 +101,7 @@ class StoreDataset(_Attributes):
         try:
             group = zarr.open_group(str(path), mode="r")
             super().__init__(dict(group.attrs))
-            self.variables = {name: StoreVariable(array) for name, array in group.arrays()}
+            self.variables = {name: StoreVariable(name, array) for name, array in group.arrays()}
         except Exception as cause:
             raise error(f"{path}: cannot be read as a Zarr store ({cause}). Expected a group of arrays.") from cause
         self.dimensions: dict[str, Dimension] = {}
