@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import logging
+import os
 import sys
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -20,7 +23,7 @@ from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.evaluation import GaugeResult, draw, evaluate
 from bmi_cdlm.evaluate.plot_map import plot_map
 from bmi_cdlm.model.model import Model
-from bmi_cdlm.names.errors import CdlmError, ConfigError
+from bmi_cdlm.names.errors import CdlmError, ConfigError, shown
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.gauges.quality import report_table
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
@@ -49,13 +52,48 @@ class CleanErrors(click.Command):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except CdlmError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read along has gone: click ends in silence
+                raise
+            _let_go_of_stdout()
+            where = shown(str(error.filename)) if error.filename else "the screen, or a file,"
+            raise click.ClickException(
+                f"{where}: cannot be used ({error.strerror or error}). Check the path, its rights and the space on the "
+                "disk, also of the file that the output of this command goes to."
+            ) from error
+        except MemoryError as error:
+            raise click.ClickException(
+                f"memory is short ({error or 'for what was asked'}). Cut the domain, or use a larger machine: "
+                "`cdlm doctor` estimates what a run takes."
+            ) from error
+
+
+def _let_go_of_stdout() -> None:
+    """Forget what a full disk would not take, so that the end of the process does not stumble over it again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 class CleanGroup(CleanErrors, click.Group):
     """A group of such commands."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; a help text that a full disk does not take is an error too."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            _let_go_of_stdout()
+            click.echo(f"Error: the screen cannot be used ({error.strerror or error}).", err=True)
+            sys.exit(1)
 
 
 @click.group(cls=CleanGroup)
@@ -64,6 +102,7 @@ class CleanGroup(CleanErrors, click.Group):
 def main(verbose: bool) -> None:
     """CDLM: a fast, exact, distributed hydrological model."""
     level = logging.INFO if verbose else logging.WARNING
+    logging.raiseExceptions = False  # a full disk under the screen is no reason for a traceback
     logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console)])
 
 

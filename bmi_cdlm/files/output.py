@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import shutil
+import stat
 import struct
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ CHUNK_STEPS = 64
 BUFFER_BYTES = 32 * 2**20
 SLACK_BYTES = 2**16  # what a header may take on top of the values
 
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 logger = logging.getLogger(__name__)
 
 
@@ -246,7 +248,10 @@ class OutputFile:
     def _take_over(self, *, warn: bool = True) -> None:
         """Lock the partial file for as long as this run writes it; BlockingIOError if another run does."""
         left_over = self.partial.exists()
-        self._lock = self.partial.open("ab")
+        self._lock = os.fdopen(os.open(self.partial, FLAGS, 0o666), "ab")
+        found = os.fstat(self._lock.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise OSError(errno.EMLINK, "it is no file of its own, but a link or a device")
         try:
             import fcntl
 
@@ -255,6 +260,8 @@ class OutputFile:
             raise
         except (ImportError, OSError):  # Windows, or a file system without locks
             logger.debug("%s: cannot be locked", self.partial)
+        if not self.partial.exists() or self.partial.lstat().st_ino != found.st_ino:
+            raise BlockingIOError(errno.EAGAIN, "was finished by another run just now")
         if left_over and warn:
             logger.warning("%s: left by a run that did not finish; overwritten now", self.partial)
 

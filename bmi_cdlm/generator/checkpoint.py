@@ -21,7 +21,7 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.generator.generator import Inputs, pet_network, read_inputs, static_parameters
 from bmi_cdlm.generator.specification import GeneratorSpec, explain
 from bmi_cdlm.kernels.groups import PetNetwork
-from bmi_cdlm.names.errors import CheckpointError, DomainError
+from bmi_cdlm.names.errors import CheckpointError, DomainError, shown
 from bmi_cdlm.names.time_steps import STEP_NAMES
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.version import __version__
@@ -134,11 +134,12 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
             _check_format(header, where)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as cause:
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError, RecursionError, MemoryError) as cause:
         if isinstance(cause, CheckpointError):
             raise
         raise CheckpointError(
-            f"{where}: cannot be read as a checkpoint ({cause}). Expected a whole .safetensors file; copy it again."
+            f"{where}: cannot be read as a checkpoint ({shown(str(cause))}). Expected a whole .safetensors file; "
+            "copy it again."
         ) from cause
     if header["digest"] != _digest(header, weights):
         raise CheckpointError(
@@ -147,7 +148,7 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
         )
     try:
         spec = GeneratorSpec.from_json(json.dumps(header["specification"]))
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise CheckpointError(f"{where}: the specification is refused: {explain(cause)} Train it anew.") from cause
     _check_record(header["record"], where)
     _check_tensors(spec, weights, where)
@@ -159,7 +160,7 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
 def _check_format(header: object, where: str) -> None:
     found = header.get("format") if isinstance(header, dict) else None
     if found != FORMAT:
-        got = f"format '{found}'" if found else "no format"
+        got = f"format '{shown(found)}'" if found else "no format"
         raise CheckpointError(
             f"{where}: has {got}, expected '{FORMAT}'. Use a checkpoint of cdlm-train {__version__}, or the version of "
             "bmi_cdlm that wrote it."

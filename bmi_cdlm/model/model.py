@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -235,6 +236,11 @@ class Model:
         self._totals.refresh(self.state, self.storage_time)
         if self.ledger is not None:
             self.ledger.update(self.state, live, self._totals.at_start)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no value is NaN or infinite: whatever is one is found again in what is stored or has flown out."""
+        return math.isfinite(self.live["water_stored"][0] + self.live["water_out"][0])
 
     def end_call(self, seconds: float, fallen: np.ndarray | None) -> None:
         """Bring up to date what depends on the caller's clock; see `Totals.end_call`."""

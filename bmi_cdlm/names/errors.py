@@ -56,6 +56,10 @@ class LedgerError(CdlmError, ArithmeticError):
     """The water balance of a cell, a reach or the domain does not close within the tolerance."""
 
 
+class NotFiniteError(CdlmError, ArithmeticError):
+    """A value of the model is NaN or infinite."""
+
+
 class OutputError(CdlmError, OSError):
     """An output file cannot be written."""
 

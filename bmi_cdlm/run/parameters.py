@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,12 @@ from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.model.pet import Demand, make_place
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
+from bmi_cdlm.names.parameters import PARAMETERS, TRAVEL_TIME
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameter_file import read_parameters
 
+logger = logging.getLogger(__name__)
 UNKNOWN = "unknown"
 """What a checkpoint says of its potential evapotranspiration when nobody told it."""
 
@@ -33,11 +37,23 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
         return {}, None
     path = Path(config.parameters)
     if path.suffix != ".safetensors":
-        return read_parameters(path, domain, config.time_step), None
+        found = read_parameters(path, domain, config.time_step)
+        _tell_defaults(config, found)
+        return found, None
     checkpoint = load_checkpoint(path)
     checkpoint.check_run(time_step=config.time_step, routing_step=config.routing_step, snow=config.snow)
     _check_pet_kind(config, checkpoint)
     return checkpoint.evaluate(config.domain, domain)
+
+
+def _tell_defaults(config: Config, found: Mapping[str, np.ndarray]) -> None:
+    """Say which parameters of the run a file leaves to their defaults."""
+    parts = {"core", *(["snow"] if config.snow != "none" else []), *(["hysteresis"] if "hyst" in config.snow else [])}
+    given = {*found, *(["celerity"] if TRAVEL_TIME in found else [])}
+    left = [p for p in PARAMETERS if p.part in parts and p.name not in given]
+    if left:
+        defaults = ", ".join(f"{p.name} {p.range_at(config.time_step).default:g} {p.units}" for p in left)
+        logger.warning("%s: gives not every parameter; defaults are taken for %s", config.parameters, defaults)
 
 
 def parameters_key(config: Config) -> tuple:

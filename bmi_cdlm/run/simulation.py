@@ -27,6 +27,7 @@ from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.fingerprints import fingerprints
 from bmi_cdlm.run.inputs import HELD, Inputs
+from bmi_cdlm.run.not_finite import find_not_finite, keep_state
 from bmi_cdlm.run.output import check_finished, check_outputs, output_attributes, output_places, set_aside
 from bmi_cdlm.run.parameters import check_pet_outputs, make_demand, parameters_key, read_any_parameters, read_elevation
 from bmi_cdlm.run.partition import Part
@@ -135,7 +136,11 @@ class Simulation:
     ) -> dict[str, np.ndarray]:
         """Advance model and clock over the steps of the forcing; see `Model.advance`."""
         count = forcing.precipitation.shape[0]
-        series = self.model.advance(self._dated(forcing, self.n_done, count), keep, reaches)
+        dated = self._dated(forcing, self.n_done, count)
+        before = keep_state(self.model, self.config.memory // 8) if count > 1 else None
+        series = self.model.advance(dated, keep, reaches)
+        if not self.model.is_finite:
+            raise find_not_finite(self.model, dated, before, self._starts(self.n_done, count))
         self.elapsed += count * self.config.time_step
         return series
 
@@ -352,8 +357,13 @@ class Simulation:
         length = self.block_length()
         spans = [(first, min(length, steps - first)) for first in range(0, steps, length)]
         for _ in range(self.config.spin_up):
+            first = 0
             for forcing in read_ahead(self.read_forcing, spans):
                 self.model.advance(forcing)
+                count = forcing.precipitation.shape[0]
+                if not self.model.is_finite:
+                    raise find_not_finite(self.model, forcing, None, self._starts(first, count))
+                first += count
         if self.config.spin_up:
             self.model.begin(self.model.live["discharge"].copy())
 
