@@ -8,7 +8,7 @@ PYTHON ?= python3
 RUN := $(VENV)/bin
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo test lint cuda-compiler bench bench-national bench-peers bmi-test clean
+.PHONY: demo test fuzz kill lint cuda-compiler bench bench-national bench-peers bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -18,6 +18,13 @@ demo: $(MARK)-demo
 test: $(MARK)-test
 	$(RUN)/python -m pytest -q
 	NUMBA_DISABLE_JIT=1 $(RUN)/python -m pytest -q -m "not slow and not benchmark"
+
+# 10,000 hostile cases, classes by outcomes; 200 kills at random moments. Cases that fail are kept in build/.
+fuzz: $(MARK)-test
+	$(RUN)/python tests/fuzz/run.py --cases 10000 --keep build/fuzz
+
+kill: $(MARK)-test
+	$(RUN)/python tests/kill/kill.py --kills 200
 
 lint: $(MARK)-test
 	$(RUN)/ruff check .

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -20,10 +21,11 @@ from rich.table import Table
 
 from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.evaluate.balance import CLOSED, balance
 from bmi_cdlm.evaluate.evaluation import GaugeResult, draw, evaluate
 from bmi_cdlm.evaluate.plot_map import plot_map
 from bmi_cdlm.model.model import Model
-from bmi_cdlm.names.errors import CdlmError, ConfigError, shown
+from bmi_cdlm.names.errors import CdlmError, ConfigError, LedgerError, shown
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.gauges.quality import report_table
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
@@ -42,6 +44,7 @@ SHOWN = (
     ("kge_beta", "beta", ".3f"), ("pbias", "PBIAS %", "+.1f"), ("n", "n", ".0f"),
 )
 MOST_SHOWN = 20
+LONGEST_ARGUMENT = 4096
 console = Console(markup=False, highlight=False, soft_wrap=True)
 screen = Console(highlight=False)
 
@@ -86,10 +89,15 @@ def _let_go_of_stdout() -> None:
 class CleanGroup(CleanErrors, click.Group):
     """A group of such commands."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
         """Run; a help text that a full disk does not take is an error too."""
+        words = list(sys.argv[1:] if args is None else args)
+        long = next((word for word in words if len(word) > LONGEST_ARGUMENT), None)
+        if long is not None:
+            click.echo(f"Error: {shown(long)}: is longer than {LONGEST_ARGUMENT} letters, as no argument is.", err=True)
+            sys.exit(2)
         try:
-            return super().main(*args, **kwargs)
+            return super().main(words, *rest, **kwargs)
         except OSError as error:
             _let_go_of_stdout()
             click.echo(f"Error: the screen cannot be used ({error.strerror or error}).", err=True)
@@ -172,9 +180,13 @@ def run(
 @main.command("evaluate")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--plots/--no-plots", default=True, help="Draw a hydrograph per gauge (needs matplotlib).")
-def evaluate_command(config: Path, plots: bool) -> None:
+@click.option("--balance", "adds_up", is_flag=True, help="Run CONFIG and add up its water instead; needs no records.")
+def evaluate_command(config: Path, plots: bool, adds_up: bool) -> None:
     """Score the output of CONFIG against observed discharge and draw hydrographs."""
     settings = load_config(config)
+    if adds_up:
+        _print_balance(settings, config.stem)
+        return
     results = evaluate(settings)
     console.print(score_table(results, f"{config.stem}, {results[0].starts[0]} to {settings.end}"))
     if plots:
@@ -261,6 +273,22 @@ def score_table(results: list[GaugeResult], title: str) -> Table:
     for result in results:
         table.add_row(result.gauge_id, *(format(result.scores[key], style) for key, _, style in SHOWN))
     return table
+
+
+def _print_balance(settings: Config, title: str) -> None:
+    rows = balance(settings)
+    table = Table("balance of", "water [m3]", "missing in a step", "where", "missing in all", title=title)
+    for row in rows:
+        table.add_row(row.what, f"{row.water:.4g}", f"{row.per_step:.1e}", row.where, f"{row.whole:.1e}")
+    console.print(table)
+    open_ones = [row for row in rows if not row.closed]
+    if open_ones:
+        row = open_ones[0]
+        raise LedgerError(
+            f"balance of {row.what}: {row.per_step:.3g} of the water is missing in a step ({row.where}), "
+            f"{row.whole:.3g} in all; expected at most {CLOSED:g}. Please report it, with the configuration."
+        )
+    console.print(f"closed: nothing is missing beyond {CLOSED:g} of the water that was there or went through")
 
 
 def _print_run(config: Config, model: Model) -> None:

@@ -68,7 +68,7 @@ def open_input(path: Path, error: type[CdlmError]) -> Iterator[netCDF4.Dataset]:
         yield dataset
     except CdlmError:
         raise
-    except (UnreadableError, RuntimeError, MemoryError) as cause:  # of the library, from wherever the file is read
+    except (UnreadableError, RuntimeError, MemoryError, UnicodeError) as cause:  # of the library, where it reads
         raise error(
             f"{path}: cannot be read ({shown(str(cause) or type(cause).__name__, 300)}). Expected a whole file, as "
             "cfg/README.md describes it. Make it anew."

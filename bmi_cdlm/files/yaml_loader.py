@@ -67,6 +67,8 @@ def load_yaml(path: Path, error: type[CdlmError], what: str = "a YAML configurat
     """
     check_path(path, error)
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no file")
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:

@@ -38,6 +38,8 @@ def parse_output_places(value: object) -> object:
     """Let ids of reaches be whole numbers, or lines of a file."""
     if isinstance(value, str | Path) and str(value) not in GRIDS:
         try:
+            if not Path(value).is_file():
+                raise FileNotFoundError("there is no such file")
             lines = Path(value).read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as cause:
             raise ValueError(
