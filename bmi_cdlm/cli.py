@@ -34,7 +34,7 @@ from bmi_cdlm.prepare.run import prepare as make_files
 from bmi_cdlm.prepare.subset import subset
 from bmi_cdlm.reference import render
 from bmi_cdlm.run.config import Config, load_config
-from bmi_cdlm.run.distributed import run_distributed
+from bmi_cdlm.run.distributed import Tls, run_distributed
 from bmi_cdlm.run.simulation import Simulation
 from bmi_cdlm.run.values import parse_date, parse_duration
 from bmi_cdlm.version import __version__
@@ -152,12 +152,21 @@ def _draw_map(made: Prepared, title: str) -> None:
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler, tcp://host:port.")
 @click.option("--partitions", type=click.IntRange(1), help="With --scheduler: about how many pieces to make.")
+@click.option("--tls-ca", type=click.Path(path_type=Path), help="With --scheduler tls://...: authority that all trust.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Own certificate (PEM).")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the own certificate (PEM).")
 def run(
-    config: Path, parameters: Path | None, resume: bool, quiet: bool, scheduler: str | None, partitions: int | None
+    config: Path, parameters: Path | None, resume: bool, quiet: bool, scheduler: str | None, partitions: int | None,
+    tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None,
 ) -> None:
     """Run the model as a CONFIG file says; output streams to its file."""
     if partitions is not None and scheduler is None:
         raise click.UsageError("--partitions goes with --scheduler: one process runs the domain as a whole.")
+    tls = None if tls_ca is None or tls_cert is None or tls_key is None else Tls(tls_ca, tls_cert, tls_key)
+    if tls is None and (tls_ca or tls_cert or tls_key):
+        raise click.UsageError("--tls-ca, --tls-cert and --tls-key go together.")
+    if tls is not None and (scheduler is None or not scheduler.startswith("tls://")):
+        raise click.UsageError("--tls-ca, --tls-cert and --tls-key go with --scheduler tls://host:port.")
     if resume and scheduler is not None:
         raise click.UsageError("--resume goes without --scheduler, which keeps no restart files on the way.")
     settings = load_config(config, {} if parameters is None else {"parameters": parameters})
@@ -167,7 +176,9 @@ def run(
     ) as bar:
         task = bar.add_task(config.stem, total=settings.n_steps)
         if scheduler is not None:
-            model = run_distributed(settings, scheduler, partitions, lambda steps: bar.update(task, advance=steps))
+            model = run_distributed(
+                settings, scheduler, partitions, lambda steps: bar.update(task, advance=steps), tls
+            )
         else:
             simulation = Simulation(settings, resume=resume)
             model = simulation.model

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import netCDF4
 import numpy as np
@@ -43,12 +43,22 @@ PATIENCE = 30.0
 """Seconds to wait for a scheduler, and for a worker where there is none."""
 GRACE = 10.0
 """Seconds that workers get to leave a run that is given up; one that was lost has left its files behind."""
+OURS = ("localhost", "127.", "[::1]", "::1")
 Progress = Callable[[int], None]
 logger = logging.getLogger(__name__)
 
 
+class Tls(NamedTuple):
+    """Files by which client, scheduler and workers know each other: authority, own certificate, its key (PEM)."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
 def run_distributed(
-    config: Config, address: str, count: int | None = None, progress: Progress = lambda steps: None
+    config: Config, address: str, count: int | None = None, progress: Progress = lambda steps: None,
+    tls: Tls | None = None,
 ) -> Model:
     """Run to the end on the workers of a scheduler; output and restart file are written here, when all have finished.
 
@@ -61,6 +71,8 @@ def run_distributed(
         About how many partitions to make; a few per thread of the workers unless given.
     progress : callable
         Called after each partition with a number of steps, which add up to those of the configuration.
+    tls : Tls, optional
+        Speak to nobody but who shows a certificate of this authority, and encrypted; `address` is `tls://...`.
 
     Returns
     -------
@@ -85,7 +97,7 @@ def run_distributed(
     if config.restart_every is not None:
         logger.warning("restart_every: a run over a scheduler writes %s at its end only", config.restart)
     check_outputs(config)
-    with _connected(address) as client:
+    with _connected(address, tls) as client:
         config = _with_whole_paths(config)
         domain = read_domain(config.domain)
         parameters, pet = read_any_parameters(config, domain)
@@ -116,7 +128,7 @@ def run_distributed(
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
+def _connected(address: str, tls: Tls | None) -> Iterator[Any]:
     """A client of a scheduler that has workers with our version."""
     try:
         from distributed import Client
@@ -125,9 +137,10 @@ def _connected(address: str) -> Iterator[Any]:
             "a run over a scheduler needs dask.distributed, which is not installed. pip install "
             "'bmi-cdlm[distributed]', or leave --scheduler out."
         ) from cause
+    _warn_of_strangers(address)
     try:
-        client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as cause:
+        client = Client(address, timeout=PATIENCE, set_as_default=False, security=_security(tls))
+    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as cause:
         raise ClusterError(
             f"scheduler {address}: cannot be reached ({cause}). Expected the address of a running `dask scheduler`, "
             "such as tcp://host:8786."
@@ -150,6 +163,31 @@ def _connected(address: str) -> Iterator[Any]:
                     "Install the same version everywhere."
                 )
         yield client
+
+
+def _warn_of_strangers(address: str) -> None:
+    """Say that whoever reaches a plain port of another machine may run code there, and in our name here."""
+    kind, _, host = address.rpartition("://")
+    if kind in ("", "tcp", "ws") and not host.startswith(OURS):
+        logger.warning(
+            "%s: dask neither knows nor checks who speaks there; whoever reaches that port can run code on scheduler, "
+            "workers and this machine. Use a network of your own, or tls:// with --tls-ca, --tls-cert and --tls-key "
+            "(SECURITY.md).", address,
+        )
+
+
+def _security(tls: Tls | None) -> Any:
+    """dask's own options; None where its configuration is to decide."""
+    if tls is None:
+        return None
+    from distributed.security import Security
+
+    for path in tls:
+        if not path.is_file():
+            raise ClusterError(f"{path}: there is no such file, expected a certificate or key (PEM). Correct --tls-*.")
+    return Security(
+        tls_ca_file=str(tls.ca), tls_client_cert=str(tls.cert), tls_client_key=str(tls.key), require_encryption=True
+    )
 
 
 def _no_workers(address: str) -> ClusterError:
