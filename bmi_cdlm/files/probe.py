@@ -15,7 +15,7 @@ import netCDF4
 
 from bmi_cdlm.names.errors import CdlmError
 
-SECONDS = 8
+SECONDS = 3
 """Of processor time; opening a file takes some thousandth."""
 _TRIED: set[tuple[str, int, int]] = set()
 MOST_KEPT = 10_000

@@ -304,7 +304,7 @@ def _change(new: netCDF4.Dataset, v: netCDF4.Variable, attributes: dict, rng: ra
             ["x", "true", "1", np.array([1.0, 2.0]), np.nan, np.inf, np.int32(0), "x" * 9999, "é", 1e300]
         )
     if kind == 8:
-        n = rng.choice([n.upper(), "é" + n, n + "x" * 200])
+        n = rng.choice([n.upper() + "_", "é" + n, n + "x" * 200])
     made = new.createVariable(n, v.dtype, dims, fill_value=rng.choice([None, 1]) if kind == 9 and numeric else None)
     made.setncatts(attributes)
     made.set_auto_maskandscale(False)
