@@ -37,7 +37,8 @@ def crash(path):
 def test_one_error(tmp_path, monkeypatch, fault, message):
     config = write_case(tmp_path)
     monkeypatch.setattr(netCDF4, "Dataset", fault)
-    with pytest.raises(DomainError, match=rf"domain\.nc: cannot be read as NetCDF: the library {message}"), opened(config):
+    pattern = rf"domain\.nc: cannot be read as NetCDF: the library {message}"
+    with pytest.raises(DomainError, match=pattern), opened(config):
         pass
 
 
