@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import netCDF4
 import numpy as np
@@ -196,7 +196,7 @@ def check_memory(size: int) -> None:
         raise UnreadableError(f"it holds {size / 2**30:.1f} GiB, {free / 2**30:.1f} GiB of memory are free")
 
 
-def _numbers(variable: netCDF4.Variable, name: str, count: int | None = None) -> list[np.float64]:
+def _numbers(variable: netCDF4.Variable, name: str, count: int | None = None) -> list[Any]:
     """An attribute that must be numbers, or one number."""
     given = np.ravel(variable.getncattr(name))
     if given.dtype.kind not in "fiu" or (count is not None and given.size != count):
@@ -207,7 +207,7 @@ def _numbers(variable: netCDF4.Variable, name: str, count: int | None = None) ->
 
 def _missing_values(variable: netCDF4.Variable, dtype: np.dtype) -> list[object]:
     named = [a for a in ("_FillValue", "missing_value") if a in variable.ncattrs()]
-    values = [v for a in named for v in _numbers(variable, a)]
+    values: list[Any] = [v for a in named for v in _numbers(variable, a)]
     if "_FillValue" not in named and dtype.itemsize > 1:  # every byte is a value, as the conventions say
         values += [v for v in [netCDF4.default_fillvals.get(dtype.str[1:])] if v is not None]
     if dtype.kind == "f":

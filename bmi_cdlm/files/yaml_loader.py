@@ -139,7 +139,7 @@ def _check_limits(text: str) -> None:
 
 
 def _at(event: yaml.Event) -> str:
-    return f" in line {event.start_mark.line + 1}"
+    return "" if event.start_mark is None else f" in line {event.start_mark.line + 1}"
 
 
 def _copy(value: Any) -> Any:

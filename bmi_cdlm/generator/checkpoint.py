@@ -148,7 +148,9 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
         )
     try:
         spec = GeneratorSpec.from_json(json.dumps(header["specification"]))
-    except (ValueError, RecursionError) as cause:
+    except RecursionError as cause:
+        raise CheckpointError(f"{where}: the specification is nested too deeply. Train it anew.") from cause
+    except ValueError as cause:
         raise CheckpointError(f"{where}: the specification is refused: {explain(cause)} Train it anew.") from cause
     _check_record(header["record"], where)
     _check_tensors(spec, weights, where)

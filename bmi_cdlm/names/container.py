@@ -38,7 +38,7 @@ class Arrays(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
-def seal(kind: str, parts: Sequence[Bytes | np.ndarray]) -> list[Bytes]:
+def seal(kind: str, parts: Sequence[Bytes]) -> list[Bytes]:
     """Return the pieces of a container around a payload, which is given in pieces; write or join them in order.
 
     kind : the format with its version, at most 32 letters of ASCII.
@@ -46,7 +46,7 @@ def seal(kind: str, parts: Sequence[Bytes | np.ndarray]) -> list[Bytes]:
     name = kind.encode("ascii").ljust(32, b"\0")
     if len(name) != 32:
         raise ValueError(f"the format '{kind}' is longer than 32 letters")
-    pieces = [memoryview(part).cast("B") if len(part) else b"" for part in parts]
+    pieces: list[Bytes] = [memoryview(part).cast("B") if len(part) else b"" for part in parts]
     length = sum(len(piece) for piece in pieces)
     return [HEADER.pack(MAGIC, name, length, _digest(name, length, pieces)), *pieces]
 
@@ -85,12 +85,12 @@ def pack(words: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> list[Byt
     """Return the pieces of a payload of named arrays; numbers become little-endian."""
     rows, pieces = [], []
     for name, values in arrays.items():
-        plain = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(np.shape(values))
+        plain: np.ndarray = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).reshape(np.shape(values))
         kind = plain.dtype.str
         if not TYPES.fullmatch(kind):
             raise ValueError(f"'{name}' is {values.dtype}, expected floats, whole numbers or bytes")
         rows.append([name, kind, list(plain.shape)])
-        pieces += [memoryview(plain).cast("B") if plain.size else b"", bytes(-plain.nbytes % ALIGNMENT)]
+        pieces += [plain.data.cast("B") if plain.size else b"", bytes(-plain.nbytes % ALIGNMENT)]
     head = json.dumps({"words": dict(words), "arrays": rows}, allow_nan=False).encode()
     head += b" " * (-(len(head) + HEADER.size + LENGTH.size) % ALIGNMENT)
     return [LENGTH.pack(len(head)), head, *pieces]

@@ -7,7 +7,6 @@ import json
 from functools import cache
 from pathlib import Path
 
-import bmi_cdlm
 from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.version import __version__
@@ -41,7 +40,7 @@ def _short(value: object) -> str:
 @cache
 def _processes() -> str:
     """Hash of the sources of processes and loops: of what a result is computed by."""
-    digest, root = hashlib.sha256(), Path(bmi_cdlm.__file__).parent
+    digest, root = hashlib.sha256(), Path(__file__).resolve().parents[1]
     for path in sorted(p for room in ("processes", "kernels", "model") for p in (root / room).rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:32]

@@ -193,7 +193,7 @@ class Killer:
     def _one(self, name: str, folder: Path, rng: random.Random) -> str:
         unbroken, killed = self.root / name / "unbroken", 0
         for k in range(rng.choice([1, 1, 2, 3])):
-            moment = rng.uniform(0.0, 1.1 * self.seconds[name])
+            moment = rng.uniform(0.0, 0.9 * self.seconds[name])
             killed += kill_in(forked(self._work(name, folder, resume=k > 0)), moment)
         said = ""
         if name in RUNS and killed and rng.random() < 0.3 and (folder / "restart.nc").exists():
