@@ -54,8 +54,9 @@ def source_digest() -> str:
     from numba.core import config
 
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    package = Path(__file__).parents[1]
+    for path in sorted(p for room in ("kernels", "processes") for p in (package / room).rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
     digest.update(repr((
         numba.__version__, llvmlite.__version__, numpy.__version__, sys.version, platform.platform(),
         getattr(config, "OPT", None), getattr(config, "BOUNDSCHECK", None), getattr(config, "DEBUGINFO_DEFAULT", None),

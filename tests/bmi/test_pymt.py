@@ -19,7 +19,7 @@ from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.run.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-META = ROOT / "bmi_cdlm" / "meta"
+META = ROOT / "bmi_cdlm" / "bmi" / "meta"
 DIFFERENT = {"grid_profile": "points", "forcing": "caller", "domain": "domain.nc", "start": "2000-01-01",
              "end": "2001-01-01"}
 """Defaults of the plugin that are not those of a configuration."""
@@ -41,7 +41,7 @@ def test_the_entry_point_leads_to_the_class_and_the_class_to_its_metadata():
     module, found = target.split(":")
     assert getattr(import_module(module), found) is BmiCdlm
     assert name.isidentifier()
-    assert resources.files("bmi_cdlm") / BmiCdlm.METADATA == META
+    assert resources.files(module) / BmiCdlm.METADATA == META
     assert {p.name for p in META.iterdir() if p.is_file()} == {
         "api.yaml", "info.yaml", "parameters.yaml", "run.yaml", "cdlm.yaml", "domain.nc"}
 

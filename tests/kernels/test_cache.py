@@ -93,7 +93,7 @@ def test_sixteen_processes_at_once_on_an_empty_folder(kernel_cache, copied):
 def test_an_edit_of_the_physics_is_seen(kernel_cache, copied):
     """The same cache folder, the links' constant doubled: never the old machine code; undone: the old file again."""
     first = finish(start(copied))
-    source = copied / "bmi_cdlm" / "kernels" / "links.py"
+    source = copied / "bmi_cdlm" / "processes" / "links.py"
     text = source.read_text()
     assert "0.011574074074074073" in text
     source.write_text(text.replace("0.011574074074074073", "0.023148148148148147"))
@@ -280,7 +280,7 @@ def test_the_digest_reads_every_kernel_source(monkeypatch):
     real = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self.name) or real(self))
     cache.source_digest.__wrapped__()
-    assert set(read) == {p.name for p in (PACKAGE / "kernels").glob("*.py")}
+    assert set(read) == {p.name for p in (*(PACKAGE / "kernels").rglob("*.py"), *(PACKAGE / "processes").rglob("*.py"))}
 
 
 def test_the_interface_of_numba_that_the_cache_leans_on():

@@ -109,7 +109,7 @@ def test_the_loops_around_them_hold_no_equation():
 
 def test_the_package_does_not_import_cuda():
     program = (
-        "import sys, bmi_cdlm, bmi_cdlm.simulation, bmi_cdlm.operators, bmi_cdlm.bmi;"
+        "import sys, bmi_cdlm, bmi_cdlm.run.simulation, bmi_cdlm.model.operators, bmi_cdlm.bmi;"
         "assert not [m for m in sys.modules if m.startswith(('numba.cuda', 'numba_cuda'))]"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

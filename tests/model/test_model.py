@@ -22,11 +22,11 @@ from make_domain import (
 )
 from numba import config
 
-import bmi_cdlm.model as model_module
+import bmi_cdlm.model.model as model_module
 from bmi_cdlm.domain.domain import Cells, Domain, read_domain
 from bmi_cdlm.domain.network import plan_network
 from bmi_cdlm.files.restart import Restart, read_restart, write_restart
-from bmi_cdlm.kernels import launch
+from bmi_cdlm.kernels import workers
 from bmi_cdlm.kernels.groups import RunoffFluxes, SnowFluxes
 from bmi_cdlm.model import operators
 from bmi_cdlm.model.model import Forcing, Model, check_steps
@@ -109,7 +109,7 @@ def test_a_batch_single_steps_and_random_chunks_give_the_same_bits(domain, forci
 def test_threads_and_cuts_give_the_same_bits(domain, forcing, step, snow, monkeypatch):
     expected = in_one_batch(make(domain, step, snow), forcing)
     monkeypatch.setattr(model_module, "plan_network", partial(plan_network, smallest_piece=2))
-    monkeypatch.setattr(launch, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(workers, "WORTH_A_THREAD", 0)
     for threads in (2, 3):
         model = make(domain, step, snow, threads)
         assert len(model._plan.trunk) > 2 and len(model._cell_tasks) > 3
@@ -141,7 +141,7 @@ def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threa
     """Its trunk is most of it, and its parts follow each other in time; or its tributaries go beside."""
     river = long_river(tributary)
     monkeypatch.setattr(model_module, "plan_network", partial(plan_network, smallest_piece=8))
-    monkeypatch.setattr(launch, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(workers, "WORTH_A_THREAD", 0)
     lengths = [min(length, N_STEPS - first) for first in range(0, N_STEPS, length)]
     one, many = make(river, DAY, "none"), make(river, DAY, "none", threads)
     assert len(many._plan.trunk) > threads and many._plan.n_cuts == (threads if tributary == 1 else 1)
@@ -155,7 +155,7 @@ def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threa
 def test_a_long_river_on_threads_has_the_same_gradients(forcing, monkeypatch, threads, tributary):
     river = long_river(tributary)
     monkeypatch.setattr(operators, "plan_network", partial(plan_network, smallest_piece=8))
-    monkeypatch.setattr(launch, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(workers, "WORTH_A_THREAD", 0)
     gradients = []
     for model in (make(river, DAY, "none"), make(river, DAY, "none", threads)):
         discharge = model.record(forcing)
@@ -222,7 +222,7 @@ domain = random_domain(5, 25, 12)
 series, end = in_one_batch(make(domain, {step}, {snow!r}), random_forcing(6, 5, 12))
 np.savez("out.npz", **{{"series " + k: v for k, v in series.items()}}, **{{"end " + k: v for k, v in end.items()}})
 """
-    path = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    path = os.pathsep.join([str(Path(__file__).parent), str(TESTS), str(TESTS.parent)])
     subprocess.run(
         [sys.executable, "-W", "error", "-c", script], check=True, cwd=tmp_path, timeout=120,
         env=os.environ | {"PYTHONPATH": path, "NUMBA_DISABLE_JIT": "1"},

@@ -24,7 +24,7 @@ from operator_cases import (
 )
 
 from bmi_cdlm.domain.network import plan_network
-from bmi_cdlm.kernels import launch
+from bmi_cdlm.kernels import launch, workers
 from bmi_cdlm.kernels.groups import RunoffState, SnowState
 from bmi_cdlm.model import operators
 from bmi_cdlm.model.model import Forcing, Model
@@ -51,7 +51,7 @@ def whole_blocks():
 @pytest.fixture
 def cut_for_threads(monkeypatch):
     """Several threads cut even a small case, down to pieces of one reach."""
-    monkeypatch.setattr(launch, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(workers, "WORTH_A_THREAD", 0)
     monkeypatch.setattr(operators, "plan_network", partial(plan_network, smallest_piece=1))
 
 
