@@ -15,8 +15,10 @@ import netCDF4
 
 from bmi_cdlm.names.errors import CdlmError
 
-SECONDS = 3
-"""Of processor time; opening a file takes some thousandth."""
+SECONDS, LONGEST = 1, 10
+"""Of processor time for a small file and for any: opening one takes some thousandths, with 10,000 variables a third."""
+LARGE = 2**27
+"""Bytes for which there is another second."""
 _TRIED: set[tuple[str, int, int]] = set()
 MOST_KEPT = 10_000
 
@@ -70,7 +72,8 @@ def _open_and_leave(path: Path) -> None:
 
     for number in (signal.SIGXCPU, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE):
         signal.signal(number, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+    seconds = min(SECONDS + path.stat().st_size // LARGE, LONGEST)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)

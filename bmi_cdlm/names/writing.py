@@ -94,6 +94,8 @@ def check_path(path: Path, error: type[CdlmError]) -> None:
 def check_writable(path: Path) -> None:
     """Raise OutputError unless a file can be created at `path`; makes the parent folder."""
     check_path(path, OutputError)
+    if not path.name:
+        raise OutputError(f"{path}: is a folder, expected the path of a file. Choose another output path.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = path.with_name(f".{secrets.token_hex(8)}{SUFFIX}")

@@ -275,9 +275,9 @@ def _change(new: netCDF4.Dataset, v: netCDF4.Variable, attributes: dict, rng: ra
         return
     if kind in (1, 2):
         t = (
-            new.createVLType("f8", "t")
+            new.createVLType("f8", f"t_{n}")
             if kind == 1
-            else new.createCompoundType(np.dtype([("a", "f8"), ("b", "i4")]), "t")
+            else new.createCompoundType(np.dtype([("a", "f8"), ("b", "i4")]), f"t_{n}")
         )
         new.createVariable(n, t, dims).setncatts(attributes)
         return
@@ -293,8 +293,8 @@ def _change(new: netCDF4.Dataset, v: netCDF4.Variable, attributes: dict, rng: ra
         return
     if kind == 6:
         text = np.full((*np.shape(values), 3), rng.choice([b"\xe9", b"\0", b"x"]), "S1")
-        new.createDimension("w", 3)
-        new.createVariable(n, "S1", (*dims, "w"))[...] = text
+        new.createDimension(f"w_{n}", 3)
+        new.createVariable(n, "S1", (*dims, f"w_{n}"))[...] = text
         return
     if kind == 7:
         key = rng.choice(
