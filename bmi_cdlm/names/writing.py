@@ -77,6 +77,8 @@ def temporary_name(path: Path, suffix: str = SUFFIX) -> Path:
 def check_path(path: Path, error: type[CdlmError]) -> None:
     """Refuse a path that the system cannot take, in words instead of its own error."""
     text = os.fspath(path)
+    if not path.name:
+        raise error(f"{text}: is a folder, expected the path of a file. Choose another path.")
     try:
         encoded = os.fsencode(text)
     except UnicodeEncodeError as cause:
@@ -91,11 +93,16 @@ def check_path(path: Path, error: type[CdlmError]) -> None:
         )
 
 
+def file_name(text: str) -> str:
+    """An id as part of a file's name: what would lead elsewhere, or is too long, is replaced."""
+    plain = "".join(c if c.isprintable() and c not in "/\\:" else "_" for c in text).lstrip(".")
+    encoded = os.fsencode(plain.encode("utf-8", "replace").decode())
+    return plain if plain and len(encoded) <= LONGEST_NAME // 2 else hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def check_writable(path: Path) -> None:
     """Raise OutputError unless a file can be created at `path`; makes the parent folder."""
     check_path(path, OutputError)
-    if not path.name:
-        raise OutputError(f"{path}: is a folder, expected the path of a file. Choose another output path.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = path.with_name(f".{secrets.token_hex(8)}{SUFFIX}")
