@@ -41,6 +41,8 @@ PER_THREAD = 4
 """Partitions per thread of the workers: enough to keep all busy, few enough that little is handed on."""
 PATIENCE = 30.0
 """Seconds to wait for a scheduler, and for a worker where there is none."""
+ASKED = 5
+"""How often workers are asked for their version, of which one may be lost meanwhile."""
 GRACE = 10.0
 """Seconds that workers get to leave a run that is given up; one that was lost has left its files behind."""
 OURS = ("localhost", "127.", "[::1]", "::1")
@@ -151,7 +153,7 @@ def _connected(address: str, tls: Tls | None) -> Iterator[Any]:
         except TimeoutError as cause:
             raise _no_workers(address) from cause
         try:
-            versions = client.run(code_version)
+            versions = _versions(client)
         except Exception as cause:
             raise ClusterError(
                 f"scheduler {address}: its workers cannot run bmi_cdlm ({cause}). Install version {__version__} there."
@@ -163,6 +165,17 @@ def _connected(address: str, tls: Tls | None) -> Iterator[Any]:
                     "Install the same version everywhere."
                 )
         yield client
+
+
+def _versions(client: Any) -> dict[str, str]:
+    """Version of bmi_cdlm on every worker; asked again where one is lost while it is asked."""
+    for _ in range(ASKED - 1):
+        try:
+            return dict(client.run(code_version))
+        except OSError:
+            time.sleep(1.0)
+            client.wait_for_workers(1, timeout=PATIENCE)
+    return dict(client.run(code_version))
 
 
 def _warn_of_strangers(address: str) -> None:
