@@ -12,7 +12,7 @@ LOCK := constraints.lock
 PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) $(RUN)/python -m pip install -q -c $(LOCK)
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo own-process test lint cuda-compiler lock oldest newest bench bench-against bench-national bench-peers bmi-test clean
+.PHONY: demo own-process test fuzz kill lint cuda-compiler lock oldest newest bench bench-against bench-national bench-peers bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -30,6 +30,13 @@ own-process: $(MARK)-test
 	$(RUN)/cdlm prepare build/own-process/lez.yaml --no-map
 	$(RUN)/cdlm run build/own-process/lez.yaml --quiet
 	$(RUN)/cdlm-train build/own-process/lez.yaml
+
+# 10,000 hostile cases, classes by outcomes; 200 kills at random moments. Cases that fail are kept in build/.
+fuzz: $(MARK)-test
+	$(RUN)/python tests/fuzz/run.py --cases 10000 --keep build/fuzz
+
+kill: $(MARK)-test
+	$(RUN)/python tests/kill/kill.py --kills 200
 
 lint: $(MARK)-test
 	$(RUN)/ruff check .

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import logging
+import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -17,11 +21,12 @@ from rich.table import Table
 
 from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.evaluate.balance import CLOSED, balance
 from bmi_cdlm.evaluate.evaluation import GaugeResult, draw, evaluate
 from bmi_cdlm.evaluate.plot_map import plot_map
-from bmi_cdlm.files.netcdf import replacing
 from bmi_cdlm.model.model import Model
-from bmi_cdlm.names.errors import CdlmError, ConfigError
+from bmi_cdlm.names.errors import CdlmError, ConfigError, LedgerError, shown
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.plugin import render_plugin
 from bmi_cdlm.prepare.gauges.quality import report_table
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
@@ -30,7 +35,7 @@ from bmi_cdlm.prepare.run import prepare as make_files
 from bmi_cdlm.prepare.subset import subset
 from bmi_cdlm.reference import describe_processes, render
 from bmi_cdlm.run.config import Config, load_config
-from bmi_cdlm.run.distributed import run_distributed
+from bmi_cdlm.run.distributed import Tls, run_distributed
 from bmi_cdlm.run.simulation import Simulation
 from bmi_cdlm.run.values import parse_date, parse_duration
 from bmi_cdlm.version import __version__
@@ -40,6 +45,7 @@ SHOWN = (
     ("kge_beta", "beta", ".3f"), ("pbias", "PBIAS %", "+.1f"), ("n", "n", ".0f"),
 )
 MOST_SHOWN = 20
+LONGEST_ARGUMENT = 4096
 console = Console(markup=False, highlight=False, soft_wrap=True)
 screen = Console(highlight=False)
 
@@ -50,13 +56,53 @@ class CleanErrors(click.Command):
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except CdlmError as error:
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read along has gone: click ends in silence
+                raise
+            _let_go_of_stdout()
+            where = shown(str(error.filename)) if error.filename else "the screen, or a file,"
+            raise click.ClickException(
+                f"{where}: cannot be used ({error.strerror or error}). Check the path, its rights and the space on the "
+                "disk, also of the file that the output of this command goes to."
+            ) from error
+        except MemoryError as error:
+            raise click.ClickException(
+                f"memory is short ({error or 'for what was asked'}). Cut the domain, or use a larger machine: "
+                "`cdlm doctor` estimates what a run takes."
+            ) from error
+
+
+def _let_go_of_stdout() -> None:
+    """Forget what a full disk would not take, so that the end of the process does not stumble over it again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 class CleanGroup(CleanErrors, click.Group):
     """A group of such commands."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **kwargs: Any) -> Any:
+        """Run; a help text that a full disk does not take is an error too."""
+        words = list(sys.argv[1:] if args is None else args)
+        long = next((word for word in words if len(word) > LONGEST_ARGUMENT), None)
+        if long is not None:
+            click.echo(f"Error: {shown(long)}: is longer than {LONGEST_ARGUMENT} letters, as no argument is.", err=True)
+            sys.exit(2)
+        try:
+            return super().main(words, *rest, **kwargs)
+        except OSError as error:
+            _let_go_of_stdout()
+            click.echo(f"Error: the screen cannot be used ({error.strerror or error}).", err=True)
+            sys.exit(1)
 
 
 @click.group(cls=CleanGroup)
@@ -65,6 +111,7 @@ class CleanGroup(CleanErrors, click.Group):
 def main(verbose: bool) -> None:
     """CDLM: a fast, exact, distributed hydrological model."""
     level = logging.INFO if verbose else logging.WARNING
+    logging.raiseExceptions = False  # a full disk under the screen is no reason for a traceback
     logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console)])
 
 
@@ -108,12 +155,21 @@ def _draw_map(made: Prepared, title: str) -> None:
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler, tcp://host:port.")
 @click.option("--partitions", type=click.IntRange(1), help="With --scheduler: about how many pieces to make.")
+@click.option("--tls-ca", type=click.Path(path_type=Path), help="With --scheduler tls://...: authority that all trust.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Own certificate (PEM).")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the own certificate (PEM).")
 def run(
-    config: Path, parameters: Path | None, resume: bool, quiet: bool, scheduler: str | None, partitions: int | None
+    config: Path, parameters: Path | None, resume: bool, quiet: bool, scheduler: str | None, partitions: int | None,
+    tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None,
 ) -> None:
     """Run the model as a CONFIG file says; output streams to its file."""
     if partitions is not None and scheduler is None:
         raise click.UsageError("--partitions goes with --scheduler: one process runs the domain as a whole.")
+    tls = None if tls_ca is None or tls_cert is None or tls_key is None else Tls(tls_ca, tls_cert, tls_key)
+    if tls is None and (tls_ca or tls_cert or tls_key):
+        raise click.UsageError("--tls-ca, --tls-cert and --tls-key go together.")
+    if tls is not None and (scheduler is None or not scheduler.startswith("tls://")):
+        raise click.UsageError("--tls-ca, --tls-cert and --tls-key go with --scheduler tls://host:port.")
     if resume and scheduler is not None:
         raise click.UsageError("--resume goes without --scheduler, which keeps no restart files on the way.")
     settings = load_config(config, {} if parameters is None else {"parameters": parameters})
@@ -123,7 +179,9 @@ def run(
     ) as bar:
         task = bar.add_task(config.stem, total=settings.n_steps)
         if scheduler is not None:
-            model = run_distributed(settings, scheduler, partitions, lambda steps: bar.update(task, advance=steps))
+            model = run_distributed(
+                settings, scheduler, partitions, lambda steps: bar.update(task, advance=steps), tls
+            )
         else:
             simulation = Simulation(settings, resume=resume)
             model = simulation.model
@@ -136,9 +194,13 @@ def run(
 @main.command("evaluate")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--plots/--no-plots", default=True, help="Draw a hydrograph per gauge (needs matplotlib).")
-def evaluate_command(config: Path, plots: bool) -> None:
+@click.option("--balance", "adds_up", is_flag=True, help="Run CONFIG and add up its water instead; needs no records.")
+def evaluate_command(config: Path, plots: bool, adds_up: bool) -> None:
     """Score the output of CONFIG against observed discharge and draw hydrographs."""
     settings = load_config(config)
+    if adds_up:
+        _print_balance(settings, config.stem)
+        return
     results = evaluate(settings)
     console.print(score_table(results, f"{config.stem}, {results[0].starts[0]} to {settings.end}"))
     if plots:
@@ -242,6 +304,22 @@ def score_table(results: list[GaugeResult], title: str) -> Table:
     for result in results:
         table.add_row(result.gauge_id, *(format(result.scores[key], style) for key, _, style in SHOWN))
     return table
+
+
+def _print_balance(settings: Config, title: str) -> None:
+    rows = balance(settings)
+    table = Table("balance of", "water [m3]", "missing in a step", "where", "missing in all", title=title)
+    for row in rows:
+        table.add_row(row.what, f"{row.water:.4g}", f"{row.per_step:.1e}", row.where, f"{row.whole:.1e}")
+    console.print(table)
+    open_ones = [row for row in rows if not row.closed]
+    if open_ones:
+        row = open_ones[0]
+        raise LedgerError(
+            f"balance of {row.what}: {row.per_step:.3g} of the water is missing in a step ({row.where}), "
+            f"{row.whole:.3g} in all; expected at most {CLOSED:g}. Please report it, with the configuration."
+        )
+    console.print(f"closed: nothing is missing beyond {CLOSED:g} of the water that was there or went through")
 
 
 def _print_run(config: Config, model: Model) -> None:

@@ -30,8 +30,8 @@ from rich.table import Table
 from bmi_cdlm import BmiCdlm
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.metrics import kge, nse
-from bmi_cdlm.files.netcdf import replacing
 from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import load_config
 
 RAIN = "atmosphere_water_precipitation__leq_volume_flux"

@@ -42,9 +42,10 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from bmi_cdlm.cli import console
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.metrics import nse
-from bmi_cdlm.files.netcdf import create_time, replacing, write_time
+from bmi_cdlm.files.netcdf import create_time, write_time
 from bmi_cdlm.generator.checkpoint import load_checkpoint, save_checkpoint
 from bmi_cdlm.generator.generator import make_spec, read_inputs, static_parameters
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.simulation import Simulation
 from cdlm_training.config import load_train_config

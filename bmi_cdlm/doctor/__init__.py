@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from rich.table import Table
 
 from bmi_cdlm.doctor.findings import Case, Finding, attempt, day_text
@@ -19,7 +18,8 @@ from bmi_cdlm.doctor.run import (
     read_case_domain,
 )
 from bmi_cdlm.doctor.training import check_training
-from bmi_cdlm.names.errors import CdlmError
+from bmi_cdlm.files.yaml_loader import load_yaml
+from bmi_cdlm.names.errors import CdlmError, ConfigError
 from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config, load_config
 
 __all__ = ["Finding", "examine", "findings_table"]
@@ -91,8 +91,8 @@ def _describe(config: Config) -> str:
 def _check_named_files(path: Path) -> list[Finding]:
     """Inputs that a configuration names which cannot be read as a whole: are they there at least."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = load_yaml(path, ConfigError)
+    except ConfigError:
         return []
     if not isinstance(content, dict):
         return []

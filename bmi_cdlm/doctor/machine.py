@@ -14,6 +14,7 @@ import numpy as np
 from bmi_cdlm.doctor.findings import Case, Finding, size_text
 from bmi_cdlm.kernels.cache import cache_folder
 from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.names.memory import available_memory
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
@@ -93,7 +94,7 @@ def check_estimate(case: Case) -> Iterator[Finding]:
         "ok", "time", f"about {_duration(seconds)} for {steps} steps with spin-up, without output ({rate:.2g} "
         f"cell-steps/s measured here, blocks of {block} steps)",
     )
-    free = _available_memory()
+    free = available_memory()
     if memory > free:
         yield Finding(
             "fail", "memory", f"about {size_text(memory)}, {size_text(free)} are available. Cut the domain, or use "
@@ -141,15 +142,6 @@ def _peak_memory() -> int:
     except ImportError:
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _available_memory() -> float:
-    """Memory that a new process could have [bytes], infinite where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return float("inf")
 
 
 def _duration(seconds: float) -> str:

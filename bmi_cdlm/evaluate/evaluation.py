@@ -16,6 +16,7 @@ from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import read_output
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.writing import file_name
 from bmi_cdlm.run.config import Config
 
 
@@ -61,7 +62,7 @@ def draw(config: Config, results: list[GaugeResult]) -> list[Path]:
     rain = basin_rain(config, read_domain(config.domain))
     paths = []
     for result in results:
-        path = config.output.with_name(f"{config.output.stem}_{result.gauge_id}.png")
+        path = config.output.with_name(f"{config.output.stem}_{file_name(result.gauge_id)}.png")
         title = result.gauge_id if result.name == result.gauge_id else f"{result.name} ({result.gauge_id})"
         above = None if rain is None else rain[result.gauge_id][: result.starts.size]
         plot_hydrograph(path, result.starts, result.simulated, result.observed, above, title, result.scores)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bmi_cdlm.files.netcdf import replacing
 from bmi_cdlm.names.errors import OutputError
+from bmi_cdlm.names.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

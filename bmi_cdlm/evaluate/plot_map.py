@@ -9,7 +9,7 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.evaluate.plot import new_figure
-from bmi_cdlm.files.netcdf import replacing
+from bmi_cdlm.names.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

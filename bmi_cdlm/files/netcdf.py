@@ -1,27 +1,39 @@
-"""NetCDF files at the edge: open, read with checks, write to a temporary name and move."""
+"""NetCDF files at the edge: open, and read with checks."""
 
 from __future__ import annotations
 
-import os
-import tempfile
+import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.files.zarr import SUFFIX, StoreDataset, is_store
-from bmi_cdlm.names.errors import CdlmError, ForcingError, OutputError, nearest
+from bmi_cdlm.files.probe import try_open
+from bmi_cdlm.files.zarr import StoreDataset, is_store
+from bmi_cdlm.names.errors import CdlmError, ForcingError, nearest, shown
+from bmi_cdlm.names.memory import available_memory
+from bmi_cdlm.names.writing import check_path
 
 TIME_UNITS = "seconds since 1970-01-01 00:00:00"
 CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
+LARGE = 2**28
+"""Bytes from which the memory is asked before a variable is read."""
+LONGEST_ID = 1000
+"""Letters of an id or a name."""
+logger = logging.getLogger(__name__)
 LIBRARY = threading.RLock()
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+
+
+class UnreadableError(RuntimeError):
+    """What a file holds cannot be read; whoever opened the file says where, and what was expected."""
 
 
 def one_at_a_time(function: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -41,17 +53,29 @@ def open_input(path: Path, error: type[CdlmError]) -> Iterator[netCDF4.Dataset]:
     if is_store(path):
         yield cast(netCDF4.Dataset, StoreDataset(path, error))  # the calls that the readers use
         return
+    check_path(path, error)
     if not path.is_file():
         raise error(f"{path}: there is no such file. Check the path in the configuration, or make the file first.")
+    try_open(path, error)
     try:
         dataset = netCDF4.Dataset(path)
-    except OSError as cause:
-        raise error(f"{path}: cannot be read as NetCDF ({cause}). Expected a NetCDF-4 or NetCDF-3 file.") from cause
-    dataset.set_auto_mask(False)
+        dataset.set_auto_mask(False)
+    except Exception as cause:  # the library's own, and of Python where names are no text
+        raise error(
+            f"{path}: cannot be read as NetCDF ({shown(str(cause))}). Expected a NetCDF-4 or NetCDF-3 file."
+        ) from cause
     try:
         yield dataset
+    except CdlmError:
+        raise
+    except (UnreadableError, RuntimeError, MemoryError, UnicodeError) as cause:  # of the library, where it reads
+        raise error(
+            f"{path}: cannot be read ({shown(str(cause) or type(cause).__name__, 300)}). Expected a whole file, as "
+            "cfg/README.md describes it. Make it anew."
+        ) from cause
     finally:
-        dataset.close()
+        with contextlib.suppress(RuntimeError):  # of a damaged file, which has its error already
+            dataset.close()
 
 
 def names_in(path: Path) -> frozenset[str]:
@@ -103,9 +127,16 @@ def check_units(dataset: netCDF4.Dataset, name: str, expected: str, where: str, 
 
 def check_numeric(dataset: netCDF4.Dataset, name: str, where: str, error: type[CdlmError]) -> None:
     """Raise `error` unless the variable holds numbers."""
-    dtype = dataset.variables[name].dtype
-    if getattr(dtype, "kind", "O") not in "fiu":
+    if not _is_numeric(dataset.variables[name]):
         raise error(f"{where}: '{name}' holds text or objects, expected numbers. Convert it.")
+
+
+def _is_numeric(variable: netCDF4.Variable) -> bool:
+    """Whether each value is one number: no text, no list of any length, no group of fields."""
+    own = getattr(variable, "datatype", variable.dtype)
+    if isinstance(own, netCDF4.VLType | netCDF4.CompoundType):
+        return False
+    return getattr(variable.dtype, "kind", "O") in "fiu"
 
 
 def check_dims(
@@ -126,6 +157,7 @@ def read_values(
     """Read a whole numeric variable as float64, its fill value as NaN; dimensions, units, NaN checked."""
     require(dataset, [name], where, error)
     check_dims(dataset, name, dims, where, error)
+    check_numeric(dataset, name, where, error)
     if units is not None:
         check_units(dataset, name, units, where, error)
     values = filled(dataset.variables[name], slice(None))
@@ -142,8 +174,9 @@ def filled(variable: netCDF4.Variable, index: object) -> np.ndarray:
     Missing are `_FillValue`, `missing_value` and, where the file names neither, what the library puts into
     parts never written. They are found before unpacking: afterwards rounding could hide them.
     """
-    variable.set_auto_maskandscale(False)
-    raw = np.asarray(variable[index])
+    raw = read_raw(variable, index)
+    if raw.dtype.kind not in "fiu":
+        raise UnreadableError(f"'{variable.name}' holds text or objects, expected numbers")
     missing = np.zeros(raw.shape, bool)
     for value in _missing_values(variable, raw.dtype):
         missing |= raw == value
@@ -151,18 +184,47 @@ def filled(variable: netCDF4.Variable, index: object) -> np.ndarray:
         raw = raw.view(f"u{raw.dtype.itemsize}")
     values = raw.astype(np.float64)
     if "scale_factor" in variable.ncattrs():
-        values *= np.float64(variable.getncattr("scale_factor"))
+        values *= _numbers(variable, "scale_factor", 1)[0]
     if "add_offset" in variable.ncattrs():
-        values += np.float64(variable.getncattr("add_offset"))
+        values += _numbers(variable, "add_offset", 1)[0]
     values[missing] = np.nan
     return values
 
 
+def read_raw(variable: netCDF4.Variable, index: object) -> np.ndarray:
+    """Read part of a variable as it is in the file; UnreadableError for whatever the library or the system refuses."""
+    try:
+        if isinstance(index, slice) and index == slice(None):
+            check_memory(int(np.prod(variable.shape, dtype=float)) * np.dtype(variable.dtype or "f8").itemsize)
+        variable.set_auto_maskandscale(False)
+        return np.asarray(variable[index])
+    except (CdlmError, UnreadableError):
+        raise
+    except Exception as cause:  # errors of many kinds, of damaged files, filters and types
+        reason = shown(str(cause) or type(cause).__name__)
+        raise UnreadableError(f"'{getattr(variable, 'name', 'a variable')}': {reason}") from cause
+
+
+def check_memory(size: int) -> None:
+    """Refuse to read what the memory cannot hold."""
+    if size > LARGE and size > (free := available_memory()):
+        raise UnreadableError(f"it holds {size / 2**30:.1f} GiB, {free / 2**30:.1f} GiB of memory are free")
+
+
+def _numbers(variable: netCDF4.Variable, name: str, count: int | None = None) -> list[Any]:
+    """An attribute that must be numbers, or one number."""
+    given = np.ravel(variable.getncattr(name))
+    if given.dtype.kind not in "fiu" or (count is not None and given.size != count):
+        got = shown(repr(given.tolist()[0] if given.size == 1 else given.tolist()))
+        raise UnreadableError(f"'{variable.name}' has {name} {got}, expected a number")
+    return list(given)
+
+
 def _missing_values(variable: netCDF4.Variable, dtype: np.dtype) -> list[object]:
     named = [a for a in ("_FillValue", "missing_value") if a in variable.ncattrs()]
-    values = [v for a in named for v in np.ravel(variable.getncattr(a))]
+    values: list[Any] = [v for a in named for v in _numbers(variable, a)]
     if "_FillValue" not in named and dtype.itemsize > 1:  # every byte is a value, as the conventions say
-        values.append(netCDF4.default_fillvals[dtype.str[1:]])
+        values += [v for v in [netCDF4.default_fillvals.get(dtype.str[1:])] if v is not None]
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             values = [dtype.type(v) for v in values]  # 1e20 as double is not 1e20 as float
@@ -172,11 +234,30 @@ def _missing_values(variable: netCDF4.Variable, dtype: np.dtype) -> list[object]
 def read_strings(dataset: netCDF4.Dataset, name: str, where: str, error: type[CdlmError]) -> list[str]:
     """Read ids or names: a string variable, a char array or integers, as a list of str."""
     require(dataset, [name], where, error)
-    values = dataset.variables[name][:]
-    if values.dtype.kind == "S" and values.ndim == 2:
+    values = read_raw(dataset.variables[name], slice(None))
+    if values.dtype.kind == "S" and values.ndim == 2 and values.shape[1]:
         width = values.shape[1]  # not chartostring, which takes ASCII only
         values = np.char.rstrip(np.ascontiguousarray(values).view(f"S{width}").reshape(-1))
-    return [v.decode() if isinstance(v, bytes) else str(v) for v in np.asarray(values).tolist()]
+    if values.ndim != 1 or values.dtype.kind not in "SUTOiuf":
+        raise error(
+            f"{where}: '{name}' holds {values.dtype} on ({', '.join(dataset.variables[name].dimensions)}), expected "
+            "texts or whole numbers on one dimension (and that of their letters). Write it anew."
+        )
+    texts = values.tolist()
+    long = next((i for i, v in enumerate(texts) if isinstance(v, bytes | str) and len(v) > LONGEST_ID), None)
+    if long is not None:
+        raise error(f"{where}: '{name}' has {len(texts[long])} letters at index {long}, expected at most {LONGEST_ID}.")
+    return _decoded(texts, name, where)
+
+
+def _decoded(texts: list, name: str, where: str) -> list[str]:
+    """Text in UTF-8; where some is none, all is taken for Latin-1, with a note."""
+    try:
+        return [v.decode() if isinstance(v, bytes) else str(v) for v in texts]
+    except UnicodeDecodeError as cause:
+        latin = cause.object.decode("latin-1")
+        logger.warning("%s: '%s' holds text that is no UTF-8; read as Latin-1: '%s'", where, name, shown(latin))
+        return [v.decode("latin-1") if isinstance(v, bytes) else str(v) for v in texts]
 
 
 def read_time(dataset: netCDF4.Dataset, where: str, error: type[CdlmError]) -> tuple[np.ndarray, int]:
@@ -196,19 +277,23 @@ def read_time(dataset: netCDF4.Dataset, where: str, error: type[CdlmError]) -> t
     """
     require(dataset, ["time"], where, error)
     variable = dataset.variables["time"]
+    check_numeric(dataset, "time", where, error)
+    if len(variable.dimensions) != 1:
+        raise error(f"{where}: 'time' lies on ({', '.join(variable.dimensions)}), expected one dimension.")
     calendar = str(getattr(variable, "calendar", "standard"))
     if calendar not in CALENDARS:
         raise error(
             f"{where}: 'time' has calendar '{calendar}', expected one of {', '.join(CALENDARS)}. "
             "Convert the file to real dates."
         )
-    starts = _dates(variable, variable[:], calendar, where, error)
+    starts = _dates(variable, read_raw(variable, slice(None)), calendar, where, error)
     if starts.size == 0:
         raise error(f"{where}: 'time' is empty. Expected at least one step.")
     steps = np.diff(starts).astype(np.int64)
     bounds_name = str(getattr(variable, "bounds", "time_bnds"))
     if bounds_name in dataset.variables:
-        bounds = _dates(variable, dataset.variables[bounds_name][:], calendar, where, error)
+        check_numeric(dataset, bounds_name, where, error)
+        bounds = _dates(variable, read_raw(dataset.variables[bounds_name], slice(None)), calendar, where, error)
         _check_bounds(starts, bounds, where, error)
         steps = (bounds[:, 1] - bounds[:, 0]).astype(np.int64)
     if steps.size == 0:
@@ -231,11 +316,18 @@ def _dates(
 ) -> np.ndarray:
     units = str(getattr(variable, "units", ""))
     try:
+        if np.size(values) and not np.isfinite(values).all():
+            raise error(f"{where}: 'time' has missing values. Expected every one; fill them.")
         dates = netCDF4.num2date(values, units, calendar, only_use_cftime_datetimes=True)
-    except (ValueError, TypeError) as cause:
-        raise error(f"{where}: 'time' has units '{units}', expected '<unit> since <date>' ({cause}).") from cause
-    flat = [d.replace(microsecond=0).isoformat() for d in np.ravel(np.asarray(dates))]
-    return np.array(flat, "datetime64[s]").reshape(np.shape(values))
+        flat = [d.replace(microsecond=0).isoformat() for d in np.ravel(np.asarray(dates))]
+        return np.array(flat, "datetime64[s]").reshape(np.shape(values))
+    except (ValueError, TypeError, OverflowError, IndexError, AttributeError, RuntimeError) as cause:
+        if isinstance(cause, CdlmError):
+            raise
+        raise error(
+            f"{where}: 'time' has units '{shown(units)}', expected '<unit> since <date>' ({shown(str(cause))}), and "
+            "dates of four digits."
+        ) from cause
 
 
 def _check_bounds(starts: np.ndarray, bounds: np.ndarray, where: str, error: type[CdlmError]) -> None:
@@ -305,35 +397,6 @@ def select_ids(
             if position[one] != i and one in wanted:
                 raise error(f"{where}: '{name}' holds {one} more than once. Expected unique ids.")
     return np.array([position[one] for one in want], np.int64)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; moved onto it at the end, deleted if the block fails."""
-    check_writable(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Raise OutputError unless a file can be created at `path`; makes the parent folder."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as cause:
-        raise OutputError(
-            f"{path}: cannot be written ({cause.strerror or cause}). Choose another output path or free the folder."
-        ) from cause
-    if path.is_dir() and path.suffix != SUFFIX:
-        raise OutputError(f"{path}: is a folder, expected the path of a file. Choose another output path.")
 
 
 def create_time(dataset: netCDF4.Dataset) -> tuple[netCDF4.Variable, netCDF4.Variable]:

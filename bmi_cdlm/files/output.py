@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import shutil
+import stat
 import struct
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,25 +17,19 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.files.cf import Dimension, Layout, define
-from bmi_cdlm.files.netcdf import (
-    check_writable,
-    filled,
-    one_at_a_time,
-    open_input,
-    read_strings,
-    replacing,
-    require,
-    write_time,
-)
+from bmi_cdlm.files.fingerprints import FINGERPRINTS, check_fingerprints
+from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, require, write_time
 from bmi_cdlm.files.packing import rounded
 from bmi_cdlm.files.zarr import SUFFIX, copy_to_store, require_zarr
 from bmi_cdlm.names.errors import OutputError
 from bmi_cdlm.names.variables import variable
+from bmi_cdlm.names.writing import check_writable, replacing
 
 CHUNK_STEPS = 64
 BUFFER_BYTES = 32 * 2**20
 SLACK_BYTES = 2**16  # what a header may take on top of the values
 
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 logger = logging.getLogger(__name__)
 
 
@@ -253,7 +248,10 @@ class OutputFile:
     def _take_over(self, *, warn: bool = True) -> None:
         """Lock the partial file for as long as this run writes it; BlockingIOError if another run does."""
         left_over = self.partial.exists()
-        self._lock = self.partial.open("ab")
+        self._lock = os.fdopen(os.open(self.partial, FLAGS, 0o666), "ab")
+        found = os.fstat(self._lock.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise OSError(errno.EMLINK, "it is no file of its own, but a link or a device")
         try:
             import fcntl
 
@@ -262,6 +260,8 @@ class OutputFile:
             raise
         except (ImportError, OSError):  # Windows, or a file system without locks
             logger.debug("%s: cannot be locked", self.partial)
+        if not self.partial.exists() or self.partial.lstat().st_ino != found.st_ino:
+            raise BlockingIOError(errno.EAGAIN, "was finished by another run just now")
         if left_over and warn:
             logger.warning("%s: left by a run that did not finish; overwritten now", self.partial)
 
@@ -336,6 +336,10 @@ def _check_same(found: netCDF4.Dataset, layout: Layout, keep: int, where: str) -
             f"{where}: holds {n_steps} steps, expected the {keep} before the restart file. Run from the start, without "
             "--resume."
         )
+    own = layout.attributes.get(FINGERPRINTS)
+    if own is not None:
+        text = str(found.getncattr(FINGERPRINTS)) if FINGERPRINTS in found.ncattrs() else None
+        check_fingerprints(text, own, where, OutputError)
     ids = f"{layout.dimension}_id"
     same = ids in found.variables and read_strings(found, ids, where, OutputError) == list(layout.ids)
     same = same and all(n in found.variables and found.variables[n].dtype == layout.dtype for n in layout.names)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +13,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.names.errors import CdlmError
+from bmi_cdlm.names.writing import sync, sync_tree, temporary_name
 
 SUFFIX = ".zarr"
 MARKS = ("zarr.json", ".zgroup", ".zmetadata")
@@ -73,8 +73,8 @@ class _Attributes:
 class StoreVariable(_Attributes):
     """One array of a store."""
 
-    def __init__(self, array: Any) -> None:
-        self._array, self.dtype, self.shape = array, array.dtype, array.shape
+    def __init__(self, name: str, array: Any) -> None:
+        self.name, self._array, self.dtype, self.shape = name, array, array.dtype, array.shape
         attributes = dict(array.attrs)
         named = attributes.pop(DIMENSIONS, None) or getattr(array.metadata, "dimension_names", None) or ()
         self.dimensions = tuple(str(name) for name in named)
@@ -101,7 +101,7 @@ class StoreDataset(_Attributes):
         try:
             group = zarr.open_group(str(path), mode="r")
             super().__init__(dict(group.attrs))
-            self.variables = {name: StoreVariable(array) for name, array in group.arrays()}
+            self.variables = {name: StoreVariable(name, array) for name, array in group.arrays()}
         except Exception as cause:
             raise error(f"{path}: cannot be read as a Zarr store ({cause}). Expected a group of arrays.") from cause
         self.dimensions: dict[str, Dimension] = {}
@@ -137,7 +137,8 @@ def _missing_value(array: Any, stated: Any) -> Any:
 def copy_to_store(source: Path, target: Path, chunk_steps: int, error: type[CdlmError]) -> None:
     """Copy a NetCDF file to a Zarr store (format 3), a few steps at a time; moved to `target` when it is complete."""
     zarr = require_zarr(target, error)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    folder = temporary_name(target)
+    folder.mkdir()
     try:
         with netCDF4.Dataset(source) as dataset:
             dataset.set_auto_maskandscale(False)
@@ -145,9 +146,11 @@ def copy_to_store(source: Path, target: Path, chunk_steps: int, error: type[Cdlm
             group.attrs.update(_plain({key: dataset.getncattr(key) for key in dataset.ncattrs()}))
             for variable in dataset.variables.values():
                 _copy_variable(variable, group, chunk_steps)
-        if target.exists():
+        sync_tree(folder / "new")
+        if target.exists() or target.is_symlink():
             target.rename(folder / "old")
         (folder / "new").rename(target)
+        sync(target.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

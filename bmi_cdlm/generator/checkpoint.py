@@ -18,12 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.files.netcdf import replacing
 from bmi_cdlm.generator.generator import Inputs, pet_network, read_inputs, static_parameters
 from bmi_cdlm.generator.specification import GeneratorSpec, explain
 from bmi_cdlm.kernels.groups import PetNetwork
-from bmi_cdlm.names.errors import CheckpointError, DomainError
+from bmi_cdlm.names.errors import CheckpointError, DomainError, shown
 from bmi_cdlm.names.time_steps import STEP_NAMES
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.version import __version__
 
 FORMAT, READ = "bmi_cdlm checkpoint 2", ("bmi_cdlm checkpoint 1", "bmi_cdlm checkpoint 2")
@@ -139,11 +139,12 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
             _check_format(header, where)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as cause:
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError, RecursionError, MemoryError) as cause:
         if isinstance(cause, CheckpointError):
             raise
         raise CheckpointError(
-            f"{where}: cannot be read as a checkpoint ({cause}). Expected a whole .safetensors file; copy it again."
+            f"{where}: cannot be read as a checkpoint ({shown(str(cause))}). Expected a whole .safetensors file; "
+            "copy it again."
         ) from cause
     if header["digest"] != _digest(header, weights):
         raise CheckpointError(
@@ -152,6 +153,8 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
         )
     try:
         spec = GeneratorSpec.from_json(json.dumps(header["specification"]))
+    except RecursionError as cause:
+        raise CheckpointError(f"{where}: the specification is nested too deeply. Train it anew.") from cause
     except ValueError as cause:
         raise CheckpointError(f"{where}: the specification is refused: {explain(cause)} Train it anew.") from cause
     _check_record(header["record"], where)
@@ -164,7 +167,7 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
 def _check_format(header: object, where: str) -> None:
     found = header.get("format") if isinstance(header, dict) else None
     if found not in READ:
-        got = f"format '{found}'" if found else "no format"
+        got = f"format '{shown(found)}'" if found else "no format"
         raise CheckpointError(
             f"{where}: has {got}, expected '{FORMAT}'. Use a checkpoint of cdlm-train {__version__}, or the version of "
             "bmi_cdlm that wrote it."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -272,6 +273,11 @@ class Model:
         self._totals.refresh(self.state)
         if self.ledger is not None:
             self.ledger.update(self.state, live, self._totals.at_start)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no value is NaN or infinite: whatever is one is found again in what is stored or has flown out."""
+        return math.isfinite(self.live["water_stored"][0] + self.live["water_out"][0])
 
     @property
     def step_depth(self) -> float:

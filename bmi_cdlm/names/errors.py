@@ -5,9 +5,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST_VALUE, LONGEST_MESSAGE = 100, 4000
+"""Letters of a value that is echoed, and of a message as a whole."""
+
+
+def shown(value: object, longest: int = LONGEST_VALUE) -> str:
+    """A value as a message shows it: cut where it is long, and without letters that a screen acts on."""
+    text = value if isinstance(value, str) else repr(value)
+    n = len(text)
+    text = "".join(c if c.isprintable() or c in "\n " else repr(c)[1:-1] for c in text[: longest + 1])
+    return text if n <= longest else f"{text[:longest]}... ({n} letters)"
+
 
 class CdlmError(Exception):
-    """Base of every error that bmi_cdlm raises on purpose."""
+    """Base of every error that bmi_cdlm raises on purpose; its message is short, whatever it echoes."""
+
+    def __init__(self, *given: object) -> None:
+        super().__init__(*(shown(one, LONGEST_MESSAGE) if isinstance(one, str) else one for one in given))
 
 
 class ConfigError(CdlmError, ValueError):
@@ -46,6 +60,10 @@ class LedgerError(CdlmError, ArithmeticError):
     """The water balance of a cell, a reach or the domain does not close within the tolerance."""
 
 
+class NotFiniteError(CdlmError, ArithmeticError):
+    """A value of the model is NaN or infinite."""
+
+
 class OutputError(CdlmError, OSError):
     """An output file cannot be written."""
 
@@ -76,5 +94,7 @@ class UnknownNameError(CdlmError, KeyError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint naming the known name closest to `name`, or the empty string."""
+    if len(str(name)) > LONGEST_VALUE:
+        return ""
     found = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     return f" Did you mean '{found[0]}'?" if found else ""

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bmi_cdlm.names.errors import ConfigError, nearest
+from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import AttributesConfig, ForcingConfig, ObservationsConfig, PetConfig
-from bmi_cdlm.run.config import Config, load_config
+from bmi_cdlm.run.config import LONGEST_REASON, MOST_PROBLEMS, Config, load_config
 from bmi_cdlm.run.values import parse_places
 
 Ids = Annotated[tuple[str, ...], BeforeValidator(parse_places)]
@@ -148,17 +148,20 @@ def explain_block(cause: ValidationError, model: type[BaseModel]) -> str:
     sentences = []
     for problem in cause.errors():
         loc = [part for part in problem["loc"] if not str(part).startswith(("function-", "tuple[", "literal["))]
-        key, message = ".".join(map(str, loc)), problem["msg"].removeprefix("Value error, ")
+        key, message = shown(".".join(map(str, loc))), problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":
             sentences.append(f"key '{key}' is missing.")
         elif problem["type"] == "extra_forbidden":
             known = _keys_of(model, loc[:-1])
             sentences.append(f"unknown key '{key}'.{nearest(str(loc[-1]), known)} Known: {', '.join(known)}.")
         elif problem["type"] == "value_error":
+            message = shown(message, LONGEST_REASON)
             sentences.append(f"{key}: {message}." if key else f"{message}.")
         else:
-            sentences.append(f"{key} is {problem['input']!r}: {message}.")
-    return " ".join(dict.fromkeys(sentences))
+            sentences.append(f"{key} is {shown(repr(problem['input']))}: {shown(message, LONGEST_REASON)}.")
+    different = list(dict.fromkeys(sentences))
+    more = len(different) - MOST_PROBLEMS
+    return " ".join(different[:MOST_PROBLEMS]) + (f" And {more} more." if more > 0 else "")
 
 
 def _keys_of(model: type[BaseModel], loc: list[int | str]) -> list[str]:

@@ -14,10 +14,11 @@ import netCDF4
 import numpy as np
 import yaml
 
-from bmi_cdlm.files.netcdf import replacing, same_units
+from bmi_cdlm.files.netcdf import same_units
 from bmi_cdlm.names.errors import ConfigError, DomainError, nearest
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import variable
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.network.domain_file import CONVENTIONS, put
 from bmi_cdlm.processes.catalogue import choose
 

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.files.netcdf import check_writable, one_at_a_time, open_input, read_strings, read_values, replacing
+from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_strings, read_values
 from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, nearest
 from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.writing import check_writable, replacing
 from bmi_cdlm.prepare.config import GaugesConfig, PrepareConfig, load_prepare_config
 from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.gauges.legacy import Legacy, add_priors, read_legacy, write_legacy

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -21,16 +20,19 @@ from pydantic import (
 
 from bmi_cdlm.files.netcdf import names_in
 from bmi_cdlm.files.packing import MOST_DIGITS
+from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.pet import FORMATIONS, RANGE, Formula, choose, required
-from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
+from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest, shown
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import SUMMED, select, variable
+from bmi_cdlm.names.writing import check_path
 from bmi_cdlm.processes.catalogue import NONE, Chain, Kind, find, kind_of
 from bmi_cdlm.processes.catalogue import choose as choose_processes
 from bmi_cdlm.run.values import Date, Memory, Seconds, TimeOfDay, duration_text, parse_duration, parse_places
 
+MOST_SPIN_UPS = 1000
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
 BRIDGES = {v.short: v.known.bridge for v in select(role="input")}
 Fill = Literal["refuse", "zero", "hold", "interpolate"]
@@ -50,8 +52,10 @@ def parse_output_places(value: object) -> object:
     """Let ids of reaches be whole numbers, or lines of a file."""
     if isinstance(value, str | Path) and str(value) not in GRIDS:
         try:
+            if not Path(value).is_file():
+                raise FileNotFoundError("there is no such file")
             lines = Path(value).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as cause:
+        except (OSError, ValueError) as cause:
             raise ValueError(
                 f"'{value}' cannot be read ({cause}); expected gauges, reaches, cells, a list of reach ids, or a text "
                 "file with one reach id a line"
@@ -136,7 +140,8 @@ class Config(BaseModel):
         default="resume", description="With a restart file: resume (state and clock) or hot_start (state only)."
     )
     spin_up: int = Field(
-        default=0, ge=0, description="How many times the first year (or the record) is run before `start` [1]."
+        default=0, ge=0, le=MOST_SPIN_UPS,
+        description="How many times the first year (or the record) is run before `start` [1]."
     )
     output: Path | None = Field(
         default=None, description="Output file (NetCDF), or Zarr store where it ends in `.zarr`; without it nothing is "
@@ -440,24 +445,8 @@ def _is_hourly(content: Mapping[str, Any]) -> bool:
         return False
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader, in C where there is one; a key given twice is an error, as YAML has it."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """A mapping; a merged one (`<<`) may be overridden."""
-        seen: dict[str, int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key '{key.value}' is given twice, first in line {seen[key.value]}. Leave one",
-                    key.start_mark,
-                )
-            seen[key.value] = key.start_mark.line + 1
-        return super().construct_mapping(node, deep=deep)
-
-
+MOST_PROBLEMS, LONGEST_REASON = 10, 500
+"""How many problems a message names, and how long each may be."""
 PATH_KEYS = ("domain", "forcing", "parameters", "initial_state", "output", "restart", "observations")
 KEYWORDS = ("caller", "default", "steady", "equilibrium")
 
@@ -471,25 +460,18 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
         Missing or unreadable file, unknown key (with the nearest valid one), bad value.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as cause:
-        raise ConfigError(f"{path}: cannot be read ({cause}). Expected a YAML configuration file.") from cause
-    try:
-        content = yaml.load(text, Loader)
-    except yaml.YAMLError as cause:
-        raise ConfigError(f"{path}: is not valid YAML: {cause}") from cause
+    content = load_yaml(path, ConfigError)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds {type(content).__name__}, expected keys and values. See cfg/README.md.")
-    unknown = [f"unknown key '{key}'.{nearest(str(key), Config.model_fields)}" for key in content
+    unknown = [f"unknown key '{shown(key)}'.{nearest(str(key), Config.model_fields)}" for key in content
                if key not in Config.model_fields]
     if unknown:
-        raise ConfigError(f"{path}: {' '.join(unknown)} Known: {', '.join(Config.model_fields)}.")
-    for key in PATH_KEYS:
-        if isinstance(content.get(key), str) and content[key] not in KEYWORDS:
-            content[key] = path.parent / content[key]
-    if isinstance(content.get("output_at"), str) and content["output_at"] not in GRIDS:
-        content["output_at"] = path.parent / content["output_at"]
+        raise ConfigError(f"{path}: {' '.join(unknown[:MOST_PROBLEMS])} Known: {', '.join(Config.model_fields)}.")
+    for key in (*PATH_KEYS, "output_at"):
+        value = content.get(key)
+        if isinstance(value, str) and value not in (GRIDS if key == "output_at" else KEYWORDS):
+            content[key] = path.parent / value
+            check_path(content[key], ConfigError)
     try:
         return Config(**{**content, **(overrides or {})})
     except ValidationError as cause:
@@ -504,12 +486,14 @@ def explain(cause: ValidationError) -> str:
     sentences = []
     for problem in cause.errors():
         path = problem["loc"][: 2 if problem["loc"][:1] in FILL_KEYS else 1]
-        key = ".".join(str(part) for part in path) or "configuration"
+        key = shown(".".join(str(part) for part in path)) or "configuration"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":
             sentences.append(f"key '{key}' is missing.")
         elif problem["type"] == "value_error":
-            sentences.append(f"{key}: {message}.")
+            sentences.append(f"{key}: {shown(message, LONGEST_REASON)}.")
         else:
-            sentences.append(f"{key} is {problem['input']!r}: {message}.")
-    return " ".join(dict.fromkeys(sentences))
+            sentences.append(f"{key} is {shown(repr(problem['input']))}: {shown(message, LONGEST_REASON)}.")
+    different = list(dict.fromkeys(sentences))
+    more = len(different) - MOST_PROBLEMS
+    return " ".join(different[:MOST_PROBLEMS]) + (f" And {more} more." if more > 0 else "")

@@ -17,18 +17,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import netCDF4
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.files.fingerprints import FINGERPRINTS
 from bmi_cdlm.files.netcdf import LIBRARY
 from bmi_cdlm.files.output import OutputFile
 from bmi_cdlm.files.restart import Restart, write_restart
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import CdlmError, ClusterError, ConfigError
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.fingerprints import fingerprints
 from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
 from bmi_cdlm.run.parameters import check_pet_outputs, read_any_parameters, read_elevation
 from bmi_cdlm.run.partition import Partition, make_part, partition, write_part
@@ -39,14 +41,26 @@ PER_THREAD = 4
 """Partitions per thread of the workers: enough to keep all busy, few enough that little is handed on."""
 PATIENCE = 30.0
 """Seconds to wait for a scheduler, and for a worker where there is none."""
+ASKED = 5
+"""How often workers are asked for their version, of which one may be lost meanwhile."""
 GRACE = 10.0
 """Seconds that workers get to leave a run that is given up; one that was lost has left its files behind."""
+OURS = ("localhost", "127.", "[::1]", "::1")
 Progress = Callable[[int], None]
 logger = logging.getLogger(__name__)
 
 
+class Tls(NamedTuple):
+    """Files by which client, scheduler and workers know each other: authority, own certificate, its key (PEM)."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
 def run_distributed(
-    config: Config, address: str, count: int | None = None, progress: Progress = lambda steps: None
+    config: Config, address: str, count: int | None = None, progress: Progress = lambda steps: None,
+    tls: Tls | None = None,
 ) -> Model:
     """Run to the end on the workers of a scheduler; output and restart file are written here, when all have finished.
 
@@ -59,6 +73,8 @@ def run_distributed(
         About how many partitions to make; a few per thread of the workers unless given.
     progress : callable
         Called after each partition with a number of steps, which add up to those of the configuration.
+    tls : Tls, optional
+        Speak to nobody but who shows a certificate of this authority, and encrypted; `address` is `tls://...`.
 
     Returns
     -------
@@ -83,7 +99,7 @@ def run_distributed(
     if config.restart_every is not None:
         logger.warning("restart_every: a run over a scheduler writes %s at its end only", config.restart)
     check_outputs(config)
-    with _connected(address) as client:
+    with _connected(address, tls) as client:
         config = _with_whole_paths(config)
         domain = read_domain(config.domain)
         parameters, pet = read_any_parameters(config, domain)
@@ -105,15 +121,17 @@ def run_distributed(
             )
             restart = _merge_states(folder, domain, partitions)
             model.restore(restart.cell, restart.reach)
+            made_of = None if config.restart is None else fingerprints(config)
             if config.output is not None:
-                _merge_outputs(config, folder, domain, partitions)
-            if config.restart is not None:
-                write_restart(config.restart, restart)
+                _merge_outputs(config, folder, domain, partitions, made_of)
+            if config.restart is not None and made_of is not None:
+                words = {**restart.attributes, FINGERPRINTS: made_of}
+                write_restart(config.restart, restart._replace(attributes=words))
     return model
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[Any]:
+def _connected(address: str, tls: Tls | None) -> Iterator[Any]:
     """A client of a scheduler that has workers with our version."""
     try:
         from distributed import Client
@@ -122,9 +140,10 @@ def _connected(address: str) -> Iterator[Any]:
             "a run over a scheduler needs dask.distributed, which is not installed. pip install "
             "'bmi-cdlm[distributed]', or leave --scheduler out."
         ) from cause
+    _warn_of_strangers(address)
     try:
-        client = Client(address, timeout=PATIENCE, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as cause:
+        client = Client(address, timeout=PATIENCE, set_as_default=False, security=_security(tls))
+    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as cause:
         raise ClusterError(
             f"scheduler {address}: cannot be reached ({cause}). Expected the address of a running `dask scheduler`, "
             "such as tcp://host:8786."
@@ -135,7 +154,7 @@ def _connected(address: str) -> Iterator[Any]:
         except TimeoutError as cause:
             raise _no_workers(address) from cause
         try:
-            versions = client.run(code_version)
+            versions = _versions(client)
         except Exception as cause:
             raise ClusterError(
                 f"scheduler {address}: its workers cannot run bmi_cdlm ({cause}). Install version {__version__} there."
@@ -147,6 +166,42 @@ def _connected(address: str) -> Iterator[Any]:
                     "Install the same version everywhere."
                 )
         yield client
+
+
+def _versions(client: Any) -> dict[str, str]:
+    """Version of bmi_cdlm on every worker; asked again where one is lost while it is asked."""
+    for _ in range(ASKED - 1):
+        try:
+            return dict(client.run(code_version))
+        except OSError:
+            time.sleep(1.0)
+            client.wait_for_workers(1, timeout=PATIENCE)
+    return dict(client.run(code_version))
+
+
+def _warn_of_strangers(address: str) -> None:
+    """Say that whoever reaches a plain port of another machine may run code there, and in our name here."""
+    kind, _, host = address.rpartition("://")
+    if kind in ("", "tcp", "ws") and not host.startswith(OURS):
+        logger.warning(
+            "%s: dask neither knows nor checks who speaks there; whoever reaches that port can run code on scheduler, "
+            "workers and this machine. Use a network of your own, or tls:// with --tls-ca, --tls-cert and --tls-key "
+            "(SECURITY.md).", address,
+        )
+
+
+def _security(tls: Tls | None) -> Any:
+    """dask's own options; None where its configuration is to decide."""
+    if tls is None:
+        return None
+    from distributed.security import Security
+
+    for path in tls:
+        if not path.is_file():
+            raise ClusterError(f"{path}: there is no such file, expected a certificate or key (PEM). Correct --tls-*.")
+    return Security(
+        tls_ca_file=str(tls.ca), tls_client_cert=str(tls.cert), tls_client_key=str(tls.key), require_encryption=True
+    )
 
 
 def _no_workers(address: str) -> ClusterError:
@@ -258,14 +313,16 @@ def _with_rows(values: np.ndarray, rows: int) -> np.ndarray:
     return np.pad(values, ((0, rows - values.shape[0]), *((0, 0) for _ in values.shape[1:])))
 
 
-def _merge_outputs(config: Config, folder: Path, domain: Domain, partitions: Sequence[Partition]) -> None:
+def _merge_outputs(
+    config: Config, folder: Path, domain: Domain, partitions: Sequence[Partition], made_of: str | None
+) -> None:
     """Write the output of all partitions to one file."""
     assert config.output is not None
     dimension, ids, index = output_places(config, domain)
     sources = list(_columns(folder, domain, partitions, dimension == "cell", index))
     with OutputFile(
         config.output, dimension, ids, config.output_variables, config.time_step * config.steps_per_output,
-        output_attributes(config), precision=config.output_precision,
+        output_attributes(config, made_of), precision=config.output_precision,
     ) as output:
         first, n_steps = 0, 1
         while first < n_steps:

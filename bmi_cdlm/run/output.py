@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.files.netcdf import check_writable
+from bmi_cdlm.files.fingerprints import FINGERPRINTS, check_fingerprints
+from bmi_cdlm.files.netcdf import LIBRARY, open_input
 from bmi_cdlm.files.output import Dimension
-from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.names.errors import ConfigError, OutputError
+from bmi_cdlm.names.writing import LONGEST_NAME, check_writable
 from bmi_cdlm.run.config import Config
+
+PREVIOUS = ".previous"
+logger = logging.getLogger(__name__)
 
 
 def check_outputs(config: Config) -> None:
@@ -37,7 +45,48 @@ def output_places(config: Config, domain: Domain) -> tuple[Dimension, list[str],
     return "reach", list(at), np.array([place[i] for i in at], np.int64)
 
 
-def output_attributes(config: Config) -> dict[str, str]:
-    """Global attributes of an output file."""
+def output_attributes(config: Config, made_of: str | None = None) -> dict[str, str]:
+    """Global attributes of an output file; `made_of` are the fingerprints of a run that can be gone on with."""
     keys = ("start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "spin_up")
-    return {f"configuration_{key}": str(getattr(config, key)) for key in keys}
+    words = {f"configuration_{key}": str(getattr(config, key)) for key in keys}
+    return words if made_of is None else {**words, FINGERPRINTS: made_of}
+
+
+def set_aside(config: Config) -> None:
+    """Move the restart file of an earlier run out of the way of one that begins: nobody goes on from it by mistake."""
+    path = config.restart
+    if path is None or not path.exists() or _is_same(path, config.initial_state):
+        return
+    aside = path.with_name(f"{path.name[:LONGEST_NAME - len(PREVIOUS)]}{PREVIOUS}")
+    try:
+        path.replace(aside)
+    except OSError as cause:
+        raise OutputError(
+            f"{path}: was left by an earlier run and cannot be moved to {aside.name} ({cause.strerror}). Move it."
+        ) from cause
+    logger.warning("%s: left by an earlier run, is now %s", path, aside.name)
+
+
+def check_finished(config: Config, made_of: str | None) -> None:
+    """Say that there is nothing left to do, if that is so.
+
+    Raises
+    ------
+    OutputError
+        The output is gone, or that of another run.
+    """
+    output = config.output
+    if output is not None:
+        if not output.exists():
+            raise OutputError(
+                f"{output}: there is no such file, though {config.restart} is that of the finished run. Run from the "
+                "start, without --resume."
+            )
+        with LIBRARY, open_input(output, OutputError) as dataset:
+            found = str(dataset.getncattr(FINGERPRINTS)) if FINGERPRINTS in dataset.ncattrs() else None
+        check_fingerprints(found, made_of or "null", str(output), OutputError)
+    logger.warning("%s: the run is finished, there is nothing left to do", config.restart)
+
+
+def _is_same(path: Path, other: Path | str) -> bool:
+    return isinstance(other, Path) and path.resolve() == other.resolve()

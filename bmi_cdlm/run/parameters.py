@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.model.model import Forcing
 from bmi_cdlm.model.pet import Demand, make_place
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
+from bmi_cdlm.names.parameters import TRAVEL_TIME
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameter_file import read_parameters
 
+logger = logging.getLogger(__name__)
 RAIN, DEMAND, TEMPERATURE = "precipitation", "potential_evapotranspiration", "air_temperature"
 UNKNOWN = "unknown"
 """What a checkpoint says of its potential evapotranspiration when nobody told it."""
@@ -38,7 +41,9 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
         return {}, None
     path = Path(config.parameters)
     if path.suffix != ".safetensors":
-        return read_parameters(path, domain, config.time_step), None
+        found = read_parameters(path, domain, config.time_step)
+        _tell_defaults(config, found)
+        return found, None
     checkpoint = load_checkpoint(path)
     checkpoint.check_run(
         time_step=config.time_step, routing_step=config.routing_step, snow=config.snow, runoff=config.runoff,
@@ -46,6 +51,16 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     )
     _check_pet_kind(config, checkpoint)
     return checkpoint.evaluate(config.domain, domain)
+
+
+def _tell_defaults(config: Config, found: Mapping[str, np.ndarray]) -> None:
+    """Say which parameters of the run a file leaves to their defaults."""
+    given = {*found, *(["celerity"] if TRAVEL_TIME in found else [])}
+    declared = {p.name: p for process in config.chain.processes for p in process.parameters}
+    left = [p for p in declared.values() if p.name not in given and not p.optional]
+    if left:
+        defaults = ", ".join(f"{p.name} {p.range_at(config.time_step).default:g} {p.units}" for p in left)
+        logger.warning("%s: gives not every parameter; defaults are taken for %s", config.parameters, defaults)
 
 
 def parameters_key(config: Config) -> tuple:

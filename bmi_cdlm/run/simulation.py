@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.files.fingerprints import FINGERPRINTS, check_fingerprints
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.output import OutputFile, partial_path
 from bmi_cdlm.files.packing import average
@@ -25,8 +26,10 @@ from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.fingerprints import fingerprints
 from bmi_cdlm.run.inputs import HELD, PENDING, Inputs
-from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
+from bmi_cdlm.run.not_finite import find_not_finite, keep_state
+from bmi_cdlm.run.output import check_finished, check_outputs, output_attributes, output_places, set_aside
 from bmi_cdlm.run.parameters import (
     check_pet_outputs,
     make_demand,
@@ -43,6 +46,10 @@ CARRIED = "carried_precipitation"
 """Name under which a state keeps precipitation that falls in the first step of a hot start [mm d-1 s]."""
 STEADY_DAYS = 10
 YEAR_DAYS = 365
+OPTIONS = ("time_step", "snow", "runoff", "routing", "components")
+"""Keys of a configuration that a state was made with, and that are those of whoever goes on from it."""
+WORDS = (*OPTIONS, "inputs_from", "name_profile", "pending_seconds")
+"""What a state says beside its arrays."""
 Progress = Callable[[int], None]
 logger = logging.getLogger(__name__)
 
@@ -93,6 +100,7 @@ class Simulation:
     ) -> None:
         self.config, self._exchange, self._ready = config, exchange, ready
         self.resumed = resume and _can_resume(config)
+        self._made_of: str | None = None
         if part is None:
             self._domain = share(("domain", *version(config.domain)), lambda: read_domain(config.domain))
             domain = self._domain.value
@@ -167,7 +175,11 @@ class Simulation:
         count = forcing.precipitation.shape[0]
         if self._carried is not None:
             forcing = self._with_carried(forcing)
-        series = self.model.advance(self._dated(forcing, self.n_done, count), keep, reaches)
+        dated = self._dated(forcing, self.n_done, count)
+        before = keep_state(self.model, self.config.memory // 8) if count > 1 else None
+        series = self.model.advance(dated, keep, reaches)
+        if not self.model.is_finite:
+            raise find_not_finite(self.model, dated, before, self._starts(self.n_done, count))
         self.elapsed += count * self.config.time_step
         return series
 
@@ -255,11 +267,16 @@ class Simulation:
                 "through BMI."
             )
         if self.n_done == config.n_steps and not self._only_to_finish():
-            raise StateError(f"restart: valid at {self.time}, the end of the run. Set a later end.")
+            if not self.resumed:
+                raise StateError(f"restart: valid at {self.time}, the end of the run. Set a later end.")
+            check_finished(config, self._fingerprints())
+            return
         if self.n_done % config.steps_per_output:
             raise StateError(f"restart: valid at {self.time}, within an output_step. Use one at its end.")
         check_outputs(config)
         with self._open_output() as output, WriteBehind(output.append if output else _nothing) as write:
+            if not self.resumed:
+                set_aside(config)
 
             def take(starts: np.ndarray, values: dict[str, np.ndarray]) -> None:
                 write(starts[:: config.steps_per_output], values)
@@ -278,7 +295,7 @@ class Simulation:
         dimension, ids, _ = output_places(config, self.model.domain)
         return OutputFile(
             config.output, dimension, ids, config.output_variables, config.time_step * config.steps_per_output,
-            output_attributes(config), precision=config.output_precision,
+            output_attributes(config, self._fingerprints()), precision=config.output_precision,
             keep=self.n_done // config.steps_per_output if self.resumed else 0,
         )
 
@@ -292,7 +309,17 @@ class Simulation:
         assert self.config.restart is not None
         if output is not None:
             output.flush()
-        self.save(self.config.restart)
+        restart = self.snapshot()
+        write_restart(
+            self.config.restart,
+            restart._replace(attributes={**restart.attributes, FINGERPRINTS: self._fingerprints() or ""}),
+        )
+
+    def _fingerprints(self) -> str | None:
+        """What this run is made of; None where nothing of it can be gone on with. Files are read once."""
+        if self.config.restart is not None and self._made_of is None:
+            self._made_of = fingerprints(self.config)
+        return self._made_of
 
     def run_blocks(
         self, names: Sequence[str], take: Take, progress: Progress = _nothing, *, places: np.ndarray | None = None,
@@ -355,8 +382,13 @@ class Simulation:
 
     def _initialise(self) -> None:
         if self.resumed:
-            assert self.config.restart is not None
-            self.restore_from(self.config.restart)
+            path, domain = self.config.restart, self.model.domain
+            assert path is not None
+            restart = read_restart(path, domain.cells.id, domain.reaches.id)
+            own = self._fingerprints()
+            assert own is not None
+            check_fingerprints(restart.attributes.get(FINGERPRINTS), own, str(path), StateError)
+            self.restore(restart)
             return
         if isinstance(self.config.initial_state, Path):
             self.restore_from(self.config.initial_state, hot_start=self.config.restart_mode == "hot_start")
@@ -381,8 +413,13 @@ class Simulation:
         length = self.block_length()
         spans = [(first, min(length, steps - first)) for first in range(0, steps, length)]
         for _ in range(self.config.spin_up):
+            first = 0
             for forcing in read_ahead(self.read_forcing, spans):
                 self.model.advance(forcing)
+                count = forcing.precipitation.shape[0]
+                if not self.model.is_finite:
+                    raise find_not_finite(self.model, forcing, None, self._starts(first, count))
+                first += count
         if self.config.spin_up:
             self.model.begin(self.model.live["discharge"].copy())
 
@@ -474,7 +511,10 @@ class Simulation:
         StateError
             Another time step or other processes, or a clock outside the configured period.
         """
-        for key in ("time_step", "snow", "runoff", "routing", "components"):
+        missing = [key for key in WORDS if key not in restart.attributes]
+        if missing:
+            raise StateError(f"restart: lacks '{missing[0]}', expected {', '.join(WORDS)}. Take the state again.")
+        for key in OPTIONS:
             got, expected = restart.attributes.get(key), str(getattr(self.config, key))
             if got != expected:
                 raise StateError(f"restart: {key} is '{got}', expected '{expected}'. Use the options of that run.")
@@ -535,7 +575,7 @@ class Simulation:
 
     def _depth_of_call(self, restart: Restart) -> float:
         """Runoff of the last call [m]: the last step's, where it was one or where not all saved cells are here."""
-        if restart.attributes.get("cells") != str(self.model.domain.n_cells):
+        if restart.attributes.get("cells") != str(self.model.domain.n_cells) or "call_depth" not in restart.attributes:
             return self.model.step_depth
         return float(restart.attributes["call_depth"])
 

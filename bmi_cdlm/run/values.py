@@ -11,27 +11,38 @@ from pydantic import (
     PlainSerializer,
 )
 
+from bmi_cdlm.names.errors import shown
 from bmi_cdlm.names.time_steps import DAY, HOUR
 
+LONGEST_NUMBER = 15
 UNITS = {"s": 1, "min": 60, "h": HOUR, "d": DAY}
 BYTES = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
+
+
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError(f"'{shown(text)}' has {len(text)} digits; expected at most {LONGEST_NUMBER}")
+    return int(text)
 
 
 def parse_duration(value: object) -> int:
     """Return the seconds of a duration such as '1 d', '1 h' or '15 min'."""
     words = str(value).split()
-    if len(words) == 2 and words[1] in UNITS and words[0].isdecimal() and int(words[0]) > 0:
-        return int(words[0]) * UNITS[words[1]]
-    raise ValueError(f"'{value}' is not a duration; expected a whole number and a unit, such as '1 d', '1 h', '15 min'")
+    if len(words) == 2 and words[1] in UNITS and words[0].isdecimal() and 0 < int(words[0][:LONGEST_NUMBER]):
+        return _whole(words[0]) * UNITS[words[1]]
+    raise ValueError(
+        f"'{shown(value)}' is not a duration; expected a whole number and a unit, such as '1 d', '1 h', '15 min'"
+    )
 
 
 def parse_memory(value: object) -> int:
     """Return the bytes of an amount of memory such as '512 MiB' or '2 GB'."""
     words = str(value).split()
-    if len(words) == 2 and words[1] in BYTES and words[0].isdecimal() and int(words[0]) > 0:
-        return int(words[0]) * BYTES[words[1]]
+    if len(words) == 2 and words[1] in BYTES and words[0].isdecimal() and 0 < int(words[0][:LONGEST_NUMBER]):
+        return _whole(words[0]) * BYTES[words[1]]
     raise ValueError(
-        f"'{value}' is no amount of memory; expected a whole number and a unit, such as '512 MiB', '2 GiB', '2 GB'"
+        f"'{shown(value)}' is no amount of memory; expected a whole number and a unit, such as '512 MiB', '2 GiB', "
+        "'2 GB'"
     )
 
 
@@ -50,7 +61,7 @@ def memory_text(size: int) -> str:
 
 def parse_date(value: object) -> np.datetime64:
     """Return a date or time of day as datetime64[s]; YAML gives dates, text or datetime objects."""
-    wrong = f"'{value}' is not a date; expected for example 2012-08-01 or 2012-08-01T06:00"
+    wrong = f"'{shown(value)}' is not a date; expected for example 2012-08-01 or 2012-08-01T06:00"
     if isinstance(value, np.datetime64) and not np.isnat(value):
         value = value.astype("datetime64[us]").item()
     if isinstance(value, str):
@@ -62,9 +73,12 @@ def parse_date(value: object) -> np.datetime64:
         raise ValueError(wrong)
     if isinstance(value, datetime.datetime):
         if value.tzinfo is not None:
-            value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+            try:
+                value = value.astimezone(datetime.UTC).replace(tzinfo=None)
+            except OverflowError as cause:
+                raise ValueError(wrong) from cause
         if value.microsecond:
-            raise ValueError(f"'{value}' is within a second; expected a whole second")
+            raise ValueError(f"'{shown(value)}' is within a second; expected a whole second")
     return np.datetime64(value, "s")
 
 

@@ -223,7 +223,7 @@ def test_what_is_no_state_is_refused_and_changes_nothing(tmp_path):
         given_back(component, saved)  # has a cell c0 and a reach r0, too
 
 
-@pytest.mark.parametrize("found", ["bmi_cdlm restart 1", "bmi_cdlm restart 4", "other"])
+@pytest.mark.parametrize("found", ["bmi_cdlm restart 2", "bmi_cdlm restart 4", "other"])
 def test_a_state_of_another_version_is_refused(tmp_path, found, monkeypatch):
     config = write_case(tmp_path)
     with opened(config) as component:

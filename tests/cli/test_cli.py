@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import pytest
-from cases import change_config, write_case
+from cases import change_config, write_case, write_parameters
 from click.testing import CliRunner, Result
 
 from bmi_cdlm.cli import main
@@ -98,21 +102,23 @@ def test_the_commands_of_the_readme_run_the_lez(tmp_path: Path) -> None:
     assert "Y3204040" in shown.output
 
 
-def test_a_run_that_was_killed_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     keys = {"n_steps": 12, "output": "run.nc", "restart": "restart.nc", "restart_every": "3 d"}
     whole = write_case(tmp_path / "whole", **keys)
     assert call("run", whole, "--quiet").exit_code == 0
     config = write_case(tmp_path / "broken", **keys)
-    save, saved = Simulation.save, []
+    save, saved = Simulation._save_behind, []
 
-    def die(self: Simulation, path: Path) -> None:
-        save(self, path)
+    def die(self: Simulation, output: object) -> None:
+        save(self, output)
         saved.append(self.n_done)
         if len(saved) == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Simulation, "save", die)
+        patch.setattr(Simulation, "_save_behind", die)
         assert call("run", config, "--quiet").exit_code == 1
     assert saved == [3, 6] and not (tmp_path / "broken" / "run.nc").exists()
     result = call("run", config, "--quiet", "--resume")
@@ -120,4 +126,37 @@ def test_a_run_that_was_killed_is_resumed(tmp_path: Path, monkeypatch: pytest.Mo
     ours, theirs = (read_output(path.parent / "run.nc", "discharge") for path in (config, whole))
     assert np.array_equal(ours[0], theirs[0]) and np.array_equal(ours[2], theirs[2])
     again = call("run", config, "--quiet", "--resume")
-    assert again.exit_code == 1 and "the end of the run" in again.output
+    assert again.exit_code == 0 and "there is nothing left to do" in caplog.text
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", [["--help"], ["reference"], ["run", "case.yaml"]])
+def test_a_full_disk_under_the_screen_is_one_error(tmp_path: Path, arguments: list[str]) -> None:
+    write_case(tmp_path, output="run.nc")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bmi_cdlm.cli", *arguments], stdout=full, stderr=subprocess.PIPE, text=True,
+            cwd=tmp_path, check=False,
+        )
+    assert done.returncode == 1 and done.stderr.startswith("Error: the screen"), done.stderr
+    assert "No space left" in done.stderr and "Traceback" not in done.stderr and "ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "x", "9" * 30])
+def test_a_number_of_threads_that_numba_does_not_take_is_left_out(tmp_path: Path, threads: str) -> None:
+    write_case(tmp_path, output="run.nc")
+    done = subprocess.run(
+        [sys.executable, "-m", "bmi_cdlm.cli", "run", "case.yaml", "--quiet"], capture_output=True, text=True,
+        cwd=tmp_path, check=False, env=os.environ | {"NUMBA_NUM_THREADS": threads},
+    )
+    assert done.returncode == 0 and "NUMBA_NUM_THREADS is" in done.stderr, done.stderr
+
+
+def test_defaults_in_place_of_missing_parameters_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = write_case(tmp_path, output="run.nc")
+    with netCDF4.Dataset(tmp_path / "parameters.nc", "r+") as dataset:
+        dataset.renameVariable("exchange_coefficient", "production_capacity_")
+    assert "unknown parameter" in call("run", config, "--quiet").output
+    write_parameters(tmp_path / "parameters.nc", {"production_capacity": np.full(25, 300.0)})
+    assert call("run", config, "--quiet").exit_code == 0
+    assert "defaults are taken for exchange_coefficient" in caplog.text and "melt_factor" not in caplog.text

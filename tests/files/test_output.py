@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from bmi_cdlm.files import output
-from bmi_cdlm.files.output import OutputFile, read_output
+from bmi_cdlm.files.output import OutputFile, partial_path, read_output
 from bmi_cdlm.names.errors import OutputError, UnknownNameError
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.version import __version__
@@ -322,3 +323,30 @@ def test_a_damaged_file_says_so(tmp_path):
     path.write_bytes(whole[:half] + b"\xff" * 20_000 + whole[half + 20_000 :])
     with pytest.raises(OutputError, match=r"run\.nc: 'discharge' cannot be read"):
         read_output(path, "discharge")
+
+
+@pytest.mark.parametrize("plant", ["link", "hard link", "fifo", "dangling"])
+def test_no_planted_link_is_followed(tmp_path, plant):
+    victim, partial = tmp_path / "victim", partial_path(tmp_path / "out.nc")
+    victim.write_text("kept")
+    if plant == "fifo":
+        os.mkfifo(partial)
+    elif plant == "hard link":
+        os.link(victim, partial)
+    else:
+        partial.symlink_to(victim if plant == "link" else tmp_path / "nowhere")
+    with pytest.raises(OutputError, match=r"out\.nc\.partial: cannot be written"):
+        OutputFile(tmp_path / "out.nc", "reach", ["r0"], ["discharge"], DAY, {})
+    assert victim.read_text() == "kept" and not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o002])
+def test_the_mode_is_what_the_umask_leaves(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with OutputFile(tmp_path / "out.nc", "reach", ["r0"], ["discharge"], DAY, {}) as file:
+            assert partial_path(tmp_path / "out.nc").stat().st_mode & 0o777 == 0o666 & ~umask
+            file.append(np.array(["2001-01-01"], "datetime64[s]"), {"discharge": np.ones((1, 1))})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out.nc").stat().st_mode & 0o777 == 0o666 & ~umask

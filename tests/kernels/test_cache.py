@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -148,13 +152,123 @@ def test_a_file_that_cannot_be_read_is_compiled_again(kernel_cache, damage, capl
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners of files here")
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
-def test_a_folder_that_others_can_write_is_not_used(kernel_cache, mode, caplog):
+@pytest.mark.parametrize("above", [0, 1, 2])
+def test_a_folder_that_others_can_write_is_not_used(kernel_cache, mode, above, caplog, monkeypatch, tmp_path):
+    private = tmp_path / "temporary"
+    private.mkdir(mode=0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
     kernel_cache.mkdir(parents=True)
-    kernel_cache.chmod(mode)
-    assert cache.cache_folder() is None
-    assert "other users" in caplog.text
+    (kernel_cache, *kernel_cache.parents)[above].chmod(mode)
+    assert cache.cache_folder() == cache.cache_folder() == private / f"bmi_cdlm-kernels-{os.getuid()}"
+    assert caplog.text.count("other users") == 1
     run_fresh()
-    assert not list(kernel_cache.iterdir())
+    assert not list(kernel_cache.iterdir()) and len(list(cache.cache_folder().iterdir())) == 1
+    assert cache.cache_folder().stat().st_mode & 0o777 == 0o700
+
+
+def test_a_private_folder_that_somebody_has_taken(kernel_cache, monkeypatch, tmp_path):
+    """A link, or a folder that others write: a fresh one is made, for this process alone."""
+    private = tmp_path / "temporary"
+    private.mkdir(mode=0o700)
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    taken = private / f"bmi_cdlm-kernels-{os.getuid()}"
+    taken.symlink_to(tmp_path / "elsewhere")
+    fresh = cache._private_folder()
+    assert fresh.parent == private and fresh != taken and fresh.stat().st_mode & 0o777 == 0o700
+    taken.unlink()
+    taken.mkdir()
+    taken.chmod(0o777)
+    assert cache._private_folder() not in (taken, fresh)
+
+
+def test_another_owner_is_not_trusted(kernel_cache, monkeypatch, caplog):
+    run_fresh()
+    monkeypatch.setattr(os, "getuid", lambda: 12345)  # whose files these are not
+    assert cache._unsafe(kernel_cache) == kernel_cache
+    assert sum(run_fresh().cache_hits.values()) == 0
+    assert "belongs to another user" in caplog.text
+
+
+def test_a_planted_pickle_is_not_run(kernel_cache, tmp_path):
+    """Content without our container, or with a digest that is not its own, never reaches pickle."""
+    run_fresh()
+    [path] = kernel_cache.iterdir()
+
+    class Planted:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    path.write_bytes(pickle.dumps(Planted()))
+    assert sum(run_fresh().cache_misses.values()) == 1
+    whole = path.read_bytes()
+    path.write_bytes(whole[:80] + pickle.dumps(Planted()).ljust(len(whole) - 80, b"."))
+    assert sum(run_fresh().cache_misses.values()) == 1
+    assert not (tmp_path / "owned").exists()
+
+
+def test_no_flipped_bit_is_unpickled(kernel_cache, monkeypatch):
+    """Every byte of a file, one bit of it at a time, and every length, as far as the reader is concerned."""
+    run_fresh()
+    [path] = kernel_cache.iterdir()
+    whole, rng, seen = path.read_bytes(), np.random.default_rng(1), []
+    monkeypatch.setattr(pickle, "loads", lambda content: seen.append(content))
+    monkeypatch.setattr(cache.log, "warning", lambda *_: None)
+    places = (*range(200), *rng.integers(200, len(whole), 2000).tolist())
+    for at in places:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << int(rng.integers(8))]) + whole[at + 1 :])
+        assert cache._load(path, None) is None
+        path.write_bytes(whole[:at])
+        assert cache._load(path, None) is None
+    assert not seen
+
+
+def test_exchanged_files_are_compiled_again(kernel_cache, caplog):
+    run_fresh()
+    [path] = kernel_cache.iterdir()
+    (kernel_cache / "route-0.kernel").write_bytes(path.read_bytes())
+    assert cache._load(kernel_cache / "route-0.kernel", None) is None
+    assert "that of another kernel" in caplog.text
+
+
+LOCKED = """
+import sys, time
+from pathlib import Path
+from bmi_cdlm.kernels.cache import Lock
+Lock(Path(sys.argv[1])).acquire(lambda: False)
+print("locked", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(cache.fcntl is None, reason="no locks here")
+def test_a_lock_is_waited_for_and_ends_with_its_holder(kernel_cache, tmp_path, monkeypatch):
+    path = tmp_path / "a.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCKED, str(path)], stdout=subprocess.PIPE, text=True, cwd="/",
+        env=os.environ | {"PYTHONPATH": str(PACKAGE.parent)},
+    ) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        monkeypatch.setattr(cache, "PATIENCE", 0.2)
+        lock, began = cache.Lock(path), time.monotonic()
+        lock.acquire(lambda: False)
+        assert lock._handle is None and time.monotonic() - began > 0.2  # patience is over
+        monkeypatch.setattr(cache, "PATIENCE", 60.0)
+        lock.acquire(lambda: True)
+        assert lock._handle is None  # what it was for is there
+        threading.Timer(0.3, holder.kill).start()
+        lock.acquire(lambda: False)
+        assert lock._handle is not None  # the holder died
+        lock.release()
+    assert not path.exists()
+
+
+def test_one_compiles_and_the_others_wait(copied, kernel_cache):
+    """Of eight processes at once, every kernel is compiled by one; no lock is left."""
+    found = [finish(p) for p in [start(copied) for _ in range(8)]]
+    assert len({digest for digest, *_ in found}) == 1
+    assert sum(int(misses) for _, _, misses, _ in found) == 4
+    assert {p.suffix for p in kernel_cache.iterdir()} == {".kernel"}
 
 
 def test_without_a_folder_kernels_are_compiled(monkeypatch, tmp_path):

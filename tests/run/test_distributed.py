@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -20,7 +22,9 @@ from process_cases import HBV, RESERVOIRS, installed
 from bmi_cdlm.cli import main
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.files.output import read_output
-from bmi_cdlm.names.errors import ClusterError, ConfigError, ForcingError, OutputError
+from bmi_cdlm.files.restart import FORMAT
+from bmi_cdlm.names.container import is_container, unpack, unseal
+from bmi_cdlm.names.errors import ClusterError, ConfigError, ForcingError, OutputError, StateError
 from bmi_cdlm.names.time_steps import HOUR
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run import distributed as ours
@@ -47,7 +51,10 @@ def run_alone(config):
 
 
 def contents(path):
-    """Everything in a NetCDF file: attributes and values, by name."""
+    """Everything in a NetCDF or restart file: attributes and values, by name."""
+    if is_container(path.read_bytes()):
+        found = unpack(unseal(path.read_bytes(), FORMAT, "", StateError, ""), "", StateError, "")
+        return found.words, dict(sorted(found.arrays.items()))
     with netCDF4.Dataset(path) as dataset:
         dataset.set_auto_mask(False)
         found = {key: str(dataset.getncattr(key)) for key in dataset.ncattrs()}
@@ -312,3 +319,77 @@ def test_the_partition_of_a_worker_that_is_killed_runs_again(tmp_path):
             np.testing.assert_array_equal(found[1][key], value, err_msg=key)
     assert read_output(tmp_path / "run.nc", "discharge")[2].shape == (4000, 40)
     assert not list(tmp_path.glob(".*"))
+
+
+# ---- who may speak ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """An authority, a certificate of it, and one of another authority; as openssl makes them."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*words):
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    for who in ("ours", "theirs"):
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={who}", "-keyout",
+                f"{who}-ca.key", "-out", f"{who}-ca.pem")
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=worker", "-keyout", f"{who}.key", "-out", "a.csr")
+        openssl("x509", "-req", "-in", "a.csr", "-CA", f"{who}-ca.pem", "-CAkey", f"{who}-ca.key", "-CAcreateserial",
+                "-days", "2", "-out", f"{who}.pem")
+    ends = ("-ca.pem", ".pem", ".key")
+    return {who: ours.Tls(*(folder / f"{who}{end}" for end in ends)) for who in ("ours", "theirs")}
+
+
+@pytest.fixture
+def tls_scheduler(certificates):
+    tls = certificates["ours"]
+    security = dask.Security(
+        tls_ca_file=str(tls.ca), require_encryption=True,
+        **{f"tls_{who}_{what}": str(getattr(tls, what)) for who in ("client", "scheduler", "worker")
+           for what in ("cert", "key")},
+    )
+    with dask.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", security=security, protocol="tls://"
+    ) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_tls(tmp_path, tls_scheduler, certificates, monkeypatch):
+    config = write_case(tmp_path, output="run.nc", output_at="reaches")
+    tls = certificates["ours"]
+    words = ["run", str(config), "--quiet", "--scheduler", tls_scheduler]
+    given = [*words, "--tls-ca", str(tls.ca), "--tls-cert", str(tls.cert), "--tls-key", str(tls.key)]
+    result = CliRunner().invoke(main, given)
+    assert tls_scheduler.startswith("tls://") and result.exit_code == 0, result.output
+    run_alone(change_config(config, output="alone.nc"))
+    one, other = read_output(tmp_path / "run.nc", "discharge"), read_output(tmp_path / "alone.nc", "discharge")
+    np.testing.assert_array_equal(one[2], other[2])
+    monkeypatch.setattr(ours, "PATIENCE", 2.0)
+    for strangers in ([], ["--tls-ca", *map(str, certificates["theirs"][:1]), "--tls-cert",
+                           str(certificates["theirs"].cert), "--tls-key", str(certificates["theirs"].key)]):
+        result = CliRunner().invoke(main, [*words, *strangers])
+        assert result.exit_code == 1 and "cannot be reached" in result.output, result.output
+
+
+def test_tls_options_that_do_not_fit(tmp_path):
+    config = str(write_case(tmp_path))
+    for words, message in (
+        (["--tls-ca", "a"], "go together"), (["--tls-ca", "a", "--tls-cert", "b", "--tls-key", "c"], "go with"),
+        (["--scheduler", "tcp://x", "--tls-ca", "a", "--tls-cert", "b", "--tls-key", "c"], "go with"),
+        (["--scheduler", "tls://x", "--tls-ca", "a", "--tls-cert", "b", "--tls-key", "c"], "no such file"),
+    ):
+        result = CliRunner().invoke(main, ["run", config, *words])
+        assert result.exit_code and message in " ".join(result.output.split()), result.output
+
+
+@pytest.mark.parametrize(("address", "warns"), [
+    ("tcp://127.0.0.1:8786", False), ("tcp://localhost:1", False), ("tls://10.0.0.1:8786", False),
+    ("inproc://10.0.0.1/1", False), ("tcp://10.0.0.1:8786", True), ("node7:8786", True), ("ws://node7:8786", True),
+])
+def test_a_plain_port_of_another_machine_is_warned_of(address, warns, caplog):
+    ours._warn_of_strangers(address)
+    assert ("whoever reaches that port can run code" in caplog.text) == warns

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import stat
 import subprocess
 import sys
 
@@ -14,8 +16,9 @@ from cases import START, change_config, simulated, write_case
 from process_cases import HBV, RESERVOIRS, installed
 
 from bmi_cdlm.files import output as output_module
-from bmi_cdlm.files import restart as state_module
 from bmi_cdlm.files.output import partial_path
+from bmi_cdlm.files.restart import FORMAT
+from bmi_cdlm.names.container import unpack, unseal
 from bmi_cdlm.names.errors import ConfigError, ForcingError, OutputError, StateError
 from bmi_cdlm.names.time_steps import HOUR
 from bmi_cdlm.run import simulation as simulation_module
@@ -48,9 +51,16 @@ def content(path):
         return found, {key: dataset.getncattr(key) for key in dataset.ncattrs()}
 
 
+def restart_content(path):
+    """Every array and word of a restart file."""
+    found = unpack(unseal(path.read_bytes(), FORMAT, "", StateError, ""), "", StateError, "")
+    return found.arrays, found.words
+
+
 def assert_same_files(folder, other):
     for name in ("run.nc", "restart.nc"):
-        (ours, our_words), (theirs, their_words) = content(folder / name), content(other / name)
+        read = content if name == "run.nc" else restart_content
+        (ours, our_words), (theirs, their_words) = read(folder / name), read(other / name)
         assert our_words == their_words
         assert list(ours) == list(theirs)
         for key, values in ours.items():
@@ -150,11 +160,15 @@ def test_killed_while_the_output_is_finished(config, unbroken, monkeypatch):
     assert_same_files(config.parent, unbroken)
 
 
-def test_nothing_is_left_to_do(config, unbroken):
+def test_nothing_is_left_to_do(config, unbroken, caplog):
     run(config)
-    with pytest.raises(StateError, match="the end of the run"):
+    with caplog.at_level(logging.WARNING):
         run(config, resume=True)
+    assert "the run is finished, there is nothing left to do" in caplog.text
     assert_same_files(config.parent, unbroken)
+    (config.parent / "run.nc").unlink()
+    with pytest.raises(OutputError, match=r"run\.nc: there is no such file, though .* the finished run"):
+        run(config, resume=True)
 
 
 def test_resuming_needs_a_restart_file_and_the_output_before_it(config, caplog):
@@ -163,10 +177,6 @@ def test_resuming_needs_a_restart_file_and_the_output_before_it(config, caplog):
         run(change_config(config, restart=None, restart_every=None), resume=True)
     with pytest.raises(Killed):
         run(config, progress=die_after(12))
-    with pytest.raises(OutputError, match="holds other places, variables or precision"):
-        run(change_config(config, output_precision=3), resume=True)
-    with pytest.raises(OutputError, match="holds other places, variables or precision"):
-        run(change_config(config, output_at=["r3"]), resume=True)
     partial = partial_path(folder / "run.nc")
     kept = partial.read_bytes()
     partial.unlink()
@@ -216,16 +226,17 @@ def test_an_unreadable_block_of_forcing(config, unbroken, monkeypatch):
 
 
 def test_a_disk_too_full_for_a_restart_file(config, unbroken, monkeypatch):
-    fill, calls = state_module._fill, []
+    real, calls = os.fsync, []
 
-    def fail(dataset, restart):
-        calls.append(restart.time)
-        fill(dataset, restart)
-        if len(calls) == 3:
-            raise OSError(28, "No space left on device")
+    def fail(handle):
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            calls.append(handle)
+            if len(calls) == 3:
+                raise OSError(28, "No space left on device")
+        real(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(state_module, "_fill", fail)
+        patch.setattr(os, "fsync", fail)
         with pytest.raises(OutputError, match=r"restart\.nc: cannot be written \(No space left on device\); an older"):
             run(config)
     assert sorted(p.name for p in config.parent.iterdir() if p.name.startswith((".", "re"))) == ["restart.nc"]
@@ -276,3 +287,112 @@ def test_a_resumed_run_of_components_has_the_bits_of_an_unbroken_one(tmp_path, c
     for name, values in whole.items():
         np.testing.assert_array_equal(rest[name], values, err_msg=name)
     assert whole["production_store"].ndim == (2 if components > 1 else 1)
+
+
+# ---- the same run, or none -------------------------------------------------------------------------------------
+
+
+def triple_rain(path):
+    with netCDF4.Dataset(path, "r+") as dataset:
+        dataset.variables["precipitation"][:] = 3 * dataset.variables["precipitation"][:]
+
+
+def lengthen_reaches(path):
+    with netCDF4.Dataset(path, "r+") as dataset:
+        dataset.variables["reach_length"][:] = 2 * dataset.variables["reach_length"][:]
+
+
+def deepen_stores(path):
+    with netCDF4.Dataset(path, "r+") as dataset:
+        dataset.variables["production_capacity"][:] = 1.5 * dataset.variables["production_capacity"][:]
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(("change", "message"), [
+    (("forcing.nc", triple_rain), "forcing was [0-9a-f]{64}, is"),
+    (("domain.nc", lengthen_reaches), "domain was [0-9a-f]{64}, is"),
+    (("parameters.nc", deepen_stores), "parameters was [0-9a-f]{64}, is"),
+    ({"routing_step": "30 min"}, "routing_step was 3600, is 1800"),
+    ({"spin_up": 2}, "spin_up was 1, is 2"), ({"snow": "none"}, "snow was cemaneige, is none"),
+    ({"parameters": "default"}, "parameters was [0-9a-f]{64}, is default"),
+    ({"start": "2001-03-02"}, "start was 2001-03-01T00:00:00, is 2001-03-02T00:00:00"),
+    ({"end": "2001-03-20"}, "end was 2001-03-24T00:00:00, is 2001-03-20T00:00:00"),
+    ({"forcing_fill": "zero"}, "forcing_fill was {}, is"), ({"pet": "oudin"}, "pet was given, is oudin"),
+    ({"output_at": ["r3", "r1"]}, 'output_at was reaches, is \\["r3", "r1"\\]'),
+    ({"output_variables": ["reach_storage"]}, "output_variables was"),
+])
+def test_no_run_goes_on_with_another(config, change, message, finished):
+    folder = config.parent
+    if finished:
+        run(config)
+    else:
+        with pytest.raises(Killed):
+            run(config, progress=die_after(12))
+    if isinstance(change, dict):
+        changed = change_config(config, **change)
+    else:
+        changed = config
+        change[1](folder / change[0])
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    with pytest.raises(StateError, match=rf"restart\.nc: belongs to another run: .*{message}"):
+        run(changed, resume=True)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_what_changes_no_bit_may_change(config, unbroken):
+    with pytest.raises(Killed):
+        run(config, progress=die_after(12))
+    other = change_config(config, threads=2, memory="64 MiB", restart_every="1 d", observations=None)
+    copy = config.parent / "copy.nc"
+    copy.write_bytes((config.parent / "forcing.nc").read_bytes())
+    run(change_config(other, forcing="copy.nc"), resume=True)
+    assert_same_files(config.parent, unbroken)
+
+
+def test_other_processes_do_not_go_on(config, monkeypatch):
+    with pytest.raises(Killed):
+        run(config, progress=die_after(12))
+    monkeypatch.setattr("bmi_cdlm.run.fingerprints._processes", lambda: "others")
+    with pytest.raises(StateError, match=r"processes was .*, is .* others"):
+        run(config, resume=True)
+
+
+def test_a_partial_output_of_another_run(config):
+    with pytest.raises(Killed):
+        run(config, progress=die_after(12))
+    partial = partial_path(config.parent / "run.nc")
+    content = partial.read_bytes().replace(b'"spin_up\\": \\"1', b'"spin_up\\": \\"2').replace(
+        b'"spin_up": "1"', b'"spin_up": "2"')
+    partial.write_bytes(content)
+    with pytest.raises(OutputError, match=r"partial: belongs to another run: spin_up was 2, is 1"):
+        run(config, resume=True)
+    assert partial.read_bytes() == content
+
+
+def test_a_restart_file_that_no_run_wrote(config):
+    simulation = Simulation(load_config(config))
+    simulation.save(config.parent / "restart.nc")
+    simulation.close()
+    with pytest.raises(StateError, match=r"does not say which run wrote it.*may be named as initial_state"):
+        run(config, resume=True)
+
+
+def test_a_run_that_begins_sets_an_earlier_one_aside(config, unbroken, caplog):
+    run(change_config(config, spin_up=0))
+    old = (config.parent / "restart.nc").read_bytes()
+    with caplog.at_level(logging.WARNING), pytest.raises(Killed):
+        run(config, progress=die_after(3))
+    assert "left by an earlier run, is now restart.nc.previous" in caplog.text
+    assert not (config.parent / "restart.nc").exists()
+    assert (config.parent / "restart.nc.previous").read_bytes() == old
+    run(config, resume=True)
+    assert_same_files(config.parent, unbroken)
+
+
+def test_a_state_that_is_carried_on_is_not_set_aside(config):
+    run(change_config(config, end="2001-03-11", output=None, restart_every=None))
+    onward = change_config(config, start="2001-03-11", initial_state="restart.nc", spin_up=0)
+    old = (config.parent / "restart.nc").read_bytes()
+    with pytest.raises(Killed):
+        run(onward, progress=die_after(3))
+    assert (config.parent / "restart.nc").read_bytes() == old

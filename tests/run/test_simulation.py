@@ -30,6 +30,7 @@ from bmi_cdlm.names.errors import (
     ConfigError,
     DomainError,
     ForcingError,
+    NotFiniteError,
     OutputError,
     ParameterError,
     StateError,
@@ -124,7 +125,7 @@ def test_a_restart_file_that_is_none(config, state):
         path.write_text("no")
     if state == "output":
         write_forcing(path, case_forcing(3, N_CELLS), DAY, np.array(["c"] * N_CELLS))
-    pattern = {"missing": "no such file", "text": "cannot be read", "output": "format is 'none'"}[state]
+    pattern = {"missing": "no such file", "text": "holds no state", "output": "holds no state"}[state]
     assert_refused(change_config(config, initial_state="state.nc"), StateError, "state.nc", pattern)
 
 
@@ -465,3 +466,37 @@ def test_the_steady_start_is_steady(tmp_path):
             if below[i] >= 0:
                 expected[below[i]] += expected[i]
         np.testing.assert_allclose(flow, expected, rtol=1e-12)
+
+
+# ---- no number -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("memory", "when"), [
+    ("256 MiB", "in the step from 2001-03-07T00:00:00"), ("1 MB", "in the steps? from 2001-03-0"),
+])
+def test_the_first_value_that_is_none_stops_the_run(tmp_path, monkeypatch, memory, when):
+    """Place, step and inputs are named; what was written before is there."""
+    config = write_case(tmp_path, output="run.nc", memory=memory)
+    read = Simulation.read_forcing
+
+    def flood(self, first, count):
+        forcing = read(self, first, count)
+        if first <= 6 < first + count and self.elapsed:
+            forcing.precipitation[6 - first, 3] = 1e308
+        return forcing
+
+    monkeypatch.setattr(Simulation, "block_length", lambda *_: 4)
+    monkeypatch.setattr(Simulation, "read_forcing", flood)
+    with pytest.raises(NotFiniteError, match=rf"of cell c3 is NaN or infinite {when}.*precipitation .*1e\+308"):
+        run(config)
+    assert not (tmp_path / "run.nc").exists()
+    starts, _, values = read_output(tmp_path / "run.nc", "discharge")
+    assert starts.size == 4 and np.isfinite(values).all()
+
+
+def test_a_caller_gets_it_too(tmp_path):
+    with opened(write_case(tmp_path)) as component:
+        component.update()
+        component._stepper.simulation.model.state.reach_flow[5] = np.nan
+        with pytest.raises(NotFiniteError, match=r"of reach .* in the step from 2001-03-02.*precipitation"):
+            component.update()

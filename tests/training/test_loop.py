@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import signal
 import subprocess
 import sys
@@ -21,14 +22,16 @@ from training_cases import ALONE, at, change_training, train, weights_of, write_
 from bmi_cdlm.evaluate.metrics import kge, nse
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.generator.checkpoint import fingerprint, load_checkpoint
+from bmi_cdlm.names.container import unseal
 from bmi_cdlm.names.errors import CheckpointError, ConfigError, OutputError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.simulation import Simulation
 from cdlm_training.config import load_train_config
+from cdlm_training.distributed import Team
 from cdlm_training.log import Log
-from cdlm_training.loop import Trainer, TrainingError
+from cdlm_training.loop import STATE_FORMAT, Trainer, TrainingError
 from cdlm_training.scores import simulate_gauges
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -293,9 +296,45 @@ def test_a_killed_training_goes_on_to_the_bits_of_an_unbroken_one(case, tmp_path
         assert_same_weights(name, tmp_path / "broken" / name.relative_to(tmp_path / "unbroken"))
     assert log_of(config) == log_of(unbroken)
     assert [row[0] for row in log_of(config)] == ["epoch", "1", "2", "3", "4"]
-    states = [torch.load(tmp_path / k / "out/trained_training/state.pt", weights_only=True)
+    states = [load_state(tmp_path / k / "out/trained_training/state.pt")
               for k in ("broken", "unbroken")]
     assert states[0]["random"] == states[1]["random"] and states[0]["best"] == states[1]["best"]
+
+
+def load_state(path):
+    return torch.load(io.BytesIO(unseal(path.read_bytes(), STATE_FORMAT, "", TrainingError, "")), weights_only=True)
+
+
+def test_no_flipped_bit_of_a_saved_state_goes_in(case, tmp_path):
+    """Bits here and there, every length of the header and some beyond: refused before torch reads a byte."""
+    config = here(case, tmp_path, epochs=1)
+    train(config)
+    path = tmp_path / "out/trained_training/state.pt"
+    whole, rng = path.read_bytes(), np.random.default_rng(3)
+    trainer = Trainer(config, Team(0, 1))
+    kept = {name: values.clone() for name, values in trainer.generator.state_dict().items()}
+    flips = [(int(place), 1 << int(rng.integers(8))) for place in (*range(80), *rng.integers(80, len(whole), 200))]
+    ends = (*range(0, 90, 7), *rng.integers(80, len(whole), 20))
+    for content in (*(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :] for place, bit in flips),
+                    *(whole[:end] for end in ends)):
+        path.write_bytes(content)
+        with pytest.raises(TrainingError, match=r"state\.pt: .* Train without --resume"):
+            trainer._load_state()
+    assert all(torch.equal(values, kept[name]) for name, values in trainer.generator.state_dict().items())
+    path.write_bytes(whole)
+    trainer._load_state()
+    assert trainer.epoch == 1
+
+
+def test_a_damaged_log_is_no_obstacle(case, tmp_path, caplog):
+    config = here(case, tmp_path, epochs=2)
+    train(config)
+    (tmp_path / "out/trained_training/log.csv").write_bytes(b"\xff\x00epoch\n1,x,y,z,0\n\n,,,,\n2,1.0,0.5,0.5,1.0")
+    with caplog.at_level("WARNING"):
+        trainer, _, epochs = train(config, resume=True)
+    assert trainer.epoch == 2 and not epochs
+    assert "holds 1 of the 2 epochs before" in caplog.text
+    assert log_of(config) == [["epoch", "loss", "nse", "kge"], ["2", "1.0", "0.5", "0.5"]]
 
 
 class StopError(Exception):

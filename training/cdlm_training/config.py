@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bmi_cdlm.names.errors import ConfigError, nearest
+from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.run.config import Config, explain, load_config
 from bmi_cdlm.run.parameters import UNKNOWN, same_kind
 from bmi_cdlm.run.values import Date, parse_places
@@ -187,4 +187,4 @@ def _check_keys(content: dict, model: type[BaseModel], where: str) -> None:
     known = model.model_fields
     for key in content:
         if key not in known:
-            raise ConfigError(f"{where}{key}'.{nearest(str(key), known)} Known: {', '.join(known)}.")
+            raise ConfigError(f"{where}{shown(key)}'.{nearest(str(key), known)} Known: {', '.join(known)}.")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import logging
 import platform
 import shutil
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from bmi_cdlm.files.netcdf import replacing
+from bmi_cdlm.names.writing import replacing
 from cdlm_training.scores import Epoch
 
 LOG = "log.csv"
+logger = logging.getLogger(__name__)
 COLUMNS = ["epoch", "loss", "nse", "kge", "seconds"]
 
 
@@ -43,8 +45,11 @@ class Log:
             for old in folder.glob("events.out.tfevents.*"):
                 old.unlink()
         elif log.exists():
-            rows = list(csv.reader(log.read_text(encoding="utf-8").splitlines()))[1:]
-            kept = [row for row in rows if len(row) == len(COLUMNS) and int(row[0]) <= last_epoch]
+            text = log.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+            rows = list(csv.reader(text.splitlines()))[1:]
+            kept = [row for row in rows if _is_whole(row) and int(row[0]) <= last_epoch]
+            if len(kept) != last_epoch:
+                logger.warning("%s: holds %d of the %d epochs before; the others were lost", log, len(kept), last_epoch)
         with replacing(log) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([COLUMNS, *kept])
         self.board = SummaryWriter(str(folder), purge_step=None if last_epoch is None else last_epoch + 1)
@@ -61,3 +66,11 @@ class Log:
     def close(self) -> None:
         """Close the file of TensorBoard."""
         self.board.close()
+
+
+def _is_whole(row: list[str]) -> bool:
+    """Whether a row of the log is one: an epoch and its numbers."""
+    try:
+        return len(row) == len(COLUMNS) and int(row[0]) > 0 and all(float(value) is not None for value in row[1:])
+    except ValueError:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import time
@@ -13,11 +14,12 @@ import numpy as np
 import torch
 
 from bmi_cdlm.domain.domain import read_domain
-from bmi_cdlm.files.netcdf import check_writable, replacing
 from bmi_cdlm.generator.checkpoint import fingerprint
 from bmi_cdlm.generator.generator import describe_forcing, make_spec, read_inputs
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.names.container import seal, unseal
+from bmi_cdlm.names.writing import check_writable, replacing
 from bmi_cdlm.run.config import Config
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
@@ -31,10 +33,11 @@ from cdlm_training.scores import Epoch, Scores, validate
 from cdlm_training.simulate import Chain, Part, make_parts
 
 STATE = "state.pt"
+STATE_FORMAT = "bmi_cdlm training 1"
+STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
 RUN_KEYS = (
     "start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "components", "pet", "forcing_fill",
-    "forcing_fill_limit", "spin_up",
-    "initial_state",
+    "forcing_fill_limit", "spin_up", "initial_state",
 )
 """Keys of the run on which the weights depend."""
 NO_SCORES = Scores(float("nan"), float("nan"), {})
@@ -228,8 +231,11 @@ class Trainer:
             "best": self.best, "best_epoch": self.best_epoch, "random": repr(self.random.bit_generator.state),
             "training": self._identity(),
         }
-        with replacing(self.config.log_folder / STATE) as temporary:
-            torch.save(state, temporary)
+        content = io.BytesIO()
+        torch.save(state, content)
+        with replacing(self.config.log_folder / STATE) as temporary, temporary.open("r+b") as file:
+            for piece in seal(STATE_FORMAT, [content.getbuffer()]):
+                file.write(piece)
 
     def _load_state(self) -> None:
         import ast
@@ -237,7 +243,12 @@ class Trainer:
         path = self.config.log_folder / STATE
         if not path.is_file():
             raise TrainingError(f"{path}: there is no state to resume from. Train without --resume.")
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        try:
+            whole = path.read_bytes()
+        except OSError as cause:
+            raise TrainingError(f"{path}: cannot be read ({cause}). {STATE_REMEDY}") from cause
+        content = unseal(whole, STATE_FORMAT, str(path), TrainingError, STATE_REMEDY)
+        state = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
         if state["training"] != self._identity():
             raise TrainingError(
                 f"{path}: belongs to another training: its configuration or its files were others. Restore those, or "

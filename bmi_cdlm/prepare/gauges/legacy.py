@@ -10,10 +10,11 @@ from typing import NamedTuple
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.files.netcdf import one_at_a_time, replacing
+from bmi_cdlm.files.netcdf import one_at_a_time
 from bmi_cdlm.names.errors import ParameterError, nearest
 from bmi_cdlm.names.parameters import TRAVEL_TIME, check, parameter
 from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.config import LegacyConfig
 from bmi_cdlm.prepare.gauges.tables import NETCDF, Wanted, read_table
 from bmi_cdlm.prepare.packages import resolve

@@ -14,10 +14,11 @@ from rich.table import Table
 from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.domain.network import accumulate_downstream
 from bmi_cdlm.files.forcing import ForcingFile
-from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_time, read_values, replacing
+from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_time, read_values
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.errors import DomainError, ForcingError, ObservationError
 from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.config import GaugesConfig
 from bmi_cdlm.prepare.gauges.hierarchy import Hierarchy, folds, nest
 from bmi_cdlm.prepare.gauges.snapping import SnappedGauges

@@ -8,8 +8,9 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.files.netcdf import create_time, one_at_a_time, replacing, write_time
+from bmi_cdlm.files.netcdf import create_time, one_at_a_time, write_time
 from bmi_cdlm.names.errors import ObservationError, nearest
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.gauges.record_sources import Record, read_all
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.weather.conversion import conversion

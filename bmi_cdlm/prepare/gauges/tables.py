@@ -9,8 +9,8 @@ from typing import NamedTuple
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings
-from bmi_cdlm.names.errors import CdlmError, nearest
+from bmi_cdlm.files.netcdf import LONGEST_ID, filled, one_at_a_time, open_input, read_strings
+from bmi_cdlm.names.errors import CdlmError, nearest, shown
 
 NETCDF = (".nc", ".nc4", ".cdf")
 SEPARATORS = ("\t", ";", ",")
@@ -77,7 +77,14 @@ def read_table(
     for name, values in raw.items():
         want = wanted.get(name, Wanted(text=True))
         if want.text:
-            table[name] = np.array([str(v).strip() for v in values.tolist()])
+            texts = [str(v).strip() for v in values.tolist()]
+            long = next((i for i, text in enumerate(texts) if len(text) > LONGEST_ID), None)
+            if long is not None:
+                raise error(
+                    f"{path}: column '{shown(asked[name])}' has {len(texts[long])} letters in row {long + 1}, expected "
+                    f"at most {LONGEST_ID}. Correct the table, or its separator."
+                )
+            table[name] = np.array(texts)
         else:
             place, stated = f"{path}: column '{asked[name]}'", units.get(name, own_units.get(name, ""))
             if need_units and not stated and want.units != "1":
@@ -134,13 +141,13 @@ def _read_text(
             path, sep=separator, dtype=str, comment="#", skipinitialspace=True, keep_default_na=False,
             header=None if places else 0, encoding="utf-8-sig",
         )
-    except (OSError, UnicodeDecodeError, ValueError) as cause:
-        reason = getattr(cause, "strerror", None) or cause
+    except (OSError, ValueError, OverflowError, RecursionError, MemoryError) as cause:
+        reason = shown(str(getattr(cause, "strerror", None) or cause))
         raise error(f"{path}: cannot be read as a table ({reason}). Expected delimited text or NetCDF.") from cause
     frame.columns = [i + 1 for i in range(frame.shape[1])] if places else [str(c).strip() for c in frame.columns]
     for name in mapped:
         if asked[name] not in frame.columns:
-            headings = ", ".join(map(str, frame.columns))
+            headings = shown(", ".join(map(str, frame.columns)), 500)
             hint = nearest(str(asked[name]), map(str, frame.columns))
             raise error(f"{path}: has no column '{asked[name]}' for '{name}'.{hint} It has: {headings}.")
     return {n: frame[h].to_numpy(object) for n, h in asked.items() if h in frame.columns}, {}
@@ -152,7 +159,7 @@ def _numbers(values: np.ndarray, place: str, error: type[CdlmError]) -> np.ndarr
         try:
             numbers[i] = float(value) if str(value).strip() not in ("", "NA", "N/A") else np.nan
         except ValueError as cause:
-            raise error(f"{place}: '{value}' in row {i + 1} is no number. Correct the table.") from cause
+            raise error(f"{place}: '{shown(value)}' in row {i + 1} is no number. Correct the table.") from cause
     return numbers
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.files.netcdf import one_at_a_time, replacing
+from bmi_cdlm.files.netcdf import one_at_a_time
 from bmi_cdlm.names.errors import DomainError
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.network.catchments import Cells, Drainage, Links, Reaches
 from bmi_cdlm.prepare.network.links import check_covered
 

@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.names.errors import DomainError
+from bmi_cdlm.names.errors import CdlmError, DomainError, shown
 from bmi_cdlm.prepare.packages import load
 
 SCALE_NODES = 33  # along each side, for the areal scale of a projection, which is smooth
+METRES_PER_DEGREE = 111_195.0
+SMALLEST_PIXEL, LARGEST_PIXEL = 0.1, 2e6
+"""Sides of pixels that anybody maps rivers or weather by [m]."""
 EQUAL_AREA = 1e-6  # a scale this near to one is that of an equal-area projection, up to rounding
 
 
@@ -140,6 +143,37 @@ class Grid(NamedTuple):
         return np.asarray(spline(np.arange(self.n_rows) + 0.5, np.arange(self.n_cols) + 0.5))
 
 
+def check_grid(grid: Grid, where: str, error: type[CdlmError]) -> Grid:
+    """Return a grid that is one; a reference system that does not go with its numbers is the usual fault.
+
+    Raises
+    ------
+    error
+        Coordinates that are no numbers, no degrees where they should be, pixels of no or an absurd size.
+    """
+    right, bottom = grid.left + grid.n_cols * grid.dx, grid.top - grid.n_rows * grid.dy
+    if not np.isfinite([grid.left, grid.top, grid.dx, grid.dy, right, bottom]).all() or grid.n_rows * grid.n_cols < 1:
+        raise error(
+            f"{where}: has {grid.n_rows} by {grid.n_cols} pixels of {grid.dx:g} by {grid.dy:g} at ({grid.left:g}, "
+            f"{grid.top:g}), expected numbers and at least one pixel. Make the raster anew."
+        )
+    degrees = grid.is_geographic
+    slack = max(grid.dx, grid.dy)
+    if degrees and (grid.top > 90 + slack or bottom < -90 - slack or grid.left < -540 or right > 900):
+        raise error(
+            f"{where}: reaches from ({grid.left:g}, {bottom:g}) to ({right:g}, {grid.top:g}), expected degrees of "
+            "longitude and latitude, as its reference system says. Correct the reference system of the raster."
+        )
+    metres = METRES_PER_DEGREE if degrees else grid.metres
+    least, most = min(grid.dx, grid.dy) * metres, max(grid.dx, grid.dy) * metres
+    if least < SMALLEST_PIXEL or most > LARGEST_PIXEL:
+        raise error(
+            f"{where}: has pixels of {grid.dx:g} by {grid.dy:g} ({least:g} to {most:g} m), expected {SMALLEST_PIXEL:g} "
+            f"m to {LARGEST_PIXEL / 1000:g} km. Correct the transform of the raster, or its reference system."
+        )
+    return grid
+
+
 def is_geographic(crs: str) -> bool:
     """Return whether a reference system counts in degrees of longitude and latitude."""
     return bool(_system(crs).is_geographic)
@@ -157,9 +191,10 @@ def _system(crs: str) -> Any:
     pyproj = load("pyproj")
     try:
         system = pyproj.CRS.from_user_input(crs)
-    except pyproj.exceptions.CRSError as cause:
+    except (pyproj.exceptions.CRSError, ValueError) as cause:
         raise DomainError(
-            f"grid: reference system '{crs}' cannot be understood ({cause}). Expected for example 'EPSG:4326' or WKT; "
+            f"grid: reference system '{shown(crs)}' cannot be understood ({shown(str(cause))}). Expected for example "
+            "'EPSG:4326' or WKT; "
             "correct the key `crs`."
         ) from cause
     if not (system.is_geographic or system.is_projected):

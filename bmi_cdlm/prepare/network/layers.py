@@ -9,11 +9,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, nearest
-from bmi_cdlm.prepare.network.grid import Grid, check_system
+from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, nearest, shown
+from bmi_cdlm.names.memory import available_memory
+from bmi_cdlm.prepare.network.grid import Grid, check_grid, check_system
 from bmi_cdlm.prepare.packages import PACKAGE, load, resolve
 from bmi_cdlm.prepare.weather.gridded import open_dataset, open_field
 
+BYTES_PER_PIXEL = 60
+"""What a network takes while it is made: directions, areas and order of every pixel."""
 PIXELS_AT_ONCE = 4_000_000
 Window = tuple[slice, slice]
 NETCDF = (".nc", ".nc4", ".cdf", ".zarr", ".h5")
@@ -67,6 +70,12 @@ def read_raster(name: str, folder: Path, error: type[CdlmError], crs: str | None
     layers = []
     for band in range(bands):
         with open_layer(name, folder, crs, error, band, bands) as layer:
+            needed, free = BYTES_PER_PIXEL * layer.grid.n_rows * layer.grid.n_cols, available_memory()
+            if needed > free:
+                raise error(
+                    f"{layer.where}: has {layer.grid.n_rows} by {layer.grid.n_cols} pixels, whose network takes about "
+                    f"{needed / 2**30:.3g} GiB; {free / 2**30:.3g} GiB of memory are free. Cut or coarsen the raster."
+                )
             values = np.empty(layer.grid.shape, np.float32)
             count = max(1, PIXELS_AT_ONCE // layer.grid.n_cols)
             for row in range(0, layer.grid.n_rows, count):
@@ -166,10 +175,16 @@ def open_geotiff(path: Path, error: type[CdlmError]) -> Iterator[Any]:
         raise error(f"{path}: there is no such raster. Restore it, or correct the path.")
     try:
         raster = rasterio.open(path)
-    except rasterio.errors.RasterioIOError as cause:
-        raise error(f"{path}: cannot be read as a raster ({cause}). Expected a GeoTIFF; check the file.") from cause
+        _ = raster.profile, raster.units, raster.scales, raster.offsets, raster.crs and raster.crs.to_string()
+    except Exception as cause:  # the library's own, and Python's where a text is none
+        raise error(
+            f"{path}: cannot be read as a raster ({shown(str(cause))}). Expected a GeoTIFF; check the file."
+        ) from cause
     with raster:
-        yield raster
+        try:
+            yield raster
+        except rasterio.errors.RasterioError as cause:  # found where a block is read
+            raise error(f"{path}: cannot be read whole ({shown(str(cause))}). Copy the raster again.") from cause
 
 
 def geotiff_grid(raster: Any, crs: str | None, where: str, error: type[CdlmError]) -> Grid:
@@ -183,7 +198,7 @@ def geotiff_grid(raster: Any, crs: str | None, where: str, error: type[CdlmError
     system = raster.crs.to_string() if raster.crs else crs
     if system is None:
         raise error(f"{where}: has no reference system, expected one. Set `crs`, such as EPSG:2154.")
-    return Grid(left, top, across, -down, raster.height, raster.width, check_system(system))
+    return check_grid(Grid(left, top, across, -down, raster.height, raster.width, check_system(system)), where, error)
 
 
 def read_band(raster: Any, window: Window, band: int = 0) -> np.ndarray:

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.files.netcdf import check_writable, create_time, one_at_a_time, replacing, write_time
+from bmi_cdlm.files.netcdf import create_time, one_at_a_time, write_time
 from bmi_cdlm.model.pet import MEAN
 from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
+from bmi_cdlm.names.writing import check_writable, replacing
 from bmi_cdlm.prepare.weather.inputs import PET, Target
 from bmi_cdlm.prepare.weather.pet import FORMULAS, PetMethod, Site, compute, reads, spread_over_day
 from bmi_cdlm.prepare.weather.quantities import Given, Provider, Quantity, check_given, keys_of, open_quantity
