@@ -279,14 +279,14 @@ def test_a_resumed_run_of_components_has_the_bits_of_an_unbroken_one(tmp_path, c
         parameters="default",
     )
     run(config)
-    whole, _ = content(tmp_path / "end.nc")
+    whole, _ = restart_content(tmp_path / "end.nc")
     middle = change_config(config, "middle.yaml", end=str(START + np.timedelta64(10, "D")), restart="middle.nc")
     run(middle)
     run(change_config(config, "rest.yaml", initial_state="middle.nc", restart="rest.nc"))
-    rest, _ = content(tmp_path / "rest.nc")
+    rest, _ = restart_content(tmp_path / "rest.nc")
     for name, values in whole.items():
         np.testing.assert_array_equal(rest[name], values, err_msg=name)
-    assert whole["production_store"].ndim == (2 if components > 1 else 1)
+    assert whole["cell/production_store"].ndim == (2 if components > 1 else 1)
 
 
 # ---- the same run, or none -------------------------------------------------------------------------------------
