@@ -2,7 +2,8 @@
 
 It opens the file within a limit on its processor time, so that a slow disk is no hang. A process of one thread forks,
 which takes a thousandth of a second. Among threads a fork is not safe (gRPC's crash it): there a helper is started,
-once, which opens one file after the other. A file is tried once, until it changes; where neither can be had, it is not tried.
+once, which opens one file after the other. A file is tried once, until it changes; where neither can be had, it is
+not tried.
 """
 
 from __future__ import annotations
