@@ -16,7 +16,9 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import whole_series
-from bmi_cdlm.model.operators import CellOperator, Preparation
+from bmi_cdlm.model.memory import HostMemory
+from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.preparation import Preparation
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.links import LINKS
@@ -146,7 +148,7 @@ def routing_arguments(
     rng = np.random.default_rng(2)
     process = ReachPlan(MUSKINGUM)
     constants = process.constant_group(dtype(DAY / n_sub))
-    symbols = Preparation(MUSKINGUM, constants, {}, dtype).fill({
+    symbols = Preparation(MUSKINGUM, constants, {}, HostMemory(dtype)).fill({
         "travel_time": rng.lognormal(np.log(3600.0), 1.0, n).astype(dtype), "weighting": np.full(n, 0.2, dtype),
     })
     parameters = process.parameter_group(*(symbols[name] for name in process.parameter_group._fields))
@@ -161,5 +163,5 @@ def routing_arguments(
     return compiled(reach_loops(process, LINKS).route, dtype), (
         plan.network, links, parameters, rng.uniform(0, 1, n).astype(dtype), runoff, lateral_inflow,
         np.empty((plan.n_slots, n_steps * n_sub), dtype), discharge,
-        np.empty((n, 0), dtype), np.zeros(n, dtype), constants, n_sub, dtype(DAY),
+        np.empty((n, 0), dtype), np.zeros(n, dtype), dtype(DAY / n_sub), n_sub, dtype(DAY),
     )
