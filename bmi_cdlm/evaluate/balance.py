@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bmi_cdlm.domain.domain import M3_PER_MM_KM2
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import Config
@@ -24,7 +25,7 @@ EVENT_DAYS = 5
 DRY = 0.1
 """Mean rain and snow of the domain below which a step is dry [mm d-1]."""
 TINY = 1e-300
-FLUXES = ("runoff", "evapotranspiration", "groundwater_exchange", "lateral_inflow", "discharge")
+FLUXES = ("runoff", "lateral_inflow", "discharge")
 STORED = ("cell_water_stored", "reach_storage")
 
 
@@ -87,9 +88,7 @@ def _step(simulation: Simulation) -> Step:
     area = domain.cells.drained_area * M3_PER_MM_KM2
     days = dt / DAY
     rain = forcing.precipitation[0]
-    came, gone = (rain + np.maximum(q["groundwater_exchange"], 0.0)) * days, (
-        q["evapotranspiration"] + q["runoff"] - np.minimum(q["groundwater_exchange"], 0.0)
-    ) * days
+    came, gone = (rate * days for rate in _cell_rates(model, rain))
     stored = model.live["cell_water_stored"]
     cell = (came - gone - (stored - before["cell_water_stored"])) * area
     links, downstream, n = domain.links, domain.reaches.downstream, domain.n_reaches
@@ -110,6 +109,21 @@ def _step(simulation: Simulation) -> Step:
         own + q["lateral_inflow"] * dt, float(total), float(((came + gone + stored) * area).sum() + held.sum()),
         float((rain * area).sum() / max(area.sum(), TINY)),
     )
+
+
+def _cell_rates(model: Model, rain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What comes into cells and what leaves them, by what their processes declare, float64[cell] [mm d-1]."""
+    came, gone = rain.copy(), model.live["runoff"].copy()
+    for process in model.chain.cells:
+        for name, flux in process.fluxes.items():
+            if flux.ledger == "in":
+                came += model.live[name]
+            elif flux.ledger == "out":
+                gone += model.live[name]
+            elif flux.ledger == "exchange":
+                came += np.maximum(model.live[name], 0.0)
+                gone -= np.minimum(model.live[name], 0.0)
+    return came, gone
 
 
 def _rows(simulation: Simulation, s: Step, starts: np.ndarray) -> list[Row]:

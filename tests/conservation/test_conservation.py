@@ -20,6 +20,9 @@ from bmi_cdlm.model.model import Forcing
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable
+from bmi_cdlm.processes.cemaneige import CEMANEIGE_HYSTERESIS
+from bmi_cdlm.processes.gr4j import GR4J
+from bmi_cdlm.processes.muskingum import MUSKINGUM
 from bmi_cdlm.run.config import load_config
 
 EXACT = 1e-12
@@ -52,7 +55,7 @@ def y_network(folder, step, celerity):
     rain[:n_wet, 0], rain[:n_wet, 1] = 40.0 + 30.0 * np.sin(np.arange(n_wet)), 25.0
     write_forcing(folder / "forcing.nc", Forcing(rain, np.zeros_like(rain), np.full_like(rain, 15.0)), step,
                   fields["cell_id"].values)
-    names = {n: p.range_at(step).default for n, p in BY_NAME.items() if p.part == "core"}
+    names = {p.name: p.range_at(step).default for process in (GR4J, MUSKINGUM) for p in process.parameters}
     names |= {"exchange_coefficient": 0.0, "celerity": celerity}
     size = {"cell": 2, "reach": 4}
     write_parameters(folder / "parameters.nc", {n: np.full(size[BY_NAME[n].grid], v) for n, v in names.items()})
@@ -122,7 +125,8 @@ def test_attributes_inside_and_outside_the_range_of_training(tmp_path, factor):
 @pytest.mark.parametrize("end", ["low", "high"])
 def test_parameters_at_both_ends(tmp_path, end):
     config = write_case(tmp_path, n_steps=30, snow="cemaneige_hysteresis")
-    values = {n: np.full({"cell": 25, "reach": 40}[p.grid], getattr(p.daily, end)) for n, p in BY_NAME.items()}
+    declared = [*CEMANEIGE_HYSTERESIS.parameters, *GR4J.parameters, *MUSKINGUM.parameters]
+    values = {p.name: np.full({"cell": 25, "reach": 40}[p.grid], getattr(p.daily, end)) for p in declared}
     write_parameters(tmp_path / "parameters.nc", values)
     assert_closed(config)
 

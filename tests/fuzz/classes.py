@@ -423,7 +423,8 @@ def resumed(folder: Path, rng: random.Random) -> Outcome:
 def kernels(folder: Path, rng: random.Random) -> Outcome:
     """Files of compiled kernels: whatever is in one, the result is that of the whole one."""
     from bmi_cdlm.kernels import cache
-    from bmi_cdlm.kernels.launch import compile_kernels
+    from bmi_cdlm.kernels.launch import new_root
+    from bmi_cdlm.kernels.loops import routing
 
     paths = sorted((folder / "cache").glob("*.kernel"))
     os.environ["XDG_CACHE_HOME"] = str(folder)
@@ -433,7 +434,7 @@ def kernels(folder: Path, rng: random.Random) -> Outcome:
     target = folder / "bmi_cdlm" / "kernels" / rng.choice(paths).name
     target.write_bytes(damaged(target.read_bytes(), rng))
     folder.chmod(0o700)
-    accumulate = compile_kernels.__wrapped__(np.float64).accumulate
+    accumulate = new_root(routing.accumulate, np.float64)
     total = np.arange(5.0)
     accumulate(np.array([2, 2, 4, 4, -1]), total)
     if total.tolist() != [0, 1, 3, 3, 10]:
