@@ -155,13 +155,13 @@ def test_recording_gives_the_bits_of_advance_and_leaves_the_model_alone(folder, 
     model = make_model(folder, snow, step, pet)
     model.refresh()
     forcing = smooth_forcing(steps, model.domain.n_cells)
-    kept = [a.copy() for a in forcing]
+    kept = [None if a is None else a.copy() for a in forcing]
     before = {n: a.copy() for n, a in (model.state.arrays() | model.live).items() if n != "pet_factor"}
     discharge = model.record(forcing)
     for name, array in (model.state.arrays() | model.live).items():
         if name != "pet_factor":
             np.testing.assert_array_equal(array, before[name], err_msg=name)
-    for a, b in zip(forcing, kept, strict=True):
+    for a, b in ((a, b) for a, b in zip(forcing, kept, strict=True) if a is not None):
         np.testing.assert_array_equal(a, b)
     first = model.adjoint(np.ones_like(discharge))
     np.testing.assert_array_equal(model.advance(forcing, keep=("discharge",))["discharge"], discharge)
@@ -182,11 +182,11 @@ def test_recording_leaves_the_live_pet_factor_alone(folder):
 def test_a_recording_of_one_step_with_a_pet_network_is_kept(folder):
     model = make_model(folder, "none", DAY, True)
     forcing = smooth_forcing(2, model.domain.n_cells)
-    one = Forcing(*(a[:1].copy() for a in forcing))
+    one = forcing.part(slice(0, 1))
     model.record(one)
     pull = np.ones((1, model.domain.n_reaches))
     first = model.adjoint(pull)
-    model.advance(Forcing(*(a[1:].copy() for a in forcing)))
+    model.advance(forcing.part(slice(1, None)))
     again = model.adjoint(pull)
     np.testing.assert_array_equal(first.parameters["production_capacity"], again.parameters["production_capacity"])
 

@@ -10,7 +10,7 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.cells import cell_loops
 from bmi_cdlm.kernels.loops.plan import CellPlan
 from bmi_cdlm.kernels.loops.queues import advance_queue
-from bmi_cdlm.model.operators import step_numbers
+from bmi_cdlm.model.preparation import step_numbers
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.processes.gr4j import GR4J
 
