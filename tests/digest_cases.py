@@ -132,7 +132,7 @@ def digest_restart(content: bytes, call_seconds: float = DAY) -> Digests:
     `raw` is empty of what a version writes: the number of the format, the version and the file's own digest; and of
     the bytes up to a multiple of four behind the ids, which netCDF does not set.
 
-    call_seconds : of the last call. States of format 2 say it, later ones what the call handed out where it was no step.
+    call_seconds : of the last call. States of format 2 say it, later ones what the call handed out, if it was no step.
     """
     with netCDF4.Dataset("restart", memory=content) as dataset:
         dataset.set_auto_mask(False)
@@ -163,7 +163,7 @@ OF_CALLS = ("release_seconds", "call_depth", "cells")
 """What they say of calls that were no steps, in place of the length of the last call."""
 HYSTERESIS = ("snow_peak", "snow_cover")
 GONE = {"none": ("snowpack", "thermal_state", *HYSTERESIS), "cemaneige": HYSTERESIS, "cemaneige_hysteresis": ()}
-"""Arrays of processes that are not chosen, by snow: states of format 2 hold zeros of them, those of format 3 nothing."""
+"""Arrays of processes that are not chosen, by snow: states of format 2 hold zeros of them, those of format 3 none."""
 STATE = re.compile(r"((?:.*: )?(?:state|restart)): array (\w+)")
 RAW = re.compile(r"(.*: )?(state: raw|restart: raw|restart on two threads)")
 STEPPED = ("stepped: state", "in parts: state")
@@ -181,7 +181,8 @@ def as_format_3(case: str, kept: Digests) -> Digests:
     """Digests of a case in format 2, as they are where nothing but the format of states is another.
 
     Arrays of processes that are not chosen are gone, and held zeros; `reach_storage` stands in place of
-    `reach_storage_time`, with the bits of the variable (`stepped` sees to that itself); attributes are as they were but for `NEW_ATTRIBUTES`, which
+    `reach_storage_time`, with the bits of the variable (`stepped` sees to that itself); attributes are as they were
+    but for `NEW_ATTRIBUTES`, which
     `digest_restart` takes out; raw bytes are others, see `same_bytes`.
     """
     found: Digests = {}

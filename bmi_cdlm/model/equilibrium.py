@@ -137,19 +137,22 @@ class _Settling:
             self._held[name][:] = np.cumsum(self._own[name][::-1], axis=0)[::-1]
 
     def _find(self, name: str) -> np.ndarray:
-        """The content of a store with which a step leaves it as it is, with all else held."""
+        """The content of a store with which a step leaves it as it is, with all else held; as at a cold start if none.
+        """
         store, gain = self._process.stores[name], self._gain(name)
         full, limited = self._full(name, store)
+        rising = np.zeros(full.size, bool)
         if not limited:
             for _ in range(MOST_DOUBLINGS):
                 rising = gain(full) > 0.0
                 if not rising.any():
                     break
                 full = np.where(rising, 2.0 * full, full)
+            rising = gain(full) > 0.0
         # Groundwater that flows in holds a store up, and an empty one is balanced as a pencil on its tip.
         low = ALMOST_EMPTY * full
         low[gain(low) <= 0.0] = max(0.0, store.bounds[0])
-        return _root(gain, low, full, OUTFLOW_POWER, STEADY)
+        return np.where(rising, self._start[name], _root(gain, low, full, OUTFLOW_POWER, STEADY))
 
     def _full(self, name: str, store: Store) -> tuple[np.ndarray, bool]:
         """A content that a store has at most, and whether it has a limit."""

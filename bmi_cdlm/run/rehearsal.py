@@ -31,7 +31,8 @@ def rehearse(simulation: Simulation) -> None:
     config, model = simulation.config, simulation.model
     network = model.pet is not None and tuple(a.shape for a in model.pet if isinstance(a, np.ndarray))
     kind = (
-        config.time_step, config.chain.names, config.components, model.varying, config.pet, tuple(config.inputs), network,
+        config.time_step, config.chain.names, config.components, model.varying, config.pet, tuple(config.inputs),
+        network,
         config.ledger_tolerance is not None,
     )
     if kind in _rehearsed:

@@ -1,4 +1,4 @@
-"""Make the files of this folder by an old commit: states of format 2, a checkpoint of format 1, what a run of them gives.
+"""Make the files of this folder by an old commit: states of format 2, a checkpoint of format 1, a run of them.
 
     git worktree add ../old 0a10580
     cd ../old && PYTHONPATH=.:tests python <this file> <this folder>

@@ -128,7 +128,8 @@ def test_rows_of_what_is_derived_are_vectorised_and_of_one_precision(name, dtype
 
 def on_duals(function: Callable) -> Callable:
     """A function, and all that it calls, to run on dual numbers."""
-    special = {"math": DualMath, "fma": dual_fma, "real": float, "power_and_log": dual_power, "exp": dual_exp, "log": dual_log,
+    special = {"math": DualMath, "fma": dual_fma, "real": float, "power_and_log": dual_power, "exp": dual_exp,
+               "log": dual_log,
                "tanh": dual_tanh}
     names = function.__globals__ | special
     for name in function.__code__.co_names:

@@ -263,7 +263,9 @@ def test_dot_at_edges(name, edge, record_property):
     assert worst <= TOLERANCE, PAIRS[name].edges[edge]
 
 
-RULES = {"tanh_ratio", "percolated_fraction", "store_outflow_fraction", "exp", "log", "tanh", "power", "limited_sigmoid"}
+RULES = {
+    "tanh_ratio", "percolated_fraction", "store_outflow_fraction", "exp", "log", "tanh", "power", "limited_sigmoid",
+}
 """Functions below the steps: their adjoints are rules, tested with what is derived by them."""
 
 

@@ -74,7 +74,8 @@ REFUSED: dict[str, tuple[Callable, str]] = {
         lambda: replace(BESIDE, queues={"test_queue": QUEUE._replace(gives="soil")}), "the symbol 'soil' stands for 2"),
     "an unknown symbol": (
         lambda: with_stage(BESIDE, 0, step=takes_more),
-        "step 'takes_more' takes 'nothing', which is no store, input, parameter, prepared value, constant or result of an "
+        "step 'takes_more' takes 'nothing', which is no store, input, parameter, prepared value, constant or result of "
+        "an "
         r"earlier stage\. Known here: E, P, "),
     "a result of a later stage": (
         lambda: replace(HBV, stages=HBV.stages[::-1]), "step 'hbv_response_step' takes 'recharge', which is no store"),
@@ -127,7 +128,8 @@ REFUSED: dict[str, tuple[Callable, str]] = {
         "queue 'test_queue' gives 'delayed' to 2 steps, expected one"),
     "a store on both sides of a queue": (
         lambda: with_stage(BESIDE, 1, step=drained_twice),
-        r"store 'test_sponge' is taken by steps on both sides of a queue, 'split_step' and 'drained_twice'\. Hand its value"),
+        r"store 'test_sponge' is taken by steps on both sides of a queue, 'split_step' and 'drained_twice'\. "
+        "Hand its value"),
     "a kept store that another step takes": (
         lambda: with_stage(HBV, 1, kept=("lower",)),
         r"step 'hbv_soil_step' keeps the store 'test_lower', which 2 steps take\. Keep stores of one step only"),
@@ -156,7 +158,8 @@ def test_a_declaration_that_does_not_fit_its_steps(case):
     (BESIDE, "test_residence", "since 'share_of_lake' takes one value"),
 ])
 def test_a_parameter_that_cannot_vary(process, name, message):
-    with pytest.raises(DeclarationError, match=rf"parameter '{name}' cannot vary in time, {message}.*\. Give one value"):
+    message = rf"parameter '{name}' cannot vary in time, {message}.*\. Give one value"
+    with pytest.raises(DeclarationError, match=message):
         CellPlan(process, (name,))
 
 

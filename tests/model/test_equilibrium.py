@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cases import change_config, opened, write_case
 from make_domain import lumped_domain, random_domain, random_parameters
+from process_cases import BESIDE, HBV, installed
 
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.model import Forcing, Model
@@ -136,3 +137,59 @@ def test_a_component_starts_with_the_stated_runoff(tmp_path, forcing):
         np.testing.assert_allclose(flow, area / 86.4, rtol=1e-8)
         assert component.get_value_ptr(variable("water_in").name)[0] == 0.0
         assert component.get_value_ptr("ngen::mass_stored")[0] == 0.0
+
+
+# ---- processes of others -----------------------------------------------------------------------------------
+
+
+def water(model):
+    """What stores of the runoff process and its queues hold, and rivers."""
+    group = model.state.cells[-1]._asdict()
+    return {n: a.copy() for n, a in group.items()} | {"rivers": model.reach_volume.copy()}
+
+
+def assert_settled(model, rain, rtol=1e-8, steps=30):
+    """A steady rain of warm days without demand leaves everything as it is."""
+    shape = (steps, model.domain.n_cells)
+    before, discharge = water(model), model.live["discharge"].copy()
+    model.advance(Forcing(np.full(shape, rain), np.zeros(shape), np.full(shape, 8.0)))
+    for name, values in water(model).items():
+        margin = rtol * max(1.0, np.abs(before[name]).max(initial=0.0))
+        np.testing.assert_allclose(values, before[name], rtol=rtol, atol=margin, err_msg=name)
+    np.testing.assert_allclose(model.live["discharge"], discharge, rtol=rtol, atol=1e-12)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("components", [1, 3])
+@pytest.mark.parametrize("rain", [0.0, 0.05, 4.0])
+@pytest.mark.parametrize("process", [HBV, BESIDE], ids=lambda p: p.name)
+def test_any_process_settles(process, rain, components, step):
+    """With own snow and capillary rise; with a queue whose inflow no flux tells, beside which water passes."""
+    with installed(process):
+        domain = random_domain(3, 20, 12)
+        model = Model(domain, runoff=process.name, step=step, components={process.name: components})
+        model.settle(rain=rain)
+        assert_settled(model, rain)
+        model.close()
+
+
+@pytest.mark.parametrize("components", [1, 3])
+def test_a_mean_runoff_with_components(components):
+    rng = np.random.default_rng(3)
+    domain = random_domain(3, 20, 12)
+    given = {"routing_capacity": rng.uniform(20, 200, (components, 12) if components > 1 else 12)}
+    model = Model(domain, given, step=DAY, snow="cemaneige", components={"gr4j": components})
+    model.settle(runoff=1.5)
+    expected = 1.5 * domain.reaches.upstream_area / 86.4
+    np.testing.assert_allclose(model.live["discharge"], expected, rtol=1e-8, atol=1e-12)
+    assert not model.live["snowpack"].any()
+    model.close()
+
+
+def test_a_store_without_an_equilibrium_stays_as_it_starts():
+    """What seeps into a store without an outlet has no end."""
+    with installed(HBV):
+        model = Model(lumped_domain(1), {"test_slow": np.zeros(1)}, runoff=HBV.name)
+        model.settle(rain=5.0)
+        assert model.live["test_lower"][0] == 5.0 and np.isfinite(model.live["discharge"]).all()
+        model.close()

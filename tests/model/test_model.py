@@ -31,8 +31,8 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.model import operators
 from bmi_cdlm.model.model import Forcing, Model, check_steps
-from bmi_cdlm.names.errors import ConfigError, DomainError, ParameterError, UnknownNameError
 from bmi_cdlm.names.declaration import RUNOFF
+from bmi_cdlm.names.errors import ConfigError, DomainError, ParameterError, UnknownNameError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
 

@@ -120,7 +120,8 @@ def test_routing_blocks_fit_their_budget():
     """A network so large that 64 days would not fit takes shorter blocks; one day at least."""
     for n_reaches, dtype in ((10, np.float32), (20_000, np.float32), (20_000, np.float64), (2_000_000, np.float64)):
         operator = object.__new__(ReachOperator)
-        operator.domain, operator.n_sub, operator.dtype = type("Domain", (), {"n_reaches": n_reaches}), DAY // HOUR, dtype
+        operator.domain = type("Domain", (), {"n_reaches": n_reaches})
+        operator.n_sub, operator.dtype = DAY // HOUR, dtype
         blocks = operator._blocks(100)
         size = (blocks[0].stop - blocks[0].start) * n_reaches * 24 * np.dtype(dtype).itemsize
         assert size <= operators.ROUTING_BYTES or blocks[0].stop == 1

@@ -155,7 +155,9 @@ def test_dot(case, name, dual_operators, record_property):
     assert max(errors.values()) <= TOLERANCE, errors
 
 
-ON_THREADS = ("forest, hysteresis", "forest, plain snow", "three stages, varying", "beside a queue", "components of all")
+ON_THREADS = (
+    "forest, hysteresis", "forest, plain snow", "three stages, varying", "beside a queue", "components of all",
+)
 
 
 @pytest.mark.parametrize(("case", "name"), [n for n in NAMES if n[0] in ON_THREADS], ids=lambda v: str(v))
@@ -176,7 +178,9 @@ def test_the_cases_reach_every_branch():
         case = make()
         outputs, _ = chain_gradients(case, {})
         _, gradients = chain_gradients(case, random_like(outputs, np.random.default_rng(1)))
-        names = {(name, n) for name, pair in pairs(case).items() if name != "chain" for n in pair.active if n in gradients}
+        names = {
+            (name, n) for name, pair in pairs(case).items() if name != "chain" for n in pair.active if n in gradients
+        }
         wanted |= names
         reached |= {(name, n) for name, n in names if np.count_nonzero(gradients[n]) > gradients[n].size / 20}
         assert tuple(gradients) == chain_pair(case).active
@@ -411,7 +415,8 @@ def test_components_are_the_mean_of_their_own_runs(process):
     given, gradients = run(case)
     alone = []
     for c in range(3):
-        inputs = {k: np.ascontiguousarray(a[..., c * n : (c + 1) * n]) if k in own else a for k, a in case.inputs.items()}
+        mine = slice(c * n, (c + 1) * n)
+        inputs = {k: np.ascontiguousarray(a[..., mine]) if k in own else a for k, a in case.inputs.items()}
         alone.append(run(case._replace(components={}, inputs=inputs)))
     np.testing.assert_allclose(given, sum(a for a, _ in alone) / 3, rtol=1e-14)
     assert np.ptp([a for a, _ in alone], axis=0).max() > 0.01, "the components are the same"

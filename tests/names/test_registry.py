@@ -58,7 +58,9 @@ def changed(**fields):
 
 
 BAD = {
-    "name": (replace(HBV, name="gr4j"), r"two processes are called 'gr4j': 'GR4J.*' and 'HBV in three stages'\. Rename one"),
+    "name": (
+        replace(HBV, name="gr4j"), r"two processes are called 'gr4j': 'GR4J.*' and 'HBV in three stages'\. Rename one",
+    ),
     "name of a reach process": (replace(RESERVOIRS, name="muskingum"), "two processes are called 'muskingum'"),
     "parameter": (
         changed(parameters=(*HBV.parameters, given("routing_capacity", "x", "mm", 0, 1, 0.5))),
@@ -73,7 +75,9 @@ BAD = {
         r"the variable 'routing_store' means something else in process 'gr4j'\. Rename it",
     ),
     "flux of another unit": (
-        changed(fluxes=HBV.fluxes | {"percolation": Flux("seeping", "soil_percolation__volume_flux", "Seeping", units="1")}),
+        changed(
+            fluxes=HBV.fluxes | {"percolation": Flux("seeping", "soil_percolation__volume_flux", "Seeping", units="1")}
+        ),
         "the variable 'percolation' means something else in process 'gr4j'",
     ),
     "flux that stands there": (
@@ -85,7 +89,8 @@ BAD = {
         r"the flux 'seepage' has no standard name, and stands in no registry\. Give it one",
     ),
     "flux with the name of a state": (
-        changed(fluxes=HBV.fluxes | {"cell_water_stored": Flux("seeping")}), "the flux 'cell_water_stored' has no standard name",
+        changed(fluxes=HBV.fluxes | {"cell_water_stored": Flux("seeping")}),
+        "the flux 'cell_water_stored' has no standard name",
     ),
     "standard name": (
         changed(stores=HBV.stores | {"another_store": store("x", "y")._replace(

@@ -84,7 +84,9 @@ def test_selection_by_role_grid_and_processes():
     names = {v.short for v in select(processes=("gr4j", "muskingum"))}
     assert names >= {"production_store", "queued_direct_flow", "mean_routing_store", "runoff", "discharge"}
     assert not names & {"snowpack", "snowfall", "snow_peak", "mean_snowpack"}
-    plain, full = ({v.short for v in select(processes=(snow, "gr4j"))} for snow in ("cemaneige", "cemaneige_hysteresis"))
+    plain, full = (
+        {v.short for v in select(processes=(snow, "gr4j"))} for snow in ("cemaneige", "cemaneige_hysteresis")
+    )
     assert plain - names == {"snowpack", "thermal_state", "snowfall", "snowmelt", "mean_snowpack"}
     assert full - plain == {"snow_peak", "snow_cover"}
     assert [v.short for v in select(grid="gauge")] == ["gauge_discharge"]

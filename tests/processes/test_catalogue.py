@@ -66,7 +66,8 @@ def test_a_name_that_does_not_fit(kind, name, message):
 
 def test_snow_before_a_process_that_has_its_own():
     with installed(HBV, BESIDE):
-        with pytest.raises(ConfigError, match=r"snow is 'cemaneige', and runoff 'three_stages' has snow of its own\. Set "
+        with pytest.raises(ConfigError, match=r"snow is 'cemaneige', and runoff 'three_stages' has snow of its own\. "
+                                              "Set "
                                               r"snow: none"):
             choose("cemaneige", "three_stages")
         assert choose("none", "three_stages").cells == (HBV,)
@@ -78,11 +79,15 @@ def fails() -> None:
 
 
 @pytest.mark.parametrize(("points", "message"), [
-    ([point_to(fails, "three_stages")], r"entry point 'three_stages = package:three_stages' is a function, expected a Cell"),
-    ([point_to(HBV, "other")], r"entry point 'other = package:other' leads to a process called 'three_stages'\. Give both"),
-    ([point_to(HBV), point_to(HBV)], r"two processes are called 'three_stages': of package:three_stages and of package"),
+    ([point_to(fails, "three_stages")],
+     r"entry point 'three_stages = package:three_stages' is a function, expected a Cell"),
+    ([point_to(HBV, "other")],
+     r"entry point 'other = package:other' leads to a process called 'three_stages'\. Give both"),
+    ([point_to(HBV), point_to(HBV)],
+     r"two processes are called 'three_stages': of package:three_stages and of package"),
     ([point_to(HBV, "gr4j")], r"two processes are called 'gr4j': of bmi_cdlm and of package:gr4j\. Uninstall one"),
-    ([point_to(replace(BESIDE, name="other"), "other"), point_to(replace(HBV, name="more", stores=BESIDE.stores), "more")],
+    ([point_to(replace(BESIDE, name="other"), "other"),
+      point_to(replace(HBV, name="more", stores=BESIDE.stores), "more")],
      None),
 ])
 def test_an_entry_point_that_leads_astray(points, message):
@@ -98,7 +103,8 @@ def test_a_package_that_cannot_be_imported():
     point = point_to(HBV)
     point.load = fails
     with pointed(point):
-        with pytest.raises(DeclarationError, match=r"cannot be imported \(no module named 'physics'\)\. Repair or uninstall"):
+        message = r"cannot be imported \(no module named 'physics'\)\. Repair or uninstall"
+        with pytest.raises(DeclarationError, match=message):
             known()
         assert choose().cells == (GR4J,), "what nobody chooses is not imported"
 
@@ -107,7 +113,8 @@ def test_a_package_whose_process_contradicts_ours_is_refused_when_it_is_chosen()
     bad = replace(HBV, stores=HBV.stores | {"routing_store": HBV.stores["test_soil"]})
     with installed(bad):
         choose()
-        with pytest.raises(DeclarationError, match="the variable 'routing_store' means something else in process 'gr4j'"):
+        message = "the variable 'routing_store' means something else in process 'gr4j'"
+        with pytest.raises(DeclarationError, match=message):
             choose(runoff="three_stages")
 
 

@@ -78,7 +78,8 @@ def draw(plan: CellPlan, rng: np.random.Generator) -> dict[str, float]:
         known[store.symbol] = float(low + share * (high - low))
     for i in process.inputs.values():
         dry = rng.random() < 0.3
-        known[i.symbol] = float(rng.normal(1.0, 5.0)) if i.kind == "level" else 0.0 if dry else float(rng.exponential(8.0))
+        rate = 0.0 if dry else float(rng.exponential(8.0))
+        known[i.symbol] = float(rng.normal(1.0, 5.0)) if i.kind == "level" else rate
     known |= {q.gives: float(rng.exponential(3.0)) for q in process.queues.values()}
     return known
 
@@ -131,7 +132,9 @@ def whole(plan: CellPlan, k: int, hand: bool, known: dict[str, float], found: di
     return {a: v for a, v in total.items() if a not in plan.process.attributes and a not in plan.numbers}
 
 
-def exact(plan: CellPlan, k: int, known: dict[str, float], v: dict[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+def exact(
+    plan: CellPlan, k: int, known: dict[str, float], v: dict[str, float]
+) -> tuple[dict[str, float], dict[str, float]]:
     """Derivatives of the weighted sum of what a stage returns, from dual numbers, and the sum of their terms' sizes."""
     stage = plan.process.stages[k]
     active = tuple(a for a in plan.takes(stage) if a not in plan.numbers)

@@ -172,6 +172,34 @@ def test_its_gradients_are_those_of_differences(installed):
     python(GRADIENT, installed)
 
 
+SETTLED = """
+import numpy as np
+from make_domain import random_domain
+from bmi_cdlm import Model
+from bmi_cdlm.model.model import Forcing
+domain = random_domain(5, 25, 12)
+given = {"drainage_exponent": np.linspace(1.0, 8.0, domain.n_cells), "soil_capacity": np.linspace(20.0, 900.0, 12)}
+for step in (86400, 3600):
+    model = Model(domain, given, step=step, snow="cemaneige", runoff="nonlinear_reservoir", routing="nonlinear_reach")
+    for asked in ({"rain": 0.3}, {"runoff": 2.0}, {"runoff": 60.0}):
+        model.settle(**asked)
+        soil, water, flow = model.live["soil_water"].copy(), model.reach_volume.copy(), model.live["discharge"].copy()
+        assert (soil > 0.0).all() and (soil <= given["soil_capacity"]).all() and not model.live["snowpack"].any()
+        rain = next(iter(asked.values()))  # all that falls runs off
+        np.testing.assert_allclose(flow, rain * domain.reaches.upstream_area / 86.4, rtol=1e-8, atol=1e-12)
+        shape = (20, domain.n_cells)
+        model.advance(Forcing(np.full(shape, rain), np.zeros(shape), np.full(shape, 15.0)))
+        np.testing.assert_allclose(model.live["soil_water"], soil, rtol=1e-8)
+        np.testing.assert_allclose(model.live["discharge"], flow, rtol=1e-8, atol=1e-12)
+        np.testing.assert_allclose(model.reach_volume, water, rtol=1e-7, atol=1e-6)
+    model.close()
+"""
+
+
+def test_it_starts_in_equilibrium(installed):
+    python(SETTLED, installed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_it_trains_and_the_checkpoint_runs(case, installed, device):

@@ -274,7 +274,7 @@ def test_a_domain_in_wrong_units(config):
 
 def test_snow_without_snowfall(config):
     change_domain(config, mean_annual_snowfall=None)
-    assert_refused(config, DomainError, "'mean_annual_snowfall'", "snow: none")
+    assert_refused(config, DomainError, "'mean_annual_snowfall'", "or choose another snow")
 
 
 @pytest.mark.parametrize("key", ["output", "restart"])

@@ -14,6 +14,7 @@ import bmi_cdlm.model.model as model_module
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels import launch
 from bmi_cdlm.kernels.loops.plan import places_of
+from bmi_cdlm.model import memory as memory_module
 from bmi_cdlm.model import operators as operators_module
 from bmi_cdlm.model.model import Forcing, Model
 from bmi_cdlm.model.operators import Operators
@@ -34,6 +35,7 @@ N_STEPS, N_CELLS, N_REACHES, N_SUB = 7, 3, 5, 2
 def several_blocks(monkeypatch):
     monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 3)
     monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 4)
+    monkeypatch.setattr("bmi_cdlm.model.operators.SHORTEST_ROUTING_BLOCK", 1)
 
 
 class Case(NamedTuple):
@@ -229,7 +231,7 @@ def asked(monkeypatch) -> dict[str, object]:
         found[function.__name__] = launch.compiled(function, dtype)
         return found[function.__name__]
 
-    for module in (model_module, operators_module):
+    for module in (model_module, operators_module, memory_module):
         monkeypatch.setattr(module, "compiled", compiled)
     return found
 
@@ -247,7 +249,7 @@ def test_operators_call_the_functions_that_the_model_steps(asked):
     assert physics == {
         "fill_full_cover", "advance_cemaneige_hysteresis", "fill_inverse_of_capacity",
         "fill_inverse_of_routing_capacity", "fill_ordinates", "advance_gr4j", "fill_muskingum_coefficients",
-        "route_muskingum",
+        "route_muskingum", "fill_reach_volume", "fill_state_of_volume", "fill_steady_state",
     }
     assert all(asked[name] is by_model[name] for name in physics)
     discharge.sum().backward()
