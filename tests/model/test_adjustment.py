@@ -156,11 +156,7 @@ def test_a_capacity_cannot_shrink_below_its_store(component):
 # ---- effect ----------------------------------------------------------------------------------------------
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("name", sorted(n for n, p in BY_NAME.items() if not p.optional))
-=======
 @pytest.mark.parametrize("name", sorted(CORE | SNOW | HYSTERESIS))
->>>>>>> 8f72b5c28313c7d108f81f65a9746c9ce2d375e5
 def test_a_parameter_set_before_the_first_step_is_the_parameter_of_the_file(tmp_path, name):
     """From the same state: bit for bit the run that was initialized with it."""
     config = write_case(tmp_path, snow="cemaneige_hysteresis")
@@ -185,11 +181,7 @@ def test_a_parameter_set_before_the_first_step_is_the_parameter_of_the_file(tmp_
         assert_same({n: got[n] for n in cells}, {n: expected[n] for n in cells})
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("name", sorted(n for n, p in BY_NAME.items() if not p.optional))
-=======
 @pytest.mark.parametrize("name", sorted(CORE | SNOW | HYSTERESIS))
->>>>>>> 8f72b5c28313c7d108f81f65a9746c9ce2d375e5
 def test_a_parameter_takes_effect_in_the_next_step(tmp_path, name):
     config = write_case(tmp_path, snow="cemaneige_hysteresis", n_steps=40)
     with opened(config) as plain, opened(config) as changed:

@@ -1,4 +1,4 @@
-"""Models of processes that others wrote: interpreted as compiled, saved in files with components, all water accounted."""
+"""Models of processes that others wrote: interpreted as compiled, saved with components, all water accounted for."""
 
 from __future__ import annotations
 
@@ -124,7 +124,8 @@ def test_a_file_in_the_middle_changes_no_bit(tmp_path, domain, name):
         for n, values in first.state.arrays().items():
             assert second.state.arrays()[n].tobytes() == values.tobytes(), n
         late = everything(second, part_of(forcing, at, N_STEPS))
-        assert_same_bits({n: np.ascontiguousarray(a[at:]) if n.startswith("series") else a for n, a in whole.items()}, late)
+        rest = {n: np.ascontiguousarray(a[at:]) if n.startswith("series") else a for n, a in whole.items()}
+        assert_same_bits(rest, late)
 
 
 @every_chain

@@ -204,8 +204,8 @@ def test_gradients_are_central_differences(domain, name, components):
 
 
 @pytest.mark.parametrize(("options", "varying", "message"), [
-    (CHAINS["gr4j"], ("production_capacity",), r"'production_capacity' cannot vary in time here.*these can: pet_factor\. "
-     "Give one value per cell or reach"),
+    (CHAINS["gr4j"], ("production_capacity",),
+     r"'production_capacity' cannot vary in time here.*these can: pet_factor\. Give one value per cell or reach"),
     (CHAINS["gr4j"], ("celerity",), "parameter 'celerity' cannot vary in time here"),
     (CHAINS["three_stages"], ("test_recharge_shap",), r"Did you mean 'test_recharge_shape'\?"),
     (CHAINS["three_stages"], ("test_capacity",), "Of three_stages, reservoirs, these can: test_recharge_shape, "

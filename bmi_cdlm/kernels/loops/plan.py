@@ -364,8 +364,8 @@ class CellPlan:
                     before, other = first.setdefault(kind or name, (k, name))
                     if before != k:
                         self._refuse(
-                            f"fluxes '{other}' and '{name}' are both '{kind}' in the ledger, on both sides of a queue. Hand "
-                            "the first on, and tell their sum behind the queue"
+                            f"fluxes '{other}' and '{name}' are both '{kind}' in the ledger, on both sides of a queue. "
+                            "Hand the first on, and tell their sum behind the queue"
                         )
 
     def _check_stores(self) -> None:
