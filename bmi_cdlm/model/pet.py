@@ -18,7 +18,9 @@ from bmi_cdlm.names.variables import VARIABLES, variable
 from bmi_cdlm.processes.pet import fill_hargreaves, fill_oudin, fill_penman_monteith
 
 Formula = Literal["oudin", "hargreaves", "penman_monteith"]
-FILLS = {"oudin": fill_oudin, "hargreaves": fill_hargreaves, "penman_monteith": fill_penman_monteith}
+FILLS: dict[str, Callable] = {
+    "oudin": fill_oudin, "hargreaves": fill_hargreaves, "penman_monteith": fill_penman_monteith,
+}
 RANGE = tuple(v.short for v in VARIABLES if v.facts is not None and v.facts.within != "mean")
 """Lowest and highest temperature."""
 MEAN = "air_temperature"
