@@ -152,4 +152,8 @@ def random_forcing(seed: int, n_steps: int, n_cells: int) -> Forcing:
 
 def part_of(forcing: Forcing, first: int, last: int) -> Forcing:
     """The steps first to last of a forcing."""
-    return Forcing(*(None if a is None else np.ascontiguousarray(a[first:last]) for a in forcing))
+    parts = forcing.part(slice(first, last))
+    return Forcing(*(
+        {n: np.ascontiguousarray(v) for n, v in a.items()} if isinstance(a, Mapping)
+        else None if a is None else np.ascontiguousarray(a) for a in parts
+    ))

@@ -152,14 +152,17 @@ def split_step(soil, P, E, capacity, quick):
     return filled - shed, drawn, shed - share, share, filled / capacity
 
 
-def join_step(lake, delayed, beside, soaked, E, share, leak, days):
-    """A linear lake; part of what passed beside the queue seeps away. Returns lake, runoff, gain and evaporation."""
+def join_step(lake, delayed, beside, soaked, drawn, E, share, leak, days):
+    """A linear lake; part of what passed beside the queue seeps away.
+
+    Returns lake, runoff, gain, its evaporation and that of all.
+    """
     lost = leak * beside * (1.0 - min(0.3 * soaked, 1.0))
     held = lake + delayed + (beside - lost)
-    drawn = min(0.1 * E, held)
-    held = held - drawn
+    risen = min(0.1 * E, held)
+    held = held - risen
     left = held * share / (share + days)
-    return left, held - left, -lost, drawn
+    return left, held - left, -lost, risen, drawn + risen
 
 
 def share_of_lake(residence):
@@ -177,7 +180,7 @@ BESIDE = CellProcess(
     },
     stages=(
         Stage(split_step, returns=("soil", "drawn", "shed", "beside", "soaked"), kept=("soaked",)),
-        Stage(join_step, returns=("lake", "Q", "gained", "open"), kept=("lake",)),
+        Stage(join_step, returns=("lake", "Q", "gained", "open", "away"), kept=("lake",)),
     ),
     queues={
         "test_queue": Queue(
@@ -201,9 +204,9 @@ BESIDE = CellProcess(
     prepared=(Prepared(share_of_lake, returns=("share",)),),
     constants={"exponent": {DAY: 2.5, HOUR: 1.25}},
     fluxes={
-        "evapotranspiration": Flux("drawn", ledger="out"), "test_beside_flux": flux("beside", "beside"),
+        "evapotranspiration": Flux("away", ledger="out"), "test_beside_flux": flux("beside", "beside"),
         "test_delayed": flux("delayed", "delayed"),
-        "test_open": flux("open", "open")._replace(ledger="out"),
+        "test_open": flux("open", "open"),
         "groundwater_exchange": Flux("gained", ledger="exchange"),
         "test_soaked": Flux("soaked", "soil_test-soaked_water__fraction", "Wetness", units="1", kind="level"),
         "runoff": Flux("Q"),

@@ -65,6 +65,26 @@ def test_bytes_of_format_2_are_taken_by_bmi(tmp_path, snow):
             np.testing.assert_array_equal(component.get_value_ptr(name), values, err_msg=name)
 
 
+def test_what_waits_in_a_state_of_format_2_is_handed_out(tmp_path):
+    """Saved within a step: such states hold the discharge that waits, and neither its runoff nor for how long."""
+    with opened(write_case(tmp_path)) as one, opened(tmp_path / "case.yaml") as other:
+        for k in range(1, 4 * 5 + 3):
+            one.update_until(k * DAY / 4)
+        saved = one._stepper.simulation.snapshot()
+        assert saved.attributes["release_seconds"] == str(DAY // 4) and "waiting_runoff" in saved.cell
+        new = ("release_seconds", "call_depth", "cells")
+        attributes = {key: value for key, value in saved.attributes.items() if key not in new}
+        cell = {name: values for name, values in saved.cell.items() if name != "waiting_runoff"}
+        other._stepper.simulation.restore(saved._replace(attributes=attributes, cell=cell))
+        for k in range(4 * 5 + 3, 4 * 8):
+            for component in (one, other):
+                component.update_until(k * DAY / 4)
+            for name, values in outputs(one).items():
+                np.testing.assert_allclose(component.get_value_ptr(name), values, rtol=1e-12, err_msg=name)
+            for name in ("ngen::mass_out", "ngen::mass_stored"):
+                np.testing.assert_allclose(other.get_value_ptr(name), one.get_value_ptr(name), rtol=1e-11)
+
+
 @pytest.mark.parametrize("snow", SNOWS)
 def test_what_is_saved_again_is_of_the_new_format_and_the_same_state(tmp_path, snow):
     config = write_case(tmp_path, snow=snow, initial_state=str(old_state(snow)))

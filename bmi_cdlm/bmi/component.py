@@ -107,7 +107,8 @@ class BmiCdlm(Bmi):
     def update_until(self, time: float) -> None:
         """Advance to a time [s since the start]; parts of a step follow the configured policy."""
         stepper = self._running()
-        if np.ndim(time) or np.asarray(time).dtype.kind not in "fiu":
+        # Asking numpy costs more than the rest of this call.
+        if not isinstance(time, (float, int)) and (np.ndim(time) or np.asarray(time).dtype.kind not in "fiu"):
             raise ClockError(f"update_until({time!r}): expected a number of seconds since the start.")
         stepper.advance_until(float(time))
         if self._spread:

@@ -6,7 +6,7 @@ what it took, and a queue where steps without end have filled it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,10 +66,13 @@ class _Settling:
         model.start_cells()
         self._parts = _parts(plan)
         self._names = [name for _, names in self._parts for name in names]
+        # What flows into later queues does not come back: a store does not feel it.
+        later = {n: {q for qs, _ in self._parts[k + 1 :] for q in qs} for k, p in enumerate(self._parts) for n in p[1]}
         self._symbols = model.symbols(self._process.name)
         self._own: dict[str, np.ndarray] = model.state.cells[-1]._asdict()
         self._held = {name: values.copy() for name, values in self._own.items()}
         self._start = {name: values.copy() for name, values in self._own.items()}
+        self._felt = {name: [other for other in self._own if other not in others] for name, others in later.items()}
         self._series = self._weather()
 
     def _weather(self) -> dict[str, np.ndarray]:
@@ -101,20 +104,20 @@ class _Settling:
         self._put()
         return runoff
 
-    def _put(self) -> None:
-        for name, values in self._held.items():
-            self._own[name][...] = values
+    def _put(self, names: Iterable[str] | None = None) -> None:
+        for name in self._held if names is None else names:
+            self._own[name][...] = self._held[name]
 
-    def _step(self) -> np.ndarray:
-        """A step from what is held; the state is that after it, what is held stays."""
-        self._put()
+    def _step(self, names: Iterable[str] | None = None) -> np.ndarray:
+        """A step from what is held, or from some of it; the state is that after it, what is held stays."""
+        self._put(names)
         return self._model.generate_once(self._series)
 
     def _gain(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
         """What a step adds to a store, by its content."""
         def of(content: np.ndarray) -> np.ndarray:
             self._held[name][:] = content
-            self._step()
+            self._step(self._felt[name])
             return self._own[name] - content
         return of
 

@@ -123,6 +123,7 @@ class Model:
         boundary, kept = (NONE, NONE) if exchange is None else (exchange.boundary, exchange.outlets)
         self._plan = plan_network(domain.reaches.downstream, threads, boundary=boundary, kept=kept)
         self._recording: Recording | None = None
+        self._one_factor = False
         self._no_tape = np.empty((domain.n_reaches, 0))
         self._cell_tasks = self._workers.tasks(domain.n_cells)
         self.ledger = Ledger(domain) if ledger else None
@@ -430,6 +431,7 @@ class Model:
         self._correct_demand(series, forcing.day_of_year, b)
         angle = season(forcing.day_of_year) if self.pet is not None and forcing.day_of_year is not None else None
         discharge, self._recording = record(self.operators, self._given, series, self.state, self.pet, angle)
+        self._one_factor = self.pet is None and FACTOR in self.parameters and FACTOR not in forcing.series()
         return discharge
 
     def adjoint(self, discharge_adj: np.ndarray) -> Gradients:
@@ -445,7 +447,10 @@ class Model:
         expected = (self._recording.series["precipitation"].shape[0], self.domain.n_reaches)
         if np.shape(discharge_adj) != expected:
             raise StateError(f"discharge_adj has shape {np.shape(discharge_adj)}, expected {expected}: [time, reach].")
-        return adjoint(self._recording, discharge_adj)
+        found = adjoint(self._recording, discharge_adj)
+        if self._one_factor:  # the same at all steps
+            found.parameters[FACTOR] = found.parameters[FACTOR].sum(axis=0)
+        return found
 
     def block_length(
         self, memory: int, keep: Sequence[str] = (), reaches: np.ndarray | None = None, *, more: int = 0

@@ -18,6 +18,9 @@ from bmi_cdlm.names.variables import VARIABLES, variable
 from bmi_cdlm.processes.pet import fill_hargreaves, fill_oudin, fill_penman_monteith
 
 Formula = Literal["oudin", "hargreaves", "penman_monteith"]
+FILLS: dict[str, Callable] = {
+    "oudin": fill_oudin, "hargreaves": fill_hargreaves, "penman_monteith": fill_penman_monteith,
+}
 RANGE = tuple(v.short for v in VARIABLES if v.facts is not None and v.facts.within != "mean")
 """Lowest and highest temperature."""
 MEAN = "air_temperature"
@@ -83,13 +86,20 @@ def formed_names(names: Collection[str]) -> list[str]:
 
 def form(weather: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """Return the weather with every quantity that single values are to make, in place of those that made it."""
-    names = formed_names(weather)
-    if all(name in weather for name in names):
+    kept, made = _parts(tuple(weather))
+    if not made:
         return weather
-    return {
-        name: weather[name] if name in weather else FORMATIONS[name].make(*(weather[n] for n in FORMATIONS[name].of))
-        for name in names
-    }
+    formed = {name: weather[name] for name in kept}
+    for name, (of, make) in made.items():
+        formed[name] = make(*[weather[n] for n in of])
+    return formed
+
+
+@lru_cache(maxsize=64)
+def _parts(names: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Formation]]:
+    """Which of some inputs stay, and what is made of the others."""
+    formed = formed_names(names)
+    return tuple(n for n in formed if n in names), {n: FORMATIONS[n] for n in formed if n not in names}
 
 
 def make_place(latitude: np.ndarray, longitude: np.ndarray, elevation: np.ndarray) -> PetPlace:
@@ -104,6 +114,7 @@ class Demand:
     def __init__(self, formula: Formula, step: int, place: PetPlace) -> None:
         self._formula, self._step, self._place = formula, step, place
         self._shares = HOUR_SHARES if step == HOUR else np.zeros(0)
+        self._fill = compiled(FILLS[formula])
 
     def evaluate(self, weather: Mapping[str, np.ndarray], start: int, workers: Workers) -> np.ndarray:
         """Return potential evapotranspiration [mm d-1], float64[time, cell].
@@ -119,17 +130,18 @@ class Demand:
         mean, place = weather[MEAN], self._place
         demand = np.empty(mean.shape)
         sky = self.sky(start, mean.shape[0])
-        lowest, highest = (weather.get(name, mean) for name in RANGE)
+        low, high = RANGE
         arguments: tuple
         if self._formula == "oudin":
-            function, arguments = compiled(fill_oudin), (mean, place, sky, self._shares, demand)
+            arguments = mean, place, sky, self._shares, demand
         elif self._formula == "hargreaves":
-            function, arguments = compiled(fill_hargreaves), (lowest, highest, place, sky, demand)
+            arguments = weather.get(low, mean), weather.get(high, mean), place, sky, demand
         else:
-            others = PetWeather(*(weather[name] for name in PetWeather._fields))
-            function = compiled(fill_penman_monteith)
-            arguments = lowest, highest, others, place, sky, self._step == HOUR, demand
-        workers.run(function, arguments, workers.tasks(mean.shape[1]), mean.size)
+            others = PetWeather._make([weather[name] for name in PetWeather._fields])
+            arguments = (
+                weather.get(low, mean), weather.get(high, mean), others, place, sky, self._step == HOUR, demand
+            )
+        workers.run(self._fill, arguments, workers.tasks(mean.shape[1]), mean.size)
         return demand
 
     def sky(self, start: int, count: int) -> np.ndarray:

@@ -76,13 +76,15 @@ class Totals:
         self._means = [live[f"mean_{name}"] for name in names]
         self._averaged = (*(live[name] for name in names), live["runoff"], live["runoff_total"])
         self._sum_balance, self._sums = compiled(sum_balance), np.empty(len(names) + 9)
-        self.step_depth = self._generated = self.at_start = 0.0
+        self.step_depth = self._generated = self.at_start = self._added = 0.0
+        self._water = 0.0, 0.0, 0.0, 0.0
         self.masses = {v.short: np.zeros(1) for v in MASSES}
 
     def recount(self, state: State) -> None:
         """Derive what no step changes: water that callers have added, and the water at the start [m3]."""
         total, volume, reaches = self._sum, self._volume, self._every_reach
-        self._live["water_added"][0] = total(state.added_total, volume) + total(state.reach_added_total, reaches)
+        self._added = total(state.added_total, volume) + total(state.reach_added_total, reaches)
+        self._live["water_added"][0] = self._added
         self.at_start = total(state.cell_storage_at_start, volume) + total(state.reach_storage_at_start, reaches)
 
     def refresh(self, state: State) -> None:
@@ -99,8 +101,10 @@ class Totals:
         )
         (rain, exchanged, lost, stored, *means, runoff, generated, left, discharge,
          in_reaches) = self._sums.tolist()
+        out, whole = lost + left, stored + in_reaches
         live["water_in"][0], live["water_exchanged"][0] = rain, exchanged
-        live["water_out"][0], live["water_stored"][0] = lost + left, stored + in_reaches
+        live["water_out"][0], live["water_stored"][0] = out, whole
+        self._water = rain, out, whole, exchanged
         live["outlet_discharge"][0] = discharge
         for mean, value in zip(self._means, means, strict=True):
             mean[0] = value
@@ -138,16 +142,17 @@ class Totals:
         depth : float, runoff that the call handed out [m].
         """
         live, masses, total, drained = self._live, self.masses, self._sum, self._drained
+        rain, out, whole, exchanged = self._water
         fallen, runoff, discharge = outstanding
         live["runoff_depth"][0] = depth
         live["runoff_depth_total"][0] = self._generated - (0.0 if runoff is None else self.mean_depth(runoff))
         waiting = 0.0 if discharge is None else total(discharge, self._at_outlets)
         unused = 0.0 if fallen is None else total(fallen, self._volume) / DAY
-        masses["mass_in"][0] = (live["water_in"][0] + unused) / drained
-        masses["mass_out"][0] = (live["water_out"][0] - waiting) / drained
-        masses["mass_stored"][0] = ((live["water_stored"][0] - self.at_start) + unused + waiting) / drained
+        masses["mass_in"][0] = (rain + unused) / drained
+        masses["mass_out"][0] = (out - waiting) / drained
+        masses["mass_stored"][0] = ((whole - self.at_start) + unused + waiting) / drained
         # What callers add to stores or take has no name of its own in this balance.
-        masses["mass_leaked"][0] = -(live["water_exchanged"][0] + live["water_added"][0]) / drained
+        masses["mass_leaked"][0] = -(exchanged + self._added) / drained
 
 
 def add_rows(values: np.ndarray) -> np.ndarray:

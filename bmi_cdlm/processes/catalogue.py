@@ -42,9 +42,13 @@ class Chain(NamedTuple):
     @property
     def inputs(self) -> tuple[str, ...]:
         """Registry names of what the processes take from outside."""
-        taken = ["precipitation", *(name for p in self.cells for name in p.inputs if name != LIQUID_WATER)]
-        return tuple(dict.fromkeys(taken))
+        return _inputs(self.cells)
 
+
+@cache
+def _inputs(cells: tuple[CellProcess, ...]) -> tuple[str, ...]:
+    taken = ["precipitation", *(name for p in cells for name in p.inputs if name != LIQUID_WATER)]
+    return tuple(dict.fromkeys(taken))
 
 
 def kind_of(process: CellProcess | ReachProcess) -> Kind:

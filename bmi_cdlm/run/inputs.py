@@ -50,7 +50,8 @@ class Inputs:
         self._values = {name: self._row(name) for name in config.inputs}
         self._original: dict[str, np.ndarray] = {}
         self._given = [name for name in config.inputs if name in self.held]
-        self._whole = {name: variable(name).known.limits(config.time_step) for name in self._given}
+        self._limits: dict[int, dict[str, tuple[float, float]]] = {}
+        self._within = {name: variable(name).known.within for name in self.pending}
         # What neither caller nor file gives is the mean temperature: a step in one call has no range.
         self._derived = [] if config.forcing != "caller" else [n for n in config.inputs if n not in self.held]
 
@@ -93,7 +94,7 @@ class Inputs:
         ForcingError
             What was never set, or has no meaning.
         """
-        whole = seconds is None or seconds >= self._config.time_step
+        limits = self._limits_over(self._config.time_step if seconds is None else seconds)
         for name in self._given:
             unit, held, row = self.published[name], self.held[name], self._values[name][0]
             if not _same_units(unit):
@@ -102,12 +103,21 @@ class Inputs:
                 if name in self._shown:  # there and back again would not give the file's bits
                     np.copyto(row, self._original[name], where=held == self._shown[name])
             # NaN is neither.
-            low, high = self._whole[name] if whole else variable(name).known.limits(seconds or 0)
+            low, high = limits[name]
             if not (np.minimum.reduce(row) >= low and np.maximum.reduce(row) <= high):
                 self._refuse(name, row, seconds or self._config.time_step)
         for name in self._derived:
             self._values[name][:] = self._values[MEAN]
         return self._values
+
+    def _limits_over(self, seconds: int) -> dict[str, tuple[float, float]]:
+        """Least and greatest value of what is given over a step, or over a part of it [s]."""
+        found = self._limits.get(seconds)
+        if found is None:
+            length = min(seconds, self._config.time_step)
+            found = {name: variable(name).known.limits(length) for name in self._given}
+            self._limits[seconds] = found
+        return found
 
     def whole_step(self) -> dict[str, np.ndarray]:
         """As `values`, for a step that is not accumulated: a formula that lives on the day's range must be given it."""
@@ -121,7 +131,7 @@ class Inputs:
     def accumulate(self, seconds: int) -> None:
         """Add the inputs over a part of the step."""
         for name, row in form(self.values(seconds)).items():
-            total, within = self.pending[name], variable(name).known.within
+            total, within = self.pending[name], self._within[name]
             if within == "mean":
                 total += row[0] * seconds
             elif self.pending_seconds > self.before:

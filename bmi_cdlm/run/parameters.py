@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -96,8 +97,13 @@ def make_forcing(
     if DEMAND in taken:
         pet = values[DEMAND] if demand is None else demand.evaluate(values, start, workers)
     warmth = values[TEMPERATURE] if TEMPERATURE in taken else None
-    others = {name: values[name] for name in taken if name not in (RAIN, DEMAND, TEMPERATURE)}
-    return Forcing(values[RAIN], pet, warmth, others=others or None)
+    others = _others(taken)
+    return Forcing(values[RAIN], pet, warmth, others={name: values[name] for name in others} if others else None)
+
+
+@cache
+def _others(taken: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in taken if name not in (RAIN, DEMAND, TEMPERATURE))
 
 
 def same_kind(a: str, b: str) -> bool:

@@ -100,12 +100,22 @@ class Release:
             reach["unreleased" + AT_START] = self.at_start.discharge
         return cell, reach
 
-    def restore(self, cell: Mapping[str, np.ndarray], reach: Mapping[str, np.ndarray], seconds: int) -> None:
-        """Take over what `snapshot` gave, after the model's state."""
-        self.seconds = seconds
-        self.runoff[:] = cell.get(WAITING, 0.0)
+    def restore(self, cell: Mapping[str, np.ndarray], reach: Mapping[str, np.ndarray], seconds: int | None) -> None:
+        """Take over what `snapshot` gave, after the model's state; seconds : None where the state does not say."""
+        self.seconds = self._seconds_of_old() if seconds is None else seconds
+        if not self.seconds:
+            self._model.state.unreleased[:] = 0.0  # rounding, of old states
+        self.runoff[:] = cell.get(WAITING, self._model.live["runoff"] * (self.seconds / DAY))
         self.at_start = None
         if WAITING + AT_START in cell:
             self.at_start = AtStart(
                 cell[WAITING + AT_START], reach["unreleased" + AT_START], cell["unused_precipitation" + AT_START]
             )
+
+    def _seconds_of_old(self) -> int:
+        """How long until nothing waits, from the discharge that does: states of format 2 say no more."""
+        flow, waiting = self._model.live["discharge"], self._model.state.unreleased
+        most = int(flow.argmax()) if flow.size else 0
+        if not flow.size or flow[most] <= 0.0:
+            return 0
+        return int(np.clip(round(float(waiting[most] / flow[most])), 0, self._step))

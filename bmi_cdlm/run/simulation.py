@@ -533,7 +533,8 @@ class Simulation:
             cell = {n: v for n, v in cell.items() if not n.startswith(PENDING)}
         self.inputs.restore(cell, pending, restart.attributes["name_profile"], before)
         self._carried = restart.cell.get(CARRIED)
-        self.release.restore(restart.cell, restart.reach, int(restart.attributes.get("release_seconds", 0)))
+        seconds = restart.attributes.get("release_seconds")
+        self.release.restore(restart.cell, restart.reach, None if seconds is None else int(seconds))
         if hot_start:
             self._begin_hot(restart)
         self.release.depth = 0.0 if hot_start else self._depth_of_call(restart)

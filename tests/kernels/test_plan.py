@@ -52,7 +52,7 @@ def step_without_store(P, E, capacity, quick):
 
 
 def drained_twice(lake, delayed, beside, soaked, E, share, leak, days, soil):
-    return lake, soil, delayed, beside
+    return lake, soil, delayed, beside, soaked
 
 
 def other_join(lake, delayed, beside):
@@ -94,7 +94,7 @@ REFUSED: dict[str, tuple[Callable, str]] = {
         lambda: replace(BESIDE, gives=("runoff", "flow")),
         r"'flow', what the process gives, is returned 0 times, expected once\. Correct 'gives' or 'returns'"),
     "given twice": (
-        lambda: with_stage(BESIDE, 0, returns=("soil", "Q", "shed", "beside", "soaked")),
+        lambda: with_stage(BESIDE, 1, returns=("lake", "Q", "gained", "open", "Q")),
         "'Q', what the process gives, is returned 2 times"),
     "a flux": (
         lambda: replace(BESIDE, fluxes=BESIDE.fluxes | {"percolation": Flux("deep")}),
@@ -133,6 +133,10 @@ REFUSED: dict[str, tuple[Callable, str]] = {
     "a kept store that another step takes": (
         lambda: with_stage(HBV, 1, kept=("lower",)),
         r"step 'hbv_soil_step' keeps the store 'test_lower', which 2 steps take\. Keep stores of one step only"),
+    "a total on both sides of a queue": (
+        lambda: replace(BESIDE, fluxes=BESIDE.fluxes | {
+            "evapotranspiration": Flux("drawn", ledger="out"), "test_open": Flux("open", "x", ledger="out")}),
+        "fluxes 'evapotranspiration' and 'test_open' are both 'out' in the ledger, on both sides of a queue. Hand the"),
     "a base": (
         lambda: replace(BESIDE, queues={"test_queue": QUEUE._replace(base="X4")}),
         r"queue 'test_queue' has the base 'X4', which is no parameter here\. Correct it"),
@@ -236,7 +240,7 @@ def test_what_follows_from_gr4j():
 
 def test_what_passes_beside_a_queue_waits_with_it():
     plan = CellPlan(BESIDE)
-    assert set(plan.series) == {"shed", "beside", "soaked"} == plan.waiting and plan.queued == {"shed"}
+    assert set(plan.series) == {"shed", "beside", "soaked", "drawn"} == plan.waiting and plan.queued == {"shed"}
     assert CellPlan(HBV).waiting == set() and CellPlan(HBV).chunk == 1
     assert CellPlan(CEMANEIGE).totals_of(CEMANEIGE.stages[0]) == []
 
@@ -260,7 +264,7 @@ def test_prepared_values_may_follow_from_each_other():
         return 2.0 * share
 
     def of_double(lake, delayed, beside, soaked, E, twice, leak, days):
-        return lake, delayed, beside, soaked
+        return lake, delayed, beside, soaked, beside
 
     process = replace(with_stage(BESIDE, 1, step=of_double), prepared=(
         *BESIDE.prepared, Prepared(double, returns=("twice",))))

@@ -352,6 +352,21 @@ class CellPlan:
             if queue.base not in self.parameters:
                 self._refuse(f"queue '{name}' has the base '{queue.base}', which is no parameter here. Correct it")
         self._check_stores()
+        self._check_ledger()
+
+    def _check_ledger(self) -> None:
+        """Refuse a total that is added to on both sides of a queue: in another order in blocks than step by step."""
+        first: dict[str, tuple[int, str]] = {}
+        for k, (_, stages) in enumerate(self.segments):
+            for stage in stages:
+                for name in self.fluxes_of(stage):
+                    kind = self.process.fluxes[name].ledger
+                    before, other = first.setdefault(kind or name, (k, name))
+                    if before != k:
+                        self._refuse(
+                            f"fluxes '{other}' and '{name}' are both '{kind}' in the ledger, on both sides of a queue. "
+                            "Hand the first on, and tell their sum behind the queue"
+                        )
 
     def _check_stores(self) -> None:
         """Refuse a store on both sides of a queue, passed by several steps at once, and a kept one that others take."""
