@@ -7,7 +7,7 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF, CellProcess, LinkProcess, ReachProcess
-from bmi_cdlm.names.errors import ConfigError, DeclarationError, nearest
+from bmi_cdlm.names.errors import ConfigError, DeclarationError, nearest, shown
 from bmi_cdlm.names.registry import declare
 from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
 from bmi_cdlm.processes.gr4j import GR4J
@@ -110,8 +110,8 @@ def find(kind: Kind, name: str) -> CellProcess | ReachProcess:
     if name not in own and name not in _others():
         names = [p.name for p in OWN if kind_of(p) == kind] + list(_others()) + ([NONE] if kind == "snow" else [])
         raise ConfigError(
-            f"{kind}: there is no process '{name}'.{nearest(name, names)} Installed: {', '.join(names)}. Install the "
-            f"package that brings it (entry point group {ENTRY_POINTS})."
+            f"{kind}: there is no process '{shown(name)}'.{nearest(name, names)} Installed: {', '.join(names)}. Install "
+            f"the package that brings it (entry point group {ENTRY_POINTS})."
         )
     process = own[name] if name in own else _load(name)
     if kind_of(process) != kind:

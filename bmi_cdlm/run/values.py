@@ -87,9 +87,10 @@ def parse_time_of_day(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         value = f"{value // 60}:{value % 60:02}"
     hours, _, minutes = str(value).partition(":")
-    if hours.isdecimal() and minutes.isdecimal() and len(minutes) == 2 and int(hours) < 24 and int(minutes) < 60:
+    whole = hours.isdecimal() and minutes.isdecimal() and len(hours) <= 2 == len(minutes)
+    if whole and int(hours) < 24 and int(minutes) < 60:
         return int(hours) * HOUR + int(minutes) * 60
-    raise ValueError(f"'{value}' is no time of day; expected hours and minutes, such as '06:00'")
+    raise ValueError(f"'{shown(value)}' is no time of day; expected hours and minutes, such as '06:00'")
 
 
 def parse_places(value: object) -> object:
