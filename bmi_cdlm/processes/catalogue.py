@@ -110,8 +110,8 @@ def find(kind: Kind, name: str) -> CellProcess | ReachProcess:
     if name not in own and name not in _others():
         names = [p.name for p in OWN if kind_of(p) == kind] + list(_others()) + ([NONE] if kind == "snow" else [])
         raise ConfigError(
-            f"{kind}: there is no process '{shown(name)}'.{nearest(name, names)} Installed: {', '.join(names)}. Install "
-            f"the package that brings it (entry point group {ENTRY_POINTS})."
+            f"{kind}: there is no process '{shown(name)}'.{nearest(name, names)} Installed: {', '.join(names)}. "
+            f"Install the package that brings it (entry point group {ENTRY_POINTS})."
         )
     process = own[name] if name in own else _load(name)
     if kind_of(process) != kind:

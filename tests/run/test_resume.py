@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 
 import netCDF4
 import numpy as np
@@ -21,8 +22,11 @@ from bmi_cdlm.files.restart import FORMAT
 from bmi_cdlm.names.container import unpack, unseal
 from bmi_cdlm.names.errors import ConfigError, ForcingError, OutputError, StateError
 from bmi_cdlm.names.time_steps import HOUR
+from bmi_cdlm.processes.catalogue import choose
+from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.run import simulation as simulation_module
 from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.fingerprints import _others
 from bmi_cdlm.run.simulation import Simulation
 
 N_DAYS = 23
@@ -355,6 +359,16 @@ def test_other_processes_do_not_go_on(config, monkeypatch):
     monkeypatch.setattr("bmi_cdlm.run.fingerprints._processes", lambda: "others")
     with pytest.raises(StateError, match=r"processes was .*, is .* others"):
         run(config, resume=True)
+
+
+def test_a_process_of_another_package_counts_by_its_code():
+    with installed(HBV, RESERVOIRS):
+        chain = choose("none", HBV.name, RESERVOIRS.name)
+        first, second = _others(chain)
+        assert first.startswith(f"{HBV.name} ") and second.startswith(f"{RESERVOIRS.name} ") and not _others(choose())
+        assert _others(chain) == [first, second]
+        changed = chain._replace(cells=(replace(HBV, stages=(*HBV.stages[:-1], GR4J.stages[-1])),))
+        assert _others(changed)[0] != first and _others(changed)[1] == second
 
 
 def test_a_partial_output_of_another_run(config):
