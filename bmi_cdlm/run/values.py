@@ -98,6 +98,8 @@ def parse_places(value: object) -> object:
     if isinstance(value, list):
         return [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in value]
     return value
+
+
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
 TimeOfDay = Annotated[int, BeforeValidator(parse_time_of_day)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
