@@ -24,6 +24,8 @@ FILLS: dict[str, Callable] = {
 RANGE = tuple(v.short for v in VARIABLES if v.facts is not None and v.facts.within != "mean")
 """Lowest and highest temperature."""
 MEAN = "air_temperature"
+COMBINED = ("vapour_pressure", "air_pressure", "shortwave_radiation", "wind_speed")
+"""What Penman-Monteith reads beside temperature."""
 HALF_DAY = (0, 0, 0, 0, 0, 0, 0.035, 0.062, 0.079, 0.097, 0.110, 0.117)
 HOUR_SHARES = np.array([*HALF_DAY, *reversed(HALF_DAY)])
 """Share of a day's evaporative demand in each of its solar hours, as in airGR."""
@@ -36,7 +38,7 @@ def required(formula: Formula, step: int) -> tuple[str, ...]:
         return (MEAN,)
     if formula == "hargreaves":
         return MEAN, *RANGE
-    return (MEAN, *PetWeather._fields) if step == HOUR else (MEAN, *RANGE, *PetWeather._fields)
+    return (MEAN, *COMBINED) if step == HOUR else (MEAN, *RANGE, *COMBINED)
 
 
 class Formation(NamedTuple):
@@ -126,7 +128,6 @@ class Demand:
         start : int
             Begin of the first step [s since 1970 UTC].
         """
-        weather = form(weather)
         mean, place = weather[MEAN], self._place
         demand = np.empty(mean.shape)
         sky = self.sky(start, mean.shape[0])
@@ -137,12 +138,21 @@ class Demand:
         elif self._formula == "hargreaves":
             arguments = weather.get(low, mean), weather.get(high, mean), place, sky, demand
         else:
-            others = PetWeather._make([weather[name] for name in PetWeather._fields])
+            names = self._reads(tuple(weather))
+            others = PetWeather._make([None if name is None else weather[name] for name in names])
             arguments = (
                 weather.get(low, mean), weather.get(high, mean), others, place, sky, self._step == HOUR, demand
             )
         workers.run(self._fill, arguments, workers.tasks(mean.shape[1]), mean.size)
         return demand
+
+    @staticmethod
+    @lru_cache(maxsize=64)
+    def _reads(names: tuple[str, ...]) -> tuple[str | None, ...]:
+        """What stands at each place of `PetWeather`: a quantity, or what it is made of, not both."""
+        idle = {n for name, one in FORMATIONS.items() if name in names for n in one.of if n not in COMBINED}
+        idle |= {name for name in FORMATIONS if name not in names}
+        return tuple(None if name in idle else name for name in PetWeather._fields)
 
     def sky(self, start: int, count: int) -> np.ndarray:
         """Where the sun stands in steps from `start` [s since 1970 UTC] on, float64[time, 5]; see `processes.pet`."""

@@ -141,8 +141,28 @@ def fill_penman_monteith(lowest, highest, weather, place, sky, hourly, demand, l
                     place.sin_latitude[i], place.cos_latitude[i], place.tan_latitude[i], sky[t, 0], sky[t, 1],
                     sky[t, 2], sky[t, 3],
                 )
+            pressure = weather.air_pressure[t, i] / 1000.0
+            vapour = vapour_at(weather.vapour_pressure, weather.specific_humidity, pressure, t, i)
+            wind = speed_at(weather.wind_speed, weather.wind_x, weather.wind_y, t, i) * 0.7479510751679441
             demand[t, i] = penman_demand(
-                lowest[t, i], highest[t, i], weather.vapour_pressure[t, i] / 1000.0,
-                weather.air_pressure[t, i] / 1000.0, weather.shortwave_radiation[t, i] * 0.0864,
-                weather.wind_speed[t, i] * 0.7479510751679441, above, place.elevation[i], numerator, by_day, by_night,
+                lowest[t, i], highest[t, i], vapour, pressure, weather.shortwave_radiation[t, i] * 0.0864, wind, above,
+                place.elevation[i], numerator, by_day, by_night,
             )
+
+
+def vapour_at(vapour, humidity, pressure, t, i):
+    """Vapour pressure [kPa] at a time and place: as given [Pa], or of specific humidity [1] and air pressure [kPa]."""
+    if vapour is not None:
+        return vapour[t, i] / 1000.0
+    if humidity is not None:
+        return humidity[t, i] * pressure / (0.622 + 0.378 * humidity[t, i])
+    return math.nan
+
+
+def speed_at(speed, x, y, t, i):
+    """Wind speed at a time and place: as given, else of its components."""
+    if speed is not None:
+        return speed[t, i]
+    if x is not None:
+        return math.sqrt(x[t, i] * x[t, i] + y[t, i] * y[t, i])
+    return math.nan

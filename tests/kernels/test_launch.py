@@ -41,7 +41,7 @@ IN_PLACES = ("collect_row", "receive")
 """Rows that read a column, or write here and there: neighbours in them are no neighbours in memory."""
 MOVING = ("copy_row", "fill_row", "mask_row")
 """Rows that calculate nothing."""
-WITHOUT_NUMBERS = {"tile_rows", "place_family", "part_of"}
+WITHOUT_NUMBERS = {"tile_rows", "place_family", "part_of", "vapour_at", "speed_at"}
 """Not over a row, but leaves of the call graph with subscripts."""
 N = 64
 
