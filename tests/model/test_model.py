@@ -417,6 +417,16 @@ def test_steps_that_are_not_offered(step, routing_step, message):
         Model(lumped_domain(), step=step, routing_step=routing_step)
 
 
+@pytest.mark.parametrize(("components", "message"), [
+    ({"gr5j": 2}, r"no process 'gr5j' of cells here\. Did you mean 'gr4j'\? There are: gr4j"),
+    ({"gr4j": 0}, r"'gr4j' has 0, expected a whole number of parameter sets, 1 or more"),
+    ({"gr4j": 1.5}, r"'gr4j' has 1\.5, expected a whole number"),
+])
+def test_components_that_cannot_be(components, message):
+    with pytest.raises(ConfigError, match=message):
+        Model(lumped_domain(), components=components)
+
+
 def test_parameters_that_cannot_be(domain):
     with pytest.raises(UnknownNameError, match=r"no parameter 'celerty'\. Did you mean 'celerity'\?"):
         Model(domain, {"celerty": np.ones(domain.n_reaches)})
