@@ -12,15 +12,21 @@ LOCK := constraints.lock
 PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) $(RUN)/python -m pip install -q -c $(LOCK)
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo own-process test fuzz kill lint cuda-compiler lock oldest newest bench bench-against bench-national bench-peers bmi-test clean
+.PHONY: demo own-process test test-compiled test-interpreted fuzz kill lint cuda-compiler lock oldest newest bench bench-against bench-national bench-peers bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
 	$(RUN)/cdlm-train cfg/lez.yaml
 	$(RUN)/python examples/step_bmi.py cfg/lez.yaml --parameters cfg/lez/lez.safetensors
 
+# Compiled and interpreted, side by side: each of them keeps one core busy.
 test: $(MARK)-test
+	$(MAKE) --no-print-directory -j2 --output-sync=target test-compiled test-interpreted
+
+test-compiled: $(MARK)-test
 	$(RUN)/python -m pytest -q
+
+test-interpreted: $(MARK)-test
 	NUMBA_DISABLE_JIT=1 $(RUN)/python -m pytest -q -m "not slow and not benchmark"
 
 # Processes of another package, installed as a user would: listed, run and trained on the Lez.

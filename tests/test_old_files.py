@@ -104,8 +104,9 @@ def test_what_is_saved_again_is_of_the_new_format_and_the_same_state(tmp_path, s
     assert not any(old.cell[name].any() for name in gone), "a state of snow that there is not"
     assert not new.cell.keys() - old.cell.keys() and new.reach.keys() == old.reach.keys()
     for name, values in (new.cell | new.reach).items():
-        if name == "reach_storage":
-            np.testing.assert_allclose(old.reach[name], values, rtol=1e-15)
+        if name in ("reach_storage", "reach_flow"):
+            # Coefficients made by another compiler than the file's may differ in the last digit: water is kept.
+            np.testing.assert_allclose(old.reach[name], values, rtol=1e-14)
         else:
             np.testing.assert_array_equal((old.cell | old.reach)[name], values, err_msg=name)
 

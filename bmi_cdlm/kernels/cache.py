@@ -55,7 +55,7 @@ def compiler_digest() -> str:
     import numpy
     from numba.core import config
 
-    found = hashlib.sha256()
+    found = hashlib.sha256(FORMAT.encode())
     for source in ("launch.py", "graph.py", "marks.py", "fused.py"):
         found.update(Path(__file__).with_name(source).read_bytes() + b"\0")
     found.update(repr((

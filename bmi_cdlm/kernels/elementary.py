@@ -9,27 +9,18 @@ from numpy import float64 as real  # launch puts the compiled precision in its p
 
 from bmi_cdlm.kernels.adjoint import adjoint_of
 from bmi_cdlm.kernels.fused import fma
+from bmi_cdlm.kernels.transcendental import reduced_expm1
 
 
 def tanh_ratio(w):
     """Return n, d with tanh(w) = n / d, for 0 <= w <= 13; within 3 ulp in float64.
 
-    Through m = expm1(w), since expm1(2 w) = m (m + 2): the reduction w = k ln 2 + r then has k <= 19. The
-    polynomial is a Chebyshev fit of (expm1(r) - r - r^2 / 2) / r^3 on |r| <= ln 2 / 2, made with 60 digits; its pairs
-    of terms do not wait for each other.
+    Through m = expm1(w), since expm1(2 w) = m (m + 2): the reduction w = k ln 2 + r then has k <= 19.
     """
     k = np.int32(w * 1.4426950408889634 + 0.5)
     # ln 2 in two parts, the first short enough for k times it to be exact in float32 too.
     r = fma(real(k), -1.4286068203094173e-06, w - real(k) * 0.693145751953125)
-    r2 = r * r
-    r4 = r2 * r2
-    terms_0 = fma(r, 0.041666666666666664, 0.16666666666666669)
-    terms_2 = fma(r, 0.0013888888888886552, 0.008333333333330062)
-    terms_4 = fma(r, 2.4801587317144498e-05, 0.00019841269863053618)
-    terms_6 = fma(r, 2.755728296954995e-07, 2.7557268459997064e-06)
-    terms_8 = fma(r, 2.0911236630261545e-09, 2.510038549551032e-08)
-    q = fma(r4, fma(r4, terms_8, fma(r2, terms_6, terms_4)), fma(r2, terms_2, terms_0))
-    p = fma(r2, fma(r, q, 0.5), r)
+    p = reduced_expm1(r)
     power = real(np.int32(np.int32(1) << k))
     m = fma(power, p, power - 1.0)
     n = m * (m + 2.0)

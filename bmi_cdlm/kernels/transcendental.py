@@ -42,14 +42,12 @@ def log_parts(x):
     return hi, fma(2.0, s, fma(k, 0.693145751953125, -head)) + (tail - (hi - head))
 
 
-def expm1_parts(hi, lo):
-    """Return p, n with e^(hi + lo) = 2^n (1 + p) for a small lo, hi taken from -750 to 750.
+def reduced_expm1(r):
+    """Return e^r - 1 for |r| <= ln 2 / 2.
 
-    hi + lo = n ln 2 + r, and p = e^r - 1 = r + r^2 / 2 + r^3 q(r) for |r| <= ln 2 / 2, with the q of `tanh_ratio`.
+    The polynomial is a Chebyshev fit of (expm1(r) - r - r^2 / 2) / r^3, made with 60 digits; its pairs of terms do not
+    wait for each other.
     """
-    limited = 750.0 if hi > 750.0 else (-750.0 if hi < -750.0 else hi)
-    n = nearest(limited * 1.4426950408889634)
-    r = fma(n, -0.693145751953125, limited) + fma(n, -1.4286068203094173e-06, lo if limited == hi else 0.0)
     r2 = r * r
     r4 = r2 * r2
     terms_0 = fma(r, 0.041666666666666664, 0.16666666666666669)
@@ -58,7 +56,18 @@ def expm1_parts(hi, lo):
     terms_6 = fma(r, 2.755728296954995e-07, 2.7557268459997064e-06)
     terms_8 = fma(r, 2.0911236630261545e-09, 2.510038549551032e-08)
     q = fma(r4, fma(r4, terms_8, fma(r2, terms_6, terms_4)), fma(r2, terms_2, terms_0))
-    return fma(r2, fma(r, q, 0.5), r), n
+    return fma(r2, fma(r, q, 0.5), r)
+
+
+def expm1_parts(hi, lo):
+    """Return p, n with e^(hi + lo) = 2^n (1 + p) for a small lo, hi taken from -750 to 750.
+
+    hi + lo = n ln 2 + r, and p = e^r - 1 for |r| <= ln 2 / 2.
+    """
+    limited = 750.0 if hi > 750.0 else (-750.0 if hi < -750.0 else hi)
+    n = nearest(limited * 1.4426950408889634)
+    r = fma(n, -0.693145751953125, limited) + fma(n, -1.4286068203094173e-06, lo if limited == hi else 0.0)
+    return reduced_expm1(r), n
 
 
 def exp(x):

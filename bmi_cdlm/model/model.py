@@ -128,6 +128,7 @@ class Model:
         self._cell_tasks = self._workers.tasks(domain.n_cells)
         self.ledger = Ledger(domain) if ledger else None
         check_varying(self.chain, varying)
+        check_components(self.chain, components or {})
         takes_factor = any(p.name == FACTOR for process in self.chain.cells for p in process.parameters)
         has_factor = pet is not None or (FACTOR in given and takes_factor)
         self.varying = tuple(dict.fromkeys([*varying, *([FACTOR] if has_factor else [])]))
@@ -488,6 +489,21 @@ def check_varying(chain: Chain, varying: Sequence[str]) -> None:
             raise ParameterError(
                 f"parameter '{name}' cannot vary in time here.{nearest(name, may)} Of {', '.join(chain.names)}, these "
                 f"can: {', '.join(may) or 'none'}. Give one value per cell or reach."
+            )
+
+
+def check_components(chain: Chain, components: Mapping[str, int]) -> None:
+    """Refuse numbers of components of a process that is not there, or that are no numbers of sets."""
+    names = [process.name for process in chain.cells]
+    for name, count in components.items():
+        if name not in names:
+            raise ConfigError(
+                f"components: there is no process '{name}' of cells here.{nearest(name, names)} There are: "
+                f"{', '.join(names)}."
+            )
+        if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
+            raise ConfigError(
+                f"components: '{name}' has {count!r}, expected a whole number of parameter sets, 1 or more."
             )
 
 

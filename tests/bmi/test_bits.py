@@ -234,6 +234,7 @@ def test_a_restart_of_other_options_is_refused(tmp_path, keys):
         Simulation(load_config(change_config(config, initial_state="state.nc", **keys)))
 
 
+@pytest.mark.slow
 def test_instances_side_by_side_are_independent(tmp_path):
     configs = [write_case(tmp_path / str(i), **options) for i, options in enumerate(OPTIONS)]
     alone = []
@@ -262,6 +263,7 @@ def initialized(config):
     return component
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_sixteen_instances_in_sixteen_threads(tmp_path, threads):
     """Each its own: initialize, parts of steps, a state taken and given back, finalize."""

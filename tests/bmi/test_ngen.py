@@ -98,7 +98,7 @@ def mean_weather(forcings, config):
         return np.array([forcing[unit.name][0] * unit.factor + unit.offset for forcing in forcings])
 
     values, weather = {}, {name: rows_of(name) for name in config.inputs}
-    if "wind_x" in weather:  # the speed of every hour, and the vapour pressure
+    if "wind_x" in weather and len(forcings) > 1:  # the speed of every hour, and the vapour pressure
         x, y, q = (weather.pop(name) for name in ("wind_x", "wind_y", "specific_humidity"))
         weather["wind_speed"] = np.sqrt(x * x + y * y)
         weather["vapour_pressure"] = q * weather["air_pressure"] / (0.622 + 0.378 * q)

@@ -61,6 +61,7 @@ def test_without_groundwater_it_runs_off_as_it_rains(step, rain):
     model.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runoff", [0.0, 0.02, 1.0, 12.0])
 def test_a_mean_runoff_is_that_of_every_cell_that_can(model, runoff):
     model.settle(rain=0.0)

@@ -306,8 +306,9 @@ def test_live_arrays_are_allocated_once(domain, forcing, snow):
     before = {name: values.copy() for name, values in model.live.items()}
     model.advance(part_of(forcing, 1, 2))
     assert addresses == {name: values.ctypes.data for name, values in model.live.items()}
-    for v in model.outputs:
-        if v.part not in ("snow", "hysteresis") and "added" not in v.short:
+    of_snow = {name for process in model.chain.cells[:-1] for name in (*process.stores, *process.fluxes)}
+    for v in model.outputs:  # on a warm day snow stays as it is
+        if v.short not in of_snow and "added" not in v.short:
             assert (before[v.short] != model.live[v.short]).any(), v.short
 
 
@@ -414,6 +415,16 @@ def test_steps_that_are_not_offered(step, routing_step, message):
         check_steps(choose("none"), step, routing_step)
     with pytest.raises(ConfigError, match=message):
         Model(lumped_domain(), step=step, routing_step=routing_step)
+
+
+@pytest.mark.parametrize(("components", "message"), [
+    ({"gr5j": 2}, r"no process 'gr5j' of cells here\. Did you mean 'gr4j'\? There are: gr4j"),
+    ({"gr4j": 0}, r"'gr4j' has 0, expected a whole number of parameter sets, 1 or more"),
+    ({"gr4j": 1.5}, r"'gr4j' has 1\.5, expected a whole number"),
+])
+def test_components_that_cannot_be(components, message):
+    with pytest.raises(ConfigError, match=message):
+        Model(lumped_domain(), components=components)
 
 
 def test_parameters_that_cannot_be(domain):

@@ -86,10 +86,11 @@ def test_it_is_listed_with_parameters_bounds_inputs_and_source(installed):
     assert "Traceback" not in missing.stderr
 
 
-def test_where_it_is_not_installed_the_error_says_so(case):
+def test_where_it_is_not_installed_the_error_says_so(tmp_path):
+    case = write_case(tmp_path, n_steps=4, parameters="default", runoff="somebodys_reservoir")
     done = cdlm(os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "training")])}, "run", case)
     assert done.returncode == 1
-    assert "there is no process 'nonlinear_reservoir'" in done.stderr and "Installed: gr4j" in done.stderr
+    assert "there is no process 'somebodys_reservoir'" in done.stderr and "Installed: gr4j" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -86,6 +86,7 @@ def assert_as_alone(config, scheduler, count):
 
 
 @pytest.mark.parametrize("count", [1, 5, 40])
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys", [
         {"output_at": "gauges", "snow": "cemaneige"},
