@@ -44,7 +44,7 @@ def check_dest(name: str, dest: np.ndarray, size: int, dtype: np.dtype) -> None:
 
 def check_indices(name: str, inds: np.ndarray, size: int) -> np.ndarray:
     """Return places within a variable as int64[n], or refuse them."""
-    if np.ma.is_masked(inds):
+    if isinstance(inds, np.ma.MaskedArray) and np.ma.is_masked(inds):
         raise BmiValueError(f"'{name}': indices are masked, expected each to be a place. Give those that are meant.")
     places = np.asarray(inds).ravel()
     if places.size and places.dtype.kind not in "iu":

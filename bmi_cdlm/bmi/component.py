@@ -374,11 +374,13 @@ class BmiCdlm(Bmi):
         return self._stepper
 
     def _find(self, name: str) -> Published:
-        self._running()
         try:
-            found = self._variables.get(name) or self._unpublished.get(name)
+            found = self._variables.get(name)  # none before initialize
             if found is not None:
                 return found
+            self._running()
+            if name in self._unpublished:
+                return self._unpublished[name]
             if name in IDENTITIES:
                 return self._identify(name)
             assert self._serialization is not None
@@ -405,7 +407,7 @@ class BmiCdlm(Bmi):
     def _read(self, name: str, *, live: bool = False) -> np.ndarray:
         """The array of a variable that is about to be read; live: and is to follow the model from then on."""
         found = self._find(name)
-        if found.variable.name in SERIALIZED:
+        if name in SERIALIZED:
             assert self._serialization is not None
             return self._serialization.read(name)
         if name not in self._on_cells:

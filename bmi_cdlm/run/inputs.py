@@ -102,9 +102,10 @@ class Inputs:
                 row += unit.offset
                 if name in self._shown:  # there and back again would not give the file's bits
                     np.copyto(row, self._original[name], where=held == self._shown[name])
-            # NaN is neither.
             low, high = limits[name]
-            if not (np.minimum.reduce(row) >= low and np.maximum.reduce(row) <= high):
+            # NaN is neither. Of one cell, a catchment of NextGen, a plain number takes a tenth of the time.
+            least, most = (row.item(),) * 2 if row.size == 1 else (np.minimum.reduce(row), np.maximum.reduce(row))
+            if not (least >= low and most <= high):
                 self._refuse(name, row, seconds or self._config.time_step)
         for name in self._derived:
             self._values[name][:] = self._values[MEAN]
