@@ -3,7 +3,7 @@
 It opens the file within a limit on its processor time, so that a slow disk is no hang. A process of one thread forks,
 which takes a thousandth of a second. Among threads a fork is not safe (gRPC's crash it): there a helper is started,
 once, which opens one file after the other. A file is tried once, until it changes; where neither can be had, it is
-not tried.
+not tried. Classic files are not HDF5 and need none of this.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SECONDS, LONGEST = 1, 10
 LARGE = 2**27
 """Bytes for which there is another second."""
 MOST_KEPT = 10_000
+CLASSIC = b"CDF"
 HELPER = """
 import os, resource, sys
 import netCDF4
@@ -48,7 +49,7 @@ _helper: subprocess.Popen[str] | None = None
 def try_open(path: Path, error: type[CdlmError]) -> None:
     """Raise `error` for a file on which the library hangs or crashes; other faults are for the caller to find."""
     tried = _version(path)
-    if tried in _TRIED or not hasattr(os, "fork"):
+    if tried in _TRIED or not hasattr(os, "fork") or _is_classic(path):
         return
     seconds = min(SECONDS + tried[2] // LARGE, LONGEST)
     ended = _in_child(path, seconds) if _is_alone() else _in_helper(path, seconds)
@@ -66,6 +67,12 @@ def try_open(path: Path, error: type[CdlmError]) -> None:
 def _version(path: Path) -> tuple[str, int, int]:
     found = path.stat()
     return str(path.resolve()), found.st_mtime_ns, found.st_size
+
+
+def _is_classic(path: Path) -> bool:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return file.read(len(CLASSIC)) == CLASSIC
+    return False
 
 
 def _is_alone() -> bool:

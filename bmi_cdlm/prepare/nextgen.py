@@ -217,9 +217,12 @@ def _configuration(domain: str, folder: Path, options: Options) -> str:
 
 
 def _write_domain(path: Path, catchment: Catchment, table: str) -> None:
-    """A cell and a reach without length, since ngen routes: discharge is runoff."""
+    """A cell and a reach without length, since ngen routes: discharge is runoff.
+
+    A classic file: for a single cell HDF5 takes longer to open than the rest of `initialize`.
+    """
     known, one = catchment.known, np.ones(1)
-    with netCDF4.Dataset(path, "w") as dataset:
+    with netCDF4.Dataset(path, "w", format="NETCDF3_64BIT_DATA") as dataset:
         dataset.setncatts({
             "Conventions": CONVENTIONS, "title": f"catchment {catchment.id}: domain", "source": f"the table {table}",
         })

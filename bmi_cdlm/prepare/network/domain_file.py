@@ -165,9 +165,18 @@ def put(
     dataset: netCDF4.Dataset, name: str, dims: tuple[str, ...], values: np.ndarray | Sequence[str], long_name: str,
     units: str = "", **attributes: str,
 ) -> None:
-    """Write one variable: float64, int32 for indices, or strings; empty attributes are left out."""
+    """Write one variable: float64, int32 for indices, or strings (of a classic file: rows of letters in UTF-8); empty
+    attributes are left out.
+    """
     array = np.asarray(values)
-    if array.dtype.kind == "U" or (array.size == 0 and not isinstance(values, np.ndarray)):
+    is_text = array.dtype.kind == "U" or (array.size == 0 and not isinstance(values, np.ndarray))
+    if is_text and dataset.data_model != "NETCDF4":
+        texts = [text.encode() for text in values]
+        width = max(1, *map(len, texts))
+        dataset.createDimension(f"{name}_width", width)
+        variable = dataset.createVariable(name, "S1", (*dims, f"{name}_width"))
+        array = np.array(texts, f"S{width}").view("S1").reshape(len(texts), width)
+    elif is_text:
         variable = dataset.createVariable(name, str, dims)
         array = array.astype(object)
     else:
