@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
 import math
 import os
 import re
@@ -551,15 +552,15 @@ def training_gradients(folder: Path, precision: str) -> Arrays:
     })
     command("cdlm-train", config)
     path = next(p for t in TRAINING_STATE if (p := folder / "out" / t.format(stem="trained")).is_file())
-    state = torch.load(path, weights_only=True)
+    state = _training_state(path)
     for k, (name, value) in enumerate(state["generator"].items()):
         drawn = inputs.dyadic(400 + k, -1, 1, 64, *value.shape)
         state["generator"][name] = torch.from_numpy(np.asarray(drawn)).to(value.dtype).reshape(value.shape)
     state["optimizer"]["state"] = {}
     state |= {"epoch": 0, "best_epoch": 0, "best": -math.inf}
-    torch.save(state, path)
+    _training_state(path, state)
     command("cdlm-train", config, "--resume")
-    state = torch.load(path, weights_only=True)
+    state = _training_state(path)
     shapes = {name: value.ndim for name, value in state["generator"].items()}
     ordered = [n for n, ndim in shapes.items() if ndim > 1] + [n for n, ndim in shapes.items() if ndim <= 1]
     places = [p for group in state["optimizer"]["param_groups"] for p in group["params"]]
@@ -568,6 +569,27 @@ def training_gradients(folder: Path, precision: str) -> Arrays:
     return {
         name: 10.0 * mean.numpy().astype(np.float64) for name, mean in zip(ordered, first_means, strict=True)
     }
+
+
+def _training_state(path: Path, changed: dict | None = None) -> dict:
+    """Read a training's state, or write a changed one: in a container, or before there was one as torch writes it."""
+    import torch
+
+    content = path.read_bytes()
+    if bare := content.startswith(b"PK"):
+        payload: Any = content
+    else:
+        from bmi_cdlm.names.container import seal, unseal
+        from bmi_cdlm.names.errors import StateError
+        from cdlm_training.loop import STATE_FORMAT
+
+        payload = bytes(unseal(content, STATE_FORMAT, str(path), StateError, ""))
+    if changed is None:
+        return torch.load(io.BytesIO(payload), weights_only=True)
+    written = io.BytesIO()
+    torch.save(changed, written)
+    path.write_bytes(written.getvalue() if bare else b"".join(seal(STATE_FORMAT, [written.getvalue()])))
+    return changed
 
 
 def largest_differences(found: Arrays, kept: Arrays, tolerance: float) -> Iterator[str]:

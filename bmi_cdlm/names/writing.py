@@ -71,6 +71,10 @@ def sync_tree(folder: Path) -> None:
 def temporary_name(path: Path, suffix: str = SUFFIX) -> Path:
     """A name beside `path` that nobody can foresee and that says who made it; left-overs for `path` are removed."""
     _remove_left_overs(path)
+    return _own_name(path, suffix)
+
+
+def _own_name(path: Path, suffix: str) -> Path:
     return path.with_name(f"{_stem(path)}{_whoami()}.{secrets.token_hex(8)}{suffix}")
 
 
@@ -105,7 +109,7 @@ def check_writable(path: Path) -> None:
     check_path(path, OutputError)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(f".{secrets.token_hex(8)}{SUFFIX}")
+        probe = _own_name(path, SUFFIX)  # which the next writer removes, if this process is killed here
         os.close(os.open(probe, FLAGS, 0o600))
         probe.unlink()
     except (OSError, RecursionError) as cause:
