@@ -20,7 +20,7 @@ from bmi_cdlm.doctor.run import (
 )
 from bmi_cdlm.doctor.training import check_training
 from bmi_cdlm.names.errors import CdlmError
-from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config, load_config
+from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config, Loader, load_config
 
 __all__ = ["Finding", "examine", "findings_table"]
 STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}
@@ -91,7 +91,7 @@ def _describe(config: Config) -> str:
 def _check_named_files(path: Path) -> list[Finding]:
     """Inputs that a configuration names which cannot be read as a whole: are they there at least."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []
     if not isinstance(content, dict):

@@ -20,7 +20,7 @@ from bmi_cdlm.domain.domain import Domain, check_uncovered, cut, read_domain
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, replacing, select_ids
 from bmi_cdlm.files.restart import read_restart, write_restart
 from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, UnknownNameError, nearest
-from bmi_cdlm.run.config import PATH_KEYS, Config, load_config
+from bmi_cdlm.run.config import PATH_KEYS, Config, Loader, load_config
 
 BLOCK_BYTES = 64 * 2**20
 PRODUCTS = {"output": "run.nc", "restart": "restart.nc"}
@@ -207,7 +207,7 @@ def _copy_variable(
 
 def _configure(config_path: Path, part: Cut, files: Mapping[str, Path], target: str) -> str:
     """Return the configuration of the sub-basin: that of the whole, with the files of the folder."""
-    content: dict[str, Any] = yaml.safe_load(config_path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = yaml.load(config_path.read_text(encoding="utf-8"), Loader)
     for key in PATH_KEYS:
         if key in PRODUCTS and content.get(key) is not None:
             content[key] = PRODUCTS[key]

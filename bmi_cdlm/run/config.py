@@ -21,6 +21,7 @@ from pydantic import (
 
 from bmi_cdlm.files.netcdf import names_in
 from bmi_cdlm.files.packing import MOST_DIGITS
+from bmi_cdlm.files.yaml_scalars import as_written
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.pet import FORMATIONS, RANGE, Formula, choose, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
@@ -440,6 +441,7 @@ def _is_hourly(content: Mapping[str, Any]) -> bool:
         return False
 
 
+@as_written
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """PyYAML's safe loader, in C where there is one; a key given twice is an error, as YAML has it."""
 
