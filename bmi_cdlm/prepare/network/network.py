@@ -15,6 +15,7 @@ from bmi_cdlm.prepare.gauges.snapping import snap_pixels
 from bmi_cdlm.prepare.network.catchments import Catchments, Drainage, Reaches
 from bmi_cdlm.prepare.network.cells import block_factor, cells_on, make_cells
 from bmi_cdlm.prepare.network.directions import Flow, read_flow
+from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.network.layers import read_raster
 from bmi_cdlm.prepare.network.links import keep_cells, make_links
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
@@ -105,7 +106,8 @@ def _cut(
         if at.size == 0:
             raise ConfigError(
                 f"network: none of {len(gauges)} gauges has a river within {radius:g} m, but `extent` is 'gauges'. "
-                "Expected one. Check their coordinates, give gauges, or set extent: all."
+                f"Expected one. {_places_of(flow.grid, gauges)}Check their coordinates, widen gauges.radius, give "
+                "gauges, or set extent: all."
             )
         stop = np.zeros(flow.downstream.size, bool)
         stop[at] = True
@@ -121,6 +123,20 @@ def _cut(
             )
         return keep(flow, large), at[large[at]]
     return flow, at
+
+
+def _places_of(grid: Grid, gauges: Sequence[GaugeSite]) -> str:
+    """Where the raster and the gauges lie, as a sentence; nothing without gauges."""
+    if not gauges:
+        return ""
+    row, col = np.array([0, 0, grid.n_rows - 1, grid.n_rows - 1]), np.array([0, grid.n_cols - 1] * 2)
+    lon, lat = grid.corners(row, col)
+    first = gauges[0]
+    return (
+        f"The raster covers {np.nanmin(lon):.5g} to {np.nanmax(lon):.5g} E, {np.nanmin(lat):.5g} to "
+        f"{np.nanmax(lat):.5g} N in {grid.crs if len(grid.crs) < 40 else 'a system of its own'}; gauge {first.id} lies "
+        f"at {first.lon:.5g} E, {first.lat:.5g} N. "
+    )
 
 
 def _gauge_pixels(flow: Flow, gauges: Sequence[GaugeSite], radius: float) -> np.ndarray:
