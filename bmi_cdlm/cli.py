@@ -85,7 +85,7 @@ def prepare(config: str, source: Path | None, folder: Path | None, draw_map: boo
     if made.report or made.dropped:
         screen.print(report_table(made.report, made.dropped))
     for note in made.notes:
-        console.print(f"forcing: {note}")
+        console.print(note)
     for file in made.files.values():
         console.print(f"wrote {file}")
     if draw_map and "domain" in made.files:

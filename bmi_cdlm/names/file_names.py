@@ -15,7 +15,7 @@ DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 
 
 def file_names(ids: Iterable[str]) -> dict[str, str]:
-    """Return a part of a file name for every id: itself where it is safe, else its safe letters and a hash of all of it.
+    """Return a part of a file name for every id: itself where it is safe, else its safe letters and a hash of it.
 
     Ids that differ in capitals only are told apart too, for file systems that do not.
     """

@@ -107,8 +107,8 @@ def write_catchments(table: Path, folder: Path, options: Options) -> list[Path]:
     for catchment in catchments:
         if not is_safe(catchment.id):
             raise ConfigError(
-                f"{table}: catchment '{catchment.id}' gives its name to a file, expected letters, digits, '_', '-', '.' "
-                "only, as in cat-27. Rename it; ngen looks for files by these ids."
+                f"{table}: catchment '{catchment.id}' gives its name to a file, expected letters, digits, '_', '-' "
+                "and '.' only, as in cat-27. Rename it; ngen looks for files by these ids."
             )
         _check_needs(table, catchment, options)
     paths = []

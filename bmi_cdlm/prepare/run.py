@@ -22,6 +22,7 @@ from bmi_cdlm.prepare.gauges.quality import REPORT, GaugeQuality, assess, write_
 from bmi_cdlm.prepare.gauges.records import write_observations
 from bmi_cdlm.prepare.gauges.snapping import SnappedGauges, snap_gauges
 from bmi_cdlm.prepare.network.attributes import Attribute, Table, add_climate, cell_and_reach_attributes
+from bmi_cdlm.prepare.network.border import border_notes
 from bmi_cdlm.prepare.network.catchments import Drainage
 from bmi_cdlm.prepare.network.domain_file import Labels, write_domain
 from bmi_cdlm.prepare.network.links import check_covered
@@ -39,7 +40,7 @@ Say = Callable[[str], None]
 
 class Prepared(NamedTuple):
     """What was made: files by what they are; the report on the gauges; ids and reasons of gauges left out; what there
-    is to say of the forcing: distances of stations, values that come from a neighbour.
+    is to say: basins at the raster's edge, distances of stations, values that come from a neighbour.
     """
 
     files: dict[str, Path]
@@ -107,6 +108,7 @@ def _make(plan: _Plan, files: dict[str, Path]) -> SnappedGauges | None:
     assert config.network is not None
     say("river network, cells and links")
     drainage, gauges = _drain(config.network, config.gauges, folder)
+    plan.notes.extend(border_notes(drainage, () if gauges is None else gauges.reach.tolist()))
     legacy = None
     if config.legacy is not None:
         legacy = read_legacy(config.legacy, folder, drainage.reaches.id.tolist(), drainage.reaches.length)
@@ -139,10 +141,10 @@ def _drain(
     if config is None:
         return build_drainage(network, None, folder), None
     sites = read_gauge_table(config, folder)
-    drainage = build_drainage(network, sites, folder, config.radius)
+    drainage = build_drainage(network, sites, folder, config.radius, config.without_area)
     gauges = snap_gauges(sites, drainage, config)
     if gauges.dropped and gauges.sites:  # they have had their say in where the network ends
-        drainage = build_drainage(network, gauges.sites, folder, config.radius)
+        drainage = build_drainage(network, gauges.sites, folder, config.radius, config.without_area)
         gauges = snap_gauges(gauges.sites, drainage, config)._replace(dropped=gauges.dropped)
     check_covered(drainage, [site.id for site in gauges.sites], gauges.reach)
     return drainage, gauges
@@ -202,7 +204,8 @@ def _make_forcing(plan: _Plan, path: Path, target: Target) -> None:
     assert config is not None
     steps = steps_of(plan.run, config.start, config.end)
     notes = _words(_titled(plan.labels, "forcing"))
-    plan.notes.extend(write_forcing(path, weather_of(plan.run, plan.config), target, steps, plan.folder, notes))
+    made = write_forcing(path, weather_of(plan.run, plan.config), target, steps, plan.folder, notes)
+    plan.notes.extend(f"forcing: {note}" for note in made)
 
 
 def weather_of(run: Config, config: PrepareConfig) -> Weather:

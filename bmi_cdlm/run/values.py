@@ -59,7 +59,7 @@ def parse_date(value: object) -> np.datetime64:
         try:
             value = datetime.datetime.fromisoformat(value.strip())
         except ValueError as cause:
-            if DATE.match(value.strip()):  # the form is right, the day or hour does not exist
+            if DATE.match(str(value).strip()):  # the form is right, the day or hour does not exist
                 wrong = f"{wrong}, a time that exists: {cause}"
             raise ValueError(wrong) from cause
     if not isinstance(value, datetime.date):  # a number among them: 2012 is no date

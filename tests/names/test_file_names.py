@@ -17,8 +17,8 @@ def test_plain_ids_name_their_files(one):
 
 
 @pytest.mark.parametrize(
-    "one", ["A/B", "A\\B", "A:B", "..", ".", "", "a.", "a ", "-rf", "con", "NUL.txt", "COM1", "x" * 260, "a\nb", "é", "a*",
-            "a?", 'a"', "<a>", "a|b", "\x00", "../../etc"],
+    "one", ["A/B", "A\\B", "A:B", "..", ".", "", "a.", "a ", "-rf", "con", "NUL.txt", "COM1", "x" * 260, "a\nb", "é",
+            "a*", "a?", 'a"', "<a>", "a|b", "\x00", "../../etc"],
 )
 def test_others_get_a_name_that_is_safe(one):
     (name,) = file_names([one]).values()

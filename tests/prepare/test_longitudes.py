@@ -45,7 +45,8 @@ def write_case(folder, write_raster, left, turns, *, holes=1):
         "prepare": {
             "network": network, "gauges": {"table": "gauges.csv"},
             "attributes": {"elevation": {"source": "height.tif", "units": "m"}},
-            "forcing": {"precipitation": {"source": "p.nc"}, "air_temperature": {"source": "t.nc"}}, "pet": {"method": "oudin"},
+            "forcing": {"precipitation": {"source": "p.nc"}, "air_temperature": {"source": "t.nc"}},
+            "pet": {"method": "oudin"},
         },
     }
     (folder / "case.yaml").write_text(yaml.safe_dump(content))
@@ -101,13 +102,14 @@ def test_any_count_in_any_input(tmp_path, write_raster, place, turns, way):
     if not -180 <= left + 360.0 * turns.get("gauge", 0) <= 359:
         turns = {**turns, "gauge": 0}  # no table counts so
     write_weather(folder, left, turns.get("flow", 0), way)
-    assert_same(folder, write_case(folder, write_raster, left, turns), [read(control[k]) for k in ("domain", "forcing")])
+    wanted = [read(control[key]) for key in ("domain", "forcing")]
+    assert_same(folder, write_case(folder, write_raster, left, turns), wanted)
 
 
 @pytest.mark.parametrize("turn", [-1, 0, 1])
 def test_a_hole_of_a_mask_in_another_count_is_found(tmp_path, write_raster, turn):
     write_weather(tmp_path, 100.0, 0, "cut")
-    with pytest.raises(DomainError, match="no cell covers 4.1.% above gauge G1"):  # one pixel of 24
+    with pytest.raises(DomainError, match=r"no cell covers 4\.1.% above gauge G1"):  # one pixel of 24
         prepare(write_case(tmp_path, write_raster, 100.0, {"mask": turn}, holes=0))
 
 

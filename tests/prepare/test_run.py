@@ -142,7 +142,8 @@ def test_toy_report_run_and_doctor(toy: Path) -> None:
     (quality,) = made.report
     assert quality.area_error == pytest.approx(8 / 8.1 - 1)
     assert quality.regulated
-    assert quality.flags == ("short record", "regulated")
+    assert quality.flags == ("raster edge", "short record", "regulated")
+    assert quality.border == pytest.approx(11 / 14)  # 8 of 9 pixels, three sides in the notch
     with made.files["report"].open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["id"], row["regulated"], float(row["degree_of_regulation"])) == ("T1", "yes", 0.12)

@@ -165,6 +165,12 @@ def is_geographic(crs: str) -> bool:
     return bool(_system(crs).is_geographic)
 
 
+def vertical_units(crs: str) -> str | None:
+    """Return the unit of heights in a reference system that has some, such as 'US_survey_foot'; else None."""
+    axes = _system(crs).axis_info
+    return str(axes[2].unit_name).replace("metre", "m").replace(" ", "_") if len(axes) > 2 else None
+
+
 def check_system(crs: str) -> str:
     """Return a reference system that a configuration names; DomainError where there is no such."""
     _system(crs)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bmi_cdlm.names.errors import DomainError
 from bmi_cdlm.prepare.network.grid import Grid
-from bmi_cdlm.prepare.network.layers import Layer, Raster, open_layer
+from bmi_cdlm.prepare.network.layers import Layer, Raster, heights_in, open_layer
 from bmi_cdlm.prepare.packages import load
 
 Resampling = Literal["average", "bilinear", "nearest"]
@@ -126,7 +126,7 @@ def read_onto(name: str, grid: Grid, folder: Path, crs: str | None = None) -> Ra
                 values[block] = warp(*window, part(grid, block), how)
         if not found:
             raise no_overlap(layer, grid)
-        return Raster(grid, values, ~np.isnan(values), layer.where)
+        return Raster(grid, values, ~np.isnan(values), layer.where, heights_in(layer))
 
 
 def no_overlap(layer: Layer, grid: Grid) -> DomainError:
