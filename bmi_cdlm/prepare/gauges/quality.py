@@ -294,11 +294,11 @@ def report_table(report: list[GaugeQuality], dropped: Mapping[str, str]) -> Tabl
     table.add_column("between\nkm2", justify="right", no_wrap=True)
     table.add_column("flags", min_width=14)
     for q, before in zip(report, delineated, strict=True):
-        more = (f"uncovered {q.uncovered:.1%}",) if q.uncovered > 0 else ()
+        more = [f"uncovered {q.uncovered:.1%}"] if q.uncovered > 0 else []
         if not np.isnan(q.other_area):
-            more += (f"{_area(q.other_area)} km2 of another river {q.other_distance:.0f} m away",)
+            more.append(f"{_area(q.other_area)} km2 of another river {q.other_distance:.0f} m away")
         if q.border > 0:
-            more += (f"{q.border:.1%} of its border on that edge",)
+            more.append(f"{q.border:.1%} of its border on that edge")
         table.add_row(
             q.id, _area(q.official_area), *((_area(before),) if known else ()), _area(q.area),
             _shown(100 * q.area_error, "+.1f"), _shown(q.distance, ".0f"), q.below, _area(q.incremental_area),

@@ -74,7 +74,7 @@ class Rivers(NamedTuple):
 
 
 def snap_pixels(
-    sites: Sequence[GaugeSite], grid: Grid, upstream_area: np.ndarray, radius: float, rivers: Rivers = Rivers()
+    sites: Sequence[GaugeSite], grid: Grid, upstream_area: np.ndarray, radius: float, rivers: Rivers | None = None
 ) -> SnappedPixels:
     """Find the pixel of each gauge.
 
@@ -84,7 +84,7 @@ def snap_pixels(
         Area that drains through each pixel [km2], NaN off the land.
     radius : float
         How far a pixel's centre may be away [m]; the pixel that holds the gauge is always looked at.
-    rivers : Rivers
+    rivers : Rivers, optional
 
     Returns
     -------
@@ -93,7 +93,7 @@ def snap_pixels(
         one that holds the gauge (off the land the nearest), or from there down the first of a river, as far as the
         radius reaches; or the one with the largest upstream area.
     """
-    found = [_snap(site, grid, upstream_area, radius, rivers) for site in sites]
+    found = [_snap(site, grid, upstream_area, radius, rivers or Rivers()) for site in sites]
     row, col, area, distance = (np.array([pixel[k] for pixel, _ in found]) for k in range(4))
     other_area, other_distance = (np.array([other[k] for _, other in found], np.float64) for k in (0, 1))
     official = np.array([site.area for site in sites])
