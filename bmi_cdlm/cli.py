@@ -121,18 +121,23 @@ def main(verbose: bool) -> None:
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to write to.  [default: as CONFIG says]")
 @click.option("--map/--no-map", "draw_map", default=True, help="Draw a map of the domain (needs matplotlib).")
 @click.option("--quiet", is_flag=True, help="Say nothing of what is being done.")
-def prepare(config: str, source: Path | None, folder: Path | None, draw_map: bool, quiet: bool) -> None:
+@click.option("--force", is_flag=True, help="Replace files of another domain too.")
+def prepare(
+    config: str, source: Path | None, folder: Path | None, draw_map: bool, quiet: bool, force: bool
+) -> None:
     """Make domain, forcing and observations as the block `prepare` of CONFIG says.
 
     CONFIG is a file, or a word: `lez` stands for cfg/lez.yaml.
     """
     path = find_config(config)
     with console.status("reading", spinner="dots") if not quiet else nullcontext() as status:
-        made = make_files(path, source, folder, lambda text: None if status is None else status.update(text))
+        made = make_files(
+            path, source, folder, lambda text: None if status is None else status.update(text), force=force
+        )
     if made.report or made.dropped:
         screen.print(report_table(made.report, made.dropped))
     for note in made.notes:
-        console.print(f"forcing: {note}")
+        console.print(note)
     for file in made.files.values():
         console.print(f"wrote {file}")
     if draw_map and "domain" in made.files:

@@ -15,8 +15,8 @@ from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import read_output
 from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.names.file_names import file_names
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.names.writing import file_name
 from bmi_cdlm.run.config import Config
 
 
@@ -60,9 +60,9 @@ def draw(config: Config, results: list[GaugeResult]) -> list[Path]:
     """Draw one hydrograph per gauge beside the output file; return the paths."""
     assert config.output is not None
     rain = basin_rain(config, read_domain(config.domain))
-    paths = []
+    paths, names = [], file_names(result.gauge_id for result in results)
     for result in results:
-        path = config.output.with_name(f"{config.output.stem}_{file_name(result.gauge_id)}.png")
+        path = config.output.with_name(f"{config.output.stem}_{names[result.gauge_id]}.png")
         title = result.gauge_id if result.name == result.gauge_id else f"{result.name} ({result.gauge_id})"
         above = None if rain is None else rain[result.gauge_id][: result.starts.size]
         plot_hydrograph(path, result.starts, result.simulated, result.observed, above, title, result.scores)

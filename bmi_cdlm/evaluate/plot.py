@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OBSERVED, SIMULATED, RAIN = "#1a1a1a", "#d1495b", "#5b8db8"
 MUTED, GRID = "#666666", "#e6e6e6"
+LONGEST_TITLE = 60
 
 
 def plot_hydrograph(
@@ -108,7 +109,8 @@ def _draw_discharge(
 def _write_heading(axes: Axes, title: str, scores: Mapping[str, float]) -> None:
     shown = (("nse", "NSE {:.2f}"), ("kge", "KGE {:.2f}"), ("pbias", "bias {:+.1f} %"))
     parts = [text.format(scores[key]) for key, text in shown if np.isfinite(scores.get(key, np.nan))]
-    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", pad=10)
+    title = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", pad=10, parse_math=False)
     axes.set_title("   ".join(parts).replace("-", "−"), loc="right", fontsize=10, color=MUTED, pad=10)
 
 

@@ -19,6 +19,7 @@ MOST_LINES = 60_000
 """Reaches drawn at most, those with the largest upstream area: a picture has no room for more."""
 MOST_OUTLINED = 5_000
 """Cells up to this many have outlines; more are a tint only."""
+LONGEST_NAME = 30
 MOST_NAMED = 80
 
 
@@ -48,7 +49,7 @@ def plot_map(path: Path, domain: Domain, title: str) -> None:
     axes.spines[["right", "top"]].set_visible(False)
     axes.set_title(
         f"{title}: {domain.n_cells} cells, {domain.n_reaches} reaches, {len(domain.gauges.id)} gauges", loc="left",
-        fontsize=11,
+        fontsize=11, parse_math=False,
     )
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
@@ -87,4 +88,7 @@ def _draw_gauges(axes: Axes, domain: Domain) -> None:
     axes.scatter(lon, lat, s=22, marker="v", color=GAUGE, edgecolors="white", linewidths=0.5, zorder=3)
     if len(gauges.id) <= MOST_NAMED:
         for name, x, y in zip(gauges.id, lon, lat, strict=True):
-            axes.annotate(name, (x, y), (3, 3), textcoords="offset points", fontsize=6, color=MUTED, zorder=4)
+            axes.annotate(
+                name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…", (x, y), (3, 3),
+                textcoords="offset points", fontsize=6, color=MUTED, zorder=4, parse_math=False,
+            )

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from bmi_cdlm.files.yaml_scalars import as_written
 from bmi_cdlm.names.errors import CdlmError, shown
 from bmi_cdlm.names.writing import check_path
 
@@ -28,6 +29,7 @@ MERGE = "tag:yaml.org,2002:merge"
 Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+@as_written
 class Loader(Parser):  # type: ignore[misc, valid-type]
     """PyYAML's safe loader, in C where there is one; a key given twice is an error, as YAML has it."""
 
@@ -58,7 +60,7 @@ class Loader(Parser):  # type: ignore[misc, valid-type]
 
 
 def load_yaml(path: Path, error: type[CdlmError], what: str = "a YAML configuration file") -> Any:
-    """Return what a YAML file holds: dicts, lists, texts, numbers, dates.
+    """Return what a YAML file holds: dicts, lists, texts, numbers.
 
     Raises
     ------

@@ -97,13 +97,6 @@ def check_path(path: Path, error: type[CdlmError]) -> None:
         )
 
 
-def file_name(text: str) -> str:
-    """An id as part of a file's name: what would lead elsewhere, or is too long, is replaced."""
-    plain = "".join(c if c.isprintable() and c not in "/\\:" else "_" for c in text).lstrip(".")
-    encoded = os.fsencode(plain.encode("utf-8", "replace").decode())
-    return plain if plain and len(encoded) <= LONGEST_NAME // 2 else hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def check_writable(path: Path) -> None:
     """Raise OutputError unless a file can be created at `path`; makes the parent folder."""
     check_path(path, OutputError)

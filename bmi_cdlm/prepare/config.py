@@ -39,6 +39,11 @@ class GaugesConfig(Block):
     crs: str = Field(default="EPSG:4326", description="Reference system of x and y.", examples=["EPSG:2154"])
     only: Ids | None = Field(default=None, description="Ids of the gauges to take; none: all.")
     radius: float = Field(default=2000.0, gt=0, description="How far from the gauge its river is looked for [m].")
+    without_area: Literal["own", "largest"] = Field(
+        default="own", description="Which river a gauge without any area goes to: `own`, of the pixel that holds it "
+        "(where that has less than network.channel_area, the first river that it drains to), or the `largest` within "
+        "the radius. The report tells of both."
+    )
     area_limit: float = Field(
         default=0.1, gt=0, description="Largest error of the drainage area against the official one [1]."
     )

@@ -16,6 +16,7 @@ import yaml
 
 from bmi_cdlm.files.netcdf import same_units
 from bmi_cdlm.names.errors import ConfigError, DomainError, nearest
+from bmi_cdlm.names.file_names import is_safe
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import replacing
@@ -105,6 +106,11 @@ def write_catchments(table: Path, folder: Path, options: Options) -> list[Path]:
             "time at which ngen saved the state."
         )
     for catchment in catchments:
+        if not is_safe(catchment.id):
+            raise ConfigError(
+                f"{table}: catchment '{catchment.id}' gives its name to a file, expected letters, digits, '_', '-' "
+                "and '.' only, as in cat-27. Rename it; ngen looks for files by these ids."
+            )
         _check_needs(table, catchment, options)
     paths = []
     for catchment in catchments:

@@ -23,6 +23,7 @@ from bmi_cdlm.prepare.gauges.quality import REPORT, GaugeQuality, assess, write_
 from bmi_cdlm.prepare.gauges.records import write_observations
 from bmi_cdlm.prepare.gauges.snapping import SnappedGauges, snap_gauges
 from bmi_cdlm.prepare.network.attributes import Attribute, Table, add_climate, cell_and_reach_attributes
+from bmi_cdlm.prepare.network.border import border_notes
 from bmi_cdlm.prepare.network.catchments import Drainage
 from bmi_cdlm.prepare.network.domain_file import Labels, write_domain
 from bmi_cdlm.prepare.network.links import check_covered
@@ -40,7 +41,7 @@ Say = Callable[[str], None]
 
 class Prepared(NamedTuple):
     """What was made: files by what they are; the report on the gauges; ids and reasons of gauges left out; what there
-    is to say of the forcing: distances of stations, values that come from a neighbour.
+    is to say: basins at the raster's edge, distances of stations, values that come from a neighbour.
     """
 
     files: dict[str, Path]
@@ -62,7 +63,9 @@ class _Plan(NamedTuple):
     notes: list[str]
 
 
-def prepare(path: Path, source: Path | None = None, to: Path | None = None, say: Say = logger.info) -> Prepared:
+def prepare(
+    path: Path, source: Path | None = None, to: Path | None = None, say: Say = logger.info, *, force: bool = False
+) -> Prepared:
     """Make the files of a configuration: network > gauges > attributes > observations > forcing > domain > report.
 
     Parameters
@@ -75,6 +78,8 @@ def prepare(path: Path, source: Path | None = None, to: Path | None = None, say:
         Folder for the files, under their names.
     say : callable
         Told what is being done.
+    force : bool
+        Replace files of another domain too.
 
     Raises
     ------
@@ -93,7 +98,7 @@ def prepare(path: Path, source: Path | None = None, to: Path | None = None, say:
     for file in files.values():
         check_writable(file)
     _check_climate(plan)
-    gauges = _make(plan, files)
+    gauges = _make(plan, files, force)
     report: list[GaugeQuality] = []
     if gauges is not None and config.gauges is not None:
         say("report on the gauges")
@@ -103,11 +108,14 @@ def prepare(path: Path, source: Path | None = None, to: Path | None = None, say:
     return Prepared(files, report, {} if gauges is None else gauges.dropped, tuple(plan.notes))
 
 
-def _make(plan: _Plan, files: dict[str, Path]) -> SnappedGauges | None:
+def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | None:
     run, config, folder, _, say, _ = plan
     assert config.network is not None
     say("river network, cells and links")
     drainage, gauges = _drain(config.network, config.gauges, folder)
+    if not force:
+        _check_same_domain(files, drainage)
+    plan.notes.extend(border_notes(drainage, () if gauges is None else gauges.reach.tolist()))
     legacy = None
     if config.legacy is not None:
         legacy = read_legacy(config.legacy, folder, drainage.reaches.id.tolist(), drainage.reaches.length)
@@ -140,13 +148,36 @@ def _drain(
     if config is None:
         return build_drainage(network, None, folder), None
     sites = read_gauge_table(config, folder)
-    drainage = build_drainage(network, sites, folder, config.radius)
+    drainage = build_drainage(network, sites, folder, config.radius, config.without_area)
     gauges = snap_gauges(sites, drainage, config)
     if gauges.dropped and gauges.sites:  # they have had their say in where the network ends
-        drainage = build_drainage(network, gauges.sites, folder, config.radius)
+        drainage = build_drainage(network, gauges.sites, folder, config.radius, config.without_area)
         gauges = snap_gauges(gauges.sites, drainage, config)._replace(dropped=gauges.dropped)
     check_covered(drainage, [site.id for site in gauges.sites], gauges.reach)
     return drainage, gauges
+
+
+@one_at_a_time
+def _check_same_domain(files: dict[str, Path], drainage: Drainage) -> None:
+    """Refuse to replace a domain or forcing file that was made for other reaches or cells; ConfigError names it."""
+    wanted = {"reach_id": set(drainage.reaches.id.tolist()), "cell_id": set(drainage.cells.id.tolist())}
+    for key, names in (("domain", ("reach_id", "cell_id")), ("forcing", ("cell_id",))):
+        path = files.get(key)
+        if path is None or not path.is_file():
+            continue
+        for name in names:
+            try:
+                with open_input(path, DomainError) as dataset:
+                    held = set(read_strings(dataset, name, str(path), DomainError))
+            except CdlmError:
+                continue  # no such file of ours: nothing that a run could miss
+            if held != wanted[name]:
+                kind = f"{name.removesuffix('_id')}{'es' if name == 'reach_id' else 's'}"
+                raise ConfigError(
+                    f"{path}: holds another domain, {len(held)} {kind} of which {len(held & wanted[name])} are among "
+                    f"the {len(wanted[name])} that would be written. Expected the same, or no such file. Name another "
+                    f"path with the key '{key}', or replace it with --force."
+                )
 
 
 def _outputs(plan: _Plan) -> dict[str, Path]:
@@ -203,7 +234,8 @@ def _make_forcing(plan: _Plan, path: Path, target: Target) -> None:
     assert config is not None
     steps = steps_of(plan.run, config.start, config.end)
     notes = _words(_titled(plan.labels, "forcing"))
-    plan.notes.extend(write_forcing(path, weather_of(plan.run, plan.config), target, steps, plan.folder, notes))
+    made = write_forcing(path, weather_of(plan.run, plan.config), target, steps, plan.folder, notes)
+    plan.notes.extend(f"forcing: {note}" for note in made)
 
 
 def weather_of(run: Config, config: PrepareConfig) -> Weather:

@@ -22,7 +22,7 @@ from bmi_cdlm.files.restart import read_restart, write_restart
 from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, UnknownNameError, nearest
 from bmi_cdlm.names.writing import replacing
-from bmi_cdlm.run.config import PATH_KEYS, Config, load_config
+from bmi_cdlm.run.config import GRIDS, PATH_KEYS, Config, load_config
 
 BLOCK_BYTES = 64 * 2**20
 PRODUCTS = {"output": "run.nc", "restart": "restart.nc"}
@@ -218,7 +218,10 @@ def _configure(config_path: Path, part: Cut, files: Mapping[str, Path], target: 
     gauges = part.domain.gauges.id
     if not gauges:
         content.pop("observations", None)
+    content.pop("prepare", None)  # it makes the whole
     at = content.get("output_at", "gauges")
+    if isinstance(at, str) and at not in GRIDS:  # a file beside the configuration
+        at = list(load_config(config_path).output_at)
     if isinstance(at, list):
         inside = set(part.domain.reaches.id)
         content["output_at"] = [i for i in at if str(i) in inside] or [part.outlet]

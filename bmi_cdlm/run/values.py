@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from bmi_cdlm.names.time_steps import DAY, HOUR
 
 LONGEST_NUMBER = 15
 UNITS = {"s": 1, "min": 60, "h": HOUR, "d": DAY}
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}(?::\d{2}){0,2})?$")
 BYTES = {"MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -60,14 +62,16 @@ def memory_text(size: int) -> str:
 
 
 def parse_date(value: object) -> np.datetime64:
-    """Return a date or time of day as datetime64[s]; YAML gives dates, text or datetime objects."""
+    """Return a date or time of day as datetime64[s], from text, dates or datetime objects."""
     wrong = f"'{shown(value)}' is not a date; expected for example 2012-08-01 or 2012-08-01T06:00"
     if isinstance(value, np.datetime64) and not np.isnat(value):
         value = value.astype("datetime64[us]").item()
     if isinstance(value, str):
         try:
-            value = datetime.datetime.fromisoformat(value)
+            value = datetime.datetime.fromisoformat(value.strip())
         except ValueError as cause:
+            if DATE.match(str(value).strip()):  # the form is right, the day or hour does not exist
+                wrong = f"{wrong}, a time that exists: {cause}"
             raise ValueError(wrong) from cause
     if not isinstance(value, datetime.date):  # a number among them: 2012 is no date
         raise ValueError(wrong)
@@ -83,7 +87,7 @@ def parse_date(value: object) -> np.datetime64:
 
 
 def parse_time_of_day(value: object) -> int:
-    """Return the seconds from midnight of a time such as 06:00; YAML reads 12:00 as 720, in sixties."""
+    """Return the seconds from midnight of a time such as 06:00; YAML 1.1 reads 12:00 as 720, in sixties."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = f"{value // 60}:{value % 60:02}"
     hours, _, minutes = str(value).partition(":")
@@ -96,6 +100,9 @@ def parse_time_of_day(value: object) -> int:
 def parse_places(value: object) -> object:
     """Let ids be whole numbers, as YAML reads most of them."""
     if isinstance(value, list):
+        for one in value:
+            if isinstance(one, float):
+                raise ValueError(f"{one!r} is a number with a fraction or exponent; expected an id: put it in quotes")
         return [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in value]
     return value
 

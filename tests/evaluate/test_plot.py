@@ -86,3 +86,10 @@ def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
 def test_importing_the_module_does_not_import_matplotlib():
     code = "import sys, bmi_cdlm.evaluate.plot; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("title", ["A$B$", r"$\frac$", "x" * 260, "a_{b", "é/:"])
+def test_a_name_is_drawn_as_it_is_written(tmp_path, figures, title):
+    plot_hydrograph(tmp_path / "a.png", STARTS, FLOW, None, RAIN, title, {})
+    drawn = figures[0].axes[0].get_title("left")
+    assert drawn == (title if len(title) < 100 else "x" * 59 + "…")

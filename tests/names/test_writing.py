@@ -12,7 +12,7 @@ import pytest
 
 from bmi_cdlm.names import writing
 from bmi_cdlm.names.errors import ConfigError, OutputError
-from bmi_cdlm.names.writing import check_path, check_writable, file_name, replacing, temporary_name
+from bmi_cdlm.names.writing import check_path, check_writable, replacing, temporary_name
 
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX modes and processes")
 
@@ -99,11 +99,3 @@ def test_what_the_system_does_not_take(text, message):
     if message != "zero byte":
         with pytest.raises(OutputError, match=message):
             check_writable(Path(text))
-
-
-@pytest.mark.parametrize(("given", "name"), [
-    ("02GC007", "02GC007"), ("a/b", "a_b"), ("../../x", "_.._x"), ("größe 1", "größe 1"), ("a\x1b", "a_"),
-])
-def test_an_id_leads_nowhere_else(given, name):
-    assert file_name(given) == name
-    assert len(file_name("x" * 1000)) == 16 and file_name("..") != ""

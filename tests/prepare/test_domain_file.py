@@ -43,7 +43,7 @@ def case():
     reach = drainage.catchments.reach.ravel()[pixels].astype(np.int64)
     area = drainage.reaches.upstream_area[reach]
     none = np.zeros(2)
-    return drainage, SnappedGauges(sites, reach, area, none, none, none.astype(bool), {})
+    return drainage, SnappedGauges(sites, reach, area, none, none, none.astype(bool), {}, none, none, none)
 
 
 def test_the_model_reads_what_is_written(case, tmp_path):

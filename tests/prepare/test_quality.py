@@ -32,7 +32,8 @@ def make(folder: Path, columns: list[dict] | None = None, **keys: object):
         for g, a, c in zip(domain.gauges.id, domain.gauges.area, columns or [{}] * n, strict=True)
     ]
     gauges = SnappedGauges(
-        sites, domain.gauges.reach, area, area / domain.gauges.area - 1, np.arange(n) * 100.0, np.zeros(n, bool), {}
+        sites, domain.gauges.reach, area, area / domain.gauges.area - 1, np.arange(n) * 100.0, np.zeros(n, bool), {},
+        np.full(n, np.nan), np.full(n, np.nan), np.zeros(n),
     )
     return run, domain, gauges
 
@@ -85,7 +86,9 @@ def test_records_with_gaps_short_ones_and_none(tmp_path: Path) -> None:
     discharge[:, 2] = np.nan
     change(run.observations, "discharge", discharge)
     report = assess(run, gauges, GaugesConfig(table="t", shortest_record=35 / 365))
-    assert [q.flags for q in report] == [("short record",), ("gaps",), ("no record",), ()]
+    unknown = [("no official area",) if np.isnan(a) else () for a in domain.gauges.area]
+    expected = [("short record",), ("gaps",), ("no record",), ()]
+    assert [q.flags for q in report] == [(*a, *b) for a, b in zip(unknown, expected, strict=True)]
     assert report[0].record.years == pytest.approx(30 / 365.25)
     assert report[0].record.missing == 0.0
     assert report[0].record.first == START + np.timedelta64(10 * DAY, "s")
@@ -109,7 +112,7 @@ def test_forcing_that_ends_early_or_comes_from_the_caller(tmp_path: Path) -> Non
     for other in (run.model_copy(update={"forcing": "caller"}), run.model_copy(update={"observations": None})):
         for quality in assess(other, gauges, GaugesConfig(table="t")):
             assert np.isnan(quality.record.runoff_ratio)
-            assert other.observations is not None or quality.flags == ("no record",)
+            assert other.observations is not None or quality.flags == ("no official area", "no record")
 
 
 def test_report_as_csv_and_on_the_screen(tmp_path: Path) -> None:
@@ -133,3 +136,27 @@ def test_report_as_csv_and_on_the_screen(tmp_path: Path) -> None:
             assert number in line
         assert quality.below in line
     assert "far: no reach within the radius" in shown and "…" not in shown
+
+
+def test_flags_of_area_other_candidate_and_raster_edge(tmp_path: Path) -> None:
+    run, domain, gauges = make(tmp_path)
+    n = len(domain.gauges.id)
+    sites = [site._replace(area=float(a)) for site, a in zip(gauges.sites, gauges.area, strict=True)]
+    sites[0] = sites[0]._replace(area=np.nan)
+    other, border = np.full(n, np.nan), np.zeros(n)
+    other[0], border[1] = 27189.0, 0.29
+    gauges = gauges._replace(sites=sites, other_area=other, other_distance=other / 100, border=border)
+    report = assess(run, gauges, GaugesConfig(table="t", shortest_record=0))
+    assert [("no official area" in q.flags, "raster edge" in q.flags) for q in report[:3]] == [
+        (True, False), (False, True), (False, False)]
+    write_report(tmp_path / "report.csv", report, {"lost": "far"})
+    with (tmp_path / "report.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["other_river_km2"] for row in rows[:2]] == ["27189", ""]
+    assert [row["border_on_raster_edge"] for row in rows[:2]] == ["0", "0.29"]
+    assert (rows[-1]["id"], rows[-1]["flags"], rows[-1]["border_on_raster_edge"]) == ("lost", "dropped: far", "")
+    console = Console(width=200, record=True)
+    console.print(report_table(report, {}))
+    shown = console.export_text()
+    assert "27189 km2 of another river 272 m away" in shown
+    assert "29.0% of its border on that edge" in shown

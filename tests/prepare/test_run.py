@@ -142,7 +142,8 @@ def test_toy_report_run_and_doctor(toy: Path) -> None:
     (quality,) = made.report
     assert quality.area_error == pytest.approx(8 / 8.1 - 1)
     assert quality.regulated
-    assert quality.flags == ("short record", "regulated")
+    assert quality.flags == ("raster edge", "short record", "regulated")
+    assert quality.border == pytest.approx(11 / 14)  # 8 of 9 pixels, three sides in the notch
     with made.files["report"].open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["id"], row["regulated"], float(row["degree_of_regulation"])) == ("T1", "yes", 0.12)
@@ -607,3 +608,36 @@ def test_what_a_neighbour_stood_in_for_is_on_the_screen(toy: Path, write_raster:
     assert shown.exit_code == 0, shown.output
     text = " ".join(shown.output.split())
     assert "forcing: precipitation: 4 of 16 values of cells (25.00%) come from a neighbour, up to 1 km away" in text
+
+
+def test_files_of_another_domain_are_replaced_only_by_force(toy: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(toy)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    change(toy, "forcing", comment="the same domain, made anew")
+    prepare(toy)
+    assert (out / "domain.nc").read_bytes() == before[out / "domain.nc"]
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    change(toy, "network", cell_size="3 km")
+    said = r"domain\.nc: holds another domain, 8 cells of which 1 are among the 1 .* key 'domain', .* --force"
+    with pytest.raises(ConfigError, match=said):
+        prepare(toy)
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    result = CliRunner().invoke(main, ["prepare", str(toy), "--quiet", "--no-map"])
+    assert result.exit_code == 1
+    assert CliRunner().invoke(main, ["prepare", str(toy), "--quiet", "--no-map", "--force"]).exit_code == 0
+    assert read_domain(out / "domain.nc").n_cells == 1
+
+
+def test_forcing_of_another_domain_is_not_replaced_either(toy: Path, tmp_path: Path) -> None:
+    prepare(toy)
+    (tmp_path / "out" / "domain.nc").unlink()
+    change(toy, "network", cell_size="3 km")
+    with pytest.raises(ConfigError, match=r"forcing\.nc: holds another domain, 8 cells"):
+        prepare(toy)
+
+
+def test_a_file_that_is_none_of_ours_is_in_nobodys_way(toy: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "domain.nc").write_bytes(b"broken")
+    assert read_domain(prepare(toy).files["domain"]).n_cells == 8

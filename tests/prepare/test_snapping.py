@@ -12,7 +12,7 @@ pytest.importorskip("pyproj", reason="pyproj is not installed")
 from bmi_cdlm.names.errors import DomainError
 from bmi_cdlm.prepare.config import GaugesConfig
 from bmi_cdlm.prepare.gauges.gauge_table import GaugeSite
-from bmi_cdlm.prepare.gauges.snapping import snap_gauges, snap_pixels
+from bmi_cdlm.prepare.gauges.snapping import Rivers, snap_gauges, snap_pixels
 from bmi_cdlm.prepare.network.catchments import Catchments, Cells, Drainage, Links, Reaches
 from bmi_cdlm.prepare.network.grid import Grid
 
@@ -59,8 +59,49 @@ def test_off_the_land_still_finds_the_mouth_and_beyond_the_radius_nothing() -> N
     assert place(3900, 1500, 9.0, radius=100.0) == (-1, -1)
 
 
-def test_unknown_area_takes_the_largest_river() -> None:
-    assert place(1500, 2400, math.nan, radius=1500.0) == (1, 2)
+def test_unknown_area_takes_the_pixel_itself_and_tells_of_the_largest_river() -> None:
+    found = snap_pixels([site(1500, 2400, math.nan)], GRID, AREA, 1500.0)
+    assert (found.row[0], found.col[0], found.area[0]) == (0, 1, 1.0)
+    assert found.other_area.tolist() == [9.0]
+    assert found.other_distance[0] == pytest.approx(math.hypot(1000, 900), rel=2e-3)
+    assert math.isnan(found.area_error[0])
+
+
+def test_unknown_area_takes_the_largest_river_where_a_key_says_so_and_tells_of_the_own() -> None:
+    found = snap_pixels([site(1500, 2400, math.nan)], GRID, AREA, 1500.0, Rivers(without_area="largest"))
+    assert (found.row[0], found.col[0], found.area[0]) == (1, 2, 9.0)
+    assert found.other_area.tolist() == [1.0]
+
+
+def test_unknown_area_off_the_land_takes_the_nearest_pixel() -> None:
+    assert place(3200, 1500, math.nan) == (1, 2)
+    assert place(3200, 2600, math.nan) == (0, 2)
+
+
+def test_unknown_area_beside_the_river_follows_the_water_to_the_first_river() -> None:
+    below = np.array([5, 5, 6, 3, 5, 6, 6, 7, 5, 5, 6, 11])  # to the middle row, then east
+    near = site(500, 2400, math.nan)  # pixel 0, one of 1 km2
+    def of(radius: float, channel: float) -> tuple[int, int, float]:
+        found = snap_pixels([near], GRID, AREA, radius, Rivers(below, channel))
+        return int(found.row[0]), int(found.col[0]), float(found.area[0])
+
+    assert of(3000.0, 0.0) == (0, 0, 1.0)
+    assert of(3000.0, 1.5) == (1, 1, 6.0)
+    assert of(3000.0, 7.0) == (1, 2, 9.0)
+    assert of(1400.0, 7.0) == (0, 0, 1.0), "the river is beyond the radius"
+    assert of(3000.0, 99.0) == (0, 0, 1.0), "there is no such river"
+
+
+def test_a_known_area_has_no_other_candidate() -> None:
+    found = snap_pixels([site(1500, 2400, 6.0)], GRID, AREA, 1500.0)
+    assert np.isnan([found.other_area[0], found.other_distance[0]]).all()
+
+
+def test_an_earlier_delineation_says_which_river() -> None:
+    gauge = site(1500, 2400, math.nan)._replace(columns={"delineated_area": 9.0})
+    found = snap_pixels([gauge], GRID, AREA, 1500.0)
+    assert (found.row[0], found.col[0]) == (1, 2)
+    assert np.isnan(found.other_area[0])
 
 
 def test_degrees_are_measured_in_metres() -> None:

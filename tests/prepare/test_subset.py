@@ -13,7 +13,8 @@ from cases import N_STEPS, E, P, T, change_config, opened, simulated, step_all, 
 from click.testing import CliRunner
 
 from bmi_cdlm.cli import main
-from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.doctor import examine
+from bmi_cdlm.domain.domain import cut, read_domain
 from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import read_output
@@ -238,3 +239,20 @@ def test_a_checkpoint_gives_the_same_in_a_sub_basin_of_the_lez(tmp_path):
     for gauge in gauges:
         assert "parameters.safetensors" in {p.name for p in subset(config, gauge, tmp_path / gauge)}
         assert_same_there(config, tmp_path / gauge / "lez.yaml", ("discharge", "pet_factor", "runoff"))
+
+
+def test_what_makes_the_whole_stays_behind_and_a_list_of_reaches_comes_along(tmp_path):
+    """A copied block `prepare` made the doctor fail, and would have put the whole in the place of the part."""
+    config = write_case(tmp_path / "whole", prepare={"network": {"directions": "flow.tif", "extent": "all"}})
+    domain = read_domain(tmp_path / "whole" / "domain.nc")
+    gauge = domain.gauges.id[0]
+    part, *_ = cut(domain, int(domain.gauges.reach[0]))
+    outside = next(i for i in domain.reaches.id if i not in part.reaches.id)
+    (tmp_path / "whole" / "ids.txt").write_text("\n".join([part.reaches.id[0], outside]))
+    content = yaml.safe_load(config.read_text()) | {"output_at": "ids.txt", "output": "out.nc"}
+    config.write_text(yaml.safe_dump(content))
+    subset(config, f"gauge:{gauge}", tmp_path / "part")
+    found = load_config(tmp_path / "part" / "case.yaml")
+    assert found.prepare is None
+    assert found.output_at == (part.reaches.id[0],)
+    assert [f.text for f in examine(tmp_path / "part" / "case.yaml") if f.level == "fail"] == []

@@ -84,8 +84,11 @@ def polygon_pairs(
     frame = frame.to_crs(drainage.catchments.grid.crs)
     catchments, grid = drainage.catchments, drainage.catchments.grid
     transform = load("rasterio").Affine(grid.dx, 0.0, grid.left, 0.0, -grid.dy, grid.top)
+    turns = (-360.0, 0.0, 360.0) if grid.is_geographic else (0.0,)  # polygons may count longitudes in another way
+    shapes = [frame.geometry.translate(xoff=turn) if turn else frame.geometry for turn in turns]
     basin = load("rasterio.features").rasterize(
-        zip(frame.geometry, frame.basin.tolist(), strict=True), grid.shape, fill=-1, transform=transform, dtype="int32"
+        ((shape, i) for *parts, i in zip(*shapes, frame.basin.tolist(), strict=True) for shape in parts), grid.shape,
+        fill=-1, transform=transform, dtype="int32",
     )
     inside = (basin >= 0) & (catchments.cell >= 0)
     area = np.broadcast_to(catchments.area[:, None], grid.shape)[inside]

@@ -56,7 +56,9 @@ class GaugeQuality(NamedTuple):
     area_error [1]: (area + uncovered) / official - 1. uncovered [1]: share of what drains to it that no cell covers.
     distance [m]: gauge to the end of its reach. below: id of the first gauge
     downstream, or ''. regulated: None where neither column of the table has a value. flags: what speaks against it.
-    columns: the other columns of the gauge table.
+    columns: the other columns of the gauge table. other_area [km2], other_distance [m]: of the other river that a
+    gauge without an area may mean, NaN where there is none. border [1]: share of its basin's border on the edge of the
+    raster, where the basin may be cut off.
     """
 
     id: str
@@ -75,6 +77,9 @@ class GaugeQuality(NamedTuple):
     regulated: bool | None
     flags: tuple[str, ...]
     columns: Mapping[str, float | str]
+    other_area: float = np.nan
+    other_distance: float = np.nan
+    border: float = 0.0
 
 
 def assess(run: Config, gauges: SnappedGauges, config: GaugesConfig) -> list[GaugeQuality]:
@@ -102,7 +107,8 @@ def assess(run: Config, gauges: SnappedGauges, config: GaugesConfig) -> list[Gau
             float(uncovered[i] / max(area + uncovered[i], 1e-12)), float(gauges.distance[place]),
             domain.gauges.id[below] if below >= 0 else "", int(hierarchy.n_above[i]),
             float(hierarchy.incremental_area[i]), int(fold[i]), records[i], regulated,
-            _flags(bool(gauges.rejected[place]), records[i], regulated, config), site.columns,
+            _flags(gauges, place, records[i], regulated, config), site.columns,
+            float(gauges.other_area[place]), float(gauges.other_distance[place]), float(gauges.border[place]),
         ))
     return report
 
@@ -126,10 +132,14 @@ def _is_regulated(columns: Mapping[str, float | str], config: GaugesConfig) -> b
     return any(value > limit for value, limit in known) if known else None
 
 
-def _flags(rejected: bool, record: Record, regulated: bool | None, config: GaugesConfig) -> tuple[str, ...]:
+def _flags(
+    gauges: SnappedGauges, place: int, record: Record, regulated: bool | None, config: GaugesConfig
+) -> tuple[str, ...]:
     has_record = record.years > 0
     judged = {
-        "area": rejected,
+        "area": bool(gauges.rejected[place]),
+        "no official area": bool(np.isnan(gauges.sites[place].area)),
+        "raster edge": bool(gauges.border[place] > 0),
         "no record": not has_record,
         # Five calendar years are five years, also without their leap day.
         "short record": has_record and record.years * YEAR_DAYS < config.shortest_record * 365,
@@ -241,7 +251,8 @@ def write_report(path: Path, report: list[GaugeQuality], dropped: Mapping[str, s
     heads = [
         "id", "name", "reach", "official_area_km2", "area_km2", "area_error", "uncovered", "snap_distance_m",
         "gauge_below", "gauges_above", "incremental_area_km2", "fold", "first", "last", "years", "missing",
-        "mean_runoff_mm_d-1", "mean_precipitation_mm_d-1", "runoff_ratio", "regulated", "flags",
+        "mean_runoff_mm_d-1", "mean_precipitation_mm_d-1", "runoff_ratio", "regulated", "flags", "other_river_km2",
+        "other_river_m", "border_on_raster_edge",
     ]
     rows = []
     for q in report:
@@ -252,9 +263,12 @@ def write_report(path: Path, report: list[GaugeQuality], dropped: Mapping[str, s
             _number(q.uncovered, 4), _number(q.distance, 5), q.below, q.n_above, _number(q.incremental_area, 6), q.fold,
             *days, _number(r.years, 4), _number(r.missing, 4), _number(r.mean_runoff, 4), _number(r.precipitation, 4),
             _number(r.runoff_ratio, 4), {None: "unknown", True: "yes", False: "no"}[q.regulated], "; ".join(q.flags),
+            _number(q.other_area, 6), _number(q.other_distance, 5),
+            _number(q.border, 4),
             *(v if isinstance(v := q.columns.get(name, ""), str) else _number(v, 6) for name in extra),
         ])
-    blank = [""] * (len(heads) - 2), [""] * len(extra)
+    at = heads.index("flags")
+    blank = [""] * (at - 1), [""] * (len(heads) - at - 1 + len(extra))
     rows += [[one, *blank[0], f"dropped: {why}", *blank[1]] for one, why in dropped.items()]
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([[*heads, *extra], *rows])
@@ -281,11 +295,15 @@ def report_table(report: list[GaugeQuality], dropped: Mapping[str, str]) -> Tabl
     table.add_column("between\nkm2", justify="right", no_wrap=True)
     table.add_column("flags", min_width=14)
     for q, before in zip(report, delineated, strict=True):
-        uncovered = (f"uncovered {q.uncovered:.1%}",) if q.uncovered > 0 else ()
+        more = [f"uncovered {q.uncovered:.1%}"] if q.uncovered > 0 else []
+        if not np.isnan(q.other_area):
+            more.append(f"{_area(q.other_area)} km2 of another river {q.other_distance:.0f} m away")
+        if q.border > 0:
+            more.append(f"{q.border:.1%} of its border on that edge")
         table.add_row(
             q.id, _area(q.official_area), *((_area(before),) if known else ()), _area(q.area),
             _shown(100 * q.area_error, "+.1f"), _shown(q.distance, ".0f"), q.below, _area(q.incremental_area),
-            ", ".join((*q.flags, *uncovered)),
+            ", ".join((*q.flags, *more)),
         )
     return table
 

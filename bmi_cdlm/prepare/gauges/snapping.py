@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.names.errors import DomainError
 from bmi_cdlm.prepare.gauges.gauge_table import GaugeSite
+from bmi_cdlm.prepare.network.border import border_shares
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import load
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from bmi_cdlm.prepare.network.catchments import Drainage
 
 logger = logging.getLogger(__name__)
+NOTHING = (np.nan, np.nan)
 DISTANCE_WEIGHT = 0.01
 """Area error that being a whole radius away is worth: of two pixels that fit alike, the nearer one."""
 
@@ -27,7 +29,8 @@ class SnappedPixels(NamedTuple):
 
     row, col : int64[gauge]; area : float64[gauge], upstream of the pixel [km2]; area_error : float64[gauge],
     area / official - 1 [1], NaN where the official one is unknown; distance : float64[gauge], to the pixel's centre
-    [m].
+    [m]; other_area [km2], other_distance [m] : float64[gauge], of the other candidate of a gauge without an area (the
+    largest river within the radius, or the gauge's own), NaN where there is only one.
     """
 
     row: np.ndarray
@@ -35,6 +38,8 @@ class SnappedPixels(NamedTuple):
     area: np.ndarray
     area_error: np.ndarray
     distance: np.ndarray
+    other_area: np.ndarray
+    other_distance: np.ndarray
 
 
 class SnappedGauges(NamedTuple):
@@ -42,7 +47,8 @@ class SnappedGauges(NamedTuple):
 
     sites : the gauges; reach : int64[gauge]; area : float64[gauge], upstream of the reach's end [km2]; area_error :
     float64[gauge], area / official - 1 [1]; distance : float64[gauge], to the end of the reach [m]; rejected :
-    bool[gauge], beyond the limit and kept; dropped : ids and reasons of those left out.
+    bool[gauge], beyond the limit and kept; dropped : ids and reasons of those left out; other_area, other_distance :
+    float64[gauge], as in SnappedPixels; border : float64[gauge], share of its basin's border on the raster's edge.
     """
 
     sites: list[GaugeSite]
@@ -52,10 +58,23 @@ class SnappedGauges(NamedTuple):
     distance: np.ndarray
     rejected: np.ndarray
     dropped: dict[str, str]
+    other_area: np.ndarray
+    other_distance: np.ndarray
+    border: np.ndarray
+
+
+class Rivers(NamedTuple):
+    """What gauges without an area go by. downstream : int[pixel], the pixel below, itself at an end, or None;
+    channel_area : upstream area from which on a pixel is a river [km2]; without_area : own or largest.
+    """
+
+    downstream: np.ndarray | None = None
+    channel_area: float = 0.0
+    without_area: Literal["own", "largest"] = "own"
 
 
 def snap_pixels(
-    sites: Sequence[GaugeSite], grid: Grid, upstream_area: np.ndarray, radius: float
+    sites: Sequence[GaugeSite], grid: Grid, upstream_area: np.ndarray, radius: float, rivers: Rivers | None = None
 ) -> SnappedPixels:
     """Find the pixel of each gauge.
 
@@ -65,28 +84,65 @@ def snap_pixels(
         Area that drains through each pixel [km2], NaN off the land.
     radius : float
         How far a pixel's centre may be away [m]; the pixel that holds the gauge is always looked at.
+    rivers : Rivers, optional
 
     Returns
     -------
     SnappedPixels
         The pixel with the smallest |error of `sought_area`| + 0.01 distance / radius; where its area is unknown, the
-        one with the largest upstream area.
+        one that holds the gauge (off the land the nearest), or from there down the first of a river, as far as the
+        radius reaches; or the one with the largest upstream area.
     """
-    found = [_snap(site, grid, upstream_area, radius) for site in sites]
-    row, col, area, distance = (np.array([pixel[k] for pixel in found]) for k in range(4))
+    found = [_snap(site, grid, upstream_area, radius, rivers or Rivers()) for site in sites]
+    row, col, area, distance = (np.array([pixel[k] for pixel, _ in found]) for k in range(4))
+    other_area, other_distance = (np.array([other[k] for _, other in found], np.float64) for k in (0, 1))
     official = np.array([site.area for site in sites])
-    return SnappedPixels(row.astype(np.int64), col.astype(np.int64), area, area / official - 1, distance)
+    return SnappedPixels(
+        row.astype(np.int64), col.astype(np.int64), area, area / official - 1, distance, other_area, other_distance
+    )
 
 
-def _snap(site: GaugeSite, grid: Grid, upstream_area: np.ndarray, radius: float) -> tuple[int, int, float, float]:
+def _snap(
+    site: GaugeSite, grid: Grid, upstream_area: np.ndarray, radius: float, rivers: Rivers
+) -> tuple[tuple[int, int, float, float], tuple[float, float]]:
+    """Row, column, area and distance of the pixel taken; area and distance of the other candidate."""
     row, col, distance = _near(site, grid, radius)
     area = upstream_area[row, col].astype(np.float64)
     land = area > 0
     if not land.any():
-        return -1, -1, np.nan, np.nan
+        return (-1, -1, np.nan, np.nan), NOTHING
     row, col, area, distance = row[land], col[land], area[land], distance[land]
-    best = int(np.argmin(_misfit(area, site.sought_area, distance, radius)))
-    return int(row[best]), int(col[best]), float(area[best]), float(distance[best])
+    best, second = int(np.argmin(_misfit(area, site.sought_area, distance, radius))), NOTHING
+    if np.isnan(site.sought_area):
+        own = _own(site, grid, (row, col, area, distance), rivers)
+        best, other = (own, best) if rivers.without_area == "own" else (best, own)
+        second = NOTHING if area[best] == area[other] else (float(area[other]), float(distance[other]))
+    return (int(row[best]), int(col[best]), float(area[best]), float(distance[best])), second
+
+
+def _own(
+    site: GaugeSite, grid: Grid, near: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], rivers: Rivers
+) -> int:
+    """Which of the pixels near a gauge (rows, columns, areas, distances) it stands at, or drains to as a river."""
+    row, col, area, distance = near
+    start = at = _holds(site, grid, row, col, distance)
+    if rivers.downstream is None:
+        return at
+    place = {pixel: i for i, pixel in enumerate((row * grid.n_cols + col).tolist())}
+    while area[at] < rivers.channel_area:
+        pixel = int(row[at]) * grid.n_cols + int(col[at])
+        below = int(rivers.downstream[pixel])
+        if below == pixel or below not in place:
+            return start  # no river within the radius: the gauge stays where it is
+        at = place[below]
+    return at
+
+
+def _holds(site: GaugeSite, grid: Grid, row: np.ndarray, col: np.ndarray, distance: np.ndarray) -> int:
+    """Which of some pixels holds a gauge, else the nearest."""
+    own = grid.find(np.array([site.lon]), np.array([site.lat]))
+    here = np.flatnonzero((row == own[0][0]) & (col == own[1][0]))
+    return int(here[0]) if here.size else int(np.argmin(distance))
 
 
 def _misfit(area: np.ndarray, sought: float, distance: np.ndarray, radius: float) -> np.ndarray:
@@ -149,11 +205,14 @@ def snap_gauges(sites: Sequence[GaugeSite], drainage: Drainage, config: GaugesCo
         if config.rejected == "keep" and reach >= 0:
             kept.append((site, reach, distance, True))
     _report(refused, config, {site.id for site, *_ in kept})
-    return _gather(kept, reaches.upstream_area, {i: r for i, r in refused.items() if i not in {k[0].id for k in kept}})
+    dropped = {i: r for i, r in refused.items() if i not in {k[0].id for k in kept}}
+    gathered = _gather(kept, reaches.upstream_area, dropped, drainage.catchments.others)
+    return gathered._replace(border=border_shares(drainage)[gathered.reach])
 
 
 def _gather(
-    kept: list[tuple[GaugeSite, int, float, bool]], upstream_area: np.ndarray, dropped: dict[str, str]
+    kept: list[tuple[GaugeSite, int, float, bool]], upstream_area: np.ndarray, dropped: dict[str, str],
+    others: Mapping[str, tuple[float, float]],
 ) -> SnappedGauges:
     sites = [site for site, *_ in kept]
     reach = np.array([k[1] for k in kept], np.int64)
@@ -161,6 +220,8 @@ def _gather(
     return SnappedGauges(
         sites, reach, area, area / np.array([s.area for s in sites], np.float64) - 1,
         np.array([k[2] for k in kept], np.float64), np.array([k[3] for k in kept], bool), dropped,
+        *(np.array([others.get(site.id, NOTHING)[k] for site in sites], np.float64) for k in (0, 1)),
+        np.zeros(len(sites)),
     )
 
 
@@ -196,10 +257,10 @@ def _find_reach(
     site: GaugeSite, drainage: Drainage, upstream: _Upstream, config: GaugesConfig
 ) -> tuple[int, float]:
     """The reach that fits best, -1 where none is near, and the distance to its end [m]."""
-    reaches, radius = drainage.reaches, config.radius
-    row, col, _ = _near(site, drainage.catchments.grid, radius)
-    near = np.unique(drainage.catchments.reach[row, col])
-    near = near[near >= 0].astype(np.int64)
+    reaches, radius, grid = drainage.reaches, config.radius, drainage.catchments.grid
+    row, col, distance = _near(site, grid, radius)
+    of_pixel = drainage.catchments.reach[row, col].astype(np.int64)
+    near = np.unique(of_pixel[of_pixel >= 0])
     # A gauge often stands just below the end of a reach: in the catchment of the next one.
     places = np.union1d(near, upstream.of(near))
     if not places.size:
@@ -210,4 +271,8 @@ def _find_reach(
     # One that ends within the radius is taken where it fits, even if another a little farther fits better.
     good = (away <= radius) & ~(np.abs(area / site.sought_area - 1) > config.area_limit)
     best = int(np.argmin(np.where(good, misfit, np.inf) if good.any() else misfit))
+    land = np.flatnonzero(of_pixel >= 0)
+    if np.isnan(site.sought_area) and config.without_area == "own" and land.size:
+        own = of_pixel[land[_holds(site, grid, row[land], col[land], distance[land])]]
+        best = int(np.searchsorted(places, own))
     return int(places[best]), float(away[best])

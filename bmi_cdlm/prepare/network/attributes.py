@@ -12,6 +12,7 @@ import numpy as np
 from bmi_cdlm.domain.network import accumulate_downstream
 from bmi_cdlm.names.errors import ConfigError, DomainError, nearest
 from bmi_cdlm.prepare.network.catchments import Catchments, Drainage, Reaches
+from bmi_cdlm.prepare.network.directions import check_heights
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.network.layers import Layer, open_layer
 from bmi_cdlm.prepare.network.resample import Extent, blocks, choose, extent_of, no_overlap, part, read_block, warp
@@ -117,6 +118,8 @@ def check_header(name: str, config: RasterConfig, folder: Path) -> None:
 
 def _units(name: str, config: RasterConfig, layer: Layer) -> str:
     units = "1" if config.classes else (config.units or layer.units)
+    if units is None and name == "elevation":
+        units = layer.height_units or "m"  # as of network.elevation
     if units is None:
         raise DomainError(f"{layer.where}: has no units, expected some for '{name}'. Set `units`, '1' for a ratio.")
     return units
@@ -183,6 +186,8 @@ def _add_terrain(table: Table, config: RasterConfig, drainage: Drainage, folder:
             wide = _widen(block, grid)
             values = to_metres(warp(raw, source, part(grid, wide), how))
             inner = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(block, wide, strict=True))
+            held = (drainage.catchments.cell[block] >= 0) | (drainage.catchments.reach[block] >= 0)
+            check_heights(np.where(held, values[inner], np.nan), layer.where, "attributes.elevation.units")
             _add(heights, values[inner], block, drainage)
             _add(slopes, slope(values, part(grid, wide))[inner], block, drainage)
         words = ("m", config.long_name or "elevation above sea level", config.comment)

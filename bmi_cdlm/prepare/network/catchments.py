@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +14,15 @@ from bmi_cdlm.prepare.network.grid import Grid
 class Catchments(NamedTuple):
     """The fine D8 grid, every pixel told which reach's catchment and which cell holds it.
 
-    reach, cell : int32[row, col], -1 outside; area : float64[row], of a pixel [km2].
+    reach, cell : int32[row, col], -1 outside; area : float64[row], of a pixel [km2]; others : of gauges without an
+    area, by id, the upstream area [km2] and distance [m] of the river that they were not put on.
     """
 
     grid: Grid
     reach: np.ndarray
     cell: np.ndarray
     area: np.ndarray
+    others: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
 class Reaches(NamedTuple):

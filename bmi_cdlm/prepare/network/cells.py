@@ -54,8 +54,10 @@ def cells_on(mask: Raster, cells: Cells) -> np.ndarray:
     on[on] = mask.valid[row[on], col[on]] & (mask.values[row[on], col[on]] != 0)
     if not on.any():
         raise DomainError(
-            f"{mask.where}: leaves none of {on.size} cells, expected values other than 0 at some. Check that it "
-            "overlaps with the basins, and its reference system."
+            f"{mask.where}: leaves none of {on.size} cells, expected values other than 0 at some. Its own pixels lie "
+            f"from ({mask.grid.left:g}, {mask.grid.top:g}) on in {mask.grid.crs[:40]}, the cells from "
+            f"{cells.lon.min():.5g} to {cells.lon.max():.5g} E, {cells.lat.min():.5g} to {cells.lat.max():.5g} N. "
+            "Check that it overlaps with them, and its reference system."
         )
     return on
 

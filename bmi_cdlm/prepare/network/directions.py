@@ -14,6 +14,7 @@ from bmi_cdlm.prepare.network.layers import Raster, read_raster
 from bmi_cdlm.prepare.network.network_config import Encoding, NetworkConfig
 from bmi_cdlm.prepare.network.resample import read_onto
 from bmi_cdlm.prepare.packages import load
+from bmi_cdlm.prepare.weather.conversion import conversion
 
 logger = logging.getLogger(__name__)
 NODATA, PIT = 247, 0
@@ -24,6 +25,8 @@ CODES: dict[Encoding, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] 
     "ldd": ((6, 3, 2, 1, 4, 7, 8, 9), (5,), (255,)),
     "clockwise": ((3, 4, 5, 6, 7, 8, 1, 2), (0,), ()),
 }
+LOWEST, HIGHEST = -500.0, 9000.0  # m: the shore of the Dead Sea, deep pits of mines; Mount Everest
+FOOT = 0.3048  # m
 NEXT_PITS, NEXT_NODATA = (-9, -10), -9999
 
 
@@ -65,14 +68,59 @@ def read_flow(config: NetworkConfig, folder: Path) -> Flow:
     """
     if config.directions is None:
         assert config.elevation is not None  # the configuration has one of both
-        dem = read_raster(config.elevation, folder, DomainError, config.crs)
+        dem = in_metres(read_raster(config.elevation, folder, DomainError, config.crs), config.elevation_units)
+        check_heights(dem.values, dem.where, "network.elevation_units")
         return make_flow(dem.grid, directions_from_elevation(dem, config.dem_outlets), config, dem)
     raster = read_raster(
         config.directions, folder, DomainError, config.crs, bands=2 if config.encoding == "nextxy" else 1
     )
     decoded = decode_next(raster) if config.encoding == "nextxy" else decode(raster, config.encoding)
-    heights = None if config.elevation is None else read_onto(config.elevation, raster.grid, folder, config.crs)
-    return make_flow(raster.grid, decoded, config, heights)
+    heights = None
+    if config.elevation is not None:
+        heights = in_metres(read_onto(config.elevation, raster.grid, folder, config.crs), config.elevation_units)
+    flow = make_flow(raster.grid, decoded, config, heights)
+    if heights is not None and flow.elevation is not None:
+        check_heights(np.where(flow.inside, flow.elevation, np.nan), heights.where, "network.elevation_units")
+    return flow
+
+
+def in_metres(dem: Raster, units: str | None) -> Raster:
+    """Return a terrain model with heights in metres: from the units given, else those that the file states, else m.
+
+    Raises
+    ------
+    DomainError
+        Units that are none of length.
+    """
+    found = conversion(units or dem.units or "m", "m", f"{dem.where}, elevation", DomainError)
+    if found.factor == 1.0 and found.offset == 0.0:
+        return dem
+    return dem._replace(values=found(dem.values.astype(np.float64)).astype(np.float32), units="m")
+
+
+def check_heights(values: np.ndarray, where: str, key: str) -> None:
+    """Refuse heights [m] that no land has; NaN passes. `key` is what names their units.
+
+    Raises
+    ------
+    DomainError
+        With the least and the greatest, and what they may be.
+    """
+    with np.errstate(invalid="ignore"):
+        wrong = (values < LOWEST) | (values > HIGHEST)
+    if not wrong.any():
+        return
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if low >= LOWEST and high * FOOT <= HIGHEST:
+        guess = f"In feet that would be up to {high * FOOT:.0f} m: set {key}: ft."
+    elif low < LOWEST and float(np.nanmin(np.where(wrong, np.nan, values), initial=np.inf)) < np.inf:
+        guess = f"A value such as {low:g} stands for no data, or for a sea's bed: declare it in the file, or mask it."
+    else:
+        guess = f"Correct the file, or its units with {key}."
+    raise DomainError(
+        f"{where}: elevation is {low:g} to {high:g} m, beyond {LOWEST:g} to {HIGHEST:g} m at {np.count_nonzero(wrong)} "
+        f"of {np.count_nonzero(~np.isnan(values))} pixels of the network. Expected heights of land. {guess}"
+    )
 
 
 def decode(raster: Raster, encoding: Encoding) -> np.ndarray:

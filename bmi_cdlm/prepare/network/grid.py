@@ -78,11 +78,31 @@ class Grid(NamedTuple):
         )
 
     def find(self, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Row and column of places [degrees], int64 each; outside 0 to n_rows or n_cols where off the grid."""
+        """Row and column of places [degrees], int64 each; outside 0 to n_rows or n_cols where off the grid.
+
+        Longitudes may be counted from -180, from 0 or on across 180, here and there alike.
+        """
         x, y = _transformer("EPSG:4326", self.crs).transform(np.asarray(lon, float), np.asarray(lat, float))
-        row, col = np.floor((self.top - y) / self.dy), np.floor((x - self.left) / self.dx)
+        row, col = np.floor((self.top - y) / self.dy), np.floor((self.turn(x) - self.left) / self.dx)
+        if self.is_around:
+            col = col % self.n_cols
         off = ~(np.isfinite(row) & np.isfinite(col))
         return np.where(off, -1, row).astype(np.int64), np.where(off, -1, col).astype(np.int64)
+
+    def turn(self, x: np.ndarray, ahead: float = 0.0) -> np.ndarray:
+        """Coordinates as this grid counts them: longitudes in the turn whose middle is the grid's.
+
+        Where a place lies is judged `ahead` [degrees] further east; coordinates of a projection stay.
+        """
+        if not self.is_geographic:
+            return x
+        middle = self.left + 0.5 * self.n_cols * self.dx
+        return np.asarray(x - 360.0 * np.round((x + ahead - middle) / 360.0))
+
+    @property
+    def is_around(self) -> bool:
+        """Whether the grid goes all around the globe."""
+        return self.is_geographic and abs(self.n_cols * self.dx - 360.0) < 0.5 * self.dx
 
     def lonlat(self, row: np.ndarray, col: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Longitude and latitude of pixel centres [degrees], float64[pixel] each."""
@@ -177,6 +197,12 @@ def check_grid(grid: Grid, where: str, error: type[CdlmError]) -> Grid:
 def is_geographic(crs: str) -> bool:
     """Return whether a reference system counts in degrees of longitude and latitude."""
     return bool(_system(crs).is_geographic)
+
+
+def vertical_units(crs: str) -> str | None:
+    """Return the unit of heights in a reference system that has some, such as 'US_survey_foot'; else None."""
+    axes = _system(crs).axis_info
+    return str(axes[2].unit_name).replace("metre", "m").replace(" ", "_") if len(axes) > 2 else None
 
 
 def check_system(crs: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, nearest, shown
 from bmi_cdlm.names.memory import available_memory
-from bmi_cdlm.prepare.network.grid import Grid, check_grid, check_system
+from bmi_cdlm.prepare.network.grid import Grid, check_grid, check_system, vertical_units
 from bmi_cdlm.prepare.packages import PACKAGE, load, resolve
 from bmi_cdlm.prepare.weather.gridded import open_dataset, open_field
 
@@ -31,23 +31,27 @@ class Reader(Protocol):
 
 
 class Layer(NamedTuple):
-    """An open raster. where : its name in messages; units : those that the file states, or None."""
+    """An open raster. where : its name in messages; units : those that the file states, or None; height_units : those
+    of heights in its reference system, where that has some.
+    """
 
     where: str
     grid: Grid
     units: str | None
     read: Reader
+    height_units: str | None = None
 
 
 class Raster(NamedTuple):
     """A whole layer. values : float32[row, col] or [band, row, col], NaN where there are none; valid : bool[row, col],
-    where all bands have one; where : for errors.
+    where all bands have one; where : for errors; units : those that the file states for heights, or None.
     """
 
     grid: Grid
     values: np.ndarray
     valid: np.ndarray
     where: str
+    units: str | None = None
 
 
 def read_raster(name: str, folder: Path, error: type[CdlmError], crs: str | None = None, bands: int = 1) -> Raster:
@@ -83,7 +87,12 @@ def read_raster(name: str, folder: Path, error: type[CdlmError], crs: str | None
                 values[rows] = layer.read((rows, slice(0, layer.grid.n_cols)))
             layers.append(values)
     valid = np.logical_and.reduce([~np.isnan(values) for values in layers])
-    return Raster(layer.grid, layers[0] if bands == 1 else np.stack(layers), valid, layer.where)
+    return Raster(layer.grid, layers[0] if bands == 1 else np.stack(layers), valid, layer.where, heights_in(layer))
+
+
+def heights_in(layer: Layer) -> str | None:
+    """Units of the heights of a terrain model, as its file states them."""
+    return layer.units or layer.height_units
 
 
 def locate(name: str, folder: Path) -> tuple[Path, str | None]:
@@ -135,7 +144,7 @@ def open_layer(
             raise error(f"{path}: has {raster.count} bands, expected {bands}. Check the encoding or the file.")
         grid = geotiff_grid(raster, crs, str(path), error)
         units = raster.units[band] if raster.units and raster.units[band] else None
-        yield Layer(str(path), grid, units, lambda w: read_band(raster, w, band))
+        yield Layer(str(path), grid, units, lambda w: read_band(raster, w, band), vertical_units(grid.crs))
 
 
 def _variable_layer(

@@ -47,12 +47,12 @@ def keep_cells(drainage: Drainage, kept: np.ndarray) -> Drainage:
     left = Links(place[links.cell[covered]], links.reach[covered], links.area[covered])
     fields: dict[str, Any] = {name: a[kept] for name, a in cells._asdict().items() if name != "grid"}
     cell = catchments.cell
-    return Drainage(
-        catchments._replace(cell=np.where(cell >= 0, place[cell], -1).astype(np.int32)),
-        reaches._replace(
+    return drainage._replace(
+        catchments=catchments._replace(cell=np.where(cell >= 0, place[cell], -1).astype(np.int32)),
+        reaches=reaches._replace(
             area=np.bincount(left.reach, weights=left.area, minlength=n), uncovered_area=reaches.uncovered_area + lost
         ),
-        cells._replace(**fields), left,
+        cells=cells._replace(**fields), links=left,
     )
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.domain.network import accumulate_downstream
 from bmi_cdlm.names.errors import ConfigError, DomainError
 from bmi_cdlm.prepare.gauges.gauge_table import GaugeSite
-from bmi_cdlm.prepare.gauges.snapping import snap_pixels
+from bmi_cdlm.prepare.gauges.snapping import Rivers, snap_pixels
 from bmi_cdlm.prepare.network.catchments import Catchments, Drainage, Reaches
 from bmi_cdlm.prepare.network.cells import block_factor, cells_on, make_cells
 from bmi_cdlm.prepare.network.directions import Flow, read_flow
+from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.network.layers import read_raster
 from bmi_cdlm.prepare.network.links import keep_cells, make_links
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
@@ -23,10 +25,21 @@ from bmi_cdlm.prepare.network.upscale import drain_to, iterative_outlets, keep, 
 
 logger = logging.getLogger(__name__)
 RADIUS = 2000.0
+WithoutArea = Literal["own", "largest"]
+
+
+class _Sites(NamedTuple):
+    """Gauges, how far their rivers may be [m], and which river those without an area go to."""
+
+    gauges: Sequence[GaugeSite]
+    radius: float
+    without_area: WithoutArea
+
 
 
 def build_drainage(
-    config: NetworkConfig, gauges: Sequence[GaugeSite] | None, folder: Path, radius: float = RADIUS
+    config: NetworkConfig, gauges: Sequence[GaugeSite] | None, folder: Path, radius: float = RADIUS,
+    without_area: WithoutArea = "own",
 ) -> Drainage:
     """Build reaches, their catchments, cells and links as a configuration says.
 
@@ -40,6 +53,8 @@ def build_drainage(
         Where relative paths start.
     radius : float
         How far from a gauge its river is looked for [m].
+    without_area : 'own' or 'largest'
+        Which river a gauge without an area goes to.
 
     Raises
     ------
@@ -48,7 +63,7 @@ def build_drainage(
     DomainError
         Rasters that cannot be used, unknown codes, cycles, nothing to keep.
     """
-    drainage = drain(config, read_flow(config, folder), gauges, radius)
+    drainage = drain(config, read_flow(config, folder), gauges, radius, without_area)
     if config.cell_mask is None:
         return drainage
     mask = read_raster(config.cell_mask, folder, DomainError, config.crs)
@@ -56,13 +71,14 @@ def build_drainage(
 
 
 def drain(
-    config: NetworkConfig, flow: Flow, gauges: Sequence[GaugeSite] | None = None, radius: float = RADIUS
+    config: NetworkConfig, flow: Flow, gauges: Sequence[GaugeSite] | None = None, radius: float = RADIUS,
+    without_area: WithoutArea = "own",
 ) -> Drainage:
     """Build what `build_drainage` does from flow directions that are in memory."""
     grid = flow.grid
     factor = block_factor(config.resolution, grid, "resolution", "a pixel")
     cell_factor = factor * block_factor(config.cell_size, grid.coarsen(factor), "cell_size", "a block")
-    flow, at = _cut(config, flow, gauges or (), radius)
+    flow, at, others = _cut(config, flow, _Sites(gauges or (), radius, without_area))
     tree = _grow(config, flow, factor, at)
     tree, ids, strahler = order_tree(tree, flow)
     reach = tree.catchment.reshape(grid.shape)
@@ -76,7 +92,7 @@ def drain(
     )
     logger.info("network: %d pixels, %d reaches, %d cells, %d links", np.count_nonzero(reach >= 0), ids.size,
                 cells.area.size, links.area.size)
-    return Drainage(Catchments(grid, reach, cell, flow.area.mean(axis=1)), reaches, cells, links)
+    return Drainage(Catchments(grid, reach, cell, flow.area.mean(axis=1), others), reaches, cells, links)
 
 
 def _grow(config: NetworkConfig, flow: Flow, factor: int, at: np.ndarray) -> Tree:
@@ -97,20 +113,24 @@ def _grow(config: NetworkConfig, flow: Flow, factor: int, at: np.ndarray) -> Tre
 
 
 def _cut(
-    config: NetworkConfig, flow: Flow, gauges: Sequence[GaugeSite], radius: float
-) -> tuple[Flow, np.ndarray]:
-    """Keep what drains to gauges and to basins that are large enough; also the pixels of the gauges, int64[]."""
-    at = _gauge_pixels(flow, gauges, radius)
+    config: NetworkConfig, flow: Flow, sites: _Sites
+) -> tuple[Flow, np.ndarray, dict[str, tuple[float, float]]]:
+    """Keep what drains to gauges and to basins that are large enough; also the pixels of the gauges, int64[], and the
+    other candidates of gauges without an area.
+    """
+    gauges, radius, _ = sites
+    at, others = _gauge_pixels(config, flow, sites)
     if config.extent == "gauges":
         if at.size == 0:
             raise ConfigError(
                 f"network: none of {len(gauges)} gauges has a river within {radius:g} m, but `extent` is 'gauges'. "
-                "Expected one. Check their coordinates, give gauges, or set extent: all."
+                f"Expected one. {_places_of(flow.grid, gauges)}Check their coordinates, widen gauges.radius, give "
+                "gauges, or set extent: all."
             )
         stop = np.zeros(flow.downstream.size, bool)
         stop[at] = True
         first = drain_to(flow.downstream, stop)
-        return keep(flow, (first >= 0) & stop[first]), at
+        return keep(flow, (first >= 0) & stop[first]), at, others
     if config.min_basin_area > 0.0:
         outlet = drain_to(flow.downstream, np.zeros(flow.downstream.size, bool))
         large = (outlet >= 0) & (flow.upstream_area[outlet] >= config.min_basin_area)
@@ -119,11 +139,32 @@ def _cut(
                 f"network: no basin has {config.min_basin_area:g} km2, the largest {flow.upstream_area.max():.4g} km2. "
                 "Expected one; lower `min_basin_area`."
             )
-        return keep(flow, large), at[large[at]]
-    return flow, at
+        return keep(flow, large), at[large[at]], others
+    return flow, at, others
 
 
-def _gauge_pixels(flow: Flow, gauges: Sequence[GaugeSite], radius: float) -> np.ndarray:
-    found = snap_pixels(gauges, flow.grid, flow.upstream_area.reshape(flow.grid.shape), radius)
+def _places_of(grid: Grid, gauges: Sequence[GaugeSite]) -> str:
+    """Where the raster and the gauges lie, as a sentence; nothing without gauges."""
+    if not gauges:
+        return ""
+    row, col = np.array([0, 0, grid.n_rows - 1, grid.n_rows - 1]), np.array([0, grid.n_cols - 1] * 2)
+    lon, lat = grid.corners(row, col)
+    first = gauges[0]
+    return (
+        f"The raster covers {np.nanmin(lon):.5g} to {np.nanmax(lon):.5g} E, {np.nanmin(lat):.5g} to "
+        f"{np.nanmax(lat):.5g} N in {grid.crs if len(grid.crs) < 40 else 'a system of its own'}; gauge {first.id} lies "
+        f"at {first.lon:.5g} E, {first.lat:.5g} N. "
+    )
+
+
+def _gauge_pixels(
+    config: NetworkConfig, flow: Flow, sites: _Sites
+) -> tuple[np.ndarray, dict[str, tuple[float, float]]]:
+    rivers = Rivers(flow.downstream, config.channel_area, sites.without_area)
+    found = snap_pixels(sites.gauges, flow.grid, flow.upstream_area.reshape(flow.grid.shape), sites.radius, rivers)
     on = found.row >= 0
-    return np.unique(found.row[on] * flow.grid.n_cols + found.col[on])
+    others = {
+        site.id: (area, away) for site, area, away in
+        zip(sites.gauges, found.other_area.tolist(), found.other_distance.tolist(), strict=True) if not np.isnan(area)
+    }
+    return np.unique(found.row[on] * flow.grid.n_cols + found.col[on]), others

@@ -42,8 +42,11 @@ class NetworkConfig(BaseModel):
         "2 NE, ... 8 NW; 0 a pit).",
     )
     elevation: str | None = Field(
-        None, description="Raster of elevation [m]: for slopes of reaches (in any system, brought to the pixels of "
+        None, description="Raster of elevation: for slopes of reaches (in any system, brought to the pixels of "
         "`directions`), or for directions."
+    )
+    elevation_units: str | None = Field(
+        None, description="Units of `elevation`; none: those that the file states, else m.", examples=["ft"]
     )
     crs: str | None = Field(
         None, description="Reference system of rasters that do not name theirs, for example `EPSG:4326`."

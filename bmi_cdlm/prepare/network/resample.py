@@ -10,7 +10,7 @@ import numpy as np
 
 from bmi_cdlm.names.errors import DomainError
 from bmi_cdlm.prepare.network.grid import Grid
-from bmi_cdlm.prepare.network.layers import Layer, Raster, open_layer
+from bmi_cdlm.prepare.network.layers import Layer, Raster, heights_in, open_layer
 from bmi_cdlm.prepare.packages import load
 
 Resampling = Literal["average", "bilinear", "nearest"]
@@ -97,8 +97,7 @@ def read_block(layer: Layer, block: Grid) -> tuple[np.ndarray, Grid] | None:
     rows = (source.top - np.array([np.nanmax(y), np.nanmin(y)])) / source.dy
     r0, r1 = max(0, int(np.floor(rows[0])) - MARGIN), min(source.n_rows, int(np.ceil(rows[1])) + MARGIN)
     c0, c1 = int(np.floor(cols[0])) - MARGIN, int(np.ceil(cols[1])) + MARGIN
-    around = source.is_geographic and abs(source.n_cols * source.dx - 360.0) < 0.5 * source.dx
-    if not around:
+    if not source.is_around:
         c0, c1 = max(0, c0), min(source.n_cols, c1)
     if r0 >= r1 or c0 >= c1:
         return None
@@ -127,7 +126,7 @@ def read_onto(name: str, grid: Grid, folder: Path, crs: str | None = None) -> Ra
                 values[block] = warp(*window, part(grid, block), how)
         if not found:
             raise no_overlap(layer, grid)
-        return Raster(grid, values, ~np.isnan(values), layer.where)
+        return Raster(grid, values, ~np.isnan(values), layer.where, heights_in(layer))
 
 
 def no_overlap(layer: Layer, grid: Grid) -> DomainError:
@@ -190,4 +189,6 @@ def _source_points(
     x, y = target.left + u * target.dx, target.top - v * target.dy
     if source.crs != target.crs:
         x, y = load("pyproj").Transformer.from_crs(target.crs, source.crs, always_xy=True).transform(x, y)
+        if source.is_geographic and np.isfinite(x).any():  # a block across 180 degrees stays together
+            x = x - 360.0 * np.round((x - x[np.isfinite(x)][0]) / 360.0)
     return np.where(np.isfinite(x), x, np.nan), np.where(np.isfinite(y), y, np.nan)

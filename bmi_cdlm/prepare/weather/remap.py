@@ -153,10 +153,9 @@ def _overlap_rectangles(grid: Grid, cells: Cells) -> Pairs:
     """Products of overlaps along both axes; along meridians by the sine of latitude, which shares out areas."""
     to_area = (lambda y: np.sin(np.radians(y))) if grid.is_geographic else (lambda y: y)
     own = cells.grid
-    period = grid.n_cols if _around(grid) else 0
+    period = grid.n_cols if grid.is_around else 0
     left = own.left + cells.col * own.dx
-    if grid.is_geographic:
-        left = _turn(grid, left, 0.5 * own.dx)
+    left = grid.turn(left, 0.5 * own.dx)
     top = own.top - cells.row * own.dy
     cols, across = _overlap_axis((left - grid.left) / grid.dx, own.dx / grid.dx)
     rows, _ = _overlap_axis((grid.top - top) / grid.dy, own.dy / grid.dy)
@@ -206,7 +205,7 @@ def _pairs(
     grid: Grid, cell: np.ndarray, row: np.ndarray, col: np.ndarray, share: np.ndarray, period: int | None = None
 ) -> Pairs:
     """Keep the pairs whose pixel lies on the grid; around the globe columns go on."""
-    if period if period is not None else _around(grid):
+    if period if period is not None else grid.is_around:
         col = col % grid.n_cols
     inside = (row >= 0) & (row < grid.n_rows) & (col >= 0) & (col < grid.n_cols) & (share > SLIVER)
     return Pairs(cell[inside], row[inside] * grid.n_cols + col[inside], share[inside])
@@ -215,16 +214,6 @@ def _pairs(
 def _to_grid(grid: Grid, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates on the grid of longitudes and latitudes."""
     if grid.crs == "EPSG:4326":
-        return _turn(grid, lon, 0.0), lat
+        return grid.turn(lon), lat
     x, y = load("pyproj").Transformer.from_crs("EPSG:4326", grid.crs, always_xy=True).transform(lon, lat)
-    return (_turn(grid, x, 0.0) if grid.is_geographic else x), y
-
-
-def _turn(grid: Grid, lon: np.ndarray, half: float) -> np.ndarray:
-    """Longitudes in the turn whose middle is the grid's, judged by those `half` further east."""
-    middle = grid.left + 0.5 * grid.n_cols * grid.dx
-    return lon - 360.0 * np.round((lon + half - middle) / 360.0)
-
-
-def _around(grid: Grid) -> bool:
-    return bool(grid.is_geographic and abs(grid.n_cols * grid.dx - 360.0) < 0.5 * grid.dx)
+    return grid.turn(x), y
