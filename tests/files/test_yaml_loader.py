@@ -21,7 +21,6 @@ def bomb(n: int) -> str:
 
 @pytest.mark.parametrize(("text", "message"), [
     ("a: !!int abc", "'abc' is no int .*line 1"), ("a: !!float x", "'x' is no float"),
-    ("a:\n  b: 2001-03-01T25:00:00", "is no timestamp .*line 2"), ("a: 2001-03-01 00:00:00 +99:99", "is no timestamp"),
     ("a: " + "9" * 6000, "is no int"), ("a: !!bool maybe", "is no bool"),
     ("a: !!python/object:os.system x", "python/object"),
     ("a: [" * 60, "nested deeper than 50 levels in line 1"), ("[" * 100_000, "nest"),

@@ -217,11 +217,13 @@ def _gather(
     sites = [site for site, *_ in kept]
     reach = np.array([k[1] for k in kept], np.int64)
     area = np.asarray(upstream_area, np.float64)[reach]
+    other_area, other_distance = (
+        np.array([others.get(site.id, NOTHING)[k] for site in sites], np.float64) for k in (0, 1)
+    )
     return SnappedGauges(
         sites, reach, area, area / np.array([s.area for s in sites], np.float64) - 1,
         np.array([k[2] for k in kept], np.float64), np.array([k[3] for k in kept], bool), dropped,
-        *(np.array([others.get(site.id, NOTHING)[k] for site in sites], np.float64) for k in (0, 1)),
-        np.zeros(len(sites)),
+        other_area, other_distance, np.zeros(len(sites)),
     )
 
 
