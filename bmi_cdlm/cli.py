@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -245,7 +246,7 @@ def score_table(results: list[GaugeResult], title: str) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for result in results:
-        table.add_row(result.gauge_id, *(format(result.scores[key], style) for key, _, style in SHOWN))
+        table.add_row(result.gauge_id, *(_score(result.scores[key], style) for key, _, style in SHOWN))
     return table
 
 
@@ -277,3 +278,8 @@ def _print_travel_times(config: Config, model: Model) -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def _score(value: float, style: str) -> str:
+    """A score, or a dash where there is none."""
+    return "-" if np.isnan(value) else format(value, style)

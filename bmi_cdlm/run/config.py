@@ -25,6 +25,7 @@ from bmi_cdlm.files.yaml_scalars import as_written
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.pet import FORMATIONS, RANGE, Formula, choose, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
+from bmi_cdlm.names.paths import expand
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import SUMMED, select, variable
@@ -489,9 +490,9 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
         raise ConfigError(f"{path}: {' '.join(unknown)} Known: {', '.join(Config.model_fields)}.")
     for key in PATH_KEYS:
         if isinstance(content.get(key), str) and content[key] not in KEYWORDS:
-            content[key] = path.parent / content[key]
+            content[key] = path.parent / expand(content[key], ConfigError)
     if isinstance(content.get("output_at"), str) and content["output_at"] not in GRIDS:
-        content["output_at"] = path.parent / content["output_at"]
+        content["output_at"] = path.parent / expand(content["output_at"], ConfigError)
     try:
         return Config(**{**content, **(overrides or {})})
     except ValidationError as cause:

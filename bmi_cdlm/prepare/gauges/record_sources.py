@@ -10,7 +10,7 @@ import numpy as np
 
 from bmi_cdlm.names.errors import ObservationError, nearest
 from bmi_cdlm.prepare.packages import load, resolve
-from bmi_cdlm.prepare.weather.gridded import open_dataset
+from bmi_cdlm.prepare.weather.gridded import open_dataset, within_range
 from bmi_cdlm.prepare.weather.timeline import read_stamps
 from bmi_cdlm.prepare.weather.weather_config import ObservationsConfig
 
@@ -35,7 +35,7 @@ def read_all(config: ObservationsConfig, ids: list[str], folder: Path, interval:
     if config.layout == "netcdf":
         return _read_netcdf(resolve(config.source, folder), config, ids)
     if config.layout in ("single", "values"):
-        paths = {one: resolve(config.source.replace("{id}", one), folder) for one in ids}
+        paths = {one: path_of(config.source, one, folder) for one in ids}
         given = {one: path for one, path in paths.items() if path.is_file() or not config.allow_absent}
         if config.layout == "single":
             return {one: _record(_read_table(path, config), config, path) for one, path in given.items()}
@@ -50,6 +50,11 @@ def read_all(config: ObservationsConfig, ids: list[str], folder: Path, interval:
         one: Record(stamps, values := _numbers(table[one], path), np.zeros(values.size, bool), None)
         for one in ids if one in table.columns
     }
+
+
+def path_of(source: str, gauge: str, folder: Path) -> Path:
+    """Return the file of a gauge: `{id}` in the path stands for its id."""
+    return Path(str(resolve(source, folder)).replace("{id}", gauge))
 
 
 def _read_table(path: Path, config: ObservationsConfig) -> Any:
@@ -143,7 +148,7 @@ def _read_netcdf(path: Path, config: ObservationsConfig, ids: list[str]) -> dict
             raise ObservationError(
                 f"{path}: '{config.variable}' lies on {array.dims}, expected times and gauges. Transpose."
             )
-        values = np.asarray(array.transpose(*axes).values, np.float64)
+        values = within_range(np.asarray(array.transpose(*axes).values, np.float64), array)
         rejected = np.zeros(values.shape, bool)
         if config.flag_variable is not None:
             flags = np.asarray(dataset[config.flag_variable].transpose(*axes).values)

@@ -220,8 +220,8 @@ def _gather(
     return SnappedGauges(
         sites, reach, area, area / np.array([s.area for s in sites], np.float64) - 1,
         np.array([k[2] for k in kept], np.float64), np.array([k[3] for k in kept], bool), dropped,
-        *(np.array([others.get(site.id, NOTHING)[k] for site in sites], np.float64) for k in (0, 1)),
-        np.zeros(len(sites)),
+        np.array([others.get(site.id, NOTHING)[0] for site in sites], np.float64),
+        np.array([others.get(site.id, NOTHING)[1] for site in sites], np.float64), np.zeros(len(sites)),
     )
 
 

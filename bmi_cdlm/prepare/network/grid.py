@@ -42,7 +42,7 @@ class Grid(NamedTuple):
     @property
     def metres(self) -> float:
         """Length of the unit of a projected system [m]."""
-        return float(_system(self.crs).axis_info[0].unit_conversion_factor)
+        return metres_of(self.crs)
 
     def map_areas(self) -> np.ndarray:
         """Area of a pixel of each row as the map shows it [km2], float64[row]; the true one where geographic."""
@@ -158,6 +158,11 @@ class Grid(NamedTuple):
             np.linspace(0.0, self.n_rows, SCALE_NODES), np.linspace(0.0, self.n_cols, SCALE_NODES), nodes
         )
         return np.asarray(spline(np.arange(self.n_rows) + 0.5, np.arange(self.n_cols) + 0.5))
+
+
+def metres_of(crs: str) -> float:
+    """Return the length of the unit of a projected system [m]."""
+    return float(_system(crs).axis_info[0].unit_conversion_factor)
 
 
 def is_geographic(crs: str) -> bool:

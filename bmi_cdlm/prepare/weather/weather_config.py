@@ -87,6 +87,13 @@ class ForcingSource(Block):
     variable: str | None = Field(
         default=None, description="Name in the files; none: found by its usual names (ERA5-Land, CF)."
     )
+    select: dict[str, int | float | str] = Field(
+        default={}, description="Which value of a further dimension, such as `expver: 1`; `first` takes, place by "
+        "place, the first of them that is not missing (`expver: first`: ERA5, completed by ERA5T)."
+    )
+    axes: dict[Literal["x", "y"], str] = Field(
+        default={}, description="Dimensions of the grid, where they are not found by their names or attributes."
+    )
     units: str | None = Field(default=None, description="Units; none: those that the files state.")
     scale: float = Field(default=1.0, description="Factor on the values before units are converted, such as -1 [1].")
     kind: Kind | None = Field(
@@ -224,7 +231,9 @@ class ObservationsConfig(Block):
     min_coverage: float = Field(
         default=1.0, gt=0, le=1, description="Share of a model step that finer records must cover [1]."
     )
-    allow_absent: bool = Field(default=False, description="Let a gauge without a record be missing throughout.")
+    allow_absent: bool = Field(
+        default=False, description="Let a gauge without a record, or without one in the period, be missing throughout."
+    )
     start: Date | None = Field(default=None, description="Start of the file; none: that of the run.")
     end: Date | None = Field(default=None, description="End of the file, exclusive; none: that of the run.")
 
