@@ -41,8 +41,8 @@ def read_attributes(
     """Read the variables `cell_<name>` or `reach_<name>` of a domain file, in the order of `domain`.
 
     Every variable of that grid will do: `length` on reaches is `reach_length`. A name may be written with its
-    grid, `reach_length`; `mean_precipitation` is `p_mean` where the file has that one. `drained_area` (cells), `upstream_area` (reaches) and `mean_annual_snowfall` are
-    attributes too.
+    grid, `reach_length`; `mean_precipitation` is `p_mean` where the file has that one. `drained_area` (cells),
+    `upstream_area` (reaches) and `mean_annual_snowfall` are attributes too.
 
     Parameters
     ----------

@@ -179,8 +179,8 @@ def _describe_attributes(path: Path, domain: Domain, grid: Grid, names: Names) -
         v = transformed(transform, floor, values)
         if v.size > 1 and v.min() == v.max():
             logger.warning(
-                "%s: the %s attribute '%s' is %g everywhere: nothing can be learned from it. Leave it out, or check its "
-                "source.", path, grid, name, values[0],
+                "%s: the %s attribute '%s' is %g everywhere: nothing can be learned from it. Leave it out, or check "
+                "its source.", path, grid, name, values[0],
             )
         described.append(
             Attribute(name, units, transform, floor, float(v.mean()), _spread(v), float(v.min()), float(v.max()))

@@ -308,5 +308,5 @@ def test_a_constant_attribute_is_told(tmp_path, caplog):
     fields = attribute_fields(7, 40, 25)
     fields["cell_forest"] = fields["cell_forest"]._replace(values=np.full(25, 0.25))
     specify(write_domain(tmp_path / "domain.nc", fields))
-    (said,) = [record.getMessage() for record in caplog.records if "everywhere" in record.getMessage()]
+    (said,) = {record.getMessage() for record in caplog.records if "everywhere" in record.getMessage()}
     assert "the cell attribute 'forest' is 0.25 everywhere: nothing can be learned from it" in said
