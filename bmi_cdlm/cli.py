@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -307,7 +308,7 @@ def score_table(results: list[GaugeResult], title: str) -> Table:
     for column in table.columns[1:]:
         column.justify = "right"
     for result in results:
-        table.add_row(result.gauge_id, *(format(result.scores[key], style) for key, _, style in SHOWN))
+        table.add_row(result.gauge_id, *(_score(result.scores[key], style) for key, _, style in SHOWN))
     return table
 
 
@@ -355,3 +356,8 @@ def _print_travel_times(config: Config, model: Model) -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def _score(value: float, style: str) -> str:
+    """A score, or a dash where there is none."""
+    return "-" if np.isnan(value) else format(value, style)

@@ -20,6 +20,7 @@ from bmi_cdlm.doctor.run import (
 from bmi_cdlm.doctor.training import check_training
 from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.names.errors import CdlmError, ConfigError
+from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config, load_config
 
 __all__ = ["Finding", "examine", "findings_table"]
@@ -97,7 +98,13 @@ def _check_named_files(path: Path) -> list[Finding]:
     if not isinstance(content, dict):
         return []
     named = {key: content[key] for key in INPUT_KEYS if isinstance(content.get(key), str)}
+    try:
+        files = {
+            key: path.parent / expand(text, ConfigError) for key, text in named.items() if text not in KEYWORDS
+        }
+    except ConfigError:
+        return []  # the configuration itself was refused for it
     return [
-        Finding("fail", key, f"{path.parent / file}: there is no such file. Check the path, or make the file first.")
-        for key, file in named.items() if file not in KEYWORDS and not (path.parent / file).is_file()
+        Finding("fail", key, f"{file}: there is no such file. Check the path, or make the file first.")
+        for key, file in files.items() if not file.is_file()
     ]

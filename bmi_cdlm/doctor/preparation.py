@@ -17,13 +17,17 @@ from bmi_cdlm.prepare.config import PrepareConfig, parse_prepare
 from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.gauges.records import read_records
 from bmi_cdlm.prepare.network.attributes import check_header, check_names, named_rasters
+from bmi_cdlm.prepare.network.directions import check_codes
 from bmi_cdlm.prepare.network.layers import open_layer
+from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.run import steps_of, weather_of
+from bmi_cdlm.prepare.run import rehearse, steps_of, weather_of
 from bmi_cdlm.prepare.weather.forcing_writer import Needs, needs
 from bmi_cdlm.prepare.weather.inputs import Intervals
 from bmi_cdlm.prepare.weather.quantities import keys_of
 
+MOST_PIXELS = 10_000_000
+"""Of a raster whose network the doctor makes on trial, in some seconds."""
 INPUT_KEYS = ("source", "table", "polygons", "directions", "elevation", "cell_mask")
 
 
@@ -42,23 +46,66 @@ def check_prepare(case: Case, source: Path | None) -> Iterator[Finding]:
     config = parse_prepare(case.config.prepare, case.path)
     folder = case.path.parent if source is None else source
     n_found, absent = 0, set()
+    made = _is_made(case, config)
     for key, text in inputs_of(config, ""):
         path = resolve(text, folder)
         if is_there(path):
             n_found += 1
         else:
             absent.add(key.partition(".")[0])
-            yield Finding("fail", "prepare", f"{key}: {path} is not there. Put it there, or name the folder with "
-                "--source.")
+            yield Finding(
+                "note" if made else "fail", "prepare", f"{key}: {path} is not there. "
+                f"{'The files made of it are; to make them anew, put' if made else 'Put'} it there, or name the folder "
+                "with --source.",
+            )
     checks = {"network": _network, "gauges": _gauges, "attributes": _attributes, "forcing": _forcing}
     openings = [one for block, check in checks.items() if block not in absent for one in check(case, config, folder)]
-    yield from _problems(openings)
+    problems = list(_problems(openings))
+    yield from problems
+    if not (absent or problems):
+        yield from _rehearsed(case, config, folder)
     for key in ("domain", "forcing", "observations"):
         path = getattr(case.config, key)
         problem = why_not_writable(path) if isinstance(path, Path) else ""
         if problem:
             yield Finding("fail", "prepare", f"{key}: {path} cannot be written ({problem}). Choose another path.")
     yield Finding("ok", "prepare", f"{n_found} inputs are there; formats, units and periods fit")
+
+
+def _is_made(case: Case, config: PrepareConfig) -> bool:
+    """Whether all files that the block makes are there, and the domain can be read."""
+    keys = [key for key in ("forcing", "observations") if getattr(config, key) is not None]
+    files = [getattr(case.config, key) for key in keys]
+    if config.legacy is not None and config.legacy.use == "parameters":
+        files.append(case.config.domain.parent / config.legacy.output)
+    return case.domain is not None and all(isinstance(file, Path) and file.is_file() for file in files)
+
+
+def _rehearsed(case: Case, config: PrepareConfig, folder: Path) -> Iterator[Finding]:
+    """What stops the network and its gauges, by making them; of a large raster only the codes are looked at."""
+    network = config.network
+    try:
+        if network is not None and _pixels(network, folder) > MOST_PIXELS:
+            check_codes(network, folder)
+            return
+        kept = rehearse(case.config, config, folder)
+    except CdlmError as error:
+        yield Finding("fail", "prepare", str(error))
+        return
+    if kept:
+        yield Finding("note", "prepare", kept)
+
+
+def _pixels(network: NetworkConfig, folder: Path) -> int:
+    """Size of the raster that the network is made of."""
+    name = network.directions or network.elevation
+    assert name is not None  # the configuration has one of both
+    with open_layer(name, folder, network.crs, bands=_bands(network)) as layer:
+        return layer.grid.n_rows * layer.grid.n_cols
+
+
+def _bands(network: NetworkConfig) -> int:
+    return 2 if network.encoding == "nextxy" and network.directions is not None else 1
 
 
 def _problems(openings: list[Opening]) -> Iterator[Finding]:
@@ -79,8 +126,7 @@ def _problems(openings: list[Opening]) -> Iterator[Finding]:
 def _network(_: Case, config: PrepareConfig, folder: Path) -> Iterator[Opening]:
     if config.network is None:
         return
-    bands = 2 if config.network.encoding == "nextxy" else 1
-    for key, count in (("directions", bands), ("elevation", 1), ("cell_mask", 1)):
+    for key, count in (("directions", _bands(config.network)), ("elevation", 1), ("cell_mask", 1)):
         name = getattr(config.network, key)
         if name is not None:
             yield Opening(key, name, partial(_open, name, folder, config.network.crs, count))

@@ -50,9 +50,16 @@ def _check_attributes(case: Case, training: Any) -> Iterator[Finding]:
     for grid, names in (("cell", training.cell_attributes), ("reach", training.reach_attributes)):
         for name in names:
             try:
-                read_attributes(case.config.domain, case.domain, grid, [name])  # type: ignore[arg-type]
+                table = read_attributes(case.config.domain, case.domain, grid, [name])  # type: ignore[arg-type]
             except CdlmError as error:
                 yield Finding("fail", "training", str(error))
+                continue
+            values = table.values[:, 0]
+            if values.size > 1 and values.min() == values.max():
+                yield Finding(
+                    "note", "training", f"the {grid} attribute '{name}' is {values[0]:g} everywhere: nothing can be "
+                    "learned from it. Leave it out, or check its source.",
+                )
 
 
 def _check_gauges(case: Case, domain: Domain, training: Any) -> Iterator[Finding]:

@@ -17,6 +17,12 @@ from bmi_cdlm.names.parameters import Grid
 DERIVED = {"cell": ("drained_area",), "reach": ("upstream_area",)}
 """Attributes [km2] that the domain computes itself, unless the file states them: that of a sub-basin does, since its
 cells may drain elsewhere too."""
+_PAIRS = (
+    ("p_mean", "mean_precipitation"), ("pet_mean", "mean_potential_evapotranspiration"),
+    ("t_mean", "mean_temperature"), ("frac_snow", "snow_fraction"),
+)
+SAME = {**{a: (b,) for a, b in _PAIRS}, **{b: (a,) for a, b in _PAIRS}}
+"""Other names of the same attribute: those of CAMELS, which `cdlm prepare` writes, and plain ones."""
 NO_ATTRIBUTE = ("cell_id", "cell_corner_lon", "cell_corner_lat", "reach_id", "reach_uncovered_area")
 
 
@@ -35,8 +41,8 @@ def read_attributes(
     """Read the variables `cell_<name>` or `reach_<name>` of a domain file, in the order of `domain`.
 
     Every variable of that grid will do: `length` on reaches is `reach_length`. A name may be written with its
-    grid, `reach_length`. `drained_area` (cells), `upstream_area` (reaches) and `mean_annual_snowfall` are
-    attributes too.
+    grid, `reach_length`; `mean_precipitation` is `p_mean` where the file has that one. `drained_area` (cells),
+    `upstream_area` (reaches) and `mean_annual_snowfall` are attributes too.
 
     Parameters
     ----------
@@ -78,6 +84,7 @@ def _read_one(
     if short in DERIVED[grid] and f"{grid}_{short}" not in dataset.variables:
         return (domain.cells.drained_area if grid == "cell" else domain.reaches.upstream_area), "km2"
     known = _variables(dataset, grid)
+    short = next((one for one in (short, *SAME.get(short, ())) if one in known), short)
     if short not in known:
         raise DomainError(
             f"{where}: there is no {grid} attribute '{name}' (variable '{grid}_{short}').{nearest(short, known)} "

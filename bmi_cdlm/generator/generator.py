@@ -7,6 +7,7 @@ evapotranspiration. Its weights are named arrays, `<part>.<layer>.<weight | bias
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ __all__ = [
     "Attribute", "Feature", "GeneratorSpec", "Inputs", "NetworkSpec", "PetSpec", "Target", "describe_forcing",
     "make_spec", "pet_network", "read_inputs", "static_parameters",
 ]
+logger = logging.getLogger(__name__)
 LANES = 4
 """The compiled loops take the inputs of a layer in fours: layers are padded with zeros."""
 TILE = 8192
@@ -175,6 +177,11 @@ def _describe_attributes(path: Path, domain: Domain, grid: Grid, names: Names) -
         positive = values[values > 0]
         floor = FLOOR_SHARE * float(np.median(positive)) if positive.size else 1.0
         v = transformed(transform, floor, values)
+        if v.size > 1 and v.min() == v.max():
+            logger.warning(
+                "%s: the %s attribute '%s' is %g everywhere: nothing can be learned from it. Leave it out, or check "
+                "its source.", path, grid, name, values[0],
+            )
         described.append(
             Attribute(name, units, transform, floor, float(v.mean()), _spread(v), float(v.min()), float(v.max()))
         )

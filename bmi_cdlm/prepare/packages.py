@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.names.paths import expand
 
 INSTALL = 'Run: pip install "bmi-cdlm[prepare]"'
 EXAMPLES = 'Run: pip install "bmi-cdlm[examples]"'
@@ -30,10 +31,11 @@ PACKAGE = "package:"
 def resolve(text: str, folder: Path) -> Path:
     """Return the path that a configuration names: `package:MODULE/...` lies in an installed package.
 
-    The package is only located, never imported. Other paths are relative to `folder`.
+    The package is only located, never imported. Other paths are relative to `folder`; `~` is the home folder, `$NAME`
+    an environment variable.
     """
     if not text.startswith(PACKAGE):
-        return folder / text
+        return folder / expand(text, ConfigError)
     module, _, rest = text.removeprefix(PACKAGE).partition("/")
     found = importlib.util.find_spec(module) if module.isidentifier() else None
     if found is None or not found.submodule_search_locations:

@@ -108,6 +108,32 @@ def prepare(
     return Prepared(files, report, {} if gauges is None else gauges.dropped, tuple(plan.notes))
 
 
+def rehearse(run: Config, config: PrepareConfig, folder: Path) -> str:
+    """Do what `prepare` does before it reads any weather, and write nothing: outputs, climate, network and gauges.
+
+    Returns
+    -------
+    str
+        Why the files that are there would not be replaced, or the empty string.
+
+    Raises
+    ------
+    CdlmError
+        Whatever would stop `prepare` there.
+    """
+    plan = _Plan(run, config, folder, Labels("", ""), logger.debug, [])
+    files = _outputs(plan)
+    _check_climate(plan)
+    if config.network is None:
+        return ""
+    drainage, _ = _drain(config.network, config.gauges, folder)
+    try:
+        _check_same_domain(files, drainage)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
 def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | None:
     run, config, folder, _, say, _ = plan
     assert config.network is not None

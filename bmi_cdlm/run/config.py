@@ -24,6 +24,7 @@ from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.pet import FORMATIONS, RANGE, Formula, choose, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest, shown
+from bmi_cdlm.names.paths import expand
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import SUMMED, select, variable
@@ -470,7 +471,7 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
     for key in (*PATH_KEYS, "output_at"):
         value = content.get(key)
         if isinstance(value, str) and value not in (GRIDS if key == "output_at" else KEYWORDS):
-            content[key] = path.parent / value
+            content[key] = path.parent / expand(value, ConfigError)
             check_path(content[key], ConfigError)
     try:
         return Config(**{**content, **(overrides or {})})

@@ -69,3 +69,19 @@ def test_the_file_of_another_domain_is_refused(tmp_path, fields):
     other = read_domain(write_domain(tmp_path / "other.nc", attribute_fields(7, 12, 5)))
     with pytest.raises(DomainError, match="has 6 values, the domain has 5"):
         read_attributes(path, other, "cell", ["forest"])
+
+
+@pytest.mark.parametrize(("asked", "held"), [
+    ("mean_precipitation", "p_mean"), ("p_mean", "mean_precipitation"), ("t_mean", "mean_temperature"),
+    ("frac_snow", "snow_fraction"),
+])
+def test_names_of_camels_and_plain_ones_are_the_same(tmp_path, fields, asked, held):
+    """The hint used to be: did you mean elevation?"""
+    fields[f"cell_{held}"] = Field(("cell",), "mm d-1", np.arange(6.0))
+    path, domain = opened(tmp_path, fields)
+    table = read_attributes(path, domain, "cell", [asked])
+    assert table.names == (asked,)
+    np.testing.assert_array_equal(table.values[:, 0], np.arange(6.0))
+    fields[f"cell_{asked}"] = Field(("cell",), "mm d-1", np.arange(6.0) + 1)
+    path, domain = opened(tmp_path, fields)
+    np.testing.assert_array_equal(read_attribute(path, domain, asked, "cell", "mm d-1"), np.arange(6.0) + 1)

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from generator_cases import (
     CELL_ATTRIBUTES,
+    attribute_fields,
     drawn_tensors,
     forcing_values,
     specify,
     write_attribute_domain,
 )
-from make_domain import part_of
+from make_domain import part_of, write_domain
 
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.generator import describe_forcing, make_spec, pet_network, read_inputs, static_parameters
@@ -301,3 +302,11 @@ def test_the_model_evaporates_the_corrected_demand(path):
 def test_the_season_must_be_given(path):
     with pytest.raises(ForcingError, match="day_of_year"):
         corrected_model(path).advance(forcing(2, 25)._replace(day_of_year=None))
+
+
+def test_a_constant_attribute_is_told(tmp_path, caplog):
+    fields = attribute_fields(7, 40, 25)
+    fields["cell_forest"] = fields["cell_forest"]._replace(values=np.full(25, 0.25))
+    specify(write_domain(tmp_path / "domain.nc", fields))
+    (said,) = {record.getMessage() for record in caplog.records if "everywhere" in record.getMessage()}
+    assert "the cell attribute 'forest' is 0.25 everywhere: nothing can be learned from it" in said

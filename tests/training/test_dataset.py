@@ -198,6 +198,15 @@ def test_a_gauge_without_varying_observations_in_the_period_is_refused(case, tmp
     assert dataset(config, gauges=["g0", "g2"]).observed.shape == (70, 2)
 
 
+def test_all_gauges_without_observations_are_named_at_once(case, tmp_path):
+    def change(observed):
+        observed[:50, 1:] = np.nan
+
+    config = with_observations(case, tmp_path, change)
+    with pytest.raises(ObservationError, match=r"3 gauges .g1, g2, g3. have no varying discharge"):
+        dataset(config)
+
+
 def test_a_validation_period_without_observations_is_refused(case, tmp_path):
     def change(observed):
         observed[50:60] = np.nan

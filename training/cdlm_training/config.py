@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
+from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import Config, explain, load_config
 from bmi_cdlm.run.parameters import UNKNOWN, same_kind
 from bmi_cdlm.run.values import Date, parse_places
@@ -163,7 +164,7 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
     if isinstance(content.get("loss"), dict):
         _check_keys(content["loss"], LossWeights, f"{path}: unknown key 'training.loss.")
     if isinstance(content.get("output"), str):
-        content = {**content, "output": path.parent / content["output"]}
+        content = {**content, "output": path.parent / expand(content["output"], ConfigError)}
     try:
         return run, _with_pet_kind(run, TrainConfig(**content), path)
     except ValidationError as cause:

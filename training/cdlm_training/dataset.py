@@ -126,12 +126,16 @@ class Dataset:
         return kept
 
     def _check_observations(self, observed: np.ndarray) -> None:
-        for place, series in zip(self.gauges, observed.T, strict=True):
-            if np.count_nonzero(np.isfinite(series)) < 2 or not np.nanstd(series) > 0:
-                raise ObservationError(
-                    f"gauge {self.domain.gauges.id[place]} has no varying discharge in the training period, expected "
-                    "observations. Leave it out with 'gauges', or choose another period."
-                )
+        still = [
+            self.domain.gauges.id[place] for place, series in zip(self.gauges, observed.T, strict=True)
+            if np.count_nonzero(np.isfinite(series)) < 2 or not np.nanstd(series) > 0
+        ]
+        if still:
+            who = f"gauge {still[0]} has" if len(still) == 1 else f"{len(still)} gauges ({', '.join(still)}) have"
+            raise ObservationError(
+                f"{who} no varying discharge in the training period, expected observations. Leave "
+                f"{'it' if len(still) == 1 else 'them'} out with 'gauges', or choose another period."
+            )
 
     def _check_validation(self, observed: np.ndarray) -> None:
         if not any(np.unique(series[np.isfinite(series)]).size > 1 for series in observed.T):

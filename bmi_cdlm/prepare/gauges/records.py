@@ -11,7 +11,7 @@ import numpy as np
 from bmi_cdlm.files.netcdf import create_time, one_at_a_time, write_time
 from bmi_cdlm.names.errors import ObservationError, nearest
 from bmi_cdlm.names.writing import replacing
-from bmi_cdlm.prepare.gauges.record_sources import Record, read_all
+from bmi_cdlm.prepare.gauges.record_sources import Record, path_of, read_all
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.weather.conversion import conversion
 from bmi_cdlm.prepare.weather.timeline import Stamps, interval_starts
@@ -20,6 +20,7 @@ from bmi_cdlm.prepare.weather.weather_config import ObservationsConfig
 CONVENTIONS = "CF-1.10"
 OBSERVED, MISSING, REJECTED = 0, 1, 2
 UNIT = "m3 s-1"
+MOST_LISTED = 20
 
 
 def write_observations(
@@ -67,20 +68,29 @@ def read_records(
             "records."
         )
     found = read_all(config, list(gauges), folder, interval)
+    absent: dict[str, str] = {}
     discharge = np.full((starts.size, len(gauges)), np.nan)
     flags = np.full(discharge.shape, MISSING, np.int8)
     for k, (one, area) in enumerate(gauges.items()):
-        where = f"{resolve(config.source.replace('{id}', one), folder)}: gauge {one}"
+        where = f"{path_of(config.source, one, folder)}: gauge {one}"
         record = found.get(one)
         if record is None:
-            if not config.allow_absent:
-                raise ObservationError(
-                    f"{where}: has no record.{nearest(one, found)} Expected one for every gauge. Correct the ids, or "
-                    "set allow_absent: true."
-                )
+            absent[one] = f"has no record.{nearest(one, found)}"
             continue
         record = record._replace(values=_in_flow(record, config, area, interval, where))
-        discharge[:, k], flags[:, k] = _on_steps(record, config, starts, step, interval, where)
+        begins = _begins(record, config, interval, where)
+        if not ((begins >= starts[0]) & (begins < starts[-1] + np.timedelta64(step, "s"))).any():
+            absent[one] = f"covers {begins.min()} to {begins.max()}." if begins.size else "has no value."
+            continue
+        discharge[:, k], flags[:, k] = _on_steps(record, begins, config, starts, step, interval, where)
+    if absent and not config.allow_absent:
+        listed = " ".join(f"gauge {one}: {why}" for one, why in list(absent.items())[:MOST_LISTED])
+        more = f" And {len(absent) - MOST_LISTED} more." if len(absent) > MOST_LISTED else ""
+        raise ObservationError(
+            f"{resolve(config.source, folder)}: {len(absent)} of {len(gauges)} gauges have no record in {starts[0]} to "
+            f"{starts[-1]}: {listed}{more} Expected one for every gauge. Correct the ids or the period, leave them out "
+            "with gauges.only, or set allow_absent: true."
+        )
     return discharge, flags
 
 
@@ -116,12 +126,17 @@ def _is_depth(units: str) -> bool:
         return False
 
 
+def _begins(record: Record, config: ObservationsConfig, interval: int, where: str) -> np.ndarray:
+    """Starts of a record's intervals, datetime64[s][value], UTC."""
+    times = Stamps(("time",), record.stamps, None)
+    return interval_starts(times, config.stamp, interval, config.utc_offset, where, ObservationError)
+
+
 def _on_steps(
-    record: Record, config: ObservationsConfig, starts: np.ndarray, step: int, interval: int, where: str
+    record: Record, begins: np.ndarray, config: ObservationsConfig, starts: np.ndarray, step: int, interval: int,
+    where: str,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means over steps, float64[time], and flags int8[time]."""
-    times = Stamps(("time",), record.stamps, None)
-    begins = interval_starts(times, config.stamp, interval, config.utc_offset, where, ObservationError)
     offset = (begins - starts[0]).astype(np.int64)
     odd = np.flatnonzero(offset % interval)
     if odd.size:
@@ -133,11 +148,6 @@ def _on_steps(
     slot = offset // interval
     ratio = step // interval
     inside = (slot >= 0) & (slot < starts.size * ratio)
-    if not inside.any():
-        raise ObservationError(
-            f"{where}: covers {begins.min() if begins.size else 'nothing'} to {begins.max() if begins.size else ''}, "
-            f"expected something of {starts[0]} to {starts[-1]}. Choose another period or record."
-        )
     found, counts = np.unique(slot[inside], return_counts=True)
     if (counts > 1).any():
         first = starts[0] + found[counts > 1][0] * np.timedelta64(interval, "s")

@@ -8,7 +8,7 @@ from bmi_cdlm.names.errors import ConfigError, DomainError
 from bmi_cdlm.prepare.network.catchments import Cells
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.network.layers import Raster
-from bmi_cdlm.prepare.network.network_config import DEGREES, METRES
+from bmi_cdlm.prepare.network.network_config import DEGREES, METRES, NetworkConfig
 
 MULTIPLE = 1e-3  # of a pixel per pixel: 30 arcsec is 0.0083333
 
@@ -39,6 +39,12 @@ def block_factor(size: str | None, grid: Grid, key: str, of: str) -> int:
             "Expected an integer multiple. Choose one, or resample the raster."
         )
     return factor
+
+
+def check_sizes(config: NetworkConfig, grid: Grid) -> tuple[int, int]:
+    """Return how many pixels of a grid the sides of a reach's block and of a cell span; ConfigError as above."""
+    factor = block_factor(config.resolution, grid, "resolution", "a pixel")
+    return factor, factor * block_factor(config.cell_size, grid.coarsen(factor), "cell_size", "a block")
 
 
 def cells_on(mask: Raster, cells: Cells) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bmi_cdlm.names.errors import DomainError
+from bmi_cdlm.prepare.network.cells import check_sizes
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.network.layers import Raster, read_raster
 from bmi_cdlm.prepare.network.network_config import Encoding, NetworkConfig
@@ -27,6 +28,7 @@ CODES: dict[Encoding, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] 
 }
 LOWEST, HIGHEST = -500.0, 9000.0  # m: the shore of the Dead Sea, deep pits of mines; Mount Everest
 FOOT = 0.3048  # m
+MANY_LOST = 0.02  # of the network's pixels in cycles: the codes mean something else
 NEXT_PITS, NEXT_NODATA = (-9, -10), -9999
 
 
@@ -71,10 +73,7 @@ def read_flow(config: NetworkConfig, folder: Path) -> Flow:
         dem = in_metres(read_raster(config.elevation, folder, DomainError, config.crs), config.elevation_units)
         check_heights(dem.values, dem.where, "network.elevation_units")
         return make_flow(dem.grid, directions_from_elevation(dem, config.dem_outlets), config, dem)
-    raster = read_raster(
-        config.directions, folder, DomainError, config.crs, bands=2 if config.encoding == "nextxy" else 1
-    )
-    decoded = decode_next(raster) if config.encoding == "nextxy" else decode(raster, config.encoding)
+    raster, decoded = _decoded(config, folder)
     heights = None
     if config.elevation is not None:
         heights = in_metres(read_onto(config.elevation, raster.grid, folder, config.crs), config.elevation_units)
@@ -82,6 +81,19 @@ def read_flow(config: NetworkConfig, folder: Path) -> Flow:
     if heights is not None and flow.elevation is not None:
         check_heights(np.where(flow.inside, flow.elevation, np.nan), heights.where, "network.elevation_units")
     return flow
+
+
+def check_codes(config: NetworkConfig, folder: Path) -> None:
+    """Raise DomainError for sizes that are no multiples of a pixel, and for codes that the encoding does not have."""
+    if config.directions is not None:
+        check_sizes(config, _decoded(config, folder)[0].grid)
+
+
+def _decoded(config: NetworkConfig, folder: Path) -> tuple[Raster, np.ndarray]:
+    assert config.directions is not None
+    following = config.encoding == "nextxy"
+    raster = read_raster(config.directions, folder, DomainError, config.crs, bands=2 if following else 1)
+    return raster, decode_next(raster) if following else decode(raster, config.encoding)
 
 
 def in_metres(dem: Raster, units: str | None) -> Raster:
@@ -244,6 +256,12 @@ def _check_cycles(grid: Grid, downstream: np.ndarray, sequence: np.ndarray) -> N
     n = int(np.count_nonzero(lost))
     if n == 0:
         return
+    inside = int(np.count_nonzero(downstream >= 0))
+    many = n > MANY_LOST * inside
+    remedy = (
+        "So many are no single fault: check `encoding`, the codes may be those of another one." if many else
+        "Break it there with a pit."
+    )
     pixel = int(np.flatnonzero(lost)[0])
     place: dict[int, int] = {}
     while pixel not in place:
@@ -255,7 +273,8 @@ def _check_cycles(grid: Grid, downstream: np.ndarray, sequence: np.ndarray) -> N
     shown = " -> ".join(f"({p // grid.n_cols}, {p % grid.n_cols})" for p in [*cycle[:6], pixel])
     raise DomainError(
         f"flow directions: a cycle of {len(cycle)} pixels near {lon[0]:.4f} E, {lat[0]:.4f} N, (row, column) {shown}; "
-        f"{n} pixels drain into such. Expected flow that ends in a pit or leaves the raster. Break it there with a pit."
+        f"{n} pixels, {n / inside:.0%} of the network, drain into such. Expected flow that ends in a pit or leaves the "
+        f"raster. {remedy}"
     )
 
 

@@ -45,7 +45,7 @@ class Grid(NamedTuple):
     @property
     def metres(self) -> float:
         """Length of the unit of a projected system [m]."""
-        return float(_system(self.crs).axis_info[0].unit_conversion_factor)
+        return metres_of(self.crs)
 
     def map_areas(self) -> np.ndarray:
         """Area of a pixel of each row as the map shows it [km2], float64[row]; the true one where geographic."""
@@ -192,6 +192,11 @@ def check_grid(grid: Grid, where: str, error: type[CdlmError]) -> Grid:
             f"m to {LARGEST_PIXEL / 1000:g} km. Correct the transform of the raster, or its reference system."
         )
     return grid
+
+
+def metres_of(crs: str) -> float:
+    """Return the length of the unit of a projected system [m]."""
+    return float(_system(crs).axis_info[0].unit_conversion_factor)
 
 
 def is_geographic(crs: str) -> bool:

@@ -14,7 +14,7 @@ from bmi_cdlm.names.errors import ConfigError, DomainError
 from bmi_cdlm.prepare.gauges.gauge_table import GaugeSite
 from bmi_cdlm.prepare.gauges.snapping import Rivers, snap_pixels
 from bmi_cdlm.prepare.network.catchments import Catchments, Drainage, Reaches
-from bmi_cdlm.prepare.network.cells import block_factor, cells_on, make_cells
+from bmi_cdlm.prepare.network.cells import cells_on, check_sizes, make_cells
 from bmi_cdlm.prepare.network.directions import Flow, read_flow
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.network.layers import read_raster
@@ -76,8 +76,7 @@ def drain(
 ) -> Drainage:
     """Build what `build_drainage` does from flow directions that are in memory."""
     grid = flow.grid
-    factor = block_factor(config.resolution, grid, "resolution", "a pixel")
-    cell_factor = factor * block_factor(config.cell_size, grid.coarsen(factor), "cell_size", "a block")
+    factor, cell_factor = check_sizes(config, grid)
     flow, at, others = _cut(config, flow, _Sites(gauges or (), radius, without_area))
     tree = _grow(config, flow, factor, at)
     tree, ids, strahler = order_tree(tree, flow)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.weather.fields import Places, Window, size_of, stat_of, window_around
-from bmi_cdlm.prepare.weather.gridded import Field, choose_variable, open_dataset, open_field
+from bmi_cdlm.prepare.weather.gridded import (
+    Field,
+    choose_variable,
+    is_time,
+    open_dataset,
+    open_field,
+    within_range,
+)
 from bmi_cdlm.prepare.weather.timeline import Stamps, find, interval_starts, read_stamps, spacing
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource
 
@@ -26,7 +34,8 @@ class DatasetFiles:
     def __init__(self, source: ForcingSource, usual: Sequence[str], folder: Path, model_step: int) -> None:
         self._files = _expand(source.source, folder)
         self.where = str(self._files[0])
-        self._crs = source.crs
+        self._crs, self._axes = source.crs, source.axes
+        self._select = source.select
         self._declared = np.array(list(source.missing), "datetime64[s]")
         self._sources, self.n_read = np.zeros(0, np.int64), 0
         self._window: Window = (slice(0), slice(0))
@@ -42,8 +51,21 @@ class DatasetFiles:
                         f"{path}: there is no '{self._name}' as in {self._files[0]}. Use files of one kind."
                     )
                 self._check_shape(dataset, path, source)
-                stamps.append(read_stamps(dataset, dataset[self._name], self._space, str(path), ForcingError))
+                self._check_select(dataset, path)
+                apart = (*self._space, *self._select)
+                stamps.append(read_stamps(dataset, dataset[self._name], apart, str(path), ForcingError))
         self._join(stamps, source, model_step)
+
+    def _check_select(self, dataset: Any, path: Path) -> None:
+        """Refuse a choice along a dimension that is not there, or of a value that it does not have."""
+        array = dataset[self._name]
+        for dim, value in self._select.items():
+            if dim not in map(str, array.dims):
+                raise ForcingError(
+                    f"{path}: select names '{dim}', which is no dimension of '{self._name}' on "
+                    f"({', '.join(map(str, array.dims))}). Correct the key."
+                )
+            _positions(dataset, array, dim, value, str(path))
 
     def _describe(self, dataset: Any, source: ForcingSource) -> None:
         array = dataset[self._name]
@@ -51,17 +73,17 @@ class DatasetFiles:
         self.units: str | None = None if units is None else str(units)
         self.cell_methods = str(array.attrs.get("cell_methods", ""))
         self.shape: Grid | Places = _places(dataset, array, source, self.where) or open_field(
-            dataset, self._name, source.crs, self.where, ForcingError
+            dataset, self._name, source.crs, self.where, ForcingError, source.axes
         ).grid
 
     def _check_shape(self, dataset: Any, path: Path, source: ForcingSource) -> None:
         if isinstance(self.shape, Grid):
-            field = open_field(dataset, self._name, source.crs, str(path), ForcingError)
+            field = open_field(dataset, self._name, source.crs, str(path), ForcingError, source.axes)
             self._space: tuple[str, ...] = (field.y, field.x)
             same = field.grid.shape == self.shape.shape and np.allclose(field.grid[:2], self.shape[:2], atol=1e-4)
         else:
             array = dataset[self._name]
-            self._space = (_place_dimension(dataset, array, str(path)),)
+            self._space = (_place_dimension(dataset, array, source, str(path)),)
             same = array.sizes[self._space[0]] == len(self.shape.id)
         if not same:
             raise ForcingError(
@@ -133,13 +155,24 @@ class DatasetFiles:
         low, high = int(rows.min()) // inner, int(rows.max()) // inner + 1
         index: dict[str, Any] = {str(d): 0 for d in array.dims if d not in dims and d not in self._space}
         index |= {dims[0]: slice(low, high)} if dims else {}
-        try:
+
+        def read(index: dict[str, Any]) -> np.ndarray:
             if field is not None:
                 values = field.read(self._window, index)
-                values = values.reshape(-1, values.shape[-2] * values.shape[-1])
-            else:
-                part = array.isel(index).transpose(*dims, *self._space)
-                values = np.asarray(part.values, np.float64).reshape(-1, array.sizes[self._space[0]])
+                return values.reshape(-1, values.shape[-2] * values.shape[-1])
+            part = array.isel(index).transpose(*dims, *self._space)
+            return within_range(np.asarray(part.values, np.float64), array).reshape(-1, array.sizes[self._space[0]])
+
+        chosen = {
+            dim: _positions(self._last[1], array, dim, value, str(self._files[number]))
+            for dim, value in self._select.items()
+        }
+        try:
+            values: np.ndarray | None = None
+            for places in itertools.product(*chosen.values()):
+                one = read(index | dict(zip(chosen, places, strict=True)))
+                values = one if values is None else np.where(np.isnan(values), one, values)
+            assert values is not None
         except (OSError, RuntimeError, ValueError) as cause:
             raise ForcingError(
                 f"{self._files[number]}: cannot be read ({cause}). Expected a whole file; restore it."
@@ -156,7 +189,8 @@ class DatasetFiles:
         array = dataset[self._name]
         if not isinstance(self.shape, Grid):
             return array, None
-        return array, open_field(dataset, self._name, self._crs, str(self._files[number]), ForcingError)
+        where = str(self._files[number])
+        return array, open_field(dataset, self._name, self._crs, where, ForcingError, self._axes)
 
     def fingerprint(self) -> list[str]:
         """Names, sizes and times of the files."""
@@ -179,23 +213,34 @@ def _expand(sources: tuple[str, ...], folder: Path) -> list[Path]:
     return found
 
 
-def _place_dimension(dataset: Any, array: Any, where: str) -> str:
-    times = read_stamps(dataset, array, tuple(_not_time(dataset, array)), where, ForcingError).dims
-    return next(str(d) for d in array.dims if d not in times and array.sizes[d] >= 1)
+def _positions(dataset: Any, array: Any, dim: str, value: object, where: str) -> list[int]:
+    """Positions along a dimension that a choice means: of a value, or `first`, all of them in order."""
+    if value == "first":
+        return list(range(array.sizes[dim]))
+    known = np.asarray(dataset[dim].values).tolist() if dim in dataset.variables else list(range(array.sizes[dim]))
+    texts = [one.decode() if isinstance(one, bytes) else str(one) for one in known]
+    wanted = {str(value), str(float(value)) if isinstance(value, int | float) else ""}
+    found = [i for i, text in enumerate(texts) if text in wanted]
+    if not found:
+        raise ForcingError(
+            f"{where}: select.{dim} is {value!r}, expected one of {', '.join(texts[:8])}, or first. Correct the key."
+        )
+    return found[:1]
+
+
+def _place_dimension(dataset: Any, array: Any, source: ForcingSource, where: str) -> str:
+    apart = tuple(_not_time(dataset, array)) + tuple(source.select)
+    times = read_stamps(dataset, array, apart, where, ForcingError).dims
+    return next(str(d) for d in array.dims if d not in times and d not in source.select)
 
 
 def _not_time(dataset: Any, array: Any) -> list[str]:
-    timed = [
-        str(d) for d in array.dims
-        if str(d) in ("time", "valid_time", "date")
-        or (d in dataset.variables and "since" in str(dataset[d].attrs.get("units", "")))
-    ]
-    return [str(d) for d in array.dims if d not in timed]
+    return [str(d) for d in array.dims if not is_time(dataset, str(d))]
 
 
 def _places(dataset: Any, array: Any, source: ForcingSource, where: str) -> Places | None:
     """Ids and positions where the variable lies on (time, place); None where it lies on a grid."""
-    rest = _not_time(dataset, array)
+    rest = [d for d in _not_time(dataset, array) if d not in source.select]
     if len(rest) != 1:
         return None
     along = {str(n): v for n, v in dataset.variables.items() if tuple(map(str, v.dims)) == (rest[0],)}

@@ -16,6 +16,7 @@ import numpy as np
 from bmi_cdlm.files.netcdf import create_time, one_at_a_time, write_time
 from bmi_cdlm.model.pet import MEAN
 from bmi_cdlm.names.errors import CdlmError, ForcingError
+from bmi_cdlm.names.season import YEAR
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import check_writable, replacing
@@ -30,6 +31,8 @@ CONVENTIONS = "CF-1.10"
 CHUNK_VALUES = 2**20
 CHUNK_STEPS = 512
 CHUNK_CELLS = 4096
+ROUNDING = 0.001  # mm d-1 or W m-2; a mean further below zero is no rounding
+WETTEST = 6000.0  # mm a year, of a whole basin; a few places on coasts and below the Himalaya have more
 RAIN = "precipitation"
 FIELDS_OF_PET = {
     "given": 3, "oudin": 8, "hargreaves": 8, "priestley_taylor": 20, "fao56": 12, "penman_monteith": 12,
@@ -98,7 +101,7 @@ def needs(weather: Weather, steps: Steps) -> Needs:
 def write_forcing(
     path: Path, weather: Weather, target: Target, steps: Steps, folder: Path, attributes: Mapping[str, str]
 ) -> list[str]:
-    """Make a forcing file; returns what there is to say of stations and of neighbours that stood in.
+    """Make a forcing file; returns what there is to say: of stations, of neighbours that stood in, of yearly amounts.
 
     Blocks are kept in the folder `NAME.partial` until all are there; a preparation that was killed takes up those of
     the same configuration, sources and version and goes on behind them.
@@ -134,14 +137,14 @@ def write_forcing(
                 block.with_suffix(".json").write_text(json.dumps(counts))
                 _keep(block, values)
                 logger.info("%s: %s", path.name, steps.starts[first])
-        notes = plan.report(partial)
+        notes, amounts = plan.report(partial), plan.amounts(partial)
         with replacing(path) as temporary:
             _assemble(temporary, partial, plan, {**attributes, "filling": " ".join(notes) or "none"})
     except CdlmError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     shutil.rmtree(partial)
-    return notes
+    return [*notes, *amounts]
 
 
 class _Plan:
@@ -204,6 +207,26 @@ class _Plan:
                     f"neighbour{far}, where none of the cell's own sources has one."
                 )
         return notes
+
+    def amounts(self, partial: Path) -> list[str]:
+        """Yearly rain and demand, for the eye: a wrong `kind` or unit is many times too wet or too dry."""
+        total, count = np.zeros((2, self.n_cells)), np.zeros((2, self.n_cells), np.int64)
+        shown = self.names[: 2 if PET in self.names else 1]
+        for block in sorted(partial.glob("*.npy")):
+            values = np.load(block, mmap_mode="r")
+            for k in range(len(shown)):
+                there = ~np.isnan(values[k])
+                total[k] += np.where(there, values[k], 0.0).sum(axis=0, dtype=np.float64)
+                count[k] += there.sum(axis=0)
+        parts = []
+        for k, name in enumerate(shown):
+            yearly = total[k] / np.maximum(count[k], 1) * YEAR
+            parts.append(f"{name} {yearly.mean():.4g} mm a year (cells {yearly.min():.4g} to {yearly.max():.4g})")
+            if name == RAIN and yearly.mean() > WETTEST:
+                parts[-1] += (
+                    f", more than {WETTEST:g}: check units and `kind` (ERA5-Land's amounts are accumulated, no totals)"
+                )
+        return [f"means at this rate: {'; '.join(parts)}."]
 
     def make(self, first: int, stop: int) -> np.ndarray:
         """Values of a block, float32[variable, time, cell], checked."""
@@ -292,6 +315,21 @@ class _Plan:
             self._check(name, values[name], starts, one.missing[first:stop], DAY)
         return compute(method, int(starts[0].astype("datetime64[s]").astype(np.int64)), values, self._site)
 
+    def _check_sign(self, name: str, values: np.ndarray) -> None:
+        """Refuse what is below zero in the mean of a block: no rounding, whatever is allowed as such."""
+        valid = values[~np.isnan(values)]
+        mean = float(valid.mean()) if valid.size else 0.0
+        if mean >= -ROUNDING:
+            return
+        source = (self._direct | self._pet).get(name)
+        where = source.where if source is not None else f"pet.method {self.weather.pet.method}"
+        key = variable(name).key
+        raise ForcingError(
+            f"{where}: '{name}' is {mean:.3g} {variable(name).units} in the mean of cells and time, {valid.min():.3g} "
+            f"at least, expected 0 or more: its sign is that of a flux downwards, as of ERA5's potential evaporation. "
+            f"Set forcing.{key}.scale: -1, or correct the source or its `kind`."
+        )
+
     def _check(
         self, name: str, values: np.ndarray, starts: np.ndarray, gone: np.ndarray, seconds: int | None = None
     ) -> None:
@@ -300,6 +338,7 @@ class _Plan:
         seconds = self.steps.step if seconds is None else seconds
         low, high = entry.known.limits(seconds)
         if low == 0.0:
+            self._check_sign(name, values)
             tiny = (values < 0.0) & (values >= -self.weather.forcing.negative_tolerance)
             values[tiny] = 0.0
         wrong = ~((values >= low) & (values <= high))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.names.errors import CdlmError, nearest
-from bmi_cdlm.prepare.network.grid import Grid, check_system, is_geographic
+from bmi_cdlm.names.variables import SOURCES
+from bmi_cdlm.prepare.network.grid import Grid, check_system, is_geographic, metres_of
 from bmi_cdlm.prepare.packages import load
 
 REGULAR = 0.05  # of a pixel: coordinates may be stored in single precision
 EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e")
+TIME_NAMES = ("time", "valid_time", "date", "datetime")
 NORTH = ("degrees_north", "degree_north", "degrees_n", "degree_n")
 X_NAMES = ("lon", "longitude", "x", "rlon", "easting", "projection_x_coordinate", "grid_longitude")
 Y_NAMES = ("lat", "latitude", "y", "rlat", "northing", "projection_y_coordinate", "grid_latitude")
@@ -24,7 +26,7 @@ class Field(NamedTuple):
     """A variable with two axes in space, and perhaps others.
 
     array : xarray.DataArray, lazy; grid : row 0 in the north; x, y : names of its dimensions; flipped : whether rows
-    of the file run from the south.
+    of the file run from the south. Values beyond the valid range that the file states are missing.
     """
 
     array: Any
@@ -40,8 +42,31 @@ class Field(NamedTuple):
             n = self.grid.n_rows
             rows = slice(n - rows.stop, n - rows.start)
         part = self.array.isel({**(index or {}), self.y: rows, self.x: cols})
-        values = np.asarray(part.transpose(..., self.y, self.x).values, np.float64)
+        values = within_range(np.asarray(part.transpose(..., self.y, self.x).values, np.float64), self.array)
         return values[..., ::-1, :] if self.flipped else values
+
+
+def within_range(values: np.ndarray, array: Any) -> np.ndarray:
+    """Return float64 values of a variable with NaN beyond its attributes valid_min, valid_max or valid_range.
+
+    As CF has it, the range of packed values is packed too where it is of their type.
+    """
+    attributes = {**array.encoding, **array.attrs}
+    low, high = np.ravel(attributes.get("valid_range", (-np.inf, np.inf)))[[0, -1]]
+    limits = [np.asarray(attributes.get("valid_min", low)), np.asarray(attributes.get("valid_max", high))]
+    scale, offset = attributes.get("scale_factor"), attributes.get("add_offset")
+    if scale is not None or offset is not None:
+        packed = np.dtype(attributes.get("dtype", np.float64)).kind in "iu"
+        limits = [
+            one * (1.0 if scale is None else scale) + (0.0 if offset is None else offset)
+            if packed and one.dtype.kind in "iu" else one for one in limits
+        ]
+    low, high = sorted(float(one) for one in limits)
+    if low == -np.inf and high == np.inf:
+        return values
+    slack = 1e-6 * max(abs(one) for one in (low, high) if np.isfinite(one))  # of numbers in single precision
+    with np.errstate(invalid="ignore"):
+        return np.where((values < low - slack) | (values > high + slack), np.nan, values)
 
 
 def open_dataset(path: Path, error: type[CdlmError]) -> Any:
@@ -61,6 +86,11 @@ def open_dataset(path: Path, error: type[CdlmError]) -> Any:
         ) from cause
 
 
+def is_time(dataset: Any, dim: str) -> bool:
+    """Return whether a dimension is one of times."""
+    return dim in TIME_NAMES or (dim in dataset.variables and "since" in str(dataset[dim].attrs.get("units", "")))
+
+
 def choose_variable(dataset: Any, name: str | None, usual: Sequence[str], where: str, error: type[CdlmError]) -> str:
     """Return the variable asked for, else the only one with one of the usual names or standard names."""
     known = [str(one) for one in dataset.data_vars]
@@ -68,9 +98,12 @@ def choose_variable(dataset: Any, name: str | None, usual: Sequence[str], where:
         if name in dataset.variables:
             return name
         raise error(f"{where}: there is no variable '{name}'.{nearest(name, known)} The file has: {', '.join(known)}.")
-    found = [
+    # By its name; else by its standard name, unless its name is that of another quantity: tasmax is no mean.
+    others = {word for entry in SOURCES.values() for word in entry.known.usual} - set(usual)
+    found = [one for one in known if one.lower() in usual] or [
         one for one in known
-        if one.lower() in usual or str(dataset[one].attrs.get("standard_name", "")) in usual
+        if str(dataset[one].attrs.get("standard_name", "")) in usual and one.lower() not in others
+        and not any(way in str(dataset[one].attrs.get("cell_methods", "")) for way in ("time: max", "time: min"))
     ]
     if len(found) != 1:
         got = f"{', '.join(found)} all fit" if found else "no variable fits"
@@ -80,8 +113,10 @@ def choose_variable(dataset: Any, name: str | None, usual: Sequence[str], where:
     return found[0]
 
 
-def open_field(dataset: Any, name: str, crs: str | None, where: str, error: type[CdlmError]) -> Field:
-    """Find the axes in space of a variable, its grid and its reference system.
+def open_field(
+    dataset: Any, name: str, crs: str | None, where: str, error: type[CdlmError], axes: Mapping[Any, str] | None = None
+) -> Field:
+    """Find the axes in space of a variable, its grid and its reference system; `axes` names those not to be found.
 
     Raises
     ------
@@ -89,10 +124,12 @@ def open_field(dataset: Any, name: str, crs: str | None, where: str, error: type
         Axes that are not regular or not found, no reference system, further dimensions longer than one.
     """
     array = dataset[name]
-    x, y = (_axis(dataset, array, kind, where, error) for kind in ("x", "y"))
+    x, y = (_axis(dataset, array, kind, where, error, (axes or {}).get(kind)) for kind in ("x", "y"))
     xs, ys = (np.asarray(dataset[axis].values, np.float64) for axis in (x, y))
     system = _system(dataset, array, x, y, crs, where, error)
-    if is_geographic(system):
+    if not is_geographic(system):
+        xs, ys = (_lengths(dataset, axis, values, system) for axis, values in ((x, xs), (y, ys)))
+    else:
         xs = np.unwrap(xs, period=360.0)  # a cut-out across the meridian where a count from 0 begins anew
     dx, dy = (_spacing(values, axis, where, error) for values, axis in ((xs, x), (ys, y)))
     if dx < 0:
@@ -102,7 +139,30 @@ def open_field(dataset: Any, name: str, crs: str | None, where: str, error: type
     return Field(array, grid, x, y, dy > 0)
 
 
-def _axis(dataset: Any, array: Any, kind: str, where: str, error: type[CdlmError]) -> str:
+def _lengths(dataset: Any, axis: str, values: np.ndarray, system: str) -> np.ndarray:
+    """Coordinates of a projection in its own unit: an axis may be in km."""
+    from cf_units import Unit
+
+    text = str(dataset[axis].attrs.get("units", ""))
+    try:
+        unit = Unit(text)
+    except ValueError:
+        return values
+    if not text or not unit.is_convertible("m") or unit == Unit("m"):
+        return values
+    return np.round(values * float(unit.convert(1.0, "m")) / metres_of(system), 6)
+
+
+def _axis(
+    dataset: Any, array: Any, kind: str, where: str, error: type[CdlmError], given: str | None = None
+) -> str:
+    if given is not None:
+        if given not in map(str, array.dims) or given not in dataset.variables:
+            raise error(
+                f"{where}: axes.{kind} is '{given}', expected a dimension of '{array.name}' with coordinates, of "
+                f"{', '.join(map(str, array.dims))}. Correct the key."
+            )
+        return given
     names, degrees = (X_NAMES, EAST) if kind == "x" else (Y_NAMES, NORTH)
     for dim in map(str, array.dims):
         attrs = dataset[dim].attrs if dim in dataset.variables else {}
@@ -115,9 +175,20 @@ def _axis(dataset: Any, array: Any, kind: str, where: str, error: type[CdlmError
                     f"{array.sizes[dim]}. Add the variable '{dim}'; curvilinear grids must be resampled first."
                 )
             return dim
+    dims = [str(d) for d in array.dims if not is_time(dataset, str(d))]
+    alike = [d for d in dims if d.lower().startswith(kind) and d in dataset.variables and dataset[d].ndim == 1]
+    if len(alike) == 1:
+        return alike[0]
+    if not dims:
+        raise error(
+            f"{where}: '{array.name}' on ({', '.join(map(str, array.dims))}) is one series without a place, expected a "
+            "grid, or a dimension of stations or basins with ids. For a file per gauge put {id} into the path, such as "
+            "series/{id}.nc."
+        )
     raise error(
         f"{where}: '{array.name}' on ({', '.join(map(str, array.dims))}) has no {kind} axis, expected a dimension with "
-        f"the attribute axis '{kind.upper()}' or a name such as {', '.join(names[:3])}. Rename it."
+        f"the attribute axis '{kind.upper()}' or a name such as {', '.join(names[:3])}. Name it with the key axes: "
+        f"{{{kind}: {dims[-1] if kind == 'x' else dims[0]}}}."
     )
 
 

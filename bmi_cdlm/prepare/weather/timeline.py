@@ -9,9 +9,8 @@ import numpy as np
 
 from bmi_cdlm.files.netcdf import CALENDARS
 from bmi_cdlm.names.errors import CdlmError
+from bmi_cdlm.prepare.weather.gridded import TIME_NAMES, is_time
 from bmi_cdlm.prepare.weather.weather_config import Stamp
-
-TIME_NAMES = ("time", "valid_time", "date", "datetime")
 
 
 class Stamps(NamedTuple):
@@ -32,12 +31,20 @@ def read_stamps(dataset: Any, array: Any, space: tuple[str, ...], where: str, er
     error
         No times, units without a date, another calendar than the Gregorian, further dimensions.
     """
-    rest = tuple(str(d) for d in array.dims if d not in space and (array.sizes[d] > 1 or _is_time(dataset, str(d))))
+    rest = tuple(str(d) for d in array.dims if d not in space and (array.sizes[d] > 1 or is_time(dataset, str(d))))
     for name in _candidates(dataset, rest):
         variable = dataset[name]
         if set(map(str, variable.dims)) == set(rest):
             values = _dates(variable.transpose(*rest), where, error).ravel()
             return Stamps(rest, values, _bounds(dataset, variable, rest, where, error))
+    further = [d for d in rest if not is_time(dataset, d)]
+    if further and len(further) < len(rest):
+        choices = [f"{d} ({_choices(dataset, array, d)})" for d in further]
+        raise error(
+            f"{where}: '{array.name}' on ({', '.join(map(str, array.dims))}) has a further dimension beside time and "
+            f"place: {', '.join(choices)}. Expected one value of it. Choose with the key select: "
+            f"{{{further[0]}: VALUE}}, or {{{further[0]}: first}} for the first of them that is not missing."
+        )
     raise error(
         f"{where}: '{array.name}' on ({', '.join(map(str, array.dims))}) has no times for ({', '.join(rest)}), "
         "expected a coordinate such as 'time' in '<unit> since <date>'. Add it, or choose one along the other "
@@ -75,8 +82,10 @@ def find(have: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.where(have[place] == wanted, place, -1)
 
 
-def _is_time(dataset: Any, dim: str) -> bool:
-    return dim in TIME_NAMES or (dim in dataset.variables and "since" in str(dataset[dim].attrs.get("units", "")))
+def _choices(dataset: Any, array: Any, dim: str) -> str:
+    """The values along a dimension, the first few."""
+    values = np.asarray(dataset[dim].values).tolist() if dim in dataset.variables else list(range(array.sizes[dim]))
+    return ", ".join(map(str, values[:4])) + (" ..." if len(values) > 4 else "")
 
 
 def _candidates(dataset: Any, rest: tuple[str, ...]) -> list[str]:

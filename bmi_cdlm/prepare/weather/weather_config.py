@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from bmi_cdlm.names.errors import nearest
+from bmi_cdlm.prepare.gauges.record_layouts import LAYOUTS
 from bmi_cdlm.prepare.weather.pet import METHODS, PetMethod
 from bmi_cdlm.prepare.weather.weights import Gaps
-from bmi_cdlm.run.values import Date, Seconds
+from bmi_cdlm.run.values import Date, Seconds, parse_places
 
 Stamp = Literal["start", "middle", "end"]
 Kind = Literal["mean", "total", "accumulated", "instantaneous"]
@@ -77,6 +80,63 @@ class AttributesConfig(Block):
     )
 
 
+def text_or_place(value: object) -> object:
+    """Let a list of columns be a tuple, and one stand for itself."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def fill_layout(given: Any, layouts: Mapping[str, Mapping[str, Any]], plain: tuple[str, ...]) -> Any:
+    """Return a block's keys with those that its layout sets where they are not given."""
+    if not isinstance(given, dict) or not isinstance(given.get("layout"), str):
+        return given
+    layout = given["layout"]
+    if layout in layouts:
+        return {**layouts[layout], **{key: value for key, value in given.items() if key != "layout"}}
+    if layout not in plain:
+        known = (*plain, *layouts)
+        raise ValueError(f"layout is '{layout}'; expected {', '.join(known)}.{nearest(layout, known)}")
+    return given
+
+
+Column = str | int
+ColumnOrMore = Annotated[Column | tuple[Column, ...], BeforeValidator(text_or_place)]
+Words = Annotated[tuple[str, ...], BeforeValidator(one_or_more), BeforeValidator(parse_places)]
+
+
+class TextKeys(Block):
+    """How a table in a text file is written."""
+
+    delimiter: str = Field(
+        default=",", description="Between the columns of a table; `\\s+` for any blanks.", examples=["\\s+"]
+    )
+    encoding: str = Field(default="utf-8", description="Of a table; letters in comments do not matter.")
+    comment_marks: Words = Field(default=("#",), description="What lines begin with that are left out.")
+    skip_rows: int = Field(default=0, ge=0, description="Lines before the headings, comments and blanks not counted.")
+    headings: bool = Field(
+        default=True, description="Whether the table has headings. Without them columns are named by their places, "
+        "from 1."
+    )
+    skip_below: int = Field(default=0, ge=0, description="Lines between the headings and the first values.")
+    decimal: Literal[".", ","] = Field(default=".", description="Sign before the fraction of a number.")
+    missing_text: Words = Field(
+        default=(), description="Words that stand for missing, beside NA, NaN, null, - and nothing."
+    )
+    time_column: ColumnOrMore = Field(
+        default="time", description="Column of the stamps, or a list of those of year, month, day and so on."
+    )
+    time_format: str | None = Field(
+        default=None, description="strptime format of the stamps (of several columns, joined by blanks); none: ISO "
+        "8601, or year month day hour minute."
+    )
+    time_zone: str | None = Field(
+        default=None, description="Clock of the stamps with its daylight saving, such as America/Denver; none: UTC, or "
+        "as utc_offset says.", examples=["America/Denver"]
+    )
+    zone_column: Column | None = Field(
+        default=None, description="Column that names the clock of every stamp, such as EST and EDT."
+    )
+
+
 class ForcingSource(Block):
     """Where a variable comes from and what its numbers mean."""
 
@@ -86,6 +146,13 @@ class ForcingSource(Block):
     )
     variable: str | None = Field(
         default=None, description="Name in the files; none: found by its usual names (ERA5-Land, CF)."
+    )
+    select: dict[str, int | float | str] = Field(
+        default={}, description="Which value of a further dimension, such as `expver: 1`; `first` takes, place by "
+        "place, the first of them that is not missing (`expver: first`: ERA5, completed by ERA5T)."
+    )
+    axes: dict[Literal["x", "y"], str] = Field(
+        default={}, description="Dimensions of the grid, where they are not found by their names or attributes."
     )
     units: str | None = Field(default=None, description="Units; none: those that the files state.")
     scale: float = Field(default=1.0, description="Factor on the values before units are converted, such as -1 [1].")
@@ -189,15 +256,18 @@ class PetConfig(Block):
     )
 
 
-class ObservationsConfig(Block):
+class ObservationsConfig(TextKeys):
     """Records of discharge."""
 
     source: str = Field(
-        description="A table or NetCDF with all gauges, or a path with `{id}`: a file per gauge."
+        description="A table or NetCDF with all gauges, or a path with `{id}`: a file per gauge; `*` stands for what "
+        "is not known of its name."
     )
     layout: Literal["wide", "long", "single", "values", "netcdf"] = Field(
         description="wide (a column per gauge), long (a row per gauge and time), single (a file per gauge), values (a "
-        "file per gauge: the first stamp, then a value per line) or netcdf (time, gauge)."
+        "file per gauge: the first stamp, then a value per line) or netcdf (time, gauge; or a file per gauge). Or, as "
+        f"downloaded, one of {', '.join(LAYOUTS)}: such a layout sets the keys below that it needs, where they are not "
+        "given."
     )
     units: str | None = Field(
         default=None, description="Units, such as m3 s-1, ft3 s-1, or mm d-1 over the official area; none: the file's."
@@ -210,28 +280,36 @@ class ObservationsConfig(Block):
     day_boundary: str = Field(default="00:00 UTC", description="When a day starts; a note for the made file.")
     comment: str = Field(default="", description="Remark, for the observations file.")
     missing_values: tuple[float, ...] = Field(default=(), description="Numbers that stand for missing.")
-    delimiter: str = Field(default=",", description="Between the columns of a table.")
-    time_column: str = Field(default="time", description="Column of the stamps.")
-    time_format: str | None = Field(default=None, description="strptime format of the stamps; none: ISO 8601.")
-    value_column: str = Field(default="discharge", description="Column of discharge (long, single).")
-    id_column: str = Field(default="gauge_id", description="Column of the gauge (long).")
-    flag_column: str | None = Field(default=None, description="Column of a quality flag (long, single).")
+    value_column: ColumnOrMore = Field(
+        default="discharge", description="Column of discharge (long, single), or several of which the first that is "
+        "there is taken; `*` stands for any letters."
+    )
+    id_column: Column = Field(default="gauge_id", description="Column of the gauge (long).")
+    flag_column: Column | None = Field(default=None, description="Column of a quality flag (long, single).")
     variable: str = Field(default="discharge", description="Variable of discharge (netcdf).")
     id_variable: str = Field(default="gauge_id", description="Variable of the gauges' ids (netcdf).")
     flag_variable: str | None = Field(default=None, description="Variable of a quality flag (netcdf).")
-    accepted_flags: tuple[str, ...] | None = Field(default=None, description="Flags to keep; none: all others.")
-    rejected_flags: tuple[str, ...] = Field(default=(), description="Flags whose values become missing.")
+    accepted_flags: Words | None = Field(default=None, description="Flags to keep; none: all others.")
+    rejected_flags: Words = Field(default=(), description="Flags whose values become missing.")
     min_coverage: float = Field(
         default=1.0, gt=0, le=1, description="Share of a model step that finer records must cover [1]."
     )
-    allow_absent: bool = Field(default=False, description="Let a gauge without a record be missing throughout.")
+    allow_absent: bool = Field(
+        default=False, description="Let a gauge without a record, or without one in the period, be missing throughout."
+    )
     start: Date | None = Field(default=None, description="Start of the file; none: that of the run.")
     end: Date | None = Field(default=None, description="End of the file, exclusive; none: that of the run.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        """A layout as downloaded sets keys that are not given."""
+        return fill_layout(given, LAYOUTS, ("wide", "long", "single", "values", "netcdf"))
 
     @model_validator(mode="after")
     def _check(self) -> ObservationsConfig:
         per_gauge = self.layout in ("single", "values")
-        if per_gauge != ("{id}" in self.source):
+        if self.layout != "netcdf" and per_gauge != ("{id}" in self.source):
             raise ValueError(
                 f"source is '{self.source}' with layout {self.layout}; expected a path "
                 f"{'with' if per_gauge else 'without'} {{id}}"
