@@ -14,7 +14,6 @@ from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.weather.fields import Places, Window, size_of, stat_of, window_around
 from bmi_cdlm.prepare.weather.gridded import (
-    Field,
     choose_variable,
     is_time,
     open_dataset,
@@ -39,7 +38,6 @@ class DatasetFiles:
         self._declared = np.array(list(source.missing), "datetime64[s]")
         self._sources, self.n_read = np.zeros(0, np.int64), 0
         self._window: Window = (slice(0), slice(0))
-        self._last: tuple[int, Any] = (-1, None)
         stamps = []
         for number, path in enumerate(self._files):
             with open_dataset(path, ForcingError) as dataset:
@@ -149,8 +147,23 @@ class DatasetFiles:
         return values
 
     def _read_rows(self, number: int, rows: np.ndarray) -> np.ndarray:
-        array, field = self._open(number)
-        dims = self._dims[number]
+        """Rows of one file, which is closed again: left open, the collector of garbage would close it from any thread,
+        and HDF5 crashes where two are in it.
+        """
+        path = self._files[number]
+        with open_dataset(path, ForcingError) as dataset:
+            try:
+                return self._rows_of(dataset, number, rows)
+            except ForcingError:
+                raise
+            except (OSError, RuntimeError, ValueError) as cause:
+                raise ForcingError(f"{path}: cannot be read ({cause}). Expected a whole file; restore it.") from cause
+
+    def _rows_of(self, dataset: Any, number: int, rows: np.ndarray) -> np.ndarray:
+        array, where, dims = dataset[self._name], str(self._files[number]), self._dims[number]
+        field = None
+        if isinstance(self.shape, Grid):
+            field = open_field(dataset, self._name, self._crs, where, ForcingError, self._axes)
         inner = int(np.prod([array.sizes[d] for d in dims[1:]]))
         low, high = int(rows.min()) // inner, int(rows.max()) // inner + 1
         index: dict[str, Any] = {str(d): 0 for d in array.dims if d not in dims and d not in self._space}
@@ -163,34 +176,13 @@ class DatasetFiles:
             part = array.isel(index).transpose(*dims, *self._space)
             return within_range(np.asarray(part.values, np.float64), array).reshape(-1, array.sizes[self._space[0]])
 
-        chosen = {
-            dim: _positions(self._last[1], array, dim, value, str(self._files[number]))
-            for dim, value in self._select.items()
-        }
-        try:
-            values: np.ndarray | None = None
-            for places in itertools.product(*chosen.values()):
-                one = read(index | dict(zip(chosen, places, strict=True)))
-                values = one if values is None else np.where(np.isnan(values), one, values)
-            assert values is not None
-        except (OSError, RuntimeError, ValueError) as cause:
-            raise ForcingError(
-                f"{self._files[number]}: cannot be read ({cause}). Expected a whole file; restore it."
-            ) from cause
+        chosen = {dim: _positions(dataset, array, dim, value, where) for dim, value in self._select.items()}
+        values: np.ndarray | None = None
+        for places in itertools.product(*chosen.values()):
+            one = read(index | dict(zip(chosen, places, strict=True)))
+            values = one if values is None else np.where(np.isnan(values), one, values)
+        assert values is not None
         return values[rows - low * inner][:, self._sources]
-
-    def _open(self, number: int) -> tuple[Any, Field | None]:
-        """The variable in one of the files; the last one stays open."""
-        if self._last[0] != number:
-            if self._last[1] is not None:
-                self._last[1].close()
-            self._last = (number, open_dataset(self._files[number], ForcingError))
-        dataset = self._last[1]
-        array = dataset[self._name]
-        if not isinstance(self.shape, Grid):
-            return array, None
-        where = str(self._files[number])
-        return array, open_field(dataset, self._name, self._crs, where, ForcingError, self._axes)
 
     def fingerprint(self) -> list[str]:
         """Names, sizes and times of the files."""
