@@ -34,6 +34,7 @@ from bmi_cdlm.prepare.nextgen import Options, write_catchments
 from bmi_cdlm.prepare.run import Prepared, find_config
 from bmi_cdlm.prepare.run import prepare as make_files
 from bmi_cdlm.prepare.subset import subset
+from bmi_cdlm.processes.catalogue import FORMULAS
 from bmi_cdlm.reference import describe_processes, render
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.distributed import Tls, run_distributed
@@ -274,8 +275,8 @@ def nextgen() -> None:
 @click.option("--time-step", type=click.Choice(["1 h", "1 d"]), default="1 h", show_default=True, help="Model step.")
 @click.option("--snow", type=click.Choice(["none", "cemaneige", "cemaneige_hysteresis"]), default="none",
               show_default=True, help="Snow model; needs a column mean_annual_snowfall.")
-@click.option("--pet", type=click.Choice(["oudin", "hargreaves", "penman_monteith", "given"]), default="oudin",
-              show_default=True, help="Potential evapotranspiration; penman_monteith needs a column elevation.")
+@click.option("--pet", default=FORMULAS[0].name, show_default=True, help="Potential evapotranspiration: "
+              f"{', '.join(one.name for one in FORMULAS)}, another formula (`cdlm processes`), or given.")
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file.")
 @click.option("--restart", metavar="TIME", help="Time of the saved states that ngen gives back at its begin: "
               "configurations and realization start there.")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import get_args
 
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from bmi_cdlm.names.declaration import CellProcess, ReachProcess
+from bmi_cdlm.model.pet import required, takes_elevation
+from bmi_cdlm.names.declaration import CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.errors import ConfigError, nearest
 from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME
 from bmi_cdlm.names.registry import PROCESSES
+from bmi_cdlm.names.time_steps import STEP_NAMES
 from bmi_cdlm.names.variables import IDENTITY, VARIABLES, variable
 from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
@@ -24,7 +26,8 @@ from bmi_cdlm.prepare.weather.weather_config import (
     PetConfig,
     RasterConfig,
 )
-from bmi_cdlm.processes.catalogue import kind_of, known
+from bmi_cdlm.processes.catalogue import FORMULAS, kind_of, known
+from bmi_cdlm.processes.pet import FORMATIONS
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.values import duration_text, memory_text, parse_duration, parse_memory
 
@@ -55,7 +58,7 @@ BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
 def render() -> str:
     """Return the reference as Markdown."""
     return "\n".join(
-        [HEAD, "## Configuration keys\n", *key_table(Config), *_prepare(), *_variables(), *_parameters()]
+        [HEAD, "## Configuration keys\n", *key_table(Config), *_prepare(), *_formulas(), *_variables(), *_parameters()]
     ) + "\n"
 
 
@@ -73,9 +76,22 @@ def describe_processes(name: str | None = None) -> list[str]:
     raise ConfigError(f"there is no process '{name}'.{nearest(name, names)} Installed: {', '.join(names)}.")
 
 
-def _describe(p: CellProcess | ReachProcess) -> list[str]:
+def _describe(p: Process) -> list[str]:
     lines = [f"{p.name}: {p.title}", f"chosen as {kind_of(p)}: {p.name} · version {p.version}", f"source: {p.source}"]
-    lines += ["", "parameters (legal; learned daily, hourly)"]
+    if isinstance(p, PetFormula):
+        return [*lines, *(line for step in p.steps for line in _reads(p, step))]
+    return [*lines, *_describe_water(p)]
+
+
+def _reads(p: PetFormula, step: int) -> list[str]:
+    """What a formula reads at a model step [s]."""
+    found = [f"  {name} [{variable(name).units}]: {variable(name).meaning}" for name in required(p, step)]
+    more = ["  elevation [m], an attribute of the domain"] if takes_elevation(p, step) else []
+    return ["", f"inputs of a step of {STEP_NAMES[step]}", *found, *more]
+
+
+def _describe_water(p: CellProcess | ReachProcess) -> list[str]:
+    lines = ["", "parameters (legal; learned daily, hourly)"]
     for one in p.parameters:
         ranges = " · ".join(f"{r.low:g} to {r.high:g} ({r.default:g})" for r in (one.daily, one.hourly))
         more = ", may vary in time" if one.may_vary else ""
@@ -137,6 +153,32 @@ def _default(field: FieldInfo) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
+def _formulas() -> list[str]:
+    lines = [
+        "## Formulas of potential evapotranspiration\n",
+        "Values of `pet` beside `given`, and what each reads at a daily and at an hourly step. Where the lowest and "
+        "highest",
+        "temperature are read, a caller may give the mean alone, in parts of a step. Speed of the wind and vapour "
+        "pressure",
+        "may come as what they are made of: "
+        + "; ".join(f"`{name}` of {_listed(one.of)}" for name, one in FORMATIONS.items()) + ".\n",
+        "| name | daily | hourly | meaning | source |", "|---|---|---|---|---|",
+    ]
+    for formula in FORMULAS:
+        cells = []
+        for step in STEP_NAMES:
+            read = [*required(formula, step)] if step in formula.steps else []
+            if read and takes_elevation(formula, step):
+                read.append("cell_elevation")
+            cells.append(_listed(read) if read else "no")
+        lines.append(f"| `{formula.name}` | {' | '.join(cells)} | {formula.title} | {formula.source} |")
+    return [*lines, ""]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def _variables() -> list[str]:
     lines = [
         "## Variables\n",
@@ -191,11 +233,12 @@ def _parameters() -> list[str]:
         "| meaning | source |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
+    declared = [one for one in PROCESSES.values() if not isinstance(one, PetFormula)]
     for p in BY_NAME.values():
         ranges = [f"{r.low:g} to {r.high:g} ({r.default:g})" for r in (p.daily, p.hourly)]
         lines.append(
             f"| `{p.name}` | {p.symbol} | {p.units} | {p.grid} | {ranges[0]} | {ranges[1]} | {_interval(p.legal)} "
-            f"| {p.scale} | {', '.join(n for n, one in PROCESSES.items() if p in one.parameters)} "
+            f"| {p.scale} | {', '.join(one.name for one in declared if p in one.parameters)} "
             f"| {p.meaning} | {p.source} |"
         )
     return lines

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numba
 import pytest
 from hypothesis import settings
 
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 INTERPRETED = bool(numba.config.DISABLE_JIT)
 
@@ -52,6 +56,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def every_job_is_worth_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small cases really run on several threads, where a test asks for them."""
     monkeypatch.setattr("bmi_cdlm.kernels.workers.WORTH_A_THREAD", 0)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a benchmark by its name as a script in its folder would see it, with the others of the folder anew."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    names = [path.stem for path in BENCHMARKS.rglob("*.py")]
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,12 @@ None is declared by import: `installed` puts some into the registries and the ca
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 from bmi_cdlm.kernels.transcendental import power
@@ -32,6 +35,15 @@ from bmi_cdlm.processes.muskingum import CELERITY
 from bmi_cdlm.processes.pet import PET_FACTOR
 
 SOURCE = "made for the tests"
+
+
+def example(name):
+    """A file of `examples/own_process`, which need not be installed."""
+    path = Path(__file__).resolve().parents[1] / "examples" / "own_process" / "own_process" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"example_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def given(name, symbol, units, low, high, default, legal=(0.0, INFINITE), hourly=1.0, grid="cell", may_vary=False):
@@ -218,48 +230,9 @@ BESIDE = CellProcess(
 # ---- reaches that are not linear ---------------------------------------------------------------------------
 
 
-def reservoir_step(V, inflow, T, m, seconds):
-    """Implicit at the rate that V has: no more leaves than is there. Returns outflow [m3 s-1] and V."""
-    rate = power(V / T, m - 1.0) / T
-    held = V + inflow * seconds
-    left = held / (1.0 + rate * seconds)
-    return (held - left) / seconds, left
-
-
-def residence_time(length, c):
-    """T [s] of a reach of a length [m] with the celerity c [m s-1]; of no length, a second."""
-    return length / c if length > 0.0 else 1.0
-
-
-def volume_in_reservoir(V):
-    return V
-
-
-def reservoir_of_volume(volume):
-    return volume
-
-
-def steady_reservoir(flow, T, m):
-    return T * power(flow, 1.0 / m)
-
-
-RESERVOIRS = ReachProcess(
-    name="reservoirs",
-    title="Reaches that empty as a power of the water in them",
-    source=SOURCE,
-    step=reservoir_step,
-    state="test_water",
-    symbol="V",
-    units="m3",
-    parameters=(
-        CELERITY,
-        given("test_exponent", "m", "1", 1, 2, 1.25, (1.0, 3.0), grid="reach"),
-    ),
-    attributes={"length": "length"},
-    prepared=(Prepared(residence_time, returns=("T",)),),
-    volume=volume_in_reservoir,
-    from_volume=reservoir_of_volume,
-    steady=steady_reservoir,
+RESERVOIRS = replace(
+    example("reach").NONLINEAR_REACH, name="reservoirs", state="test_water",
+    parameters=(CELERITY, given("test_exponent", "m", "1", 1, 2, 1.25, (1.0, 3.0), grid="reach")),
 )
 
 OTHERS = (HBV, BESIDE, RESERVOIRS)

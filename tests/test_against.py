@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
@@ -12,18 +11,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-MODULES = ("against", "against_child", "timing")
-
 
 @pytest.fixture
-def against(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module("against")
-    for name in MODULES:
-        sys.modules.pop(name, None)
+def against(script):
+    return script("against")
 
 
 @pytest.fixture

@@ -12,21 +12,11 @@ import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
-MODULES = (
-    "timing", "kernel_cases", "domains", "basin", "forward", "gradient", "bmi", "generators", "national",
-    "compare", "hbv", "solve",
-)
 
 
 @pytest.fixture
-def forward(monkeypatch):
-    """The module `forward.py`, as a script in its folder would see it."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    yield importlib.import_module("forward")
-    for name in MODULES:
-        sys.modules.pop(name, None)
+def forward(script):
+    return script("forward")
 
 
 @pytest.fixture

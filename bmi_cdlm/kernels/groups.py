@@ -77,18 +77,3 @@ class PetPlace(NamedTuple):
     tan_latitude: np.ndarray
     longitude: np.ndarray
     elevation: np.ndarray
-
-
-class PetWeather(NamedTuple):
-    """float[time, cell]: what Penman-Monteith reads beside temperature [Pa, 1, Pa, W m-2, m s-1 at 10 m].
-
-    Vapour pressure or specific humidity, wind speed or its components; None in place of the other.
-    """
-
-    vapour_pressure: np.ndarray | None
-    specific_humidity: np.ndarray | None
-    air_pressure: np.ndarray
-    shortwave_radiation: np.ndarray
-    wind_speed: np.ndarray | None
-    wind_x: np.ndarray | None
-    wind_y: np.ndarray | None

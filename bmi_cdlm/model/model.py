@@ -25,6 +25,7 @@ from bmi_cdlm.model.state import State, new_state, occupied_places
 from bmi_cdlm.model.totals import Outstanding, Totals, add_rows
 from bmi_cdlm.names.declaration import RUNOFF
 from bmi_cdlm.names.errors import ConfigError, ForcingError, ParameterError, StateError, nearest
+from bmi_cdlm.names.parameters import check_series
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import Variable, select
@@ -221,6 +222,9 @@ class Model:
                 raise ForcingError(
                     f"forcing lacks '{name}', which {', '.join(self.chain.names)} need. Give float64[time, cell]."
                 )
+        for name, values in (forcing.varying or {}).items():
+            if name in self.varying:
+                check_series(name, values, self.domain.cells.id, "forcing")
         return series
 
     def _correct_demand(self, series: dict[str, np.ndarray], day_of_year: np.ndarray | None, b: Buffers) -> None:

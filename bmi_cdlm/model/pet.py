@@ -6,64 +6,42 @@ import datetime
 import math
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
-from typing import Literal, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.kernels.groups import PetPlace, PetWeather
+from bmi_cdlm.kernels.groups import PetPlace
 from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.demand import arrays_of, demand_loop, plan_of
 from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.names.declaration import Formation, PetFormula
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import VARIABLES, variable
-from bmi_cdlm.processes.pet import fill_hargreaves, fill_oudin, fill_penman_monteith
+from bmi_cdlm.processes.pet import FORMATIONS
 
-Formula = Literal["oudin", "hargreaves", "penman_monteith"]
-FILLS: dict[str, Callable] = {
-    "oudin": fill_oudin, "hargreaves": fill_hargreaves, "penman_monteith": fill_penman_monteith,
-}
 RANGE = tuple(v.short for v in VARIABLES if v.facts is not None and v.facts.within != "mean")
 """Lowest and highest temperature."""
 MEAN = "air_temperature"
-COMBINED = ("vapour_pressure", "air_pressure", "shortwave_radiation", "wind_speed")
-"""What Penman-Monteith reads beside temperature."""
 HALF_DAY = (0, 0, 0, 0, 0, 0, 0.035, 0.062, 0.079, 0.097, 0.110, 0.117)
 HOUR_SHARES = np.array([*HALF_DAY, *reversed(HALF_DAY)])
 """Share of a day's evaporative demand in each of its solar hours, as in airGR."""
 EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
-def required(formula: Formula, step: int) -> tuple[str, ...]:
-    """Return what a formula reads at a model step [s], by short names; hourly ones need no daily range."""
-    if formula == "oudin":
-        return (MEAN,)
-    if formula == "hargreaves":
-        return MEAN, *RANGE
-    return (MEAN, *COMBINED) if step == HOUR else (MEAN, *RANGE, *COMBINED)
+def required(formula: PetFormula, step: int) -> tuple[str, ...]:
+    """Return what a formula reads at a model step [s], by short names in the order of the registry.
 
-
-class Formation(NamedTuple):
-    """How a quantity is made of single values of inputs, before any mean is taken: mean speeds are not the speed of
-    mean components.
+    The mean temperature comes with the lowest and highest: a caller may have nothing else, and parts of a step make
+    the range then.
     """
-
-    of: tuple[str, ...]
-    make: Callable[..., np.ndarray]
-
-
-def speed(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Speed from components."""
-    return np.sqrt(x * x + y * y)
+    read = {*plan_of(formula, step).quantities}
+    if not read.isdisjoint(RANGE):
+        read.add(MEAN)
+    return tuple(v.short for v in VARIABLES if v.short in read)
 
 
-def vapour_pressure(humidity: np.ndarray, pressure: np.ndarray) -> np.ndarray:
-    """Vapour pressure from specific humidity [1], in the units of the air pressure."""
-    return humidity * pressure / (0.622 + 0.378 * humidity)
-
-
-FORMATIONS = {
-    "wind_speed": Formation(("wind_x", "wind_y"), speed),
-    "vapour_pressure": Formation(("specific_humidity", "air_pressure"), vapour_pressure),
-}
+def takes_elevation(formula: PetFormula, step: int) -> bool:
+    """Whether a formula asks for the elevation of cells at a model step [s]."""
+    return "elevation" in plan_of(formula, step).takes
 
 
 def choose(quantities: Collection[str], given: Collection[str], file: Collection[str] = ()) -> list[str]:
@@ -92,8 +70,8 @@ def form(weather: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     if not made:
         return weather
     formed = {name: weather[name] for name in kept}
-    for name, (of, make) in made.items():
-        formed[name] = make(*[weather[n] for n in of])
+    for name, one in made.items():
+        formed[name] = one.make(*[weather[n] for n in one.of])
     return formed
 
 
@@ -113,10 +91,11 @@ def make_place(latitude: np.ndarray, longitude: np.ndarray, elevation: np.ndarra
 class Demand:
     """Potential evapotranspiration by a formula, at a place and a model step [s]."""
 
-    def __init__(self, formula: Formula, step: int, place: PetPlace) -> None:
-        self._formula, self._step, self._place = formula, step, place
-        self._shares = HOUR_SHARES if step == HOUR else np.zeros(0)
-        self._fill = compiled(FILLS[formula])
+    def __init__(self, formula: PetFormula, step: int, place: PetPlace) -> None:
+        self._formula, self._step = formula, step
+        self._plan = plan_of(formula, step)
+        self._facts = tuple(getattr(place, name) for name in self._plan.places)
+        self._loops: dict[tuple[str, ...], tuple[tuple[str, ...], Callable]] = {}
 
     def evaluate(self, weather: Mapping[str, np.ndarray], start: int, workers: Workers) -> np.ndarray:
         """Return potential evapotranspiration [mm d-1], float64[time, cell].
@@ -128,54 +107,46 @@ class Demand:
         start : int
             Begin of the first step [s since 1970 UTC].
         """
-        mean, place = weather[MEAN], self._place
-        demand = np.empty(mean.shape)
-        sky = self.sky(start, mean.shape[0])
-        low, high = RANGE
-        arguments: tuple
-        if self._formula == "oudin":
-            arguments = mean, place, sky, self._shares, demand
-        elif self._formula == "hargreaves":
-            arguments = weather.get(low, mean), weather.get(high, mean), place, sky, demand
-        else:
-            names = self._reads(tuple(weather))
-            others = PetWeather._make([None if name is None else weather[name] for name in names])
-            arguments = (
-                weather.get(low, mean), weather.get(high, mean), others, place, sky, self._step == HOUR, demand
-            )
-        workers.run(self._fill, arguments, workers.tasks(mean.shape[1]), mean.size)
+        given = tuple(weather)
+        found = self._loops.get(given)
+        if found is None:
+            found = self._loops[given] = self._loop(given)
+        names, fill = found
+        first = weather[names[0]]
+        demand = np.empty(first.shape)
+        sky = self.sky(start, first.shape[0])
+        arguments = (*[weather[name] for name in names], *self._facts, sky, HOUR_SHARES, demand)
+        workers.run(fill, arguments, workers.tasks(first.shape[1]), first.size)
         return demand
 
-    @staticmethod
-    @lru_cache(maxsize=64)
-    def _reads(names: tuple[str, ...]) -> tuple[str | None, ...]:
-        """What stands at each place of `PetWeather`: a quantity, or what it is made of, not both."""
-        idle = {n for name, one in FORMATIONS.items() if name in names for n in one.of if n not in COMBINED}
-        idle |= {name for name in FORMATIONS if name not in names}
-        return tuple(None if name in idle else name for name in PetWeather._fields)
+    def _loop(self, given: tuple[str, ...]) -> tuple[tuple[str, ...], Callable]:
+        """Names of the arrays to read, and the loop over them: a quantity itself where it is given, or its makings."""
+        formed = tuple(
+            (name, FORMATIONS[name]) for name in self._plan.quantities if name not in given and name in FORMATIONS
+        )
+        return arrays_of(self._plan, dict(formed)), compiled(demand_loop(self._plan, formed))
 
     def sky(self, start: int, count: int) -> np.ndarray:
-        """Where the sun stands in steps from `start` [s since 1970 UTC] on, float64[time, 5]; see `processes.pet`."""
+        """Where the sun stands in steps from `start` [s since 1970 UTC] on, float64[time, 5].
+
+        A row: sine, cosine and tangent of the declination, the term of the distance, and the solar hour at Greenwich in
+        the middle of an hourly step.
+        """
         rows = np.empty((count, 5))
         for t in range(count):
             day, second = divmod(start + t * self._step, DAY)
-            sun = _sun(self._formula == "oudin", day)
-            rows[t] = *sun[:4], second / HOUR + 0.5 + (0.0 if self._formula == "oudin" else sun[4])
+            row, ahead = _sun(self._formula, day)
+            rows[t] = row
+            rows[t, 4] = second / HOUR + 0.5 + ahead
         return rows
 
 
 @lru_cache(maxsize=512)
-def _sun(as_oudin: bool, day: int) -> tuple[float, float, float, float, float]:
-    """Sine, cosine, tangent of the declination, distance term, and solar time ahead of mean time [h] (FAO-56, eq. 32).
+def _sun(formula: PetFormula, day: int) -> tuple[np.ndarray, float]:
+    """A row of `Demand.sky` but for the hour, and what solar time is ahead of mean time [h].
 
     day: number of days since 1970.
     """
-    j = float(datetime.date.fromordinal(EPOCH + day).timetuple().tm_yday)
-    if as_oudin:
-        declination, distance = 0.4093 * math.sin(j / 58.1 - 1.405), 1.0 + math.cos(j / 58.1) / 30.0
-    else:
-        declination = 0.409 * math.sin(2.0 * math.pi * j / 365.0 - 1.39)
-        distance = 1.0 + 0.033 * math.cos(2.0 * math.pi * j / 365.0)
-    b = 2.0 * math.pi * (j - 81.0) / 364.0
-    ahead = 0.1645 * math.sin(2.0 * b) - 0.1255 * math.cos(b) - 0.025 * math.sin(b)
-    return math.sin(declination), math.cos(declination), math.tan(declination), distance, ahead
+    date = datetime.date.fromordinal(EPOCH + day)
+    declination, distance, ahead = formula.sun(float(date.timetuple().tm_yday))
+    return np.array([math.sin(declination), math.cos(declination), math.tan(declination), distance, 0.0]), ahead

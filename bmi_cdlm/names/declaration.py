@@ -211,6 +211,66 @@ class ReachProcess:
     version: int = 1
 
 
+PLACE = ("sin_latitude", "cos_latitude", "tan_latitude", "longitude", "elevation")
+"""What a formula of potential evapotranspiration may take of a cell, by these symbols [1, 1, 1, degrees east, m]."""
+SKY = ("sin_declination", "cos_declination", "tan_declination", "distance", "solar_hour", "hour_share")
+"""What it may take of the sun in the middle of a step: of its declination [1], the term of its distance [1], the solar
+time of the cell [h], and the share of a day's demand that falls into that hour [1]."""
+
+
+class Reading(NamedTuple):
+    """A quantity of the weather that a formula reads.
+
+    symbol : argument of the steps; unit : what the steps take it in, in registry units: 1000 for kPa of Pa.
+    """
+
+    symbol: str
+    unit: float = 1.0
+
+
+class Formation(NamedTuple):
+    """How a quantity is made of single values of inputs, before any mean is taken: mean speeds are not the speed of
+    mean components.
+
+    make : function of the values of `of`; carriers : those of them whose units the quantity has.
+    """
+
+    of: tuple[str, ...]
+    make: Callable
+    carriers: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PetFormula:
+    """A formula of potential evapotranspiration: what the weather of a step evaporates from a cell.
+
+    Attributes
+    ----------
+    name, title, source, version : as for a `CellProcess`
+    steps : by length of the model step [s], scalar function that returns the demand [mm d-1]. Its arguments are symbols
+        of inputs, of constants, of `PLACE` and of `SKY`; an input is read at those steps whose function takes it
+    inputs : by their registry names
+    sun : function of the day of the year: declination [rad], term of the distance [1], and what solar time is ahead of
+        mean solar time [h]
+    constants : by symbol
+    needs_range : without the lowest and highest temperature of the step it gives nothing; others then take the mean
+    """
+
+    name: str
+    title: str
+    source: str
+    steps: Mapping[int, Callable]
+    inputs: Mapping[str, Reading]
+    sun: Callable[[float], tuple[float, float, float]]
+    constants: Mapping[str, ByStep] = field(default_factory=dict)
+    needs_range: bool = False
+    version: int = 1
+
+
+Process = CellProcess | ReachProcess | PetFormula
+"""What a configuration chooses by name."""
+
+
 @dataclass(frozen=True, eq=False)
 class LinkProcess:
     """How the runoff of a cell comes into a reach.

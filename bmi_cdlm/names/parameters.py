@@ -5,7 +5,7 @@ Configuration, parameter files, generators, calibration and documentation are de
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -52,6 +52,7 @@ class Parameter(NamedTuple):
 
 
 INFINITE = float("inf")
+LARGEST = float(np.finfo(np.float64).max)
 
 BY_NAME: dict[str, Parameter] = {}
 """Every parameter of the processes that are known, by name; `registry.declare` fills it."""
@@ -74,6 +75,27 @@ def defaults(step_seconds: int, n_cells: int, n_reaches: int) -> dict[str, np.nd
     """Return every parameter at its default, as float64 arrays on its grid."""
     size = {"cell": n_cells, "reach": n_reaches}
     return {p.name: np.full(size[p.grid], p.range_at(step_seconds).default, np.float64) for p in BY_NAME.values()}
+
+
+def check_series(name: str, values: np.ndarray, cell_id: Sequence[str], where: str) -> None:
+    """Refuse values of a parameter that varies in time, float64[time, cell], outside its legal range.
+
+    Two passes over the values and no array of their size, where all are legal.
+
+    Raises
+    ------
+    ParameterError
+        Naming the parameter, the step, the cell, the value and the range.
+    """
+    low, high = parameter(name).legal
+    if values.size == 0 or (values.min() >= low and values.max() <= min(high, LARGEST)):  # NaN is neither
+        return
+    bad = ~(np.isfinite(values) & (values >= low) & (values <= high))
+    t, i = (int(k) for k in np.unravel_index(bad.argmax(), bad.shape))
+    raise ParameterError(
+        f"{where}: '{name}' is {values[t, i]} in step {t} (from 0) at cell {cell_id[i]} ({np.count_nonzero(bad)} of "
+        f"{bad.size} values are bad), expected a number from {low:g} to {high:g}. Correct the series."
+    )
 
 
 def check(values: Mapping[str, np.ndarray], where: str) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from bmi_cdlm.names.declaration import CellProcess, ReachProcess
+from bmi_cdlm.names.declaration import CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.errors import DeclarationError
 from bmi_cdlm.names.parameters import BY_NAME, Parameter
 from bmi_cdlm.names.variables import BY_SHORT, INFINITE, VARIABLES, Variable
 
-Process = TypeVar("Process", bound=CellProcess | ReachProcess)
-PROCESSES: dict[str, CellProcess | ReachProcess] = {}
+Declared = TypeVar("Declared", bound=Process)
+PROCESSES: dict[str, Process] = {}
 OWNERS: dict[str, str] = {}
 """Which process first declared a parameter."""
 
 
-def declare(process: Process) -> Process:
+def declare(process: Declared) -> Declared:
     """Add a process, its variables and its parameters to the registries; returns it.
 
     Raises
@@ -48,13 +48,13 @@ def declare(process: Process) -> Process:
     return process
 
 
-def _own(process: CellProcess | ReachProcess) -> list[Parameter]:
-    return list(process.parameters)
+def _own(process: Process) -> list[Parameter]:
+    return [] if isinstance(process, PetFormula) else list(process.parameters)
 
 
-def _variables(process: CellProcess | ReachProcess) -> list[Variable]:
+def _variables(process: Process) -> list[Variable]:
     """Registry entries of what a process tells: fluxes, stores, queues, means of stores over the domain."""
-    if isinstance(process, ReachProcess):
+    if not isinstance(process, CellProcess):
         return []
     of, found = (process.name,), []
     for name, flux in process.fluxes.items():
@@ -89,7 +89,7 @@ def _common(process: CellProcess, name: str) -> Variable:
     )
 
 
-def _check_variable(process: CellProcess | ReachProcess, v: Variable) -> None:
+def _check_variable(process: Process, v: Variable) -> None:
     found = BY_SHORT.get(v.short)
     if found is not None and found._replace(of=()) != v._replace(of=()):
         raise DeclarationError(
@@ -118,5 +118,7 @@ def _add_variable(v: Variable) -> None:
 
 
 def process(name: str) -> CellProcess | ReachProcess:
-    """Return the declared process of that name."""
-    return PROCESSES[name]
+    """Return the declared process of cells or reaches of that name."""
+    found = PROCESSES[name]
+    assert not isinstance(found, PetFormula)
+    return found

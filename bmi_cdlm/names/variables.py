@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 from bmi_cdlm.names.errors import UnknownNameError, nearest
-from bmi_cdlm.names.facts import KELVIN, SOURCE_OF_RECORDS, TEMPERATURES, WIND_SPEEDS, Confusion, InputFacts
+from bmi_cdlm.names.facts import KELVIN, SOURCE_OF_RECORDS, TEMPERATURES, WIND_SPEEDS, Confusion, InputFacts, Within
 
 Grid = Literal["cell", "reach", "gauge", "domain", "link"]
 Role = Literal["input", "flux", "state", "total", "parameter", "identity"]
@@ -61,6 +61,21 @@ class Variable(NamedTuple):
         return self.known.key or self.short
 
 
+def air_temperature(
+    short: str, quantity: str, meaning: str, typical: float, usual: tuple[str, ...], within: Within = "mean",
+    key: str = "",
+) -> Variable:
+    """Return an input that is an air temperature: its mean, lowest or highest value of a step."""
+    name = f"land_surface_air__{quantity}"
+    return Variable(
+        short, name, "degC", "cell", "input", meaning, part="weather", ngen=Alias(name, "K", 1.0, -273.15),
+        facts=InputFacts(
+            -100.0, 70.0, typical, TEMPERATURES, within=within, key=key, usual=usual, standard_name="air_temperature",
+            confused=KELVIN,
+        ),
+    )
+
+
 VARIABLES: list[Variable] = [
     Variable(
         "precipitation", "atmosphere_water_precipitation__leq_volume_flux", "mm d-1", "cell", "input",
@@ -91,35 +106,19 @@ VARIABLES: list[Variable] = [
             ),
         ),
     ),
-    Variable(
-        "air_temperature", "land_surface_air__temperature", "degC", "cell", "input",
-        "Mean air temperature near the ground", part="weather",
-        ngen=Alias("land_surface_air__temperature", "K", 1.0, -273.15),
-        facts=InputFacts(
-            -100.0, 70.0, 8.0, TEMPERATURES,
-            usual=("t2m", "2m_temperature", "tas", "tmean", "tg", "temperature", "air_temperature"),
-            standard_name="air_temperature", confused=KELVIN,
-        ),
+    air_temperature(
+        "air_temperature", "temperature", "Mean air temperature near the ground", 8.0,
+        ("t2m", "2m_temperature", "tas", "tmean", "tg", "temperature", "air_temperature"),
     ),
-    Variable(
-        "minimum_air_temperature", "land_surface_air__time_min_of_temperature", "degC", "cell", "input",
-        "Lowest air temperature of the step", part="weather",
-        ngen=Alias("land_surface_air__time_min_of_temperature", "K", 1.0, -273.15),
-        facts=InputFacts(
-            -100.0, 70.0, 4.0, TEMPERATURES, within="lowest", key="minimum_temperature",
-            usual=("tasmin", "tmin", "mn2t", "tn", "minimum_temperature", "minimum_air_temperature"),
-            standard_name="air_temperature", confused=KELVIN,
-        ),
+    air_temperature(
+        "minimum_air_temperature", "time_min_of_temperature", "Lowest air temperature of the step", 4.0,
+        ("tasmin", "tmin", "mn2t", "tn", "minimum_temperature", "minimum_air_temperature"),
+        within="lowest", key="minimum_temperature",
     ),
-    Variable(
-        "maximum_air_temperature", "land_surface_air__time_max_of_temperature", "degC", "cell", "input",
-        "Highest air temperature of the step", part="weather",
-        ngen=Alias("land_surface_air__time_max_of_temperature", "K", 1.0, -273.15),
-        facts=InputFacts(
-            -100.0, 70.0, 12.0, TEMPERATURES, within="highest", key="maximum_temperature",
-            usual=("tasmax", "tmax", "mx2t", "tx", "maximum_temperature", "maximum_air_temperature"),
-            standard_name="air_temperature", confused=KELVIN,
-        ),
+    air_temperature(
+        "maximum_air_temperature", "time_max_of_temperature", "Highest air temperature of the step", 12.0,
+        ("tasmax", "tmax", "mx2t", "tx", "maximum_temperature", "maximum_air_temperature"),
+        within="highest", key="maximum_temperature",
     ),
     Variable(
         "specific_humidity", "land_surface_air_water~vapor__specific_humidity", "1", "cell", "input",

@@ -15,13 +15,14 @@ import numpy as np
 import yaml
 
 from bmi_cdlm.files.netcdf import same_units
+from bmi_cdlm.model.pet import takes_elevation
 from bmi_cdlm.names.errors import ConfigError, DomainError, nearest
 from bmi_cdlm.names.file_names import is_safe
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.network.domain_file import CONVENTIONS, put
-from bmi_cdlm.processes.catalogue import choose
+from bmi_cdlm.processes.catalogue import FORMULAS, GIVEN, choose, find_formula
 
 KNOWN = {
     "area": "km2", "lat": "degrees_north", "lon": "degrees_east", "elevation": "m", "mean_annual_snowfall": "mm yr-1",
@@ -48,7 +49,7 @@ class Options(NamedTuple):
     end: np.datetime64
     time_step: int = HOUR
     snow: str = "none"
-    pet: str = "oudin"
+    pet: str = FORMULAS[0].name
     parameters: Path | str = "default"
     restart: np.datetime64 | None = None
 
@@ -201,10 +202,15 @@ def _catchment(path: Path, columns: list[tuple[str, str]], number: int, row: lis
 def _check_needs(table: Path, catchment: Catchment, options: Options) -> None:
     for name, wanted, why in (
         ("mean_annual_snowfall", options.snow != "none", f"snow: {options.snow}"),
-        ("elevation", options.pet == "penman_monteith", f"pet: {options.pet}"),
+        ("elevation", _takes_elevation(options), f"pet: {options.pet}"),
     ):
         if wanted and name not in catchment.known:
             raise DomainError(f"{table}: column '{name} [{KNOWN[name]}]' is missing, which {why} needs. Add it.")
+
+
+def _takes_elevation(options: Options) -> bool:
+    formula = None if options.pet == GIVEN else find_formula(options.pet)
+    return formula is not None and options.time_step in formula.steps and takes_elevation(formula, options.time_step)
 
 
 def _configuration(domain: str, folder: Path, options: Options) -> str:

@@ -6,19 +6,34 @@ import importlib.metadata
 from functools import cache
 from typing import Literal, NamedTuple
 
-from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF, CellProcess, LinkProcess, ReachProcess
+from bmi_cdlm.names.declaration import (
+    LIQUID_WATER,
+    RUNOFF,
+    CellProcess,
+    LinkProcess,
+    PetFormula,
+    Process,
+    ReachProcess,
+)
 from bmi_cdlm.names.errors import ConfigError, DeclarationError, nearest, shown
 from bmi_cdlm.names.registry import declare
 from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
 from bmi_cdlm.processes.gr4j import GR4J
+from bmi_cdlm.processes.hargreaves import HARGREAVES
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
+from bmi_cdlm.processes.oudin import OUDIN
+from bmi_cdlm.processes.penman_monteith import PENMAN_MONTEITH
 
-Kind = Literal["snow", "runoff", "routing"]
+Kind = Literal["snow", "runoff", "routing", "pet"]
 ENTRY_POINTS = "bmi_cdlm.processes"
-NONE = "none"
+NONE, GIVEN = "none", "given"
+NOTHING: dict[Kind, list[str]] = {"snow": [NONE], "pet": [GIVEN]}
+"""What a configuration says instead of a process: no snow, potential evapotranspiration that comes as an input."""
 OWN: tuple[CellProcess | ReachProcess, ...] = (CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, MUSKINGUM)
-for one in OWN:
+FORMULAS: tuple[PetFormula, ...] = (OUDIN, HARGREAVES, PENMAN_MONTEITH)
+ALL_OWN: tuple[Process, ...] = (*OWN, *FORMULAS)
+for one in ALL_OWN:
     declare(one)
 
 
@@ -51,8 +66,10 @@ def _inputs(cells: tuple[CellProcess, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(taken))
 
 
-def kind_of(process: CellProcess | ReachProcess) -> Kind:
+def kind_of(process: Process) -> Kind:
     """What a configuration chooses the process as."""
+    if isinstance(process, PetFormula):
+        return "pet"
     if isinstance(process, ReachProcess):
         return "routing"
     return "snow" if process.gives[0] == LIQUID_WATER else "runoff"
@@ -63,7 +80,7 @@ def _others() -> dict[str, importlib.metadata.EntryPoint]:
     """Processes of installed packages by name: nothing of theirs is imported before it is chosen."""
     found: dict[str, importlib.metadata.EntryPoint] = {}
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        if point.name in found or point.name in {p.name for p in OWN}:
+        if point.name in found or point.name in {p.name for p in ALL_OWN}:
             first = found[point.name].value if point.name in found else "bmi_cdlm"
             raise DeclarationError(
                 f"two processes are called '{point.name}': of {first} and of {point.value}. Uninstall one of the "
@@ -73,7 +90,7 @@ def _others() -> dict[str, importlib.metadata.EntryPoint]:
     return found
 
 
-def _load(name: str) -> CellProcess | ReachProcess:
+def _load(name: str) -> Process:
     point = _others()[name]
     try:
         process = point.load()
@@ -81,10 +98,10 @@ def _load(name: str) -> CellProcess | ReachProcess:
         raise DeclarationError(
             f"entry point '{name} = {point.value}' cannot be imported ({cause}). Repair or uninstall its package."
         ) from cause
-    if not isinstance(process, CellProcess | ReachProcess):
+    if not isinstance(process, Process):
         raise DeclarationError(
-            f"entry point '{name} = {point.value}' is a {type(process).__name__}, expected a CellProcess or a "
-            "ReachProcess."
+            f"entry point '{name} = {point.value}' is a {type(process).__name__}, expected a CellProcess, a "
+            "ReachProcess or a PetFormula."
         )
     if process.name != name:
         raise DeclarationError(
@@ -93,12 +110,12 @@ def _load(name: str) -> CellProcess | ReachProcess:
     return declare(process)
 
 
-def known() -> tuple[CellProcess | ReachProcess, ...]:
+def known() -> tuple[Process, ...]:
     """Every process that is installed."""
-    return (*OWN, *(_load(name) for name in _others()))
+    return (*ALL_OWN, *(_load(name) for name in _others()))
 
 
-def find(kind: Kind, name: str) -> CellProcess | ReachProcess:
+def find(kind: Kind, name: str) -> Process:
     """Return the process that a configuration calls by name.
 
     Raises
@@ -106,9 +123,9 @@ def find(kind: Kind, name: str) -> CellProcess | ReachProcess:
     ConfigError
         There is none of that name installed, or it is one of another kind.
     """
-    own = {p.name: p for p in OWN}
+    own = {p.name: p for p in ALL_OWN}
     if name not in own and name not in _others():
-        names = [p.name for p in OWN if kind_of(p) == kind] + list(_others()) + ([NONE] if kind == "snow" else [])
+        names = [p.name for p in ALL_OWN if kind_of(p) == kind] + list(_others()) + NOTHING.get(kind, [])
         raise ConfigError(
             f"{kind}: there is no process '{shown(name)}'.{nearest(name, names)} Installed: {', '.join(names)}. "
             f"Install the package that brings it (entry point group {ENTRY_POINTS})."
@@ -118,6 +135,13 @@ def find(kind: Kind, name: str) -> CellProcess | ReachProcess:
         own_kind = kind_of(process)
         raise ConfigError(f"{kind}: '{name}' is a process of kind {own_kind}. Choose it as `{own_kind}:`.")
     return process
+
+
+def find_formula(name: str) -> PetFormula:
+    """Return the formula of potential evapotranspiration that a configuration calls by name; see `find`."""
+    found = find("pet", name)
+    assert isinstance(found, PetFormula)
+    return found
 
 
 @cache

@@ -3,6 +3,11 @@
 Every sum has one fixed order, so that blocks, single steps and threads give the same bits. Rows take four inputs and
 four units of a layer at once, since reading and writing would cost more than the sums; layers are padded with zeros
 to a multiple of four.
+
+It is no declaration, as those of the other files here. A declared step is a scalar function of symbols with one value a
+cell; the network has as many layers and units as its checkpoint says, a static term [unit, cell] and sums over units,
+so that its loops, with four units and four inputs at once, are the process itself, and no template could write them.
+What it gives is declared: the factor is a `Parameter` that may vary in time.
 """
 
 from __future__ import annotations

@@ -22,18 +22,21 @@ from bmi_cdlm.files.netcdf import names_in
 from bmi_cdlm.files.packing import MOST_DIGITS
 from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
-from bmi_cdlm.model.pet import FORMATIONS, RANGE, Formula, choose, required
+from bmi_cdlm.model.pet import RANGE, choose, required
+from bmi_cdlm.names.declaration import PetFormula
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest, shown
 from bmi_cdlm.names.paths import expand
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import SUMMED, select, variable
 from bmi_cdlm.names.writing import check_path
-from bmi_cdlm.processes.catalogue import NONE, Chain, Kind, find, kind_of
+from bmi_cdlm.processes.catalogue import FORMULAS, NOTHING, Chain, Kind, find, find_formula, kind_of
 from bmi_cdlm.processes.catalogue import choose as choose_processes
+from bmi_cdlm.processes.pet import FORMATIONS
 from bmi_cdlm.run.values import Date, Memory, Seconds, TimeOfDay, duration_text, parse_duration, parse_places
 
 MOST_SPIN_UPS = 1000
+FORMS = {DAY: "daily", HOUR: "hourly"}
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
 BRIDGES = {v.short: v.known.bridge for v in select(role="input")}
 Fill = Literal["refuse", "zero", "hold", "interpolate"]
@@ -115,14 +118,14 @@ class Config(BaseModel):
         default=1, ge=1, le=4096, description="Parameter sets per cell of the runoff process, whose mean is its runoff "
         "[1]."
     )
-    pet: Literal["given"] | Formula = Field(
-        default="given", description="Potential evapotranspiration: `given` as an input, or from other inputs by "
-        "`oudin` (air temperature), `hargreaves` (its daily range; not hourly) or `penman_monteith` (FAO-56: humidity, "
-        "pressure, shortwave radiation, wind; needs `cell_elevation` [m] in the domain)."
+    pet: str = Field(
+        default="given", description="Potential evapotranspiration: `given` as an input, or from other inputs by a "
+        f"formula: {', '.join(f'`{one.name}`' for one in FORMULAS)}, or one of another package (`cdlm "
+        "processes NAME` tells what it reads)."
     )
     pet_kind: str | None = Field(
-        default=None, description="Formula behind a given PET, such as `oudin`; must be the one that a checkpoint was "
-        "trained with."
+        default=None, description=f"Formula behind a given PET, such as `{FORMULAS[0].name}`; must be the one that a "
+        "checkpoint was trained with."
     )
     initial_state: Path | Literal["steady", "equilibrium"] = Field(
         default="steady", description="`steady` (customary stores, rivers in steady state), `equilibrium` (stores and "
@@ -224,12 +227,12 @@ class Config(BaseModel):
         stated = any(content.get(key) is not None for key in ("initial_rain", "initial_runoff"))
         return {**content, "initial_state": "equilibrium"} if stated or _is_hourly(content) else content
 
-    @field_validator("snow", "runoff", "routing")
+    @field_validator("snow", "runoff", "routing", "pet")
     @classmethod
     def _check_process(cls, name: str, info: ValidationInfo) -> str:
         """Refuse a process that is not there, or is one of another kind."""
         kind: Kind = info.field_name  # type: ignore[assignment]
-        if (kind, name) != ("snow", NONE):
+        if name not in NOTHING.get(kind, ()):
             try:
                 find(kind, name)
             except ConfigError as cause:
@@ -285,11 +288,14 @@ class Config(BaseModel):
         return self
 
     def _check_inputs(self) -> None:
-        if self.pet == "hargreaves" and self.time_step == HOUR:
+        formula = self.pet_formula
+        if formula is not None and self.time_step not in formula.steps:
+            others = " or ".join(one.name for one in FORMULAS if self.time_step in one.steps)
             raise ValueError(
-                "pet is hargreaves, which has no hourly form; expected oudin or penman_monteith, or time_step: 1 d"
+                f"pet is {self.pet}, which has no {FORMS[self.time_step]} form; expected {others}, or time_step: "
+                f"{' or '.join(duration_text(step) for step in formula.steps)}"
             )
-        if self.pet != "given" and self.pet_kind not in (None, self.pet):
+        if formula is not None and self.pet_kind not in (None, self.pet):
             raise ValueError(f"pet_kind is {self.pet_kind} while pet is {self.pet}; expected none, or pet: given")
         if len(set(self.published)) < len(self.published):
             raise ValueError(f"published_inputs names one input twice: {', '.join(self.published)}")
@@ -371,6 +377,11 @@ class Config(BaseModel):
         return choose_processes(self.snow, self.runoff, self.routing)
 
     @property
+    def pet_formula(self) -> PetFormula | None:
+        """The formula of potential evapotranspiration; None where it is given."""
+        return None if self.pet in NOTHING["pet"] else find_formula(self.pet)
+
+    @property
     def n_steps(self) -> int:
         """Number of model steps from start to end."""
         return int((self.end - self.start).astype(int)) // self.time_step
@@ -407,7 +418,8 @@ class Config(BaseModel):
         """Short names of what this run needs, as its formula reads it: the speed of wind, the vapour pressure."""
         needed = {"precipitation"}
         if "potential_evapotranspiration" in self.chain.inputs:
-            needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*required(self.pet, self.time_step)}
+            formula = self.pet_formula
+            needed |= {"potential_evapotranspiration"} if formula is None else {*required(formula, self.time_step)}
         needed |= self._taken()
         return tuple(v.short for v in select(role="input") if v.short in needed)
 
@@ -420,14 +432,14 @@ class Config(BaseModel):
         """Short names of the inputs that this run takes."""
         needed = {"precipitation"}
         if "potential_evapotranspiration" in self.chain.inputs:
-            needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*self._read_by_formula()}
+            formula = self.pet_formula
+            needed |= {"potential_evapotranspiration"} if formula is None else {*self._read_by(formula)}
         needed |= self._taken()
         return [v.short for v in select(role="input") if v.short in needed]
 
-    def _read_by_formula(self) -> list[str]:
+    def _read_by(self, formula: PetFormula) -> list[str]:
         """Inputs of the formula: speed and vapour pressure where the caller or the file has them, or their makings."""
-        assert self.pet != "given"
-        quantities = required(self.pet, self.time_step)
+        quantities = required(formula, self.time_step)
         optional = any(name in FORMATIONS for name in quantities) and isinstance(self.forcing, Path)
         return choose(quantities, self.published_inputs or (), names_in(Path(self.forcing)) if optional else ())
 

@@ -12,7 +12,8 @@ from types import FunctionType
 
 from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.kernels.graph import digest
-from bmi_cdlm.processes.catalogue import OWN, Chain
+from bmi_cdlm.names.declaration import Process
+from bmi_cdlm.processes.catalogue import ALL_OWN
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.version import __version__
 
@@ -33,7 +34,7 @@ def fingerprints(config: Config) -> str:
     for name in FILES:
         value = getattr(config, name)
         found[name] = content_digest(value) if isinstance(value, Path) else str(value)
-    found["processes"] = " ".join((__version__, _processes(), *_others(config.chain)))
+    found["processes"] = " ".join((__version__, _processes(), *_others(_chosen(config))))
     return json.dumps(found)
 
 
@@ -51,9 +52,14 @@ def _processes() -> str:
     return found.hexdigest()[:32]
 
 
-def _others(chain: Chain) -> list[str]:
+def _chosen(config: Config) -> tuple[Process, ...]:
+    formula = config.pet_formula
+    return (*config.chain.processes, *(() if formula is None else (formula,)))
+
+
+def _others(chosen: tuple[Process, ...]) -> list[str]:
     """Name and hash of each process of another package."""
-    others = [process for process in chain.processes if process not in OWN]
+    others = [process for process in chosen if process not in ALL_OWN]
     return [f"{p.name} {hashlib.sha256(repr(_facts(p)).encode()).hexdigest()[:32]}" for p in others]
 
 

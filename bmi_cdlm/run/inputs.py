@@ -54,6 +54,8 @@ class Inputs:
         self._within = {name: variable(name).known.within for name in self.pending}
         # What neither caller nor file gives is the mean temperature: a step in one call has no range.
         self._derived = [] if config.forcing != "caller" else [n for n in config.inputs if n not in self.held]
+        formula = config.pet_formula
+        self._wants_range = bool(self._derived) and formula is not None and formula.needs_range
 
     @property
     def variables(self) -> list[Variable]:
@@ -122,10 +124,10 @@ class Inputs:
 
     def whole_step(self) -> dict[str, np.ndarray]:
         """As `values`, for a step that is not accumulated: a formula that lives on the day's range must be given it."""
-        if self._derived and self._config.pet == "hargreaves":
+        if self._wants_range:
             raise ForcingError(
-                f"pet is 'hargreaves' and a whole step is asked for at once, without {' and '.join(RANGE)}. Step in "
-                "parts of a day, which accumulate them, or add both to published_inputs."
+                f"pet is '{self._config.pet}' and a whole step is asked for at once, without {' and '.join(RANGE)}. "
+                "Step in parts of a day, which accumulate them, or add both to published_inputs."
             )
         return self.values()
 

@@ -17,7 +17,7 @@ from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.model.model import Forcing
-from bmi_cdlm.model.pet import Demand, make_place
+from bmi_cdlm.model.pet import Demand, make_place, takes_elevation
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
 from bmi_cdlm.names.parameters import TRAVEL_TIME
 from bmi_cdlm.names.variables import variable
@@ -73,16 +73,18 @@ def parameters_key(config: Config) -> tuple:
 
 def read_elevation(config: Config, domain: Domain) -> np.ndarray:
     """Elevation of the cells [m] where the formula of potential evapotranspiration takes it, else 0."""
-    if config.pet == "penman_monteith":
+    formula = config.pet_formula
+    if formula is not None and takes_elevation(formula, config.time_step):
         return read_attribute(config.domain, domain, "elevation", "cell", "m")
     return np.zeros(domain.n_cells)
 
 
 def make_demand(config: Config, cells: Cells, elevation: np.ndarray) -> Demand | None:
     """The formula of potential evapotranspiration at the cells; None where it is given."""
-    if config.pet == "given":
+    formula = config.pet_formula
+    if formula is None:
         return None
-    return Demand(config.pet, config.time_step, make_place(cells.lat, cells.lon, elevation))
+    return Demand(formula, config.time_step, make_place(cells.lat, cells.lon, elevation))
 
 
 def make_forcing(

@@ -17,6 +17,7 @@ from bmi_cdlm.names.errors import ClockError, ForcingError, UnknownNameError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import alias, variable
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
+from bmi_cdlm.processes.catalogue import find_formula
 from bmi_cdlm.run.config import load_config
 
 
@@ -150,7 +151,7 @@ def test_three_catchments_and_720_hours_are_a_direct_drive(tmp_path, time_step, 
         for step in range(720 // per_step):
             values = mean_weather(hours[i][step * per_step : (step + 1) * per_step], config)
             demand = values["potential_evapotranspiration"] if pet == "given" else Demand(
-                pet, time_step, place).evaluate(values, start + step * time_step, model.workers)
+                find_formula(pet), time_step, place).evaluate(values, start + step * time_step, model.workers)
             model.advance(Forcing(values["precipitation"], demand, values["air_temperature"]))
             shown = reports[(step + 1) * per_step - 1][i]
             for v in model.outputs:

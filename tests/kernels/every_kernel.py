@@ -18,14 +18,17 @@ from bmi_cdlm.kernels.graph import callees, digest, is_scalar
 from bmi_cdlm.kernels.launch import call_graph
 from bmi_cdlm.kernels.loops.cells import cell_loops
 from bmi_cdlm.kernels.loops.cells_adjoint import cell_adjoint_loops
+from bmi_cdlm.kernels.loops.demand import demand_loop, plan_of
 from bmi_cdlm.kernels.loops.elementwise import elementwise
 from bmi_cdlm.kernels.loops.plan import CellPlan
 from bmi_cdlm.kernels.loops.prepared import fill_loops, ordinate_loops
 from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.processes.catalogue import FORMULAS
 from bmi_cdlm.processes.links import LINKS
+from bmi_cdlm.processes.pet import FORMATIONS
 
 TEMPLATES = {
-    "cells", "cells_adjoint", "elementwise", "groups", "plan", "prepared", "reaches", "source", "catalogue",
+    "cells", "cells_adjoint", "demand", "elementwise", "groups", "plan", "prepared", "reaches", "source", "catalogue",
 }
 """Modules beside kernels: what writes loops, and the catalogue. A new module is one of kernels until it stands here."""
 PLANS = [CellPlan(p, varying) for p in CELLS for varying in dict.fromkeys([(), VARYING.get(p.name, ())])]
@@ -67,8 +70,12 @@ MODULES = (elementary, transcendental, *(
 ))
 DEFINED = [f for module in MODULES for f in functions_of(module) if f.__module__ == module.__name__]
 GENERATED = {f: plan for plan in (*PLANS, *REACH_PLANS) for f in generated_of(plan)}
+DEMANDS = [
+    demand_loop(plan_of(formula, step), formed)
+    for formula in FORMULAS for step in formula.steps for formed in ((), tuple(FORMATIONS.items()))
+]
 KERNELS: list[types.FunctionType] = []
-for _function in call_graph(*DEFINED, *GENERATED):
+for _function in call_graph(*DEFINED, *GENERATED, *DEMANDS):
     if digest(_function) not in map(digest, KERNELS):
         KERNELS.append(_function)
 SCALARS = [f for f in KERNELS if is_scalar(f)]

@@ -20,6 +20,7 @@ from bmi_cdlm.kernels.groups import Links, ReachSeries
 from bmi_cdlm.kernels.launch import callee, compiled, retyped
 from bmi_cdlm.kernels.loops.cells import is_kept
 from bmi_cdlm.kernels.loops.cells_adjoint import AdjointText
+from bmi_cdlm.kernels.loops.demand import hour_of_day
 from bmi_cdlm.kernels.loops.plan import TOTALS, CellPlan
 from bmi_cdlm.kernels.loops.queues import ring_length
 from bmi_cdlm.kernels.loops.reaches import ReachPlan
@@ -31,8 +32,8 @@ from bmi_cdlm.processes import gr4j
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="inspects machine code: needs the compiler")
 DTYPES = [np.float64, np.float32]
 LLVM = {np.float64: "double", np.float32: "float"}
-OF_COUNTS = (in_fours, tile_width, ring_length)
-"""Scalar steps of whole numbers."""
+OF_COUNTS = (in_fours, tile_width, ring_length, hour_of_day)
+"""Scalar steps of whole numbers, or that give one."""
 IN_TURN = ("route_reach", "route_two", "sweep_reach", "sweep_two")
 """Rows in which a sub-step waits for the one before."""
 NOT_LINEAR = ("retrace_reach", "reverse_reach")
@@ -41,7 +42,7 @@ IN_PLACES = ("collect_row", "receive")
 """Rows that read a column, or write here and there: neighbours in them are no neighbours in memory."""
 MOVING = ("copy_row", "fill_row", "mask_row")
 """Rows that calculate nothing."""
-WITHOUT_NUMBERS = {"tile_rows", "place_family", "part_of", "vapour_at", "speed_at"}
+WITHOUT_NUMBERS = {"tile_rows", "place_family", "part_of"}
 """Not over a row, but leaves of the call graph with subscripts."""
 N = 64
 

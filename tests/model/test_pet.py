@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.pet import HOUR_SHARES, Demand, make_place, required
+from bmi_cdlm.model.pet import HOUR_SHARES, Demand, make_place, required, takes_elevation
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes import pet as plain
+from bmi_cdlm.processes.catalogue import FORMULAS, find_formula
+from bmi_cdlm.processes.hargreaves import HARGREAVES
+from bmi_cdlm.processes.oudin import OUDIN
+from bmi_cdlm.processes.penman_monteith import PENMAN_MONTEITH, net_radiation
 
 
 def column(values):
@@ -48,7 +52,7 @@ def place_of(latitude, longitude=0.0, elevation=0.0):
 def evaluate(formula, step, place, weather, date, threads=1):
     workers = Workers(threads)
     try:
-        return Demand(formula, step, place).evaluate(weather, seconds(date), workers)
+        return Demand(find_formula(formula), step, place).evaluate(weather, seconds(date), workers)
     finally:
         workers.close()
 
@@ -59,7 +63,7 @@ def seconds(date):
 
 def above_air(place, step, date, count=1, cell=0):
     """Radiation above the air [MJ m-2 d-1] in steps from a date."""
-    sky = Demand("penman_monteith", step, place).sky(seconds(date), count)
+    sky = Demand(find_formula("penman_monteith"), step, place).sky(seconds(date), count)
     angles = place.sin_latitude[cell], place.cos_latitude[cell], place.tan_latitude[cell]
     if step == DAY:
         return np.array([plain.daily_radiation(*angles, *row[:4]) for row in sky])
@@ -106,7 +110,7 @@ def test_brussels_in_july():
     assert above == pytest.approx(41.088, abs=5e-4)
     solar = (0.25 + 0.5 * 9.25 / 16.1042) * above
     assert solar == pytest.approx(22.07, abs=0.02)
-    assert plain.net_radiation(22.072, lowest, highest, vapour, above, 100.0) == pytest.approx(13.283, abs=2e-3)
+    assert net_radiation(22.072, lowest, highest, vapour, above, 100.0) == pytest.approx(13.283, abs=2e-3)
     weather = weather_of([lowest], [highest], [vapour], [22.072], [2.0776], pressure_of(100.0))
     found = evaluate("penman_monteith", DAY, place, weather, "2001-07-06")
     assert found[0, 0] == pytest.approx(3.8803, abs=1e-3)
@@ -240,7 +244,10 @@ def test_blocks_and_steps_give_the_same_bits(step):
 
 
 def test_what_each_formula_reads():
-    assert required("oudin", DAY) == required("oudin", HOUR) == ("air_temperature",)
-    assert "minimum_air_temperature" in required("hargreaves", DAY)
-    assert "minimum_air_temperature" in required("penman_monteith", DAY)
-    assert "minimum_air_temperature" not in required("penman_monteith", HOUR)
+    others = ("vapour_pressure", "air_pressure", "shortwave_radiation", "wind_speed")
+    spread = ("minimum_air_temperature", "maximum_air_temperature")
+    assert required(OUDIN, DAY) == required(OUDIN, HOUR) == ("air_temperature",)
+    assert required(HARGREAVES, DAY) == ("air_temperature", *spread)
+    assert required(PENMAN_MONTEITH, DAY) == ("air_temperature", *spread, *others)
+    assert required(PENMAN_MONTEITH, HOUR) == ("air_temperature", *others)
+    assert [one for one in FORMULAS if takes_elevation(one, DAY)] == [PENMAN_MONTEITH]

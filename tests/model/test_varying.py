@@ -273,6 +273,37 @@ def test_the_gradient_of_a_fixed_factor_is_its_sum_over_time(domain):
     assert (totals[0] - totals[1]) / 2e-6 == pytest.approx(one.sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize("value", [-1e-300, np.nan, np.inf, -np.inf])
+def test_a_series_outside_the_legal_range(domain, value):
+    """The factor is legal from 0 on: 0 itself is, and a state is as it was before what is refused."""
+    model = make(domain, "gr4j", varying=("pet_factor",))
+    forcing, series = random_forcing(4, N_STEPS, domain.n_cells), drawn("gr4j", domain.n_cells)
+    series = {"pet_factor": series["pet_factor"]}
+    series["pet_factor"][3, 2] = 0.0
+    model.record(forcing._replace(varying=series))
+    before = state_of(model)
+    series["pet_factor"][7, 4:] = value
+    where = rf"forcing: 'pet_factor' is {value} in step 7 \(from 0\) at cell {domain.cells.id[4]} \("
+    message = where + rf"{domain.n_cells - 4} of {N_STEPS * domain.n_cells} values are bad\), expected .* 0 to inf"
+    for run in (model.advance, model.record, model.fill_rivers):
+        with pytest.raises(ParameterError, match=message):
+            run(forcing._replace(varying=series))
+    assert all(state_of(model)[n].tobytes() == a.tobytes() for n, a in before.items())
+
+
+def test_a_series_between_two_limits(domain):
+    low, high = parameter("test_recharge_shape").legal
+    assert np.isfinite([low, high]).any()
+    model = make(domain, "three_stages", varying=VARYING["three_stages"])
+    series = drawn("three_stages", domain.n_cells)
+    beyond = np.nextafter(high, np.inf) if np.isfinite(high) else np.nextafter(low, -np.inf)
+    series["test_recharge_shape"][0, 1] = beyond
+    forcing = random_forcing(4, N_STEPS, domain.n_cells)._replace(varying=series)
+    with pytest.raises(ParameterError, match=rf"'test_recharge_shape' is .* in step 0 .*cell {domain.cells.id[1]} "):
+        model.advance(forcing)
+    model.advance(part_of(forcing, 1, N_STEPS))
+
+
 def test_a_network_is_a_factor_that_varies(tmp_path):
     """What the network gives, handed over as a series: the same bits."""
     path = write_attribute_domain(tmp_path / "domain.nc", 5, 9, 4)

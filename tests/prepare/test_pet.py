@@ -25,6 +25,8 @@ from bmi_cdlm.prepare.weather.pet import (
     wind_factor,
 )
 from bmi_cdlm.prepare.weather.quantities import check_given, keys_of
+from bmi_cdlm.processes.catalogue import find_formula
+from bmi_cdlm.processes.oudin import OUDIN
 
 pytest.importorskip("pyet", reason="pyet is not installed")
 
@@ -103,7 +105,7 @@ def test_a_preparation_has_the_bits_of_a_run(method):
     given = {name: weather[name] for name in reads(method)}
     run = {**given, MEAN: given.get(MEAN, 0.5 * (weather[LOW] + weather[HIGH]))}
     place = make_place(site.latitude, site.longitude, site.elevation if method == "fao56" else np.zeros(4))
-    expected = Demand(formula, DAY, place).evaluate(run, seconds("2001-03-01"), Workers(1))
+    expected = Demand(find_formula(formula), DAY, place).evaluate(run, seconds("2001-03-01"), Workers(1))
     np.testing.assert_array_equal(compute(method, seconds("2001-03-01"), given, site), expected)
 
 
@@ -218,7 +220,7 @@ def test_hours_are_those_of_a_run(longitude):
     """A run's Oudin by the hour at a steady temperature is a day's demand in its solar hours."""
     place = make_place(np.array([40.0]), np.array([longitude]), np.zeros(1))
     start, warmth = "2000-07-01", {MEAN: np.full((24, 1), 18.0)}
-    expected = Demand("oudin", HOUR, place).evaluate(warmth, seconds(start), Workers(1))
+    expected = Demand(OUDIN, HOUR, place).evaluate(warmth, seconds(start), Workers(1))
     daily = compute("oudin", seconds(start), {MEAN: np.full((1, 1), 18.0)}, at(40.0, longitude=longitude))
     starts = np.datetime64(start, "s") + np.arange(24) * np.timedelta64(HOUR, "s")
     found = spread_over_day(np.repeat(daily, 24, axis=0), starts, HOUR, np.array([longitude]))

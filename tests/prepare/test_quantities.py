@@ -21,6 +21,7 @@ from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, chunk_shape,
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.pet import pressure_at, saturation
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
+from bmi_cdlm.processes.penman_monteith import PENMAN_MONTEITH
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.simulation import Simulation
 
@@ -221,7 +222,7 @@ def test_a_caller_by_the_hour_gives_speed_and_vapour_of_every_hour(tmp_path):
             "maximum_air_temperature": T[:24].max(), "vapour_pressure": vapour.mean(), "air_pressure": p[:24].mean(),
             "shortwave_radiation": solar[:24].mean(),
         }
-        demand = Demand("penman_monteith", DAY, make_place(cells.lat, cells.lon, np.full(25, 100.0))).evaluate(
+        demand = Demand(PENMAN_MONTEITH, DAY, make_place(cells.lat, cells.lon, np.full(25, 100.0))).evaluate(
             {name: np.full((1, 25), value) for name, value in day.items()}, start, Workers(1))
         dry = np.full((1, 25), demand)
         from bmi_cdlm.model.model import Forcing, Model

@@ -11,14 +11,16 @@ from process_cases import BESIDE, HBV, RESERVOIRS, installed, point_to, pointed
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import ConfigError, DeclarationError
 from bmi_cdlm.processes import catalogue
-from bmi_cdlm.processes.catalogue import OWN, choose, find, kind_of, known
+from bmi_cdlm.processes.catalogue import ALL_OWN, FORMULAS, OWN, choose, find, find_formula, kind_of, known
 from bmi_cdlm.processes.cemaneige import CEMANEIGE
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.muskingum import MUSKINGUM
+from bmi_cdlm.processes.oudin import OUDIN
 
 
 def test_ours():
-    assert known()[: len(OWN)] == OWN
+    assert known()[: len(ALL_OWN)] == ALL_OWN == (*OWN, *FORMULAS)
+    assert {kind_of(one) for one in FORMULAS} == {"pet"} and find_formula("oudin") is OUDIN
     assert [kind_of(p) for p in OWN] == ["snow", "snow", "runoff", "routing"]
     chain = choose("cemaneige")
     assert (chain.cells, chain.reach) == ((CEMANEIGE, GR4J), MUSKINGUM) and choose("cemaneige") is chain
@@ -37,7 +39,7 @@ def test_those_of_a_package_are_imported_when_they_are_chosen():
         chain = choose(runoff="three_stages", routing="reservoirs")
         assert loaded and (chain.cells, chain.reach) == ((HBV,), RESERVOIRS)
         assert chain.inputs == ("precipitation", "air_temperature", "potential_evapotranspiration")
-        assert known() == (*OWN, HBV, RESERVOIRS)
+        assert known() == (*ALL_OWN, HBV, RESERVOIRS)
     with pytest.raises(ConfigError, match="there is no process 'three_stages'"):
         choose(runoff="three_stages")
 
@@ -93,7 +95,7 @@ def fails() -> None:
 def test_an_entry_point_that_leads_astray(points, message):
     with pointed(*points):
         if message is None:  # the same variables under two names of processes: no contradiction
-            assert len(known()) == len(OWN) + 2
+            assert len(known()) == len(ALL_OWN) + 2
             return
         with pytest.raises(DeclarationError, match=message):
             known()

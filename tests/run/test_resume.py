@@ -364,11 +364,12 @@ def test_other_processes_do_not_go_on(config, monkeypatch):
 def test_a_process_of_another_package_counts_by_its_code():
     with installed(HBV, RESERVOIRS):
         chain = choose("none", HBV.name, RESERVOIRS.name)
-        first, second = _others(chain)
-        assert first.startswith(f"{HBV.name} ") and second.startswith(f"{RESERVOIRS.name} ") and not _others(choose())
-        assert _others(chain) == [first, second]
+        first, second = _others(chain.processes)
+        assert first.startswith(f"{HBV.name} ") and second.startswith(f"{RESERVOIRS.name} ")
+        assert not _others(choose().processes)
+        assert _others(chain.processes) == [first, second]
         changed = chain._replace(cells=(replace(HBV, stages=(*HBV.stages[:-1], GR4J.stages[-1])),))
-        assert _others(changed)[0] != first and _others(changed)[1] == second
+        assert _others(changed.processes)[0] != first and _others(changed.processes)[1] == second
 
 
 def test_a_partial_output_of_another_run(config):

@@ -21,7 +21,7 @@ from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import check_writable, replacing
 from bmi_cdlm.prepare.weather.inputs import PET, Target
-from bmi_cdlm.prepare.weather.pet import FORMULAS, PetMethod, Site, compute, reads, spread_over_day
+from bmi_cdlm.prepare.weather.pet import BY_PYET, Site, compute, formula_of, reads, spread_over_day
 from bmi_cdlm.prepare.weather.quantities import Given, Provider, Quantity, check_given, keys_of, open_quantity
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
 from bmi_cdlm.run.config import Config
@@ -34,10 +34,9 @@ CHUNK_CELLS = 4096
 ROUNDING = 0.001  # mm d-1 or W m-2; a mean further below zero is no rounding
 WETTEST = 6000.0  # mm a year, of a whole basin; a few places on coasts and below the Himalaya have more
 RAIN = "precipitation"
-FIELDS_OF_PET = {
-    "given": 3, "oudin": 8, "hargreaves": 8, "priestley_taylor": 20, "fao56": 12, "penman_monteith": 12,
-}
-# Arrays of a block that exist at once, float64 each, beside the inputs [counted, then measured].
+FIELDS, FIELDS_OF_PYET, FIELDS_OF_FORMULA = 3, 20, 7
+# Arrays of a block that exist at once, float64 each, beside the inputs [counted, then measured]: where demand is given,
+# made by pyet, or by a formula, which reads some more.
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class Weather(NamedTuple):
     run: tuple[str, ...] = (RAIN, PET)
 
     @property
-    def method(self) -> PetMethod | None:
+    def method(self) -> str | None:
         """How demand is made; None where neither the run needs it nor the configuration gives or asks for it."""
         if self.pet.method == "given" and PET not in self.run and PET not in self.forcing.sources:
             return None
@@ -88,7 +87,7 @@ def needs(weather: Weather, steps: Steps) -> Needs:
     warm = keys_of(MEAN, sources, steps.step)
     if all(key in sources for key in warm):
         wanted[MEAN] = None
-    if method in FORMULAS or method == "priestley_taylor":
+    if method not in (None, "given"):
         read = reads(method)
         check_given(read, sources, DAY, f"pet: method {method}")
     else:
@@ -265,7 +264,12 @@ class _Plan:
     def _length(self) -> int:
         """Steps per block that keep its arrays within the memory allowed."""
         read = sum(one.n_used for one in self._providers)
-        fields = FIELDS_OF_PET[self.weather.method or "given"] + len(self._providers) + 2
+        method, fields = self.weather.method, FIELDS
+        if method == BY_PYET:
+            fields = FIELDS_OF_PYET
+        elif formula_of(method) is not None:
+            fields = FIELDS_OF_FORMULA + len(self._pet)
+        fields += len(self._providers) + 2
         per_step = 8.0 * (fields * self.n_cells + 3 * read)
         length = int(self.weather.forcing.memory * 1e9 / per_step)
         per_day = max(1, DAY // self.steps.step)

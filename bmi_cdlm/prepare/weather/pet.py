@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.pet import HOUR_SHARES, MEAN, RANGE, Demand, Formula, make_place, required
-from bmi_cdlm.names.errors import ForcingError
+from bmi_cdlm.model.pet import HOUR_SHARES, MEAN, RANGE, Demand, make_place, required, takes_elevation
+from bmi_cdlm.names.declaration import PetFormula
+from bmi_cdlm.names.errors import ConfigError, ForcingError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.prepare.packages import load
+from bmi_cdlm.processes.catalogue import FORMULAS, GIVEN, find_formula
+from bmi_cdlm.processes.penman_monteith import PENMAN_MONTEITH
 
-PetMethod = Literal["given", "oudin", "hargreaves", "priestley_taylor", "fao56", "penman_monteith"]
-FORMULAS: dict[str, Formula] = {
-    "oudin": "oudin", "hargreaves": "hargreaves", "fao56": "penman_monteith", "penman_monteith": "penman_monteith",
-}
-"""Methods that are formulas of a run; fao56 is another name of penman_monteith."""
-METHODS = ("oudin", "hargreaves", "priestley_taylor", "fao56", "penman_monteith")
+BY_PYET = "priestley_taylor"
+"""The method that no run has as a formula."""
+OTHER_NAMES = {"fao56": PENMAN_MONTEITH.name}
+METHODS = (*(one.name for one in FORMULAS if DAY in one.steps), BY_PYET, *OTHER_NAMES)
+"""Methods that are ours; formulas of other packages come in by their names."""
 PRIESTLEY_TAYLOR = 1.26
 INVERSE_LATENT_HEAT = 0.408  # kg MJ-1, at 2.45 MJ kg-1 [FAO-56 eq. 20]
 MEGAJOULES = 0.0864  # MJ m-2 d-1 per W m-2
@@ -38,20 +40,39 @@ class Site(NamedTuple):
     elevation: np.ndarray | None = None
 
 
-def reads(method: PetMethod) -> tuple[str, ...]:
+def formula_of(method: str | None) -> PetFormula | None:
+    """Return the formula of a run that a method is; None where demand is given, not made, or made by pyet.
+
+    Raises
+    ------
+    ConfigError
+        There is no such method, or it knows no days.
+    """
+    if method is None or method in (GIVEN, BY_PYET):
+        return None
+    formula = find_formula(OTHER_NAMES.get(method, method))
+    if DAY not in formula.steps:
+        raise ConfigError(
+            f"pet: method {method} has no daily form, and demand is made of days. Expected one of {', '.join(METHODS)}."
+        )
+    return formula
+
+
+def reads(method: str) -> tuple[str, ...]:
     """Return what a method reads of a day, by names of the registry; the mean only where the range does not do."""
-    if method == "priestley_taylor":
+    formula = formula_of(method)
+    if formula is None:
         return (*RANGE, "vapour_pressure", "air_pressure", "shortwave_radiation")
-    names = required(FORMULAS[method], DAY)
+    names = required(formula, DAY)
     return tuple(name for name in names if name != MEAN) or names
 
 
-def compute(method: PetMethod, start: int, weather: Mapping[str, np.ndarray], site: Site) -> np.ndarray:
+def compute(method: str, start: int, weather: Mapping[str, np.ndarray], site: Site) -> np.ndarray:
     """Potential evapotranspiration of days [mm d-1], float64[day, cell], never negative; NaN where an input is.
 
     Parameters
     ----------
-    method : PetMethod
+    method : str
         Another than `given`.
     start : int
         Begin of the first day [s since 1970 UTC].
@@ -67,12 +88,13 @@ def compute(method: PetMethod, start: int, weather: Mapping[str, np.ndarray], si
     _check_range(start, weather)
     if RANGE[0] in weather:  # the middle of the day's range, as FAO-56 says
         weather = {**weather, MEAN: 0.5 * (weather[RANGE[0]] + weather[RANGE[1]])}
-    if method == "priestley_taylor":
+    formula = formula_of(method)
+    if formula is None:
         return _priestley_taylor(start, weather, site)
     elevation = np.zeros(site.latitude.size)
-    if FORMULAS[method] == "penman_monteith":
-        elevation = elevation_of(site, method)
-    demand = Demand(FORMULAS[method], DAY, make_place(site.latitude, site.longitude, elevation)).evaluate(
+    if takes_elevation(formula, DAY):
+        elevation = elevation_of(site, f"pet: method {method}")
+    demand = Demand(formula, DAY, make_place(site.latitude, site.longitude, elevation)).evaluate(
         {name: np.ascontiguousarray(values, np.float64) for name, values in weather.items()}, start, Workers(1)
     )
     for values in weather.values():  # the kernels' limits at 0 would turn what is missing into no demand
@@ -80,11 +102,11 @@ def compute(method: PetMethod, start: int, weather: Mapping[str, np.ndarray], si
     return demand
 
 
-def elevation_of(site: Site, method: str) -> np.ndarray:
-    """Elevation of the cells [m]; ForcingError where there is none."""
+def elevation_of(site: Site, what: str) -> np.ndarray:
+    """Elevation of the cells [m], which something asks for; ForcingError where there is none."""
     if site.elevation is None:
         raise ForcingError(
-            f"pet: method {method} needs the elevation of cells, there is none. Expected the attribute `elevation`. "
+            f"{what} needs the elevation of cells, there is none. Expected the attribute `elevation`. "
             "Name a raster under attributes.elevation, or set pet.elevation."
         )
     return np.broadcast_to(np.asarray(site.elevation, np.float64), site.latitude.shape).copy()
@@ -137,7 +159,7 @@ def spread_over_day(
 def _priestley_taylor(start: int, weather: Mapping[str, np.ndarray], site: Site) -> np.ndarray:
     """Priestley and Taylor (1972) with the net radiation of FAO-56, by pyet."""
     pyet, xarray, pandas = load("pyet"), load("xarray"), load("pandas")
-    elevation = elevation_of(site, "priestley_taylor")
+    elevation = elevation_of(site, f"pet: method {BY_PYET}")
     mean = weather[MEAN]
     days = pandas.DatetimeIndex(
         (np.datetime64(start, "s") + np.arange(mean.shape[0]) * np.timedelta64(DAY, "s")).astype("datetime64[ns]")

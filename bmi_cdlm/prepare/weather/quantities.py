@@ -8,13 +8,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from bmi_cdlm.model.pet import FORMATIONS, MEAN, RANGE
+from bmi_cdlm.model.pet import MEAN, RANGE
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import SOURCES, variable
 from bmi_cdlm.prepare.weather.inputs import CellInput, Target
 from bmi_cdlm.prepare.weather.pet import WIND_HEIGHT, Site, elevation_of, pressure_at, saturation, wind_factor
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource
+from bmi_cdlm.processes.pet import FORMATIONS
 
 LOW, HIGH = (variable(name).key for name in RANGE)
 PRESSURE = variable("air_pressure").key
@@ -115,7 +116,7 @@ def open_quantity(quantity: Quantity, given: Given) -> Provider:
         return CellInput(key, given.sources[key], given.target, given.folder, starts, step)
 
     if name == "air_pressure" and not keys:
-        return Constant(pressure_at(elevation_of(given.site, "penman_monteith")), starts)
+        return Constant(pressure_at(elevation_of(given.site, "air pressure without a source")), starts)
     if name == MEAN and keys != (MEAN,):
         return HalfSum(*(source(key) for key in keys))
     if name == "wind_speed":
@@ -140,7 +141,7 @@ def _vapour(keys: tuple[str, ...], source: Callable[[str], CellInput], given: Gi
         make = FORMATIONS["vapour_pressure"].make
         if len(keys) == 2:
             return Formed([first, source(keys[1])], make)
-        pressure = pressure_at(elevation_of(given.site, "penman_monteith"))
+        pressure = pressure_at(elevation_of(given.site, "air pressure without a source"))
         return Formed([first], lambda humidity: make(humidity, pressure), on_cells=True)
     if step == DAY and MEAN in given.sources:
         warmth = source(MEAN)

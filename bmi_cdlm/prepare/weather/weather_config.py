@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from bmi_cdlm.names.errors import nearest
+from bmi_cdlm.names.errors import ConfigError, nearest
 from bmi_cdlm.prepare.gauges.record_layouts import LAYOUTS
-from bmi_cdlm.prepare.weather.pet import METHODS, PetMethod
+from bmi_cdlm.prepare.weather.pet import METHODS, formula_of
 from bmi_cdlm.prepare.weather.weights import Gaps
 from bmi_cdlm.run.values import Date, Seconds, parse_places
 
@@ -243,8 +243,9 @@ class ForcingConfig(Block):
 class PetConfig(Block):
     """Potential evapotranspiration where it is not given."""
 
-    method: PetMethod = Field(
-        default="given", description=f"given (by the forcing's source), or {', '.join(m for m in METHODS)}."
+    method: str = Field(
+        default="given",
+        description=f"given (by the forcing's source), {', '.join(METHODS)}, or the formula of another package.",
     )
     wind_height: float = Field(default=10.0, gt=0.1, description="Height of the wind above ground [m].")
     elevation: float | None = Field(
@@ -254,6 +255,16 @@ class PetConfig(Block):
         default=None, ge=0, le=23, description="Hour of UTC about which the hourly shares of a day are centred [h]; "
         "none: solar noon of every cell, as in a run."
     )
+
+    @field_validator("method")
+    @classmethod
+    def _check_method(cls, method: str) -> str:
+        """Refuse a method that is not there."""
+        try:
+            formula_of(method)
+        except ConfigError as cause:
+            raise ValueError(str(cause).removeprefix("pet: ").removesuffix(".")) from cause
+        return method
 
 
 class ObservationsConfig(TextKeys):
