@@ -11,13 +11,16 @@ from bmi_cdlm.names.errors import ConfigError, DeclarationError, nearest
 from bmi_cdlm.names.registry import declare
 from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
 from bmi_cdlm.processes.gr4j import GR4J
+from bmi_cdlm.processes.hbv import HBV, HBV_1_0, HBV_1_1P, HBV_2_0
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 
 Kind = Literal["snow", "runoff", "routing"]
 ENTRY_POINTS = "bmi_cdlm.processes"
 NONE = "none"
-OWN: tuple[CellProcess | ReachProcess, ...] = (CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, MUSKINGUM)
+OWN: tuple[CellProcess | ReachProcess, ...] = (
+    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, MUSKINGUM,
+)
 for one in OWN:
     declare(one)
 
