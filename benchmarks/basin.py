@@ -68,7 +68,8 @@ def one_cell_per_reach(downstream: np.ndarray, length: np.ndarray, area: np.ndar
     length, area, names, nowhere = length[order], area[order], [ids[i] for i in order], np.zeros(n)
     upstream_area = accumulate_downstream(below, area)
     return Domain(
-        Cells(names, nowhere, nowhere, area, area, np.zeros((n, 4)), np.zeros((n, 4)), np.full(n, np.nan)),
+        Cells(names, nowhere, nowhere, area, area, np.zeros((n, 4)), np.zeros((n, 4)), np.full(n, np.nan),
+              np.full(n, np.nan), upstream_area),
         Reaches(names, below, length, nowhere, area, upstream_area, nowhere, nowhere),
         Links(np.arange(n + 1), np.arange(n), area),
         Gauges(["outlet"], ["outlet"], np.array([n - 1]), upstream_area[-1:]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from kernel_cases import random_river
 
-from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches
+from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches, area_of_rivers
 from bmi_cdlm.domain.network import accumulate_downstream, order_reaches
 
 LARGEST = (0.42, 0.16, 0.08, 0.05, 0.03)
@@ -42,7 +42,8 @@ def random_country(seed: int, n_reaches: int, n_cells: int, n_gauges: int) -> Do
     corners = np.zeros((n_cells, 4))
     return Domain(
         Cells([str(k) for k in range(n_cells)], lon, lat, np.maximum(drained, 0.1), drained, corners, corners,
-              np.full(n_cells, np.nan)),
+              np.full(n_cells, np.nan), np.full(n_cells, np.nan),
+              area_of_rivers(links, upstream_area, n_cells)),
         Reaches([ids[i] for i in order], below, rng.lognormal(np.log(1000.0), 0.5, n), nowhere, area, upstream_area,
                 nowhere, nowhere),
         links,

@@ -78,7 +78,8 @@ def separate_cells(n: int) -> Domain:
     """Cells and reaches that have nothing to do with each other, 1 km2 each."""
     names, zero, one = [str(i) for i in range(n)], np.zeros(n), np.ones(n)
     return Domain(
-        Cells(names, zero, zero, one, one, np.zeros((n, 4)), np.zeros((n, 4)), np.full(n, 100.0)),
+        Cells(names, zero, zero, one, one, np.zeros((n, 4)), np.zeros((n, 4)), np.full(n, 100.0),
+              np.full(n, 500.0), one),
         Reaches(names, np.full(n, -1), zero, zero, one, one, zero, zero),
         Links(np.arange(n + 1), np.arange(n), one), Gauges([], [], np.zeros(0, np.int64), np.zeros(0)), np.arange(n),
     )

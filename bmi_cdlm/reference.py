@@ -95,6 +95,7 @@ def _describe_water(p: CellProcess | ReachProcess) -> list[str]:
     for one in p.parameters:
         ranges = " · ".join(f"{r.low:g} to {r.high:g} ({r.default:g})" for r in (one.daily, one.hourly))
         more = ", may vary in time" if one.may_vary else ""
+        more += ", left at its default unless `starts` names it" if one.name in p.left_at_default else ""
         lines.append(
             f"  {one.name} ({one.symbol}) [{one.units}]: {one.meaning}{more}; {_interval(one.legal)}; {ranges}; "
             f"{one.source}"

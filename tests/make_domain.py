@@ -28,7 +28,8 @@ def lumped_domain(n: int = 1, snowfall: float = 200.0) -> Domain:
     zero, one = np.zeros(n), np.ones(n)
     names = [str(i) for i in range(n)]
     return Domain(
-        Cells(names, zero, zero, one, one, np.zeros((n, 4)), np.zeros((n, 4)), np.full(n, snowfall)),
+        Cells(names, zero, zero, one, one, np.zeros((n, 4)), np.zeros((n, 4)), np.full(n, snowfall),
+              np.full(n, 500.0), one),
         Reaches(names, np.full(n, -1), zero, zero, one, one, zero, zero),
         Links(np.arange(n + 1), np.arange(n), one),
         Gauges([], [], np.zeros(0, np.int64), np.zeros(0)),
@@ -113,9 +114,10 @@ def write_domain(path: Path, fields: Mapping[str, Field]) -> Path:
 
 
 def random_domain(seed: int, n_reaches: int, n_cells: int, n_links: int | None = None) -> Domain:
-    """A random domain, through a file and the reader."""
+    """A random domain, through a file and the reader; its cells lie up to 2500 m high."""
     with tempfile.TemporaryDirectory() as folder:
-        return read_domain(write_domain(Path(folder) / "domain.nc", random_fields(seed, n_reaches, n_cells, n_links)))
+        found = read_domain(write_domain(Path(folder) / "domain.nc", random_fields(seed, n_reaches, n_cells, n_links)))
+    return found._replace(cells=found.cells._replace(elevation=np.linspace(0.0, 2500.0, n_cells)))
 
 
 def random_parameters(seed: int, domain: Domain, step: int = DAY) -> dict[str, np.ndarray]:

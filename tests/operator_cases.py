@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from make_domain import lumped_domain, random_domain
-from process_cases import BESIDE, HBV, RESERVOIRS
+from process_cases import BESIDE, HBV, RESERVOIRS, VARYING
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.loops.plan import places_of
@@ -21,10 +21,14 @@ from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import Chain
 from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
 from bmi_cdlm.processes.gr4j import GR4J
+from bmi_cdlm.processes.hbv import HBV as ROUTED_HBV
+from bmi_cdlm.processes.hbv import HBV_1_0, HBV_1_1P, HBV_2_0
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 
 Arrays = dict[str, np.ndarray]
+FLAT = ("unit_hydrograph_length",)
+"""Parameters that nothing has a slope in."""
 FORCING = ("precipitation", "potential_evapotranspiration", "air_temperature")
 
 
@@ -124,6 +128,8 @@ def drawn(
         "snow_peak": rng.uniform(20, 80, count),
         "snow_cover": np.where(rng.random(count) < 0.5, 1.0, rng.uniform(0, 0.5, count)),
         "production_store": rng.uniform(0, 50, count), "routing_store": rng.uniform(0, 15, count), **bases,
+        "field_capacity": rng.uniform(30, 150, count), "quickflow_threshold": rng.uniform(0, 15, count),
+        "percolation_capacity": rng.uniform(0, 3, count), "regional_exchange_capacity": rng.uniform(0, 2, count),
     }
     found: Arrays = {}
     for p in process.parameters:
@@ -172,6 +178,16 @@ CASES: dict[str, Callable[[], Case]] = {
     "components of all": lambda: make_case(
         18, random_domain(21, 9, 4, 15), 10, chain=chain_of(CEMANEIGE_HYSTERESIS, BESIDE),
         components={"cemaneige_hysteresis": 2, "beside_a_queue": 3}, varying=VARYING_BESIDE),
+    "hbv": lambda: make_case(20, random_domain(23, 20, 6, 40), 17, chain=chain_of(ROUTED_HBV), warmth=4.0),
+    "hbv 1.0": lambda: make_case(21, random_domain(24, 9, 6, 15), 17, chain=chain_of(HBV_1_0), x4=(1.0, 15.0)),
+    "hbv 1.1p, hourly": lambda: make_case(
+        22, random_domain(25, 9, 6, 15), 13, chain=chain_of(HBV_1_1P), step=HOUR, x4=(10.0, 30.0)),
+    "hbv 2.0, varying": lambda: make_case(
+        23, random_domain(26, 9, 8, 15), 18, chain=chain_of(HBV_2_0, reach=RESERVOIRS), x4=(1.0, 15.0),
+        varying=VARYING["hbv_2_0"]),
+    "components of hbv": lambda: make_case(
+        24, random_domain(27, 9, 4, 15), 9, chain=chain_of(ROUTED_HBV), components={"hbv": 4},
+        varying=VARYING["hbv_2_0"]),
     "components of three stages": lambda: make_case(
         19, random_domain(22, 9, 4, 15), 10, chain=chain_of(HBV, reach=RESERVOIRS), components={"three_stages": 3}),
 }
@@ -215,7 +231,8 @@ def cell_pair(case: Case, k: int) -> Pair:
         own = operator.prepare_adjoint(record.parameters, p_adj)
         return {**series_adjoints(operator, first, found), **own, **state_adj._asdict()}
 
-    return Pair(forward, adjoint, (*case.series(process), *case.parameters(process), *case.states(process)))
+    moving = [name for name in case.parameters(process) if name not in FLAT]
+    return Pair(forward, adjoint, (*case.series(process), *moving, *case.states(process)))
 
 
 def reach_pair(case: Case) -> Pair:

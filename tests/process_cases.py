@@ -240,7 +240,8 @@ EVERY = (*catalogue.OWN, *OTHERS)
 CELLS = tuple(p for p in EVERY if isinstance(p, CellProcess))
 REACHES = tuple(p for p in EVERY if isinstance(p, ReachProcess))
 VARYING = {"gr4j": ("pet_factor",), "three_stages": ("pet_factor", "test_evaporation_shape", "test_recharge_shape"),
-           "beside_a_queue": ("pet_factor", "test_beside", "test_capacity")}
+           "beside_a_queue": ("pet_factor", "test_beside", "test_capacity"),
+           "hbv_2_0": ("evaporation_shape", "pet_factor", "quickflow_rate", "recharge_shape")}
 """Parameters that vary in time in some case, by process."""
 
 

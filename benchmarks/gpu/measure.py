@@ -112,7 +112,8 @@ def make_domain(n_cells: int, n_reaches: int) -> Domain:
     names, zero, area = [str(i) for i in range(n_cells)], np.zeros(n_cells), np.full(n_cells, 9.0)
     reach_zero, reach_area = np.zeros(n), np.full(n, 9.0 * n_cells / n)
     return Domain(
-        Cells(names, zero, zero, area, area, np.zeros((n_cells, 4)), np.zeros((n_cells, 4)), np.full(n_cells, 100.0)),
+        Cells(names, zero, zero, area, area, np.zeros((n_cells, 4)), np.zeros((n_cells, 4)), np.full(n_cells, 100.0),
+              np.full(n_cells, 500.0), area),
         Reaches([str(i) for i in range(n)], downstream, reach_zero, reach_zero, reach_area, reach_area, reach_zero,
                 reach_zero),
         Links(np.arange(n + 1), np.arange(n) * n_cells // n, reach_area),

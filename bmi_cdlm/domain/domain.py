@@ -9,7 +9,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.domain.network import NONE, accumulate_downstream, order_reaches, upstream_of
-from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_strings, read_values
+from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_strings, read_values, same_units
 from bmi_cdlm.kernels.groups import Links
 from bmi_cdlm.names.errors import DomainError
 
@@ -23,7 +23,8 @@ class Cells(NamedTuple):
 
     id : str[cell]; lon, lat : float64[cell], degrees; area : float64[cell], geometric [km2]; drained_area :
     float64[cell], sum of the links [km2]; corner_lon, corner_lat : float64[cell, 4]; mean_annual_snowfall :
-    float64[cell] [mm yr-1], NaN where unknown.
+    float64[cell] [mm yr-1], elevation : float64[cell] [m], NaN where unknown; upstream_area : float64[cell] [km2], of
+    the reaches that it drains into, mean by the area of the links.
     """
 
     id: list[str]
@@ -34,6 +35,8 @@ class Cells(NamedTuple):
     corner_lon: np.ndarray
     corner_lat: np.ndarray
     mean_annual_snowfall: np.ndarray
+    elevation: np.ndarray
+    upstream_area: np.ndarray
 
 
 class Reaches(NamedTuple):
@@ -111,7 +114,7 @@ def read_domain(path: Path) -> Domain:
         order = order_reaches(downstream, reach_id, where)
         reaches = _read_reaches(dataset, reach_id, downstream, order, where)
         links = _read_links(dataset, order, where)
-        cells = _read_cells(dataset, links, where)
+        cells = _read_cells(dataset, links, reaches, where)
         gauges = _read_gauges(dataset, order, where)
         uncovered = _optional(dataset, "reach_uncovered_area", "reach", "km2", where, 0.0)[order]
     _check_areas(reaches, links, gauges, uncovered, where)
@@ -285,7 +288,7 @@ def _read_links(dataset: netCDF4.Dataset, order: np.ndarray, where: str) -> Link
     return Links(first, cell[sort], area[sort])
 
 
-def _read_cells(dataset: netCDF4.Dataset, links: Links, where: str) -> Cells:
+def _read_cells(dataset: netCDF4.Dataset, links: Links, reaches: Reaches, where: str) -> Cells:
     def read(name: str, units: str) -> np.ndarray:
         return read_values(dataset, name, ("cell",), units, where, DomainError)
 
@@ -298,7 +301,26 @@ def _read_cells(dataset: netCDF4.Dataset, links: Links, where: str) -> Cells:
         drained_area=np.bincount(links.cell, weights=links.area, minlength=area.size),
         corner_lon=corner_lon, corner_lat=corner_lat,
         mean_annual_snowfall=_optional(dataset, "mean_annual_snowfall", "cell", "mm yr-1", where, np.nan),
+        elevation=_elevation(dataset, where),
+        upstream_area=area_of_rivers(links, reaches.upstream_area, area.size),
     )
+
+
+def _elevation(dataset: netCDF4.Dataset, where: str) -> np.ndarray:
+    """Elevation of the cells [m] where the file has such an attribute, NaN elsewhere: few processes take it."""
+    name, n = "cell_elevation", dataset.dimensions["cell"].size
+    variable = dataset.variables.get(name)
+    if variable is None or variable.dimensions != ("cell",) or not same_units(getattr(variable, "units", ""), "m"):
+        return np.full(n, np.nan)
+    return read_values(dataset, name, ("cell",), "m", where, DomainError, nan_ok=True)
+
+
+def area_of_rivers(links: Links, upstream_area: np.ndarray, n_cells: int) -> np.ndarray:
+    """Area above the reaches that each cell drains into [km2], mean by the area of the links; 0 without a link."""
+    above = np.repeat(upstream_area, np.diff(links.first))
+    drained = np.bincount(links.cell, weights=links.area, minlength=n_cells)
+    total = np.bincount(links.cell, weights=links.area * above, minlength=n_cells)
+    return total / np.where(drained > 0, drained, 1.0)
 
 
 def _corners(

@@ -113,9 +113,10 @@ def make_spec(
     """
     domain = read_domain(domain_path)
 
-    left_out = () if learn_weighting else ("weighting",)
     chain = choose(snow, runoff, routing)
     processes: tuple[CellProcess | ReachProcess, ...] = (*reversed(chain.cells), chain.reach)
+    left_out = {name for one in processes for name in one.left_at_default} - set(starts or {})
+    left_out |= set() if learn_weighting else {"weighting"}
     generated = [p for one in processes for p in one.parameters if not p.optional and p.name not in left_out]
     own = {p.name for p in chain.cells[-1].parameters}
     targets = _targets(generated, step, starts or {}, dict.fromkeys(own, components))

@@ -132,13 +132,18 @@ class ParameterSet:
         return mean, np.sqrt(np.maximum(variance, 0.0))
 
 
+ATTRIBUTE_UNITS = {"mean_annual_snowfall": "mm yr-1", "elevation": "m", "upstream_area": "km2"}
+"""Units of the attributes of cells that a process may take."""
+
+
 def check_attributes(chain: Chain, domain: Domain, where: str = "") -> None:
     """Refuse a domain that lacks an attribute of its cells which a process takes; where: its file, for the message."""
     for process in chain.cells:
         for name in process.attributes.values():
             if not np.isfinite(getattr(domain.cells, name)).all():
+                units = f"[{ATTRIBUTE_UNITS[name]}]"
                 raise DomainError(
-                    f"{where + ': ' if where else ''}{kind_of(process)} is '{process.name}' but '{name}' [mm yr-1] is "
+                    f"{where + ': ' if where else ''}{kind_of(process)} is '{process.name}' but '{name}' {units} is "
                     f"missing in the domain, expected on every cell. Add it to the domain file, or choose another "
                     f"{kind_of(process)}."
                 )

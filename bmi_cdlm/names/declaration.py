@@ -97,24 +97,36 @@ class Stage(NamedTuple):
 class Queue(NamedTuple):
     """Water on its way: a unit hydrograph between two stages.
 
-    takes, gives : symbols of what flows in, a share of it, and of what leaves; curve : scalar function of the number of
-    steps since, and of symbols of parameters and constants: the share of an impulse that has left; adjoint : of the
-    curve by hand, with the adjoint of the share as last argument, returns those of the parameters in the curve's order;
-    base : name of the parameter that sets its length, `spans` times as many steps; at_least : smallest base that there
-    is; held : name of the variable that is the sum of what is on its way.
+    takes, gives : symbols of what flows in, a share of it, and of what leaves; base : name of the parameter that sets
+    its length, `spans` times as many steps; at_least : smallest base that there is; held : name of the variable that is
+    the sum of what is on its way.
+
+    Its form is one of two. curve : scalar function of the number of steps since, and of symbols of parameters and
+    constants: the share of an impulse that has left; adjoint : of the curve by hand, with the adjoint of the share as
+    last argument, returns those of the parameters in the curve's order. Or weight : scalar function, in the dialect of
+    steps, of the number of steps since (0 leaves at once) and of symbols: what leaves then, up to a factor, for all of
+    it leaves; it is 0 beyond the base, and its adjoint is derived.
     """
 
     takes: str
     gives: str
     share: float
-    curve: Callable
-    adjoint: Callable
     base: str
     spans: float
     held: str
     standard_name: str
     meaning: str
     at_least: float = 0.0
+    curve: Callable | None = None
+    adjoint: Callable | None = None
+    weight: Callable | None = None
+
+    @property
+    def form(self) -> Callable:
+        """The scalar function that it follows: of the steps since, and of symbols."""
+        found = self.curve if self.weight is None else self.weight
+        assert found is not None
+        return found
 
 
 class Prepared(NamedTuple):
@@ -150,6 +162,7 @@ class CellProcess:
     gives : name of what it hands on (`LIQUID_WATER` or `RUNOFF`) and its symbol, a rate
     prepared, constants, attributes : see `Prepared`; attributes of the domain by symbol
     model_steps : lengths of the model step that it has constants for [s]
+    left_at_default : names of parameters that no generator gives unless it is told where they start
     version : raised when its equations or stores change
     """
 
@@ -167,6 +180,7 @@ class CellProcess:
     constants: Mapping[str, ByStep] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
     model_steps: tuple[int, ...] = (DAY, HOUR)
+    left_at_default: tuple[str, ...] = ()
     version: int = 1
 
 
@@ -176,7 +190,7 @@ class ReachProcess:
 
     Attributes
     ----------
-    name, title, source, parameters, prepared, attributes, version : as for a `CellProcess`
+    name, title, source, parameters, prepared, attributes, left_at_default, version : as for a `CellProcess`
     step : scalar function of the state, the inflow at the head [m3 s-1] (symbol `inflow`) and prepared values; returns
         the outflow [m3 s-1] and the state
     state : its registry name
@@ -208,6 +222,7 @@ class ReachProcess:
     attributes: Mapping[str, str] = field(default_factory=dict)
     variance: Callable | None = None
     travel_time: str | None = None
+    left_at_default: tuple[str, ...] = ()
     version: int = 1
 
 

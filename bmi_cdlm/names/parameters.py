@@ -51,6 +51,14 @@ class Parameter(NamedTuple):
         return self.daily if step_seconds == DAY else self.hourly
 
 
+def per_day(
+    name: str, symbol: str, units: str, legal: tuple[float, float], range: Range, scale: Literal["linear", "log"],
+    meaning: str, source: str, may_vary: bool = False,
+) -> Parameter:
+    """A parameter of cells whose range is the same at every model step: a rate per day, a depth, a share."""
+    return Parameter(name, symbol, units, legal, range, range, scale, meaning, source, may_vary=may_vary)
+
+
 INFINITE = float("inf")
 LARGEST = float(np.finfo(np.float64).max)
 

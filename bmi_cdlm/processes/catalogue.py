@@ -20,6 +20,7 @@ from bmi_cdlm.names.registry import declare
 from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.hargreaves import HARGREAVES
+from bmi_cdlm.processes.hbv import HBV, HBV_1_0, HBV_1_1P, HBV_2_0
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 from bmi_cdlm.processes.oudin import OUDIN
@@ -30,7 +31,9 @@ ENTRY_POINTS = "bmi_cdlm.processes"
 NONE, GIVEN = "none", "given"
 NOTHING: dict[Kind, list[str]] = {"snow": [NONE], "pet": [GIVEN]}
 """What a configuration says instead of a process: no snow, potential evapotranspiration that comes as an input."""
-OWN: tuple[CellProcess | ReachProcess, ...] = (CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, MUSKINGUM)
+OWN: tuple[CellProcess | ReachProcess, ...] = (
+    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, MUSKINGUM,
+)
 FORMULAS: tuple[PetFormula, ...] = (OUDIN, HARGREAVES, PENMAN_MONTEITH)
 ALL_OWN: tuple[Process, ...] = (*OWN, *FORMULAS)
 for one in ALL_OWN:

@@ -108,11 +108,12 @@ class Config(BaseModel):
         "package; CemaNeige needs air temperature and the domain's mean annual snowfall."
     )
     runoff: str = Field(
-        default="gr4j", description="Runoff process of cells: `gr4j`, or one of another package (`cdlm processes`)."
+        default="gr4j", description="Runoff process of cells: `gr4j`, or another that `cdlm processes` lists, ours or "
+        "of another package."
     )
     routing: str = Field(
-        default="muskingum", description="Process of reaches: `muskingum`, or one of another package (`cdlm "
-        "processes`)."
+        default="muskingum", description="Process of reaches: `muskingum`, or another that `cdlm processes` lists, "
+        "ours or of another package."
     )
     components: int = Field(
         default=1, ge=1, le=4096, description="Parameter sets per cell of the runoff process, whose mean is its runoff "

@@ -126,6 +126,8 @@ def test_the_specification_survives_json_to_the_bit(path):
     ({"pet_hidden": ()}, "expected at least one layer"),
     ({"starts": {"melt_facter": 4.0}}, "'melt_facter' is not generated. Did you mean 'melt_factor'"),
     ({"starts": {"weighting": 0.1}}, "'weighting' is not generated"),
+    ({"runoff": "hbv", "snow": "none", "starts": {"regional_exchange_area": 2600.0}},
+     "'regional_exchange_area' is 2600.0, expected a value from 0 to 2500"),
     ({"starts": {"melt_factor": 40.0}}, "'melt_factor' is 40.0, expected a value from 0.5 to 15"),
     ({"snow": "none", "features": describe_forcing({"air_temperature": np.arange(6.0).reshape(3, 2)})},
      "runs without snow lack"),
@@ -141,6 +143,16 @@ def test_parameters_start_where_they_are_told(path):
     values = static_parameters(spec, zero_tensors(spec), read_inputs(spec, path, read_domain(path)))
     for name, value in values.items():
         np.testing.assert_allclose(value, starts.get(name, BY_NAME[name].daily.default), rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_left_at_its_default_is_generated_where_its_start_is_told(path):
+    def generated(**starts):
+        spec = specify(path, runoff="hbv", snow="none", starts=starts)
+        return {target.name: target.default for target in spec.cell.targets}
+
+    assert not {"regional_exchange_capacity", "regional_exchange_area"} & set(generated())
+    assert {"field_capacity", "evaporation_shape", "capillary_rate"} <= set(generated())
+    assert generated(regional_exchange_capacity=0.4)["regional_exchange_capacity"] == 0.4
 
 
 def test_a_network_without_attributes_is_uniform(path):

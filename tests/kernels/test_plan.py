@@ -212,7 +212,8 @@ def test_a_reach_process_that_does_not_fit_its_step(case):
 
 def test_every_declared_process_has_a_plan():
     assert {plan.process for plan in (*PLANS, *REACH_PLANS)} == set(EVERY)
-    assert {plan.process.name for plan in PLANS if plan.varying} == {"gr4j", "three_stages", "beside_a_queue"}
+    assert {plan.process.name for plan in PLANS if plan.varying} == {
+        "gr4j", "three_stages", "beside_a_queue", "hbv_2_0"}
 
 
 def test_symbols_are_none_of_the_loops():

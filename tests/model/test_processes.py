@@ -34,6 +34,9 @@ CHAINS: dict[str, dict[str, Any]] = {
     },
 }
 N_STEPS = 9
+CHAINS |= {
+    "hbv": {"runoff": "hbv_2_0"}, "hbv, components": {"runoff": "hbv_2_0", "components": {"hbv_2_0": 4}},
+}
 every_chain = pytest.mark.parametrize("name", CHAINS)
 
 
@@ -58,6 +61,9 @@ def make(domain: Domain, name: str, step: int = DAY, **options: Any) -> Model:
     for n, values in model.parameters.items():
         r = parameter(n).range_at(step)
         drawn[n] = rng.uniform(r.low, r.high, values.shape)
+    if "regional_exchange_capacity" in drawn:  # else nothing is left to run off
+        drawn["regional_exchange_capacity"][..., ::2] = 0.0
+        drawn["regional_exchange_capacity"] *= 0.01
     model.close()
     return Model(domain, drawn, **CHAINS[name], **options)
 

@@ -26,6 +26,7 @@ CHAINS: dict[str, dict[str, Any]] = {
     "gr4j": {"snow": "cemaneige"},
     "three_stages": {"runoff": "three_stages", "routing": "reservoirs"},
     "beside_a_queue": {"runoff": "beside_a_queue", "snow": "cemaneige_hysteresis"},
+    "hbv_2_0": {"runoff": "hbv_2_0"},
 }
 every_chain = pytest.mark.parametrize("name", CHAINS)
 

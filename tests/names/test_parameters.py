@@ -39,11 +39,12 @@ def test_entries_are_complete(entry):
     for process in OWN:
         if entry in process.parameters:
             assert entry.grid == ("reach" if isinstance(process, ReachProcess) else "cell")
-    assert (entry.may_vary, entry.optional) == (entry is PET_FACTOR, entry is PET_FACTOR)
+    assert entry.may_vary is (entry.name in ("pet_factor", "recharge_shape", "evaporation_shape", "quickflow_rate"))
+    assert entry.optional is (entry is PET_FACTOR)
 
 
 def test_names_and_symbols_are_unique():
-    assert [p.name for p in PARAMETERS] == list(BY_NAME) and len(PARAMETERS) == 11
+    assert [p.name for p in PARAMETERS] == list(BY_NAME) and len(PARAMETERS) == 30
     assert len({p.name for p in PARAMETERS}) == len({p.symbol for p in PARAMETERS}) == len(PARAMETERS)
     assert TRAVEL_TIME not in BY_NAME
 

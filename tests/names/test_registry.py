@@ -12,9 +12,11 @@ from bmi_cdlm.names.errors import DeclarationError
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.registry import OWNERS, PROCESSES, declare, process
 from bmi_cdlm.names.variables import BY_SHORT, VARIABLES
-from bmi_cdlm.processes.catalogue import OWN
+from bmi_cdlm.processes.catalogue import OWN, kind_of
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.muskingum import MUSKINGUM
+
+RUNOFF = tuple(p.name for p in OWN if kind_of(p) == "runoff")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +43,7 @@ def test_what_is_declared_is_known_and_stands_among_its_kind():
     assert OWNERS["celerity"] == "muskingum" and OWNERS["test_exponent"] == "reservoirs"
     assert OWNERS["pet_factor"] == "gr4j"
     # Fluxes that every process has are of one process more.
-    assert BY_SHORT["evapotranspiration"].of == ("gr4j", "three_stages", "beside_a_queue")
+    assert BY_SHORT["evapotranspiration"].of == (*RUNOFF, "three_stages", "beside_a_queue")
     assert VARIABLES[order.index("evapotranspiration")] is BY_SHORT["evapotranspiration"]
 
 

@@ -57,7 +57,8 @@ class TrainConfig(BaseModel):
     hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of the hidden layers of the mapping [1].")
     starts: dict[str, float] = Field(
         default={}, description="Where learned parameters start, by registry name [units of each]; others start at "
-        "their default. The switch of melt has no slope: thermal_weighting stays where it starts."
+        "their default. Some are learned only where they stand here (`cdlm processes NAME`). The switch of melt has no "
+        "slope: thermal_weighting stays where it starts."
     )
     learn_routing: bool = Field(default=True, description="Learn the celerity, else keep its default.")
     learn_weighting: bool = Field(default=False, description="Learn the Muskingum weighting too.")

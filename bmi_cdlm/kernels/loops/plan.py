@@ -351,6 +351,8 @@ class CellPlan:
                              "hand it on. Correct its 'gives', or the arguments of the steps")
             if queue.base not in self.parameters:
                 self._refuse(f"queue '{name}' has the base '{queue.base}', which is no parameter here. Correct it")
+            if (queue.curve is None) is (queue.weight is None) or (queue.curve is None) is not (queue.adjoint is None):
+                self._refuse(f"queue '{name}' needs a curve and its adjoint, or a weight. Give it one of the two")
         self._check_stores()
         self._check_ledger()
 
@@ -394,7 +396,7 @@ class CellPlan:
             prepared = [one.step for one in process.prepared if symbol in arguments_of(one.step)]
             users = [f"'{step.__name__}'" for step in prepared]
             users += [f"queue '{q}'" for q, queue in process.queues.items() if queue.base == name
-                      or symbol in arguments_of(queue.curve)]
+                      or symbol in arguments_of(queue.form)]
             users += [f"store '{s}'" for s, store in process.stores.items() if store.start_of == symbol
                       or store.at_most == name]
             if users:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from bmi_cdlm.kernels.adjoint import derive
@@ -94,7 +94,10 @@ def fill_{name}_adjoint({", ".join((*takes, "step", *(f"{s}_adj" for s in seeds)
 
 
 def ordinate_loops(queue: Queue, constants: Collection[str], head: Head = EVERY_PLACE) -> Filler:
-    """Return the loops that fill the ordinates of a queue, float[place, cell], from symbols of its curve."""
+    """Return the loops that fill the ordinates of a queue, float[place, cell], from symbols of its form."""
+    if queue.weight is not None:
+        return weight_loops(queue.weight, constants, head)
+    assert queue.curve is not None and queue.adjoint is not None
     arguments = arguments_of(queue.curve)[1:]
     takes = tuple(a for a in arguments if a not in constants)
     values = ", ".join(f"step.{a}" if a in constants else f"{a}[i]" for a in arguments)
@@ -119,4 +122,46 @@ def fill_ordinates_adjoint({", ".join(takes)}, step, ordinates_adj, {", ".join(f
 '''
     known = {curve: queue.curve, adjoint: queue.adjoint, "real": real, **head.known}
     made = make_functions(text, f"ordinates by {curve}{head.title}", known)
+    return Filler(takes, ("ordinates",), made["fill_ordinates"], made["fill_ordinates_adjoint"], ("ordinates",), takes)
+
+
+def weight_loops(weight: Callable, constants: Collection[str], head: Head = EVERY_PLACE) -> Filler:
+    """Return the loops that fill the ordinates of a queue in proportion to a weight; its adjoint is derived."""
+    step, arguments = arguments_of(weight)[0], arguments_of(weight)[1:]
+    takes = tuple(a for a in arguments if a not in constants)
+    adjoint, name = derive(weight, takes, {0: "weight_adj"}), weight.__name__
+
+    def given(names: Collection[str]) -> str:
+        own = {step: "real(k)", "weight_adj": "(ordinates_adj[k, i] - mean) / total"}
+        return ", ".join(own.get(a, f"step.{a}" if a in constants else f"{a}[i]") for a in names)
+
+    results = ", ".join(f"d_{a}" for a in takes)
+    adding = "\n".join(f"            {a}_sum[i] += d_{a}" for a in takes)
+    text = f'''
+def fill_ordinates({", ".join(takes)}, step, ordinates):
+    """Ordinates of a queue, float[place, cell]; each cell's sum to one."""
+    {head.of("ordinates.shape[1]")}
+        total = real(0)
+        for k in range(ordinates.shape[0]):
+            ordinates[k, i] = {name}({given((step, *arguments))})
+            total += ordinates[k, i]
+        for k in range(ordinates.shape[0]):
+            ordinates[k, i] /= total
+
+
+def fill_ordinates_adjoint({", ".join(takes)}, step, ordinates_adj, {", ".join(f"{a}_sum" for a in takes)}):
+    """Adjoint of `fill_ordinates`: added to. What moves all weights alike moves nothing."""
+    {head.of("ordinates_adj.shape[1]")}
+        total, mean = real(0), real(0)
+        for k in range(ordinates_adj.shape[0]):
+            one = {name}({given((step, *arguments))})
+            total += one
+            mean += one * ordinates_adj[k, i]
+        mean /= total
+        for k in range(ordinates_adj.shape[0]):
+            {results} = {adjoint.__name__}({given(arguments_of(adjoint))})
+{adding}
+'''
+    known = {name: weight, adjoint.__name__: adjoint, "real": real, **head.known}
+    made = make_functions(text, f"ordinates by {name}{head.title}", known)
     return Filler(takes, ("ordinates",), made["fill_ordinates"], made["fill_ordinates_adjoint"], ("ordinates",), takes)
