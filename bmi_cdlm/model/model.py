@@ -9,7 +9,7 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import NONE, plan_network
-from bmi_cdlm.kernels.groups import PetNetwork
+from bmi_cdlm.kernels.groups import GivenFlows, PetNetwork
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.kernels.workers import Workers
@@ -26,7 +26,7 @@ from bmi_cdlm.names.declaration import RUNOFF
 from bmi_cdlm.names.errors import ConfigError, ForcingError, ParameterError, StateError, nearest
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
-from bmi_cdlm.names.variables import Variable, select
+from bmi_cdlm.names.variables import Variable, coupled_outputs, select
 from bmi_cdlm.processes.catalogue import Chain, choose
 from bmi_cdlm.processes.pet_network import fill_factor
 
@@ -38,7 +38,8 @@ class Forcing(NamedTuple):
     """Forcing of consecutive steps, float64[time, cell]: mm d-1, mm d-1, degC (None where no process takes it).
 
     day_of_year : float64[time], from `season.day_of_year`; read by a PET network only. others : further inputs, varying
-    : parameters that vary in time, float64[time, cell] by registry name.
+    : parameters that vary in time, float64[time, cell] by registry name; coupled : what other models give, by registry
+    name, float64[time, reach].
     """
 
     precipitation: np.ndarray
@@ -47,6 +48,7 @@ class Forcing(NamedTuple):
     day_of_year: np.ndarray | None = None
     others: Mapping[str, np.ndarray] | None = None
     varying: Mapping[str, np.ndarray] | None = None
+    coupled: Mapping[str, np.ndarray] | None = None
 
     def part(self, steps: slice) -> Forcing:
         """Some of the steps."""
@@ -90,6 +92,8 @@ class Model:
         That come with the forcing as [time, cell]; the PET network's factor is one by itself.
     components : mapping of process names to int
         Parameter sets per cell of a process, whose mean it hands on.
+    coupled : names of inputs
+        Which of `variables.COUPLED` may come with the forcing.
 
     Attributes
     ----------
@@ -110,8 +114,9 @@ class Model:
         self, domain: Domain, parameters: Mapping[str, np.ndarray] | None = None, *, step: int = DAY,
         routing_step: int = HOUR, snow: str = "none", runoff: str = "gr4j", routing: str = "muskingum",
         threads: int = 1, pet: PetNetwork | None = None, ledger: bool = False, exchange: Exchange | None = None,
-        varying: Sequence[str] = (), components: Mapping[str, int] | None = None,
+        varying: Sequence[str] = (), components: Mapping[str, int] | None = None, coupled: Sequence[str] = (),
     ) -> None:
+        self.coupled = tuple(coupled)
         self.chain = choose(snow, runoff, routing)
         check_steps(self.chain, step, routing_step)
         given = dict(parameters or {})
@@ -153,7 +158,7 @@ class Model:
     def outputs(self) -> list[Variable]:
         """Registry entries of every variable that the model computes."""
         found = select(processes=self.chain.names, pet=FACTOR in self.varying, ledger=self.ledger is not None)
-        return [v for v in found if v.role != "input"]
+        return [v for v in found if v.role != "input"] + coupled_outputs(self.coupled)
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
@@ -206,7 +211,7 @@ class Model:
             b.factor[:] = series[FACTOR]
         for place in range(len(self.operators.cells)):  # snow, runoff
             self._run_cells(place, series, b)
-        self._route(series[RUNOFF], b)
+        self._route(series[RUNOFF], b, forcing.coupled or {})
         self._keep_last(b)
         return {name: b.series(name, self.domain.gauges.reach, reaches) for name in keep}
 
@@ -243,17 +248,39 @@ class Model:
         totals = self.state.totals if operator.gives == RUNOFF else None
         operator.advance(series, self._given.cells[place], self.state.cells[place], out, totals, b.fluxes[place])
 
-    def _route(self, runoff: np.ndarray, b: Buffers) -> None:
+    def _route(self, runoff: np.ndarray, b: Buffers, coupled: Mapping[str, np.ndarray]) -> None:
         """Collect the runoff of cells in reaches, and route it down the rivers."""
         exchange, slot = self.exchange, self._plan.network.slot
         if exchange is not None:
             b.hydrographs[slot[exchange.boundary]] = exchange.draw(b.hydrographs.shape[1])
-        self.operators.reach.route(
+        flows = self._begin_flows(coupled)
+        arguments = (
             runoff, self._given.reach, self.state.reach, b.lateral_inflow, b.hydrographs, b.discharge,
-            self.state.outflow_total, self._no_tape,
+            self.state.outflow_total,
         )
+        if flows is None:
+            self.operators.reach.route(*arguments, self._no_tape)
+        else:
+            self.operators.reach.route_given(*arguments, flows)
+            there = np.flatnonzero(flows.row >= 0)
+            self.live["reach_inflow_taken"][there] = flows.moved[flows.row[there], -1]
         if exchange is not None:
             exchange.hand_on(b.hydrographs[slot[exchange.outlets]])
+
+    def _begin_flows(self, coupled: Mapping[str, np.ndarray]) -> GivenFlows | None:
+        """Flows that others put into reaches over a block of steps; None where there is none but 0."""
+        if "reach_inflow" not in self.coupled:
+            return None
+        asked = coupled.get("reach_inflow")
+        self.live["reach_inflow_taken"][:] = 0.0
+        self.live["reach_inflow_asked"][:] = 0.0 if asked is None else asked[-1]
+        places = np.flatnonzero(asked.any(axis=0)) if asked is not None else NONE
+        if asked is None or not places.size:
+            return None
+        row = np.full(self.domain.n_reaches, -1)
+        row[places] = np.arange(places.size)
+        asked = np.ascontiguousarray(asked[:, places].T)
+        return GivenFlows(row, asked, np.zeros_like(asked), self.state.reach_added_total)
 
     def _keep_last(self, b: Buffers) -> None:
         """Bring the last step of a block into the live arrays."""
@@ -271,6 +298,8 @@ class Model:
         live = self.live
         live["discharge"].take(self.domain.gauges.reach, out=live["gauge_discharge"], mode="clip")
         self.operators.reach.volume(self._given.reach, self.state.reach, live["reach_storage"])
+        if self.coupled:
+            self._totals.recount(self.state)
         self._totals.refresh(self.state)
         if self.ledger is not None:
             self.ledger.update(self.state, live, self._totals.at_start)
@@ -418,8 +447,14 @@ class Model:
     def record(self, forcing: Forcing) -> np.ndarray:
         """Run over the forcing from the present state, which stays; discharge float64[time, reach] of every reach.
 
-        The same bits as `advance` would give. What `adjoint` needs is kept until the next recording.
+        The same bits as `advance` would give. What `adjoint` needs is kept until the next recording. What other models
+        give has no adjoint: with it in the forcing a StateError is raised.
         """
+        if forcing.coupled:
+            raise StateError(
+                f"forcing has {', '.join(forcing.coupled)} of other models, expected none: there is no adjoint of it. "
+                "Record without it."
+            )
         series, b = self._take(forcing), self._buffers(1)
         if self.pet is not None:
             b = b._replace(factor=np.empty(forcing.precipitation.shape))

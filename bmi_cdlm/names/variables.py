@@ -14,7 +14,7 @@ from bmi_cdlm.names.facts import KELVIN, SOURCE_OF_RECORDS, TEMPERATURES, WIND_S
 
 Grid = Literal["cell", "reach", "gauge", "domain", "link"]
 Role = Literal["input", "flux", "state", "total", "parameter", "identity"]
-Part = Literal["core", "process", "pet", "weather", "ledger"]
+Part = Literal["core", "process", "pet", "weather", "ledger", "coupling"]
 INFINITE = float("inf")
 
 
@@ -379,6 +379,29 @@ IDENTITY: tuple[Variable, ...] = tuple(
 """What the places of the grids are, for clients without the domain file; in no list of names, as parameters. Indices
 count from 0 in the order of the grids. `_text` holds count x width bytes, padded with zeros."""
 
+MOST_FLOW = 1e6
+"""Flow that nobody puts into a reach or takes from it [m3 s-1]: the Amazon carries 3.7e5 at Obidos in a flood."""
+
+COUPLING: tuple[Variable, ...] = (
+    Variable(
+        "reach_inflow", "stream_channel_reach_water~incoming~external__volume_rate", "m3 s-1", "reach", "input",
+        "Flow put into the head of the reach, or where negative taken from the reach, by whoever couples to it",
+        part="coupling", bounds=(-MOST_FLOW, MOST_FLOW),
+    ),
+    Variable(
+        "reach_inflow_asked", "stream_channel_reach_water~incoming~external__requested_volume_rate", "m3 s-1", "reach",
+        "flux", "Flow that was to be put into the reach or taken from it, mean over the model step", part="coupling",
+        of=("reach_inflow",),
+    ),
+    Variable(
+        "reach_inflow_taken", "stream_channel_reach_water~incoming~external__actual_volume_rate", "m3 s-1", "reach",
+        "flux", "Flow that was put into the reach or taken from it: a withdrawal takes what flows and stands there at "
+        "most", part="coupling", of=("reach_inflow",),
+    ),
+)
+"""Inputs by which other models couple, where `coupled_inputs` names them, and the outputs that come with them (`of`).
+They are 0 until set, and held afterwards; in no list of names before."""
+
 INGREDIENTS: tuple[Variable, ...] = (
     Variable(
         "dewpoint_temperature", "land_surface_air_water~vapor__dew_point_temperature", "degC", "cell", "input",
@@ -399,7 +422,7 @@ INGREDIENTS: tuple[Variable, ...] = (
 )
 """What sources of `prepare` give in place of an input that it is made of; no model takes it."""
 
-BY_SHORT: dict[str, Variable] = {v.short: v for v in VARIABLES}
+BY_SHORT: dict[str, Variable] = {v.short: v for v in (*VARIABLES, *COUPLING)}
 
 
 def alias(v: Variable, profile: str) -> Alias:
@@ -427,6 +450,15 @@ def over_call(v: Variable) -> tuple[Variable, Variable]:
             meaning=f"{v.meaning}: mean over the steps of the last call",
         ),
     )
+
+
+COUPLED: tuple[str, ...] = tuple(v.short for v in COUPLING if v.role == "input")
+"""Short names of the inputs that `coupled_inputs` may name."""
+
+
+def coupled_outputs(names: Collection[str]) -> list[Variable]:
+    """Return the outputs that come with some of the coupled inputs."""
+    return [v for v in COUPLING if v.role != "input" and not set(names).isdisjoint(v.of)]
 
 
 def plural(grid: str) -> str:

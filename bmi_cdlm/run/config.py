@@ -26,7 +26,7 @@ from bmi_cdlm.model.pet import FORMATIONS, RANGE, Formula, choose, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import SUMMED, select, variable
+from bmi_cdlm.names.variables import COUPLED, COUPLING, SUMMED, coupled_outputs, select, variable
 from bmi_cdlm.processes.catalogue import NONE, Chain, Kind, find, kind_of
 from bmi_cdlm.processes.catalogue import choose as choose_processes
 from bmi_cdlm.run.values import Date, Memory, Seconds, TimeOfDay, duration_text, parse_duration, parse_places
@@ -43,7 +43,8 @@ def parse_fill(value: object) -> object:
 
 def parse_call_sums(value: object) -> object:
     """Let `all` be every flux that has a sum."""
-    return tuple(v.short for v in select(role="flux") if v.units in SUMMED) if value == "all" else value
+    fluxes = (v for v in (*select(role="flux"), *COUPLING) if v.role == "flux" and v.units in SUMMED)
+    return tuple(v.short for v in fluxes) if value == "all" else value
 
 
 def parse_output_places(value: object) -> object:
@@ -199,6 +200,10 @@ class Config(BaseModel):
         default=None, description="Short names of the inputs that BMI shows and a caller may set; without it all that "
         "the run needs. The others come from the forcing file. An input that is not needed may be published too."
     )
+    coupled_inputs: tuple[str, ...] = Field(
+        default=(), description="Short names of inputs by which other models couple, published beside those of the run "
+        f"and 0 until set: {', '.join(COUPLED)}. What came of them is published too."
+    )
     call_sums: Annotated[tuple[str, ...], BeforeValidator(parse_call_sums)] = Field(
         default=(), description="Short names of fluxes whose sums and means over the last call BMI publishes too, "
         "such as `[discharge]`, or `all` [mm, m3]; for hosts with calls longer than a step."
@@ -269,7 +274,8 @@ class Config(BaseModel):
                 "first year of the forcing file from a start of its own"
             )
         self._check_inputs()
-        known = [v.short for v in select(role="flux") if v.units in SUMMED]
+        self._check_coupled()
+        known = [v.short for v in (*select(role="flux"), *COUPLING) if v.role == "flux" and v.units in SUMMED]
         for name in self.call_sums:
             if name not in known:
                 raise ValueError(f"call_sums: '{name}' is no flux that has a sum.{nearest(name, known)}")
@@ -289,6 +295,8 @@ class Config(BaseModel):
             raise ValueError(f"published_inputs names one input twice: {', '.join(self.published)}")
         known = [v.short for v in select(role="input")]
         for name in self.published:
+            if name in COUPLED:
+                raise ValueError(f"published_inputs names '{name}'; expected it under coupled_inputs")
             if name not in known:
                 raise ValueError(f"published_inputs: there is no input '{name}'.{nearest(name, known)}")
         unheard = [name for name in self.inputs if name not in self.published and name not in RANGE]
@@ -298,10 +306,20 @@ class Config(BaseModel):
                 "there, or a forcing file"
             )
 
+    def _check_coupled(self) -> None:
+        if len(set(self.coupled_inputs)) < len(self.coupled_inputs):
+            raise ValueError(f"coupled_inputs names one input twice: {', '.join(self.coupled_inputs)}")
+        for name in self.coupled_inputs:
+            if name not in COUPLED:
+                raise ValueError(
+                    f"coupled_inputs: there is no input '{name}'.{nearest(name, COUPLED)} Known: {', '.join(COUPLED)}"
+                )
+
     @property
     def summed(self) -> tuple[str, ...]:
         """Short names of the fluxes with sums and means over a call, as far as this run has them."""
-        fluxes = [v.short for v in select(role="flux", processes=self.chain.names, pet=False)]
+        own = (*select(role="flux", processes=self.chain.names, pet=False), *coupled_outputs(self.coupled_inputs))
+        fluxes = [v.short for v in own]
         return tuple(name for name in self.call_sums if name in fluxes or variable(name).part == "pet")
 
     def _check_streams(self) -> None:
@@ -350,6 +368,11 @@ class Config(BaseModel):
                 kind = kind_of(find_declared(found.of[0]))
                 raise ValueError(
                     f"output_variables: '{name}' is of {kind} {' or '.join(found.of)}; expected {kind}: {found.of[0]}"
+                )
+            if found.part == "coupling":
+                raise ValueError(
+                    f"output_variables: '{name}' is of coupled_inputs, which other models give through BMI; expected "
+                    "a variable that a run alone has"
                 )
             if found.part == "ledger" and self.ledger_tolerance is None:
                 raise ValueError(f"output_variables: '{name}' is kept with a ledger_tolerance only; set one")

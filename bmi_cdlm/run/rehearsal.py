@@ -33,7 +33,7 @@ def rehearse(simulation: Simulation) -> None:
     kind = (
         config.time_step, config.chain.names, config.components, model.varying, config.pet, tuple(config.inputs),
         network,
-        config.ledger_tolerance is not None,
+        config.ledger_tolerance is not None, config.coupled_inputs,
     )
     if kind in _rehearsed:
         return

@@ -25,6 +25,7 @@ from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.coupled import Coupled
 from bmi_cdlm.run.inputs import HELD, PENDING, Inputs
 from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
 from bmi_cdlm.run.parameters import (
@@ -70,6 +71,8 @@ class Simulation:
     model : Model
     inputs : Inputs
         What the caller holds and the running step has accumulated.
+    coupled : Coupled
+        What other models give.
     release : Release
         Runoff on its way to the caller.
     elapsed : int
@@ -124,9 +127,10 @@ class Simulation:
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
             runoff=config.runoff, routing=config.routing, components={config.runoff: config.components},
             threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
-            exchange=self._exchange,
+            exchange=self._exchange, coupled=config.coupled_inputs,
         )
         self.inputs = Inputs(config, domain.cells.id)
+        self.coupled = Coupled(config.coupled_inputs, domain, config.time_step)
         self.release = Release(self.model)
         self._begin_clock()
         self._carried: np.ndarray | None = None
@@ -167,6 +171,8 @@ class Simulation:
         count = forcing.precipitation.shape[0]
         if self._carried is not None:
             forcing = self._with_carried(forcing)
+        if self.coupled.names:
+            forcing = forcing._replace(coupled=self.coupled.take(count))
         series = self.model.advance(self._dated(forcing, self.n_done, count), keep, reaches)
         self.elapsed += count * self.config.time_step
         return series
@@ -191,7 +197,8 @@ class Simulation:
 
     def rehearse(self, values: Mapping[str, np.ndarray]) -> None:
         """Advance the model, but not the clock, by a step on inputs; see `rehearsal`."""
-        self.model.advance(self.make_forcing(values, 0, 1))
+        given = {name: np.ones((1, held.size)) for name, held in self.coupled.held.items()}
+        self.model.advance(self.make_forcing(values, 0, 1)._replace(coupled=given or None))
 
     def show_inputs(self) -> None:
         """Show the file's values for the step that comes next; at the end, those of the last."""
@@ -400,6 +407,9 @@ class Simulation:
         reach |= waiting[1]
         if self._carried is not None:
             cell[CARRIED] = self._carried
+        coupled = self.coupled.snapshot()
+        cell |= coupled[0]
+        reach |= coupled[1]
         attributes = {
             "time_step": str(config.time_step), "snow": config.snow, "runoff": config.runoff, "routing": config.routing,
             "components": str(config.components), "inputs_from": self._inputs_from,
@@ -492,6 +502,7 @@ class Simulation:
             pending = before = self.config.before_start
             cell = {n: v for n, v in cell.items() if not n.startswith(PENDING)}
         self.inputs.restore(cell, pending, restart.attributes["name_profile"], before)
+        self.coupled.restore(restart.cell, restart.reach, hot_start=hot_start)
         self._carried = restart.cell.get(CARRIED)
         seconds = restart.attributes.get("release_seconds")
         self.release.restore(restart.cell, restart.reach, None if seconds is None else int(seconds))

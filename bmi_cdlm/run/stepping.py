@@ -89,6 +89,7 @@ class Stepper:
     def _whole_steps(self, count: int) -> None:
         """Run whole steps: the first on the inputs as they stand, the rest as a block where a file has them."""
         simulation, release = self.simulation, self.release
+        simulation.coupled.check()
         simulation.advance_inputs(self.inputs.whole_step())
         release.whole_step()
         if self.sums is not None:
@@ -111,7 +112,9 @@ class Stepper:
 
     def _part_of_step(self, duration: int) -> None:
         simulation, inputs = self.simulation, self.inputs
+        simulation.coupled.check()
         inputs.accumulate(duration)
+        simulation.coupled.accumulate(duration)
         completed = inputs.pending_seconds == self.step
         if completed:
             simulation.advance_inputs(inputs.take_means())

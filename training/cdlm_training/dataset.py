@@ -64,6 +64,11 @@ class Dataset:
         self.run, self.config, self.domain, dtype = run, config, domain, config.dtype
         if run.forcing == "caller" or run.observations is None:
             raise ConfigError("training needs files in 'forcing' and 'observations'. Name them in the configuration.")
+        if run.coupled_inputs:
+            raise ConfigError(
+                f"coupled_inputs is {', '.join(run.coupled_inputs)}, expected none in training: no other model gives "
+                "it, and there is no adjoint of it. Train with a configuration without it."
+            )
         check_attributes(run.chain, domain, str(run.domain))
         for name, period in (("train", config.train), ("validate_on", config.validate_on)):
             if period is not None and not (run.start <= period[0] and period[1] <= run.end):
