@@ -9,7 +9,7 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import NONE, plan_network
-from bmi_cdlm.kernels.groups import GivenFlows, PetNetwork
+from bmi_cdlm.kernels.groups import GivenFlows, Links, PetNetwork
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.kernels.workers import Workers
@@ -17,7 +17,7 @@ from bmi_cdlm.model.buffers import FACTOR, Buffers, Kept, make_buffers, step_byt
 from bmi_cdlm.model.equilibrium import settle_cells
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.ledger import Ledger
-from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.operators import Operators, Parameters, ReachOperator
 from bmi_cdlm.model.parameter_set import ParameterSet
 from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, record
 from bmi_cdlm.model.state import State, new_state, occupied_places
@@ -28,6 +28,7 @@ from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import Variable, coupled_outputs, select
 from bmi_cdlm.processes.catalogue import Chain, choose
+from bmi_cdlm.processes.outside import DIRECT
 from bmi_cdlm.processes.pet_network import fill_factor
 
 LONGEST_BLOCK, SHORTEST_BLOCK = 4096, 16
@@ -141,6 +142,7 @@ class Model:
             components=components, plan=self._plan,
         )
         made_here = (FACTOR,) if pet is not None else ()
+        self._direct = self._route_directly() if "given_lateral_inflow" in self.coupled else self.operators.reach
         self._needed = (*self.chain.inputs, *(name for name in self.varying if name not in made_here))
         self._given = ParameterSet(self.operators, given)
         self.state = new_state(self.operators, self._given.cells)
@@ -153,6 +155,15 @@ class Model:
         self._block: tuple[int, Kept, Buffers] | None = None
         self._totals = Totals(self.operators, self.live, step)
         self._begin_balance()
+
+    def _route_directly(self) -> ReachOperator:
+        """Routing of lateral inflow that is given for every reach, in place of runoff of cells."""
+        n = self.domain.n_reaches
+        links = Links(np.arange(n + 1), np.arange(n), np.ones(n))
+        return ReachOperator(
+            self.chain.reach, DIRECT, self.domain._replace(links=links), self.step, self.routing_step, np.float64,
+            self._workers, self._plan,
+        )
 
     @property
     def outputs(self) -> list[Variable]:
@@ -184,6 +195,11 @@ class Model:
         return self.operators.reach.from_volume(self._given.reach, volume, places)
 
     @property
+    def reach_parameters(self) -> Parameters:
+        """Parameters of reaches as kernels take them."""
+        return self._given.reach
+
+    @property
     def workers(self) -> Workers:
         """The threads, for whoever prepares inputs."""
         return self._workers
@@ -211,7 +227,7 @@ class Model:
             b.factor[:] = series[FACTOR]
         for place in range(len(self.operators.cells)):  # snow, runoff
             self._run_cells(place, series, b)
-        self._route(series[RUNOFF], b, forcing.coupled or {})
+        self._route(series[RUNOFF], b, forcing.coupled)
         self._keep_last(b)
         return {name: b.series(name, self.domain.gauges.reach, reaches) for name in keep}
 
@@ -248,20 +264,26 @@ class Model:
         totals = self.state.totals if operator.gives == RUNOFF else None
         operator.advance(series, self._given.cells[place], self.state.cells[place], out, totals, b.fluxes[place])
 
-    def _route(self, runoff: np.ndarray, b: Buffers, coupled: Mapping[str, np.ndarray]) -> None:
-        """Collect the runoff of cells in reaches, and route it down the rivers."""
+    def _route(self, runoff: np.ndarray, b: Buffers, coupled: Mapping[str, np.ndarray] | None = None) -> None:
+        """Collect the runoff of cells in reaches, and route it down the rivers; coupled : see `Forcing`."""
+        coupled = coupled or {}
         exchange, slot = self.exchange, self._plan.network.slot
         if exchange is not None:
             b.hydrographs[slot[exchange.boundary]] = exchange.draw(b.hydrographs.shape[1])
-        flows = self._begin_flows(coupled)
+        flows, reach = self._begin_flows(coupled), self.operators.reach
+        lateral = coupled.get("given_lateral_inflow")
+        if lateral is not None:
+            reach, runoff, added = self._direct, lateral, self.state.reach_added_total
+            for row in lateral:  # added step by step, as the kernels add
+                added += row * self.step
         arguments = (
             runoff, self._given.reach, self.state.reach, b.lateral_inflow, b.hydrographs, b.discharge,
             self.state.outflow_total,
         )
         if flows is None:
-            self.operators.reach.route(*arguments, self._no_tape)
+            reach.route(*arguments, self._no_tape)
         else:
-            self.operators.reach.route_given(*arguments, flows)
+            reach.route_given(*arguments, flows)
             there = np.flatnonzero(flows.row >= 0)
             self.live["reach_inflow_taken"][there] = flows.moved[flows.row[there], -1]
         if exchange is not None:

@@ -122,7 +122,7 @@ class CellOperator(PreparedCells):
 
     def run(self, series: Arrays, p: Parameters, state: Group) -> tuple[np.ndarray, CellRecord]:
         """What the process gives over a period, [time, cell], and what its adjoint needs; `state` in place."""
-        n_steps = series["precipitation"].shape[0]
+        n_steps = series[self.process.enters].shape[0]
         out, starts = np.empty((n_steps, self.n_cells), self.dtype), []
         taken = {name: series_of(series, name) for name in self.taken}
         for block in _blocks(n_steps, BLOCK_STEPS):

@@ -204,6 +204,16 @@ VARIABLES: list[Variable] = [
         ),
     ),
     Variable(
+        "given_runoff", "land_surface_water_runoff~external__volume_flux", "mm d-1", "cell", "input",
+        "Runoff of the cell, where another model makes it (`runoff: caller`)", part="weather",
+        facts=InputFacts(
+            0.0, 2000.0, 1.0, "no more runs off than the greatest rain; see precipitation",
+            peaks=((3600, 9700.0), (1, 60_000.0)), bridge=86400,
+            usual=("ro", "mrro", "total_runoff", "runoff_flux", "given_runoff"),
+            standard_name="",
+        ),
+    ),
+    Variable(
         "pet_factor", "land_surface_water_evapotranspiration__potential_volume_flux_correction_factor", "1",
         "cell", "flux", "Factor on potential evapotranspiration from the generator's PET network", part="pet",
     ),
@@ -230,7 +240,7 @@ VARIABLES: list[Variable] = [
     ),
     Variable(
         "precipitation_total", "atmosphere_water_precipitation__time_integral_of_leq_volume_flux", "mm", "cell",
-        "total", "Precipitation since the start: what came into the cell",
+        "total", "Precipitation since the start, or runoff that was given: what came into the cell",
     ),
     Variable(
         "evapotranspiration_total", "land_surface_water_evapotranspiration__time_integral_of_volume_flux", "mm",
@@ -299,7 +309,7 @@ VARIABLES: list[Variable] = [
     ),
     Variable(
         "water_in", "drainage-basin_water~incoming__time_integral_of_volume_rate", "m3", "domain", "total",
-        "Precipitation since the start",
+        "Precipitation since the start, or runoff that was given",
     ),
     Variable(
         "water_out", "drainage-basin_water~outgoing__time_integral_of_volume_rate", "m3", "domain", "total",
@@ -389,6 +399,11 @@ COUPLING: tuple[Variable, ...] = (
         part="coupling", bounds=(-MOST_FLOW, MOST_FLOW),
     ),
     Variable(
+        "given_lateral_inflow", "stream_channel_reach_water~incoming~external__lateral_component_of_volume_rate",
+        "m3 s-1", "reach", "input", "Lateral inflow of the reach, where another model makes it (`runoff: caller`); "
+        "stands in place of given_runoff", part="coupling", bounds=(0.0, MOST_FLOW), of=("given_runoff",),
+    ),
+    Variable(
         "reach_inflow_asked", "stream_channel_reach_water~incoming~external__requested_volume_rate", "m3 s-1", "reach",
         "flux", "Flow that was to be put into the reach or taken from it, mean over the model step", part="coupling",
         of=("reach_inflow",),
@@ -400,7 +415,8 @@ COUPLING: tuple[Variable, ...] = (
     ),
 )
 """Inputs by which other models couple, where `coupled_inputs` names them, and the outputs that come with them (`of`).
-They are 0 until set, and held afterwards; in no list of names before."""
+Inputs are 0 until set, and held afterwards; `of` an input is the input that it stands in place of. In no list of names
+before a configuration names them."""
 
 INGREDIENTS: tuple[Variable, ...] = (
     Variable(

@@ -13,11 +13,14 @@ from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
+from bmi_cdlm.processes.outside import CALLER, ROUTING_NONE
 
 Kind = Literal["snow", "runoff", "routing"]
 ENTRY_POINTS = "bmi_cdlm.processes"
 NONE = "none"
-OWN: tuple[CellProcess | ReachProcess, ...] = (CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, MUSKINGUM)
+OWN: tuple[CellProcess | ReachProcess, ...] = (
+    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, CALLER, MUSKINGUM, ROUTING_NONE,
+)
 for one in OWN:
     declare(one)
 
@@ -44,10 +47,20 @@ class Chain(NamedTuple):
         """Registry names of what the processes take from outside."""
         return _inputs(self.cells)
 
+    @property
+    def enters(self) -> str:
+        """Registry name of the input that brings water into the cells."""
+        return self.cells[0].enters
+
+    @property
+    def holds_water(self) -> bool:
+        """Whether anything of a cell is carried from step to step."""
+        return any(p.stores or p.queues for p in self.cells)
+
 
 @cache
 def _inputs(cells: tuple[CellProcess, ...]) -> tuple[str, ...]:
-    taken = ["precipitation", *(name for p in cells for name in p.inputs if name != LIQUID_WATER)]
+    taken = [cells[0].enters, *(name for p in cells for name in p.inputs if name != LIQUID_WATER)]
     return tuple(dict.fromkeys(taken))
 
 

@@ -101,11 +101,12 @@ class Config(BaseModel):
         "package; CemaNeige needs air temperature and the domain's mean annual snowfall."
     )
     runoff: str = Field(
-        default="gr4j", description="Runoff process of cells: `gr4j`, or one of another package (`cdlm processes`)."
+        default="gr4j", description="Runoff process of cells: `gr4j`, or one of another package (`cdlm processes`); "
+        "`caller`: routing alone, runoff is an input (`given_runoff`, or `coupled_inputs: [given_lateral_inflow]`)."
     )
     routing: str = Field(
         default="muskingum", description="Process of reaches: `muskingum`, or one of another package (`cdlm "
-        "processes`)."
+        "processes`); `none`: runoff alone, discharge is the sum of the runoff above."
     )
     components: int = Field(
         default=1, ge=1, le=4096, description="Parameter sets per cell of the runoff process, whose mean is its runoff "
@@ -273,8 +274,8 @@ class Config(BaseModel):
                 f"spin_up is {self.spin_up}; expected 0 with forcing: caller or a restart file, since it repeats the "
                 "first year of the forcing file from a start of its own"
             )
-        self._check_inputs()
         self._check_coupled()
+        self._check_inputs()
         known = [v.short for v in (*select(role="flux"), *COUPLING) if v.role == "flux" and v.units in SUMMED]
         for name in self.call_sums:
             if name not in known:
@@ -314,6 +315,16 @@ class Config(BaseModel):
                 raise ValueError(
                     f"coupled_inputs: there is no input '{name}'.{nearest(name, COUPLED)} Known: {', '.join(COUPLED)}"
                 )
+            for other in variable(name).of:
+                if other not in self.chain.inputs:
+                    raise ValueError(
+                        f"coupled_inputs: '{name}' stands in place of '{other}', which no process of this run takes "
+                        f"({', '.join(self.chain.names)}); expected a process that does, or no '{name}'"
+                    )
+                if other in (self.published_inputs or ()) or self.forcing != "caller":
+                    raise ValueError(
+                        f"coupled_inputs: '{name}' and its complement '{other}' are both given; expected one of them"
+                    )
 
     @property
     def summed(self) -> tuple[str, ...]:
@@ -383,6 +394,11 @@ class Config(BaseModel):
                 )
 
     @property
+    def _replaced(self) -> set[str]:
+        """Inputs in place of which a coupled input stands."""
+        return {other for name in self.coupled_inputs for other in variable(name).of}
+
+    @property
     def chain(self) -> Chain:
         """The processes of the run."""
         return choose_processes(self.snow, self.runoff, self.routing)
@@ -422,23 +438,21 @@ class Config(BaseModel):
 
     def needed(self) -> tuple[str, ...]:
         """Short names of what this run needs, as its formula reads it: the speed of wind, the vapour pressure."""
-        needed = {"precipitation"}
+        needed = self._taken()
         if "potential_evapotranspiration" in self.chain.inputs:
             needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*required(self.pet, self.time_step)}
-        needed |= self._taken()
         return tuple(v.short for v in select(role="input") if v.short in needed)
 
     def _taken(self) -> set[str]:
-        """Inputs that the processes take as they are."""
-        return {name for name in self.chain.inputs if name != "potential_evapotranspiration"}
+        """Inputs that the processes take as they are, and that no coupled input stands in place of."""
+        return {name for name in self.chain.inputs if name != "potential_evapotranspiration"} - self._replaced
 
     @property
     def inputs(self) -> list[str]:
         """Short names of the inputs that this run takes."""
-        needed = {"precipitation"}
+        needed = self._taken()
         if "potential_evapotranspiration" in self.chain.inputs:
             needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*self._read_by_formula()}
-        needed |= self._taken()
         return [v.short for v in select(role="input") if v.short in needed]
 
     def _read_by_formula(self) -> list[str]:

@@ -39,7 +39,8 @@ def rehearse(simulation: Simulation) -> None:
         return
     kept = model.state.copy()
     shape = (1, model.domain.n_cells)
-    simulation.rehearse({name: np.full(shape, variable(name).known.typical) for name in config.inputs})
+    for given in (1.0, 0.0) if config.coupled_inputs else (0.0,):
+        simulation.rehearse({name: np.full(shape, variable(name).known.typical) for name in config.inputs}, given)
     model.state.assign(kept.arrays())
     nowhere = np.zeros(0, np.int64)
     model.reach_state(model.reach_volume[nowhere], nowhere)  # as callers who set states or parameters do

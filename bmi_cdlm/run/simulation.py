@@ -181,10 +181,13 @@ class Simulation:
         """Forcing with the precipitation that a state held unused when it was taken as a hot start, in its first step.
         """
         assert self._carried is not None
-        fallen = forcing.precipitation.copy()
+        name = self.config.chain.enters
+        fallen = forcing.series()[name].copy()
         fallen[0] += self._carried / self.config.time_step
         self._carried = None
-        return forcing._replace(precipitation=fallen)
+        if name == "precipitation":
+            return forcing._replace(precipitation=fallen)
+        return forcing._replace(others={**(forcing.others or {}), name: fallen})
 
     def check_ledger(self) -> None:
         """Refuse a residual above the configured tolerance, if there is one; to be called after every step."""
@@ -195,9 +198,9 @@ class Simulation:
         """Advance by one step on inputs by short name, float64[1, cell] in registry units."""
         self.advance(self.make_forcing(values, self.n_done, 1))
 
-    def rehearse(self, values: Mapping[str, np.ndarray]) -> None:
-        """Advance the model, but not the clock, by a step on inputs; see `rehearsal`."""
-        given = {name: np.ones((1, held.size)) for name, held in self.coupled.held.items()}
+    def rehearse(self, values: Mapping[str, np.ndarray], coupled: float) -> None:
+        """Advance the model, but not the clock, by a step on inputs and such coupled inputs; see `rehearsal`."""
+        given = {name: np.full((1, held.size), coupled) for name, held in self.coupled.held.items()}
         self.model.advance(self.make_forcing(values, 0, 1)._replace(coupled=given or None))
 
     def show_inputs(self) -> None:
@@ -208,7 +211,7 @@ class Simulation:
     def end_call(self) -> None:
         """Bring what depends on the caller's clock up to date: runoff depth of the call, masses."""
         release, at_start = self.release, self.release.at_start
-        unused = self.inputs.pending["precipitation"] if self.inputs.pending_seconds else None
+        unused = self.inputs.pending.get(self.config.chain.enters) if self.inputs.pending_seconds else None
         waiting = self.model.state.unreleased if release.seconds else None
         if at_start is not None:
             waiting = self.model.state.unreleased - at_start.discharge
@@ -229,7 +232,9 @@ class Simulation:
         first : the first of the steps, counted from the begin of the first.
         """
         start = self._epoch + self.origin + first * self.config.time_step
-        return self._dated(make_forcing(self.config, self._demand, values, start, self.model.workers), first, count)
+        shape = count, self.model.domain.n_cells
+        made = make_forcing(self.config, self._demand, values, start, self.model.workers, shape)
+        return self._dated(made, first, count)
 
     def _starts(self, first: int, count: int) -> np.ndarray:
         seconds = self.origin + (first + np.arange(count)) * self.config.time_step
@@ -484,10 +489,20 @@ class Simulation:
         StateError
             Another time step or other processes, or a clock outside the configured period.
         """
-        for key in ("time_step", "snow", "runoff", "routing", "components"):
+        holding = self.config.chain.holds_water
+        keys: tuple[str, ...] = ("time_step", "routing")
+        if holding or not hot_start:  # cells that hold nothing begin with any, but lose water where a run goes on
+            keys = ("time_step", "snow", "runoff", "routing", "components")
+        for key in keys:
             got, expected = restart.attributes.get(key), str(getattr(self.config, key))
             if got != expected:
-                raise StateError(f"restart: {key} is '{got}', expected '{expected}'. Use the options of that run.")
+                hint = "" if holding else ", or restart_mode: hot_start, which takes the rivers alone"
+                raise StateError(
+                    f"restart: {key} is '{got}', expected '{expected}'. Use the options of that run{hint}."
+                )
+        if hot_start and not holding:
+            nothing = {name: np.zeros_like(a) for name, a in self.model.state.on_cells().items()}
+            restart = restart._replace(cell=restart.cell | nothing)
         pending = 0 if hot_start else int(restart.attributes["pending_seconds"])
         elapsed = -self.config.before_start if hot_start else self._elapsed_at(restart, pending)
         before = int(restart.attributes.get("before_start", 0))
@@ -535,7 +550,7 @@ class Simulation:
         """Start the clock with a state: what it has not used falls in the first step, what waits leaves as it would."""
         state, release = self.model.state, self.release
         waiting, unused = state.unreleased.copy(), np.zeros(self.model.domain.n_cells)
-        unused += restart.cell.get("pending_precipitation", 0.0)
+        unused += restart.cell.get(PENDING + self.config.chain.enters, 0.0)
         if self._carried is not None:
             unused += self._carried
         self.model.begin(self.model.live["discharge"].copy())

@@ -12,14 +12,14 @@ from bmi_cdlm.bmi.arguments import BmiValueError
 from bmi_cdlm.model.model import Forcing, Model
 from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError, UnknownNameError
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import COUPLING, over_call, variable
+from bmi_cdlm.names.variables import over_call, variable
 from bmi_cdlm.run.config import load_config
 
 FLOW, ASKED, TAKEN, ADDED, STORED = (
     variable(n).name
     for n in ("reach_inflow", "reach_inflow_asked", "reach_inflow_taken", "reach_added_total", "reach_storage")
 )
-OWN = {v.name for v in COUPLING}
+OWN = {FLOW, ASKED, TAKEN}
 COUPLED = {"coupled_inputs": ["reach_inflow"]}
 
 

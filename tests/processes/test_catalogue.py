@@ -19,7 +19,7 @@ from bmi_cdlm.processes.muskingum import MUSKINGUM
 
 def test_ours():
     assert known()[: len(OWN)] == OWN
-    assert [kind_of(p) for p in OWN] == ["snow", "snow", "runoff", "routing"]
+    assert [kind_of(p) for p in OWN] == ["snow", "snow", "runoff", "runoff", "routing", "routing"]
     chain = choose("cemaneige")
     assert (chain.cells, chain.reach) == ((CEMANEIGE, GR4J), MUSKINGUM) and choose("cemaneige") is chain
     assert chain.names == ("cemaneige", "gr4j", "muskingum")
@@ -43,8 +43,8 @@ def test_those_of_a_package_are_imported_when_they_are_chosen():
 
 
 @pytest.mark.parametrize(("kind", "name", "message"), [
-    ("runoff", "gr4", r"runoff: there is no process 'gr4'\. Did you mean 'gr4j'\? Installed: gr4j, three_stages, "
-     r"reservoirs\. Install .*entry point group bmi_cdlm\.processes"),
+    ("runoff", "gr4", r"runoff: there is no process 'gr4'\. Did you mean 'gr4j'\? Installed: gr4j, caller, "
+     r"three_stages, reservoirs\. Install .*entry point group bmi_cdlm\.processes"),
     ("runoff", "three_stage", "Did you mean 'three_stages'"),
     ("snow", "cemaneig", r"Did you mean 'cemaneige'\? Installed: cemaneige, cemaneige_hysteresis, .*none"),
     ("snow", "non", r"Did you mean 'none'"),
