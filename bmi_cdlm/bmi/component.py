@@ -161,7 +161,8 @@ class BmiCdlm(Bmi):
         )
 
     def get_var_grid(self, name: str) -> int:
-        """Id of the variable's grid: 0 cells, 1 reaches, 2 gauges, 3 domain, 10 links of cells and reaches."""
+        """Id of the variable's grid: 0 cells, 1 reaches, 2 gauges, 3 domain, 10 links of cells and reaches, 11 reaches
+        whose discharge is given. A vector has the values of all sub-steps on the grid of its places."""
         return IDS[self._find(name).variable.grid]
 
     def get_var_type(self, name: str) -> str:
@@ -407,6 +408,8 @@ class BmiCdlm(Bmi):
         v = IDENTITIES[name]
         values = identity(self._running().simulation.model.domain, v)
         if values is None:
+            if v.grid == "boundary":
+                raise UnknownNameError(f"'{name}': no reach of this domain was cut off. `cdlm subset --below` does.")
             raise UnknownNameError(f"'{name}': the ids are no whole numbers. Take '{name}_text'.")
         if v.grid == "cell" and self._lattice is not None:
             values = self._lattice.spread(values)

@@ -26,7 +26,7 @@ from bmi_cdlm.names.declaration import RUNOFF
 from bmi_cdlm.names.errors import ConfigError, ForcingError, ParameterError, StateError, nearest
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
-from bmi_cdlm.names.variables import Variable, coupled_outputs, select
+from bmi_cdlm.names.variables import SUB_STEPS, Variable, coupled_outputs, select
 from bmi_cdlm.processes.catalogue import Chain, choose
 from bmi_cdlm.processes.outside import DIRECT
 from bmi_cdlm.processes.pet_network import fill_factor
@@ -95,6 +95,8 @@ class Model:
         Parameter sets per cell of a process, whose mean it hands on.
     coupled : names of inputs
         Which of `variables.COUPLED` may come with the forcing.
+    sub_steps : names of fluxes
+        Of which `live` has every routing sub-step of the last step too, as `variables.SUB_STEPS`.
 
     Attributes
     ----------
@@ -116,8 +118,9 @@ class Model:
         routing_step: int = HOUR, snow: str = "none", runoff: str = "gr4j", routing: str = "muskingum",
         threads: int = 1, pet: PetNetwork | None = None, ledger: bool = False, exchange: Exchange | None = None,
         varying: Sequence[str] = (), components: Mapping[str, int] | None = None, coupled: Sequence[str] = (),
+        sub_steps: Sequence[str] = (),
     ) -> None:
-        self.coupled = tuple(coupled)
+        self.coupled, self.sub_steps = tuple(coupled), tuple(sub_steps)
         self.chain = choose(snow, runoff, routing)
         check_steps(self.chain, step, routing_step)
         given = dict(parameters or {})
@@ -125,7 +128,8 @@ class Model:
         self.domain, self.step, self.routing_step, self.snow = domain, step, routing_step, snow
         self.n_sub = step // routing_step
         self._workers = Workers(threads)
-        boundary, kept = (NONE, NONE) if exchange is None else (exchange.boundary, exchange.outlets)
+        self._boundary = domain.boundary
+        boundary, kept = (domain.boundary, NONE) if exchange is None else (exchange.boundary, exchange.outlets)
         self._plan = plan_network(domain.reaches.downstream, threads, boundary=boundary, kept=kept)
         self._recording: Recording | None = None
         self._one_factor = False
@@ -149,7 +153,7 @@ class Model:
         stored = self.state.arrays()
         self.live = {
             v.short: stored[v.short] if v.short in stored and stored[v.short].shape == (self.size_of(v.grid),)
-            else np.zeros(self.size_of(v.grid)) for v in self.outputs
+            else np.zeros(self.size_of(v.grid) * (self.n_sub if v.sub_steps else 1)) for v in self.outputs
         }
         self._single = self._buffers(1)
         self._block: tuple[int, Kept, Buffers] | None = None
@@ -169,7 +173,9 @@ class Model:
     def outputs(self) -> list[Variable]:
         """Registry entries of every variable that the model computes."""
         found = select(processes=self.chain.names, pet=FACTOR in self.varying, ledger=self.ledger is not None)
-        return [v for v in found if v.role != "input"] + coupled_outputs(self.coupled)
+        return [v for v in found if v.role != "input"] + coupled_outputs(self.coupled) + [
+            v for v in SUB_STEPS if v.of[0] in self.sub_steps
+        ]
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
@@ -207,7 +213,7 @@ class Model:
     def size_of(self, grid: str) -> int:
         """Number of values of a variable on a grid."""
         sizes = {"cell": self.domain.n_cells, "reach": self.domain.n_reaches,
-                 "gauge": self.domain.gauges.reach.size, "domain": 1}
+                 "gauge": self.domain.gauges.reach.size, "domain": 1, "boundary": self.domain.boundary.size}
         return sizes[grid]
 
     def advance(
@@ -270,7 +276,9 @@ class Model:
         exchange, slot = self.exchange, self._plan.network.slot
         if exchange is not None:
             b.hydrographs[slot[exchange.boundary]] = exchange.draw(b.hydrographs.shape[1])
-        flows, reach = self._begin_flows(coupled), self.operators.reach
+        flows, reach = self._begin_flows(coupled, b.hydrographs.shape[1]), self.operators.reach
+        if self._boundary.size:
+            self._take_in(coupled, b, flows)
         lateral = coupled.get("given_lateral_inflow")
         if lateral is not None:
             reach, runoff, added = self._direct, lateral, self.state.reach_added_total
@@ -285,24 +293,62 @@ class Model:
         else:
             reach.route_given(*arguments, flows)
             there = np.flatnonzero(flows.row >= 0)
-            self.live["reach_inflow_taken"][there] = flows.moved[flows.row[there], -1]
+            if there.size:
+                self.live["reach_inflow_taken"][there] = flows.moved[flows.row[there], -1]
+            self._tell_sub_steps(flows)
         if exchange is not None:
             exchange.hand_on(b.hydrographs[slot[exchange.outlets]])
 
-    def _begin_flows(self, coupled: Mapping[str, np.ndarray]) -> GivenFlows | None:
-        """Flows that others put into reaches over a block of steps; None where there is none but 0."""
-        if "reach_inflow" not in self.coupled:
-            return None
-        asked = coupled.get("reach_inflow")
-        self.live["reach_inflow_taken"][:] = 0.0
-        self.live["reach_inflow_asked"][:] = 0.0 if asked is None else asked[-1]
+    def _begin_flows(self, coupled: Mapping[str, np.ndarray], n_sub_steps: int) -> GivenFlows | None:
+        """Flows that others put into reaches over a block, and whose sub-steps are kept; None where nothing is."""
+        n, asked = self.domain.n_reaches, coupled.get("reach_inflow")
+        if "reach_inflow" in self.coupled:
+            self.live["reach_inflow_taken"][:] = 0.0
+            self.live["reach_inflow_asked"][:] = 0.0 if asked is None else asked[-1]
         places = np.flatnonzero(asked.any(axis=0)) if asked is not None else NONE
-        if asked is None or not places.size:
+        if not places.size and not self.sub_steps:
             return None
-        row = np.full(self.domain.n_reaches, -1)
-        row[places] = np.arange(places.size)
-        asked = np.ascontiguousarray(asked[:, places].T)
-        return GivenFlows(row, asked, np.zeros_like(asked), self.state.reach_added_total)
+        rows = np.zeros((0, 1)) if asked is None or not places.size else np.ascontiguousarray(asked[:, places].T)
+        row, kept_row, kept = np.full(n, -1), np.full(n, -1), self._with_sub_steps()
+        row[places], kept_row[kept] = np.arange(places.size), np.arange(kept.size)
+        hydrographs = np.empty((kept.size, n_sub_steps))
+        return GivenFlows(row, rows, np.zeros_like(rows), self.state.reach_added_total, kept_row, hydrographs)
+
+    def _with_sub_steps(self) -> np.ndarray:
+        """Reaches whose hydrographs are kept, int64[], rising."""
+        if "discharge" in self.sub_steps:
+            return np.arange(self.domain.n_reaches)
+        return np.unique(self.domain.gauges.reach) if self.sub_steps else NONE
+
+    def _tell_sub_steps(self, flows: GivenFlows) -> None:
+        """Bring the sub-steps of the last step into the live arrays."""
+        last = flows.kept[:, flows.kept.shape[1] - self.n_sub :]
+        for v in SUB_STEPS:
+            if v.of[0] in self.sub_steps:
+                places = self.domain.gauges.reach if v.grid == "gauge" else np.arange(self.domain.n_reaches)
+                self.live[v.short].reshape(self.n_sub, -1)[:] = last[flows.kept_row[places]].T
+
+    def _take_in(self, coupled: Mapping[str, np.ndarray], b: Buffers, flows: GivenFlows | None) -> None:
+        """Discharge of the reaches that were cut off above, over a block: handed on as it is, and booked as added."""
+        boundary, live, n = self._boundary, self.live, self._boundary.size
+        flow = np.zeros((n, b.hydrographs.shape[1]))
+        if "boundary_inflow" in coupled:
+            flow[:] = coupled["boundary_inflow"].reshape(-1, n).T
+        b.hydrographs[self._plan.network.slot[boundary]] = flow
+        if flows is not None:
+            there = np.flatnonzero(flows.kept_row[boundary] >= 0)
+            flows.kept[flows.kept_row[boundary[there]]] = flow[there]
+        sub_steps = flow.reshape(n, -1, self.n_sub)
+        total = sub_steps[..., 0].copy()
+        for k in range(1, self.n_sub):  # in the order of the kernels
+            total += sub_steps[..., k]
+        mean = total / self.n_sub
+        for row in mean.T:
+            self.state.outflow_total[boundary] += row * self.step
+            self.state.reach_added_total[boundary] += row * self.step
+        b.lateral_inflow.last[boundary] = 0.0
+        b.discharge.values[b.discharge.row[boundary]] = mean
+        live["discharge"][boundary] = mean[:, -1]
 
     def _keep_last(self, b: Buffers) -> None:
         """Bring the last step of a block into the live arrays."""
@@ -408,7 +454,16 @@ class Model:
             exchange.hand_on_steady(flow[exchange.outlets])
         kept.reach[:] = self.operators.reach.steady(self._given.reach, flow)
         self.state.assign(kept.arrays())
+        self._empty_boundary()
         self.begin(flow)
+
+    def _empty_boundary(self) -> None:
+        """Let reaches that stand for what was cut off hold nothing: what left them came in."""
+        boundary, state = self._boundary, self.state
+        if boundary.size:
+            state.reach[boundary] = self.reach_state(np.zeros(boundary.size), boundary)
+            state.reach_storage_at_start[boundary] = 0.0
+            state.reach_added_total[boundary] = state.outflow_total[boundary]
 
     def begin(self, discharge: np.ndarray) -> None:
         """Start the clock: the ledger and all fluxes are 0, reaches hold their initial discharge [m3 s-1]."""
@@ -417,6 +472,10 @@ class Model:
             if v.role == "flux":
                 self.live[v.short][:] = 0.0
         self.live["discharge"][:] = discharge
+        for v in SUB_STEPS:
+            if v.of[0] in self.sub_steps:
+                places = self.domain.gauges.reach if v.grid == "gauge" else np.arange(self.domain.n_reaches)
+                self.live[v.short].reshape(self.n_sub, -1)[:] = discharge[places]
         self._begin_balance()
 
     def _begin_balance(self) -> None:
@@ -446,10 +505,13 @@ class Model:
         own, saved = occupied_places(queues, self.state.arrays()), occupied_places(queues, cell)
         self._fit_queues({q: max(own[q], saved[q]) for q in queues})  # a base may be shorter here than it was there
         self.state.assign({**cell, **reach, name: state})
+        self._empty_boundary()
         for v in self.outputs:
             source = {"cell": cell, "reach": reach}.get(v.grid, {})
             if v.role == "flux" and v.short in source:
-                self.live[v.short][:] = source[v.short]
+                self.live[v.short][:] = np.ravel(source[v.short])
+            elif v.sub_steps and v.short in reach:  # of gauges, kept at their reaches
+                self.live[v.short].reshape(self.n_sub, -1)[:] = reach[v.short][:, self.domain.gauges.reach]
         self.refresh()
 
     @property

@@ -205,6 +205,10 @@ class Config(BaseModel):
         default=(), description="Short names of inputs by which other models couple, published beside those of the run "
         f"and 0 until set: {', '.join(COUPLED)}. What came of them is published too."
     )
+    sub_step_outputs: tuple[Literal["discharge", "gauge_discharge"], ...] = Field(
+        default=(), description="Fluxes of which BMI shows every routing sub-step of the last model step too, as a "
+        "vector [sub-step, place]: `discharge` at reaches, `gauge_discharge`."
+    )
     call_sums: Annotated[tuple[str, ...], BeforeValidator(parse_call_sums)] = Field(
         default=(), description="Short names of fluxes whose sums and means over the last call BMI publishes too, "
         "such as `[discharge]`, or `all` [mm, m3]; for hosts with calls longer than a step."
@@ -308,6 +312,8 @@ class Config(BaseModel):
             )
 
     def _check_coupled(self) -> None:
+        if len(set(self.sub_step_outputs)) < len(self.sub_step_outputs):
+            raise ValueError(f"sub_step_outputs names one flux twice: {', '.join(self.sub_step_outputs)}")
         if len(set(self.coupled_inputs)) < len(self.coupled_inputs):
             raise ValueError(f"coupled_inputs names one input twice: {', '.join(self.coupled_inputs)}")
         for name in self.coupled_inputs:

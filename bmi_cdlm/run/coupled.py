@@ -23,6 +23,8 @@ class Coupled:
     domain : Domain
     step : int
         The model step [s].
+    n_sub : int
+        Routing sub-steps of it.
 
     Attributes
     ----------
@@ -32,10 +34,12 @@ class Coupled:
         What has accumulated in the running step: value x seconds.
     """
 
-    def __init__(self, names: tuple[str, ...], domain: Domain, step: int) -> None:
+    def __init__(self, names: tuple[str, ...], domain: Domain, step: int, n_sub: int = 1) -> None:
         self.names, self._domain, self._step = names, domain, step
-        sizes = {"cell": domain.n_cells, "reach": domain.n_reaches}
-        self.held = {name: np.zeros(sizes[variable(name).grid]) for name in names}
+        sizes = {"cell": domain.n_cells, "reach": domain.n_reaches, "boundary": n_sub * domain.boundary.size}
+        # A flow beside others is 0 until somebody gives it; without what comes from above there is no river.
+        self._at_first = {name: np.nan if variable(name).grid == "boundary" else 0.0 for name in names}
+        self.held = {name: np.full(sizes[variable(name).grid], self._at_first[name]) for name in names}
         self.pending = {name: np.zeros_like(held) for name, held in self.held.items()}
         self._accumulated = False
 
@@ -82,11 +86,23 @@ class Coupled:
         arrays: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = {}, {}
         for name, held in self.held.items():
             group = arrays[0 if variable(name).grid == "cell" else 1]
-            if held.any():
-                group[HELD + name] = held.copy()
+            if held.any() and not np.isnan(held).all():
+                group[HELD + name] = self._on_grid(name, held)
             if self._accumulated:
-                group[PENDING + name] = self.pending[name].copy()
+                group[PENDING + name] = self._on_grid(name, self.pending[name])
         return arrays
+
+    def _on_grid(self, name: str, values: np.ndarray) -> np.ndarray:
+        """A copy as a state keeps it: of a boundary [sub-step, reach]."""
+        boundary = self._domain.boundary
+        if variable(name).grid != "boundary" or not boundary.size:
+            return values.copy()
+        kept = np.zeros((values.size // boundary.size, self._domain.n_reaches))
+        kept[:, boundary] = values.reshape(-1, boundary.size)
+        return kept
+
+    def _off_grid(self, name: str, kept: np.ndarray) -> np.ndarray:
+        return kept[:, self._domain.boundary].ravel() if variable(name).grid == "boundary" else kept
 
     def restore(
         self, cell: Mapping[str, np.ndarray], reach: Mapping[str, np.ndarray], *, hot_start: bool = False
@@ -95,10 +111,12 @@ class Coupled:
         self.clear()
         for name, held in self.held.items():
             arrays = {} if hot_start else (cell if variable(name).grid == "cell" else reach)
-            held[:] = arrays.get(HELD + name, 0.0)
+            held[:] = self._at_first[name]
+            if HELD + name in arrays:
+                held[:] = self._off_grid(name, arrays[HELD + name])
             if PENDING + name in arrays:
                 self._accumulated = True
-                self.pending[name][:] = arrays[PENDING + name]
+                self.pending[name][:] = self._off_grid(name, arrays[PENDING + name])
 
 
 def check_values(domain: Domain, name: str, places: np.ndarray, values: np.ndarray) -> None:
@@ -111,7 +129,13 @@ def check_values(domain: Domain, name: str, places: np.ndarray, values: np.ndarr
     bad = np.flatnonzero(~((values >= low) & (values <= high)))
     ids = domain.cells.id if v.grid == "cell" else domain.reaches.id
     place = int(places[bad[0]])
+    where = int(domain.boundary[place % domain.boundary.size]) if v.grid == "boundary" else place
+    grid = "reach" if v.grid == "boundary" else v.grid
+    hint = "Correct the value; 0 is none."
+    if np.isnan(values[bad[0]]):
+        hint = f"Call set_value('{v.name}', ...) before update; 0 is none."
     raise ForcingError(
-        f"'{v.name}' is {values[bad[0]]} {v.units} at index {place}, at {v.grid} {ids[place]} ({bad.size} of "
-        f"{values.size} {plural(v.grid)}), expected a finite number, {low:g} to {high:g}. Correct the value; 0 is none."
+        f"'{v.name}' is {values[bad[0]]} {v.units} at index {place}, at {grid} {ids[where]} ({bad.size} of "
+        f"{values.size} {'values' if v.sub_steps else plural(v.grid)}), expected a finite number, {low:g} to {high:g}. "
+        f"{hint}"
     )

@@ -34,6 +34,7 @@ def rehearse(simulation: Simulation) -> None:
         config.time_step, config.chain.names, config.components, model.varying, config.pet, tuple(config.inputs),
         network,
         config.ledger_tolerance is not None, config.coupled_inputs,
+        config.sub_step_outputs,
     )
     if kind in _rehearsed:
         return

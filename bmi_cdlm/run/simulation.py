@@ -123,14 +123,15 @@ class Simulation:
     def _start(self, domain: Domain, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None) -> None:
         config = self.config
         check_pet_outputs(config, parameters, pet)
+        check_boundary(config, domain)
         self.model = Model(
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
             runoff=config.runoff, routing=config.routing, components={config.runoff: config.components},
             threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
-            exchange=self._exchange, coupled=config.coupled_inputs,
+            exchange=self._exchange, coupled=config.coupled_inputs, sub_steps=config.sub_step_outputs,
         )
         self.inputs = Inputs(config, domain.cells.id)
-        self.coupled = Coupled(config.coupled_inputs, domain, config.time_step)
+        self.coupled = Coupled(config.coupled_inputs, domain, config.time_step, self.model.n_sub)
         self.release = Release(self.model)
         self._begin_clock()
         self._carried: np.ndarray | None = None
@@ -260,6 +261,10 @@ class Simulation:
             raise ConfigError(
                 f"start is {config.start}, {config.before_start} s into a day: a run in steps begins with one. Start "
                 "at day_begins, or step through BMI."
+            )
+        if self.model.domain.boundary.size:
+            raise ConfigError(
+                "coupled_inputs names 'boundary_inflow', which nobody gives to a run from files. Step through BMI."
             )
         if self.inputs.pending_seconds:
             raise StateError(
@@ -405,6 +410,9 @@ class Simulation:
         cell = {**model.state.on_cells(), **{n: model.live[n] for n, g in fluxes.items() if g == "cell"}}
         cell |= self.inputs.snapshot()
         reach = {**model.state.on_reaches(), **{n: model.live[n] for n, g in fluxes.items() if g == "reach"}}
+        for v in model.outputs:
+            if v.sub_steps:
+                reach[v.short] = self._sub_steps_on_reaches(model.live[v.short], v.grid)
         reach["reach_storage"] = model.live["reach_storage"]
         config, release = self.config, self.release
         waiting = release.snapshot()
@@ -427,6 +435,15 @@ class Simulation:
         if depth != model.step_depth:  # the last call was no step
             attributes |= {"call_depth": repr(depth), "cells": str(domain.n_cells)}
         return Restart(cell, reach, domain.cells.id, domain.reaches.id, attributes, self.time)
+
+    def _sub_steps_on_reaches(self, values: np.ndarray, grid: str) -> np.ndarray:
+        """Values of sub-steps as a state keeps them, float64[sub-step, reach]: of gauges at their reaches."""
+        rows = values.reshape(self.model.n_sub, -1)
+        if grid == "reach":
+            return rows
+        kept = np.zeros((self.model.n_sub, self.model.domain.n_reaches))
+        kept[:, self.model.domain.gauges.reach] = rows
+        return kept
 
     @property
     def _inputs_from(self) -> str:
@@ -571,6 +588,27 @@ class Simulation:
         if self.forcing is not None:
             self.forcing.close()
         self.model.close()
+
+
+def check_boundary(config: Config, domain: Domain) -> None:
+    """Refuse a domain whose rivers come from elsewhere without an input for them, and such an input without them."""
+    name, given = "boundary_inflow", "boundary_inflow" in config.coupled_inputs
+    if domain.boundary.size and not given:
+        first = domain.reaches.id[int(domain.boundary[0])]
+        raise ConfigError(
+            f"{config.domain}: what drains to reach {first} was cut off ({domain.boundary.size} such reaches), and its "
+            f"discharge is no input. Set coupled_inputs: [{name}], and give it through BMI."
+        )
+    if given and not domain.boundary.size:
+        raise ConfigError(
+            f"coupled_inputs names '{name}', and no reach of {config.domain} was cut off, expected one or more. Cut "
+            "with `cdlm subset --below`, or take it out."
+        )
+    if domain.boundary.size and config.spin_up:
+        raise ConfigError(
+            f"spin_up is {config.spin_up}, expected 0: nobody gives the discharge of what was cut off before the "
+            "start. Begin with a state of the whole (initial_state)."
+        )
 
 
 def _can_resume(config: Config) -> bool:

@@ -57,7 +57,8 @@ class Stepper:
             while now < target:
                 if now == simulation.elapsed and target - now >= self.step:
                     count = (target - now) // self.step
-                    one_by_one = simulation.model.ledger is not None or self.sums is not None
+                    model = simulation.model
+                    one_by_one = model.ledger is not None or self.sums is not None or bool(model.sub_steps)
                     self._whole_steps(1 if one_by_one else count)
                 else:
                     self._part_of_step(min(target, simulation.elapsed + self.step) - now)

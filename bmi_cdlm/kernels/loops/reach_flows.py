@@ -110,6 +110,10 @@ def route_given_{process.name}(
             )
             lateral_inflow.last[i], lateral_inflow.last[j] = lateral[lateral.size - 1], lateral_2[lateral.size - 1]
             discharge.last[i], discharge.last[j] = mean[mean.size - 1], mean_2[mean.size - 1]
+            if given.kept_row[i] >= 0:
+                copy_row(flow, given.kept[given.kept_row[i], begin:end])
+            if given.kept_row[j] >= 0:
+                copy_row(other, given.kept[given.kept_row[j], begin:end])
             place += 2
             continue
         for one in range(place, place + (2 if pair else 1)):
@@ -131,5 +135,7 @@ def route_given_{process.name}(
                 )
             lateral_inflow.last[i] = lateral[lateral.size - 1]
             discharge.last[i] = mean[mean.size - 1]
+            if given.kept_row[i] >= 0:
+                copy_row(flow, given.kept[given.kept_row[i], begin:end])
         place += 2 if pair else 1
 ''']
