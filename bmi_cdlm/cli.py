@@ -219,9 +219,10 @@ def evaluate_command(config: Path, plots: bool, adds_up: bool) -> None:
 @click.argument("config", type=click.Path(path_type=Path))
 @click.argument("target", metavar="GAUGE_OR_REACH")
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
-def subset_command(config: Path, target: str, folder: Path) -> None:
+@click.option("--below", is_flag=True, help="The rest, whose inflow there is an input.")
+def subset_command(config: Path, target: str, folder: Path, below: bool) -> None:
     """Cut what drains to a gauge or reach out of CONFIG, as a case of its own with the same discharge there."""
-    for path in subset(config, target, folder):
+    for path in subset(config, target, folder, below=below):
         console.print(f"wrote {path}")
 
 

@@ -15,7 +15,7 @@ from bmi_cdlm.names.errors import ConfigError, nearest
 from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME
 from bmi_cdlm.names.registry import PROCESSES
 from bmi_cdlm.names.time_steps import STEP_NAMES
-from bmi_cdlm.names.variables import IDENTITY, VARIABLES, variable
+from bmi_cdlm.names.variables import COUPLING, IDENTITY, SUB_STEPS, VARIABLES, variable
 from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import (
@@ -213,6 +213,15 @@ def _variables() -> list[str]:
         "a place per cell and reach that overlap.\n",
         "| short name | name | units | grid | meaning |", "|---|---|---|---|---|",
         *(f"| `{v.short}` | `{v.name}` | {v.units} | {v.grid} | {v.meaning} |" for v in IDENTITY), "",
+        "Inputs that `coupled_inputs` may name and what comes with each, and outputs that `sub_step_outputs` may ask",
+        "for, in BMI only. `of`: of an input, the input that it stands in place of. Inputs are 0 until set, but for",
+        "what comes over a boundary. Vectors have all places of the first sub-step, then of the second, and so on.\n",
+        "| short name | CSDMS name | units | grid | role | bounds | of | meaning |",
+        "|---|---|---|---|---|---|---|---|",
+        *(
+            f"| `{v.short}` | `{v.name}` | {v.units} | {v.grid} | {v.role} | {_interval(v.bounds)} | {', '.join(v.of)} "
+            f"| {v.meaning} |" for v in (*COUPLING, *SUB_STEPS)
+        ), "",
         "Inputs under `name_profile: ngen`:\n",
         "| short name | name | units |", "|---|---|---|", *aliases, "",
     ]

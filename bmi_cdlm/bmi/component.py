@@ -19,6 +19,7 @@ from bmi_cdlm.model.adjustment import Bounds, adjust, adjustable_parameters, bou
 from bmi_cdlm.names.errors import ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
 from bmi_cdlm.names.variables import MASSES, VARIABLES, Variable, plural
 from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.coupled import check_values
 from bmi_cdlm.run.rehearsal import announced
 from bmi_cdlm.run.simulation import Simulation
 from bmi_cdlm.run.stepping import Stepper
@@ -73,6 +74,8 @@ class BmiCdlm(Bmi):
             inputs.published[v.short].name: Published(v, inputs.published[v.short].units, inputs.held[v.short])
             for v in inputs.variables
         }
+        coupled = simulation.coupled
+        self._variables |= {v.name: Published(v, v.units, coupled.held[v.short]) for v in coupled.variables}
         for v in model.outputs:
             if model.size_of(v.grid):
                 self._variables[v.name] = Published(v, v.units, model.live[v.short])
@@ -158,7 +161,8 @@ class BmiCdlm(Bmi):
         )
 
     def get_var_grid(self, name: str) -> int:
-        """Id of the variable's grid: 0 cells, 1 reaches, 2 gauges, 3 domain, 10 links of cells and reaches."""
+        """Id of the variable's grid: 0 cells, 1 reaches, 2 gauges, 3 domain, 10 links of cells and reaches, 11 reaches
+        whose discharge is given. A vector has the values of all sub-steps on the grid of its places."""
         return IDS[self._find(name).variable.grid]
 
     def get_var_type(self, name: str) -> str:
@@ -255,11 +259,16 @@ class BmiCdlm(Bmi):
 
     def _set(self, name: str, found: Published, places: np.ndarray | slice, values: np.ndarray) -> None:
         """Set values at places of the model's own array."""
-        if found.variable.role == "input":
-            self._on_cells.get(name, found.values)[places] = values
+        target = self._on_cells.get(name, found.values)
+        if found.variable.role == "input" and found.variable.part != "coupling":
+            target[places] = values
             return
         simulation = self._running().simulation
         where = np.arange(values.size) if isinstance(places, slice) else places
+        if found.variable.role == "input":
+            check_values(simulation.model.domain, found.variable.short, where, values)
+            target[places] = values
+            return
         adjust(simulation.model, found.variable, where, values)
         simulation.end_call()  # the masses follow
 
@@ -279,6 +288,9 @@ class BmiCdlm(Bmi):
     def get_value_bounds(self, name: str) -> Bounds:
         """Least and greatest value that may be set, float64[n] each; not a part of BMI."""
         found, stepper = self._writable(name), self._running()
+        if found.variable.part == "coupling":
+            assert found.variable.bounds is not None
+            return Bounds(*(np.full(found.values.size, limit) for limit in found.variable.bounds))
         if found.variable.role == "input":
             return Bounds(*(np.full(found.values.size, limit) for limit in stepper.inputs.bounds(found.variable.short)))
         limits = bounds(stepper.simulation.model, found.variable)
@@ -398,6 +410,8 @@ class BmiCdlm(Bmi):
         v = IDENTITIES[name]
         values = identity(self._running().simulation.model.domain, v)
         if values is None:
+            if v.grid == "boundary":
+                raise UnknownNameError(f"'{name}': no reach of this domain was cut off. `cdlm subset --below` does.")
             raise UnknownNameError(f"'{name}': the ids are no whole numbers. Take '{name}_text'.")
         if v.grid == "cell" and self._lattice is not None:
             values = self._lattice.spread(values)

@@ -9,7 +9,7 @@ import numpy as np
 from bmi_cdlm.bmi.lattice import Lattice
 from bmi_cdlm.domain.domain import Domain
 
-IDS = {"cell": 0, "reach": 1, "gauge": 2, "domain": 3, "link": 10}
+IDS = {"cell": 0, "reach": 1, "gauge": 2, "domain": 3, "link": 10, "boundary": 11}
 CORNER_DIGITS = 7
 """Corners that agree to 1e-7 degrees (1 cm) are one node."""
 NO_INDEX = np.zeros(0, np.int32)
@@ -49,13 +49,14 @@ def make_grids(domain: Domain, profile: str, lattice: Lattice | None = None) -> 
     of_link = np.repeat(np.arange(domain.n_reaches), np.diff(domain.links.first))
     kind = "points" if profile == "points" else "unstructured"
     links = BmiGrid(kind, 2, "node", reaches.lon[of_link], reaches.lat[of_link])
+    boundary = BmiGrid(kind, 2, "node", reaches.lon[domain.boundary], reaches.lat[domain.boundary])
     if profile == "points":
         return {
             0: BmiGrid("points", 2, "node", cells.lon, cells.lat),
             1: BmiGrid("points", 2, "node", reaches.lon, reaches.lat),
             2: BmiGrid("points", 2, "node", *at_gauges),
             3: scalar,
-            IDS["link"]: links,
+            IDS["link"]: links, IDS["boundary"]: boundary,
         }
     above = np.flatnonzero(reaches.downstream >= 0)
     edges = np.stack([above, reaches.downstream[above]], axis=1).astype(np.int32).ravel()
@@ -66,7 +67,7 @@ def make_grids(domain: Domain, profile: str, lattice: Lattice | None = None) -> 
         1: BmiGrid("unstructured", 2, "node", reaches.lon, reaches.lat, edges),
         2: BmiGrid("unstructured", 2, "node", *at_gauges),
         3: scalar,
-        IDS["link"]: links,
+        IDS["link"]: links, IDS["boundary"]: boundary,
     }
 
 

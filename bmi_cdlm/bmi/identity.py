@@ -14,12 +14,16 @@ NAMES = {v.name: v for v in IDENTITY}
 def identity(domain: Domain, v: Variable) -> np.ndarray | None:
     """Return the values of a variable, one-dimensional and not to be written to; None where ids are no numbers."""
     cells, reaches, gauges, links = domain.cells, domain.reaches, domain.gauges, domain.links
-    group: Any = {"cell": cells, "reach": reaches, "gauge": gauges, "link": links}[v.grid]
+    group: Any = {"cell": cells, "reach": reaches, "gauge": gauges, "link": links, "boundary": None}[v.grid]
     values: np.ndarray | None
+    if v.grid == "boundary" and not domain.boundary.size:
+        return None
     if v.short.endswith("_id_text"):
         values = as_text(group.id)
     elif v.short.endswith("_id"):
         values = as_numbers(group.id)
+    elif v.short == "boundary_reach":
+        values = domain.boundary.copy()
     elif v.short == "link_reach":
         values = np.repeat(np.arange(domain.n_reaches), np.diff(links.first))
     elif v.short == "link_share":

@@ -30,6 +30,8 @@ def check_training(case: Case) -> Iterator[Finding]:
     for key in ("forcing", "observations"):
         if getattr(config, key) in (None, "caller"):
             yield Finding("fail", "training", f"needs a file in '{key}'. Name one in the configuration.")
+    if config.coupled_inputs:
+        yield Finding("fail", "training", "coupled_inputs is given, which has no adjoint. Train without it.")
     for name, period in (("train", training.train), ("validate_on", training.validate_on)):
         if period is not None and not (config.start <= period[0] and period[1] <= config.end):
             yield Finding(

@@ -69,13 +69,18 @@ Group = TypeVar("Group", Cells, Reaches, Gauges)
 
 
 class Domain(NamedTuple):
-    """A checked domain. file_order : int64[reach], position in the file of each reach of ours."""
+    """A checked domain.
+
+    file_order : int64[reach], position in the file of each reach of ours; boundary : int64[], reaches that stand for
+    what was cut off above: they are not routed, their discharge is an input.
+    """
 
     cells: Cells
     reaches: Reaches
     links: Links
     gauges: Gauges
     file_order: np.ndarray
+    boundary: np.ndarray = NONE
 
     @property
     def n_cells(self) -> int:
@@ -111,14 +116,18 @@ def read_domain(path: Path) -> Domain:
         reach_id = _read_ids(dataset, "reach", where)
         downstream = _read_index(dataset, "downstream", ("reach",), where)
         _check_downstream(downstream, reach_id, where)
-        order = order_reaches(downstream, reach_id, where)
+        stands_for = _read_boundary(dataset, downstream, reach_id, where)
+        order = order_reaches(
+            downstream, reach_id, where, None if stands_for is None else np.maximum(stands_for, 1)
+        )
         reaches = _read_reaches(dataset, reach_id, downstream, order, where)
         links = _read_links(dataset, order, where)
         cells = _read_cells(dataset, links, reaches, where)
         gauges = _read_gauges(dataset, order, where)
         uncovered = _optional(dataset, "reach_uncovered_area", "reach", "km2", where, 0.0)[order]
     _check_areas(reaches, links, gauges, uncovered, where)
-    return Domain(cells, reaches, links, gauges, order)
+    boundary = NONE if stands_for is None else np.flatnonzero(stands_for[order] > 0)
+    return Domain(cells, reaches, links, gauges, order, boundary)
 
 
 def cut(domain: Domain, reach: int) -> tuple[Domain, np.ndarray, np.ndarray]:
@@ -173,7 +182,7 @@ def take_reaches(
         _take(domain.reaches, reaches)._replace(downstream=places(reaches, below)),
         links,
         _take(domain.gauges, inside)._replace(reach=places(reaches, domain.gauges.reach[inside])),
-        domain.file_order[reaches],
+        domain.file_order[reaches], np.flatnonzero(np.isin(reaches, domain.boundary)),
     )
     part.reaches.length[at_boundary] = 0.0
     return part, cells
@@ -206,6 +215,23 @@ def _check_downstream(downstream: np.ndarray, reach_id: list[str], where: str) -
             f"{where}: 'downstream' of reach {reach_id[i]} is {downstream[i]}, expected an index from 0 to {n - 1}, "
             "or -1 at an outlet."
         )
+
+
+def _read_boundary(
+    dataset: netCDF4.Dataset, downstream: np.ndarray, reach_id: list[str], where: str
+) -> np.ndarray | None:
+    """Number of reaches that a boundary stands for, int64[reach], 0 of others; None where none was cut off."""
+    if "reach_stands_for" not in dataset.variables:
+        return None
+    stands_for = _read_index(dataset, "reach_stands_for", ("reach",), where)
+    bad = np.flatnonzero((stands_for < 0) | ((stands_for > 0) & np.isin(np.arange(stands_for.size), downstream)))
+    if bad.size:
+        i = int(bad[0])
+        raise DomainError(
+            f"{where}: 'reach_stands_for' of reach {reach_id[i]} is {stands_for[i]}, expected 0, or more at a reach "
+            "into which none drains: what was cut off is above it. Cut with `cdlm subset --below`."
+        )
+    return stands_for
 
 
 def _read_ids(dataset: netCDF4.Dataset, dim: str, where: str) -> list[str]:

@@ -96,7 +96,9 @@ class NetworkPlan(NamedTuple):
         workers.run_tasks(kernel, arguments, backwards, self.network.sequence.size * n_steps * n_sub)
 
 
-def order_reaches(downstream: np.ndarray, reach_id: Sequence[str], where: str = "domain") -> np.ndarray:
+def order_reaches(
+    downstream: np.ndarray, reach_id: Sequence[str], where: str = "domain", stands_for: np.ndarray | None = None
+) -> np.ndarray:
     """Return the depth-first post-order of a river forest, largest tributary first, ties by reach_id.
 
     Parameters
@@ -104,6 +106,8 @@ def order_reaches(downstream: np.ndarray, reach_id: Sequence[str], where: str = 
     downstream : int64[reach]
         Index of the reach below, -1 at an outlet; any order.
     reach_id : str[reach]
+    stands_for : int64[reach], optional
+        Number of reaches that each stands for, itself included, where some were cut off: tributaries keep their order.
 
     Returns
     -------
@@ -126,7 +130,11 @@ def order_reaches(downstream: np.ndarray, reach_id: Sequence[str], where: str = 
     first_child, child = np.empty(n + 2, np.int64), np.empty(n, np.int64)
     compiled(gather_children)(downstream, first_child, child)
     tied = np.empty(n, bool)
-    compiled(sort_siblings)(first_child, child, size, tied)
+    weight = size
+    if stands_for is not None:
+        weight = np.array(stands_for, np.int64)
+        compiled(add_downstream)(downstream, downward, weight)
+    compiled(sort_siblings)(first_child, child, weight, tied)
     _break_ties(child, tied, reach_id)
     start = np.empty(n, np.int64)
     compiled(place_subtrees)(downward, first_child, child, size, start)

@@ -46,6 +46,22 @@ class ReachSeries(NamedTuple):
     last: np.ndarray
 
 
+class GivenFlows(NamedTuple):
+    """Flows that others put into reaches, or take out below 0, over a block of steps [m3 s-1], and what they want.
+
+    row : int64[reach], of each reach in the arrays, -1 where there is none; asked, moved : float[row, time], what is
+    asked for, and what comes of it, filled; added : float[reach] [m3], its sum since the start, in place; kept_row :
+    int64[reach], where the hydrograph of a reach is kept, -1 where it is not; kept : float[kept row, sub-step], filled.
+    """
+
+    row: np.ndarray
+    asked: np.ndarray
+    moved: np.ndarray
+    added: np.ndarray
+    kept_row: np.ndarray
+    kept: np.ndarray
+
+
 class PetNetwork(NamedTuple):
     """The network to the factor on potential evapotranspiration, padded to multiples of four units a layer.
 

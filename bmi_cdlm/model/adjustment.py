@@ -59,6 +59,10 @@ def bounds(model: Model, v: Variable) -> Bounds:
     """
     n = model.size_of(v.grid)
     low, high = (np.full(n, limit) for limit in _legal(v))
+    if v.short == "reach_storage":  # a process whose reaches hold nothing holds nothing of a litre either
+        every = np.arange(n)
+        operator, p = model.operators.reach, model.reach_parameters
+        high[operator.volume(p, model.reach_state(np.full(n, 1e-3), every)) == 0.0] = 0.0
     for process in model.chain.cells:
         for name, store in process.stores.items():
             if name == v.short and store.at_most is not None:

@@ -90,6 +90,7 @@ class _Settling:
     def settle(self, rain: np.ndarray) -> np.ndarray:
         """Equilibrium with a net rain, float64[cell] [mm d-1]; returns the runoff."""
         self._series["precipitation"] = self._series[LIQUID_WATER] = rain.reshape(1, -1)
+        self._series[self._process.enters] = self._series["precipitation"]
         for name, values in self._start.items():
             self._held[name][:] = values
         depth = rain.max(initial=0.0) * (self._model.step / DAY)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import NONE, plan_network
-from bmi_cdlm.kernels.groups import PetNetwork
+from bmi_cdlm.kernels.groups import GivenFlows, Links, PetNetwork
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.kernels.workers import Workers
@@ -18,7 +18,7 @@ from bmi_cdlm.model.buffers import FACTOR, Buffers, Kept, make_buffers, step_byt
 from bmi_cdlm.model.equilibrium import settle_cells
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.ledger import Ledger
-from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.operators import Operators, Parameters, ReachOperator
 from bmi_cdlm.model.parameter_set import ParameterSet
 from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, record
 from bmi_cdlm.model.state import State, new_state, occupied_places
@@ -28,8 +28,9 @@ from bmi_cdlm.names.errors import ConfigError, ForcingError, ParameterError, Sta
 from bmi_cdlm.names.parameters import check_series
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
-from bmi_cdlm.names.variables import Variable, select
+from bmi_cdlm.names.variables import SUB_STEPS, Variable, coupled_outputs, select
 from bmi_cdlm.processes.catalogue import Chain, choose
+from bmi_cdlm.processes.outside import DIRECT
 from bmi_cdlm.processes.pet_network import fill_factor
 
 LONGEST_BLOCK, SHORTEST_BLOCK = 4096, 16
@@ -40,7 +41,8 @@ class Forcing(NamedTuple):
     """Forcing of consecutive steps, float64[time, cell]: mm d-1, mm d-1, degC (None where no process takes it).
 
     day_of_year : float64[time], from `season.day_of_year`; read by a PET network only. others : further inputs, varying
-    : parameters that vary in time, float64[time, cell] by registry name.
+    : parameters that vary in time, float64[time, cell] by registry name; coupled : what other models give, by registry
+    name, float64[time, reach].
     """
 
     precipitation: np.ndarray
@@ -49,6 +51,7 @@ class Forcing(NamedTuple):
     day_of_year: np.ndarray | None = None
     others: Mapping[str, np.ndarray] | None = None
     varying: Mapping[str, np.ndarray] | None = None
+    coupled: Mapping[str, np.ndarray] | None = None
 
     def part(self, steps: slice) -> Forcing:
         """Some of the steps."""
@@ -92,6 +95,10 @@ class Model:
         That come with the forcing as [time, cell]; the PET network's factor is one by itself.
     components : mapping of process names to int
         Parameter sets per cell of a process, whose mean it hands on.
+    coupled : names of inputs
+        Which of `variables.COUPLED` may come with the forcing.
+    sub_steps : names of fluxes
+        Of which `live` has every routing sub-step of the last step too, as `variables.SUB_STEPS`.
 
     Attributes
     ----------
@@ -112,8 +119,10 @@ class Model:
         self, domain: Domain, parameters: Mapping[str, np.ndarray] | None = None, *, step: int = DAY,
         routing_step: int = HOUR, snow: str = "none", runoff: str = "gr4j", routing: str = "muskingum",
         threads: int = 1, pet: PetNetwork | None = None, ledger: bool = False, exchange: Exchange | None = None,
-        varying: Sequence[str] = (), components: Mapping[str, int] | None = None,
+        varying: Sequence[str] = (), components: Mapping[str, int] | None = None, coupled: Sequence[str] = (),
+        sub_steps: Sequence[str] = (),
     ) -> None:
+        self.coupled, self.sub_steps = tuple(coupled), tuple(sub_steps)
         self.chain = choose(snow, runoff, routing)
         check_steps(self.chain, step, routing_step)
         given = dict(parameters or {})
@@ -121,7 +130,8 @@ class Model:
         self.domain, self.step, self.routing_step, self.snow = domain, step, routing_step, snow
         self.n_sub = step // routing_step
         self._workers = Workers(threads)
-        boundary, kept = (NONE, NONE) if exchange is None else (exchange.boundary, exchange.outlets)
+        self._boundary = domain.boundary
+        boundary, kept = (domain.boundary, NONE) if exchange is None else (exchange.boundary, exchange.outlets)
         self._plan = plan_network(domain.reaches.downstream, threads, boundary=boundary, kept=kept)
         self._recording: Recording | None = None
         self._one_factor = False
@@ -138,24 +148,36 @@ class Model:
             components=components, plan=self._plan,
         )
         made_here = (FACTOR,) if pet is not None else ()
+        self._direct = self._route_directly() if "given_lateral_inflow" in self.coupled else self.operators.reach
         self._needed = (*self.chain.inputs, *(name for name in self.varying if name not in made_here))
         self._given = ParameterSet(self.operators, given)
         self.state = new_state(self.operators, self._given.cells)
         stored = self.state.arrays()
         self.live = {
             v.short: stored[v.short] if v.short in stored and stored[v.short].shape == (self.size_of(v.grid),)
-            else np.zeros(self.size_of(v.grid)) for v in self.outputs
+            else np.zeros(self.size_of(v.grid) * (self.n_sub if v.sub_steps else 1)) for v in self.outputs
         }
         self._single = self._buffers(1)
         self._block: tuple[int, Kept, Buffers] | None = None
         self._totals = Totals(self.operators, self.live, step)
         self._begin_balance()
 
+    def _route_directly(self) -> ReachOperator:
+        """Routing of lateral inflow that is given for every reach, in place of runoff of cells."""
+        n = self.domain.n_reaches
+        links = Links(np.arange(n + 1), np.arange(n), np.ones(n))
+        return ReachOperator(
+            self.chain.reach, DIRECT, self.domain._replace(links=links), self.step, self.routing_step, np.float64,
+            self._workers, self._plan,
+        )
+
     @property
     def outputs(self) -> list[Variable]:
         """Registry entries of every variable that the model computes."""
         found = select(processes=self.chain.names, pet=FACTOR in self.varying, ledger=self.ledger is not None)
-        return [v for v in found if v.role != "input"]
+        return [v for v in found if v.role != "input"] + coupled_outputs(self.coupled) + [
+            v for v in SUB_STEPS if v.of[0] in self.sub_steps
+        ]
 
     @property
     def parameters(self) -> dict[str, np.ndarray]:
@@ -181,6 +203,11 @@ class Model:
         return self.operators.reach.from_volume(self._given.reach, volume, places)
 
     @property
+    def reach_parameters(self) -> Parameters:
+        """Parameters of reaches as kernels take them."""
+        return self._given.reach
+
+    @property
     def workers(self) -> Workers:
         """The threads, for whoever prepares inputs."""
         return self._workers
@@ -188,7 +215,7 @@ class Model:
     def size_of(self, grid: str) -> int:
         """Number of values of a variable on a grid."""
         sizes = {"cell": self.domain.n_cells, "reach": self.domain.n_reaches,
-                 "gauge": self.domain.gauges.reach.size, "domain": 1}
+                 "gauge": self.domain.gauges.reach.size, "domain": 1, "boundary": self.domain.boundary.size}
         return sizes[grid]
 
     def advance(
@@ -208,7 +235,7 @@ class Model:
             b.factor[:] = series[FACTOR]
         for place in range(len(self.operators.cells)):  # snow, runoff
             self._run_cells(place, series, b)
-        self._route(series[RUNOFF], b)
+        self._route(series[RUNOFF], b, forcing.coupled)
         self._keep_last(b)
         return {name: b.series(name, self.domain.gauges.reach, reaches) for name in keep}
 
@@ -248,17 +275,85 @@ class Model:
         totals = self.state.totals if operator.gives == RUNOFF else None
         operator.advance(series, self._given.cells[place], self.state.cells[place], out, totals, b.fluxes[place])
 
-    def _route(self, runoff: np.ndarray, b: Buffers) -> None:
-        """Collect the runoff of cells in reaches, and route it down the rivers."""
+    def _route(self, runoff: np.ndarray, b: Buffers, coupled: Mapping[str, np.ndarray] | None = None) -> None:
+        """Collect the runoff of cells in reaches, and route it down the rivers; coupled : see `Forcing`."""
+        coupled = coupled or {}
         exchange, slot = self.exchange, self._plan.network.slot
         if exchange is not None:
             b.hydrographs[slot[exchange.boundary]] = exchange.draw(b.hydrographs.shape[1])
-        self.operators.reach.route(
+        flows, reach = self._begin_flows(coupled, b.hydrographs.shape[1]), self.operators.reach
+        if self._boundary.size:
+            self._take_in(coupled, b, flows)
+        lateral = coupled.get("given_lateral_inflow")
+        if lateral is not None:
+            reach, runoff, added = self._direct, lateral, self.state.reach_added_total
+            for row in lateral:  # added step by step, as the kernels add
+                added += row * self.step
+        arguments = (
             runoff, self._given.reach, self.state.reach, b.lateral_inflow, b.hydrographs, b.discharge,
-            self.state.outflow_total, self._no_tape,
+            self.state.outflow_total,
         )
+        if flows is None:
+            reach.route(*arguments, self._no_tape)
+        else:
+            reach.route_given(*arguments, flows)
+            there = np.flatnonzero(flows.row >= 0)
+            if there.size:
+                self.live["reach_inflow_taken"][there] = flows.moved[flows.row[there], -1]
+            self._tell_sub_steps(flows)
         if exchange is not None:
             exchange.hand_on(b.hydrographs[slot[exchange.outlets]])
+
+    def _begin_flows(self, coupled: Mapping[str, np.ndarray], n_sub_steps: int) -> GivenFlows | None:
+        """Flows that others put into reaches over a block, and whose sub-steps are kept; None where nothing is."""
+        n, asked = self.domain.n_reaches, coupled.get("reach_inflow")
+        if "reach_inflow" in self.coupled:
+            self.live["reach_inflow_taken"][:] = 0.0
+            self.live["reach_inflow_asked"][:] = 0.0 if asked is None else asked[-1]
+        places = np.flatnonzero(asked.any(axis=0)) if asked is not None else NONE
+        if not places.size and not self.sub_steps:
+            return None
+        rows = np.zeros((0, 1)) if asked is None or not places.size else np.ascontiguousarray(asked[:, places].T)
+        row, kept_row, kept = np.full(n, -1), np.full(n, -1), self._with_sub_steps()
+        row[places], kept_row[kept] = np.arange(places.size), np.arange(kept.size)
+        hydrographs = np.empty((kept.size, n_sub_steps))
+        return GivenFlows(row, rows, np.zeros_like(rows), self.state.reach_added_total, kept_row, hydrographs)
+
+    def _with_sub_steps(self) -> np.ndarray:
+        """Reaches whose hydrographs are kept, int64[], rising."""
+        if "discharge" in self.sub_steps:
+            return np.arange(self.domain.n_reaches)
+        return np.unique(self.domain.gauges.reach) if self.sub_steps else NONE
+
+    def _tell_sub_steps(self, flows: GivenFlows) -> None:
+        """Bring the sub-steps of the last step into the live arrays."""
+        last = flows.kept[:, flows.kept.shape[1] - self.n_sub :]
+        for v in SUB_STEPS:
+            if v.of[0] in self.sub_steps:
+                places = self.domain.gauges.reach if v.grid == "gauge" else np.arange(self.domain.n_reaches)
+                self.live[v.short].reshape(self.n_sub, -1)[:] = last[flows.kept_row[places]].T
+
+    def _take_in(self, coupled: Mapping[str, np.ndarray], b: Buffers, flows: GivenFlows | None) -> None:
+        """Discharge of the reaches that were cut off above, over a block: handed on as it is, and booked as added."""
+        boundary, live, n = self._boundary, self.live, self._boundary.size
+        flow = np.zeros((n, b.hydrographs.shape[1]))
+        if "boundary_inflow" in coupled:
+            flow[:] = coupled["boundary_inflow"].reshape(-1, n).T
+        b.hydrographs[self._plan.network.slot[boundary]] = flow
+        if flows is not None:
+            there = np.flatnonzero(flows.kept_row[boundary] >= 0)
+            flows.kept[flows.kept_row[boundary[there]]] = flow[there]
+        sub_steps = flow.reshape(n, -1, self.n_sub)
+        total = sub_steps[..., 0].copy()
+        for k in range(1, self.n_sub):  # in the order of the kernels
+            total += sub_steps[..., k]
+        mean = total / self.n_sub
+        for row in mean.T:
+            self.state.outflow_total[boundary] += row * self.step
+            self.state.reach_added_total[boundary] += row * self.step
+        b.lateral_inflow.last[boundary] = 0.0
+        b.discharge.values[b.discharge.row[boundary]] = mean
+        live["discharge"][boundary] = mean[:, -1]
 
     def _keep_last(self, b: Buffers) -> None:
         """Bring the last step of a block into the live arrays."""
@@ -276,6 +371,8 @@ class Model:
         live = self.live
         live["discharge"].take(self.domain.gauges.reach, out=live["gauge_discharge"], mode="clip")
         self.operators.reach.volume(self._given.reach, self.state.reach, live["reach_storage"])
+        if self.coupled:
+            self._totals.recount(self.state)
         self._totals.refresh(self.state)
         if self.ledger is not None:
             self.ledger.update(self.state, live, self._totals.at_start)
@@ -367,7 +464,16 @@ class Model:
             exchange.hand_on_steady(flow[exchange.outlets])
         kept.reach[:] = self.operators.reach.steady(self._given.reach, flow)
         self.state.assign(kept.arrays())
+        self._empty_boundary()
         self.begin(flow)
+
+    def _empty_boundary(self) -> None:
+        """Let reaches that stand for what was cut off hold nothing: what left them came in."""
+        boundary, state = self._boundary, self.state
+        if boundary.size:
+            state.reach[boundary] = self.reach_state(np.zeros(boundary.size), boundary)
+            state.reach_storage_at_start[boundary] = 0.0
+            state.reach_added_total[boundary] = state.outflow_total[boundary]
 
     def begin(self, discharge: np.ndarray) -> None:
         """Start the clock: the ledger and all fluxes are 0, reaches hold their initial discharge [m3 s-1]."""
@@ -376,6 +482,10 @@ class Model:
             if v.role == "flux":
                 self.live[v.short][:] = 0.0
         self.live["discharge"][:] = discharge
+        for v in SUB_STEPS:
+            if v.of[0] in self.sub_steps:
+                places = self.domain.gauges.reach if v.grid == "gauge" else np.arange(self.domain.n_reaches)
+                self.live[v.short].reshape(self.n_sub, -1)[:] = discharge[places]
         self._begin_balance()
 
     def _begin_balance(self) -> None:
@@ -405,10 +515,13 @@ class Model:
         own, saved = occupied_places(queues, self.state.arrays()), occupied_places(queues, cell)
         self._fit_queues({q: max(own[q], saved[q]) for q in queues})  # a base may be shorter here than it was there
         self.state.assign({**cell, **reach, name: state})
+        self._empty_boundary()
         for v in self.outputs:
             source = {"cell": cell, "reach": reach}.get(v.grid, {})
             if v.role == "flux" and v.short in source:
-                self.live[v.short][:] = source[v.short]
+                self.live[v.short][:] = np.ravel(source[v.short])
+            elif v.sub_steps and v.short in reach:  # of gauges, kept at their reaches
+                self.live[v.short].reshape(self.n_sub, -1)[:] = reach[v.short][:, self.domain.gauges.reach]
         self.refresh()
 
     @property
@@ -428,8 +541,14 @@ class Model:
     def record(self, forcing: Forcing) -> np.ndarray:
         """Run over the forcing from the present state, which stays; discharge float64[time, reach] of every reach.
 
-        The same bits as `advance` would give. What `adjoint` needs is kept until the next recording.
+        The same bits as `advance` would give. What `adjoint` needs is kept until the next recording. What other models
+        give has no adjoint: with it in the forcing a StateError is raised.
         """
+        if forcing.coupled:
+            raise StateError(
+                f"forcing has {', '.join(forcing.coupled)} of other models, expected none: there is no adjoint of it. "
+                "Record without it."
+            )
         series, b = self._take(forcing), self._buffers(1)
         if self.pet is not None:
             b = b._replace(factor=np.empty(forcing.precipitation.shape))

@@ -15,12 +15,13 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import NetworkPlan, plan_network
-from bmi_cdlm.kernels.groups import ReachSeries
+from bmi_cdlm.kernels.groups import GivenFlows, ReachSeries
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.cells import cell_loops
 from bmi_cdlm.kernels.loops.cells_adjoint import cell_adjoint_loops
 from bmi_cdlm.kernels.loops.components import gather_components, spread_components
 from bmi_cdlm.kernels.loops.elementwise import elementwise
+from bmi_cdlm.kernels.loops.reach_flows import flow_loops
 from bmi_cdlm.kernels.loops.reaches import reach_loops, reach_plan
 from bmi_cdlm.kernels.loops.source import arguments_of
 from bmi_cdlm.kernels.workers import Workers
@@ -121,7 +122,7 @@ class CellOperator(PreparedCells):
 
     def run(self, series: Arrays, p: Parameters, state: Group) -> tuple[np.ndarray, CellRecord]:
         """What the process gives over a period, [time, cell], and what its adjoint needs; `state` in place."""
-        n_steps = series["precipitation"].shape[0]
+        n_steps = series[self.process.enters].shape[0]
         out, starts = np.empty((n_steps, self.n_cells), self.dtype), []
         taken = {name: series_of(series, name) for name in self.taken}
         for block in _blocks(n_steps, BLOCK_STEPS):
@@ -207,7 +208,7 @@ class ReachOperator:
         self._seconds, self._step_seconds = dtype(routing_step), dtype(step)
         attributes = {s: getattr(domain.reaches, name).astype(dtype) for s, name in process.attributes.items()}
         self.preparation = Preparation(process, self.constants, attributes, HostMemory(dtype))
-        self.loops = reach_loops(self.plan, links)
+        self.loops, self._link_process = reach_loops(self.plan, links), links
         self._route = compiled(self.loops.route, dtype)
         self._volume, self._from_volume, self._steady = (
             Elementwise(function, self.constants, dtype)
@@ -254,6 +255,18 @@ class ReachOperator:
             outflow_total, self._seconds, self.n_sub, self._step_seconds,
         )
         self.network.route(self.workers, self._route, arguments, runoff.shape[0], self.n_sub)
+
+    def route_given(
+        self, runoff: np.ndarray, p: Parameters, state: np.ndarray, lateral: ReachSeries, hydrographs: np.ndarray,
+        discharge: ReachSeries, outflow_total: np.ndarray, given: GivenFlows,
+    ) -> None:
+        """As `route`, with flows that others put into some reaches or take out; without a tape."""
+        arguments = (
+            self.network.network, self.links, p.group, state, runoff, lateral, hydrographs, discharge, given,
+            outflow_total, self._seconds, self.n_sub, self._step_seconds,
+        )
+        kernel = compiled(flow_loops(self.plan, self._link_process).route, self.dtype)
+        self.network.route(self.workers, kernel, arguments, runoff.shape[0], self.n_sub)
 
     def collect(self, runoff: np.ndarray, lateral: ReachSeries) -> None:
         """Lateral inflow of every reach from runoff [time, cell]."""

@@ -71,7 +71,7 @@ class CudaCellOperator(PreparedCells):
     def run(self, series: Arrays, p: Parameters, state: Group) -> tuple[Array, CellRecord]:
         """What the process gives over a period, [time, cell], and what its adjoint needs; `state` in place."""
         taken = {name: series_of(series, name) for name in self.taken}
-        n_steps = taken["precipitation"].shape[0]
+        n_steps = taken[self.process.enters].shape[0]
         out, n_blocks = self.memory.empty(n_steps, self.n_units), -(-n_steps // BLOCK_STEPS)
         starts = type(state)(*(self.memory.empty(n_blocks, *a.shape) for a in state))
         self._launch(self.kernels.advance, {
@@ -93,11 +93,12 @@ class CudaCellOperator(PreparedCells):
         needed = self._needed(wanted)
         rows = {s: out_adj.shape[0] if s in needed else 0 for s in plan.input_adjoints}
         inputs_adj = plan.input_adjoint_group(*(memory.empty(n, self.n_units) for n in rows.values()))
+        per_day = self.dtype(1.0) if plan.process.gives_rate else self.constants.per_day
         rings = self._rings(p, "ring_{}") | self._rings(p, "ring_{}_adj") | self._rings(p, "sums_{}")
         self._launch(self.kernels.reverse, {
             "inputs": self.inputs(record.inputs), "p": p.group, "starts": record.starts, "step": self.constants,
             "tape": memory.empty(self.kernels.n_taped, BLOCK_STEPS, self.n_units), "block": BLOCK_STEPS,
-            "per_day": self.constants.per_day / self.dtype(self.components), "n": self.n_units, "out_adj": out_adj,
+            "per_day": per_day / self.dtype(self.components), "n": self.n_units, "out_adj": out_adj,
             "state_adj": state_adj, "p_adj": p_adj, "inputs_adj": inputs_adj, **rings,
         })
         found = {s: self._spread(getattr(inputs_adj, s)) for s, n in rows.items() if n}

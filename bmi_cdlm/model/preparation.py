@@ -194,14 +194,14 @@ class PreparedCells:
 
     def _names_of_inputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Registry names in the order of the group, where there is no snow and where there is."""
-        names = self.plan.input_names | {"rain": "precipitation"}
+        names = self.plan.input_names | {"rain": self.process.enters}
         with_snow = tuple(names[symbol] for symbol in self.plan.input_group._fields)
         return tuple("precipitation" if name == LIQUID_WATER else name for name in with_snow), with_snow
 
     @property
     def taken(self) -> tuple[str, ...]:
-        """Names of the series that it takes, precipitation among them for the totals."""
-        return tuple(dict.fromkeys([*self.plan.inputs.values(), *self.plan.varying, "precipitation"]))
+        """Names of the series that it takes, among them what brings water into the cell, for the totals."""
+        return tuple(dict.fromkeys([*self.plan.inputs.values(), *self.plan.varying, self.process.enters]))
 
 
 def series_of(series: Arrays, name: str) -> Array:

@@ -160,6 +160,8 @@ class CellProcess:
     stages, queues : in the order of the water; a queue is passed when a stage takes what it gives
     inputs, stores, parameters, fluxes : by their registry names
     gives : name of what it hands on (`LIQUID_WATER` or `RUNOFF`) and its symbol, a rate
+    gives_rate : whether that symbol is in mm d-1 already, not the depth of a step
+    enters : name of the input that brings water into the cell, for the ledger
     prepared, constants, attributes : see `Prepared`; attributes of the domain by symbol
     model_steps : lengths of the model step that it has constants for [s]
     left_at_default : names of parameters that no generator gives unless it is told where they start
@@ -182,6 +184,8 @@ class CellProcess:
     model_steps: tuple[int, ...] = (DAY, HOUR)
     left_at_default: tuple[str, ...] = ()
     version: int = 1
+    gives_rate: bool = False
+    enters: str = "precipitation"
 
 
 @dataclass(frozen=True, eq=False)

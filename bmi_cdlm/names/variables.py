@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 from bmi_cdlm.names.errors import UnknownNameError, nearest
 from bmi_cdlm.names.facts import KELVIN, SOURCE_OF_RECORDS, TEMPERATURES, WIND_SPEEDS, Confusion, InputFacts, Within
 
-Grid = Literal["cell", "reach", "gauge", "domain", "link"]
+Grid = Literal["cell", "reach", "gauge", "domain", "link", "boundary"]
 Role = Literal["input", "flux", "state", "total", "parameter", "identity"]
-Part = Literal["core", "process", "pet", "weather", "ledger"]
+Part = Literal["core", "process", "pet", "weather", "ledger", "coupling"]
 INFINITE = float("inf")
 
 
@@ -34,7 +34,7 @@ class Variable(NamedTuple):
     over the last step), `state` (at the end of the step) or `total` (cumulative since the start); part: what must be
     there for it: `process` one of the processes `of`, `weather` being the inputs that a process or a formula of
     potential evapotranspiration may take. facts: of an input, its limits and whatever
-    else is known of it.
+    else is known of it. sub_steps: whether it has a value for every routing sub-step of a step, [sub-step, place].
     """
 
     short: str
@@ -48,6 +48,7 @@ class Variable(NamedTuple):
     bounds: tuple[float, float] | None = None
     of: tuple[str, ...] = ()
     facts: InputFacts | None = None
+    sub_steps: bool = False
 
     @property
     def known(self) -> InputFacts:
@@ -203,6 +204,16 @@ VARIABLES: list[Variable] = [
         ),
     ),
     Variable(
+        "given_runoff", "land_surface_water_runoff~external__volume_flux", "mm d-1", "cell", "input",
+        "Runoff of the cell, where another model makes it (`runoff: caller`)", part="weather",
+        facts=InputFacts(
+            0.0, 2000.0, 1.0, "no more runs off than the greatest rain; see precipitation",
+            peaks=((3600, 9700.0), (1, 60_000.0)), bridge=86400,
+            usual=("ro", "mrro", "total_runoff", "runoff_flux", "given_runoff"),
+            standard_name="",
+        ),
+    ),
+    Variable(
         "pet_factor", "land_surface_water_evapotranspiration__potential_volume_flux_correction_factor", "1",
         "cell", "flux", "Factor on potential evapotranspiration from the generator's PET network", part="pet",
     ),
@@ -229,7 +240,7 @@ VARIABLES: list[Variable] = [
     ),
     Variable(
         "precipitation_total", "atmosphere_water_precipitation__time_integral_of_leq_volume_flux", "mm", "cell",
-        "total", "Precipitation since the start: what came into the cell",
+        "total", "Precipitation since the start, or runoff that was given: what came into the cell",
     ),
     Variable(
         "evapotranspiration_total", "land_surface_water_evapotranspiration__time_integral_of_volume_flux", "mm",
@@ -298,7 +309,7 @@ VARIABLES: list[Variable] = [
     ),
     Variable(
         "water_in", "drainage-basin_water~incoming__time_integral_of_volume_rate", "m3", "domain", "total",
-        "Precipitation since the start",
+        "Precipitation since the start, or runoff that was given",
     ),
     Variable(
         "water_out", "drainage-basin_water~outgoing__time_integral_of_volume_rate", "m3", "domain", "total",
@@ -369,6 +380,7 @@ IDENTITY: tuple[Variable, ...] = tuple(
         ("gauge_id_text", "gauge__id_text", "1", "gauge", "Ids as text (uint8, UTF-8, a row of bytes each)"),
         ("gauge_reach", "gauge_channel_reach__index", "1", "gauge", "Index of the reach at whose end it is (int64)"),
         ("gauge_area", "gauge_basin__area", "km2", "gauge", "Official area, NaN where unknown"),
+        ("boundary_reach", "channel_reach_boundary__index", "1", "boundary", "Reach whose discharge is given (int64)"),
         ("link_cell", "cell_reach_link_cell__index", "1", "link", "Index of the cell (int64)"),
         ("link_reach", "cell_reach_link_reach__index", "1", "link", "Index of the reach into which it drains (int64)"),
         ("link_area", "cell_reach_link__area", "km2", "link", "Area of the cell in the reach's catchment"),
@@ -377,6 +389,54 @@ IDENTITY: tuple[Variable, ...] = tuple(
 )
 """What the places of the grids are, for clients without the domain file; in no list of names, as parameters. Indices
 count from 0 in the order of the grids. `_text` holds count x width bytes, padded with zeros."""
+
+MOST_FLOW = 1e6
+"""Flow that nobody puts into a reach or takes from it [m3 s-1]: the Amazon carries 3.7e5 at Obidos in a flood."""
+
+COUPLING: tuple[Variable, ...] = (
+    Variable(
+        "reach_inflow", "stream_channel_reach_water~incoming~external__volume_rate", "m3 s-1", "reach", "input",
+        "Flow put into the head of the reach, or where negative taken from the reach, by whoever couples to it",
+        part="coupling", bounds=(-MOST_FLOW, MOST_FLOW),
+    ),
+    Variable(
+        "given_lateral_inflow", "stream_channel_reach_water~incoming~external__lateral_component_of_volume_rate",
+        "m3 s-1", "reach", "input", "Lateral inflow of the reach, where another model makes it (`runoff: caller`); "
+        "stands in place of given_runoff", part="coupling", bounds=(0.0, MOST_FLOW), of=("given_runoff",),
+    ),
+    Variable(
+        "boundary_inflow", "channel_entrance_water_flowing_x-section__sub-step_volume_rate", "m3 s-1", "boundary",
+        "input", "Discharge of the reaches that were cut off above, in every routing sub-step of the next steps, "
+        "[sub-step, boundary]; NaN until set", part="coupling", bounds=(0.0, MOST_FLOW), sub_steps=True,
+    ),
+    Variable(
+        "reach_inflow_asked", "stream_channel_reach_water~incoming~external__requested_volume_rate", "m3 s-1", "reach",
+        "flux", "Flow that was to be put into the reach or taken from it, mean over the model step", part="coupling",
+        of=("reach_inflow",),
+    ),
+    Variable(
+        "reach_inflow_taken", "stream_channel_reach_water~incoming~external__actual_volume_rate", "m3 s-1", "reach",
+        "flux", "Flow that was put into the reach or taken from it: a withdrawal takes what flows and stands there at "
+        "most", part="coupling", of=("reach_inflow",),
+    ),
+)
+"""Inputs by which other models couple, where `coupled_inputs` names them, and the outputs that come with them (`of`).
+Inputs are 0 until set, and held afterwards; `of` an input is the input that it stands in place of. In no list of names
+before a configuration names them."""
+
+SUB_STEPS: tuple[Variable, ...] = tuple(
+    Variable(
+        f"{short}_sub_steps", name.replace("__", "__sub-step_"), "m3 s-1", grid, "flux",  # type: ignore[arg-type]
+        f"Discharge at the {place} in every routing sub-step of the last model step, [sub-step, {grid}]",
+        part="coupling", of=(short,), sub_steps=True,
+    )
+    for short, name, grid, place in (
+        ("discharge", "channel_exit_water_flowing_x-section__volume_rate", "reach", "end of the reach"),
+        ("gauge_discharge", "drainage-basin_outlet_water_flowing_x-section__volume_rate", "gauge", "gauge"),
+    )
+)
+"""Outputs that `sub_step_outputs` may ask for, by the flux that they tell more of (`of`): vectors, one value after the
+other for all places of the first sub-step, then of the second, and so on."""
 
 INGREDIENTS: tuple[Variable, ...] = (
     Variable(
@@ -398,7 +458,7 @@ INGREDIENTS: tuple[Variable, ...] = (
 )
 """What sources of `prepare` give in place of an input that it is made of; no model takes it."""
 
-BY_SHORT: dict[str, Variable] = {v.short: v for v in VARIABLES}
+BY_SHORT: dict[str, Variable] = {v.short: v for v in (*VARIABLES, *COUPLING, *SUB_STEPS)}
 
 
 def alias(v: Variable, profile: str) -> Alias:
@@ -426,6 +486,15 @@ def over_call(v: Variable) -> tuple[Variable, Variable]:
             meaning=f"{v.meaning}: mean over the steps of the last call",
         ),
     )
+
+
+COUPLED: tuple[str, ...] = tuple(v.short for v in COUPLING if v.role == "input")
+"""Short names of the inputs that `coupled_inputs` may name."""
+
+
+def coupled_outputs(names: Collection[str]) -> list[Variable]:
+    """Return the outputs that come with some of the coupled inputs."""
+    return [v for v in COUPLING if v.role != "input" and not set(names).isdisjoint(v.of)]
 
 
 def plural(grid: str) -> str:

@@ -1,7 +1,8 @@
-"""Cut a run down to what drains to a gauge or reach: domain, forcing, observations, parameters and configuration.
+"""Cut a run in two at a gauge or reach, above and below: domain, forcing, observations, parameters, configuration.
 
-Discharge there is that of the whole run, bit for bit: reaches keep their order, and a cell that only partly drains
-there keeps the links that do.
+Discharge above is that of the whole run, bit for bit: reaches keep their order, and a cell that only partly drains
+there keeps the links that do. So it is below, where the discharge of what was cut off is given at every sub-step: the
+reach there stays as a boundary, at its place among the tributaries of the reach below it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import netCDF4
 import numpy as np
 import yaml
 
-from bmi_cdlm.domain.domain import Domain, check_uncovered, cut, read_domain
+from bmi_cdlm.domain.domain import Domain, check_uncovered, cut, read_domain, take_reaches
+from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, select_ids
 from bmi_cdlm.files.restart import read_restart, write_restart
 from bmi_cdlm.files.yaml_loader import load_yaml
@@ -25,6 +27,7 @@ from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import GRIDS, PATH_KEYS, Config, load_config
 
 BLOCK_BYTES = 64 * 2**20
+STANDS_FOR = "reach_stands_for"
 PRODUCTS = {"output": "run.nc", "restart": "restart.nc"}
 """Files that a run writes: key and name in the folder."""
 
@@ -36,25 +39,28 @@ class Cut(NamedTuple):
     domain: Domain
     kept: dict[str, np.ndarray]
     replaced: dict[str, np.ndarray]
+    below: bool = False
 
 
-def subset(config_path: Path, target: str, folder: Path) -> list[Path]:
+def subset(config_path: Path, target: str, folder: Path, *, below: bool = False) -> list[Path]:
     """Write the run of a configuration for the area above a gauge or reach into a folder; returns the files.
 
     Parameters
     ----------
     target : str
         A gauge or reach id; `gauge:ID` or `reach:ID` where an id is both.
+    below : bool
+        The complement: all that does not drain through it.
 
     Raises
     ------
     CdlmError
-        An unknown id, a reach without cells above, more than 2 % of its area without a cell, or a folder whose
-        files are those of the run itself. Nothing is written then.
+        An unknown id, a reach without cells above, more than 2 % of its area without a cell, an outlet, below which
+        nothing lies, or a folder whose files are those of the run itself. Nothing is written then.
     """
     config = load_config(config_path)
     domain = read_domain(config.domain)
-    part = _cut(config, domain, find_reach(domain, target))
+    part = _cut(config, domain, find_reach(domain, target), below=below)
     sources = {key: getattr(config, key) for key in PATH_KEYS if key not in PRODUCTS}
     files = {key: _target(key, path, folder) for key, path in sources.items() if isinstance(path, Path)}
     files["config"] = folder / config_path.name
@@ -101,11 +107,24 @@ def _target(key: str, source: Path, folder: Path) -> Path:
     return folder / (f"{key}{source.suffix}" if source.suffix == ".safetensors" else f"{key}.nc")
 
 
+def _cut_below(domain: Domain, reach: int, where: str) -> tuple[Domain, np.ndarray, np.ndarray]:
+    """As `domain.cut`, what does not drain through a reach, and the reach itself as a boundary."""
+    name = domain.reaches.id[reach]
+    if domain.reaches.downstream[reach] < 0:
+        raise DomainError(f"{where}: reach {name} is an outlet, nothing lies below it. Choose a reach further up.")
+    above = np.arange(upstream_of(domain.reaches.downstream, reach)[0], reach)
+    reaches = np.setdiff1d(np.arange(domain.n_reaches), above)
+    part, cells = take_reaches(domain, reaches, np.array([reach]))
+    if not part.n_cells:
+        raise DomainError(f"{where}: no cell drains elsewhere than to reach {name}. Choose a reach further up.")
+    return part._replace(boundary=np.union1d(part.boundary, np.searchsorted(reaches, reach))), cells, reaches
+
+
 @one_at_a_time
-def _cut(config: Config, domain: Domain, reach: int) -> Cut:
+def _cut(config: Config, domain: Domain, reach: int, *, below: bool) -> Cut:
     """Find what stays, and the index variables of the domain file as they become."""
-    part, cells, reaches = cut(domain, reach)
     where = str(config.domain)
+    part, cells, reaches = _cut_below(domain, reach, where) if below else cut(domain, reach)
     if not part.n_cells:
         raise DomainError(f"{where}: no cell drains to reach {domain.reaches.id[reach]}. Choose a reach further down.")
     kept = {"cell": cells, "reach": np.sort(domain.file_order[reaches])}
@@ -117,8 +136,10 @@ def _cut(config: Config, domain: Domain, reach: int) -> Cut:
 
         if "reach_uncovered_area" in dataset.variables:
             uncovered = filled(dataset.variables["reach_uncovered_area"], slice(None))[part.file_order]
+            uncovered[part.boundary] = 0.0
             check_uncovered(part.reaches, part.gauges, uncovered, where)
-        kept["link"] = np.flatnonzero(place["reach"][index("link_reach")] >= 0)
+        cut_off = domain.file_order[reach] if below else -1
+        kept["link"] = np.flatnonzero((place["reach"][index("link_reach")] >= 0) & (index("link_reach") != cut_off))
         downstream = index("downstream")[kept["reach"]]
         replaced = {
             "downstream": np.where(downstream >= 0, place["reach"][downstream], -1),
@@ -127,9 +148,30 @@ def _cut(config: Config, domain: Domain, reach: int) -> Cut:
             "cell_drained_area": domain.cells.drained_area[cells],
         }
         if "gauge" in dataset.dimensions:
-            kept["gauge"] = np.flatnonzero(place["reach"][index("gauge_reach")] >= 0)
-            replaced["gauge_reach"] = place["reach"][index("gauge_reach")[kept["gauge"]]]
-    return Cut(domain.reaches.id[reach], part, kept, replaced)
+            of_gauge = index("gauge_reach")
+            kept["gauge"] = np.flatnonzero((place["reach"][of_gauge] >= 0) & (of_gauge != cut_off))
+            replaced["gauge_reach"] = place["reach"][of_gauge[kept["gauge"]]]
+        if below:
+            replaced |= _at_boundary(dataset, domain, reach, kept["reach"])
+    outlet = domain.reaches.id[reach] if not below else part.reaches.id[int(part.outlets[-1])]
+    return Cut(outlet, part, kept, replaced, below)
+
+
+def _at_boundary(dataset: netCDF4.Dataset, domain: Domain, reach: int, kept: np.ndarray) -> dict[str, np.ndarray]:
+    """Variables of the domain file where a reach stands for all that drains through it; kept : places in the file."""
+    cut_off = int(domain.file_order[reach])
+    found = {}
+    for name in ("reach_area", "reach_length", "reach_uncovered_area"):
+        if name in dataset.variables:
+            values = filled(dataset.variables[name], slice(None))
+            values[cut_off] = 0.0
+            found[name] = values[kept]
+    stands_for = np.zeros(domain.n_reaches, np.int64)
+    if STANDS_FOR in dataset.variables:
+        stands_for = np.asarray(dataset.variables[STANDS_FOR][:], np.int64)
+    above = domain.file_order[np.arange(*upstream_of(domain.reaches.downstream, reach))]
+    stands_for[cut_off] = np.maximum(stands_for[above], 1).sum()
+    return found | {STANDS_FOR: stands_for[kept]}
 
 
 def _places(kept: np.ndarray, n: int) -> np.ndarray:
@@ -171,6 +213,13 @@ def _copy(dataset: netCDF4.Dataset, target: Path, kept: Mapping[str, np.ndarray]
         for name, variable in dataset.variables.items():
             if not set(gone) & set(variable.dimensions):
                 _copy_variable(variable, out, kept, replaced.get(name))
+        if STANDS_FOR in replaced and STANDS_FOR not in dataset.variables:
+            count = out.createVariable(STANDS_FOR, "i4", ("reach",))
+            count.setncatts({
+                "units": "1",
+                "long_name": "number of reaches that a boundary stands for, all that drains through it; 0 of others",
+            })
+            count[:] = replaced[STANDS_FOR]
         if "cell_drained_area" in replaced and "cell_drained_area" not in dataset.variables:
             area = out.createVariable("cell_drained_area", "f8", ("cell",))
             area.setncatts({"units": "km2", "long_name": "area that drains to reaches in the whole domain"})
@@ -227,6 +276,10 @@ def _configure(config_path: Path, part: Cut, files: Mapping[str, Path], target: 
         content["output_at"] = [i for i in at if str(i) in inside] or [part.outlet]
     elif at == "gauges" and not gauges:
         content["output_at"] = [part.outlet]
+    if part.below:  # nobody trains or spins up what lacks its rivers
+        content.pop("training", None)
+        content.pop("spin_up", None)
+        content["coupled_inputs"] = [*dict.fromkeys([*content.get("coupled_inputs", []), "boundary_inflow"])]
     training = content.get("training")
     if isinstance(training, dict):
         if "output" in training:
@@ -234,4 +287,9 @@ def _configure(config_path: Path, part: Cut, files: Mapping[str, Path], target: 
         if isinstance(training.get("gauges"), list):
             training["gauges"] = [g for g in training["gauges"] if str(g) in gauges] or "all"
     head = f"# Cut out of {config_path.name}: what drains to {target}.\n"
+    if part.below:
+        head = (
+            f"# Cut out of {config_path.name}: what does not drain to {target}, whose discharge is given through BMI\n"
+            "# at every routing sub-step (boundary_inflow). With a state of the whole rivers begin as they had been.\n"
+        )
     return head + yaml.safe_dump(content, sort_keys=False)

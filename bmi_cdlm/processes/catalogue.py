@@ -24,6 +24,7 @@ from bmi_cdlm.processes.hbv import HBV, HBV_1_0, HBV_1_1P, HBV_2_0
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 from bmi_cdlm.processes.oudin import OUDIN
+from bmi_cdlm.processes.outside import CALLER, ROUTING_NONE
 from bmi_cdlm.processes.penman_monteith import PENMAN_MONTEITH
 
 Kind = Literal["snow", "runoff", "routing", "pet"]
@@ -32,7 +33,7 @@ NONE, GIVEN = "none", "given"
 NOTHING: dict[Kind, list[str]] = {"snow": [NONE], "pet": [GIVEN]}
 """What a configuration says instead of a process: no snow, potential evapotranspiration that comes as an input."""
 OWN: tuple[CellProcess | ReachProcess, ...] = (
-    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, MUSKINGUM,
+    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, CALLER, MUSKINGUM, ROUTING_NONE,
 )
 FORMULAS: tuple[PetFormula, ...] = (OUDIN, HARGREAVES, PENMAN_MONTEITH)
 ALL_OWN: tuple[Process, ...] = (*OWN, *FORMULAS)
@@ -62,10 +63,20 @@ class Chain(NamedTuple):
         """Registry names of what the processes take from outside."""
         return _inputs(self.cells)
 
+    @property
+    def enters(self) -> str:
+        """Registry name of the input that brings water into the cells."""
+        return self.cells[0].enters
+
+    @property
+    def holds_water(self) -> bool:
+        """Whether anything of a cell is carried from step to step."""
+        return any(p.stores or p.queues for p in self.cells)
+
 
 @cache
 def _inputs(cells: tuple[CellProcess, ...]) -> tuple[str, ...]:
-    taken = ["precipitation", *(name for p in cells for name in p.inputs if name != LIQUID_WATER)]
+    taken = [cells[0].enters, *(name for p in cells for name in p.inputs if name != LIQUID_WATER)]
     return tuple(dict.fromkeys(taken))
 
 

@@ -28,7 +28,7 @@ from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest, shown
 from bmi_cdlm.names.paths import expand
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import SUMMED, select, variable
+from bmi_cdlm.names.variables import COUPLED, COUPLING, SUMMED, coupled_outputs, select, variable
 from bmi_cdlm.names.writing import check_path
 from bmi_cdlm.processes.catalogue import FORMULAS, NOTHING, Chain, Kind, find, find_formula, kind_of
 from bmi_cdlm.processes.catalogue import choose as choose_processes
@@ -49,7 +49,8 @@ def parse_fill(value: object) -> object:
 
 def parse_call_sums(value: object) -> object:
     """Let `all` be every flux that has a sum."""
-    return tuple(v.short for v in select(role="flux") if v.units in SUMMED) if value == "all" else value
+    fluxes = (v for v in (*select(role="flux"), *COUPLING) if v.role == "flux" and v.units in SUMMED)
+    return tuple(v.short for v in fluxes) if value == "all" else value
 
 
 def parse_output_places(value: object) -> object:
@@ -109,11 +110,12 @@ class Config(BaseModel):
     )
     runoff: str = Field(
         default="gr4j", description="Runoff process of cells: `gr4j`, or another that `cdlm processes` lists, ours or "
-        "of another package."
+        "of another package; `caller`: routing alone, runoff is an input (`given_runoff`, or `coupled_inputs: "
+        "[given_lateral_inflow]`)."
     )
     routing: str = Field(
         default="muskingum", description="Process of reaches: `muskingum`, or another that `cdlm processes` lists, "
-        "ours or of another package."
+        "ours or of another package; `none`: runoff alone, discharge is the sum of the runoff above."
     )
     components: int = Field(
         default=1, ge=1, le=4096, description="Parameter sets per cell of the runoff process, whose mean is its runoff "
@@ -209,6 +211,14 @@ class Config(BaseModel):
         default=None, description="Short names of the inputs that BMI shows and a caller may set; without it all that "
         "the run needs. The others come from the forcing file. An input that is not needed may be published too."
     )
+    coupled_inputs: tuple[str, ...] = Field(
+        default=(), description="Short names of inputs by which other models couple, published beside those of the run "
+        f"and 0 until set: {', '.join(COUPLED)}. What came of them is published too."
+    )
+    sub_step_outputs: tuple[Literal["discharge", "gauge_discharge"], ...] = Field(
+        default=(), description="Fluxes of which BMI shows every routing sub-step of the last model step too, as a "
+        "vector [sub-step, place]: `discharge` at reaches, `gauge_discharge`."
+    )
     call_sums: Annotated[tuple[str, ...], BeforeValidator(parse_call_sums)] = Field(
         default=(), description="Short names of fluxes whose sums and means over the last call BMI publishes too, "
         "such as `[discharge]`, or `all` [mm, m3]; for hosts with calls longer than a step."
@@ -278,8 +288,9 @@ class Config(BaseModel):
                 f"spin_up is {self.spin_up}; expected 0 with forcing: caller or a restart file, since it repeats the "
                 "first year of the forcing file from a start of its own"
             )
+        self._check_coupled()
         self._check_inputs()
-        known = [v.short for v in select(role="flux") if v.units in SUMMED]
+        known = [v.short for v in (*select(role="flux"), *COUPLING) if v.role == "flux" and v.units in SUMMED]
         for name in self.call_sums:
             if name not in known:
                 raise ValueError(f"call_sums: '{name}' is no flux that has a sum.{nearest(name, known)}")
@@ -302,6 +313,8 @@ class Config(BaseModel):
             raise ValueError(f"published_inputs names one input twice: {', '.join(self.published)}")
         known = [v.short for v in select(role="input")]
         for name in self.published:
+            if name in COUPLED:
+                raise ValueError(f"published_inputs names '{name}'; expected it under coupled_inputs")
             if name not in known:
                 raise ValueError(f"published_inputs: there is no input '{name}'.{nearest(name, known)}")
         unheard = [name for name in self.inputs if name not in self.published and name not in RANGE]
@@ -311,10 +324,32 @@ class Config(BaseModel):
                 "there, or a forcing file"
             )
 
+    def _check_coupled(self) -> None:
+        if len(set(self.sub_step_outputs)) < len(self.sub_step_outputs):
+            raise ValueError(f"sub_step_outputs names one flux twice: {', '.join(self.sub_step_outputs)}")
+        if len(set(self.coupled_inputs)) < len(self.coupled_inputs):
+            raise ValueError(f"coupled_inputs names one input twice: {', '.join(self.coupled_inputs)}")
+        for name in self.coupled_inputs:
+            if name not in COUPLED:
+                raise ValueError(
+                    f"coupled_inputs: there is no input '{name}'.{nearest(name, COUPLED)} Known: {', '.join(COUPLED)}"
+                )
+            for other in variable(name).of:
+                if other not in self.chain.inputs:
+                    raise ValueError(
+                        f"coupled_inputs: '{name}' stands in place of '{other}', which no process of this run takes "
+                        f"({', '.join(self.chain.names)}); expected a process that does, or no '{name}'"
+                    )
+                if other in (self.published_inputs or ()) or self.forcing != "caller":
+                    raise ValueError(
+                        f"coupled_inputs: '{name}' and its complement '{other}' are both given; expected one of them"
+                    )
+
     @property
     def summed(self) -> tuple[str, ...]:
         """Short names of the fluxes with sums and means over a call, as far as this run has them."""
-        fluxes = [v.short for v in select(role="flux", processes=self.chain.names, pet=False)]
+        own = (*select(role="flux", processes=self.chain.names, pet=False), *coupled_outputs(self.coupled_inputs))
+        fluxes = [v.short for v in own]
         return tuple(name for name in self.call_sums if name in fluxes or variable(name).part == "pet")
 
     def _check_streams(self) -> None:
@@ -364,6 +399,11 @@ class Config(BaseModel):
                 raise ValueError(
                     f"output_variables: '{name}' is of {kind} {' or '.join(found.of)}; expected {kind}: {found.of[0]}"
                 )
+            if found.part == "coupling":
+                raise ValueError(
+                    f"output_variables: '{name}' is of coupled_inputs, which other models give through BMI; expected "
+                    "a variable that a run alone has"
+                )
             if found.part == "ledger" and self.ledger_tolerance is None:
                 raise ValueError(f"output_variables: '{name}' is kept with a ledger_tolerance only; set one")
             if found.role == "input" or found.grid != wanted:
@@ -371,6 +411,11 @@ class Config(BaseModel):
                     f"output_variables: '{name}' is {found.role} on {found.grid}; expected an output on {wanted}, "
                     f"which is where output_at: {self.output_at} writes"
                 )
+
+    @property
+    def _replaced(self) -> set[str]:
+        """Inputs in place of which a coupled input stands."""
+        return {other for name in self.coupled_inputs for other in variable(name).of}
 
     @property
     def chain(self) -> Chain:
@@ -417,25 +462,23 @@ class Config(BaseModel):
 
     def needed(self) -> tuple[str, ...]:
         """Short names of what this run needs, as its formula reads it: the speed of wind, the vapour pressure."""
-        needed = {"precipitation"}
+        needed = self._taken()
         if "potential_evapotranspiration" in self.chain.inputs:
             formula = self.pet_formula
             needed |= {"potential_evapotranspiration"} if formula is None else {*required(formula, self.time_step)}
-        needed |= self._taken()
         return tuple(v.short for v in select(role="input") if v.short in needed)
 
     def _taken(self) -> set[str]:
-        """Inputs that the processes take as they are."""
-        return {name for name in self.chain.inputs if name != "potential_evapotranspiration"}
+        """Inputs that the processes take as they are, and that no coupled input stands in place of."""
+        return {name for name in self.chain.inputs if name != "potential_evapotranspiration"} - self._replaced
 
     @property
     def inputs(self) -> list[str]:
         """Short names of the inputs that this run takes."""
-        needed = {"precipitation"}
+        needed = self._taken()
         if "potential_evapotranspiration" in self.chain.inputs:
             formula = self.pet_formula
             needed |= {"potential_evapotranspiration"} if formula is None else {*self._read_by(formula)}
-        needed |= self._taken()
         return [v.short for v in select(role="input") if v.short in needed]
 
     def _read_by(self, formula: PetFormula) -> list[str]:

@@ -46,10 +46,19 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
         _tell_defaults(config, found)
         return found, None
     checkpoint = load_checkpoint(path)
-    checkpoint.check_run(
-        time_step=config.time_step, routing_step=config.routing_step, snow=config.snow, runoff=config.runoff,
-        routing=config.routing, components=config.components,
-    )
+    spec = checkpoint.spec
+    run = {
+        "time_step": config.time_step, "routing_step": config.routing_step, "snow": config.snow,
+        "runoff": config.runoff, "routing": config.routing, "components": config.components,
+    }
+    cells, reach = any(p.parameters for p in config.chain.cells), bool(config.chain.reach.parameters)
+    if not cells:  # of half a model, the other half is nobody's here
+        run |= {"snow": spec.snow, "runoff": spec.runoff, "components": spec.components}
+    if not reach:
+        run |= {"routing": spec.routing, "routing_step": spec.routing_step}
+    checkpoint.check_run(**run)  # type: ignore[arg-type]
+    if not cells:
+        return checkpoint.evaluate(config.domain, domain)[0], None
     _check_pet_kind(config, checkpoint)
     return checkpoint.evaluate(config.domain, domain)
 
@@ -88,11 +97,12 @@ def make_demand(config: Config, cells: Cells, elevation: np.ndarray) -> Demand |
 
 
 def make_forcing(
-    config: Config, demand: Demand | None, values: Mapping[str, np.ndarray], start: int, workers: Workers
+    config: Config, demand: Demand | None, values: Mapping[str, np.ndarray], start: int, workers: Workers,
+    shape: tuple[int, int],
 ) -> Forcing:
     """What the model reads of a run's inputs, float64[time, cell] in registry units: demand given, or by the formula.
 
-    start : begin of the first step [s since 1970 UTC].
+    start : begin of the first step [s since 1970 UTC]; shape : of the inputs.
     """
     taken = config.chain.inputs
     pet = None
@@ -100,7 +110,9 @@ def make_forcing(
         pet = values[DEMAND] if demand is None else demand.evaluate(values, start, workers)
     warmth = values[TEMPERATURE] if TEMPERATURE in taken else None
     others = _others(taken)
-    return Forcing(values[RAIN], pet, warmth, others={name: values[name] for name in others} if others else None)
+    rain = values[RAIN] if RAIN in taken else np.zeros(shape)
+    given = {name: values[name] if name in values else np.zeros(shape) for name in others}
+    return Forcing(rain, pet, warmth, others=given or None)
 
 
 @cache

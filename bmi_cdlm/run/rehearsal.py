@@ -33,13 +33,15 @@ def rehearse(simulation: Simulation) -> None:
     kind = (
         config.time_step, config.chain.names, config.components, model.varying, config.pet, tuple(config.inputs),
         network,
-        config.ledger_tolerance is not None,
+        config.ledger_tolerance is not None, config.coupled_inputs,
+        config.sub_step_outputs,
     )
     if kind in _rehearsed:
         return
     kept = model.state.copy()
     shape = (1, model.domain.n_cells)
-    simulation.rehearse({name: np.full(shape, variable(name).known.typical) for name in config.inputs})
+    for given in (1.0, 0.0) if config.coupled_inputs else (0.0,):
+        simulation.rehearse({name: np.full(shape, variable(name).known.typical) for name in config.inputs}, given)
     model.state.assign(kept.arrays())
     nowhere = np.zeros(0, np.int64)
     model.reach_state(model.reach_volume[nowhere], nowhere)  # as callers who set states or parameters do

@@ -26,6 +26,7 @@ from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.coupled import Coupled
 from bmi_cdlm.run.fingerprints import fingerprints
 from bmi_cdlm.run.inputs import HELD, PENDING, Inputs
 from bmi_cdlm.run.not_finite import find_not_finite, keep_state
@@ -77,6 +78,8 @@ class Simulation:
     model : Model
     inputs : Inputs
         What the caller holds and the running step has accumulated.
+    coupled : Coupled
+        What other models give.
     release : Release
         Runoff on its way to the caller.
     elapsed : int
@@ -128,13 +131,15 @@ class Simulation:
     def _start(self, domain: Domain, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None) -> None:
         config = self.config
         check_pet_outputs(config, parameters, pet)
+        check_boundary(config, domain)
         self.model = Model(
             domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
             runoff=config.runoff, routing=config.routing, components={config.runoff: config.components},
             threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
-            exchange=self._exchange,
+            exchange=self._exchange, coupled=config.coupled_inputs, sub_steps=config.sub_step_outputs,
         )
         self.inputs = Inputs(config, domain.cells.id)
+        self.coupled = Coupled(config.coupled_inputs, domain, config.time_step, self.model.n_sub)
         self.release = Release(self.model)
         self._begin_clock()
         self._carried: np.ndarray | None = None
@@ -175,6 +180,8 @@ class Simulation:
         count = forcing.precipitation.shape[0]
         if self._carried is not None:
             forcing = self._with_carried(forcing)
+        if self.coupled.names:
+            forcing = forcing._replace(coupled=self.coupled.take(count))
         dated = self._dated(forcing, self.n_done, count)
         before = keep_state(self.model, self.config.memory // 8) if count > 1 else None
         series = self.model.advance(dated, keep, reaches)
@@ -187,10 +194,13 @@ class Simulation:
         """Forcing with the precipitation that a state held unused when it was taken as a hot start, in its first step.
         """
         assert self._carried is not None
-        fallen = forcing.precipitation.copy()
+        name = self.config.chain.enters
+        fallen = forcing.series()[name].copy()
         fallen[0] += self._carried / self.config.time_step
         self._carried = None
-        return forcing._replace(precipitation=fallen)
+        if name == "precipitation":
+            return forcing._replace(precipitation=fallen)
+        return forcing._replace(others={**(forcing.others or {}), name: fallen})
 
     def check_ledger(self) -> None:
         """Refuse a residual above the configured tolerance, if there is one; to be called after every step."""
@@ -201,9 +211,10 @@ class Simulation:
         """Advance by one step on inputs by short name, float64[1, cell] in registry units."""
         self.advance(self.make_forcing(values, self.n_done, 1))
 
-    def rehearse(self, values: Mapping[str, np.ndarray]) -> None:
-        """Advance the model, but not the clock, by a step on inputs; see `rehearsal`."""
-        self.model.advance(self.make_forcing(values, 0, 1))
+    def rehearse(self, values: Mapping[str, np.ndarray], coupled: float) -> None:
+        """Advance the model, but not the clock, by a step on inputs and such coupled inputs; see `rehearsal`."""
+        given = {name: np.full((1, held.size), coupled) for name, held in self.coupled.held.items()}
+        self.model.advance(self.make_forcing(values, 0, 1)._replace(coupled=given or None))
 
     def show_inputs(self) -> None:
         """Show the file's values for the step that comes next; at the end, those of the last."""
@@ -213,7 +224,7 @@ class Simulation:
     def end_call(self) -> None:
         """Bring what depends on the caller's clock up to date: runoff depth of the call, masses."""
         release, at_start = self.release, self.release.at_start
-        unused = self.inputs.pending["precipitation"] if self.inputs.pending_seconds else None
+        unused = self.inputs.pending.get(self.config.chain.enters) if self.inputs.pending_seconds else None
         waiting = self.model.state.unreleased if release.seconds else None
         if at_start is not None:
             waiting = self.model.state.unreleased - at_start.discharge
@@ -234,7 +245,9 @@ class Simulation:
         first : the first of the steps, counted from the begin of the first.
         """
         start = self._epoch + self.origin + first * self.config.time_step
-        return self._dated(make_forcing(self.config, self._demand, values, start, self.model.workers), first, count)
+        shape = count, self.model.domain.n_cells
+        made = make_forcing(self.config, self._demand, values, start, self.model.workers, shape)
+        return self._dated(made, first, count)
 
     def _starts(self, first: int, count: int) -> np.ndarray:
         seconds = self.origin + (first + np.arange(count)) * self.config.time_step
@@ -260,6 +273,10 @@ class Simulation:
             raise ConfigError(
                 f"start is {config.start}, {config.before_start} s into a day: a run in steps begins with one. Start "
                 "at day_begins, or step through BMI."
+            )
+        if self.model.domain.boundary.size:
+            raise ConfigError(
+                "coupled_inputs names 'boundary_inflow', which nobody gives to a run from files. Step through BMI."
             )
         if self.inputs.pending_seconds:
             raise StateError(
@@ -430,6 +447,9 @@ class Simulation:
         cell = {**model.state.on_cells(), **{n: model.live[n] for n, g in fluxes.items() if g == "cell"}}
         cell |= self.inputs.snapshot()
         reach = {**model.state.on_reaches(), **{n: model.live[n] for n, g in fluxes.items() if g == "reach"}}
+        for v in model.outputs:
+            if v.sub_steps:
+                reach[v.short] = self._sub_steps_on_reaches(model.live[v.short], v.grid)
         reach["reach_storage"] = model.live["reach_storage"]
         config, release = self.config, self.release
         waiting = release.snapshot()
@@ -437,6 +457,9 @@ class Simulation:
         reach |= waiting[1]
         if self._carried is not None:
             cell[CARRIED] = self._carried
+        coupled = self.coupled.snapshot()
+        cell |= coupled[0]
+        reach |= coupled[1]
         attributes = {
             "time_step": str(config.time_step), "snow": config.snow, "runoff": config.runoff, "routing": config.routing,
             "components": str(config.components), "inputs_from": self._inputs_from,
@@ -449,6 +472,15 @@ class Simulation:
         if depth != model.step_depth:  # the last call was no step
             attributes |= {"call_depth": repr(depth), "cells": str(domain.n_cells)}
         return Restart(cell, reach, domain.cells.id, domain.reaches.id, attributes, self.time)
+
+    def _sub_steps_on_reaches(self, values: np.ndarray, grid: str) -> np.ndarray:
+        """Values of sub-steps as a state keeps them, float64[sub-step, reach]: of gauges at their reaches."""
+        rows = values.reshape(self.model.n_sub, -1)
+        if grid == "reach":
+            return rows
+        kept = np.zeros((self.model.n_sub, self.model.domain.n_reaches))
+        kept[:, self.model.domain.gauges.reach] = rows
+        return kept
 
     @property
     def _inputs_from(self) -> str:
@@ -514,10 +546,20 @@ class Simulation:
         missing = [key for key in WORDS if key not in restart.attributes]
         if missing:
             raise StateError(f"restart: lacks '{missing[0]}', expected {', '.join(WORDS)}. Take the state again.")
-        for key in OPTIONS:
+        holding = self.config.chain.holds_water
+        keys: tuple[str, ...] = ("time_step", "routing")
+        if holding or not hot_start:  # cells that hold nothing begin with any, but lose water where a run goes on
+            keys = OPTIONS
+        for key in keys:
             got, expected = restart.attributes.get(key), str(getattr(self.config, key))
             if got != expected:
-                raise StateError(f"restart: {key} is '{got}', expected '{expected}'. Use the options of that run.")
+                hint = "" if holding else ", or restart_mode: hot_start, which takes the rivers alone"
+                raise StateError(
+                    f"restart: {key} is '{got}', expected '{expected}'. Use the options of that run{hint}."
+                )
+        if hot_start and not holding:
+            nothing = {name: np.zeros_like(a) for name, a in self.model.state.on_cells().items()}
+            restart = restart._replace(cell=restart.cell | nothing)
         pending = 0 if hot_start else int(restart.attributes["pending_seconds"])
         elapsed = -self.config.before_start if hot_start else self._elapsed_at(restart, pending)
         before = int(restart.attributes.get("before_start", 0))
@@ -532,6 +574,7 @@ class Simulation:
             pending = before = self.config.before_start
             cell = {n: v for n, v in cell.items() if not n.startswith(PENDING)}
         self.inputs.restore(cell, pending, restart.attributes["name_profile"], before)
+        self.coupled.restore(restart.cell, restart.reach, hot_start=hot_start)
         self._carried = restart.cell.get(CARRIED)
         seconds = restart.attributes.get("release_seconds")
         self.release.restore(restart.cell, restart.reach, None if seconds is None else int(seconds))
@@ -564,7 +607,7 @@ class Simulation:
         """Start the clock with a state: what it has not used falls in the first step, what waits leaves as it would."""
         state, release = self.model.state, self.release
         waiting, unused = state.unreleased.copy(), np.zeros(self.model.domain.n_cells)
-        unused += restart.cell.get("pending_precipitation", 0.0)
+        unused += restart.cell.get(PENDING + self.config.chain.enters, 0.0)
         if self._carried is not None:
             unused += self._carried
         self.model.begin(self.model.live["discharge"].copy())
@@ -585,6 +628,27 @@ class Simulation:
         if self.forcing is not None:
             self.forcing.close()
         self.model.close()
+
+
+def check_boundary(config: Config, domain: Domain) -> None:
+    """Refuse a domain whose rivers come from elsewhere without an input for them, and such an input without them."""
+    name, given = "boundary_inflow", "boundary_inflow" in config.coupled_inputs
+    if domain.boundary.size and not given:
+        first = domain.reaches.id[int(domain.boundary[0])]
+        raise ConfigError(
+            f"{config.domain}: what drains to reach {first} was cut off ({domain.boundary.size} such reaches), and its "
+            f"discharge is no input. Set coupled_inputs: [{name}], and give it through BMI."
+        )
+    if given and not domain.boundary.size:
+        raise ConfigError(
+            f"coupled_inputs names '{name}', and no reach of {config.domain} was cut off, expected one or more. Cut "
+            "with `cdlm subset --below`, or take it out."
+        )
+    if domain.boundary.size and config.spin_up:
+        raise ConfigError(
+            f"spin_up is {config.spin_up}, expected 0: nobody gives the discharge of what was cut off before the "
+            "start. Begin with a state of the whole (initial_state)."
+        )
 
 
 def _can_resume(config: Config) -> bool:

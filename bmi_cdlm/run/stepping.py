@@ -57,7 +57,8 @@ class Stepper:
             while now < target:
                 if now == simulation.elapsed and target - now >= self.step:
                     count = (target - now) // self.step
-                    one_by_one = simulation.model.ledger is not None or self.sums is not None
+                    model = simulation.model
+                    one_by_one = model.ledger is not None or self.sums is not None or bool(model.sub_steps)
                     self._whole_steps(1 if one_by_one else count)
                 else:
                     self._part_of_step(min(target, simulation.elapsed + self.step) - now)
@@ -89,6 +90,7 @@ class Stepper:
     def _whole_steps(self, count: int) -> None:
         """Run whole steps: the first on the inputs as they stand, the rest as a block where a file has them."""
         simulation, release = self.simulation, self.release
+        simulation.coupled.check()
         simulation.advance_inputs(self.inputs.whole_step())
         release.whole_step()
         if self.sums is not None:
@@ -111,7 +113,9 @@ class Stepper:
 
     def _part_of_step(self, duration: int) -> None:
         simulation, inputs = self.simulation, self.inputs
+        simulation.coupled.check()
         inputs.accumulate(duration)
+        simulation.coupled.accumulate(duration)
         completed = inputs.pending_seconds == self.step
         if completed:
             simulation.advance_inputs(inputs.take_means())

@@ -70,7 +70,7 @@ def test_setup_has_every_key_of_a_configuration():
             assert value["default"] == field.examples[0]
         elif field.default in (None, {}):
             assert value["default"] == ""
-        elif name not in ("memory", "output_variables", "call_sums"):
+        elif name not in ("memory", "output_variables", "coupled_inputs", "sub_step_outputs", "call_sums"):
             assert value["default"] == field.default
         words = [w for a in get_args(field.annotation) for w in (get_args(a) or (a,))]
         if words and all(isinstance(w, str) for w in words):
@@ -89,7 +89,8 @@ SET = {
     "output_step": "6 h", "output_precision": 4, "restart": "r.nc", "restart_every": "12 h", "memory": "64 MiB",
     "observations": "q.nc", "training": "{epochs: 3}", "prepare": "{title: a case}", "threads": 2,
     "sub_step_policy": "refuse", "ledger_tolerance": 1e-9, "time_units": "since", "name_profile": "ngen",
-    "published_inputs": "[precipitation]", "call_sums": "[discharge]", "grid_profile": "unstructured",
+    "published_inputs": "[precipitation]", "coupled_inputs": "[reach_inflow]",
+    "sub_step_outputs": "[discharge]", "call_sums": "[discharge]", "grid_profile": "unstructured",
 }
 
 

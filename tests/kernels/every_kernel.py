@@ -22,13 +22,15 @@ from bmi_cdlm.kernels.loops.demand import demand_loop, plan_of
 from bmi_cdlm.kernels.loops.elementwise import elementwise
 from bmi_cdlm.kernels.loops.plan import CellPlan
 from bmi_cdlm.kernels.loops.prepared import fill_loops, ordinate_loops
+from bmi_cdlm.kernels.loops.reach_flows import flow_loops
 from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
 from bmi_cdlm.processes.catalogue import FORMULAS
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.pet import FORMATIONS
 
 TEMPLATES = {
-    "cells", "cells_adjoint", "demand", "elementwise", "groups", "plan", "prepared", "reaches", "source", "catalogue",
+    "cells", "cells_adjoint", "demand", "elementwise", "groups", "plan", "prepared", "reaches", "reach_flows", "source",
+    "catalogue",
 }
 """Modules beside kernels: what writes loops, and the catalogue. A new module is one of kernels until it stands here."""
 PLANS = [CellPlan(p, varying) for p in CELLS for varying in dict.fromkeys([(), VARYING.get(p.name, ())])]
@@ -53,6 +55,7 @@ def generated_of(plan: CellPlan | ReachPlan) -> Iterator[types.FunctionType]:
             yield from (filler.fill, filler.adjoint)
     else:
         yield from functions_of(reach_loops(plan, LINKS))
+        yield from functions_of(flow_loops(plan, LINKS))
         for function in (process.volume, process.from_volume, process.steady, process.variance):
             if function is not None:
                 yield elementwise(function, tuple(numbers))

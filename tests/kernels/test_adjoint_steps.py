@@ -19,7 +19,7 @@ from bmi_cdlm.kernels import elementary, transcendental
 from bmi_cdlm.kernels.launch import callee
 from bmi_cdlm.kernels.loops import queues
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.processes import cemaneige, gr4j, links, muskingum, pet_network
+from bmi_cdlm.processes import cemaneige, gr4j, links, muskingum, outside, pet_network
 
 TOLERANCE = 1e-10
 HYDROGRAPH_EXPONENT, PERCOLATION_SCALE = (gr4j.GR4J.constants[name] for name in ("exponent", "percolation_scale"))
@@ -209,6 +209,10 @@ PAIRS = {
     ),
     "link_flow": Pair(
         links.link_flow, links.link_flow_adjoint, ("runoff",), (0,), ("area",), draw_names("runoff", "area"),
+        [{"runoff": 0.0, "area": 2.0}, {"runoff": 3.0, "area": 0.0}],
+    ),
+    "same_flow": Pair(
+        outside.same_flow, outside.same_flow_adjoint, ("runoff",), (0,), ("area",), draw_names("runoff", "area"),
         [{"runoff": 0.0, "area": 2.0}, {"runoff": 3.0, "area": 0.0}],
     ),
     "muskingum_coefficients": Pair(

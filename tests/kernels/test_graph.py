@@ -19,6 +19,7 @@ from bmi_cdlm.kernels.launch import call_graph, callee, compiled
 from bmi_cdlm.kernels.loops import queues, routing, rows
 from bmi_cdlm.kernels.loops.cells import cell_loops
 from bmi_cdlm.kernels.loops.plan import CellPlan
+from bmi_cdlm.kernels.loops.reach_flows import flow_loops
 from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.marks import free_sums, marks_of, uncounted
 from bmi_cdlm.processes import cemaneige, gr4j, pet_network
@@ -35,7 +36,9 @@ def made(source: str, **names) -> types.SimpleNamespace:
 
 
 SNOW = cell_loops(next(p for p in PLANS if p.process is cemaneige.CEMANEIGE))
-MUSKINGUM, RESERVOIRS = (reach_loops(plan, LINKS) for plan in REACH_PLANS)
+ROUTES = {plan.process.name: reach_loops(plan, LINKS) for plan in REACH_PLANS}
+MUSKINGUM, RESERVOIRS = ROUTES["muskingum"], ROUTES["reservoirs"]
+GIVEN = tuple((flow_loops(plan, LINKS).route, "uncounted") for plan in REACH_PLANS)
 STEP_AND_ROW = """
 def step(v, a):
     return v * {factor} + a
@@ -178,9 +181,10 @@ def test_marks_stand_at_the_function_and_change_nothing_else():
     assert whole and all(f.__name__.startswith("fill_") and not callees(f)[1:] for f in whole)
     marked = {key: marks for key, marks in marked.items() if key not in map(digest, whole)}
     assert marked == {digest(f): (mark,) for f, mark in (
-        (MUSKINGUM.reverse_reach, "free_sums"), (RESERVOIRS.reverse_reach, "free_sums"),
+        *((loops.reverse_reach, "free_sums") for loops in ROUTES.values()),
         (routing.sum_sub_steps, "free_sums"), (routing.gather_upstream, "uncounted"),
-        (MUSKINGUM.route, "uncounted"), (RESERVOIRS.route, "uncounted"), (pet_network.fill_factor_tile, "uncounted"),
+        *((loops.route, "uncounted") for loops in ROUTES.values()), *GIVEN,
+        (pet_network.fill_factor_tile, "uncounted"),
     )}
 
     def plain(v):

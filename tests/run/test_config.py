@@ -74,6 +74,8 @@ EVERY_KEY = {
     "ledger_tolerance": (1e-9, 1e-9), "time_units": ("since", "since"),
     "forcing_fill_limit": ({"precipitation": "3 d"}, {"precipitation": 3 * 86400}),
     "pet": ("oudin", "oudin"), "pet_kind": ("oudin", "oudin"),
+    "sub_step_outputs": (["discharge"], ("discharge",)),
+    "coupled_inputs": (["reach_inflow"], ("reach_inflow",)),
     "published_inputs": (["precipitation", "air_temperature"], ("precipitation", "air_temperature")),
 }
 

@@ -72,6 +72,11 @@ def test_hourly_steps_and_gauges_by_name(tmp_path):
     np.testing.assert_array_equal(window.steps, [*range(120, 140), *range(30)])  # a record shorter than a year
 
 
+def test_what_other_models_give_is_refused(case):
+    with pytest.raises(ConfigError, match="coupled_inputs is reach_inflow, expected none in training"):
+        dataset(change_config(case, "coupled.yaml", coupled_inputs=["reach_inflow"]))
+
+
 # ---- windows ---------------------------------------------------------------------------------------------
 
 

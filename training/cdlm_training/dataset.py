@@ -64,6 +64,17 @@ class Dataset:
         self.run, self.config, self.domain, dtype = run, config, domain, config.dtype
         if run.forcing == "caller" or run.observations is None:
             raise ConfigError("training needs files in 'forcing' and 'observations'. Name them in the configuration.")
+        if run.coupled_inputs:
+            raise ConfigError(
+                f"coupled_inputs is {', '.join(run.coupled_inputs)}, expected none in training: no other model gives "
+                "it, and there is no adjoint of it. Train with a configuration without it."
+            )
+        for key, process in (("runoff", run.chain.cells[-1]), ("routing", run.chain.reach)):
+            if not process.parameters:
+                raise ConfigError(
+                    f"{key} is '{process.name}', which has no parameters; expected a process that a training can fit. "
+                    "Train the whole model: a run of half of it takes that checkpoint."
+                )
         check_attributes(run.chain, domain, str(run.domain))
         for name, period in (("train", config.train), ("validate_on", config.validate_on)):
             if period is not None and not (run.start <= period[0] and period[1] <= run.end):
@@ -171,7 +182,8 @@ def read_forcing(
             for first in range(0, run.n_steps, length):
                 count = min(length, run.n_steps - first)
                 made = make_forcing(
-                    run, demand, file.read(first, count), begin + first * run.time_step, workers
+                    run, demand, file.read(first, count), begin + first * run.time_step, workers,
+                    (count, domain.n_cells),
                 )
                 for name, values in forcing.items():
                     values[first : first + count] = made.series()[name]

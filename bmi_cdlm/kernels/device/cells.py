@@ -152,7 +152,8 @@ class KernelText:
             lines += self.save("starts", "t // block, ", " " * 12, "[t // block]")
         for stage in self.stages:
             lines += self.take(stage, " " * 8)
-        lines += [f"        out[t, i] = {plan.gives} * step.per_day", *self.move_heads(" " * 8)]
+        given = plan.gives if plan.process.gives_rate else f"{plan.gives} * step.per_day"
+        lines += [f"        out[t, i] = {given}", *self.move_heads(" " * 8)]
         return "\n".join(lines + self.save("state", "", "    ")) + "\n"
 
     # ---- adjoint -----------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def row_text(plan: CellPlan, stage: Stage) -> str:
         if symbol in plan.stores:
             lines.append(f"        {symbol}[i] = {symbol}_")
         elif symbol == plan.gives:
-            lines.append(f"        {symbol}[i] = {symbol}_ * step.per_day")
+            lines.append(f"        {symbol}[i] = {symbol}_" + ("" if plan.process.gives_rate else " * step.per_day"))
         elif symbol in plan.series:
             lines.append(f"        {symbol}[i] = {symbol}_")
         elif is_kept(plan, stage, symbol):
@@ -124,7 +124,8 @@ def row_text(plan: CellPlan, stage: Stage) -> str:
 
 def total_value(plan: CellPlan, stage: Stage, symbol: str) -> str:
     """A flux [mm d-1] that a total adds up."""
-    return (f"{symbol}_" if symbol in stage.returns else f"{symbol}[i]") + " * step.per_day"
+    value = f"{symbol}_" if symbol in stage.returns else f"{symbol}[i]"
+    return value if symbol == plan.gives and plan.process.gives_rate else value + " * step.per_day"
 
 
 def row_call(plan: CellPlan, stage: Stage, t: str, *, telling: bool, indent: str, tape: bool = False) -> list[str]:

@@ -168,7 +168,7 @@ class AdjointText:
         values = []
         for symbol in reverse.takes:
             if symbol == f"{plan.gives}_adj":
-                values.append(f"{symbol}[i] * step.per_day")
+                values.append(f"{symbol}[i]" + ("" if self.process.gives_rate else " * step.per_day"))
             elif symbol.endswith(("_adj", "_after")) or symbol in self.kept(k):
                 values.append(f"{symbol}[i]")
             else:
