@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 from bmi_cdlm.model.pet import required, takes_elevation
 from bmi_cdlm.names.declaration import CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.errors import ConfigError, nearest
-from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME
+from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME, WEIGHT
 from bmi_cdlm.names.registry import PROCESSES
 from bmi_cdlm.names.time_steps import STEP_NAMES
 from bmi_cdlm.names.variables import COUPLING, IDENTITY, SUB_STEPS, VARIABLES, variable
@@ -235,6 +235,8 @@ def _parameters() -> list[str]:
     lines = [
         "## Parameters\n",
         "In a parameter file each lies on `cell` or `reach`, or has no dimension where one value holds everywhere.",
+        "Parameters of the runoff process may be [component, cell] in a run with `components`; so are the weights of",
+        f"these sets, `{WEIGHT}` [1], which sum to one in every cell: another sum is refused, but for rounding.",
         f"`{TRAVEL_TIME}` [s] on reaches takes the place of length / celerity. Ranges are those of calibration and",
         "training, at the daily and the hourly step; a parameter is read by the processes that it is of.\n",
         "BMI gets and sets parameters under these names, for the next step on, within the legal bounds (a production",

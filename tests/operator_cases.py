@@ -17,6 +17,7 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.loops.plan import places_of
 from bmi_cdlm.model.operators import CellOperator, Operators
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF, CellProcess
+from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import Chain
 from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
@@ -71,7 +72,8 @@ class Case(NamedTuple):
             given = [one.given for one in process.prepared if one.given is not None]
             replaced = {"celerity"} if given else set()  # travel time is given in its place
             return (*given, *(p.name for p in process.parameters if p.name not in replaced))
-        return tuple(p.name for p in process.parameters if p.name not in self.varying and not p.optional)
+        own = tuple(p.name for p in process.parameters if p.name not in self.varying and not p.optional)
+        return (*own, WEIGHT) if WEIGHT in self.inputs and process is self.chain.cells[-1] else own
 
     def states(self, process: Any) -> tuple[str, ...]:
         """States of a process by registry name."""
@@ -83,7 +85,7 @@ class Case(NamedTuple):
 def make_case(
     seed: int, domain: Domain, n_steps: int, *, chain: Chain | None = None, step: int = DAY, n_sub: int = 4,
     x4: tuple[float, float] = (0.3, 4.0), varying: tuple[str, ...] = (), components: Mapping[str, int] | None = None,
-    warmth: float = 2.0,
+    warmth: float = 2.0, weighted: bool = False,
 ) -> Case:
     """Random inputs: wet and dry, warm and cold, ties P = E = 0, reaches of every Muskingum branch and of K = 0."""
     chain = chain_of(CEMANEIGE_HYSTERESIS, GR4J) if chain is None else chain
@@ -106,6 +108,9 @@ def make_case(
         count = components.get(process.name, 1) * n
         inputs |= drawn(process, rng, shape, count, step, x4, varying)
     at = np.r_[rng.permutation(m)[:5], domain.outlets[:1], domain.outlets[:1]]
+    if weighted:
+        weights = rng.dirichlet(np.ones(components[chain.cells[-1].name]), n).T
+        inputs[WEIGHT] = np.ascontiguousarray(weights).reshape(-1)
     return Case(domain, chain, step, routing_step, tuple(varying), components, at, inputs)
 
 
@@ -190,6 +195,12 @@ CASES: dict[str, Callable[[], Case]] = {
         varying=VARYING["hbv_2_0"]),
     "components of three stages": lambda: make_case(
         19, random_domain(22, 9, 4, 15), 10, chain=chain_of(HBV, reach=RESERVOIRS), components={"three_stages": 3}),
+    "components with weights": lambda: make_case(
+        20, random_domain(23, 9, 4, 15), 17, chain=chain_of(CEMANEIGE, GR4J), components={"gr4j": 3},
+        varying=("pet_factor",), weighted=True),
+    "one cell, components of all with weights": lambda: make_case(
+        21, lumped_domain(1), 10, chain=chain_of(CEMANEIGE_HYSTERESIS, BESIDE),
+        components={"cemaneige_hysteresis": 2, "beside_a_queue": 2}, weighted=True),
 }
 
 

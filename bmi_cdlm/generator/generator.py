@@ -37,7 +37,7 @@ from bmi_cdlm.generator.specification import (
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.names.declaration import CellProcess, ReachProcess
 from bmi_cdlm.names.errors import CdlmError, ConfigError, nearest
-from bmi_cdlm.names.parameters import Grid, Parameter
+from bmi_cdlm.names.parameters import COMPONENT_WEIGHT, WEIGHT, Grid, Parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.processes.catalogue import choose
@@ -82,7 +82,7 @@ def make_spec(
     routing_step: int = HOUR, learn_weighting: bool = False, pet: bool = False, pet_attributes: Names | None = None,
     pet_hidden: Sequence[int] = (16,), pet_limits: tuple[float, float] = (0.3, 2.0), pet_kind: str = "unknown",
     features: Sequence[Feature] = (), starts: Mapping[str, float] | None = None, runoff: str = "gr4j",
-    routing: str = "muskingum", components: int = 1,
+    routing: str = "muskingum", components: int = 1, learn_component_weights: bool = False,
 ) -> GeneratorSpec:
     """Specify a generator for a training domain, whose attributes give means and standard deviations.
 
@@ -103,6 +103,8 @@ def make_spec(
         Where generated parameters start [units of each], within their ranges; others start at their default.
     snow, runoff, routing, components
         Processes by name, and parameter sets per cell of the runoff process.
+    learn_component_weights : bool
+        Generate the weights of those sets too, which start alike; without, each weighs the same.
 
     Raises
     ------
@@ -120,6 +122,14 @@ def make_spec(
     generated = [p for one in processes for p in one.parameters if not p.optional and p.name not in left_out]
     own = {p.name for p in chain.cells[-1].parameters}
     targets = _targets(generated, step, starts or {}, dict.fromkeys(own, components))
+    if learn_component_weights:
+        if components < 2:
+            raise ConfigError(
+                f"learn_component_weights is on and components is {components}. Set components to 2 or more, or turn "
+                "it off."
+            )
+        weights = Target(WEIGHT, *COMPONENT_WEIGHT.legal, 1.0 / components, "share", components)
+        targets["cell"] = (*targets["cell"], weights)
 
     def network(grid: Grid, names: Names) -> NetworkSpec:
         kind = mapping if names else "uniform"
@@ -247,8 +257,11 @@ def _evaluate(part: str, network: NetworkSpec, tensors: Mapping[str, np.ndarray]
         z = _powers(tensors[f"{part}.0.weight"], tensors[f"{part}.0.exponent"], bias, x)
     else:
         z = _dense(tensors[f"{part}.{last}.weight"], bias, x)
-    return [_within(t, z[k]) for t, rows in zip(network.targets, network.rows, strict=True)
-            for k in range(rows.start, rows.stop)]
+    found: list[np.ndarray] = []
+    for target, rows in zip(network.targets, network.rows, strict=True):
+        own = [z[k] for k in range(rows.start, rows.stop)]
+        found += _shares(own) if target.scale == "share" else [_within(target, one) for one in own]
+    return found
 
 
 def _dense(weight: np.ndarray, bias: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -279,6 +292,16 @@ def _within(target: Target, z: np.ndarray) -> np.ndarray:
         low, high = math.log(target.low), math.log(target.high)
         return np.exp(low + (high - low) * _sigmoid(z))
     return target.low + (target.high - target.low) * _sigmoid(z)
+
+
+def _shares(z: list[np.ndarray]) -> list[np.ndarray]:
+    """exp(z) / sum of exp(z), the sum in the order of the components."""
+    most = np.maximum.reduce(z)
+    parts = [np.exp(one - most) for one in z]
+    total = parts[0]
+    for one in parts[1:]:
+        total = total + one
+    return [one / total for one in parts]
 
 
 def pet_network(spec: GeneratorSpec, tensors: Mapping[str, np.ndarray], inputs: Inputs) -> PetNetwork | None:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bmi_cdlm.names.errors import nearest
-from bmi_cdlm.names.parameters import BY_NAME
+from bmi_cdlm.names.parameters import BY_NAME, WEIGHT, parameter
 from bmi_cdlm.processes.catalogue import choose
 
 MappingName = Literal["uniform", "linear", "power", "mlp"]
@@ -56,23 +56,29 @@ class Attribute:
 class Target:
     """A registry parameter that is generated: bounds, start and scale at the generator's model step.
 
-    components : how many of it a cell has.
+    scale : `share` where those of all components sum to one, exp(z) / sum of exp(z); components : how many of it a cell
+    has.
     """
 
     name: str
     low: float
     high: float
     default: float
-    scale: Literal["linear", "log"]
+    scale: Literal["linear", "log", "share"]
     components: int = 1
 
     def __post_init__(self) -> None:
         """Refuse unknown names and bounds outside the legal range."""
-        _expect(self.name in BY_NAME, f"there is no parameter '{self.name}'.{nearest(self.name, BY_NAME)}")
-        _expect(1 <= self.components <= 4096, f"'{self.name}' has {self.components} components, expected 1 to 4096")
-        low, high = BY_NAME[self.name].legal
+        known = (*BY_NAME, WEIGHT)
+        _expect(self.name in known, f"there is no parameter '{self.name}'.{nearest(self.name, known)}")
         _expect(
-            low <= self.low < self.high <= high and (self.scale == "linear" or self.low > 0),
+            (self.scale == "share") == (self.name == WEIGHT),
+            f"'{self.name}' has the scale {self.scale}, expected share for {WEIGHT} and for it alone",
+        )
+        _expect(1 <= self.components <= 4096, f"'{self.name}' has {self.components} components, expected 1 to 4096")
+        low, high = parameter(self.name).legal
+        _expect(
+            low <= self.low < self.high <= high and (self.scale != "log" or self.low > 0),
             f"bounds of '{self.name}' are {self.low} to {self.high}, expected them within {low:g} to {high:g}",
         )
 
@@ -87,6 +93,8 @@ class Target:
     def starts(self) -> tuple[float, ...]:
         """The z of every component: spread about the default, for components that start alike stay alike."""
         n = self.components
+        if self.scale == "share":  # alike: their parameters start apart
+            return (0.0,) * n
         return tuple(self.start + (2.0 * k / (n - 1) - 1.0 if n > 1 else 0.0) for k in range(n))
 
 
@@ -204,7 +212,7 @@ class GeneratorSpec:
             )
         for grid, network in (("cell", self.cell), ("reach", self.reach)):
             for target in network.targets:
-                _expect(BY_NAME[target.name].grid == grid, f"'{target.name}' is no parameter of a {grid}")
+                _expect(parameter(target.name).grid == grid, f"'{target.name}' is no parameter of a {grid}")
         factored = any(one.factor == "pet_factor" for process in chain.cells for one in process.inputs.values())
         _expect(self.pet is None or factored, f"there is a PET network, and no process of {', '.join(chain.names)} "
                 "takes a factor on potential evapotranspiration. Leave the network out (training.pet_factor: false)")

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.model.sums import mean_of_components
 from bmi_cdlm.names.errors import CdlmError, ParameterError, StateError
-from bmi_cdlm.names.parameters import LONGEST_TRAVEL_TIME, TRAVEL_TIME, Parameter, parameter
+from bmi_cdlm.names.parameters import LONGEST_TRAVEL_TIME, TRAVEL_TIME, WEIGHT, Parameter, parameter
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import Variable, plural
 
@@ -71,7 +72,7 @@ def bounds(model: Model, v: Variable) -> Bounds:
                 low = np.maximum(low, model.live[name])
         for name, queue in process.queues.items():
             if queue.held == v.short:
-                delayed = model.ordinates(name)[1:].any(axis=0)
+                delayed = model.ordinates(name)[1:].any(axis=0).reshape(-1, n).any(axis=0)
                 high[~delayed & (model.live[v.short] == 0.0)] = 0.0
     return Bounds(low, high)
 
@@ -161,4 +162,7 @@ def _fill_queue(model: Model, name: str, places: np.ndarray, values: np.ndarray)
     total = held.sum(axis=0)
     queue[..., places] = held * (values / np.where(total > 0.0, total, 1.0))
     sums = queue.sum(axis=0)[..., places]
-    return sums if sums.ndim == 1 else sums.mean(axis=0)
+    if sums.ndim == 1:
+        return sums
+    weights = model.parameters.get(WEIGHT)
+    return mean_of_components(sums, None if weights is None else weights[:, places])

@@ -22,10 +22,11 @@ from bmi_cdlm.model.operators import Operators, Parameters, ReachOperator
 from bmi_cdlm.model.parameter_set import ParameterSet
 from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, record
 from bmi_cdlm.model.state import State, new_state, occupied_places
-from bmi_cdlm.model.totals import Outstanding, Totals, add_rows
+from bmi_cdlm.model.sums import add_rows
+from bmi_cdlm.model.totals import Outstanding, Totals
 from bmi_cdlm.names.declaration import RUNOFF
 from bmi_cdlm.names.errors import ConfigError, ForcingError, ParameterError, StateError, nearest
-from bmi_cdlm.names.parameters import check_series
+from bmi_cdlm.names.parameters import WEIGHT, check_series
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import SUB_STEPS, Variable, coupled_outputs, select
@@ -94,7 +95,8 @@ class Model:
     varying : names of parameters
         That come with the forcing as [time, cell]; the PET network's factor is one by itself.
     components : mapping of process names to int
-        Parameter sets per cell of a process, whose mean it hands on.
+        Parameter sets per cell of a process, whose mean it hands on; that of the runoff process by the parameter
+        `component_weight`, where it is given.
     coupled : names of inputs
         Which of `variables.COUPLED` may come with the forcing.
     sub_steps : names of fluxes
@@ -159,7 +161,7 @@ class Model:
         }
         self._single = self._buffers(1)
         self._block: tuple[int, Kept, Buffers] | None = None
-        self._totals = Totals(self.operators, self.live, step)
+        self._totals = Totals(self.operators, self.live, step, self._given.values.get(WEIGHT))
         self._begin_balance()
 
     def _route_directly(self) -> ReachOperator:
@@ -400,7 +402,16 @@ class Model:
 
         No water is lost or made: unit hydrographs keep what they hold and spread only what flows in from now on
         [SPEC 1.6], reaches keep their volume [SPEC 4.1].
+
+        Raises
+        ------
+        ParameterError
+            Weights of components, by which water in stores would be more or less than it was.
         """
+        if name == WEIGHT:
+            raise ParameterError(
+                f"'{WEIGHT}' cannot be changed in a run: stores of a cell would hold other water. Start another run."
+            )
         self._recording = None
         held = self.reach_volume
         before = self._given.reach.group

@@ -19,7 +19,12 @@ from bmi_cdlm.kernels.groups import GivenFlows, ReachSeries
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.cells import cell_loops
 from bmi_cdlm.kernels.loops.cells_adjoint import cell_adjoint_loops
-from bmi_cdlm.kernels.loops.components import gather_components, spread_components
+from bmi_cdlm.kernels.loops.components import (
+    gather_components,
+    spread_components,
+    weigh_components,
+    weigh_components_adjoint,
+)
 from bmi_cdlm.kernels.loops.elementwise import elementwise
 from bmi_cdlm.kernels.loops.reach_flows import flow_loops
 from bmi_cdlm.kernels.loops.reaches import reach_loops, reach_plan
@@ -28,6 +33,7 @@ from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.memory import HostMemory
 from bmi_cdlm.model.preparation import Parameters, Preparation, PreparedCells, series_of
 from bmi_cdlm.names.declaration import RUNOFF, CellProcess, LinkProcess, ReachProcess
+from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.processes.catalogue import Chain
 
 BLOCK_STEPS = 64
@@ -81,7 +87,7 @@ class CellOperator(PreparedCells):
     varying : names of parameters that come as [time, cell]
     components : int
         Parameter sets per cell; arrays of parameters, states and totals are then [component * cell], and what is given
-        is the mean of the components.
+        is the mean of the components, by weights where the parameters have them.
     """
 
     on_device = False
@@ -112,13 +118,16 @@ class CellOperator(PreparedCells):
             self.constants,
         ), self._tasks, whole.size)
         if self.components > 1:
-            self._gather(whole, out)
+            self._gather(whole, p.weights, out)
             for units, cells in zip(kept or (), fluxes or (), strict=True):
-                self._gather(units, cells)
+                self._gather(units, p.weights, cells)
 
-    def _gather(self, units: np.ndarray, cells: np.ndarray) -> None:
+    def _gather(self, units: np.ndarray, weights: np.ndarray | None, cells: np.ndarray) -> None:
         """The mean over components."""
-        compiled(gather_components, self.dtype)(units, self.dtype(1.0 / self.components), cells)
+        if weights is None:
+            compiled(gather_components, self.dtype)(units, self.dtype(1.0 / self.components), cells)
+        else:
+            compiled(weigh_components, self.dtype)(units, weights, cells)
 
     def run(self, series: Arrays, p: Parameters, state: Group) -> tuple[np.ndarray, CellRecord]:
         """What the process gives over a period, [time, cell], and what its adjoint needs; `state` in place."""
@@ -135,29 +144,49 @@ class CellOperator(PreparedCells):
     ) -> tuple[dict[str, np.ndarray], Group]:
         """Adjoints of inputs and varying parameters by registry name, float[time, cell], and of `plan.adjoint_group`.
 
-        `state_adj` goes from the end to the start. wanted : names of inputs that are wanted; all where None. Adjoints
-        of parameters are summed in float64.
+        With the inputs, that of the weights of components, float64[component * cell], where there are any; what each
+        component gave is then computed once more. `state_adj` goes from the end to the start. wanted : names of inputs
+        that are wanted; all where None. Adjoints of parameters are summed in float64.
         """
         if self._backward is None:
             self._backward = cell_adjoint_loops(self.plan)
         plan, n_steps = self.plan, out_adj.shape[0]
         sizes = {s: record.parameters.symbols[s].shape for s in plan.adjoint_group._fields}
         total = plan.adjoint_group(*(np.zeros(shape) for shape in sizes.values()))
-        units_adj = np.ascontiguousarray(out_adj) if self.components == 1 else np.tile(
-            out_adj / self.dtype(self.components), (1, self.components)
-        )
+        weights, weights_adj = record.parameters.weights, np.zeros(self.n_units)
+        if weights is not None:
+            units_adj = np.empty((n_steps, self.n_units), self.dtype)
+        else:
+            units_adj = np.ascontiguousarray(out_adj) if self.components == 1 else np.tile(
+                out_adj / self.dtype(self.components), (1, self.components)
+            )
         inputs_adj = plan.input_adjoint_group(
             *(np.empty((n_steps, self.n_units), self.dtype) for _ in plan.input_adjoint_group._fields)
         )
         blocks = _blocks(n_steps, BLOCK_STEPS)
         for block, start in zip(reversed(blocks), reversed(record.starts), strict=True):
             p_adj = plan.adjoint_group(*(np.zeros(shape, self.dtype) for shape in sizes.values()))
+            if weights is not None:
+                compiled(weigh_components_adjoint, self.dtype)(
+                    self._units(record, block, start), weights, np.ascontiguousarray(out_adj[block]), units_adj[block],
+                    weights_adj,
+                )
             self.workers.run(compiled(self._backward.reverse, self.dtype), (
                 self.inputs({name: a[block] for name, a in record.inputs.items()}), record.parameters.group, start,
                 self.constants, units_adj[block], state_adj, p_adj, type(inputs_adj)(*(a[block] for a in inputs_adj)),
             ), self._tasks, units_adj[block].size)
             _add(total, p_adj)
-        return self._input_adjoints(record, inputs_adj, wanted), total
+        found = self._input_adjoints(record, inputs_adj, wanted)
+        return found | ({} if weights is None else {WEIGHT: weights_adj}), total
+
+    def _units(self, record: CellRecord, block: slice, start: Group) -> np.ndarray:
+        """What every component gave in a block of a record, [time, component * cell]."""
+        units = np.empty((block.stop - block.start, self.n_units), self.dtype)
+        self.workers.run(self._forward, (
+            self.inputs({name: a[block] for name, a in record.inputs.items()}), record.parameters.group,
+            copy_group(start), self._no_totals, None, units, self.constants,
+        ), self._tasks, units.size)
+        return units
 
     def _input_adjoints(
         self, record: CellRecord, inputs_adj: Group, wanted: Collection[str] | None

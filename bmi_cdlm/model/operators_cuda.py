@@ -7,7 +7,8 @@ numpy arrays, and float64 results have the bits of the CPU.
 What is kept between forward and adjoint, above the arrays handed in and out: of cells as on the CPU; per reach-day
 the lateral inflow, and 1 + tile numbers per reach and block of waves that it is active in. The adjoint works in a tape
 of 64 steps per cell (5 numbers each for GR4J), and in one of 2 x tile numbers per wave of one block and reach active in
-it. With blocks of about sqrt(T / 2) waves both grow with the root of the T tiles of the period.
+it. With blocks of about sqrt(T / 2) waves both grow with the root of the T tiles of the period. Where components have
+weights, what each gave is kept too.
 """
 
 from __future__ import annotations
@@ -28,15 +29,20 @@ from bmi_cdlm.model.memory_cuda import Array, DeviceMemory, view
 from bmi_cdlm.model.operators import BLOCK_STEPS, sort_by_cell
 from bmi_cdlm.model.preparation import Arrays, Group, Parameters, Preparation, PreparedCells, series_of
 from bmi_cdlm.names.declaration import LIQUID_WATER, CellProcess, LinkProcess, ReachProcess
+from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.processes.catalogue import Chain
 
 
 class CellRecord(NamedTuple):
-    """What the adjoint of a cell process needs; starts: a state of float[block, (place,) unit]."""
+    """What the adjoint of a cell process needs; starts: a state of float[block, (place,) unit].
+
+    units : float[time, unit], what every component gave, where they have weights.
+    """
 
     inputs: dict[str, Array]
     parameters: Parameters
     starts: Group
+    units: Array | None = None
 
 
 class RouteRecord(NamedTuple):
@@ -78,7 +84,7 @@ class CudaCellOperator(PreparedCells):
             "inputs": self.inputs(taken), "p": p.group, "state": state, "starts": starts, "step": self.constants,
             "block": BLOCK_STEPS, "n": self.n_units, "out": out, **self._rings(p, "ring_{}"),
         })
-        return self._gather(out), CellRecord(taken, p, starts)
+        return self._gather(out, p.weights), CellRecord(taken, p, starts, None if p.weights is None else out)
 
     def reverse(
         self, record: CellRecord, out_adj: Array, state_adj: Group, wanted: Collection[str] | None = None
@@ -86,23 +92,30 @@ class CudaCellOperator(PreparedCells):
         """Adjoints of inputs and varying parameters by registry name, float[time, cell], and of `plan.adjoint_group`.
 
         `state_adj` goes from the end to the start. wanted : names of inputs that are wanted; all where None. Adjoints
-        of parameters are summed in float64.
+        of parameters are summed in float64. With the inputs, that of the weights of components, where there are any.
         """
         plan, memory, p = self.plan, self.memory, record.parameters
+        found: dict[str, Array] = {}
+        rate = self.dtype(1.0) if plan.process.gives_rate else self.constants.per_day
+        per_day, units_adj = rate / self.dtype(self.components), out_adj
+        if p.weights is not None:
+            per_day, units_adj = rate, memory.empty(out_adj.shape[0], self.n_units)
+            memory.over(arrays.share_out, tuple(units_adj.shape), out_adj, p.weights, units_adj)
+            found[WEIGHT] = memory.empty_sums(self.n_units)
+            memory.run(arrays.sum_weights, self.n_units, record.units, out_adj, found[WEIGHT])
         p_adj = plan.adjoint_group(*(memory.empty_sums(*p.symbols[s].shape) for s in plan.adjoint_group._fields))
         needed = self._needed(wanted)
         rows = {s: out_adj.shape[0] if s in needed else 0 for s in plan.input_adjoints}
         inputs_adj = plan.input_adjoint_group(*(memory.empty(n, self.n_units) for n in rows.values()))
-        per_day = self.dtype(1.0) if plan.process.gives_rate else self.constants.per_day
         rings = self._rings(p, "ring_{}") | self._rings(p, "ring_{}_adj") | self._rings(p, "sums_{}")
         self._launch(self.kernels.reverse, {
             "inputs": self.inputs(record.inputs), "p": p.group, "starts": record.starts, "step": self.constants,
             "tape": memory.empty(self.kernels.n_taped, BLOCK_STEPS, self.n_units), "block": BLOCK_STEPS,
-            "per_day": per_day / self.dtype(self.components), "n": self.n_units, "out_adj": out_adj,
+            "per_day": per_day, "n": self.n_units, "out_adj": units_adj,
             "state_adj": state_adj, "p_adj": p_adj, "inputs_adj": inputs_adj, **rings,
         })
-        found = {s: self._spread(getattr(inputs_adj, s)) for s, n in rows.items() if n}
-        return self._input_adjoints(record, found, needed), p_adj
+        spread = {s: self._spread(getattr(inputs_adj, s)) for s, n in rows.items() if n}
+        return self._input_adjoints(record, spread, needed) | found, p_adj
 
     def _needed(self, wanted: Collection[str] | None) -> set[str]:
         """Symbols of inputs whose adjoints are wanted, or lead to one that is; liquid water may be precipitation."""
@@ -130,11 +143,14 @@ class CudaCellOperator(PreparedCells):
     def _rings(self, p: Parameters, name: str) -> dict[str, Array]:
         return {name.format(queue): self.memory.empty(*p.symbols[queue].shape) for queue in self.process.queues}
 
-    def _gather(self, units: Array) -> Array:
+    def _gather(self, units: Array, weights: Array | None) -> Array:
         """The mean over components."""
         if self.components == 1:
             return units
         cells = self.memory.empty(units.shape[0], self.n_cells)
+        if weights is not None:
+            self.memory.over(arrays.weigh_units, tuple(cells.shape), units, weights, cells)
+            return cells
         self.memory.over(arrays.gather_units, tuple(cells.shape), units, self.dtype(1.0 / self.components), cells)
         return cells
 

@@ -9,10 +9,14 @@ import numpy as np
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import accumulate_downstream
 from bmi_cdlm.model.operators import CellOperator, Elementwise, Operators, Parameters
+from bmi_cdlm.model.sums import add_rows
 from bmi_cdlm.names import parameters as registry
 from bmi_cdlm.names.errors import DomainError, ParameterError, StateError
-from bmi_cdlm.names.parameters import Parameter
+from bmi_cdlm.names.parameters import WEIGHT, Parameter
 from bmi_cdlm.processes.catalogue import Chain, kind_of
+
+MOST_OFF = 1e-6
+"""By which the weights of a cell may miss one."""
 
 
 class ParameterSet:
@@ -52,12 +56,37 @@ class ParameterSet:
             if one.given is not None and one.given in given:
                 self.values[one.given] = self._sized(one.given, given[one.given], (self._domain.n_reaches,))
         registry.check(self.values, "parameters")
+        if WEIGHT in given:
+            self.values[WEIGHT] = self._weights(given[WEIGHT])
         self.cells = [operator.prepare(self._units(operator)) for operator in operators.cells]
         self.reach = operators.reach.prepare(self.values)
 
     def _shape(self, operator: CellOperator) -> tuple[int, ...]:
         n = self._domain.n_cells
         return (n,) if operator.components == 1 else (operator.components, n)
+
+    def _weights(self, value: np.ndarray) -> np.ndarray:
+        """Weights of components, float64[component, cell]: those of a cell sum to one to rounding.
+
+        They are divided by their sum, from which they must not differ by more than a file of single precision would.
+        """
+        operator = self._operators.cells[-1]
+        if not operator.is_weighted:
+            raise ParameterError(
+                f"parameters: '{WEIGHT}' is given, and runoff '{operator.process.name}' has one parameter set per cell "
+                "here. Set components, or leave the weights out."
+            )
+        weights = self._sized(WEIGHT, value, self._shape(operator))
+        registry.check({WEIGHT: weights}, "parameters")
+        total = add_rows(weights)
+        bad = np.flatnonzero(np.abs(total - 1.0) > MOST_OFF)
+        if bad.size:
+            i = int(bad[0])
+            raise ParameterError(
+                f"parameters: '{WEIGHT}' adds up to {total[i]:.9g} at cell {self._domain.cells.id[i]} ({bad.size} of "
+                f"{total.size} cells), expected 1 over the {operator.components} components. Divide by the sum."
+            )
+        return weights / total
 
     def _take(self, p: Parameter, given: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> None:
         if p.name in given:
@@ -70,12 +99,16 @@ class ParameterSet:
         found = np.shape(value)
         if found not in ((), shape, shape[-1:]):
             grid = "reach" if name == registry.TRAVEL_TIME else registry.parameter(name).grid
-            raise ParameterError(f"parameter '{name}' has shape {found}, expected one value per {grid}: {shape[-1]}.")
+            more = f", or {shape} by component" if len(shape) > 1 else ""
+            raise ParameterError(
+                f"parameter '{name}' has shape {found}, expected one value per {grid}: {shape[-1]}{more}."
+            )
         return np.array(np.broadcast_to(value, shape), np.float64)
 
     def _units(self, operator: CellOperator) -> dict[str, np.ndarray]:
         """Values of a process as kernels count, [component * cell]; the same memory."""
         names = [p.name for p in operator.process.parameters if p.name in self.values]
+        names += [WEIGHT] if operator.is_weighted and WEIGHT in self.values else []
         return {name: self.values[name].reshape(-1) for name in names}
 
     def change(self, name: str, places: np.ndarray, values: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.loops.plan import cell_plan
 from bmi_cdlm.kernels.loops.prepared import Filler
 from bmi_cdlm.names.declaration import LIQUID_WATER, CellProcess, ReachProcess
+from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.time_steps import DAY
 
 Array = Any
@@ -24,10 +25,14 @@ Group = Any
 
 
 class Parameters(NamedTuple):
-    """Parameters and what is prepared of them: every array by its symbol, and the group that kernels take."""
+    """Parameters and what is prepared of them: every array by its symbol, and the group that kernels take.
+
+    weights : float[component * cell], of components in what a cell gives; None where each weighs the same.
+    """
 
     symbols: dict[str, Array]
     group: Group
+    weights: Array | None = None
 
 
 class Preparation:
@@ -158,7 +163,8 @@ class PreparedCells:
     def prepare(self, values: Arrays, places: Mapping[str, int] | None = None) -> Parameters:
         """Parameters as kernels take them, from arrays by registry name; places: see `Preparation.fill`."""
         symbols = self.preparation.fill(values, places)
-        return Parameters(symbols, self.plan.parameter_group(*(symbols[s] for s in self.plan.parameter_group._fields)))
+        group = self.plan.parameter_group(*(symbols[s] for s in self.plan.parameter_group._fields))
+        return Parameters(symbols, group, values.get(WEIGHT) if self.is_weighted else None)
 
     def prepare_adjoint(self, p: Parameters, p_adj: Group, start_adj: Group | None = None) -> dict[str, Array]:
         """Adjoints of parameters by registry name; start_adj: of the state, if that was `start`."""
@@ -169,6 +175,11 @@ class PreparedCells:
                 owed = self.memory.scaled(getattr(start_adj, name), store.start)
                 adjoints[symbol] = self.memory.sum(adjoints[symbol], owed) if symbol in adjoints else owed
         return self.preparation.adjoint(p.symbols, adjoints)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether its components may have weights."""
+        return self.components > 1 and self.plan.is_runoff
 
     def start(self, p: Parameters) -> Group:
         """The state of a cold start: stores at their customary fill, nothing on its way."""

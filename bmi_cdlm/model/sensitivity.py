@@ -13,6 +13,7 @@ from bmi_cdlm.model.operators import CellRecord, Operators, RouteRecord, copy_gr
 from bmi_cdlm.model.parameter_set import ParameterSet
 from bmi_cdlm.model.state import State, by_component
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
+from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.processes.pet_network import fill_factor_adjoint
 
 PRECIPITATION, DEMAND, TEMPERATURE = "precipitation", "potential_evapotranspiration", "air_temperature"
@@ -22,7 +23,8 @@ class Gradients(NamedTuple):
     """Derivatives of a scalar.
 
     forcing : float64[time, cell] by registry name of the input; parameters : float64[cell | reach] by registry name,
-    `travel_time` among them, float64[time, cell] of those that vary; state : by name of the state at the start of the
+    `travel_time` among them, float64[time, cell] of those that vary, float64[component, cell] of those with several
+    components, and of their weights, each moved by itself; state : by name of the state at the start of the
     recording.
     """
 
@@ -75,6 +77,7 @@ def adjoint(recording: Recording, discharge_adj: np.ndarray) -> Gradients:
         found, p_adj = operator.reverse(one, out_adj, own_adj)
         shape = (operator.components, -1) if operator.components > 1 else (-1,)
         own = operator.prepare_adjoint(one.parameters, p_adj)
+        own |= {WEIGHT: found.pop(WEIGHT)} if WEIGHT in found else {}
         parameters |= {name: values.reshape(shape) for name, values in own.items()}
         state |= {name: by_component(a, operator.components) for name, a in own_adj._asdict().items()}
         for name in operator.plan.varying:

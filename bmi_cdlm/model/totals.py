@@ -12,6 +12,7 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import add_up_cells, compensated_sum, sum_balance
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.state import State
+from bmi_cdlm.model.sums import add_rows, mean_of_components
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import MASSES
 
@@ -41,6 +42,8 @@ class Totals:
         The live values, changed in place.
     step : int
         The model step [s].
+    weights : float64[component, cell], optional
+        Of the components of the runoff process; None where each weighs the same.
 
     Attributes
     ----------
@@ -52,7 +55,9 @@ class Totals:
         Runoff of the last step as a depth over the drained area [m].
     """
 
-    def __init__(self, operators: Operators, live: Mapping[str, np.ndarray], step: int) -> None:
+    def __init__(
+        self, operators: Operators, live: Mapping[str, np.ndarray], step: int, weights: np.ndarray | None = None
+    ) -> None:
         domain = operators.domain
         self._live, self._step, self._sum = live, step, compiled(compensated_sum)
         self._volume = domain.cells.drained_area * M3_PER_MM_KM2
@@ -65,6 +70,8 @@ class Totals:
         cells = [(place, o, o.components) for place, o in enumerate(operators.cells)]
         stores = [(k, name, live[name], n, s) for k, o, n in cells for name, s in o.process.stores.items()]
         self._components = operators.cells[-1].components
+        self._weights: list[np.ndarray | None] = [None for _ in cells]
+        self._weights[-1] = weights
         nothing = np.zeros(domain.n_cells)
         self._stores = tuple(values for _, _, values, _, s in stores if s.holds_water) or (nothing,)
         self._apart = [(k, name, values, n) for k, name, values, n, _ in stores if n > 1]
@@ -119,22 +126,21 @@ class Totals:
     def _add_up_cells(self, state: State) -> None:
         """Water of cells: stores that hold it, then queues, in the order of the processes."""
         for place, name, live, components in self._apart:
-            live[:] = self._mean(getattr(state.cells[place], name), components)
+            live[:] = self._mean(getattr(state.cells[place], name), components, place)
         for name, values in state.totals._asdict().items() if self._components > 1 else ():
-            self._live[name][:] = self._mean(values, self._components)
+            self._live[name][:] = self._mean(values, self._components, -1)
         queues = [
             getattr(state.cells[place], name) if components == 1
-            else self._mean(add_rows(getattr(state.cells[place], name)), components)[None]
+            else self._mean(add_rows(getattr(state.cells[place], name)), components, place)[None]
             for place, name, components in self._queues
         ]
         self._add_up(
             self._stores, tuple(queues) or self._no_queue, self._helds, self._queued, self._live["cell_water_stored"]
         )
 
-    @staticmethod
-    def _mean(units: np.ndarray, components: int) -> np.ndarray:
-        """Mean over the components of each cell."""
-        return units.reshape(components, -1).mean(axis=0)
+    def _mean(self, units: np.ndarray, components: int, place: int) -> np.ndarray:
+        """Mean over the components of each cell, of a process."""
+        return mean_of_components(units.reshape(components, -1), self._weights[place])
 
     def end_call(self, state: State, depth: float, outstanding: Outstanding) -> None:
         """Bring up to date what depends on the caller's clock: the runoff depths, and the masses.
@@ -153,8 +159,3 @@ class Totals:
         masses["mass_stored"][0] = ((whole - self.at_start) + unused + waiting) / drained
         # What callers add to stores or take has no name of its own in this balance.
         masses["mass_leaked"][0] = -(exchanged + self._added) / drained
-
-
-def add_rows(values: np.ndarray) -> np.ndarray:
-    """Sum over the first axis, row after row; a single column numpy would sum in another order than many."""
-    return np.add.reduce(values) if values.shape[1] > 1 else np.add.accumulate(values.ravel())[-1:]

@@ -69,8 +69,19 @@ TRAVEL_TIME = "travel_time"
 """Name of the optional variable K [s] on reaches, which takes the place of length / celerity."""
 
 
+COMPONENT_WEIGHT = Parameter(
+    "component_weight", "w", "1", (0.0, 1.0), Range(0, 1, 1), Range(0, 1, 1), "linear",
+    "Weight of each parameter set of the runoff process in its cell; those of a cell sum to one", "", optional=True,
+)
+"""Of no process: with several parameter sets per cell (components), whichever process of runoff it is. Without it each
+weighs the same. [component, cell]."""
+WEIGHT = COMPONENT_WEIGHT.name
+
+
 def parameter(name: str) -> Parameter:
     """Return the parameter of that name; UnknownNameError names the nearest."""
+    if name == WEIGHT:
+        return COMPONENT_WEIGHT
     try:
         return BY_NAME[name]
     except KeyError:
@@ -120,6 +131,6 @@ def check(values: Mapping[str, np.ndarray], where: str) -> None:
         if bad.size:
             i = int(bad[0])
             raise ParameterError(
-                f"{where}: '{name}' is {value[i]} at index {i} ({bad.size} of {value.size} values are bad), "
+                f"{where}: '{name}' is {value.flat[i]} at index {i} ({bad.size} of {value.size} values are bad), "
                 f"expected a number from {low:g} to {high:g}. Correct the parameter file."
             )

@@ -25,6 +25,7 @@ from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.pet import RANGE, choose, required
 from bmi_cdlm.names.declaration import PetFormula
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest, shown
+from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.paths import expand
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
@@ -118,8 +119,8 @@ class Config(BaseModel):
         "ours or of another package; `none`: runoff alone, discharge is the sum of the runoff above."
     )
     components: int = Field(
-        default=1, ge=1, le=4096, description="Parameter sets per cell of the runoff process, whose mean is its runoff "
-        "[1]."
+        default=1, ge=1, le=4096, description="Parameter sets per cell of the runoff process, whose mean is its "
+        f"runoff, by `{WEIGHT}` where the parameters have it [1]."
     )
     pet: str = Field(
         default="given", description="Potential evapotranspiration: `given` as an input, or from other inputs by a "

@@ -19,13 +19,18 @@ from bmi_cdlm.files.netcdf import (
     select_ids,
 )
 from bmi_cdlm.names.errors import ParameterError, nearest
-from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME
+from bmi_cdlm.names.parameters import BY_NAME, COMPONENT_WEIGHT, TRAVEL_TIME, WEIGHT
 from bmi_cdlm.names.time_steps import STEP_NAMES
+
+COMPONENT = "component"
 
 
 @one_at_a_time
 def read_parameters(path: Path, domain: Domain, step: int | None = None) -> dict[str, np.ndarray]:
     """Read registry names on `cell` and `reach`, or without a dimension for a uniform value.
+
+    Of several parameter sets per cell there is one more dimension, [component, cell]: parameters of the runoff process,
+    and their weights.
 
     Returns them as arrays in the order of the domain; `cell_id` and `reach_id`, where the file has them, must
     be the domain's. A file that states its `time_step` ('1 d', '1 h') must have that of the run, `step` [s]: X2, X4
@@ -51,7 +56,9 @@ def read_parameters(path: Path, domain: Domain, step: int | None = None) -> dict
             if f"{grid}_id" in dataset.variables:
                 found = read_strings(dataset, f"{grid}_id", where, ParameterError)
                 order[grid] = select_ids(found, ids[grid], f"{grid}_id", where, ParameterError)
-        known = {name: (p.grid, p.units) for name, p in BY_NAME.items()} | {TRAVEL_TIME: ("reach", "s")}
+        known = {name: (p.grid, p.units) for name, p in BY_NAME.items()} | {
+            TRAVEL_TIME: ("reach", "s"), WEIGHT: (COMPONENT_WEIGHT.grid, COMPONENT_WEIGHT.units),
+        }
         for name in dataset.variables:
             if name in ("cell_id", "reach_id"):
                 continue
@@ -64,16 +71,18 @@ def read_parameters(path: Path, domain: Domain, step: int | None = None) -> dict
                 check_numeric(dataset, name, where, ParameterError)
                 values[name] = np.full(len(ids[grid]), float(filled(dataset.variables[name], ...)))
                 continue
+            by_component = dataset.variables[name].dimensions == (COMPONENT, "cell")
+            dims = (COMPONENT, grid) if by_component or name == WEIGHT else (grid,)
             if "per step" in units:
                 _check_parameter_units(dataset, name, units, where)
-                array = read_values(dataset, name, (grid,), None, where, ParameterError)
+                array = read_values(dataset, name, dims, None, where, ParameterError)
             else:
-                array = read_values(dataset, name, (grid,), units, where, ParameterError)
-            if array.size != len(ids[grid]) and f"{grid}_id" not in dataset.variables:
+                array = read_values(dataset, name, dims, units, where, ParameterError)
+            if array.shape[-1] != len(ids[grid]) and f"{grid}_id" not in dataset.variables:
                 raise ParameterError(
-                    f"{where}: '{name}' has {array.size} values, expected {len(ids[grid])}, one per {grid}."
+                    f"{where}: '{name}' has {array.shape[-1]} values, expected {len(ids[grid])}, one per {grid}."
                 )
-            values[name] = array[order[grid]]
+            values[name] = array[..., order[grid]]
     return values
 
 

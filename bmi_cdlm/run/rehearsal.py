@@ -11,6 +11,7 @@ import numpy as np
 from numba.core import event
 
 from bmi_cdlm.kernels.cache import cache_folder
+from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.variables import variable
 
 if TYPE_CHECKING:
@@ -31,9 +32,8 @@ def rehearse(simulation: Simulation) -> None:
     config, model = simulation.config, simulation.model
     network = model.pet is not None and tuple(a.shape for a in model.pet if isinstance(a, np.ndarray))
     kind = (
-        config.time_step, config.chain.names, config.components, model.varying, config.pet, tuple(config.inputs),
-        network,
-        config.ledger_tolerance is not None, config.coupled_inputs,
+        config.time_step, config.chain.names, config.components, WEIGHT in model.parameters, model.varying, config.pet,
+        tuple(config.inputs), network, config.ledger_tolerance is not None, config.coupled_inputs,
         config.sub_step_outputs,
     )
     if kind in _rehearsed:

@@ -14,7 +14,7 @@ from process_cases import CELLS, HBV, REACHES, VARYING
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.declaration import CellProcess, ReachProcess
-from bmi_cdlm.names.parameters import Parameter
+from bmi_cdlm.names.parameters import WEIGHT, Parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import Chain, choose
 from bmi_cdlm.processes.links import LINKS
@@ -38,6 +38,7 @@ class Case(NamedTuple):
     n_steps: int = 20
     varying: tuple[str, ...] = ()
     components: int = 1
+    weighted: bool = False
     tile: int | None = None
     waves: int | None = 5
 
@@ -67,6 +68,10 @@ def cases() -> dict[str, Case]:
     found["three components"] = Case(
         Chain((HBV,), LINKS, MUSKINGUM), (HBV.name,), varying=VARYING[HBV.name], components=3
     )
+    for dtype in (np.float64, np.float32):
+        found["three components with weights" + (f", {SINGLE}" if dtype is np.float32 else "")] = Case(
+            Chain((HBV,), LINKS, MUSKINGUM), (HBV.name,), dtype, components=3, weighted=True
+        )
     shipped = choose("cemaneige_hysteresis")
     found["the chain that is shipped"] = Case(shipped, shipped.names, tile=3)
     return found
@@ -92,7 +97,11 @@ def parameters_of(process: CellProcess | ReachProcess, case: Case, n: int, seed:
     """Parameters of a process, one per unit or reach."""
     rng = np.random.default_rng(seed)
     fixed = [p for p in process.parameters if p.name not in case.varying and not p.optional]
-    return {p.name: drawn(rng, p, case.step, (n,)).astype(case.dtype) for p in fixed}
+    found = {p.name: drawn(rng, p, case.step, (n,)).astype(case.dtype) for p in fixed}
+    if case.weighted and n == N_CELLS * case.components:
+        weights = rng.dirichlet(np.ones(case.components), N_CELLS).T
+        found[WEIGHT] = np.ascontiguousarray(weights).reshape(-1).astype(case.dtype)
+    return found
 
 
 def series_of(process: CellProcess, case: Case, seed: int) -> Arrays:

@@ -42,10 +42,9 @@ def test_a_cell_is_the_mean_of_its_components(domain):
     for v in select(role="total", grid="cell", ledger=False):
         mean = np.mean([m.live[v.short] for m in alone], axis=0)
         np.testing.assert_allclose(model.live[v.short], mean, rtol=1e-12, atol=1e-12, err_msg=v.short)
-    for name in ("cell_water_stored", "production_store", "routing_store", "unit_hydrograph_1_water", *KEEP[2:]):
-        if name in model.live:
-            mean = np.mean([m.live[name] for m in alone], axis=0)
-            np.testing.assert_allclose(model.live[name], mean, rtol=1e-12, atol=1e-12, err_msg=name)
+    for name in ("cell_water_stored", "production_store", "routing_store", "queued_routed_flow", *KEEP[2:]):
+        mean = np.mean([m.live[name] for m in alone], axis=0)
+        np.testing.assert_allclose(model.live[name], mean, rtol=1e-12, atol=1e-12, err_msg=name)
     np.testing.assert_allclose(got["runoff"][-1], np.mean([m.live["runoff"] for m in alone], axis=0), rtol=1e-12)
 
 

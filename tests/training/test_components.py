@@ -13,12 +13,22 @@ from cases import change_config, simulated
 from click.testing import CliRunner
 from process_cases import HBV, RESERVOIRS, installed
 from safetensors import safe_open
-from training_cases import N_CELLS, N_REACHES, drawn_trainer, train, weights_of, write_training_case
+from training_cases import (
+    N_CELLS,
+    N_REACHES,
+    change_training,
+    drawn_trainer,
+    train,
+    weights_of,
+    write_training_case,
+)
 
 from bmi_cdlm.cli import main
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.checkpoint import load_checkpoint
+from bmi_cdlm.generator.generator import _shares as shares
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
+from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.run.config import load_config
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.generator import Generator
@@ -96,6 +106,80 @@ def test_a_training_learns_every_component_and_its_checkpoint_runs(case):
         message = f"was trained with components: 3, the run has components: {components}. Set components: 3"
         with pytest.raises(CheckpointError, match=message), simulated(other):
             pass
+
+
+@pytest.fixture
+def weighted(tmp_path):
+    case = write_training_case(tmp_path, snow="cemaneige", components=N, updates=4, learn_component_weights=True)
+    return change_config(case, case.name, ledger_tolerance=1e-9)
+
+
+def test_weights_sum_to_one_in_torch_and_in_the_runtime(weighted):
+    trainer = drawn_trainer(weighted)
+    path = weighted.parent / "drawn.safetensors"
+    write_checkpoint(path, trainer, None)
+    loaded = load_checkpoint(path)
+    assert loaded.spec == trainer.spec and loaded.spec.components == N
+    target = next(t for t in loaded.spec.cell.targets if t.name == WEIGHT)
+    assert (target.scale, target.components, target.default) == ("share", N, 1 / N)
+    expected, _ = loaded.evaluate(trainer.run.domain, read_domain(trainer.run.domain))
+    got = trainer.generator.cell_parameters(trainer.chain.attributes.cell)[WEIGHT].detach().numpy()
+    assert got.shape == expected[WEIGHT].shape == (N, N_CELLS)
+    np.testing.assert_allclose(got, expected[WEIGHT], rtol=1e-6)
+    np.testing.assert_allclose(expected[WEIGHT].sum(axis=0), 1.0, rtol=1e-14)
+    assert np.ptp(expected[WEIGHT], axis=0).min() > 1e-3
+    for n in (1, 4):  # the bits of a cell do not depend on how many there are
+        few = shares([z[:n] for z in np.random.default_rng(3).normal(size=(9, 25))])
+        all_of_them = shares(list(np.random.default_rng(3).normal(size=(9, 25))))
+        assert all(a.tobytes() == b[:n].tobytes() for a, b in zip(few, all_of_them, strict=True))
+
+
+def test_weights_start_alike(weighted):
+    spec = drawn_trainer(weighted).spec
+    first = Generator(spec, 3, torch.float64).cell_parameters(np.zeros((N_CELLS, 2)))[WEIGHT].detach().numpy()
+    np.testing.assert_allclose(first, 1 / N, atol=0.05)
+
+
+def test_the_gradient_of_weights_is_a_slope(weighted):
+    """Through softmax, the operators and the rivers, against differences of what the chain simulates."""
+    trainer = drawn_trainer(change_training(weighted, precision="float64"))
+    part, window = trainer.parts[0], trainer.data.windows(trainer.random, 1)[0]
+    last = trainer.generator.cell.each[-1].bias
+    rows = next(r for t, r in zip(trainer.spec.cell.targets, trainer.spec.cell.rows, strict=True) if t.name == WEIGHT)
+    pull = torch.from_numpy(np.random.default_rng(1).normal(size=trainer.chain(part, window).discharge.shape))
+
+    def total():
+        return (trainer.chain(part, window).discharge * pull).sum()
+
+    (found,) = torch.autograd.grad(total(), last)
+    assert found[rows].abs().min() > 0
+    for k in range(rows.start, rows.stop):
+        values = []
+        for d in (1e-5, -1e-5):
+            with torch.no_grad():
+                last[k] += d
+                values.append(total().item())
+                last[k] -= d
+        assert (values[0] - values[1]) / 2e-5 == pytest.approx(found[k].item(), rel=1e-5)
+
+
+def test_weights_are_learned_and_run(weighted):
+    trainer, scores, _ = train(weighted)
+    assert np.isfinite(scores.nse)
+    before, after = Generator(trainer.spec, 1, torch.float64).tensors(), weights_of(trainer.config.output)
+    last = f"cell.{len(trainer.spec.cell.hidden)}.bias"
+    assert before[last].shape == (5 * N + 2,)
+    rows = next(r for t, r in zip(trainer.spec.cell.targets, trainer.spec.cell.rows, strict=True) if t.name == WEIGHT)
+    assert (before[last] != after[last])[rows].all()
+    with simulated(change_config(weighted, parameters=str(trainer.config.output))) as simulation:
+        assert simulation.model.parameters[WEIGHT].shape == (N, N_CELLS)
+        simulation.run()  # with a ledger
+        assert (simulation.model.live["discharge"] > 0).any()
+
+
+def test_weights_of_one_set_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="learn_component_weights is on and components is 1"):
+        train(write_training_case(tmp_path, learn_component_weights=True))
 
 
 def test_a_training_with_other_components_is_not_resumed(case):

@@ -62,6 +62,10 @@ class TrainConfig(BaseModel):
     )
     learn_routing: bool = Field(default=True, description="Learn the celerity, else keep its default.")
     learn_weighting: bool = Field(default=False, description="Learn the Muskingum weighting too.")
+    learn_component_weights: bool = Field(
+        default=False, description="Learn how much each of the parameter sets of a cell (`components`) weighs in its "
+        "runoff; without, each weighs the same."
+    )
     pet_factor: bool = Field(default=True, description="Learn a factor on PET from forcing and season.")
     pet_hidden: tuple[int, ...] = Field(default=(8,), description="Units of the hidden layers of the PET factor [1].")
     pet_limits: tuple[float, float] = Field(default=(0.3, 2.0), description="Limits of the PET factor [1].")

@@ -91,7 +91,8 @@ class StaticNetwork(Layers):
         found = {}
         for target, rows in zip(self.spec.targets, self.spec.rows, strict=True):
             own = z[:, rows.start] if target.components == 1 else z[:, rows].T
-            found[target.name] = _within(target, own).to(last.bias.dtype)
+            value = torch.softmax(own, 0) if target.scale == "share" else _within(target, own)
+            found[target.name] = value.to(last.bias.dtype)
         return found
 
 

@@ -129,7 +129,8 @@ class Trainer:
             run.domain, cell_attributes=config.cell_attributes,
             reach_attributes=config.reach_attributes if config.learn_routing else (),
             mapping=config.mapping, hidden=config.hidden, snow=run.snow, step=run.time_step,
-            routing_step=run.routing_step, learn_weighting=config.learn_weighting, pet=config.pet_factor,
+            routing_step=run.routing_step, learn_weighting=config.learn_weighting,
+            learn_component_weights=config.learn_component_weights, pet=config.pet_factor,
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
             starts=config.starts, runoff=run.runoff, routing=run.routing, components=run.components,
         )

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from bmi_cdlm.model.operators import CellOperator, ReachOperator
 from bmi_cdlm.names.declaration import LIQUID_WATER
+from bmi_cdlm.names.parameters import WEIGHT
 
 if TYPE_CHECKING:
     from bmi_cdlm.model.operators_cuda import CudaCellOperator, CudaReachOperator
@@ -69,6 +70,7 @@ class Advance(torch.autograd.Function):
             rain_adj = inputs_adj.pop(LIQUID_WATER)
             inputs_adj[RAIN] = inputs_adj[RAIN] + rain_adj if RAIN in inputs_adj else rain_adj
         found = operator.prepare_adjoint(ctx.record.parameters, p_adj, state_adj)
+        found |= {WEIGHT: inputs_adj.pop(WEIGHT)} if WEIGHT in inputs_adj else {}
         of_series = [
             _gradient(out_adj.dtype, inputs_adj, name, out_adj) if wants else None
             for name, wants in zip(series, needed, strict=False)

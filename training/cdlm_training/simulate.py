@@ -17,7 +17,7 @@ from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.declaration import RUNOFF
-from bmi_cdlm.names.parameters import Parameter, parameter
+from bmi_cdlm.names.parameters import WEIGHT, Parameter, parameter
 from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import make_operators
 from cdlm_training.generator import Generator
@@ -144,6 +144,7 @@ class Chain:
         """What a process of cells gives."""
         series = tuple(name for name in operator.taken if name in inputs)
         names = tuple(one.name for one in operator.process.parameters if one.name in p)
+        names += (WEIGHT,) if operator.is_weighted and WEIGHT in p else ()
         return Advance.apply(operator, self.places, series, names, *(inputs[n] for n in series), *(p[n] for n in names))
 
     def _route(self, part: Part, runoff: Tensor) -> Tensor:
@@ -170,7 +171,7 @@ class Chain:
         for operator in part.operators.cells:
             shape = (part.cells.size,) if operator.components == 1 else (operator.components, part.cells.size)
             found |= self._filled(operator.process.parameters, generated, shape)
-        return found
+        return found | ({WEIGHT: generated[WEIGHT]} if WEIGHT in generated else {})
 
     def _default(self, name: str) -> float:
         return parameter(name).range_at(self.dataset.run.time_step).default

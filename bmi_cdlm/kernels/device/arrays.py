@@ -81,6 +81,36 @@ def gather_units(units, share, cells):
         t += stride
 
 
+def weigh_units(units, weights, cells):
+    """Mean over components, [time, cell], by weights, [1, component * cell], in the order of the components."""
+    i, t = cuda.grid(2)
+    _, stride = cuda.gridsize(2)
+    while i < cells.shape[1] and t < cells.shape[0]:
+        mean = weights[0, i] * units[t, i]
+        for unit in range(i + cells.shape[1], units.shape[1], cells.shape[1]):
+            mean += weights[0, unit] * units[t, unit]
+        cells[t, i] = mean
+        t += stride
+
+
+def share_out(cells_adj, weights, units_adj):
+    """Adjoint of `weigh_units` in the units."""
+    i, t = cuda.grid(2)
+    _, stride = cuda.gridsize(2)
+    while i < units_adj.shape[1] and t < units_adj.shape[0]:
+        units_adj[t, i] = weights[0, i] * cells_adj[t, i % cells_adj.shape[1]]
+        t += stride
+
+
+def sum_weights(units, cells_adj, weights_adj):
+    """Adjoint of `weigh_units` in the weights, [component * cell], of float64, in the order of time."""
+    i = cuda.grid(1)
+    if i < weights_adj.size:
+        weights_adj[i] = real(0)
+        for t in range(units.shape[0]):
+            weights_adj[i] += units[t, i] * cells_adj[t, i % cells_adj.shape[1]]
+
+
 def spread_units(units_adj, cells_adj):
     """Adjoint of an input that all components share, [time, cell]: the sum over components."""
     i, t = cuda.grid(2)

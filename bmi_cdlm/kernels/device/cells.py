@@ -194,7 +194,8 @@ class KernelText:
         lines = self.heading("reverse", arguments, [
             f'    """Adjoint of `advance_{self.process.name}` in what it gives.',
             "",
-            "    per_day: steps in a day, or the share of them that a component has in what its cell gives;",
+            "    out_adj: float[time, cell], or [time, unit]; per_day: steps in a day, or the share of them that a",
+            "    component has in what its cell gives;",
             "    rings, sums (of the ordinates' adjoints over a block), tape: float[row, block, unit]: working space;",
             "    state_adj: at the end of the period, becomes that at its start; p_adj: of float64, set; inputs_adj:",
             "    float[time, unit], filled where there is a row for each step.",
@@ -208,7 +209,7 @@ class KernelText:
 
     def begin_adjoint(self) -> list[str]:
         """Adjoints of the state at the end, and of what can be learned."""
-        lines = ["    n_steps = out_adj.shape[0]"]
+        lines = ["    n_steps = out_adj.shape[0]", "    given_at = i % out_adj.shape[1]"]
         lines += [f"    {s}_adj = state_adj.{name}[i]" for s, name in self.plan.stores.items()]
         lines += [f"    total_{s} = np.float64(0)" for s in self.plan.learned]
         for name in self.queues:
@@ -285,7 +286,7 @@ class KernelText:
 
     def adjoint_value(self, symbol: str) -> str:
         """A symbol as the adjoint of a stage takes it."""
-        return "out_adj[t, j] * per_day" if symbol == f"{self.plan.gives}_adj" else self.value(symbol)
+        return "out_adj[t, given_at] * per_day" if symbol == f"{self.plan.gives}_adj" else self.value(symbol)
 
     def handed(self, k: int, symbol: str) -> str:
         """Where the adjoint of a symbol goes: parameters are summed, of others the first to come sets, the rest add."""
