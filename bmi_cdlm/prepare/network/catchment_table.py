@@ -95,7 +95,10 @@ def _read(config: NetworkConfig, folder: Path) -> _Columns:
     units = {**layout["units"], **config.units}
     assert config.table is not None
     path = resolve(config.table, folder)
-    frame, own_units, polygons = _open(path, config, config.layer)
+    if config.layout == "nextgen":
+        frame, own_units, polygons = _open_hydrofabric(path, config.crs)
+    else:
+        frame, own_units, polygons = _open(path, config, config.layer)
     if config.reaches is not None:
         frame = _joined(frame, names, path, config, folder)
     text: dict[str, list[str]] = {}
@@ -167,6 +170,26 @@ def _open_vector(path: Path, layer: str | None, crs: str | None) -> tuple[Any, d
         frame = frame.set_crs(crs)
     shapes = np.asarray(frame.geometry.to_crs("EPSG:4326").values)
     return load("pandas").DataFrame(frame.drop(columns=frame.geometry.name)), {}, shapes
+
+
+def _open_hydrofabric(path: Path, crs: str | None) -> tuple[Any, dict[str, str], Any]:
+    """Divides of a NextGen hydrofabric with their flowpaths, and the divide below: over the nexus, as its tables go."""
+    divides, _, shapes = _open_vector(path, "divides", crs)
+    flowpaths, nexus = (_open_vector(path, layer, crs)[0] for layer in ("flowpaths", "nexus"))
+    for layer, table, names in (
+        ("divides", divides, ("divide_id", "id")), ("flowpaths", flowpaths, ("id", "toid")),
+        ("nexus", nexus, ("id", "toid")),
+    ):
+        for name in names:
+            find_column(table, name, Path(f"{path}:{layer}"), DomainError)
+    after = dict(zip(nexus["id"], nexus["toid"], strict=True))
+    divide_of = dict(zip(divides["id"], divides["divide_id"], strict=True))
+    links = zip(flowpaths["id"], flowpaths["toid"], strict=True)
+    below = {one: divide_of.get(after.get(to, to), "") for one, to in links}
+    frame = divides.merge(
+        flowpaths[[c for c in flowpaths.columns if c == "id" or c not in divides.columns]], on="id", how="left"
+    )
+    return frame.assign(downstream_divide=[below.get(one, "") for one in divides["id"]]), {}, shapes
 
 
 @one_at_a_time

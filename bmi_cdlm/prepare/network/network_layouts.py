@@ -47,5 +47,10 @@ LAYOUTS: dict[str, dict[str, dict[str, Any]]] = {
                     "area": ("AreaSqKM", "areasqkm")},
         "units": {"length": "km"},
     },
+    # layers divides, flowpaths and nexus of a hydrofabric GeoPackage; downstream is found over the nexus
+    "nextgen": {
+        "columns": {"id": "divide_id", "downstream": "downstream_divide", "length": "lengthkm", "area": "areasqkm"},
+        "units": {"length": "km"},
+    },
 }
 """Name of the layout: headings by our names (or several, of which the first that is there is taken), and units."""
