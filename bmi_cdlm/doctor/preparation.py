@@ -17,6 +17,7 @@ from bmi_cdlm.prepare.config import PrepareConfig, parse_prepare
 from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.gauges.records import read_records
 from bmi_cdlm.prepare.network.attributes import check_header, check_names, named_rasters
+from bmi_cdlm.prepare.network.catchment_table import read_network
 from bmi_cdlm.prepare.network.directions import check_codes
 from bmi_cdlm.prepare.network.layers import open_layer
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
@@ -28,7 +29,7 @@ from bmi_cdlm.prepare.weather.quantities import keys_of
 
 MOST_PIXELS = 10_000_000
 """Of a raster whose network the doctor makes on trial, in some seconds."""
-INPUT_KEYS = ("source", "table", "polygons", "directions", "elevation", "cell_mask")
+INPUT_KEYS = ("source", "table", "reaches", "stations", "polygons", "directions", "elevation", "cell_mask")
 
 
 class Opening(NamedTuple):
@@ -98,6 +99,8 @@ def _rehearsed(case: Case, config: PrepareConfig, folder: Path) -> Iterator[Find
 
 def _pixels(network: NetworkConfig, folder: Path) -> int:
     """Size of the raster that the network is made of."""
+    if network.table is not None:
+        return 0
     name = network.directions or network.elevation
     assert name is not None  # the configuration has one of both
     with open_layer(name, folder, network.crs, bands=_bands(network)) as layer:
@@ -141,14 +144,20 @@ def _gauges(case: Case, config: PrepareConfig, folder: Path) -> Iterator[Opening
     """The table of gauges, and the records at them."""
     if config.gauges is not None:
         yield Opening("gauges", config.gauges.table, partial(_records, case, config, folder))
+    elif config.network is not None and config.network.table is not None:
+        yield Opening("observations", config.network.table, partial(_records, case, config, folder))
 
 
 def _records(case: Case, config: PrepareConfig, folder: Path) -> None:
-    assert config.gauges is not None
-    sites, records = read_gauge_table(config.gauges, folder), config.observations
+    records = config.observations
+    if config.gauges is None:
+        assert config.network is not None
+        sites = read_network(config.network, folder).gauges.sites
+    else:
+        sites = read_gauge_table(config.gauges, folder)
     if records is None or not is_there(resolve(records.source, folder)):
         return
-    if config.gauges.rejected == "drop":  # those left out need no record
+    if config.gauges is not None and config.gauges.rejected == "drop":  # those left out need no record
         records = records.model_copy(update={"allow_absent": True})
     areas = {site.id: site.area if np.isfinite(site.area) else 1.0 for site in sites}
     steps = steps_of(case.config, records.start, records.end)

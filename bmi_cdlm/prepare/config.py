@@ -121,7 +121,13 @@ class PrepareConfig(Block):
                 raise ValueError(f"{', '.join(needing)} without network; add it: the files are made for its cells")
             if self.legacy is None:
                 raise ValueError("neither network nor legacy is given; expected one of them")
-        if self.observations is not None and self.gauges is None:
+        listed = self.network is not None and self.network.table is not None
+        if listed and (self.gauges is not None or self.attributes.rasters or self.attributes.elevation is not None):
+            raise ValueError(
+                "gauges or rasters of attributes beside network.table; expected both as columns of the table: map them "
+                "with network.columns: {gauge: HEADING, NAME: HEADING}"
+            )
+        if self.observations is not None and self.gauges is None and not listed:
             raise ValueError("observations without gauges; add the table of gauges")
         return self
 

@@ -24,6 +24,7 @@ from bmi_cdlm.prepare.gauges.records import write_observations
 from bmi_cdlm.prepare.gauges.snapping import SnappedGauges, snap_gauges
 from bmi_cdlm.prepare.network.attributes import Attribute, Table, add_climate, cell_and_reach_attributes
 from bmi_cdlm.prepare.network.border import border_notes
+from bmi_cdlm.prepare.network.catchment_table import read_network
 from bmi_cdlm.prepare.network.catchments import Drainage
 from bmi_cdlm.prepare.network.domain_file import Labels, write_domain
 from bmi_cdlm.prepare.network.links import check_covered
@@ -100,9 +101,9 @@ def prepare(
     _check_climate(plan)
     gauges = _make(plan, files, force)
     report: list[GaugeQuality] = []
-    if gauges is not None and config.gauges is not None:
+    if gauges is not None and gauges.sites:
         say("report on the gauges")
-        report = assess(run, gauges, config.gauges)
+        report = assess(run, gauges, config.gauges or GaugesConfig(table=str(config.network.table)))
         files["report"] = run.domain.with_name(REPORT)
         write_report(files["report"], report, gauges.dropped)
     return Prepared(files, report, {} if gauges is None else gauges.dropped, tuple(plan.notes))
@@ -126,7 +127,7 @@ def rehearse(run: Config, config: PrepareConfig, folder: Path) -> str:
     _check_climate(plan)
     if config.network is None:
         return ""
-    drainage, _ = _drain(config.network, config.gauges, folder)
+    drainage, _, _ = _network(plan)
     try:
         _check_same_domain(files, drainage)
     except ConfigError as error:
@@ -138,15 +139,16 @@ def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | N
     run, config, folder, _, say, _ = plan
     assert config.network is not None
     say("river network, cells and links")
-    drainage, gauges = _drain(config.network, config.gauges, folder)
+    drainage, gauges, table = _network(plan)
     if not force:
         _check_same_domain(files, drainage)
     plan.notes.extend(border_notes(drainage, () if gauges is None else gauges.reach.tolist()))
     legacy = None
     if config.legacy is not None:
         legacy = read_legacy(config.legacy, folder, drainage.reaches.id.tolist(), drainage.reaches.length)
-    say(f"attributes of {drainage.cells.area.size} cells and {drainage.reaches.length.size} reaches")
-    table = cell_and_reach_attributes(config.attributes, drainage, folder)
+    if table is None:
+        say(f"attributes of {drainage.cells.area.size} cells and {drainage.reaches.length.size} reaches")
+        table = cell_and_reach_attributes(config.attributes, drainage, folder)
     with ExitStack() as stack:
         if "observations" in files and gauges is not None:
             say(f"observations at {len(gauges.sites)} gauges")
@@ -165,6 +167,17 @@ def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | N
         if legacy is not None:
             files |= _keep_legacy(plan, domain, legacy, run.domain.parent)
     return gauges
+
+
+def _network(plan: _Plan) -> tuple[Drainage, SnappedGauges | None, Table | None]:
+    """Network, gauges on it, and the attributes where a list of catchments has brought them along."""
+    network = plan.config.network
+    assert network is not None
+    if network.table is None:
+        return *_drain(network, plan.config.gauges, plan.folder), None
+    made = read_network(network, plan.folder)
+    plan.notes.extend(made.notes)
+    return made.drainage, made.gauges, made.table
 
 
 def _drain(

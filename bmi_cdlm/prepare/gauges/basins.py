@@ -53,6 +53,28 @@ def basin_pairs(
     return _shares(links.cell[source >= 0], source[source >= 0], links.area[source >= 0], drainage)
 
 
+def own_pairs(place_id: list[str], cell_id: list[str], where: str) -> Pairs:
+    """Give every catchment of a list the series that is called like it.
+
+    Raises
+    ------
+    ForcingError
+        A catchment without a series: no other stands in.
+    """
+    position = {one: i for i, one in enumerate(place_id)}
+    absent = [one for one in cell_id if one not in position]
+    if absent:
+        shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
+        hint = nearest(absent[0], place_id)
+        raise ForcingError(
+            f"{where}: has no series of {len(absent)} of {len(cell_id)} catchments: {shown}.{hint} "
+            "Expected one for each, called by its id. Complete the source, choose catchments with network.only, or set "
+            "method: nearest for stations."
+        )
+    source = np.array([position[one] for one in cell_id], np.int64)
+    return Pairs(np.arange(source.size), source, np.ones(source.size))
+
+
 def polygon_pairs(
     basin_id: list[str], source: ForcingSource, drainage: Drainage, folder: Path, where: str
 ) -> Pairs:

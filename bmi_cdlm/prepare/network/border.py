@@ -19,6 +19,8 @@ def border_shares(drainage: Drainage) -> np.ndarray:
     """
     catchment, downstream = drainage.catchments.reach, drainage.reaches.downstream
     n = downstream.size
+    if drainage.is_listed:
+        return np.zeros(n)
     sides = np.concatenate([catchment[0], catchment[-1], catchment[:, 0], catchment[:, -1]])
     own = np.bincount(sides[sides >= 0], minlength=n).astype(np.float64)
     if not own.any():

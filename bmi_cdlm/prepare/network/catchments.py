@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,7 +50,8 @@ class Cells(NamedTuple):
     """Runoff cells that drain to a reach, in raster order.
 
     id : str[cell]; lon, lat : float64[cell]; area : float64[cell], geometric [km2]; corner_lon, corner_lat :
-    float64[cell, 4], SW, SE, NE, NW [degrees]; grid : of all cells, also those left out; row, col : int64[cell] on it.
+    float64[cell, 4], SW, SE, NE, NW [degrees]; grid : of all cells, also those left out; row, col : int64[cell] on it;
+    polygons : of cells that are no pixels of a grid, shapely geometries [degrees], or None.
     """
 
     id: np.ndarray
@@ -62,6 +63,7 @@ class Cells(NamedTuple):
     grid: Grid
     row: np.ndarray
     col: np.ndarray
+    polygons: Any = None
 
 
 class Links(NamedTuple):
@@ -79,3 +81,8 @@ class Drainage(NamedTuple):
     reaches: Reaches
     cells: Cells
     links: Links
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether it comes from a list of catchments, each a cell: there are no pixels then."""
+        return self.catchments.grid.n_rows == 0

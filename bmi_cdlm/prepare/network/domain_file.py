@@ -82,7 +82,7 @@ def write_domain(
             dataset.createDimension(dimension, size)
         _write_cells(dataset, cells)
         _write_attributes(dataset, "cell", cell_attributes)
-        _write_reaches(dataset, reaches)
+        _write_reaches(dataset, reaches, on_grid=not drainage.is_listed)
         _write_attributes(dataset, "reach", reach_attributes)
         _write_links(dataset, links)
         if gauges is not None:
@@ -104,7 +104,8 @@ def _check_attributes(attributes: Mapping[str, Described], kind: str, n: int) ->
 
 
 def _write_cells(dataset: netCDF4.Dataset, cells: Cells) -> None:
-    put(dataset, "cell_id", ("cell",), cells.id, "cell: row_column of its block on the grid of cells")
+    words = "cell: row_column of its block on the grid of cells" if cells.grid.n_rows else "cell: its catchment"
+    put(dataset, "cell_id", ("cell",), cells.id, words)
     for name, values, corners in (
         ("lon", cells.lon, cells.corner_lon), ("lat", cells.lat, cells.corner_lat)
     ):
@@ -115,11 +116,12 @@ def _write_cells(dataset: netCDF4.Dataset, cells: Cells) -> None:
     put(dataset, "cell_area", ("cell",), cells.area, "area of the whole cell", "km2", standard_name="cell_area")
 
 
-def _write_reaches(dataset: netCDF4.Dataset, reaches: Reaches) -> None:
+def _write_reaches(dataset: netCDF4.Dataset, reaches: Reaches, *, on_grid: bool) -> None:
     def on_reaches(name: str, values: np.ndarray, long_name: str, units: str = "", **attributes: str) -> None:
         put(dataset, name, ("reach",), values, long_name, units, **attributes)
 
-    on_reaches("reach_id", reaches.id, "reach: row_column of the pixel at its end, on the grid of the flow directions")
+    on_reaches("reach_id", reaches.id, "reach: row_column of the pixel at its end, on the grid of the flow directions"
+               if on_grid else "reach: its catchment")
     on_reaches("downstream", reaches.downstream, "index of the reach below, from 0; -1 at an outlet")
     on_reaches("reach_length", reaches.length, "length of the river", "m")
     if np.isfinite(reaches.slope).all():
@@ -132,7 +134,8 @@ def _write_reaches(dataset: netCDF4.Dataset, reaches: Reaches) -> None:
     on_reaches("strahler_order", reaches.strahler, "Strahler order")
     for name, values in (("lon", reaches.lon), ("lat", reaches.lat)):
         word, units = _WORDS[name]
-        on_reaches(f"reach_{name}", values, f"{word} of the pixel at the reach's end", units, standard_name=word)
+        words = f"{word} of the pixel at the reach's end" if on_grid else f"{word} of the reach"
+        on_reaches(f"reach_{name}", values, words, units, standard_name=word)
 
 
 def _write_links(dataset: netCDF4.Dataset, links: Links) -> None:

@@ -45,7 +45,8 @@ def keep_cells(drainage: Drainage, kept: np.ndarray) -> Drainage:
     n = reaches.downstream.size
     lost = np.bincount(links.reach[~covered], weights=links.area[~covered], minlength=n)
     left = Links(place[links.cell[covered]], links.reach[covered], links.area[covered])
-    fields: dict[str, Any] = {name: a[kept] for name, a in cells._asdict().items() if name != "grid"}
+    fields: dict[str, Any] = {name: a[kept] for name, a in cells._asdict().items()
+                              if name not in ("grid", "polygons")}
     cell = catchments.cell
     return drainage._replace(
         catchments=catchments._replace(cell=np.where(cell >= 0, place[cell], -1).astype(np.int32)),

@@ -7,8 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from bmi_cdlm.prepare.network.network_layouts import LAYOUTS
+from bmi_cdlm.run.values import parse_places
+
 DEGREES = {"deg": 1.0, "arcmin": 1.0 / 60.0, "arcsec": 1.0 / 3600.0}
 METRES = {"m": 1.0, "km": 1000.0}
+Ids = Annotated[tuple[str, ...], BeforeValidator(parse_places)]
+NETWORKS = tuple(LAYOUTS)
 Encoding = Literal["esri", "ldd", "nextxy", "clockwise"]
 
 
@@ -32,6 +37,28 @@ class NetworkConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    table: str | None = Field(
+        None, description="List of catchments in place of rasters, each of which becomes a cell and a reach: delimited "
+        "text, NetCDF, or a vector file (GeoPackage, shapefile, GeoJSON, GeoParquet) of polygons or river lines."
+    )
+    layout: Literal[NETWORKS] | None = Field(  # type: ignore[valid-type]
+        None, description="Whose columns and units the table has."
+    )
+    columns: dict[str, str | int] = Field(
+        {}, description="Headings of the table by our names: id, area (of the catchment itself) [km2], lon and lat "
+        "[degrees], downstream (id of the catchment below), length [m] and slope [1] of the reach, name, gauge (id of "
+        "the gauge at its end); any other name is an attribute. Areas and centres may come from polygons."
+    )
+    units: dict[str, str] = Field({}, description="Units of columns that have others, and of attributes.")
+    delimiter: str | None = Field(None, description="Between the columns of a text table; none: found.")
+    layer: str | None = Field(None, description="Layer of the table's vector file.")
+    reaches: str | None = Field(
+        None, description="A second table or vector file with a reach for every catchment of the same id, for columns "
+        "that the first lacks."
+    )
+    reaches_layer: str | None = Field(None, description="Layer of the reaches' vector file.")
+    only: Ids | None = Field(None, description="Ids of the catchments of the table to take; none: all.")
+    upstream_of: Ids | None = Field(None, description="Take what drains to these catchments of the table.")
     directions: str | None = Field(
         None, description="Raster of D8 flow directions. Without it they are derived from `elevation`, filled."
     )
@@ -93,8 +120,19 @@ class NetworkConfig(BaseModel):
 
     @model_validator(mode="after")
     def _needs_a_source(self) -> NetworkConfig:
+        listed = ("layout", "columns", "units", "delimiter", "layer", "reaches", "reaches_layer", "only", "upstream_of")
+        if self.table is not None:
+            other = sorted(self.model_fields_set - {"table", "crs", *listed})
+            if other:
+                raise ValueError(f"network: {', '.join(other)} beside `table`; expected rasters or a table, not both")
+            return self
+        alone = sorted(self.model_fields_set & set(listed))
+        if alone:
+            raise ValueError(f"network: {', '.join(alone)} without `table`; expected the table that it is of")
         if self.directions is None and self.elevation is None:
-            raise ValueError("network: neither `directions` nor `elevation` is given; expected one of them")
+            raise ValueError(
+                "network: neither `directions` nor `elevation` is given, and no `table`; expected one of them"
+            )
         if self.upscaling == "max_accumulation" and self.channel_area > 0.0:
             raise ValueError("network: `channel_area` is for upscaling: ihu; max_accumulation has a reach per block")
         return self

@@ -34,7 +34,7 @@ class DatasetFiles:
         self._files = _expand(source.source, folder)
         self.where = str(self._files[0])
         self._crs, self._axes = source.crs, source.axes
-        self._select = source.select
+        self._select, self._add = source.select, source.add
         self._declared = np.array(list(source.missing), "datetime64[s]")
         self._sources, self.n_read = np.zeros(0, np.int64), 0
         self._window: Window = (slice(0), slice(0))
@@ -42,7 +42,7 @@ class DatasetFiles:
         for number, path in enumerate(self._files):
             with open_dataset(path, ForcingError) as dataset:
                 if not number:
-                    self._name = choose_variable(dataset, source.variable, usual, str(path), ForcingError)
+                    self._name = choose_variable(dataset, _asked(dataset, source), usual, str(path), ForcingError)
                     self._describe(dataset, source)
                 elif self._name not in dataset.variables:
                     raise ForcingError(
@@ -50,9 +50,23 @@ class DatasetFiles:
                     )
                 self._check_shape(dataset, path, source)
                 self._check_select(dataset, path)
+                self._check_added(dataset, path, source)
                 apart = (*self._space, *self._select)
                 stamps.append(read_stamps(dataset, dataset[self._name], apart, str(path), ForcingError))
         self._join(stamps, source, model_step)
+
+    def _check_added(self, dataset: Any, path: Path, source: ForcingSource) -> None:
+        """Refuse variables to add that are not there, or in other units or on other dimensions."""
+        array = dataset[self._name]
+        for name in self._add:
+            choose_variable(dataset, name, (), str(path), ForcingError)
+            other, units = dataset[name], dataset[name].attrs.get("units")
+            if other.dims != array.dims or (source.units is None and units != array.attrs.get("units")):
+                raise ForcingError(
+                    f"{path}: '{name}' on ({', '.join(map(str, other.dims))}) in '{units}' cannot be added to "
+                    f"'{self._name}' on ({', '.join(map(str, array.dims))}) in '{array.attrs.get('units')}'. Expected "
+                    "the same dimensions and units."
+                )
 
     def _check_select(self, dataset: Any, path: Path) -> None:
         """Refuse a choice along a dimension that is not there, or of a value that it does not have."""
@@ -160,21 +174,26 @@ class DatasetFiles:
                 raise ForcingError(f"{path}: cannot be read ({cause}). Expected a whole file; restore it.") from cause
 
     def _rows_of(self, dataset: Any, number: int, rows: np.ndarray) -> np.ndarray:
-        array, where, dims = dataset[self._name], str(self._files[number]), self._dims[number]
-        field = None
-        if isinstance(self.shape, Grid):
-            field = open_field(dataset, self._name, self._crs, where, ForcingError, self._axes)
+        where, dims = str(self._files[number]), self._dims[number]
+        opened = self._variables_of(dataset, where)
+        array = opened[0][0]
         inner = int(np.prod([array.sizes[d] for d in dims[1:]]))
         low, high = int(rows.min()) // inner, int(rows.max()) // inner + 1
         index: dict[str, Any] = {str(d): 0 for d in array.dims if d not in dims and d not in self._space}
         index |= {dims[0]: slice(low, high)} if dims else {}
 
-        def read(index: dict[str, Any]) -> np.ndarray:
+        def read_one(array: Any, field: Field | None, index: dict[str, Any]) -> np.ndarray:
             if field is not None:
                 values = field.read(self._window, index)
                 return values.reshape(-1, values.shape[-2] * values.shape[-1])
             part = array.isel(index).transpose(*dims, *self._space)
             return within_range(np.asarray(part.values, np.float64), array).reshape(-1, array.sizes[self._space[0]])
+
+        def read(index: dict[str, Any]) -> np.ndarray:
+            values = read_one(*opened[0], index)
+            for more in opened[1:]:
+                values = values + read_one(*more, index)
+            return values
 
         chosen = {dim: _positions(dataset, array, dim, value, where) for dim, value in self._select.items()}
         values: np.ndarray | None = None
@@ -184,9 +203,26 @@ class DatasetFiles:
         assert values is not None
         return values[rows - low * inner][:, self._sources]
 
+    def _variables_of(self, dataset: Any, where: str) -> list[tuple[Any, Field | None]]:
+        """The variable, and those added to it."""
+        found = []
+        for name in (self._name, *self._add):
+            field = None
+            if isinstance(self.shape, Grid):
+                field = open_field(dataset, name, self._crs, where, ForcingError, self._axes)
+            found.append((dataset[name], field))
+        return found
+
     def fingerprint(self) -> list[str]:
         """Names, sizes and times of the files."""
         return [stat_of(path) for path in self._files]
+
+
+def _asked(dataset: Any, source: ForcingSource) -> str | None:
+    """Name of the variable that the configuration asks for; of several the first that is there."""
+    names = (source.variable,) if isinstance(source.variable, str | int) else source.variable or ()
+    texts = [str(one) for one in names]
+    return next((one for one in texts if one in dataset.variables), texts[0] if texts else None)
 
 
 def _expand(sources: tuple[str, ...], folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import numpy as np
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import SOURCES
-from bmi_cdlm.prepare.gauges.basins import basin_pairs, polygon_pairs
+from bmi_cdlm.prepare.gauges.basins import basin_pairs, own_pairs, polygon_pairs
 from bmi_cdlm.prepare.network.catchments import Drainage
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.weather.conversion import AMOUNTS, conversion, per_time, rate_conversion
@@ -20,6 +20,7 @@ from bmi_cdlm.prepare.weather.fields import Fields, Places
 from bmi_cdlm.prepare.weather.nearest import nearest_of
 from bmi_cdlm.prepare.weather.raster_series import RasterFiles
 from bmi_cdlm.prepare.weather.remap import Pairs, bilinear, centres, conservative, nearest_pixel
+from bmi_cdlm.prepare.weather.table_series import TableFiles
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource, Kind
 from bmi_cdlm.prepare.weather.weights import Gaps, Layout, Weights
 
@@ -40,8 +41,15 @@ class Target(NamedTuple):
     gauge_reach: np.ndarray
     elevation: np.ndarray | None = None
 
+    @property
+    def ids(self) -> list[str]:
+        """Basins that series may be of: catchments of a list, else gauges."""
+        return self.drainage.cells.id.tolist() if self.drainage.is_listed else self.gauge_id
 
-def open_fields(source: ForcingSource, usual: Sequence[str], folder: Path, model_step: int) -> Fields:
+
+def open_fields(
+    source: ForcingSource, usual: Sequence[str], folder: Path, model_step: int, ids: Sequence[str] | None = None
+) -> Fields:
     """Open the source of a variable.
 
     Parameters
@@ -53,12 +61,16 @@ def open_fields(source: ForcingSource, usual: Sequence[str], folder: Path, model
         What paths are relative to.
     model_step : int
         Step of the model [s], which rasters have unless `step` says otherwise.
+    ids : sequence of str, optional
+        Basins that matter of tables.
 
     Raises
     ------
     ForcingError
         Files that are not there or cannot be understood.
     """
+    if source.layout is not None:
+        return TableFiles(source, usual, folder, model_step, ids)
     if "%" in source.source[0]:
         return RasterFiles(source, folder, model_step)
     return DatasetFiles(source, usual, folder, model_step)
@@ -75,6 +87,8 @@ class Intervals:
         Starts of the steps wanted, UTC.
     step : int
         Their length [s]; a whole number of intervals of the source.
+    ids : sequence of str, optional
+        Basins that matter of tables.
 
     Raises
     ------
@@ -82,9 +96,12 @@ class Intervals:
         A source that lacks intervals, units that do not convert.
     """
 
-    def __init__(self, name: str, source: ForcingSource, folder: Path, starts: np.ndarray, step: int) -> None:
+    def __init__(
+        self, name: str, source: ForcingSource, folder: Path, starts: np.ndarray, step: int,
+        ids: Sequence[str] | None = None,
+    ) -> None:
         self.name, self._source, self.entry = name, source, SOURCES[name]
-        self._fields = open_fields(source, self.entry.known.usual, folder, step)
+        self._fields = open_fields(source, self.entry.known.usual, folder, step, ids)
         self.where = self._fields.where
         self.step = self._fields.step
         if step % self.step:
@@ -155,7 +172,7 @@ class CellInput(Intervals):
     def __init__(
         self, name: str, source: ForcingSource, target: Target, folder: Path, starts: np.ndarray, step: int
     ) -> None:
-        super().__init__(name, source, folder, starts, step)
+        super().__init__(name, source, folder, starts, step, target.ids)
         self.n_cells = target.drainage.cells.row.size
         self.n_neighbours = 0
         self.station_distances: np.ndarray | None = None
@@ -252,11 +269,21 @@ class CellInput(Intervals):
             ways = {"conservative": conservative, "bilinear": bilinear, "nearest": nearest_pixel}
             if (method or "conservative") not in ways:
                 raise ForcingError(f"{self.where}: is a grid; method is {method}, expected one of {', '.join(ways)}.")
+            if (method or "conservative") == "conservative" and self._is_without_shape(target):
+                raise ForcingError(
+                    f"{self.where}: is a grid, and the catchments have no polygons to share its pixels out by. "
+                    "Expected polygons in network.table, or method nearest or bilinear (the pixels about the centre)."
+                )
             return ways[method or "conservative"](shape, cells), centres(shape)
         return self._pairs_of_places(shape, target, folder), (shape.lon, shape.lat)
 
+    def _is_without_shape(self, target: Target) -> bool:
+        return target.drainage.is_listed and target.drainage.cells.polygons is None
+
     def _pairs_of_places(self, shape: Places, target: Target, folder: Path) -> Pairs:
         method = self._source.method or "basin"
+        if method == "basin" and target.drainage.is_listed:
+            return own_pairs(shape.id, target.drainage.cells.id.tolist(), self.where)
         if method == "basin":
             return basin_pairs(shape.id, target.gauge_id, target.gauge_reach, target.drainage, self.where)
         if method == "polygon":

@@ -50,6 +50,8 @@ def conservative(grid: Grid, cells: Cells) -> Pairs:
 
     In the grid's own reference system exact from its edges; in another the cell is the quadrangle of its corners there.
     """
+    if cells.polygons is not None:
+        return _overlap_shapes(grid, cells)
     if grid.crs == cells.grid.crs:
         return _overlap_rectangles(grid, cells)
     parts = [
@@ -199,6 +201,33 @@ def _overlap_polygons(grid: Grid, cells: Cells, which: np.ndarray) -> Pairs:
     pieces = shapely.intersection(quadrangle[cell], shapely.box(j, i, j + 1, i + 1))
     share = shapely.area(pieces) / shapely.area(quadrangle)[cell]
     return _pairs(grid, which[cell], i, j, share)
+
+
+def _overlap_shapes(grid: Grid, cells: Cells) -> Pairs:
+    """Overlap of polygons with pixels, by clipping; pieces of a geographic grid count by the area of their row."""
+    shapely = load("shapely")
+    heights = grid.row_areas()
+    cell, row, col, share = [], [], [], []
+    for k, shape in enumerate(cells.polygons):
+        def to_pixels(points: np.ndarray, middle: float = float(cells.lon[k])) -> np.ndarray:
+            lon = points[:, 0] - 360.0 * np.round((points[:, 0] - middle) / 360.0)  # together across 180 degrees
+            if grid.crs == "EPSG:4326":
+                x, y = lon + (grid.turn(np.array([middle]))[0] - middle), points[:, 1]
+            else:
+                x, y = _to_grid(grid, lon, points[:, 1])
+            return np.column_stack([(x - grid.left) / grid.dx, (grid.top - y) / grid.dy])
+
+        outline = shapely.make_valid(shapely.transform(shape, to_pixels))
+        j0, i0, j1, i1 = (int(v) for v in (*np.floor(outline.bounds[:2]), *np.ceil(outline.bounds[2:])))
+        i, j = (index.ravel() for index in np.meshgrid(np.arange(i0, i1), np.arange(j0, j1), indexing="ij"))
+        pieces = shapely.area(shapely.intersection(outline, shapely.box(j, i, j + 1, i + 1)))
+        pieces = pieces * heights[np.clip(i, 0, grid.n_rows - 1)]
+        kept = pieces > 0
+        cell.append(np.full(np.count_nonzero(kept), k))
+        row.append(i[kept])
+        col.append(j[kept])
+        share.append(pieces[kept] / pieces.sum())
+    return _pairs(grid, np.concatenate(cell), np.concatenate(row), np.concatenate(col), np.concatenate(share))
 
 
 def _pairs(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from bmi_cdlm.names.errors import ConfigError, nearest
 from bmi_cdlm.prepare.gauges.record_layouts import LAYOUTS
+from bmi_cdlm.prepare.weather import forcing_layouts
 from bmi_cdlm.prepare.weather.pet import METHODS, formula_of
 from bmi_cdlm.prepare.weather.weights import Gaps
 from bmi_cdlm.run.values import Date, Seconds, parse_places
@@ -103,6 +104,9 @@ ColumnOrMore = Annotated[Column | tuple[Column, ...], BeforeValidator(text_or_pl
 Words = Annotated[tuple[str, ...], BeforeValidator(one_or_more), BeforeValidator(parse_places)]
 
 
+FORCING_LAYOUTS = tuple(forcing_layouts.LAYOUTS)
+
+
 class TextKeys(Block):
     """How a table in a text file is written."""
 
@@ -137,15 +141,35 @@ class TextKeys(Block):
     )
 
 
-class ForcingSource(Block):
+class ForcingSource(TextKeys):
     """Where a variable comes from and what its numbers mean."""
 
     source: Paths = Field(
         description="Files with grids in time (NetCDF, Zarr, GRIB; `*` allowed), one table-like NetCDF of stations or "
-        "basins, or rasters named by their stamp (a GeoTIFF path with strftime fields)."
+        "basins, rasters named by their stamp (a GeoTIFF path with strftime fields), or with a `layout` tables of "
+        "basins or stations."
     )
-    variable: str | None = Field(
-        default=None, description="Name in the files; none: found by its usual names (ERA5-Land, CF)."
+    layout: Literal["wide", "long", "single"] | None = Field(
+        default=None, description="Of tables (delimited text): wide (a column per basin or station), long (a row per "
+        "basin and time) or single (a file for each, `{id}` in its path; also NetCDF)."
+    )
+    variable: ColumnOrMore | None = Field(
+        default=None, description="Name in the files, or column of a table (or several of which the first that is "
+        "there is taken); none: found by its usual names (ERA5-Land, CF)."
+    )
+    add: Words = Field(
+        default=(), description="Further variables in the same files and units that are added, such as snow to rain."
+    )
+    times: ColumnOrMore | None = Field(
+        default=None, description="Column of a table that multiplies the values, such as the length of the day."
+    )
+    id_column: Column = Field(default="id", description="Column of the basin or station (long).")
+    missing_values: tuple[float, ...] = Field(default=(), description="Numbers in tables that stand for missing.")
+    stations: str | None = Field(
+        default=None, description="Table of the stations' id, lon and lat, for method nearest of tables."
+    )
+    station_columns: dict[str, str | int] = Field(
+        default={}, description="Headings of that table by our names: id, lon, lat."
     )
     select: dict[str, int | float | str] = Field(
         default={}, description="Which value of a further dimension, such as `expver: 1`; `first` takes, place by "
@@ -203,6 +227,13 @@ class ForcingSource(Block):
 class ForcingConfig(Block):
     """The forcing of the cells."""
 
+    layout: Literal[FORCING_LAYOUTS] | None = Field(  # type: ignore[valid-type]
+        default=None, description="Basin means as a data set hands them out; the sources below then need not be given."
+    )
+    source: str | None = Field(
+        default=None, description="Folder of that data set's files, or their path with `{id}` for the basin.",
+        examples=["basin_mean_forcing/daymet"],
+    )
     precipitation: ForcingSource = Field(description="Rain and snow.")
     air_temperature: ForcingSource | None = Field(
         default=None, description="Mean air temperature at 2 m; none: half the sum of the extremes of days, where "
@@ -232,6 +263,12 @@ class ForcingConfig(Block):
         default=0.001, ge=0, description="Negative rates down to this count as rounding and become 0 [mm d-1]."
     )
     memory: float = Field(default=2.0, gt=0, description="Memory for the arrays of a block of time [GB].")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        """A data set's layout makes the sources that are not given."""
+        return forcing_layouts.fill(given)
 
     @property
     def sources(self) -> dict[str, ForcingSource]:
