@@ -14,6 +14,7 @@ from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.weather.fields import Places, Window, size_of, stat_of, window_around
 from bmi_cdlm.prepare.weather.gridded import (
+    Field,
     choose_variable,
     is_time,
     open_dataset,
