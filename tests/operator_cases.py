@@ -26,11 +26,12 @@ from bmi_cdlm.processes.hbv import HBV as ROUTED_HBV
 from bmi_cdlm.processes.hbv import HBV_1_0, HBV_1_1P, HBV_2_0
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
+from bmi_cdlm.processes.outside import CALLER
 
 Arrays = dict[str, np.ndarray]
 FLAT = ("unit_hydrograph_length",)
 """Parameters that nothing has a slope in."""
-FORCING = ("precipitation", "potential_evapotranspiration", "air_temperature")
+FORCING = ("precipitation", "potential_evapotranspiration", "air_temperature", "given_runoff")
 
 
 def chain_of(*cells: CellProcess, reach: Any = MUSKINGUM) -> Chain:
@@ -97,6 +98,7 @@ def make_case(
         "precipitation": np.where(rng.random(shape) < 0.6, rng.exponential(15.0, shape), 0.0),
         "potential_evapotranspiration": np.where(rng.random(shape) < 0.1, 0.0, rng.uniform(0, 6, shape)),
         "air_temperature": warmth - 6.0 * np.cos(0.7 * np.arange(n_steps))[:, None] + rng.normal(0, 2, shape),
+        "given_runoff": rng.exponential(4.0, shape),
         "travel_time": rng.permutation(branch) * routing_step,
         "weighting": rng.uniform(0, 0.5, m),
         "celerity": rng.uniform(0.2, 3.0, m),
@@ -190,6 +192,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "hbv 2.0, varying": lambda: make_case(
         23, random_domain(26, 9, 8, 15), 18, chain=chain_of(HBV_2_0, reach=RESERVOIRS), x4=(1.0, 15.0),
         varying=VARYING["hbv_2_0"]),
+    "runoff from outside": lambda: make_case(25, random_domain(28, 9, 6, 15), 10, chain=chain_of(CALLER)),
     "components of hbv": lambda: make_case(
         24, random_domain(27, 9, 4, 15), 9, chain=chain_of(ROUTED_HBV), components={"hbv": 4},
         varying=VARYING["hbv_2_0"]),
