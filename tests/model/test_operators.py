@@ -94,7 +94,7 @@ def test_operators_run_the_functions_and_give_the_bits_of_the_runtime(name):
     for k, process in enumerate(case.chain.cells):
         for n in process.stores:
             getattr(model.state.cells[k], n)[:] = values[n] = case.inputs[n]
-    out = model.advance(Forcing(*(case.inputs[n] for n in FORCING)), keep=("runoff", "discharge"))
+    out = model.advance(Forcing(*(case.inputs[n] for n in FORCING[:3])), keep=("runoff", "discharge"))
     outputs = {}
     for pair in list(pairs(case).values())[:-1]:
         found, _ = pair.forward(ops, case, values)

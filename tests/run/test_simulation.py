@@ -474,7 +474,7 @@ def test_the_steady_start_is_steady(tmp_path):
 @pytest.mark.parametrize(("memory", "when"), [
     ("256 MiB", "in the step from 2001-03-07T00:00:00"), ("1 MB", "in the steps? from 2001-03-0"),
 ])
-@pytest.mark.filterwarnings("ignore:overflow encountered")  # of the interpreted mode
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy says so too in the interpreted mode
 def test_the_first_value_that_is_none_stops_the_run(tmp_path, monkeypatch, memory, when):
     """Place, step and inputs are named; what was written before is there."""
     config = write_case(tmp_path, output="run.nc", memory=memory)
