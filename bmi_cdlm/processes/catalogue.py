@@ -14,12 +14,14 @@ from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.hbv import HBV, HBV_1_0, HBV_1_1P, HBV_2_0
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
+from bmi_cdlm.processes.muskingum_cunge import MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED
 
 Kind = Literal["snow", "runoff", "routing"]
 ENTRY_POINTS = "bmi_cdlm.processes"
 NONE = "none"
 OWN: tuple[CellProcess | ReachProcess, ...] = (
-    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, MUSKINGUM,
+    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, MUSKINGUM, MUSKINGUM_CUNGE,
+    MUSKINGUM_CUNGE_SHAPED,
 )
 for one in OWN:
     declare(one)

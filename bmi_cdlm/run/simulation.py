@@ -38,6 +38,7 @@ from bmi_cdlm.run.parameters import (
 from bmi_cdlm.run.partition import Part
 from bmi_cdlm.run.rehearsal import rehearse
 from bmi_cdlm.run.release import AtStart, Release
+from bmi_cdlm.run.waves import wave_fit
 
 CARRIED = "carried_precipitation"
 """Name under which a state keeps precipitation that falls in the first step of a hot start [mm d-1 s]."""
@@ -126,6 +127,9 @@ class Simulation:
             threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
             exchange=self._exchange,
         )
+        fit = wave_fit(self.model)
+        if fit is not None and not fit.fits(config.routing_step):
+            logger.warning("%s", fit.told(config.routing_step))
         self.inputs = Inputs(config, domain.cells.id)
         self.release = Release(self.model)
         self._begin_clock()

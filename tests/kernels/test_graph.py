@@ -35,7 +35,8 @@ def made(source: str, **names) -> types.SimpleNamespace:
 
 
 SNOW = cell_loops(next(p for p in PLANS if p.process is cemaneige.CEMANEIGE))
-MUSKINGUM, RESERVOIRS = (reach_loops(plan, LINKS) for plan in REACH_PLANS)
+ROUTING = {plan.process.name: reach_loops(plan, LINKS) for plan in REACH_PLANS}
+MUSKINGUM, RESERVOIRS = ROUTING["muskingum"], ROUTING["reservoirs"]
 STEP_AND_ROW = """
 def step(v, a):
     return v * {factor} + a
@@ -178,9 +179,9 @@ def test_marks_stand_at_the_function_and_change_nothing_else():
     assert whole and all(f.__name__.startswith("fill_") and not callees(f)[1:] for f in whole)
     marked = {key: marks for key, marks in marked.items() if key not in map(digest, whole)}
     assert marked == {digest(f): (mark,) for f, mark in (
-        (MUSKINGUM.reverse_reach, "free_sums"), (RESERVOIRS.reverse_reach, "free_sums"),
+        *((made.reverse_reach, "free_sums") for made in ROUTING.values()),
         (routing.sum_sub_steps, "free_sums"), (routing.gather_upstream, "uncounted"),
-        (MUSKINGUM.route, "uncounted"), (RESERVOIRS.route, "uncounted"), (pet_network.fill_factor_tile, "uncounted"),
+        *((made.route, "uncounted") for made in ROUTING.values()), (pet_network.fill_factor_tile, "uncounted"),
     )}
 
     def plain(v):

@@ -19,7 +19,7 @@ from bmi_cdlm.processes.muskingum import MUSKINGUM
 
 def test_ours():
     assert known()[: len(OWN)] == OWN
-    assert [kind_of(p) for p in OWN] == ["snow"] * 2 + ["runoff"] * 5 + ["routing"]
+    assert [kind_of(p) for p in OWN] == ["snow"] * 2 + ["runoff"] * 5 + ["routing"] * 3
     chain = choose("cemaneige")
     assert (chain.cells, chain.reach) == ((CEMANEIGE, GR4J), MUSKINGUM) and choose("cemaneige") is chain
     assert chain.names == ("cemaneige", "gr4j", "muskingum")
