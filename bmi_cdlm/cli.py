@@ -40,6 +40,7 @@ from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.distributed import Tls, run_distributed
 from bmi_cdlm.run.simulation import Simulation
 from bmi_cdlm.run.values import parse_date, parse_duration
+from bmi_cdlm.run.waves import wave_fit
 from bmi_cdlm.version import __version__
 
 SHOWN = (
@@ -339,6 +340,9 @@ def _print_run(config: Config, model: Model) -> None:
     )
     if model.chain.reach.travel_time is not None:  # of other processes it depends on the flow
         _print_travel_times(config, model)
+    fit = wave_fit(model)
+    if fit is not None:
+        console.print(f"flood waves: {fit.told(config.routing_step)}")
     if config.output is not None:
         console.print(f"wrote {config.output}")
 

@@ -26,6 +26,7 @@ from bmi_cdlm.processes.hbv import HBV as ROUTED_HBV
 from bmi_cdlm.processes.hbv import HBV_1_0, HBV_1_1P, HBV_2_0
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
+from bmi_cdlm.processes.muskingum_cunge import MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED
 from bmi_cdlm.processes.outside import CALLER
 
 Arrays = dict[str, np.ndarray]
@@ -106,6 +107,10 @@ def make_case(
         "reach_flow": rng.exponential(0.5, m),
         "test_water": rng.exponential(3e4, m) * (rng.random(m) < 0.9),
     }
+    for p in chain.reach.parameters:
+        low, high, _ = p.range_at(step)
+        inputs.setdefault(p.name, rng.uniform(low, high, m))
+    inputs.setdefault(chain.reach.state, rng.exponential(3e4, m) * (rng.random(m) < 0.9))
     for process in chain.cells:
         count = components.get(process.name, 1) * n
         inputs |= drawn(process, rng, shape, count, step, x4, varying)
@@ -192,7 +197,11 @@ CASES: dict[str, Callable[[], Case]] = {
     "hbv 2.0, varying": lambda: make_case(
         23, random_domain(26, 9, 8, 15), 18, chain=chain_of(HBV_2_0, reach=RESERVOIRS), x4=(1.0, 15.0),
         varying=VARYING["hbv_2_0"]),
-    "runoff from outside": lambda: make_case(25, random_domain(28, 9, 6, 15), 10, chain=chain_of(CALLER)),
+    "runoff from outside": lambda: make_case(27, random_domain(30, 9, 6, 15), 10, chain=chain_of(CALLER)),
+    "hbv, muskingum_cunge": lambda: make_case(
+        25, random_domain(28, 25, 6, 40), 17, chain=chain_of(ROUTED_HBV, reach=MUSKINGUM_CUNGE)),
+    "gr4j, muskingum_cunge_shaped": lambda: make_case(
+        26, random_domain(29, 25, 6, 40), 9, chain=chain_of(GR4J, reach=MUSKINGUM_CUNGE_SHAPED), n_sub=2),
     "components of hbv": lambda: make_case(
         24, random_domain(27, 9, 4, 15), 9, chain=chain_of(ROUTED_HBV), components={"hbv": 4},
         varying=VARYING["hbv_2_0"]),

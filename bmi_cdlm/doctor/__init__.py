@@ -15,6 +15,7 @@ from bmi_cdlm.doctor.run import (
     check_observations,
     check_outputs,
     check_parameters,
+    check_routing,
     read_case_domain,
 )
 from bmi_cdlm.doctor.training import check_training
@@ -55,7 +56,8 @@ def examine(path: Path, parameters: Path | None = None, source: Path | None = No
     case = case._replace(domain=domain)
     findings += found
     for subject, check in (
-        ("forcing", check_forcing), ("parameters", check_parameters), ("initial state", check_initial_state),
+        ("forcing", check_forcing), ("parameters", check_parameters), ("routing", check_routing),
+        ("initial state", check_initial_state),
         ("observations", check_observations), ("output", check_outputs), ("training", check_training),
     ):
         findings += attempt(subject, check, case)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bmi_cdlm.doctor.findings import Case, Finding, listed, size_text
+from bmi_cdlm.doctor.findings import Case, Finding, Level, listed, size_text
 from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.files.forcing import ForcingFile
@@ -18,10 +18,13 @@ from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.restart import read_restart
 from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.generator.specification import Attribute, transformed
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import CdlmError, DomainError, ForcingError
 from bmi_cdlm.names.parameters import Grid, check
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameter_file import read_parameters
+from bmi_cdlm.run.parameters import read_any_parameters
+from bmi_cdlm.run.waves import wave_fit
 
 FULL_CHECK_BYTES = 2 * 2**30
 """Forcing up to this size is read as a whole; of larger, the first and the last steps."""
@@ -142,6 +145,24 @@ def check_parameters(case: Case) -> Iterator[Finding]:
     yield from _check_options(checkpoint, config)
     if case.domain is not None:
         yield from check_ranges(case, checkpoint)
+
+
+def check_routing(case: Case) -> Iterator[Finding]:
+    """The routing step beside the time that flood waves take, where that depends on the flow."""
+    config = case.config
+    if config.chain.reach.waves is None or case.domain is None:
+        return
+    parameters, _ = read_any_parameters(config, case.domain)
+    own = {p.name for p in config.chain.reach.parameters}
+    model = Model(
+        case.domain, {name: values for name, values in parameters.items() if name in own}, step=config.time_step,
+        routing_step=config.routing_step, snow=config.snow, runoff=config.runoff, routing=config.routing,
+    )
+    fit = wave_fit(model)
+    model.close()
+    if fit is not None:
+        level: Level = "ok" if fit.fits(config.routing_step) else "note"
+        yield Finding(level, "routing", fit.told(config.routing_step))
 
 
 def _check_options(checkpoint: Checkpoint, config: Config) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import accumulate_downstream
-from bmi_cdlm.model.operators import CellOperator, Elementwise, Operators, Parameters
+from bmi_cdlm.model.operators import CellOperator, Elementwise, Operators, Parameters, ReachOperator
 from bmi_cdlm.model.sums import add_rows
 from bmi_cdlm.names import parameters as registry
 from bmi_cdlm.names.errors import DomainError, ParameterError, StateError
@@ -170,7 +170,7 @@ ATTRIBUTE_UNITS = {"mean_annual_snowfall": "mm yr-1", "elevation": "m", "upstrea
 
 
 def check_attributes(chain: Chain, domain: Domain, where: str = "") -> None:
-    """Refuse a domain that lacks an attribute of its cells which a process takes; where: its file, for the message."""
+    """Refuse a domain that lacks what a process takes of its cells and reaches; where: its file, for the message."""
     for process in chain.cells:
         for name in process.attributes.values():
             if not np.isfinite(getattr(domain.cells, name)).all():
@@ -180,6 +180,20 @@ def check_attributes(chain: Chain, domain: Domain, where: str = "") -> None:
                     f"missing in the domain, expected on every cell. Add it to the domain file, or choose another "
                     f"{kind_of(process)}."
                 )
+    reaches = domain.reaches
+    if "slope" in chain.reach.attributes.values() and reaches.length.any() and not reaches.slope.any():
+        raise DomainError(
+            f"{where + ': ' if where else ''}routing is '{chain.reach.name}' but 'reach_slope' [1] is missing in the "
+            "domain, or 0 on every reach. Add it to the domain file, or choose another routing."
+        )
+
+
+def flood_waves(operator: ReachOperator, p: Parameters, flow: np.ndarray) -> tuple[np.ndarray, ...] | None:
+    """See `Model.flood_waves`."""
+    waves = operator.process.waves
+    if waves is None:
+        return None
+    return tuple(Elementwise(f, operator.constants, np.float64)(p.symbols, {"flow": flow}) for f in waves)
 
 
 def _mean_above(domain: Domain, per_reach: np.ndarray) -> np.ndarray:

@@ -145,6 +145,19 @@ class Prepared(NamedTuple):
     given: str | None = None
 
 
+class Waves(NamedTuple):
+    """What a process of reaches does to a small flood wave on a constant `flow` [m3 s-1]: scalar functions of that, of
+    prepared values and of `seconds`.
+
+    time : that the wave takes through a reach [s]; channel : variance that the channel adds to it [s2]; step : variance
+    that a routing step of `seconds` adds in its place.
+    """
+
+    time: Callable
+    channel: Callable
+    step: Callable
+
+
 ByStep = Mapping[int, float]
 """A constant by model step [s]."""
 
@@ -207,6 +220,7 @@ class ReachProcess:
     steady : scalar function of `flow` and prepared values: the state through which a constant flow passes
     travel_time, variance : symbol of the mean travel time [s] of a reach, and scalar function of the variance [s2] that
         it adds, where they are known
+    waves : what it does to flood waves, where travel time and diffusion depend on the flow
     """
 
     name: str
@@ -226,6 +240,7 @@ class ReachProcess:
     attributes: Mapping[str, str] = field(default_factory=dict)
     variance: Callable | None = None
     travel_time: str | None = None
+    waves: Waves | None = None
     left_at_default: tuple[str, ...] = ()
     version: int = 1
 

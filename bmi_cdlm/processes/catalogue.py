@@ -23,6 +23,7 @@ from bmi_cdlm.processes.hargreaves import HARGREAVES
 from bmi_cdlm.processes.hbv import HBV, HBV_1_0, HBV_1_1P, HBV_2_0
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
+from bmi_cdlm.processes.muskingum_cunge import MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED
 from bmi_cdlm.processes.oudin import OUDIN
 from bmi_cdlm.processes.outside import CALLER, ROUTING_NONE
 from bmi_cdlm.processes.penman_monteith import PENMAN_MONTEITH
@@ -33,7 +34,8 @@ NONE, GIVEN = "none", "given"
 NOTHING: dict[Kind, list[str]] = {"snow": [NONE], "pet": [GIVEN]}
 """What a configuration says instead of a process: no snow, potential evapotranspiration that comes as an input."""
 OWN: tuple[CellProcess | ReachProcess, ...] = (
-    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, CALLER, MUSKINGUM, ROUTING_NONE,
+    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, CALLER, MUSKINGUM, MUSKINGUM_CUNGE,
+    MUSKINGUM_CUNGE_SHAPED, ROUTING_NONE,
 )
 FORMULAS: tuple[PetFormula, ...] = (OUDIN, HARGREAVES, PENMAN_MONTEITH)
 ALL_OWN: tuple[Process, ...] = (*OWN, *FORMULAS)

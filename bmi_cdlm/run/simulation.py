@@ -42,6 +42,7 @@ from bmi_cdlm.run.parameters import (
 from bmi_cdlm.run.partition import Part
 from bmi_cdlm.run.rehearsal import rehearse
 from bmi_cdlm.run.release import AtStart, Release
+from bmi_cdlm.run.waves import wave_fit
 
 CARRIED = "carried_precipitation"
 """Name under which a state keeps precipitation that falls in the first step of a hot start [mm d-1 s]."""
@@ -138,6 +139,9 @@ class Simulation:
             threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
             exchange=self._exchange, coupled=config.coupled_inputs, sub_steps=config.sub_step_outputs,
         )
+        fit = wave_fit(self.model)
+        if fit is not None and not fit.fits(config.routing_step):
+            logger.warning("%s", fit.told(config.routing_step))
         self.inputs = Inputs(config, domain.cells.id)
         self.coupled = Coupled(config.coupled_inputs, domain, config.time_step, self.model.n_sub)
         self.release = Release(self.model)

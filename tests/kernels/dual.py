@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bmi_cdlm.kernels import fused, transcendental
+from bmi_cdlm.kernels import bits, fused, transcendental
 from bmi_cdlm.kernels.graph import Linker
 
 
@@ -148,9 +148,22 @@ def tanh(x):
     return Dual(y, (1.0 - y) * (1.0 + y) * tangent_of(x)) if type(x) is Dual else y
 
 
+def split_exponent(x):
+    """What kernels take for m, k with x = m 2^k; k is a whole number."""
+    m, k = bits.split_exponent(value_of(x))
+    return Dual(m, tangent_of(x) * 2.0**-k) if type(x) is Dual else m, k
+
+
+def times_two_to(x, n):
+    """What kernels take for x 2^n; n is a whole number."""
+    y = bits.times_two_to(value_of(x), value_of(n))
+    return Dual(y, tangent_of(x) * 2.0 ** value_of(n)) if type(x) is Dual else y
+
+
 SPECIAL = {
     fused.fma: fma, transcendental.power_and_log: power_and_log, transcendental.exp: exp, transcendental.log: log,
-    transcendental.tanh: tanh,
+    transcendental.tanh: tanh, bits.split_exponent: split_exponent, bits.times_two_to: times_two_to,
+    bits.nearest: lambda x: bits.nearest(value_of(x)),
 }
 """Functions whose tangents are told, since they take numbers apart or round."""
 dual = Linker(float, lambda _function, plain: plain, {math: DualMath, **SPECIAL})

@@ -78,7 +78,8 @@ def test_simulated_double_precision_has_the_bits_of_the_cpu(simulated, case):
 def test_simulated_single_precision_is_close(simulated, case):
     """The interpreter takes square roots in double precision."""
     for operator, results in simulated[case].items():
-        assert max(results.values()) <= 1e-5, operator
+        allowed = 4e-5 if operator in SUMMED_OTHERWISE else 1e-5
+        assert max(results.values()) <= allowed, operator
 
 
 @pytest.mark.gpu

@@ -36,8 +36,8 @@ def made(source: str, **names) -> types.SimpleNamespace:
 
 
 SNOW = cell_loops(next(p for p in PLANS if p.process is cemaneige.CEMANEIGE))
-ROUTES = {plan.process.name: reach_loops(plan, LINKS) for plan in REACH_PLANS}
-MUSKINGUM, RESERVOIRS = ROUTES["muskingum"], ROUTES["reservoirs"]
+ROUTING = {plan.process.name: reach_loops(plan, LINKS) for plan in REACH_PLANS}
+MUSKINGUM, RESERVOIRS = ROUTING["muskingum"], ROUTING["reservoirs"]
 GIVEN = tuple((flow_loops(plan, LINKS).route, "uncounted") for plan in REACH_PLANS)
 STEP_AND_ROW = """
 def step(v, a):
@@ -181,10 +181,9 @@ def test_marks_stand_at_the_function_and_change_nothing_else():
     assert whole and all(f.__name__.startswith("fill_") and not callees(f)[1:] for f in whole)
     marked = {key: marks for key, marks in marked.items() if key not in map(digest, whole)}
     assert marked == {digest(f): (mark,) for f, mark in (
-        *((loops.reverse_reach, "free_sums") for loops in ROUTES.values()),
+        *((made.reverse_reach, "free_sums") for made in ROUTING.values()),
         (routing.sum_sub_steps, "free_sums"), (routing.gather_upstream, "uncounted"),
-        *((loops.route, "uncounted") for loops in ROUTES.values()), *GIVEN,
-        (pet_network.fill_factor_tile, "uncounted"),
+        *((made.route, "uncounted") for made in ROUTING.values()), *GIVEN, (pet_network.fill_factor_tile, "uncounted"),
     )}
 
     def plain(v):

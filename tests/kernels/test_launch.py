@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from kernels.every_kernel import GENERATED, KERNELS, PLANS, ROWS, SCALARS, label
+from kernels.every_kernel import GENERATED, KERNELS, PLANS, REACH_PLANS, ROWS, SCALARS, label
 from numba import config, njit, typeof, types
 
 from bmi_cdlm.kernels.fused import compiled_fma, fma
@@ -34,9 +34,9 @@ DTYPES = [np.float64, np.float32]
 LLVM = {np.float64: "double", np.float32: "float"}
 OF_COUNTS = (in_fours, tile_width, ring_length, hour_of_day)
 """Scalar steps of whole numbers, or that give one."""
-IN_TURN = ("route_reach", "route_two", "sweep_reach", "sweep_two")
+IN_TURN = ("route_reach", "route_two", "sweep_reach", "sweep_two", "sweep_states")
 """Rows in which a sub-step waits for the one before."""
-NOT_LINEAR = ("retrace_reach", "reverse_reach")
+NOT_LINEAR = ("retrace_reach", "retrace_two")
 """They wait, too, where a process of reaches is not linear."""
 IN_PLACES = ("collect_row", "receive")
 """Rows that read a column, or write here and there: neighbours in them are no neighbours in memory."""
@@ -72,6 +72,7 @@ def by_hand(dtype) -> dict[str, tuple]:
         "keep_inflow": (*(one() for _ in range(2)), 1, one()),
         "receive": (index - 1, 0, ReachSeries(many(2), index, one()), one(), 1),
         "sum_sub_steps": (one(), 1, one()),
+        "sweep_states": (one(), one(), one(), number, one()),
         "advance_queue_one": (many(8), 5, many(3), one(), dtype(0.9)),
         "advance_queue_four": (many(8), 4, many(4), many(4), dtype(0.9)),
         "sweep_queue": (many(8), many(4), dtype(0.9), many(4)),
@@ -199,7 +200,7 @@ def test_every_row_is_watched():
         for stage in plan.process.stages:
             own = plan.stage_name(stage)
             assert f"{own}_row" in names and names & {f"{own}_row_adjoint", f"{own}_row_adjoint_1"}, own
-    assert len([n for n in NAMES if waits(n)]) == 4 + 4 and len(PLACED) == 2
+    assert len([n for n in NAMES if waits(n)]) == 1 + 4 * len(REACH_PLANS) and len(PLACED) == 2
 
 
 @compiled_only

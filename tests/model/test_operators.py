@@ -23,7 +23,7 @@ from operator_cases import (
     make_case,
     pairs,
 )
-from process_cases import BESIDE, CELLS, HBV, RESERVOIRS, VARYING
+from process_cases import BESIDE, CELLS, HBV, REACHES, RESERVOIRS, VARYING
 
 from bmi_cdlm.domain.network import plan_network
 from bmi_cdlm.kernels import launch, workers
@@ -185,7 +185,7 @@ def test_the_cases_reach_every_branch():
         reached |= {(name, n) for name, n in names if np.count_nonzero(gradients[n]) > gradients[n].size / 20}
         assert tuple(gradients) == chain_pair(case).active
     assert sorted(wanted - reached) == []
-    assert {name for name, _ in wanted} == {p.name for p in CELLS} | {"muskingum", "reservoirs"}
+    assert {name for name, _ in wanted} == {p.name for p in (*CELLS, *REACHES)}
     assert {n for make in CASES.values() for n in make().varying} == {n for names in VARYING.values() for n in names}
     case = CASES["forest, hysteresis"]()
     ratio = case.inputs["travel_time"] / case.routing_step

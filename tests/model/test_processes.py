@@ -35,7 +35,10 @@ CHAINS: dict[str, dict[str, Any]] = {
 }
 N_STEPS = 9
 CHAINS |= {
-    "hbv": {"runoff": "hbv_2_0"}, "hbv, components": {"runoff": "hbv_2_0", "components": {"hbv_2_0": 4}},
+    "hbv": {"runoff": "hbv_2_0", "routing": "muskingum_cunge"},
+    "hbv, components": {
+        "runoff": "hbv_2_0", "components": {"hbv_2_0": 4}, "routing": "muskingum_cunge_shaped",
+    },
 }
 every_chain = pytest.mark.parametrize("name", CHAINS)
 

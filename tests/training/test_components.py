@@ -29,6 +29,7 @@ from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.generator.generator import _shares as shares
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
 from bmi_cdlm.names.parameters import WEIGHT
+from bmi_cdlm.processes.catalogue import choose
 from bmi_cdlm.run.config import load_config
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.generator import Generator
@@ -209,6 +210,29 @@ def test_processes_of_another_package_are_trained_named_and_run(tmp_path):
     load_checkpoint.__globals__["_load"].cache_clear()
     with pytest.raises(CheckpointError, match=f"runoff: there is no process '{HBV.name}'"):
         load_checkpoint(path)
+
+
+def test_hbv_and_muskingum_cunge_are_trained_and_run_as_they_were_scored(tmp_path):
+    """Exchange stays off, for no generator gives it; the checkpoint runs to the discharge of the training."""
+    config = write_training_case(
+        tmp_path, runoff="hbv", routing="muskingum_cunge", components=2, precision="float64", updates=6,
+    )
+    trainer, scores, _ = train(config)
+    assert np.isfinite(scores.nse)
+    targets = {t.name: t.components for t in trainer.spec.cell.targets}
+    own = {p.name for p in choose(runoff="hbv").cells[0].parameters if not p.optional}
+    assert targets == dict.fromkeys(own - {"regional_exchange_capacity", "regional_exchange_area"}, 2)
+    assert [t.name for t in trainer.spec.reach.targets] == ["manning_roughness", "channel_width"]
+    run = change_config(config, parameters=str(trainer.config.output))
+    with simulated(run) as simulation:
+        simulation.run()
+        model = simulation.model
+        assert (model.live["discharge"] > 0).any() and not model.live["exchange_total"].any()
+        assert not model.parameters["regional_exchange_capacity"].any()
+    # Every learned number has moved, those of the channels too.
+    before, after = Generator(trainer.spec, trainer.config.seed, torch.float64).tensors(), weights_of(
+        trainer.config.output)
+    assert (before["reach.0.bias"] != after["reach.0.bias"]).all()
 
 
 def test_a_factor_that_no_process_takes_is_refused(tmp_path):

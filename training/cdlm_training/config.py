@@ -50,7 +50,9 @@ class TrainConfig(BaseModel):
         "share a fold. none: train on all gauges [1]."
     )
     cell_attributes: tuple[str, ...] = Field(default=(), description="Attributes of cells for X1 to X4 and snow.")
-    reach_attributes: tuple[str, ...] = Field(default=(), description="Attributes of reaches for the celerity.")
+    reach_attributes: tuple[str, ...] = Field(
+        default=(), description="Attributes of reaches for their parameters, such as the celerity."
+    )
     mapping: Literal["uniform", "linear", "power", "mlp"] = Field(
         default="mlp", description="From attributes to parameters."
     )
@@ -60,7 +62,10 @@ class TrainConfig(BaseModel):
         "their default. Some are learned only where they stand here (`cdlm processes NAME`). The switch of melt has no "
         "slope: thermal_weighting stays where it starts."
     )
-    learn_routing: bool = Field(default=True, description="Learn the celerity, else keep its default.")
+    learn_routing: bool = Field(
+        default=True, description="Learn the parameters of reaches (celerity; roughness and width), else keep their "
+        "defaults."
+    )
     learn_weighting: bool = Field(default=False, description="Learn the Muskingum weighting too.")
     learn_component_weights: bool = Field(
         default=False, description="Learn how much each of the parameter sets of a cell (`components`) weighs in its "

@@ -31,7 +31,7 @@ SECONDS = "seconds"
 KNOWN: dict[str, Any] = {
     f.__name__: f for f in (
         rows.add_row, rows.copy_row, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
-        routing.sum_sub_steps,
+        routing.sum_sub_steps, routing.sweep_states,
     )
 } | {"real": routing.real, "np": routing.np}
 
@@ -134,7 +134,7 @@ class ReachPlan:
                 "outflow and the state"
             )
         own = {process.symbol, "volume", "flow", SECONDS, *self.fixed}
-        for function in (process.volume, process.from_volume, process.steady):
+        for function in (process.volume, process.from_volume, process.steady, *(process.waves or ())):
             for a in arguments_of(function):
                 if a not in own:
                     self._refuse(f"'{function.__name__}' takes '{a}', expected some of {', '.join(sorted(own))}")
@@ -475,7 +475,11 @@ def reverse_reach(p, p_adj, i, inflow, y, flow_adj, y_adj, seconds):
 
 
 def nonlinear_texts(plan: ReachPlan) -> list[str]:
-    """The adjoint of any process: the states of a block before each sub-step, then back over them."""
+    """The adjoint of any process: only states, and their adjoints, wait from sub-step to sub-step.
+
+    The states of a block forward; in vectors, how each follows from the one before; their adjoints backward, which are
+    linear in each other; all else in vectors.
+    """
     process, coefficients = plan.process, list(plan.coefficients)
     symbol = process.symbol
     assigned = "".join(f", d_{c}" for c in coefficients)
@@ -483,17 +487,40 @@ def nonlinear_texts(plan: ReachPlan) -> list[str]:
     adding = "\n".join(f"        {c}_adj += d_{c}" for c in coefficients)
     giving = "\n".join(f"    p_adj.{c}[i] += {c}_adj" for c in coefficients)
     taking = "\n".join(f"    {c} = p.{c}[i]" for c in coefficients)
-    values = {symbol: "y[k]", "inflow": "inflow[k]", "outflow_adj": "flow_adj[k]", f"{symbol}_adj": "state_adj"}
-    reverse = '''    y = np.empty(inflow.shape[1], state_adj.dtype)
+    pair = "".join(f"{c}_1, {c}_2, " for c in coefficients)
+    both = "".join(f"p.{c}[i], p.{c}[j], " for c in coefficients)
+
+    def back(outflow_adj: str, state_adj: str) -> str:
+        values = {symbol: "y[k]", "inflow": "inflow[k]", "outflow_adj": outflow_adj, f"{symbol}_adj": state_adj}
+        return adjoint_call(plan, values)
+
+    reverse = f'''    space = np.empty((5, inflow.shape[1]), state_adj.dtype)
+    y, y_2, outflow_slope, state_slope, y_adj = space[0], space[1], space[2], space[3], space[4]
     while place >= lo:
-        i = network.sequence[place]
+        i, single = network.sequence[place], network.in_step[place] != 2
         flow_adj = hydrographs_adj[network.slot[i]]
         receive(downstream, i, discharge_adj, flow_adj, n_sub)
-        retrace_reach(p, i, inflow[place], start[i], seconds, y)
-        state_adj[i] = reverse_reach(p, p_adj, i, inflow[place], y, flow_adj, state_adj[i], seconds)
+        if single:
+            retrace_reach(p, i, inflow[place], start[i], seconds, y)
+        else:
+            j = network.sequence[place - 1]
+            flow_2_adj = hydrographs_adj[network.slot[j]]
+            receive(downstream, j, discharge_adj, flow_2_adj, n_sub)
+            retrace_two(
+                inflow[place], inflow[place - 1], start[i], start[j], {both}seconds, y, y_2
+            )
+        slopes_of_reach(p, i, inflow[place], y, outflow_slope, state_slope, seconds)
+        state_adj[i] = sweep_states(flow_adj, outflow_slope, state_slope, state_adj[i], y_adj)
+        reverse_reach(p, p_adj, i, inflow[place], y, flow_adj, y_adj, seconds)
         sum_sub_steps(flow_adj, n_sub, lateral_adj[place])
         hand_up(network, i, flow_adj, hydrographs_adj)
-        place -= 1
+        if not single:  # the first to be routed is the last here: its children's buffers may be those of the other
+            slopes_of_reach(p, j, inflow[place - 1], y_2, outflow_slope, state_slope, seconds)
+            state_adj[j] = sweep_states(flow_2_adj, outflow_slope, state_slope, state_adj[j], y_adj)
+            reverse_reach(p, p_adj, j, inflow[place - 1], y_2, flow_2_adj, y_adj, seconds)
+            sum_sub_steps(flow_2_adj, n_sub, lateral_adj[place - 1])
+            hand_up(network, j, flow_2_adj, hydrographs_adj)
+        place -= 1 if single else 2
 '''
     return [f'''
 def retrace_reach(p, i, inflow, state, seconds, y):
@@ -503,16 +530,30 @@ def retrace_reach(p, i, inflow, state, seconds, y):
         y[k] = state
         _waste, state = {call(plan, "inflow[k]")}
 ''', f'''
-def reverse_reach(p, p_adj, i, inflow, y, flow_adj, state_adj, seconds):
-    """Adjoint of `route_reach`: `flow_adj` comes in for the outflow and goes out for the inflow.
+def retrace_two(inflow_1, inflow_2, state_1, state_2, {pair}seconds, y_1, y_2):
+    """`retrace_reach` of two reaches at once, neither upstream of the other."""
+    for k in range(inflow_1.size):
+        y_1[k] = state_1
+        y_2[k] = state_2
+        _waste, state_1 = {call(plan, "inflow_1[k]", "_1")}
+        _waste, state_2 = {call(plan, "inflow_2[k]", "_2")}
+''', f'''
+def slopes_of_reach(p, i, inflow, y, outflow_slope, state_slope, seconds):
+    """How outflow and state of each sub-step follow from the state `y` before it."""
+{taking}
+    for k in range(inflow.size):
+        outflow_slope[k] = {back("1.0", "0.0")}[0]
+        state_slope[k] = {back("0.0", "1.0")}[0]
+''', f'''
+def reverse_reach(p, p_adj, i, inflow, y, flow_adj, y_adj, seconds):
+    """Adjoint of `route_reach` but for the state: `flow_adj` comes in for the outflow and goes out for the inflow.
 
-    Adds to the adjoints of the coefficients; returns the adjoint of the state at the block's start.
+    Adds to the adjoints of the coefficients. The sums are in no stated order.
     """
 {taking}
 {sums}
-    for k in range(inflow.size - 1, -1, -1):
-        state_adj, flow_adj[k]{assigned} = {adjoint_call(plan, values)}
+    for k in range(inflow.size):
+        _waste, flow_adj[k]{assigned} = {back("flow_adj[k]", "y_adj[k]")}
 {adding}
 {giving}
-    return state_adj
 ''', reverse_text(plan, reverse)]

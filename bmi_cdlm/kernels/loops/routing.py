@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import float64 as real  # launch puts the compiled precision in its place
 
+from bmi_cdlm.kernels.fused import fma
 from bmi_cdlm.kernels.loops.rows import add_row, copy_row
 from bmi_cdlm.kernels.marks import free_sums, uncounted
 
@@ -51,6 +52,17 @@ def hand_up(network, i, flow_adj, hydrographs_adj):
     """Adjoint of `gather_upstream`: every tributary gets the adjoint; the first one's buffer is the reach's own."""
     for c in range(network.first_child[i] + 1, network.first_child[i + 1]):
         copy_row(flow_adj, hydrographs_adj[network.slot[network.child[c]]])
+
+
+def sweep_states(outflow_adj, outflow_slope, state_slope, state_adj, y_adj):
+    """Adjoints of the states of a reach after each sub-step, backward; returns that of the state at the block's start.
+
+    outflow_slope, state_slope: how outflow and state of a sub-step follow from the state before it.
+    """
+    for k in range(outflow_adj.size - 1, -1, -1):
+        y_adj[k] = state_adj
+        state_adj = fma(state_slope[k], state_adj, outflow_slope[k] * outflow_adj[k])
+    return state_adj
 
 
 @free_sums
