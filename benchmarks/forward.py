@@ -16,13 +16,14 @@ from typing import NamedTuple
 
 import basin
 import numpy as np
-from kernel_cases import in_routing_order, random_river, random_weather, routing_case, runoff_case
+from kernel_cases import in_routing_order, process_case, random_river, random_weather, routing_case, runoff_case
 from rich.console import Console
 from rich.table import Table
 from timing import Case, interleave
 
 from bmi_cdlm.model.model import Forcing
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.catalogue import choose
 
 SMASH = "hydro-smash, gr4-lr"
 SHORT, LONG = 4.0, 20.0
@@ -56,7 +57,7 @@ class Row(NamedTuple):
 
 
 def measure_runoff(sizes: Sizes) -> list[Row]:
-    """GR4J alone."""
+    """Runoff alone."""
     weather = random_weather(0, sizes.steps, sizes.cells)
     cases = [
         runoff_case(f"GR4J, X4 to {longest:g} d", dtype, threads, longest, weather)
@@ -65,13 +66,17 @@ def measure_runoff(sizes: Sizes) -> list[Row]:
     ] + [
         runoff_case(f"GR4J, X4 to {SHORT:g} d, no ledger", dtype, 1, SHORT, weather, ledger=False)
         for dtype in (np.float64, np.float32)
+    ] + [
+        process_case(name, process, dtype, threads, weather)
+        for name, process in (("HBV, no ledger", "hbv"), ("HBV 2.0 (unit hydrograph), no ledger", "hbv_2_0"))
+        for dtype, threads in ((np.float64, 1), (np.float32, 1), (np.float32, 2))
     ]
     rates = interleave(cases, sizes.repeats)
     return [Row(case, "cell-days", rate) for case, rate in zip(cases, rates, strict=True)]
 
 
 def measure_routing(sizes: Sizes) -> list[Row]:
-    """Muskingum without and with the links that feed it."""
+    """Muskingum without and with the links that feed it; Muskingum-Cunge."""
     downstream = in_routing_order(random_river(0, sizes.sources))
     cases = [
         routing_case(
@@ -84,6 +89,17 @@ def measure_routing(sizes: Sizes) -> list[Row]:
         )
         for dtype in (np.float64, np.float32)
         for threads in (1, 2)
+    ]
+    cases += [
+        routing_case(
+            f"{name}, {sub_steps(DAY // HOUR)}", dtype, threads, downstream, max(1, sizes.hours // 8), DAY // HOUR,
+            linked=False, process=choose(routing=process).reach,
+        )
+        for name, process, threads in (
+            ("Muskingum-Cunge, q = 1/3", "muskingum_cunge", 1), ("Muskingum-Cunge, q = 1/3", "muskingum_cunge", 2),
+            ("Muskingum-Cunge, any q", "muskingum_cunge_shaped", 1),
+        )
+        for dtype in (np.float64, np.float32)
     ]
     rates = interleave(cases, sizes.repeats)
     return [Row(case, "reach-steps", rate) for case, rate in zip(cases, rates, strict=True)]

@@ -19,7 +19,7 @@ from typing import Any
 import basin
 import numpy as np
 from forward import SMASH, Row, make_table, random_river, spread, sub_steps
-from kernel_cases import random_weather
+from kernel_cases import learned_values, made_channels, random_weather, separate_cells, with_temperature
 from rich.console import Console
 from timing import Case, interleave
 
@@ -95,30 +95,58 @@ class Gradient:
         return Case(name, self.rain.dtype.name, self.operators.workers.threads, self.rain.size, run)
 
 
-class Routing:
-    """Muskingum alone, forward and adjoint, of one domain at one routing step and precision."""
+class Runoff:
+    """A process of cells by its name, forward and adjoint, of separate cells at one precision."""
 
-    def __init__(self, domain: Domain, routing_step: int, n_steps: int, dtype: Any, threads: int = 1) -> None:
-        self.operators = Operators(choose(), domain, DAY, routing_step, dtype, threads)
-        rng = np.random.default_rng(4)
+    def __init__(self, process: str, n_cells: int, n_steps: int, dtype: Any) -> None:
+        operators = Operators(choose(runoff=process), separate_cells(n_cells), DAY, DAY, dtype)
+        self.operator = operators.cells[0]
+        self.p = self.operator.prepare(learned_values(self.operator.process, n_cells, dtype))
+        self.series = with_temperature(random_weather(3, n_steps, n_cells), dtype)
+
+    def both(self) -> None:
+        """Runoff, and the gradient of half the sum of its squares."""
+        o = self.operator
+        runoff, record = o.run(self.series, self.p, o.start(self.p))
+        o.reverse(record, runoff, zeros_of(o.start(self.p)), ())
+
+    def case(self, name: str) -> Case:
+        """A run of this, to be timed."""
+        rain = self.series["precipitation"]
+        return Case(f"{name}, forward and adjoint", rain.dtype.name, 1, rain.size, self.both)
+
+
+class Routing:
+    """Routing alone, forward and adjoint, of one domain at one routing step and precision."""
+
+    def __init__(
+        self, domain: Domain, routing_step: int, n_steps: int, dtype: Any, threads: int = 1,
+        routing: str = "muskingum",
+    ) -> None:
+        n = domain.n_reaches
+        if routing != "muskingum":
+            domain = domain._replace(reaches=domain.reaches._replace(**made_channels(n, np.float64)))
+        self.operators = Operators(choose(routing=routing), domain, DAY, routing_step, dtype, threads)
+        rng, reach = np.random.default_rng(4), self.operators.reach
         self.runoff = rng.uniform(0.01, 10.0, (n_steps, domain.n_cells)).astype(dtype)
-        self.p = self.operators.reach.prepare({
-            "travel_time": rng.lognormal(np.log(HOUR), 1.0, domain.n_reaches).astype(dtype),
-            "weighting": np.full(domain.n_reaches, 0.2, dtype),
-        })
+        self.p = reach.prepare({
+            "travel_time": rng.lognormal(np.log(HOUR), 1.0, n).astype(dtype), "weighting": np.full(n, 0.2, dtype),
+        } if routing == "muskingum" else learned_values(reach.process, n, dtype))
+        flow = domain.reaches.upstream_area.astype(dtype) * dtype(5 / 86.4)
+        self.start = np.zeros(n, dtype) if routing == "muskingum" else reach.steady(self.p, flow)
         self.outlet, self.slope = domain.gauges.reach, np.ones((n_steps, 1), dtype)
 
     def both(self) -> None:
         """Discharge at the outlet, and the gradient of its sum by runoff, coefficients and state."""
-        reach, empty = self.operators.reach, np.zeros_like(self.p.symbols["keep"])
-        _, record = reach.run(self.runoff, self.p, empty, self.outlet)
-        reach.reverse(record, self.slope, np.zeros_like(empty))
+        reach = self.operators.reach
+        _, record = reach.run(self.runoff, self.p, self.start.copy(), self.outlet)
+        reach.reverse(record, self.slope, np.zeros_like(self.start))
 
-    def case(self) -> Case:
+    def case(self, called: str = "Muskingum") -> Case:
         """A run of this, to be timed."""
         o = self.operators
         work = o.domain.n_reaches * self.slope.size * o.n_sub
-        name = f"Muskingum, forward and adjoint, {sub_steps(o.n_sub)}"
+        name = f"{called}, forward and adjoint, {sub_steps(o.n_sub)}"
         return Case(name, np.dtype(o.dtype).name, o.workers.threads, work, self.both)
 
 
@@ -189,6 +217,16 @@ def main(steps: int = STEPS, repeats: int = REPEATS, outlet: basin.Outlet = basi
         for step, n_steps in ((DAY, steps), (HOUR, max(1, steps // 6)))
         for dtype in (np.float64, np.float32) for threads in (1, 2)
     ]
+    routing += [
+        Routing(domain, HOUR, max(1, steps // 18), dtype, threads, "muskingum_cunge").case("Muskingum-Cunge, q = 1/3")
+        for dtype in (np.float64, np.float32) for threads in (1, 2)
+    ]
+    hbv = [
+        Runoff(process, 2048, steps, dtype).case(name)
+        for name, process in (("HBV", "hbv"), ("HBV 2.0 (unit hydrograph)", "hbv_2_0"))
+        for dtype in (np.float64, np.float32)
+    ]
+    ours += [Row(c, "cell-days", r) for c, r in zip(hbv, interleave(hbv, repeats), strict=True)]
     routed = [Row(c, "reach-steps", r) for c, r in zip(routing, interleave(routing, repeats), strict=True)]
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(make_table([*routed, *ours, *rows], f"Forward and gradient: median of {repeats} rounds (range)"))

@@ -10,16 +10,18 @@ from numba import njit
 from timing import Case
 
 from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches
-from bmi_cdlm.domain.network import NetworkPlan, order_reaches, plan_network
+from bmi_cdlm.domain.network import NetworkPlan, accumulate_downstream, order_reaches, plan_network
 from bmi_cdlm.kernels.groups import ReachSeries
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import whole_series
 from bmi_cdlm.model.memory import HostMemory
-from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.operators import CellOperator, Elementwise
 from bmi_cdlm.model.preparation import Preparation
+from bmi_cdlm.names.declaration import CellProcess, ReachProcess
 from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.processes.catalogue import choose
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
@@ -71,6 +73,40 @@ def runoff_case(
     return Case(
         name, np.dtype(dtype).name, threads, n_steps * n_cells,
         lambda: operator.advance(series, parameters, state, runoff, totals, fluxes),
+    )
+
+
+def learned_values(process: CellProcess | ReachProcess, n: int, dtype: type, seed: int = 1) -> dict[str, np.ndarray]:
+    """Daily parameters at random, as a generator gives them; those that it leaves at their default have that."""
+    rng, found = np.random.default_rng(seed), {}
+    for p in process.parameters:
+        if not p.optional:
+            values = rng.uniform(p.daily.low, p.daily.high, n)
+            found[p.name] = (np.full(n, p.daily.default) if p.name in process.left_at_default else values).astype(dtype)
+    return found
+
+
+def with_temperature(weather: Weather, dtype: type) -> dict[str, np.ndarray]:
+    """Weather by registry name, with the temperature of a winter that has snow [degC]."""
+    n_steps, n_cells = weather.precipitation.shape
+    rng = np.random.default_rng(3)
+    season = 8.0 - 12.0 * np.cos(2 * np.pi * np.arange(n_steps) / 365.25)[:, None]
+    found = {name: values.astype(dtype) for name, values in weather._asdict().items()}
+    return found | {"air_temperature": (season + rng.normal(0, 3, (n_steps, n_cells))).astype(dtype)}
+
+
+def process_case(name: str, process: str, dtype: type, threads: int, weather: Weather, ledger: bool = False) -> Case:
+    """A process of cells by its name, all cells over all days, runoff kept; see `runoff_case`."""
+    n_steps, n_cells = weather.precipitation.shape
+    chosen = choose(runoff=process).cells[0]
+    operator = CellOperator(chosen, separate_cells(n_cells), DAY, dtype, Workers(threads))
+    parameters = operator.prepare(learned_values(chosen, n_cells, dtype))
+    state, plan, series = operator.start(parameters), operator.plan, with_temperature(weather, dtype)
+    totals = plan.total_group(*(np.zeros(n_cells, dtype) for _ in plan.total_group._fields)) if ledger else None
+    runoff = np.empty((n_steps, n_cells), dtype)
+    return Case(
+        name, np.dtype(dtype).name, threads, n_steps * n_cells,
+        lambda: operator.advance(series, parameters, state, runoff, totals),
     )
 
 
@@ -127,32 +163,41 @@ def in_routing_order(downstream: np.ndarray) -> np.ndarray:
 
 def routing_case(
     name: str, dtype: type, threads: int, downstream: np.ndarray, n_steps: int, n_sub: int, linked: bool,
-    kept: bool = True,
+    kept: bool = True, process: ReachProcess = MUSKINGUM,
 ) -> Case:
-    """Muskingum of all reaches over a block of days, n_sub sub-steps each; their daily means are kept, or of none.
+    """Routing of all reaches over a block of days, n_sub sub-steps each; their daily means are kept, or of none.
 
     Unless linked, cells feed the headwaters only: the same work but for most links. Without any water the states would
     fall into denormal numbers, which are slow.
     """
     plan, workers, work = plan_network(downstream, threads), Workers(threads), downstream.size * n_steps * n_sub
-    kernel, arguments = routing_arguments(dtype, plan, downstream, n_steps, n_sub, linked, kept)
+    kernel, arguments = routing_arguments(dtype, plan, downstream, n_steps, n_sub, linked, kept, process)
     return Case(
         name, np.dtype(dtype).name, threads, work, lambda: plan.route(workers, kernel, arguments, n_steps, n_sub)
     )
 
 
 def routing_arguments(
-    dtype: type, plan: NetworkPlan, downstream: np.ndarray, n_steps: int, n_sub: int, linked: bool, kept: bool = True
+    dtype: type, plan: NetworkPlan, downstream: np.ndarray, n_steps: int, n_sub: int, linked: bool, kept: bool = True,
+    process: ReachProcess = MUSKINGUM,
 ) -> tuple[Callable, tuple]:
     """The kernel `route` and its arguments but for the range of reaches and steps."""
     n = downstream.size
     rng = np.random.default_rng(2)
-    process = ReachPlan(MUSKINGUM)
-    constants = process.constant_group(dtype(DAY / n_sub))
-    symbols = Preparation(MUSKINGUM, constants, {}, HostMemory(dtype)).fill({
-        "travel_time": rng.lognormal(np.log(3600.0), 1.0, n).astype(dtype), "weighting": np.full(n, 0.2, dtype),
-    })
-    parameters = process.parameter_group(*(symbols[name] for name in process.parameter_group._fields))
+    reaches = ReachPlan(process)
+    constants = reaches.constant_group(dtype(DAY / n_sub))
+    if process is MUSKINGUM:
+        values = {
+            "travel_time": rng.lognormal(np.log(3600.0), 1.0, n).astype(dtype), "weighting": np.full(n, 0.2, dtype),
+        }
+        attributes, start = {}, rng.uniform(0, 1, n).astype(dtype)
+    else:
+        values, attributes = learned_values(process, n, dtype), made_channels(n, dtype)
+    symbols = Preparation(process, constants, attributes, HostMemory(dtype)).fill(values)
+    if process is not MUSKINGUM:
+        flow = (0.05 * accumulate_downstream(downstream, np.ones(n))).astype(dtype)
+        start = Elementwise(process.steady, constants, dtype)(symbols, {"flow": flow})
+    parameters = reaches.parameter_group(*(symbols[name] for name in reaches.parameter_group._fields))
     # Cells of 3 km hold nine reaches of 1 km.
     fed = linked | (np.bincount(downstream[downstream >= 0], minlength=n) == 0)
     links = Links(np.r_[0, np.cumsum(fed)], np.flatnonzero(fed) // 9, np.ones(int(fed.sum()), dtype))
@@ -161,8 +206,17 @@ def routing_arguments(
         ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, np.empty(n, dtype)) for _ in range(2)
     )
     discharge = whole_series(np.empty((n, n_steps), dtype)) if kept else passing
-    return compiled(reach_loops(process, LINKS).route, dtype), (
-        plan.network, links, parameters, rng.uniform(0, 1, n).astype(dtype), runoff, lateral_inflow,
+    return compiled(reach_loops(reaches, LINKS).route, dtype), (
+        plan.network, links, parameters, start, runoff, lateral_inflow,
         np.empty((plan.n_slots, n_steps * n_sub), dtype), discharge,
         np.empty((n, 0), dtype), np.zeros(n, dtype), constants.seconds, n_sub, dtype(DAY),
     )
+
+
+def made_channels(n: int, dtype: type) -> dict[str, np.ndarray]:
+    """Lengths [m] and slopes of made-up reaches of about 3 km, by the symbols of a process."""
+    rng = np.random.default_rng(5)
+    return {
+        "length": rng.lognormal(np.log(3000.0), 0.5, n).astype(dtype),
+        "slope": rng.lognormal(np.log(2e-3), 1.0, n).astype(dtype),
+    }

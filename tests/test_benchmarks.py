@@ -28,7 +28,10 @@ def tiny(forward):
 def test_forward_prints_its_table(forward, tiny, capsys):
     forward.main(tiny)
     printed = capsys.readouterr().out
-    for heading in ("GR4J, X4 to 20 d", "Muskingum, 24 sub-steps a day", "whole model, 1 sub-step a day"):
+    for heading in (
+        "GR4J, X4 to 20 d", "HBV, no ledger", "HBV 2.0", "Muskingum, 24 sub-steps a day", "Muskingum-Cunge, q = 1/3",
+        "whole model, 1 sub-step a day",
+    ):
         assert heading in printed
     assert "our water balance closes to" in printed
     assert ("hydro-smash, gr4-lr" in printed) == (importlib.util.find_spec("smash") is not None)
@@ -46,7 +49,8 @@ def test_forward_without_hydro_smash(forward, tiny):
 def test_gradient_prints_its_table(forward, capsys):
     importlib.import_module("gradient").main(steps=20, repeats=1)
     printed = capsys.readouterr().out
-    assert "GR4J, forward and adjoint" in printed
+    for heading in ("GR4J, forward and adjoint", "HBV, forward and adjoint", "Muskingum-Cunge, q = 1/3, forward and"):
+        assert heading in printed
     assert "bytes per cell-day" in printed
 
 

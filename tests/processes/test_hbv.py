@@ -216,17 +216,17 @@ def test_series_of_earlier_variants(reference, process, name, varying):
 @pytest.mark.parametrize("process", [HBV, HBV_1_0, HBV_1_1P, HBV_2_0], ids=lambda p: p.name)
 def test_no_water_is_lost_in_a_run(process, step):
     """Precipitation + exchange - evapotranspiration - runoff = what is held more, to 1e-12 of the precipitation."""
-    rng, n = np.random.default_rng(3), 60
+    rng, n, n_steps = np.random.default_rng(3), 24, 600
     values = {}
     for p in process.parameters:
         if not p.optional:
             low, high, _ = p.range_at(step)
             values[p.symbol] = rng.uniform(low, high, n)
-    wet = rng.random((1500, n)) < 0.4
+    wet = rng.random((n_steps, n)) < 0.4
     weather = {
-        "precipitation": np.where(wet, rng.exponential(12.0, (1500, n)), 0.0),
-        "potential_evapotranspiration": rng.uniform(0, 6, (1500, n)),
-        "air_temperature": 2.0 + 12.0 * np.sin(np.arange(1500) / 58.1)[:, None] + rng.normal(0, 3, (1500, n)),
+        "precipitation": np.where(wet, rng.exponential(12.0, (n_steps, n)), 0.0),
+        "potential_evapotranspiration": rng.uniform(0, 6, (n_steps, n)),
+        "air_temperature": 2.0 + 12.0 * np.sin(np.arange(n_steps) / 58.1)[:, None] + rng.normal(0, 3, (n_steps, n)),
     }
     run = Run(process, values, weather, step, upstream_area=rng.uniform(0, 4000, n), elevation=rng.uniform(0, 3000, n))
     total = run.totals
