@@ -27,7 +27,7 @@ from bmi_cdlm.processes.hbv import HBV_1_0, HBV_1_1P, HBV_2_0
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 from bmi_cdlm.processes.muskingum_cunge import MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED
-from bmi_cdlm.processes.outside import CALLER
+from bmi_cdlm.processes.outside import CALLER, ROUTING_NONE
 
 Arrays = dict[str, np.ndarray]
 FLAT = ("unit_hydrograph_length",)
@@ -99,13 +99,13 @@ def make_case(
         "precipitation": np.where(rng.random(shape) < 0.6, rng.exponential(15.0, shape), 0.0),
         "potential_evapotranspiration": np.where(rng.random(shape) < 0.1, 0.0, rng.uniform(0, 6, shape)),
         "air_temperature": warmth - 6.0 * np.cos(0.7 * np.arange(n_steps))[:, None] + rng.normal(0, 2, shape),
-        "given_runoff": rng.exponential(4.0, shape),
         "travel_time": rng.permutation(branch) * routing_step,
         "weighting": rng.uniform(0, 0.5, m),
         "celerity": rng.uniform(0.2, 3.0, m),
         "test_exponent": rng.uniform(1.0, 2.0, m),
         "reach_flow": rng.exponential(0.5, m),
         "test_water": rng.exponential(3e4, m) * (rng.random(m) < 0.9),
+        "given_runoff": np.random.default_rng(seed).exponential(4.0, shape),
     }
     for p in chain.reach.parameters:
         low, high, _ = p.range_at(step)
@@ -198,6 +198,8 @@ CASES: dict[str, Callable[[], Case]] = {
         23, random_domain(26, 9, 8, 15), 18, chain=chain_of(HBV_2_0, reach=RESERVOIRS), x4=(1.0, 15.0),
         varying=VARYING["hbv_2_0"]),
     "runoff from outside": lambda: make_case(27, random_domain(30, 9, 6, 15), 10, chain=chain_of(CALLER)),
+    "runoff that is added up": lambda: make_case(
+        28, random_domain(31, 9, 6, 15), 10, chain=chain_of(GR4J, reach=ROUTING_NONE)),
     "hbv, muskingum_cunge": lambda: make_case(
         25, random_domain(28, 25, 6, 40), 17, chain=chain_of(ROUTED_HBV, reach=MUSKINGUM_CUNGE)),
     "gr4j, muskingum_cunge_shaped": lambda: make_case(

@@ -112,6 +112,7 @@ def series_of(process: CellProcess, case: Case, seed: int) -> Arrays:
         "potential_evapotranspiration": np.where(rng.random(shape) < 0.1, 0.0, rng.uniform(0, 6, shape)),
         "air_temperature": 2.0 - 6.0 * np.cos(0.7 * np.arange(case.n_steps))[:, None] + rng.normal(0, 2, shape),
         "liquid_water": np.where(rng.random(shape) < 0.6, rng.exponential(12.0, shape), 0.0),
+        "given_runoff": np.random.default_rng(seed).exponential(4.0, shape),
     }
     for p in process.parameters:
         if p.name in case.varying:

@@ -34,7 +34,7 @@ DTYPES = [np.float64, np.float32]
 LLVM = {np.float64: "double", np.float32: "float"}
 OF_COUNTS = (in_fours, tile_width, ring_length, hour_of_day)
 """Scalar steps of whole numbers, or that give one."""
-IN_TURN = ("route_reach", "route_two", "sweep_reach", "sweep_two", "sweep_states")
+IN_TURN = ("route_reach", "route_two", "sweep_reach", "sweep_two", "sweep_states", "route_given")
 """Rows in which a sub-step waits for the one before."""
 NOT_LINEAR = ("retrace_reach", "retrace_two")
 """They wait, too, where a process of reaches is not linear."""
@@ -42,6 +42,10 @@ IN_PLACES = ("collect_row", "receive")
 """Rows that read a column, or write here and there: neighbours in them are no neighbours in memory."""
 MOVING = ("copy_row", "fill_row", "mask_row")
 """Rows that calculate nothing."""
+HAND_ON = ("caller", "none")
+"""Processes that calculate nothing."""
+EMPTY = ("reverse_reach of loops of none",)
+"""Rows that do nothing: there is no parameter."""
 WITHOUT_NUMBERS = {"tile_rows", "place_family", "part_of"}
 """Not over a row, but leaves of the call graph with subscripts."""
 N = 64
@@ -103,7 +107,7 @@ def of_reaches(plan: ReachPlan, function, dtype) -> tuple:
             return int(bare == "n_sub")
         if bare == "runoff":
             return rows(dtype, 9)
-        if bare in (*plan.coefficients, "state", "state_adj", "volume", "seconds", "step_seconds", "area"):
+        if bare in (*plan.coefficients, *plan.fixed, "state", "state_adj", "volume", "seconds", "step_seconds", "area"):
             return dtype(0.5)
         return row(dtype)
 
@@ -175,9 +179,11 @@ PLACED = {name for name in NAMES if rows_of(np.float64)[name][0].__name__ in IN_
 
 @compiled_only
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", [name for name in NAMES if not waits(name) and name not in PLACED])
+@pytest.mark.parametrize("name", [name for name in NAMES if not waits(name) and name not in (*PLACED, *EMPTY)])
 def test_rows_are_vectorised(dtype, name):
-    code, done = llvm_of(dtype, name), "store" if name in MOVING else r"fmul|fadd|fdiv|@llvm\.fma\S*\("
+    plan = GENERATED.get(rows_of(dtype)[name][0])
+    moves = name in MOVING or (plan is not None and plan.process.name in HAND_ON)
+    code, done = llvm_of(dtype, name), "store" if moves else r"fmul|fadd|fdiv|@llvm\.fma\S*\("
     assert re.search(rf"({done}) ?(?:reassoc )?<\d+ x {LLVM[dtype]}>", code), f"{name} is scalar code"
     # Two steps of one cell side by side would be vectors, too.
     assert re.search(r"^vector\.body", code, re.MULTILINE), f"{name} is no loop over vectors of cells"
@@ -200,7 +206,7 @@ def test_every_row_is_watched():
         for stage in plan.process.stages:
             own = plan.stage_name(stage)
             assert f"{own}_row" in names and names & {f"{own}_row_adjoint", f"{own}_row_adjoint_1"}, own
-    assert len([n for n in NAMES if waits(n)]) == 1 + 4 * len(REACH_PLANS) and len(PLACED) == 2
+    assert len([n for n in NAMES if waits(n)]) == 1 + 5 * len(REACH_PLANS) and len(PLACED) == 2
 
 
 @compiled_only
