@@ -269,7 +269,7 @@ def test_dot_at_edges(name, edge, record_property):
 
 RULES = {
     "tanh_ratio", "percolated_fraction", "store_outflow_fraction", "exp", "log", "tanh", "power", "limited_sigmoid",
-    "root_of_flow", "weighted_flow",
+    "root_of_flow", "relative_travel_time",
 }
 """Functions below the steps: their adjoints are rules, tested with what is derived by them."""
 

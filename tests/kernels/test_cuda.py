@@ -42,6 +42,11 @@ SUMMED_OTHERWISE = {f"{p.name}_adjoint" for p in REACHES}
 """Adjoints of routing are sums over sub-steps: in turn here, in vectors on the CPU."""
 
 
+def allowance(operator: str, name: str, usual: float) -> float:
+    """Adjoints of what is prepared, such as an exponent, are sums that cancel: in single precision few digits stay."""
+    return 1e-3 if operator in SUMMED_OTHERWISE and name.startswith("symbol ") else usual
+
+
 def compare(*, simulated: bool) -> dict:
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"}
     environment["NUMBA_ENABLE_CUDASIM"] = "1" if simulated else "0"
@@ -78,15 +83,16 @@ def test_simulated_double_precision_has_the_bits_of_the_cpu(simulated, case):
 def test_simulated_single_precision_is_close(simulated, case):
     """The interpreter takes square roots in double precision."""
     for operator, results in simulated[case].items():
-        allowed = 4e-5 if operator in SUMMED_OTHERWISE else 1e-5
-        assert max(results.values()) <= allowed, operator
+        for name, difference in results.items():
+            assert difference <= allowance(operator, name, 1e-5), (operator, name)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("case", "allowed"), [*((c, 1e-12) for c in DOUBLE), *((c, 1e-4) for c in SINGLE)])
 def test_device_agrees_with_the_cpu(on_device, case, allowed):
     for operator, results in on_device[case].items():
-        assert max(results.values()) <= allowed, operator
+        for name, difference in results.items():
+            assert difference <= (allowance(operator, name, allowed) if case in SINGLE else allowed), (operator, name)
 
 
 def test_every_operator_and_result_is_compared(simulated):

@@ -7,9 +7,10 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
-from make_domain import lumped_domain
+from make_domain import lumped_domain, random_domain
 
 from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.model import Forcing, Model
 from bmi_cdlm.model.operators import CellOperator
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.hbv import HBV, HBV_1_0, HBV_1_1P, HBV_2_0, regional_exchange
@@ -299,3 +300,20 @@ def test_slope_of_the_unit_hydrograph():
     assert found["unit_hydrograph_shape"][0] == pytest.approx(weights @ by_a, rel=1e-11)
     assert found["unit_hydrograph_scale"][0] == pytest.approx(weights @ by_b, rel=1e-11)
     assert found["unit_hydrograph_length"][0] == 0.0
+
+
+@pytest.mark.parametrize("step", [DAY, HOUR])
+@pytest.mark.parametrize("process", [HBV, HBV_1_0, HBV_1_1P, HBV_2_0], ids=lambda p: p.name)
+def test_it_starts_in_equilibrium(process, step):
+    """Stores that a steady rain leaves as they are: all of it runs off."""
+    domain = random_domain(5, 9, 6)
+    model = Model(domain, step=step, runoff=process.name)
+    model.settle(rain=0.4)
+    own = (*process.stores, *process.queues)
+    held = {name: values.copy() for name, values in model.state.on_cells().items() if name in own}
+    assert all(held[name].min() > 0 for name in ("soil_moisture", "lower_zone"))
+    shape = (10, domain.n_cells)
+    model.advance(Forcing(np.full(shape, 0.4), np.zeros(shape), np.full(shape, 15.0)))
+    for name in own:
+        np.testing.assert_allclose(model.state.on_cells()[name], held[name], rtol=1e-8, atol=1e-10, err_msg=name)
+    np.testing.assert_allclose(model.live["runoff"], 0.4, rtol=1e-8)

@@ -6,10 +6,13 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import netCDF4
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from training_cases import drawn_trainer, write_training_case
 
+from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.checkpoint import load_checkpoint
 from cdlm_training.evaluate import write_checkpoint
 
@@ -49,6 +52,47 @@ def test_another_model_is_told_apart(trained, monkeypatch):
     stepped = module.step(config, checkpoint)
     monkeypatch.setattr(module, "step", lambda *words: stepped * (1 + 3e-9))
     assert invoke(module, config, "--parameters", checkpoint).exit_code == 1
+
+
+def write_basins(path: Path, ids: list[str], *, known: bool) -> None:
+    """Basins of three days, discharge missing on one of them or everywhere."""
+    n = len(ids)
+    with netCDF4.Dataset(path, "w") as out:
+        out.createDimension("time", 3)
+        out.createDimension("basin", n)
+        out.createVariable("basin_id", str, ("basin",))[:] = np.array(ids, object)
+        time = out.createVariable("time", "i8", ("time",))
+        time.units, time[:] = "days since 1975-10-01", np.arange(3)
+        facts = {"lat": ("degrees_north", 40.0), "lon": ("degrees_east", -80.0), "area": ("km2", 8.64),
+                 "attr_aridity": ("1", 0.7)}
+        for name, (units, value) in facts.items():
+            variable = out.createVariable(name, "f8", ("basin",))
+            variable.units, variable[:] = units, value + np.arange(n)
+        for name, value in (("precipitation", 4.0), ("temperature", -5.0), ("pet", 1.0), ("runoff_obs", 2.0)):
+            series = np.full((3, n), value)
+            if name == "runoff_obs":
+                series[1 if known else slice(None)] = np.nan
+            variable = out.createVariable(name, "f8", ("time", "basin"), fill_value=-99.0)
+            variable[:] = np.ma.masked_invalid(series)
+
+
+def test_basins_become_the_files_of_a_run(tmp_path):
+    write_basins(tmp_path / "a.nc", ["01", "02"], known=True)
+    write_basins(tmp_path / "b.nc", ["03"], known=True)
+    module, folder = example("prepare_mopex"), tmp_path / "mopex"
+    result = invoke(module, tmp_path / "a.nc", tmp_path / "b.nc", "--to", folder)
+    assert result.exit_code == 0 and "3 basins" in result.output, result.output
+    domain = read_domain(folder / "domain.nc")
+    assert domain.gauges.id == domain.cells.id == ["01", "02", "03"]
+    np.testing.assert_allclose(domain.cells.mean_annual_snowfall, 4.0 * 365.25)
+    np.testing.assert_allclose(domain.cells.upstream_area, [8.64, 9.64, 8.64])
+    with netCDF4.Dataset(folder / "observations.nc") as found:
+        flow = found["discharge"][:].filled(np.nan)
+    np.testing.assert_allclose(flow[0], 2.0 * domain.cells.area / 86.4)
+    assert np.isnan(flow[1]).all() and not np.isnan(flow[2]).any()
+    write_basins(tmp_path / "c.nc", ["04"], known=False)
+    assert invoke(module, tmp_path / "c.nc", "--to", tmp_path / "c").exit_code == 0
+    assert not (tmp_path / "c" / "observations.nc").exists()
 
 
 @pytest.mark.slow

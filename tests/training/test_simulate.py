@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cases import START, case_forcing
+from make_domain import lumped_domain
 from training_cases import ALONE, N_CELLS, Trainer, change_training, drawn_trainer, write_training_case
 
 from bmi_cdlm.domain.domain import read_domain
@@ -17,6 +18,7 @@ from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from cdlm_training import simulate
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.operators import Route
 from cdlm_training.scores import simulate_gauges
@@ -94,6 +96,30 @@ def test_two_gauges_on_one_reach_are_one_part(tmp_path):
     reach[2] = reach[0]
     parts = make_parts(trainer.data)
     assert sorted(sorted(p.gauges.tolist()) for p in parts) == [[0, 1, 2], [3]]
+
+
+def test_many_small_parts_are_joined_and_have_the_same_gradient(tmp_path, monkeypatch):
+    config = write_training_case(tmp_path, loss={"nse": 1.0, "pet_factor": 0.0})
+    found = []
+    for many in (2, 1):
+        monkeypatch.setattr(simulate, "MANY_PARTS", many)
+        trainer = drawn_trainer(config)
+        loss = trainer.gradient([trainer.data.window(5, 25)])
+        found.append((loss, [w.grad.clone() for w in trainer._weights()]))
+        assert len(trainer.parts) == many
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-12)
+    for apart, together in zip(found[0][1], found[1][1], strict=True):
+        torch.testing.assert_close(together, apart, rtol=1e-9, atol=1e-12)
+
+
+def test_parts_are_joined_until_they_have_cells_enough():
+    domain = lumped_domain(100)
+    every = [(i, i + 1) for i in range(100)]
+    assert [part.tolist() for part in simulate.joined(domain, every[:16])] == [[i] for i in range(16)]
+    joined = [part.tolist() for part in simulate.joined(domain, every[:80:2])]
+    assert joined == [list(range(0, 80, 2))]
+    assert [len(part) for part in simulate.joined(domain, every)] == [64, 36]
+    assert simulate.joined(domain, []) == []
 
 
 def test_discharge_of_a_part_is_that_of_the_whole(tmp_path):

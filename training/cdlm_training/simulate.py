@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bmi_cdlm.domain.domain import Domain, cut
+from bmi_cdlm.domain.domain import Domain, take_reaches
 from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.generator.generator import Inputs
 from bmi_cdlm.kernels.loops.plan import places_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """An independent piece of the domain: what drains through the lowest of some training gauges.
+    """An independent piece of the domain: what drains through the lowest of some training gauges, or several such.
 
     gauges: places among the training gauges; reaches: of those gauges, in `domain`; cells, reach_places: places of
     its cells and reaches in the whole domain; stands_for: training gauges that each of its gauges stands for.
@@ -70,16 +70,37 @@ def make_parts(
     chosen = np.arange(dataset.gauges.size) if drawn is None else np.sort(drawn)
     reach = domain.gauges.reach[dataset.gauges[chosen]]
     ranges = [upstream_of(domain.reaches.downstream, int(r)) for r in reach]
+    lowest = [
+        (lo, hi) for lo, hi in sorted(set(ranges))
+        if not any(a <= lo and hi <= b and (a, b) != (lo, hi) for a, b in ranges)
+    ]
     parts = []
-    for lo, hi in sorted(set(ranges)):
-        if any(a <= lo and hi <= b and (a, b) != (lo, hi) for a, b in ranges):
-            continue
-        piece, cells, places = cut(domain, hi - 1)
-        inside = np.flatnonzero((reach >= lo) & (reach < hi))
+    for places in joined(domain, lowest):
+        piece, cells = take_reaches(domain, places)
+        inside = np.flatnonzero(np.isin(reach, places))
         operators = make_operators(run, piece, config.dtype, config.device, workers, varying)
         stands_for = dataset.gauges.size / chosen.size
-        parts.append(Part(piece, operators, chosen[inside], reach[inside] - lo, cells, places, stands_for))
+        at = np.searchsorted(places, reach[inside])
+        parts.append(Part(piece, operators, chosen[inside], at, cells, places, stands_for))
     return parts
+
+
+MANY_PARTS, ENOUGH_CELLS = 16, 64
+"""Of more parts than that, neighbours are joined until each has so many cells: a part by itself costs milliseconds."""
+
+
+def joined(domain: Domain, ranges: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    """Reaches of every part, int64[] rising: a range each, or several together where there are many small ones."""
+    first, enough = domain.links.first, ENOUGH_CELLS if len(ranges) > MANY_PARTS else 1
+    groups: list[list[np.ndarray]] = [[]]
+    cells = 0
+    for lo, hi in ranges:
+        if cells >= enough:
+            groups.append([])
+            cells = 0
+        groups[-1].append(np.arange(lo, hi))
+        cells += max(1, int(np.unique(domain.links.cell[first[lo] : first[hi]]).size))
+    return [np.concatenate(group) for group in groups if group]
 
 
 class Chain:
