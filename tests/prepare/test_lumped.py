@@ -22,7 +22,8 @@ from bmi_cdlm.run.simulation import Simulation
 for package in ("pandas", "scipy", "sklearn", "pyproj", "pyet"):
     pytest.importorskip(package, reason=f"{package} is not installed")
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
 DAYS = np.arange("2000-01-01", "2001-01-01", dtype="datetime64[D]")
 FOOT3 = 0.3048**3
 
@@ -95,29 +96,12 @@ def camels(tmp_path):
     return tmp_path, weather, flow
 
 
-CAMELS_YAML = """
-domain: out/domain.nc
-forcing: out/forcing.nc
-observations: out/observations.nc
-start: 2000-01-01
-end: 2001-01-01
-snow: cemaneige
-output: out/run.nc
-prepare:
-  network: {table: camels_topo.txt, layout: camels_us, only: [01013500]}
-  attributes: {climate: true}
-  forcing: {layout: camels_us, source: basin_mean_forcing/daymet}
-  pet: {method: oudin}
-  observations: {source: usgs_streamflow/*/{id}_streamflow_qc.txt, layout: camels_us}
-"""
-
-
 def test_a_basin_of_camels_us_in_one_command_and_fifteen_lines(camels):
     folder, (rain, low, high, *_), flow = camels
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("# camels.yaml\n")[1].split("```")[0]
+    assert len(text.strip().splitlines()) <= 15
     config = folder / "basin.yaml"
-    config.write_text(CAMELS_YAML.replace("usgs_streamflow/*/{id}_streamflow_qc.txt",
-                                          '"usgs_streamflow/*/{id}_streamflow_qc.txt"'))
-    assert len(CAMELS_YAML.strip().splitlines()) <= 15
+    config.write_text(text.replace("end: 2010", "end: 2001").replace(" basin/", " out/"))
     result = CliRunner().invoke(main, ["prepare", str(config), "--quiet"])
     assert result.exit_code == 0, result.output
     names = ("domain", "forcing", "observations")
