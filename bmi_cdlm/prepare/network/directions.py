@@ -273,7 +273,7 @@ def _check_cycles(grid: Grid, downstream: np.ndarray, sequence: np.ndarray) -> N
     shown = " -> ".join(f"({p // grid.n_cols}, {p % grid.n_cols})" for p in [*cycle[:6], pixel])
     raise DomainError(
         f"flow directions: a cycle of {len(cycle)} pixels near {lon[0]:.4f} E, {lat[0]:.4f} N, (row, column) {shown}; "
-        f"{n} pixels, {n / inside:.0%} of the network, drain into such. Expected flow that ends in a pit or leaves the "
+        f"{n} pixels drain into such ({n / inside:.0%} of the network). Expected flow that ends in a pit or leaves the "
         f"raster. {remedy}"
     )
 

@@ -260,7 +260,9 @@ class CellInput(Intervals):
         come_and_go = source.method == "nearest" and not isinstance(shape, Grid)
         gaps: Gaps = source.gaps or ("nearest" if come_and_go else "refuse")
         whole = source.method == "bilinear"
-        layout = Layout(pairs, places, cells, source.fill_distance, gaps, whole, self.where)
+        own = target.drainage.is_listed and not isinstance(shape, Grid) and (source.method or "basin") == "basin"
+        distance = -1.0 if own and source.gaps != "nearest" else source.fill_distance  # no other basin stands in
+        layout = Layout(pairs, places, cells, distance, gaps, whole, self.where)
         return Weights(layout, around, valid)
 
     def _pairs(self, target: Target, folder: Path) -> tuple[Pairs, tuple[np.ndarray, np.ndarray]]:
@@ -286,6 +288,11 @@ class CellInput(Intervals):
             return own_pairs(shape.id, target.drainage.cells.id.tolist(), self.where)
         if method == "basin":
             return basin_pairs(shape.id, target.gauge_id, target.gauge_reach, target.drainage, self.where)
+        if method == "polygon" and target.drainage.is_listed:
+            raise ForcingError(
+                f"{self.where}: method polygon takes pixels of a raster network, and network.table has none. Expected "
+                "series called like the catchments (method basin), or method nearest."
+            )
         if method == "polygon":
             return polygon_pairs(shape.id, self._source, target.drainage, folder, self.where)
         if method == "nearest":

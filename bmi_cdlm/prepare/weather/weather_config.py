@@ -223,6 +223,18 @@ class ForcingSource(TextKeys):
     polygons: str | None = Field(default=None, description="Polygons of method polygon (any file of geopandas).")
     polygon_ids: str = Field(default="id", description="Column of the polygons that holds the ids.")
 
+    @model_validator(mode="after")
+    def _check(self) -> ForcingSource:
+        """Keys that would be passed over."""
+        of_tables = {*TextKeys.model_fields, "times", "id_column", "missing_values", "stations", "station_columns"}
+        idle = sorted(self.model_fields_set & (of_tables if self.layout is None else {"select", "axes", "interannual"}))
+        if idle:
+            raise ValueError(
+                f"{', '.join(idle)} {'without' if self.layout is None else 'with'} layout; expected "
+                f"{'layout: wide, long or single, for these are keys of tables' if self.layout is None else 'none'}"
+            )
+        return self
+
 
 class ForcingConfig(Block):
     """The forcing of the cells."""
