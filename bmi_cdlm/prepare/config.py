@@ -26,7 +26,8 @@ class Block(BaseModel):
 class GaugesConfig(Block):
     """Where the gauges are listed, and how they find their river."""
 
-    table: str = Field(description="Table of gauges: delimited text or NetCDF.")
+    table: str = Field(description="Table of gauges: delimited text, NetCDF, or a vector file of points (GeoPackage, "
+        "shapefile, GeoJSON).")
     columns: Columns = Field(
         default={}, description="Headings of the table (or places from 1, where it has none) by our names: id, name, "
         "lon and lat [degrees] or x and y, area (official) and delineated_area (by which the river is found, where it "

@@ -14,7 +14,7 @@ DEGREES = {"deg": 1.0, "arcmin": 1.0 / 60.0, "arcsec": 1.0 / 3600.0}
 METRES = {"m": 1.0, "km": 1000.0}
 Ids = Annotated[tuple[str, ...], BeforeValidator(parse_places)]
 NETWORKS = tuple(LAYOUTS)
-Encoding = Literal["esri", "ldd", "nextxy", "clockwise"]
+Encoding = Literal["esri", "ldd", "nextxy", "clockwise", "taudem", "whitebox", "grass", "saga"]
 
 
 def parse_size(value: object) -> str:
@@ -66,7 +66,9 @@ class NetworkConfig(BaseModel):
         "esri",
         description="Codes of `directions`: `esri` (1 E, 2 SE, ... 128 NE; 0, 255 a pit; 247 no data), `ldd` (keypad, "
         "5 a pit), `nextxy` (bands column and row of the next pixel, from 1; -9, -10 an outlet), `clockwise` (1 N, "
-        "2 NE, ... 8 NW; 0 a pit).",
+        "2 NE, ... 8 NW; 0 a pit), `taudem` (1 E, 2 NE, ... 8 SE, against the clock), `whitebox` (1 NE, 2 E, 4 SE, ... "
+        "128 N; 0 a pit), `grass` (1 NE, 2 N, ... 8 E, against the clock, negative at the edge; 0 a pit), `saga` (0 N, "
+        "1 NE, ... 7 NW; -1 a pit).",
     )
     elevation: str | None = Field(
         None, description="Raster of elevation: for slopes of reaches (in any system, brought to the pixels of "
