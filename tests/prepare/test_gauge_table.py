@@ -113,6 +113,7 @@ def test_gauges_of_a_vector_file(tmp_path: Path, suffix: str) -> None:
     assert first.columns == {"no": "7"}
     with pytest.raises(DomainError, match=r"no column 'kode' for 'id'.*Did you mean 'code'.*It has: code, ha, number"):
         read_gauge_table(GaugesConfig(table=f"g.{suffix}", columns={"id": "kode"}), tmp_path)
-    frame.set_geometry(shapely.buffer(frame.geometry.values, 0.1), crs="EPSG:4326").to_file(tmp_path / f"areas.{suffix}")
+    areas = frame.set_geometry(shapely.buffer(frame.geometry.values, 0.1), crs="EPSG:4326")
+    areas.to_file(tmp_path / f"areas.{suffix}")
     with pytest.raises(DomainError, match="shapes of type Polygon, expected points"):
         read_gauge_table(GaugesConfig(table=f"areas.{suffix}", columns={"id": "code"}), tmp_path)

@@ -17,6 +17,7 @@ from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.weather.conversion import AMOUNTS, conversion, per_time, rate_conversion
 from bmi_cdlm.prepare.weather.dataset_series import DatasetFiles
 from bmi_cdlm.prepare.weather.fields import Fields, Places
+from bmi_cdlm.prepare.weather.heights import Change, change_of, read_heights
 from bmi_cdlm.prepare.weather.nearest import nearest_of
 from bmi_cdlm.prepare.weather.raster_series import RasterFiles
 from bmi_cdlm.prepare.weather.remap import Pairs, bilinear, centres, conservative, nearest_pixel
@@ -179,6 +180,7 @@ class CellInput(Intervals):
         self.weights = self._weights(target, folder, self._present)
         self._fields.select(self.weights.sources)
         self.sources = [self]
+        self.change = None if source.height is None else self._change(target, folder)
 
     @property
     def n_used(self) -> int:
@@ -188,7 +190,8 @@ class CellInput(Intervals):
     def read(self, first: int, stop: int) -> np.ndarray:
         """Means (or least or greatest values) over steps, float64[time, cell] in the units of `SOURCES`."""
         statistic = self._source.statistic or STATISTICS[self.entry.known.within]
-        return self.to_steps(self.intervals(first, stop), first, stop, statistic)
+        values = self.to_steps(self.intervals(first, stop), first, stop, statistic)
+        return values if self.change is None else self.change(values)
 
     def intervals(self, first: int, stop: int) -> np.ndarray:
         """Values of all intervals of steps, float64[interval, source read]; NaN where missing."""
@@ -232,7 +235,18 @@ class CellInput(Intervals):
 
     def fingerprint(self) -> list[str]:
         """What tells this input from another: its files and weights."""
-        return [*self._fields.fingerprint(), self.weights.fingerprint()]
+        changed = [] if self.change is None else [str((*self.change.factor, *self.change.offset))]
+        return [*self._fields.fingerprint(), self.weights.fingerprint(), *changed]
+
+    def _change(self, target: Target, folder: Path) -> Change:
+        """From the height of the grid, shared out to the cells as its values are."""
+        if not isinstance(self._fields.shape, Grid):
+            raise ForcingError(f"{self.where}: '{self.name}' has `height`, expected it of grids only. Leave it out.")
+        assert self._source.height is not None
+        heights = read_heights(self._source.height, self._fields.shape, folder)
+        base = self.weights.base
+        height = base(heights[base.sources][None])[0]
+        return change_of(self.name, self._source, height, target.elevation, self.where)
 
     def _decumulate(self, first: int, stop: int) -> np.ndarray:
         """Amounts of intervals from amounts since the last reset."""
