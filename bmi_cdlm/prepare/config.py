@@ -122,6 +122,14 @@ class PrepareConfig(Block):
                 raise ValueError(f"{', '.join(needing)} without network; add it: the files are made for its cells")
             if self.legacy is None:
                 raise ValueError("neither network nor legacy is given; expected one of them")
+        if self.network is not None and self.network.existing:
+            idle = [key for key in ("gauges", "legacy") if getattr(self, key) is not None]
+            idle += ["attributes"] if self.attributes != AttributesConfig() else []
+            if idle:
+                raise ValueError(
+                    f"{', '.join(idle)} beside network.existing; expected forcing, pet and observations only"
+                )
+            return self
         listed = self.network is not None and self.network.table is not None
         if listed and (self.gauges is not None or self.attributes.rasters or self.attributes.elevation is not None):
             raise ValueError(

@@ -41,6 +41,10 @@ class NetworkConfig(BaseModel):
         None, description="List of catchments in place of rasters, each of which becomes a cell and a reach: delimited "
         "text, NetCDF, or a vector file (GeoPackage, shapefile, GeoJSON, GeoParquet) of polygons or river lines."
     )
+    existing: bool = Field(
+        False, description="Take the domain that is there, as it is (hand-made, cut out, of another period), and make "
+        "forcing and observations for it."
+    )
     layout: Literal[NETWORKS] | None = Field(  # type: ignore[valid-type]
         None, description="Whose columns and units the table has."
     )
@@ -123,6 +127,11 @@ class NetworkConfig(BaseModel):
     @model_validator(mode="after")
     def _needs_a_source(self) -> NetworkConfig:
         listed = ("layout", "columns", "units", "delimiter", "layer", "reaches", "reaches_layer", "only", "upstream_of")
+        if self.existing:
+            other = sorted(self.model_fields_set - {"existing"})
+            if other:
+                raise ValueError(f"network: {', '.join(other)} beside `existing`; expected one or the other")
+            return self
         if self.table is not None:
             other = sorted(self.model_fields_set - {"table", "crs", *listed})
             if other:

@@ -45,7 +45,8 @@ class Target(NamedTuple):
     @property
     def ids(self) -> list[str]:
         """Basins that series may be of: catchments of a list, else gauges."""
-        return self.drainage.cells.id.tolist() if self.drainage.is_listed else self.gauge_id
+        own = self.drainage.cells.id.tolist() if self.drainage.is_listed else []
+        return list(dict.fromkeys([*own, *self.gauge_id]))
 
 
 def open_fields(
@@ -298,7 +299,8 @@ class CellInput(Intervals):
 
     def _pairs_of_places(self, shape: Places, target: Target, folder: Path) -> Pairs:
         method = self._source.method or "basin"
-        if method == "basin" and target.drainage.is_listed:
+        gauged = not set(shape.id) & set(target.drainage.cells.id.tolist()) and set(shape.id) & set(target.gauge_id)
+        if method == "basin" and target.drainage.is_listed and not gauged:
             return own_pairs(shape.id, target.drainage.cells.id.tolist(), self.where)
         if method == "basin":
             return basin_pairs(shape.id, target.gauge_id, target.gauge_reach, target.drainage, self.where)
