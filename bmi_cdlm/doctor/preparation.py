@@ -99,7 +99,7 @@ def _rehearsed(case: Case, config: PrepareConfig, folder: Path) -> Iterator[Find
 
 def _pixels(network: NetworkConfig, folder: Path) -> int:
     """Size of the raster that the network is made of."""
-    if network.table is not None:
+    if network.table is not None or network.existing:
         return 0
     name = network.directions or network.elevation
     assert name is not None  # the configuration has one of both

@@ -26,7 +26,8 @@ class Block(BaseModel):
 class GaugesConfig(Block):
     """Where the gauges are listed, and how they find their river."""
 
-    table: str = Field(description="Table of gauges: delimited text or NetCDF.")
+    table: str = Field(description="Table of gauges: delimited text, NetCDF, or a vector file of points (GeoPackage, "
+        "shapefile, GeoJSON).")
     columns: Columns = Field(
         default={}, description="Headings of the table (or places from 1, where it has none) by our names: id, name, "
         "lon and lat [degrees] or x and y, area (official) and delineated_area (by which the river is found, where it "
@@ -121,6 +122,14 @@ class PrepareConfig(Block):
                 raise ValueError(f"{', '.join(needing)} without network; add it: the files are made for its cells")
             if self.legacy is None:
                 raise ValueError("neither network nor legacy is given; expected one of them")
+        if self.network is not None and self.network.existing:
+            idle = [key for key in ("gauges", "legacy") if getattr(self, key) is not None]
+            idle += ["attributes"] if self.attributes != AttributesConfig() else []
+            if idle:
+                raise ValueError(
+                    f"{', '.join(idle)} beside network.existing; expected forcing, pet and observations only"
+                )
+            return self
         listed = self.network is not None and self.network.table is not None
         if listed and (self.gauges is not None or self.attributes.rasters or self.attributes.elevation is not None):
             raise ValueError(

@@ -27,6 +27,7 @@ from bmi_cdlm.prepare.network.border import border_notes
 from bmi_cdlm.prepare.network.catchment_table import read_network
 from bmi_cdlm.prepare.network.catchments import Drainage
 from bmi_cdlm.prepare.network.domain_file import Labels, write_domain
+from bmi_cdlm.prepare.network.existing import read_existing
 from bmi_cdlm.prepare.network.links import check_covered
 from bmi_cdlm.prepare.network.network import build_drainage
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
@@ -160,6 +161,8 @@ def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | N
             _make_forcing(plan, forcing, _target(drainage, gauges, table))
         elif run.forcing != "caller" and Path(run.forcing).is_file():
             forcing = Path(run.forcing)
+        if "domain" not in files:
+            return gauges
         add_climate(table, config.attributes, drainage, forcing)
         say("domain")
         domain = stack.enter_context(replacing(files["domain"]))
@@ -173,6 +176,9 @@ def _network(plan: _Plan) -> tuple[Drainage, SnappedGauges | None, Table | None]
     """Network, gauges on it, and the attributes where a list of catchments has brought them along."""
     network = plan.config.network
     assert network is not None
+    if network.existing:
+        made = read_existing(plan.run.domain)
+        return made.drainage, made.gauges, made.table
     if network.table is None:
         return *_drain(network, plan.config.gauges, plan.folder), None
     made = read_network(network, plan.folder)
@@ -221,7 +227,8 @@ def _check_same_domain(files: dict[str, Path], drainage: Drainage) -> None:
 
 def _outputs(plan: _Plan) -> dict[str, Path]:
     """Files that the configuration asks for, by key."""
-    files = {"domain": plan.run.domain}
+    network = plan.config.network
+    files = {} if network is not None and network.existing else {"domain": plan.run.domain}
     for key, block in (("forcing", plan.config.forcing), ("observations", plan.config.observations)):
         if block is None:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
@@ -56,18 +57,37 @@ def read_text(path: Path, keys: TextKeys, error: type[CdlmError]) -> Any:
     if len(lines) <= int(keys.headings):
         raise error(f"{path}: has no line of values, expected a table. Check skip_rows and skip_below, or the file.")
     pandas = load("pandas")
+    if len(keys.delimiter) == 1 and all(line.rstrip(" ").endswith(keys.delimiter) for line in lines[1:]):
+        lines = [lines[0], *(line.rstrip(" ")[:-1] for line in lines[1:])]  # one at the end of every line
     mark = keys.comment_marks[0] if len(keys.comment_marks) == 1 and len(keys.comment_marks[0]) == 1 else None
+    how = {"sep": keys.delimiter, "dtype": str, "skipinitialspace": True, "keep_default_na": False, "comment": mark}
     try:
-        frame = pandas.read_csv(
-            io.StringIO("\n".join(lines)), sep=keys.delimiter, dtype=str, skipinitialspace=True, keep_default_na=False,
-            comment=mark, header=0 if keys.headings else None, index_col=False,
-        )
+        with warnings.catch_warnings():  # pandas drops what is beyond the headings with a warning
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            frame = pandas.read_csv(
+                io.StringIO("\n".join(lines)), header=0 if keys.headings else None, index_col=False, **how
+            )
+        first = pandas.read_csv(io.StringIO(lines[0]), header=None, **how).iloc[0]
+    except pandas.errors.ParserWarning as cause:
+        raise error(
+            f"{path}: lines of values have more fields than the headings, '{lines[0][:60]}'. Expected as many. Check "
+            "`delimiter` and `decimal`: a comma may stand for both."
+        ) from cause
     except ValueError as cause:
         raise error(
             f"{path}: cannot be read as a table ({cause}). Expected delimited text; check `delimiter`."
         ) from cause
     frame.columns = [str(c).strip() for c in frame.columns] if keys.headings else list(range(1, frame.shape[1] + 1))
+    if keys.headings:
+        names = [str(c).strip() for c in first.tolist()]
+        frame.attrs["twice"] = {name for name in names if name and names.count(name) > 1}
     return frame.fillna("")
+
+
+def check_once(table: Any, name: Name, path: Path, error: type[CdlmError]) -> None:
+    """Refuse a column whose heading stands twice: which of them is meant, nobody knows."""
+    if name in table.attrs.get("twice", ()):
+        raise error(f"{path}: the heading '{name}' stands twice, expected once. Rename one, or name it by its place.")
 
 
 def _text(path: Path, keys: TextKeys, error: type[CdlmError]) -> str:
@@ -107,6 +127,7 @@ def find_column(table: Any, name: Name | Sequence[Name], path: Path, error: type
     known = list(table.columns)
     for one in names:
         if one in known:
+            check_once(table, one, path, error)
             return table[one]
         if isinstance(one, int) and 1 <= one <= len(known):
             return table.iloc[:, one - 1]

@@ -23,12 +23,29 @@ BELOW = [3, 4, 1, 4, 7, -1, 7, 7, 7]
         ("esri", [[4, 4, 16], [1, 4, 0], [1, 0, 16]]),
         ("clockwise", [[5, 5, 7], [3, 5, 0], [3, 0, 7]]),
         ("ldd", [[2, 2, 4], [6, 2, 5], [6, 5, 4]]),
+        ("taudem", [[7, 7, 5], [1, 7, 0], [1, 0, 5]]),
+        ("whitebox", [[8, 8, 32], [2, 8, 0], [2, 0, 32]]),
+        ("grass", [[6, 6, 4], [8, -6, 0], [8, 0, 4]]),
+        ("saga", [[4, 4, 6], [2, 4, -1], [2, -1, 6]]),
     ],
 )
 def test_encodings_agree(encoding, codes):
     decoded = decode(raster(np.array(codes, np.int16), SEA), encoding)
     assert decoded.tolist() == [[4, 4, 16], [1, 4, 247], [1, 0, 16]]
     assert make_flow(grid_of(decoded), decoded, config()).downstream.tolist() == BELOW
+
+
+@pytest.mark.parametrize(
+    ("encoding", "turn"),  # from the north, by eighths of a turn with the clock
+    [("taudem", [3, 2, 1, 8, 7, 6, 5, 4]), ("whitebox", [128, 1, 2, 4, 8, 16, 32, 64]),
+     ("grass", [2, 1, 8, 7, 6, 5, 4, 3]), ("saga", [0, 1, 2, 3, 4, 5, 6, 7]), ("clockwise", [1, 2, 3, 4, 5, 6, 7, 8])],
+)
+def test_all_eight_ways_of_other_programs(encoding, turn):
+    ways = [(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]
+    for code, (down, right) in zip(turn, ways, strict=True):
+        decoded = decode(raster(np.array([[code]], np.int16)), encoding)
+        esri = {(0, 1): 1, (1, 1): 2, (1, 0): 4, (1, -1): 8, (0, -1): 16, (-1, -1): 32, (-1, 0): 64, (-1, 1): 128}
+        assert decoded[0, 0] == esri[down, right]
 
 
 def test_next_pixels_agree():

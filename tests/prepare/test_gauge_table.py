@@ -91,3 +91,29 @@ def test_absent_table_and_absent_package(tmp_path: Path) -> None:
         read_gauge_table(GaugesConfig(table="gauges.csv"), tmp_path)
     with pytest.raises(ConfigError, match=r"package with the module 'no_such', which is not installed"):
         read_gauge_table(GaugesConfig(table="package:no_such/gauges.csv"), tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["gpkg", "shp", "geojson"])
+def test_gauges_of_a_vector_file(tmp_path: Path, suffix: str) -> None:
+    geopandas = pytest.importorskip("geopandas", reason="geopandas is not installed")
+    shapely = pytest.importorskip("shapely", reason="shapely is not installed")
+
+    frame = geopandas.GeoDataFrame(
+        {"code": ["0012", "B2"], "ha": [3000.0, np.nan], "number": [7.0, 8.0]},
+        geometry=[shapely.Point(3.5, 44.25), shapely.Point(4, 45)], crs="EPSG:4326",
+    )
+    (frame if suffix == "geojson" else frame.to_crs("EPSG:2154")).to_file(tmp_path / f"g.{suffix}")
+    config = GaugesConfig(table=f"g.{suffix}", columns={"id": "code", "area": "ha", "no": "number"},
+                          units={"area": "hectare"})
+    first, second = read_gauge_table(config, tmp_path)
+    assert (first.id, second.id) == ("0012", "B2")
+    assert (first.lon, first.lat) == pytest.approx((3.5, 44.25), abs=1e-7)
+    assert first.area == pytest.approx(30.0)
+    assert np.isnan(second.area)
+    assert first.columns == {"no": "7"}
+    with pytest.raises(DomainError, match=r"no column 'kode' for 'id'.*Did you mean 'code'.*It has: code, ha, number"):
+        read_gauge_table(GaugesConfig(table=f"g.{suffix}", columns={"id": "kode"}), tmp_path)
+    areas = frame.set_geometry(shapely.buffer(frame.geometry.values, 0.1), crs="EPSG:4326")
+    areas.to_file(tmp_path / f"areas.{suffix}")
+    with pytest.raises(DomainError, match="shapes of type Polygon, expected points"):
+        read_gauge_table(GaugesConfig(table=f"areas.{suffix}", columns={"id": "code"}), tmp_path)

@@ -22,7 +22,8 @@ from bmi_cdlm.run.simulation import Simulation
 for package in ("pandas", "scipy", "sklearn", "pyproj", "pyet"):
     pytest.importorskip(package, reason=f"{package} is not installed")
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
 DAYS = np.arange("2000-01-01", "2001-01-01", dtype="datetime64[D]")
 FOOT3 = 0.3048**3
 
@@ -95,29 +96,12 @@ def camels(tmp_path):
     return tmp_path, weather, flow
 
 
-CAMELS_YAML = """
-domain: out/domain.nc
-forcing: out/forcing.nc
-observations: out/observations.nc
-start: 2000-01-01
-end: 2001-01-01
-snow: cemaneige
-output: out/run.nc
-prepare:
-  network: {table: camels_topo.txt, layout: camels_us, only: [01013500]}
-  attributes: {climate: true}
-  forcing: {layout: camels_us, source: basin_mean_forcing/daymet}
-  pet: {method: oudin}
-  observations: {source: usgs_streamflow/*/{id}_streamflow_qc.txt, layout: camels_us}
-"""
-
-
 def test_a_basin_of_camels_us_in_one_command_and_fifteen_lines(camels):
     folder, (rain, low, high, *_), flow = camels
+    text = (ROOT / "README.md").read_text(encoding="utf-8").split("# camels.yaml\n")[1].split("```")[0]
+    assert len(text.strip().splitlines()) <= 15
     config = folder / "basin.yaml"
-    config.write_text(CAMELS_YAML.replace("usgs_streamflow/*/{id}_streamflow_qc.txt",
-                                          '"usgs_streamflow/*/{id}_streamflow_qc.txt"'))
-    assert len(CAMELS_YAML.strip().splitlines()) <= 15
+    config.write_text(text.replace("end: 2010", "end: 2001").replace(" basin/", " out/"))
     result = CliRunner().invoke(main, ["prepare", str(config), "--quiet"])
     assert result.exit_code == 0, result.output
     names = ("domain", "forcing", "observations")
@@ -458,3 +442,74 @@ def test_the_order_of_rivers_and_attributes_of_a_network(tmp_path):
     made = prepare(save(tmp_path, {"network": network}, pet="oudin"), force=True)
     assert read_domain(made.files["domain"]).reaches.id == ["2"]
     assert any("drain to ids that the table does not have and are outlets: 2 -> 3" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"source": "p.nc", "decimal": ","}, "decimal without layout; expected layout: wide"),
+        ({"source": "p.nc", "missing_values": [-99]}, "missing_values without layout"),
+        ({"source": "p.csv", "layout": "wide", "select": {"expver": 1}}, "select with layout; expected none"),
+    ],
+)
+def test_keys_that_would_be_passed_over_are_refused(tmp_path, keys, said):
+    with pytest.raises(ConfigError, match=said):
+        prepare(save(tmp_path, {"network": {"table": "t.csv"}, "forcing": {"precipitation": keys}}))
+
+
+def test_slopes_that_are_missing_are_told_and_left_out(tmp_path):
+    (tmp_path / "net.csv").write_text(
+        "id,downstream,area,length,slope,lat,lon\na,b,10,100,-9998,45,3\nb,,10,100,0.01,45,3\n")
+    made = prepare(save(tmp_path, {"network": {"table": "net.csv"}}, pet="oudin"))
+    assert "'slope' is missing or negative at 1 of 2 reaches, the first a (-9998)" in made.notes[0]
+    assert "reach_slope" not in read_all(made.files["domain"])
+
+
+GAPS = ("none", "first", "middle", "last", "all", "come and go")
+
+
+@pytest.mark.parametrize("layout", ["wide", "single"])
+@pytest.mark.parametrize("when", GAPS)
+@pytest.mark.parametrize("which", ["one", "half", "every"])
+@pytest.mark.parametrize("places", [False, True], ids=["without places", "with places"])
+def test_gaps_of_basins_are_refused_and_no_neighbour_stands_in(tmp_path, layout, when, which, places):
+    """Either every basin has its own values, or nothing is made; with `gaps: nearest` it is asked for and told."""
+    days = DAYS[:6]
+    basins = made_up(6, days)
+    for basin in basins.values():  # within a few km of each other
+        basin[1:3] = [45.0 + 0.01 * basin[0] / 900, 3.0 + 0.01 * basin[0] / 900]
+    rng = np.random.default_rng(len(when) + len(which))
+    chosen = list(basins)[: {"one": 1, "half": 3, "every": 6}[which]]
+    rows = {"none": [], "first": [0], "middle": [3], "last": [5], "all": list(range(6))}
+    for one in chosen:
+        gone = rng.random(6) < 0.5 if when == "come and go" else np.isin(np.arange(6), rows[when])
+        gone[2] |= when == "come and go"
+        basins[one][3] = np.where(gone, np.nan, basins[one][3])
+    write_mopex(tmp_path, basins, days)
+    rain = {"source": "rain.csv", "layout": "wide", "units": "mm d-1", "step": "1 d"}
+    if layout == "single":
+        for one, basin in basins.items():
+            lines = [f"{day},{v:.4f}" for day, v in zip(days, basin[3], strict=True) if not np.isnan(v)]
+            (tmp_path / f"r_{one}.csv").write_text("\n".join(["time,P", *(lines or ["1999-01-01,1"])]))
+        rain = {"source": "r_{id}.csv", "layout": "single", "units": "mm d-1", "variable": "P", "step": "1 d"}
+    if places:
+        rain |= {"stations": "basins.csv"}
+    block = {**MANY, "forcing": {**MANY["forcing"], "precipitation": rain}}
+    config = save(tmp_path, block, end=days[-1] + 1)
+    if when == "none":
+        assert_as_given(tmp_path, basins, prepare(config))
+        return
+    with pytest.raises(ForcingError, match=r"missing|no interval|does not reach|has no|no value|no line"):
+        prepare(config)
+    assert not (tmp_path / "out" / "forcing.nc").exists()
+    if not places or which == "every":
+        return
+    rain["gaps"] = "nearest"
+    made = prepare(save(tmp_path, block, end=days[-1] + 1))
+    (said,) = [note for note in made.notes if "come from a neighbour" in note]
+    n_gone = sum(int(np.isnan(basin[3]).sum()) for basin in basins.values())
+    assert f"{n_gone} of 36 values of cells" in said
+    found = read_all(made.files["forcing"])
+    for one in set(basins) - set(chosen):
+        column = found["cell_id"].tolist().index(one)
+        np.testing.assert_allclose(found["precipitation"][:, column], basins[one][3], atol=6e-5)

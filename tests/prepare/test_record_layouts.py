@@ -252,3 +252,19 @@ def test_every_layout_is_valid(layout):
 def test_an_unknown_layout_names_those_there_are():
     with pytest.raises(ValidationError, match=r"layout is 'grcd'; expected wide, .* Did you mean 'grdc'"):
         ObservationsConfig(source="q.txt", layout="grcd")
+
+
+def test_a_comma_for_both_is_not_cut_off(tmp_path):
+    """Beyond its headings pandas drops what a line holds: 1,5 became 1."""
+    (tmp_path / "q.csv").write_text("time,G1\n2020-01-01,1,5\n2020-01-02,2,5\n")
+    with pytest.raises(ObservationError, match=r"more fields than the headings, 'time,G1'.*a comma may stand for both"):
+        read(tmp_path, source="q.csv", layout="wide", units="m3 s-1")
+    (tmp_path / "q.csv").write_text("time,G1\n2020-01-01,1.5,\n2020-01-02,2.5,\n")
+    assert_days(read(tmp_path, source="q.csv", layout="wide", units="m3 s-1"), [1.5, 2.5, np.nan, np.nan])
+
+
+def test_a_gauge_that_stands_twice_is_refused(tmp_path):
+    (tmp_path / "q.csv").write_text("time,G1,G2,G1\n2020-01-01,1,2,3\n")
+    with pytest.raises(ObservationError, match="the heading 'G1' stands twice"):
+        read(tmp_path, source="q.csv", layout="wide", units="m3 s-1")
+    assert_days(read(tmp_path, ["G2"], source="q.csv", layout="wide", units="m3 s-1"), [2.0, *[np.nan] * 3])

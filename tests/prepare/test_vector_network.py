@@ -162,13 +162,17 @@ def test_grids_are_shared_out_by_the_polygons(tmp_path, shift, size):
     forcing = {"precipitation": {"source": "p.nc"}, "potential_evapotranspiration": {"source": "e.nc"}}
     config = run_of(tmp_path, {"table": "cat.gpkg", "layout": "basinmaker"}, forcing=forcing)
     found = read_all(prepare(config).files["forcing"])
+    def sines(points):
+        return np.column_stack([points[:, 0], np.sin(np.radians(points[:, 1]))])
+
     for k, shape in enumerate(boxes(shift)):
-        half = size / 2
-        weights = np.array([[shape.intersection(shapely.box(x - half, y - half, x + half, y + half)).area
-                             * np.cos(np.radians(y)) for x in lon] for y in lat])
+        half, true = size / 2, shapely.transform(shape, sines)  # areas are true there
+        pixels = [[shapely.transform(shapely.box(x - half, y - half, x + half, y + half), sines) for x in lon]
+                  for y in lat]
+        weights = shapely.area(shapely.intersection(true, np.array(pixels)))
         expected = (weights * values).sum(axis=(1, 2)) / weights.sum()
         column = found["cell_id"].tolist().index(str(ids[k]))
-        np.testing.assert_allclose(found["precipitation"][:, column], expected, rtol=3e-3)  # polygons came by EPSG:3035
+        np.testing.assert_allclose(found["precipitation"][:, column], expected, rtol=2e-5)  # polygons came by EPSG:3035
     simulation = Simulation(load_config(config))
     simulation.run()
     simulation.close()

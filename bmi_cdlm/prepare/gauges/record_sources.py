@@ -10,7 +10,7 @@ import numpy as np
 
 from bmi_cdlm.names.errors import ObservationError, nearest
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.text_tables import find_column, numbers_of, read_text, stamps_of
+from bmi_cdlm.prepare.text_tables import check_once, find_column, numbers_of, read_text, stamps_of
 from bmi_cdlm.prepare.weather.gridded import is_time, open_dataset, within_range
 from bmi_cdlm.prepare.weather.timeline import read_stamps
 from bmi_cdlm.prepare.weather.weather_config import ObservationsConfig
@@ -51,6 +51,8 @@ def read_all(config: ObservationsConfig, ids: list[str], folder: Path, interval:
         names = find_column(table, config.id_column, path, ObservationError).astype(str).str.strip()
         return {one: _record(table[names == one], config, path) for one in ids if (names == one).any()}
     stamps = stamps_of(table, config, path, ObservationError)
+    for one in ids:
+        check_once(table, one, path, ObservationError)
     return {
         one: Record(stamps, values := numbers_of(table[one], config, path, ObservationError),
                     np.zeros(values.size, bool), None)

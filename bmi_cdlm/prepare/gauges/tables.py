@@ -11,8 +11,10 @@ import numpy as np
 
 from bmi_cdlm.files.netcdf import LONGEST_ID, filled, one_at_a_time, open_input, read_strings
 from bmi_cdlm.names.errors import CdlmError, nearest, shown
+from bmi_cdlm.prepare.packages import load
 
 NETCDF = (".nc", ".nc4", ".cdf")
+VECTORS = (".gpkg", ".shp", ".geojson", ".json", ".fgb")
 SEPARATORS = ("\t", ";", ",")
 Columns = Mapping[str, str | int]
 
@@ -35,8 +37,8 @@ def read_table(
     Parameters
     ----------
     path : Path
-        NetCDF (variables on one common dimension), or text separated by tabs, semicolons, commas or blanks.
-        Lines that begin with `#` are left out.
+        NetCDF (variables on one common dimension), a vector file of points (which give lon and lat), or text separated
+        by tabs, semicolons, commas or blanks. Lines that begin with `#` are left out.
     columns : mapping
         Our name -> the table's: its heading, or its place counted from 1, which says that there are no headings. A
         name that is not mapped is looked for as it is; a mapped one that `wanted` does not know comes as text.
@@ -64,7 +66,9 @@ def read_table(
             known = ", ".join(wanted)
             raise error(f"{path}: unknown column '{name}'.{nearest(name, wanted)} Known: {known}. Correct the name.")
     asked = {**{name: name for name in wanted if name not in columns}, **columns}
-    raw, own_units = (_read_netcdf if path.suffix in NETCDF else _read_text)(path, asked, set(columns), error)
+    suffix = path.suffix.lower()
+    reader = _read_netcdf if suffix in NETCDF else _read_vector if suffix in VECTORS else _read_text
+    raw, own_units = reader(path, asked, set(columns), error)
     missing = [name for name, want in wanted.items() if want.required and name not in raw]
     if missing:
         raise error(
@@ -125,6 +129,40 @@ def _values(dataset: netCDF4.Dataset, name: str, where: str, error: type[CdlmErr
         return np.array(read_strings(dataset, name, where, error), object)
     values = filled(variable, slice(None))
     return values.astype(np.int64) if variable.dtype.kind in "iu" and np.isfinite(values).all() else values
+
+
+def _read_vector(
+    path: Path, asked: Columns, mapped: set[str], error: type[CdlmError]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The columns of a vector file of points, whose places are lon and lat [degrees]."""
+    try:
+        frame = load("geopandas").read_file(path)
+    except Exception as cause:  # the engines raise whatever they like
+        raise error(f"{path}: cannot be read by geopandas ({cause}). Expected a vector file of points.") from cause
+    if frame.crs is None:
+        raise error(f"{path}: has no reference system, expected one. Write it into the file.")
+    if not (frame.geom_type == "Point").all():
+        kind = frame.geom_type.iloc[0]
+        raise error(f"{path}: holds shapes of type {kind}, expected points. Use the file of the stations.")
+    points = frame.geometry.to_crs("EPSG:4326")
+    frame = frame.drop(columns=frame.geometry.name)
+    for name in mapped:
+        if asked[name] not in frame.columns:
+            hint = nearest(str(asked[name]), map(str, frame.columns))
+            known = ", ".join(map(str, frame.columns))
+            raise error(f"{path}: has no column '{asked[name]}' for '{name}'.{hint} It has: {known}.")
+    raw = {
+        name: np.array([_plain(one) for one in frame[heading].tolist()], object) for name, heading in asked.items()
+        if heading in frame.columns
+    }
+    return {"lon": points.x.to_numpy(object), "lat": points.y.to_numpy(object), **raw}, {}
+
+
+def _plain(value: object) -> object:
+    """A value as a text table would have it: nothing for what is missing, whole numbers without a fraction."""
+    if value is None or value != value:
+        return ""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _read_text(

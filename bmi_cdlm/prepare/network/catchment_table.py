@@ -301,7 +301,8 @@ def _build(config: NetworkConfig, columns: _Columns, where: Path) -> TableNetwor
     place = np.empty(n, np.int64)
     place[order] = np.arange(n)
     below = np.where(downstream[order] >= 0, place[np.maximum(downstream[order], 0)], -1)
-    length, slope = _lengths(columns, downstream, where, ids)
+    length, slope, more = _lengths(columns, downstream, where, ids)
+    notes += more
     area, lon, lat = area[order], lon[order], lat[order]
     names = np.array([ids[i] for i in order])
     upstream = accumulate_downstream(below, area)
@@ -349,23 +350,31 @@ def _downstream(columns: _Columns, where: Path) -> tuple[np.ndarray, list[str]]:
 
 def _lengths(
     columns: _Columns, downstream: np.ndarray, where: Path, ids: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Length [m] and slope of reaches; a single basin needs none, its flow leaves as it is."""
-    n = downstream.size
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Length [m] and slope of reaches; a single basin needs none, its flow leaves as it is. And what is to be said."""
+    n, notes = downstream.size, []
     slope = columns.numbers["slope"][0] if "slope" in columns.numbers else np.full(n, np.nan)
+    bad = ~(slope >= 0)
+    if "slope" in columns.numbers and bad.any():
+        i = int(bad.argmax())
+        notes.append(
+            f"network: 'slope' is missing or negative at {np.count_nonzero(bad)} of {n} reaches, the first {ids[i]} "
+            f"({slope[i]:g}): the domain has no slopes. Complete the column where they matter."
+        )
+        slope = np.full(n, np.nan)
     if "length" not in columns.numbers:
         if (downstream >= 0).any():
             raise DomainError(
                 f"{where}: catchments drain into each other, but there is no column 'length'. Expected the length of "
                 "each reach [m], 0 where flow passes at once. Name it with network.columns: {length: HEADING}."
             )
-        return np.zeros(n), slope
+        return np.zeros(n), slope, notes
     length = columns.numbers["length"][0]
     bad = ~((length >= 0) & np.isfinite(length))
     if bad.any():
         i = int(bad.argmax())
         raise DomainError(f"{where}: 'length' of reach {ids[i]} is {length[i]:g} m, expected 0 or more. Correct it.")
-    return length, slope
+    return length, slope, notes
 
 
 def _corners(

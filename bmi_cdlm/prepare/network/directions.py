@@ -25,6 +25,10 @@ CODES: dict[Encoding, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] 
     "esri": (ESRI, (0, 255), (247,)),
     "ldd": ((6, 3, 2, 1, 4, 7, 8, 9), (5,), (255,)),
     "clockwise": ((3, 4, 5, 6, 7, 8, 1, 2), (0,), ()),
+    "taudem": ((1, 8, 7, 6, 5, 4, 3, 2), (0,), ()),
+    "whitebox": ((2, 4, 8, 16, 32, 64, 128, 1), (0,), ()),
+    "grass": ((8, 7, 6, 5, 4, 3, 2, 1), (0,), ()),
+    "saga": ((2, 3, 4, 5, 6, 7, 0, 1), (255,), ()),
 }
 LOWEST, HIGHEST = -500.0, 9000.0  # m: the shore of the Dead Sea, deep pits of mines; Mount Everest
 FOOT = 0.3048  # m
@@ -139,6 +143,8 @@ def decode(raster: Raster, encoding: Encoding) -> np.ndarray:
     """Return directions in the ESRI code, uint8[row, col]: 0 where the flow ends, 247 outside."""
     ways, pits, empty = CODES[encoding]
     values = raster.values
+    if encoding == "grass":  # below zero where water may come from beyond the region
+        values = np.abs(values)
     # In files of signed bytes 128, 247 and 255 are -128, -9 and -1.
     values = np.where((values >= -128) & (values < 0), values + np.float32(256.0), values)
     found, counts = np.unique(values[raster.valid], return_counts=True)
@@ -273,7 +279,7 @@ def _check_cycles(grid: Grid, downstream: np.ndarray, sequence: np.ndarray) -> N
     shown = " -> ".join(f"({p // grid.n_cols}, {p % grid.n_cols})" for p in [*cycle[:6], pixel])
     raise DomainError(
         f"flow directions: a cycle of {len(cycle)} pixels near {lon[0]:.4f} E, {lat[0]:.4f} N, (row, column) {shown}; "
-        f"{n} pixels, {n / inside:.0%} of the network, drain into such. Expected flow that ends in a pit or leaves the "
+        f"{n} pixels drain into such ({n / inside:.0%} of the network). Expected flow that ends in a pit or leaves the "
         f"raster. {remedy}"
     )
 

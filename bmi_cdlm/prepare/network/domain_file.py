@@ -49,6 +49,10 @@ class Labels(NamedTuple):
     notes: Mapping[str, str] = {}
 
 
+SQUARES = "of a box about the catchment, which is not its shape"
+"""What corners of catchments are."""
+
+
 @one_at_a_time
 def write_domain(
     path: Path, drainage: Drainage, gauges: SnappedGauges | None, cell_attributes: Mapping[str, Described],
@@ -112,7 +116,9 @@ def _write_cells(dataset: netCDF4.Dataset, cells: Cells) -> None:
         word, units = _WORDS[name]
         put(dataset, f"cell_{name}", ("cell",), values, f"{word} of the cell's centre", units, standard_name=word,
             bounds=f"cell_corner_{name}")
-        put(dataset, f"cell_corner_{name}", ("cell", "corner"), corners, f"{word} of the cell's corners", units)
+        comment = "" if cells.grid.n_rows else SQUARES
+        put(dataset, f"cell_corner_{name}", ("cell", "corner"), corners, f"{word} of the cell's corners", units,
+            comment=comment)
     put(dataset, "cell_area", ("cell",), cells.area, "area of the whole cell", "km2", standard_name="cell_area")
 
 

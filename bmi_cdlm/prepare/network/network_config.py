@@ -14,7 +14,7 @@ DEGREES = {"deg": 1.0, "arcmin": 1.0 / 60.0, "arcsec": 1.0 / 3600.0}
 METRES = {"m": 1.0, "km": 1000.0}
 Ids = Annotated[tuple[str, ...], BeforeValidator(parse_places)]
 NETWORKS = tuple(LAYOUTS)
-Encoding = Literal["esri", "ldd", "nextxy", "clockwise"]
+Encoding = Literal["esri", "ldd", "nextxy", "clockwise", "taudem", "whitebox", "grass", "saga"]
 
 
 def parse_size(value: object) -> str:
@@ -41,6 +41,10 @@ class NetworkConfig(BaseModel):
         None, description="List of catchments in place of rasters, each of which becomes a cell and a reach: delimited "
         "text, NetCDF, or a vector file (GeoPackage, shapefile, GeoJSON, GeoParquet) of polygons or river lines."
     )
+    existing: bool = Field(
+        False, description="Take the domain that is there, as it is (hand-made, cut out, of another period), and make "
+        "forcing and observations for it."
+    )
     layout: Literal[NETWORKS] | None = Field(  # type: ignore[valid-type]
         None, description="Whose columns and units the table has."
     )
@@ -66,7 +70,9 @@ class NetworkConfig(BaseModel):
         "esri",
         description="Codes of `directions`: `esri` (1 E, 2 SE, ... 128 NE; 0, 255 a pit; 247 no data), `ldd` (keypad, "
         "5 a pit), `nextxy` (bands column and row of the next pixel, from 1; -9, -10 an outlet), `clockwise` (1 N, "
-        "2 NE, ... 8 NW; 0 a pit).",
+        "2 NE, ... 8 NW; 0 a pit), `taudem` (1 E, 2 NE, ... 8 SE, against the clock), `whitebox` (1 NE, 2 E, 4 SE, ... "
+        "128 N; 0 a pit), `grass` (1 NE, 2 N, ... 8 E, against the clock, negative at the edge; 0 a pit), `saga` (0 N, "
+        "1 NE, ... 7 NW; -1 a pit).",
     )
     elevation: str | None = Field(
         None, description="Raster of elevation: for slopes of reaches (in any system, brought to the pixels of "
@@ -121,6 +127,11 @@ class NetworkConfig(BaseModel):
     @model_validator(mode="after")
     def _needs_a_source(self) -> NetworkConfig:
         listed = ("layout", "columns", "units", "delimiter", "layer", "reaches", "reaches_layer", "only", "upstream_of")
+        if self.existing:
+            other = sorted(self.model_fields_set - {"existing"})
+            if other:
+                raise ValueError(f"network: {', '.join(other)} beside `existing`; expected one or the other")
+            return self
         if self.table is not None:
             other = sorted(self.model_fields_set - {"table", "crs", *listed})
             if other:

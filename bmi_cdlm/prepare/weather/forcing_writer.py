@@ -197,6 +197,8 @@ class _Plan:
                     f"{name}: cells lie {np.median(away):.3g} km (median) and up to {away.max():.3g} km from their "
                     "station."
                 )
+            if source.change is not None:
+                notes.append(source.change.told(name))
             if counts[name]:
                 total = self.n_cells * source.starts.size * source.ratio
                 lone = source.weights.base.away

@@ -17,6 +17,7 @@ from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.weather.conversion import AMOUNTS, conversion, per_time, rate_conversion
 from bmi_cdlm.prepare.weather.dataset_series import DatasetFiles
 from bmi_cdlm.prepare.weather.fields import Fields, Places
+from bmi_cdlm.prepare.weather.heights import Change, change_of, read_heights
 from bmi_cdlm.prepare.weather.nearest import nearest_of
 from bmi_cdlm.prepare.weather.raster_series import RasterFiles
 from bmi_cdlm.prepare.weather.remap import Pairs, bilinear, centres, conservative, nearest_pixel
@@ -44,7 +45,8 @@ class Target(NamedTuple):
     @property
     def ids(self) -> list[str]:
         """Basins that series may be of: catchments of a list, else gauges."""
-        return self.drainage.cells.id.tolist() if self.drainage.is_listed else self.gauge_id
+        own = self.drainage.cells.id.tolist() if self.drainage.is_listed else []
+        return list(dict.fromkeys([*own, *self.gauge_id]))
 
 
 def open_fields(
@@ -179,6 +181,7 @@ class CellInput(Intervals):
         self.weights = self._weights(target, folder, self._present)
         self._fields.select(self.weights.sources)
         self.sources = [self]
+        self.change = None if source.height is None else self._change(target, folder)
 
     @property
     def n_used(self) -> int:
@@ -188,7 +191,8 @@ class CellInput(Intervals):
     def read(self, first: int, stop: int) -> np.ndarray:
         """Means (or least or greatest values) over steps, float64[time, cell] in the units of `SOURCES`."""
         statistic = self._source.statistic or STATISTICS[self.entry.known.within]
-        return self.to_steps(self.intervals(first, stop), first, stop, statistic)
+        values = self.to_steps(self.intervals(first, stop), first, stop, statistic)
+        return values if self.change is None else self.change(values)
 
     def intervals(self, first: int, stop: int) -> np.ndarray:
         """Values of all intervals of steps, float64[interval, source read]; NaN where missing."""
@@ -232,7 +236,18 @@ class CellInput(Intervals):
 
     def fingerprint(self) -> list[str]:
         """What tells this input from another: its files and weights."""
-        return [*self._fields.fingerprint(), self.weights.fingerprint()]
+        changed = [] if self.change is None else [str((*self.change.factor, *self.change.offset))]
+        return [*self._fields.fingerprint(), self.weights.fingerprint(), *changed]
+
+    def _change(self, target: Target, folder: Path) -> Change:
+        """From the height of the grid, shared out to the cells as its values are."""
+        if not isinstance(self._fields.shape, Grid):
+            raise ForcingError(f"{self.where}: '{self.name}' has `height`, expected it of grids only. Leave it out.")
+        assert self._source.height is not None
+        heights = read_heights(self._source.height, self._fields.shape, folder)
+        base = self.weights.base
+        height = base(heights[base.sources][None])[0]
+        return change_of(self.name, self._source, height, target.elevation, self.where)
 
     def _decumulate(self, first: int, stop: int) -> np.ndarray:
         """Amounts of intervals from amounts since the last reset."""
@@ -260,7 +275,9 @@ class CellInput(Intervals):
         come_and_go = source.method == "nearest" and not isinstance(shape, Grid)
         gaps: Gaps = source.gaps or ("nearest" if come_and_go else "refuse")
         whole = source.method == "bilinear"
-        layout = Layout(pairs, places, cells, source.fill_distance, gaps, whole, self.where)
+        own = target.drainage.is_listed and not isinstance(shape, Grid) and (source.method or "basin") == "basin"
+        distance = -1.0 if own and source.gaps != "nearest" else source.fill_distance  # no other basin stands in
+        layout = Layout(pairs, places, cells, distance, gaps, whole, self.where)
         return Weights(layout, around, valid)
 
     def _pairs(self, target: Target, folder: Path) -> tuple[Pairs, tuple[np.ndarray, np.ndarray]]:
@@ -282,10 +299,16 @@ class CellInput(Intervals):
 
     def _pairs_of_places(self, shape: Places, target: Target, folder: Path) -> Pairs:
         method = self._source.method or "basin"
-        if method == "basin" and target.drainage.is_listed:
+        gauged = not set(shape.id) & set(target.drainage.cells.id.tolist()) and set(shape.id) & set(target.gauge_id)
+        if method == "basin" and target.drainage.is_listed and not gauged:
             return own_pairs(shape.id, target.drainage.cells.id.tolist(), self.where)
         if method == "basin":
             return basin_pairs(shape.id, target.gauge_id, target.gauge_reach, target.drainage, self.where)
+        if method == "polygon" and target.drainage.is_listed:
+            raise ForcingError(
+                f"{self.where}: method polygon takes pixels of a raster network, and network.table has none. Expected "
+                "series called like the catchments (method basin), or method nearest."
+            )
         if method == "polygon":
             return polygon_pairs(shape.id, self._source, target.drainage, folder, self.where)
         if method == "nearest":

@@ -204,24 +204,28 @@ def _overlap_polygons(grid: Grid, cells: Cells, which: np.ndarray) -> Pairs:
 
 
 def _overlap_shapes(grid: Grid, cells: Cells) -> Pairs:
-    """Overlap of polygons with pixels, by clipping; pieces of a geographic grid count by the area of their row."""
+    """Overlap of polygons with pixels, by clipping; on a geographic grid in longitude and the sine of latitude, where
+    areas are true.
+    """
     shapely = load("shapely")
-    heights = grid.row_areas()
+    to_area = (lambda y: np.sin(np.radians(np.clip(y, -90.0, 90.0)))) if grid.is_geographic else (lambda y: y)
     cell, row, col, share = [], [], [], []
     for k, shape in enumerate(cells.polygons):
-        def to_pixels(points: np.ndarray, middle: float = float(cells.lon[k])) -> np.ndarray:
+        def to_plane(points: np.ndarray, middle: float = float(cells.lon[k])) -> np.ndarray:
             lon = points[:, 0] - 360.0 * np.round((points[:, 0] - middle) / 360.0)  # together across 180 degrees
             if grid.crs == "EPSG:4326":
-                x, y = lon + (grid.turn(np.array([middle]))[0] - middle), points[:, 1]
-            else:
-                x, y = _to_grid(grid, lon, points[:, 1])
-            return np.column_stack([(x - grid.left) / grid.dx, (grid.top - y) / grid.dy])
+                return np.column_stack([lon + (grid.turn(np.array([middle]))[0] - middle), points[:, 1]])
+            return np.column_stack(_to_grid(grid, lon, points[:, 1]))
 
-        outline = shapely.make_valid(shapely.transform(shape, to_pixels))
-        j0, i0, j1, i1 = (int(v) for v in (*np.floor(outline.bounds[:2]), *np.ceil(outline.bounds[2:])))
+        outline = shapely.make_valid(shapely.transform(shape, to_plane))
+        west, south, east, north = outline.bounds
+        j0, j1 = int(np.floor((west - grid.left) / grid.dx)), int(np.ceil((east - grid.left) / grid.dx))
+        i0, i1 = int(np.floor((grid.top - north) / grid.dy)), int(np.ceil((grid.top - south) / grid.dy))
         i, j = (index.ravel() for index in np.meshgrid(np.arange(i0, i1), np.arange(j0, j1), indexing="ij"))
-        pieces = shapely.area(shapely.intersection(outline, shapely.box(j, i, j + 1, i + 1)))
-        pieces = pieces * heights[np.clip(i, 0, grid.n_rows - 1)]
+        outline = shapely.transform(outline, lambda points: np.column_stack([points[:, 0], to_area(points[:, 1])]))
+        left, top = grid.left + j * grid.dx, grid.top - i * grid.dy
+        boxes = shapely.box(left, to_area(top - grid.dy), left + grid.dx, to_area(top))
+        pieces = shapely.area(shapely.intersection(outline, boxes))
         kept = pieces > 0
         cell.append(np.full(np.count_nonzero(kept), k))
         row.append(i[kept])

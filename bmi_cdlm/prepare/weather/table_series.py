@@ -14,7 +14,7 @@ from bmi_cdlm.prepare.gauges.record_sources import id_text
 from bmi_cdlm.prepare.gauges.tables import Wanted, read_table
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.text_tables import find_column, numbers_of, read_text, stamps_of
+from bmi_cdlm.prepare.text_tables import check_once, find_column, numbers_of, read_text, stamps_of
 from bmi_cdlm.prepare.weather.fields import Places, stat_of
 from bmi_cdlm.prepare.weather.gridded import choose_variable, is_time, open_dataset, within_range
 from bmi_cdlm.prepare.weather.timeline import Stamps, find, interval_starts, read_stamps, spacing
@@ -59,7 +59,8 @@ class TableFiles:
         first = next(iter(found.values()))
         bounds = first.stamps.bounds
         length = int((bounds[0, 1] - bounds[0, 0]).astype(np.int64)) if bounds is not None else 0
-        self.step = source.step or length or spacing(first.stamps.values) or model_step
+        apart = [spacing(one.stamps.values) for one in found.values()]
+        self.step = source.step or length or min((one for one in apart if one), default=model_step)
         self.units = source.units or first.units
         self._join(found)
         self.shape: Grid | Places = Places(list(found), *self._positions(list(found)))
@@ -108,6 +109,8 @@ class TableFiles:
         return values
 
     def _read_netcdf(self, path: Path) -> Series:
+        if self._source.times is not None:
+            raise ForcingError(f"{path}: `times` is a column of a table, and this is NetCDF. Leave the key out.")
         with open_dataset(path, ForcingError) as dataset:
             asked = self._source.variable
             names = (str(asked),) if isinstance(asked, str | int) else tuple(str(one) for one in asked or ())
@@ -117,6 +120,7 @@ class TableFiles:
             space = tuple(str(d) for d in array.dims if array.sizes[d] == 1 and not is_time(dataset, str(d)))
             stamps = read_stamps(dataset, array, space, str(path), ForcingError)
             values = within_range(np.asarray(array.values, np.float64).ravel(), array)
+            values[np.isin(values, self._source.missing_values)] = np.nan
             for more in self._source.add:
                 other = dataset[choose_variable(dataset, more, (), str(path), ForcingError)]
                 values = values + within_range(np.asarray(other.values, np.float64).ravel(), other)
@@ -145,6 +149,8 @@ class TableFiles:
         aside = {find_column(table, name, path, ForcingError).name for name in pieces}
         known = [str(one) for one in table.columns if one not in aside]
         kept = [one for one in known if ids is None or source.stations or one in ids]
+        for one in kept:
+            check_once(table, one, path, ForcingError)
         found = {one: Series(stamps, self._numbers(table[one], path), None) for one in kept}
         return found or self._none_of(path, known, ids)
 

@@ -218,10 +218,32 @@ class ForcingSource(TextKeys):
         default=50.0, ge=0, description="How far a cell may lie from the value that it takes where it has none of its "
         "own, and from its station (method nearest) [km]."
     )
+    height: str | None = Field(
+        default=None, description="Heights of the source's grid, `file.nc:variable` on the same pixels [m, or m2 s-2 "
+        "of geopotential]: from there temperature and precipitation are brought to the elevation of the cells."
+    )
+    gradient: float | None = Field(
+        default=None, description="With `height`: change of temperature with height [degC km-1], -6.5 unless given; of "
+        "precipitation, as a share of it [1 km-1]."
+    )
     crs: str | None = Field(default=None, description="Reference system of files that name none.")
     ids: str | None = Field(default=None, description="Variable with the ids of stations or basins; none: found.")
     polygons: str | None = Field(default=None, description="Polygons of method polygon (any file of geopandas).")
     polygon_ids: str = Field(default="id", description="Column of the polygons that holds the ids.")
+
+    @model_validator(mode="after")
+    def _check(self) -> ForcingSource:
+        """Keys that would be passed over."""
+        of_tables = {*TextKeys.model_fields, "times", "id_column", "missing_values", "stations", "station_columns"}
+        idle = sorted(self.model_fields_set & (of_tables if self.layout is None else {"select", "axes", "interannual"}))
+        if self.gradient is not None and self.height is None:
+            raise ValueError("gradient without height; expected the heights of the source's grid")
+        if idle:
+            raise ValueError(
+                f"{', '.join(idle)} {'without' if self.layout is None else 'with'} layout; expected "
+                f"{'layout: wide, long or single, for these are keys of tables' if self.layout is None else 'none'}"
+            )
+        return self
 
 
 class ForcingConfig(Block):
