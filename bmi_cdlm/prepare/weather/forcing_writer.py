@@ -93,7 +93,7 @@ def needs(weather: Weather, steps: Steps) -> Needs:
     else:
         read = () if method is None else (PET,)
     direct = (RAIN, *(name for name in wanted if name != RAIN))
-    check_given(direct[1:], sources, steps.step, "pet of the run: its formula")
+    check_given(direct[1:], sources, steps.step, "forcing: the run, for its processes or its formula of pet,")
     return Needs(direct, read, days)
 
 
