@@ -134,7 +134,7 @@ def test_wind_at_another_height(folder):
 
 
 def test_what_the_run_lacks_is_named(folder):
-    with pytest.raises(ForcingError, match="for its processes or its formula of pet, needs wind_speed, the forcing has"):
+    with pytest.raises(ForcingError, match="its formula of pet, needs wind_speed, the forcing has"):
         make(folder, BASE, run=("precipitation", "wind_speed"))
 
 
