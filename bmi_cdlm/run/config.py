@@ -22,6 +22,7 @@ from pydantic import (
 from bmi_cdlm.files.netcdf import names_in
 from bmi_cdlm.files.packing import MOST_DIGITS
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
+from bmi_cdlm.model.outside import serving
 from bmi_cdlm.model.pet import FORMATIONS, RANGE, Formula, choose, required
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.names.registry import process as find_declared
@@ -327,10 +328,21 @@ class Config(BaseModel):
                         f"coupled_inputs: '{name}' stands in place of '{other}', which no process of this run takes "
                         f"({', '.join(self.chain.names)}); expected a process that does, or no '{name}'"
                     )
-                if other in (self.published_inputs or ()) or self.forcing != "caller":
+                if other in (self.published_inputs or ()):
                     raise ValueError(
                         f"coupled_inputs: '{name}' and its complement '{other}' are both given; expected one of them"
                     )
+                if self.forcing != "caller" and not self.inputs:
+                    raise ValueError(
+                        f"coupled_inputs: '{name}' stands in place of all that forcing, {self.forcing}, could give; "
+                        "expected forcing: caller"
+                    )
+        for name in self.coupled_inputs:
+            if variable(name).grid == "cell":
+                try:
+                    serving(self.chain.cells[-1], name)
+                except ConfigError as cause:
+                    raise ValueError(str(cause).removesuffix(".")) from cause
 
     @property
     def summed(self) -> tuple[str, ...]:
@@ -400,6 +412,12 @@ class Config(BaseModel):
                 )
 
     @property
+    def takes_demand(self) -> bool:
+        """Whether a process takes potential evapotranspiration, and nothing stands in its place."""
+        name = "potential_evapotranspiration"
+        return name in self.chain.inputs and name not in self._replaced
+
+    @property
     def _replaced(self) -> set[str]:
         """Inputs in place of which a coupled input stands."""
         return {other for name in self.coupled_inputs for other in variable(name).of}
@@ -445,7 +463,7 @@ class Config(BaseModel):
     def needed(self) -> tuple[str, ...]:
         """Short names of what this run needs, as its formula reads it: the speed of wind, the vapour pressure."""
         needed = self._taken()
-        if "potential_evapotranspiration" in self.chain.inputs:
+        if self.takes_demand:
             needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*required(self.pet, self.time_step)}
         return tuple(v.short for v in select(role="input") if v.short in needed)
 
@@ -457,7 +475,7 @@ class Config(BaseModel):
     def inputs(self) -> list[str]:
         """Short names of the inputs that this run takes."""
         needed = self._taken()
-        if "potential_evapotranspiration" in self.chain.inputs:
+        if self.takes_demand:
             needed |= {"potential_evapotranspiration"} if self.pet == "given" else {*self._read_by_formula()}
         return [v.short for v in select(role="input") if v.short in needed]
 
