@@ -32,7 +32,10 @@ def adjustable_parameters(model: Model) -> list[Variable]:
     """
     timed = TRAVEL_TIME in model.parameters
     found = []
+    fixed = model.chain.cells[-1].closed if "given_exchange" in model.coupled else {}
     for name, values in model.parameters.items():
+        if name in fixed:
+            continue
         if name == TRAVEL_TIME:
             found.append(Variable(name, name, "s", "reach", "parameter", "Travel time of water through the reach"))
         elif values.ndim == 1 and not (timed and name == "celerity") and name not in model.varying:

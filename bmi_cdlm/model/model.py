@@ -19,6 +19,7 @@ from bmi_cdlm.model.equilibrium import settle_cells
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.ledger import Ledger
 from bmi_cdlm.model.operators import Operators, Parameters, ReachOperator
+from bmi_cdlm.model.outside import EXCHANGE, GivenFluxes
 from bmi_cdlm.model.parameter_set import ParameterSet, flood_waves
 from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, record
 from bmi_cdlm.model.state import State, new_state, occupied_places
@@ -128,6 +129,8 @@ class Model:
         self.chain = choose(snow, runoff, routing)
         check_steps(self.chain, step, routing_step)
         given = dict(parameters or {})
+        if EXCHANGE in self.coupled:  # that of another model stands in place of the process's own
+            given |= {name: np.asarray(value) for name, value in self.chain.cells[-1].closed.items()}
         self.pet, self.exchange = pet, exchange
         self.domain, self.step, self.routing_step, self.snow = domain, step, routing_step, snow
         self.n_sub = step // routing_step
@@ -161,7 +164,9 @@ class Model:
         }
         self._single = self._buffers(1)
         self._block: tuple[int, Kept, Buffers] | None = None
-        self._totals = Totals(self.operators, self.live, step, self._given.values.get(WEIGHT))
+        weights = self._given.values.get(WEIGHT)
+        self._given_fluxes = GivenFluxes(self.operators, self.live, self.coupled, weights)
+        self._totals = Totals(self.operators, self.live, step, weights)
         self._begin_balance()
 
     def _route_directly(self) -> ReachOperator:
@@ -230,16 +235,33 @@ class Model:
         and `state`.
         """
         n_steps = forcing.precipitation.shape[0]
+        if self._given_fluxes.served and n_steps > 1:
+            return self._advance_singly(forcing, keep, reaches)
         b = self._single if n_steps == 1 else self._block_buffers(n_steps, self._kept(keep, reaches))
         series = self._take(forcing)
         self._correct_demand(series, forcing.day_of_year, b)
         if self.pet is None and FACTOR in self.varying:
             b.factor[:] = series[FACTOR]
         for place in range(len(self.operators.cells)):  # snow, runoff
+            last = self._given_fluxes.served and place == len(self.operators.cells) - 1
+            if last:
+                self._given_fluxes.before(series, forcing.coupled or {}, self.state, self.parameters)
             self._run_cells(place, series, b)
+            if last:
+                self._given_fluxes.after(self.state)
         self._route(series[RUNOFF], b, forcing.coupled)
         self._keep_last(b)
         return {name: b.series(name, self.domain.gauges.reach, reaches) for name in keep}
+
+    def _advance_singly(
+        self, forcing: Forcing, keep: Sequence[str], reaches: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """As `advance`, one step after the other: a store may change between steps."""
+        rows = []
+        for t in range(forcing.precipitation.shape[0]):
+            one = self.advance(forcing.part(slice(t, t + 1)), keep, reaches)
+            rows.append({name: row.copy() for name, row in one.items()})
+        return {name: np.concatenate([row[name] for row in rows]) for name in keep}
 
     def _take(self, forcing: Forcing) -> dict[str, np.ndarray]:
         """Inputs and varying parameters by registry name, float64[time, cell]."""

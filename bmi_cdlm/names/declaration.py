@@ -38,7 +38,8 @@ class Store(NamedTuple):
 
     symbol : argument of the steps, which return it; standard_name : of CSDMS; holds_water : whether it counts in the
     ledger, in mm; bounds : what a caller may set; at_most : name of a parameter that it never exceeds; start : what is
-    in it at a cold start, a share of the parameter or prepared value with the symbol `start_of`, if one is given.
+    in it at a cold start, a share of the parameter or prepared value with the symbol `start_of`, if one is given;
+    serves : which flux from outside it gives water to, or takes it from, where another model makes that flux.
     """
 
     symbol: str
@@ -50,6 +51,7 @@ class Store(NamedTuple):
     at_most: str | None = None
     start: float = 0.0
     start_of: str | None = None
+    serves: Literal["", "evapotranspiration", "exchange"] = ""
 
 
 class Flux(NamedTuple):
@@ -175,6 +177,7 @@ class CellProcess:
     gives : name of what it hands on (`LIQUID_WATER` or `RUNOFF`) and its symbol, a rate
     gives_rate : whether that symbol is in mm d-1 already, not the depth of a step
     enters : name of the input that brings water into the cell, for the ledger
+    closed : parameters with which it exchanges nothing with the groundwater, where another model makes that flux
     prepared, constants, attributes : see `Prepared`; attributes of the domain by symbol
     model_steps : lengths of the model step that it has constants for [s]
     left_at_default : names of parameters that no generator gives unless it is told where they start
@@ -199,6 +202,7 @@ class CellProcess:
     version: int = 1
     gives_rate: bool = False
     enters: str = "precipitation"
+    closed: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

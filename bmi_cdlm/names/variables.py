@@ -405,9 +405,30 @@ COUPLING: tuple[Variable, ...] = (
         "stands in place of given_runoff", part="coupling", bounds=(0.0, MOST_FLOW), of=("given_runoff",),
     ),
     Variable(
+        "given_evapotranspiration", "land_surface_water_evapotranspiration~external__volume_flux", "mm d-1", "cell",
+        "input", "Actual evapotranspiration, where another model makes it; stands in place of "
+        "potential_evapotranspiration. It takes of the rain and of a store, what is there at most", part="coupling",
+        bounds=(0.0, 300.0), of=("potential_evapotranspiration",),
+    ),
+    Variable(
+        "given_exchange", "land_subsurface_water_exchange~external__volume_flux", "mm d-1", "cell", "input",
+        "Groundwater exchange, positive into the cell, where another model makes it; stands in place of that of the "
+        "process. It takes what is in a store at most", part="coupling", bounds=(-2000.0, 2000.0),
+    ),
+    Variable(
         "boundary_inflow", "channel_entrance_water_flowing_x-section__sub-step_volume_rate", "m3 s-1", "boundary",
         "input", "Discharge of the reaches that were cut off above, in every routing sub-step of the next steps, "
         "[sub-step, boundary]; NaN until set", part="coupling", bounds=(0.0, MOST_FLOW), sub_steps=True,
+    ),
+    Variable(
+        "evapotranspiration_missing", "land_surface_water_evapotranspiration~external__unmet_volume_flux", "mm d-1",
+        "cell", "flux", "Evapotranspiration that was given, and for which there was no water", part="coupling",
+        of=("given_evapotranspiration",),
+    ),
+    Variable(
+        "exchange_missing", "land_subsurface_water_exchange~external__unmet_volume_flux", "mm d-1", "cell", "flux",
+        "Groundwater exchange that was given, and for which there was no water or no room", part="coupling",
+        of=("given_exchange",),
     ),
     Variable(
         "reach_inflow_asked", "stream_channel_reach_water~incoming~external__requested_volume_rate", "m3 s-1", "reach",

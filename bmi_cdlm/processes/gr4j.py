@@ -250,11 +250,11 @@ GR4J = CellProcess(
         "production_store": Store(
             "S", "mm", "soil_production-store_water__volume-per-area_storage_density",
             "Water in the production store (S), up to its capacity", holds_water=True, at_most="production_capacity",
-            start=0.3, start_of="X1",
+            start=0.3, start_of="X1", serves="evapotranspiration",
         ),
         "routing_store": Store(
             "R", "mm", "soil_routing-store_water__volume-per-area_storage_density", "Water in the routing store (R)",
-            holds_water=True, start=0.5, start_of="X3",
+            holds_water=True, start=0.5, start_of="X3", serves="exchange",
         ),
     },
     parameters=(
@@ -284,6 +284,7 @@ GR4J = CellProcess(
         "percolation_scale": {DAY: (9 / 4) ** -4, HOUR: (21 / 4) ** -4},
         "exponent": {DAY: 2.5, HOUR: 1.25},
     },
+    closed={"exchange_coefficient": 0.0},
     fluxes={
         "evapotranspiration": Flux("AE", ledger="out"),
         "net_rainfall": Flux(

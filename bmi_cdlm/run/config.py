@@ -22,6 +22,7 @@ from bmi_cdlm.files.netcdf import names_in
 from bmi_cdlm.files.packing import MOST_DIGITS
 from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
+from bmi_cdlm.model.outside import serving
 from bmi_cdlm.model.pet import RANGE, choose, required
 from bmi_cdlm.names.declaration import PetFormula
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest, shown
@@ -341,10 +342,21 @@ class Config(BaseModel):
                         f"coupled_inputs: '{name}' stands in place of '{other}', which no process of this run takes "
                         f"({', '.join(self.chain.names)}); expected a process that does, or no '{name}'"
                     )
-                if other in (self.published_inputs or ()) or self.forcing != "caller":
+                if other in (self.published_inputs or ()):
                     raise ValueError(
                         f"coupled_inputs: '{name}' and its complement '{other}' are both given; expected one of them"
                     )
+                if self.forcing != "caller" and not self.inputs:
+                    raise ValueError(
+                        f"coupled_inputs: '{name}' stands in place of all that forcing, {self.forcing}, could give; "
+                        "expected forcing: caller"
+                    )
+        for name in self.coupled_inputs:
+            if variable(name).grid == "cell":
+                try:
+                    serving(self.chain.cells[-1], name)
+                except ConfigError as cause:
+                    raise ValueError(str(cause).removesuffix(".")) from cause
 
     @property
     def summed(self) -> tuple[str, ...]:
@@ -414,6 +426,12 @@ class Config(BaseModel):
                 )
 
     @property
+    def takes_demand(self) -> bool:
+        """Whether a process takes potential evapotranspiration, and nothing stands in its place."""
+        name = "potential_evapotranspiration"
+        return name in self.chain.inputs and name not in self._replaced
+
+    @property
     def _replaced(self) -> set[str]:
         """Inputs in place of which a coupled input stands."""
         return {other for name in self.coupled_inputs for other in variable(name).of}
@@ -464,7 +482,7 @@ class Config(BaseModel):
     def needed(self) -> tuple[str, ...]:
         """Short names of what this run needs, as its formula reads it: the speed of wind, the vapour pressure."""
         needed = self._taken()
-        if "potential_evapotranspiration" in self.chain.inputs:
+        if self.takes_demand:
             formula = self.pet_formula
             needed |= {"potential_evapotranspiration"} if formula is None else {*required(formula, self.time_step)}
         return tuple(v.short for v in select(role="input") if v.short in needed)
@@ -477,7 +495,7 @@ class Config(BaseModel):
     def inputs(self) -> list[str]:
         """Short names of the inputs that this run takes."""
         needed = self._taken()
-        if "potential_evapotranspiration" in self.chain.inputs:
+        if self.takes_demand:
             formula = self.pet_formula
             needed |= {"potential_evapotranspiration"} if formula is None else {*self._read_by(formula)}
         return [v.short for v in select(role="input") if v.short in needed]

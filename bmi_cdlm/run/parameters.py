@@ -57,7 +57,7 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     if not reach:
         run |= {"routing": spec.routing, "routing_step": spec.routing_step}
     checkpoint.check_run(**run)  # type: ignore[arg-type]
-    if not cells:
+    if not config.takes_demand:
         return checkpoint.evaluate(config.domain, domain)[0], None
     _check_pet_kind(config, checkpoint)
     return checkpoint.evaluate(config.domain, domain)
@@ -91,7 +91,7 @@ def read_elevation(config: Config, domain: Domain) -> np.ndarray:
 def make_demand(config: Config, cells: Cells, elevation: np.ndarray) -> Demand | None:
     """The formula of potential evapotranspiration at the cells; None where it is given."""
     formula = config.pet_formula
-    if formula is None:
+    if formula is None or not config.takes_demand:
         return None
     return Demand(formula, config.time_step, make_place(cells.lat, cells.lon, elevation))
 
@@ -106,7 +106,9 @@ def make_forcing(
     """
     taken = config.chain.inputs
     pet = None
-    if DEMAND in taken:
+    if DEMAND in taken and not config.takes_demand:
+        pet = np.zeros(shape)
+    elif DEMAND in taken:
         pet = values[DEMAND] if demand is None else demand.evaluate(values, start, workers)
     warmth = values[TEMPERATURE] if TEMPERATURE in taken else None
     others = _others(taken)

@@ -174,7 +174,7 @@ def test_runoff_that_has_no_meaning_is_refused(tmp_path, value, message):
 
 @pytest.mark.parametrize(("keys", "message"), [
     ({"coupled_inputs": ["given_lateral_inflow"]}, "stands in place of 'given_runoff', which no process"),
-    ({"runoff": "caller", "coupled_inputs": ["given_lateral_inflow"]}, "complement 'given_runoff' are both given"),
+    ({"runoff": "caller", "coupled_inputs": ["given_lateral_inflow"]}, "expected forcing: caller"),
     ({"runoff": "caller", "forcing": "caller", "coupled_inputs": ["given_lateral_inflow"],
       "published_inputs": ["given_runoff"]}, "both given; expected one"),
     ({"runoff": "caller", "snow": "cemaneige"}, "Set snow: none"),

@@ -39,7 +39,7 @@ NONLINEAR_RESERVOIR = CellProcess(
     stores={
         "soil_water": Store(
             "S", "mm", "soil_water__volume-per-area_storage_density", "Water in the soil", holds_water=True,
-            at_most="soil_capacity", start=0.5, start_of="Smax",
+            at_most="soil_capacity", start=0.5, start_of="Smax", serves="evapotranspiration",
         ),
     },
     parameters=(
