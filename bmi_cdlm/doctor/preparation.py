@@ -217,8 +217,8 @@ def _whole_series(name: str, source: ForcingSource, target: Target, folder: Path
         row, cell = (int(i) for i in np.unravel_index(gaps.argmax(), gaps.shape))
         raise ForcingError(
             f"{series.where}: '{name}' is missing at {steps.starts[row]} in cell {target.drainage.cells.id[cell]}, "
-            f"the first of {np.count_nonzero(gaps)} such values in {np.count_nonzero(gaps.any(axis=0))} cells. Complete "
-            "the source, or declare the stamp as `missing`."
+            f"the first of {np.count_nonzero(gaps)} such values in {np.count_nonzero(gaps.any(axis=0))} cells. "
+            "Complete the source, or declare the stamp as `missing`."
         )
 
 
