@@ -150,7 +150,8 @@ def test_networks(tmp_path, layout):
     heads = {name: heading if isinstance(heading, str) else heading[0] for name, heading in columns.items()}
     heads = {"area": "area", "lat": "lat", "lon": "lon", "length": "length", **heads}
     values = {"id": (11, 12, 13), "downstream": (13, 13, -1), "area": (10.0, 20.0, 30.0),
-              "length": (1000.0, 2000.0, 500.0), "slope": (0.01, 0.02, 0.03), "lat": (45, 46, 47), "lon": (3, 4, 5), "elevation": (100, 200, 300),
+              "length": (1000.0, 2000.0, 500.0), "slope": (0.01, 0.02, 0.03),
+              "lat": (45, 46, 47), "lon": (3, 4, 5), "elevation": (100, 200, 300),
               "mean_slope": (10, 20, 30), "name": ("a", "b", "c")}
     factor = {"area": {"m2": 1e6}.get(units.get("area"), 1.0), "length": {"km": 1e-3}.get(units.get("length"), 1.0)}
     rows = [",".join(heads.values())]
