@@ -113,7 +113,7 @@ def test_hydrorivers(tmp_path, suffix):
     for k in range(8, N):
         inside |= {k} if BELOW[k] in inside else set()
     assert sorted(read_domain(made.files["domain"]).reaches.id) == sorted(str(ids[k]) for k in inside)
-    network["only"] = [int(ids[k]) for k in inside if k != max(inside)][:2] + [int(ids[0])]
+    network["only"] = [*[int(ids[k]) for k in inside if k != max(inside)][:2], int(ids[0])]
     made = prepare(run_of(tmp_path, network), force=True)
     assert sorted(read_domain(made.files["domain"]).reaches.id) == sorted(str(ids[k]) for k in inside | {0})
 
