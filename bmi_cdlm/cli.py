@@ -278,10 +278,10 @@ def _print_travel_times(config: Config, model: Model) -> None:
         console.print(f"... and {len(gauges.id) - MOST_SHOWN} more gauges")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def _score(value: float, style: str) -> str:
     """A score, or a dash where there is none."""
     return "-" if np.isnan(value) else format(value, style)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

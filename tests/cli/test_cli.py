@@ -121,3 +121,11 @@ def test_a_run_that_was_killed_is_resumed(tmp_path: Path, monkeypatch: pytest.Mo
     assert np.array_equal(ours[0], theirs[0]) and np.array_equal(ours[2], theirs[2])
     again = call("run", config, "--quiet", "--resume")
     assert again.exit_code == 1 and "the end of the run" in again.output
+
+
+def test_a_score_that_is_none_is_a_dash() -> None:
+    """It was +nan."""
+    from bmi_cdlm.cli import SHOWN, _score
+
+    assert {_score(float("nan"), style) for _, _, style in SHOWN} == {"-"}
+    assert (_score(-7.46, "+.1f"), _score(0.5, ".3f")) == ("-7.5", "0.500")
