@@ -286,7 +286,9 @@ def nextgen_init(
     table: Path, folder: Path, start: str, end: str, time_step: str, snow: str, pet: str, parameters: Path | None,
     restart: str | None,
 ) -> None:
-    """Make a domain and a configuration of every catchment in a TABLE (CSV), and a realization for ngen.
+    """Make a domain and a configuration of every catchment in a TABLE, and a realization for ngen.
+
+    TABLE is CSV, or a hydrofabric GeoPackage.
 
     Columns: id, area [km2], lat, lon; elevation [m], mean_annual_snowfall [mm yr-1]; any other is an attribute and is
     called `name [units]`, those of the reach `reach_name [units]`.
@@ -360,10 +362,10 @@ def _print_travel_times(config: Config, model: Model) -> None:
         console.print(f"... and {len(gauges.id) - MOST_SHOWN} more gauges")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def _score(value: float, style: str) -> str:
     """A score, or a dash where there is none."""
     return "-" if np.isnan(value) else format(value, style)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

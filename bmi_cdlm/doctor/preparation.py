@@ -12,20 +12,22 @@ from pydantic import BaseModel
 
 from bmi_cdlm.doctor.findings import Case, Finding
 from bmi_cdlm.doctor.run import why_not_writable
-from bmi_cdlm.names.errors import CdlmError
+from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.prepare.config import PrepareConfig, parse_prepare
 from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.gauges.records import read_records
 from bmi_cdlm.prepare.network.attributes import check_header, check_names, named_rasters
 from bmi_cdlm.prepare.network.catchment_table import read_network
 from bmi_cdlm.prepare.network.directions import check_codes
+from bmi_cdlm.prepare.network.existing import read_existing
 from bmi_cdlm.prepare.network.layers import open_layer
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.run import rehearse, steps_of, weather_of
-from bmi_cdlm.prepare.weather.forcing_writer import Needs, needs
-from bmi_cdlm.prepare.weather.inputs import Intervals
+from bmi_cdlm.prepare.weather.forcing_writer import Needs, Steps, needs
+from bmi_cdlm.prepare.weather.inputs import CellInput, Intervals, Target
 from bmi_cdlm.prepare.weather.quantities import keys_of
+from bmi_cdlm.prepare.weather.weather_config import ForcingSource
 
 MOST_PIXELS = 10_000_000
 """Of a raster whose network the doctor makes on trial, in some seconds."""
@@ -183,9 +185,40 @@ def _forcing(case: Case, config: PrepareConfig, folder: Path) -> Iterator[Openin
         (key, one.step): one for names, one in ((needed.direct, steps), (needed.pet, needed.days)) for name in names
         for key in keys_of(name, sources, one.step)
     } or {(key, steps.step): steps for key in sources}
+    target = _target_of_list(case, config, folder)
     for (key, _), one in wanted.items():
-        yield Opening(
-            key, " ".join(sources[key].source), partial(Intervals, key, sources[key], folder, one.starts, one.step)
+        source = sources[key]
+        call: Callable[[], object] = partial(Intervals, key, source, folder, one.starts, one.step)
+        if source.layout is not None and target is not None:
+            call = partial(_whole_series, key, source, target, folder, one)
+        yield Opening(key, " ".join(source.source), call)
+
+
+def _target_of_list(case: Case, config: PrepareConfig, folder: Path) -> Target | None:
+    """What forcing is made for, where catchments are listed or the domain is there; None where that cannot be told."""
+    network = config.network
+    if network is None or not (network.table is not None or network.existing):
+        return None
+    try:
+        made = read_existing(case.config.domain) if network.existing else read_network(network, folder)
+    except CdlmError:
+        return None  # told by others
+    elevation = made.table.cell.get("elevation")
+    ids = [site.id for site in made.gauges.sites]
+    return Target(made.drainage, ids, made.gauges.reach, None if elevation is None else elevation.values)
+
+
+def _whole_series(name: str, source: ForcingSource, target: Target, folder: Path, steps: Steps) -> None:
+    """Read series of tables as a whole: a catchment without one, or with a gap, is what `prepare` refuses."""
+    series = CellInput(name, source, target, folder, steps.starts, steps.step)
+    gaps = np.isnan(series.read(0, steps.starts.size))
+    gaps[series.missing] = False
+    if gaps.any():
+        row, cell = (int(i) for i in np.unravel_index(gaps.argmax(), gaps.shape))
+        raise ForcingError(
+            f"{series.where}: '{name}' is missing at {steps.starts[row]} in cell {target.drainage.cells.id[cell]}, "
+            f"the first of {np.count_nonzero(gaps)} such values in {np.count_nonzero(gaps.any(axis=0))} cells. "
+            "Complete the source, or declare the stamp as `missing`."
         )
 
 

@@ -21,7 +21,9 @@ from bmi_cdlm.names.file_names import is_safe
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import replacing
+from bmi_cdlm.prepare.network.catchment_table import read_network
 from bmi_cdlm.prepare.network.domain_file import CONVENTIONS, put
+from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.processes.catalogue import FORMULAS, GIVEN, choose, find_formula
 
 KNOWN = {
@@ -70,11 +72,15 @@ class Catchment(NamedTuple):
 def read_table(path: Path) -> list[Catchment]:
     """Read the table of catchments: CSV with a head; an attribute's column is called `name [units]`.
 
+    A hydrofabric (GeoPackage) gives ids, areas and centres of its divides.
+
     Raises
     ------
     DomainError
         A column that is missing, unknown, or has no or other units; a value that is no number; an id twice.
     """
+    if path.suffix.lower() == ".gpkg":
+        return _read_hydrofabric(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file))
@@ -96,6 +102,16 @@ def read_table(path: Path) -> list[Catchment]:
         twice = next(i for i in ids if ids.count(i) > 1)
         raise DomainError(f"{path}: catchment '{twice}' occurs more than once. Expected one line each.")
     return found
+
+
+def _read_hydrofabric(path: Path) -> list[Catchment]:
+    """The divides of a hydrofabric, in the order of their ids."""
+    config = NetworkConfig.model_validate({"table": path.name, "layout": "nextgen"})
+    made = read_network(config, path.absolute().parent)
+    cells = made.drainage.cells
+    rows = zip(cells.id.tolist(), cells.area.tolist(), cells.lat.tolist(), cells.lon.tolist(), strict=True)
+    found = [Catchment(one, {"area": area, "lat": lat, "lon": lon}, {}) for one, area, lat, lon in rows]
+    return sorted(found, key=lambda c: (len(c.id), c.id))
 
 
 def write_catchments(table: Path, folder: Path, options: Options) -> list[Path]:

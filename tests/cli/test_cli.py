@@ -160,3 +160,11 @@ def test_defaults_in_place_of_missing_parameters_are_said(tmp_path: Path, caplog
     write_parameters(tmp_path / "parameters.nc", {"production_capacity": np.full(25, 300.0)})
     assert call("run", config, "--quiet").exit_code == 0
     assert "defaults are taken for exchange_coefficient" in caplog.text and "melt_factor" not in caplog.text
+
+
+def test_a_score_that_is_none_is_a_dash() -> None:
+    """It was +nan."""
+    from bmi_cdlm.cli import SHOWN, _score
+
+    assert {_score(float("nan"), style) for _, _, style in SHOWN} == {"-"}
+    assert (_score(-7.46, "+.1f"), _score(0.5, ".3f")) == ("-7.5", "0.500")

@@ -152,8 +152,9 @@ def test_a_basin_without_weather_is_named_and_no_other_stands_in(camels):
     (folder / "basin_mean_forcing" / "daymet" / "01" / "01022500_lump_cida_forcing_leap.txt").unlink()
     block = {**CAMELS_US, "network": {"table": "camels_topo.txt", "layout": "camels_us"}}
     config = save(folder, block)
-    with pytest.raises(ForcingError, match=r"no series of 1 of 2 catchments: 01022500"):
+    with pytest.raises(ForcingError, match=r"no series of 1 of 2 catchments: 01022500") as caught:
         prepare(config)
+    assert any(str(caught.value) in f.text for f in examine(config) if f.level == "fail")
     block["network"]["only"] = ["01013501"]
     with pytest.raises(DomainError, match=r"no catchment '01013501', which network\.only names.*mean '01013500'"):
         prepare(save(folder, block))
@@ -165,8 +166,11 @@ def test_a_gap_in_a_basins_file_is_refused_and_not_filled(camels):
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:30] + lines[31:]))
     block = {**CAMELS_US, "network": {"table": "camels_topo.txt", "layout": "camels_us"}}
+    config = save(folder, block)
     with pytest.raises(ForcingError, match=r"'precipitation' is missing at 2000-01-27.* in cell 01013500"):
-        prepare(save(folder, block))
+        prepare(config)
+    assert any("'precipitation' is missing at 2000-01-27T00:00:00 in cell 01013500" in f.text for f in examine(config)
+               if f.level == "fail")
     with pytest.raises(ForcingError, match=r"has no interval of 86400 s from 2000-01-27.*begins at 2000-01-01"):
         prepare(save(folder, CAMELS_US))
 

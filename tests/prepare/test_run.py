@@ -695,3 +695,20 @@ def test_the_doctor_says_where_prepare_would_not_replace(toy: Path) -> None:
     prepare(toy)
     change(toy, "network", cell_size="3 km")
     assert any("holds another domain" in f.text for f in examine(toy) if f.level == "note")
+
+
+def test_a_climatology_of_months(toy: Path, write_raster: Callable[..., Path]) -> None:
+    """A raster per month holds on all its days."""
+    for month in (1, 2):
+        field = np.full((3, 3), 1.5 * month, np.float32)
+        write_raster(toy.parent / "source" / "monthly" / f"pet_{month:02d}.tif", field)
+    for day in ("20200130", "20200131", "20200201"):
+        write_raster(toy.parent / "source" / "rain" / f"{day}.tif", np.ones((3, 3), np.float32))
+    content = yaml.safe_load(toy.read_text()) | {"start": "2020-01-30", "end": "2020-02-02"}
+    content["prepare"]["forcing"]["precipitation"]["missing"] = []
+    content["prepare"]["forcing"]["potential_evapotranspiration"]["source"] = "source/monthly/pet_%m.tif"
+    content.pop("observations")
+    content["prepare"].pop("observations")
+    toy.write_text(yaml.safe_dump(content))
+    demand = read_all(prepare(toy).files["forcing"])["potential_evapotranspiration"]
+    assert demand[:, 0].tolist() == [1.5, 1.5, 3.0]

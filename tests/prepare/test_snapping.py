@@ -166,3 +166,29 @@ def test_rejected_gauges_are_refused_dropped_or_kept(drainage: Drainage, caplog:
 def test_no_gauges(drainage: Drainage) -> None:
     assert snap_gauges([], drainage, GaugesConfig(table="t")).reach.size == 0
     assert snap_pixels([], GRID, AREA, 1.0).row.size == 0
+
+
+@pytest.mark.parametrize("keys", [{}, {"resolution": "30 arcsec"}, {"resolution": "30 arcsec", "channel_area": 2.0},
+                                  {"channel_area": 2.0}], ids=str)
+@pytest.mark.parametrize("extent", ["gauges", "all"])
+def test_a_gauge_without_area_drains_what_its_own_pixel_does(keys: dict, extent: str) -> None:
+    """On made mountains, wherever it stands: never the larger river nearby."""
+    pytest.importorskip("pyflwdir", reason="pyflwdir is not installed")
+    from drainage_cases import config, terrain_flow
+
+    from bmi_cdlm.prepare.network.network import drain
+
+    flow = terrain_flow((60, 70), 5)
+    rng = np.random.default_rng(2)
+    for pixel in rng.choice(np.flatnonzero(flow.inside), 12, replace=False).tolist():
+        row, col = divmod(pixel, flow.grid.n_cols)
+        lon, lat = flow.grid.lonlat(np.array([row]), np.array([col]))
+        gauge = GaugeSite("G", "G", float(lon[0]) + 1e-4, float(lat[0]) - 1e-4, math.nan, {})
+        own, steps = pixel, 0
+        while flow.upstream_area[own] < keys.get("channel_area", 0.0) and flow.downstream[own] != own:
+            own, steps = int(flow.downstream[own]), steps + 1
+        if steps > 3 or flow.upstream_area[own] < keys.get("channel_area", 0.0):
+            continue  # the river may lie beyond the radius
+        drainage = drain(config(extent=extent, **keys), flow, [gauge], 2000.0)
+        found = snap_gauges([gauge], drainage, GaugesConfig(table="t", radius=2000.0))
+        assert found.area[0] == pytest.approx(flow.upstream_area[own], rel=1e-9)

@@ -113,6 +113,9 @@ def test_hydrorivers(tmp_path, suffix):
     for k in range(8, N):
         inside |= {k} if BELOW[k] in inside else set()
     assert sorted(read_domain(made.files["domain"]).reaches.id) == sorted(str(ids[k]) for k in inside)
+    network["only"] = [*[int(ids[k]) for k in inside if k != max(inside)][:2], int(ids[0])]
+    made = prepare(run_of(tmp_path, network), force=True)
+    assert sorted(read_domain(made.files["domain"]).reaches.id) == sorted(str(ids[k]) for k in inside | {0})
 
 
 @pytest.mark.parametrize("suffix", ["gpkg", "shp", "parquet"])
@@ -194,9 +197,9 @@ def test_merit_basins_in_two_files(tmp_path):
         prepare(run_of(tmp_path, network))
 
 
-def test_a_nextgen_hydrofabric(tmp_path):
-    path, point = tmp_path / "hf.gpkg", shapely.Point(5, 46)
-    rows = range(N)
+def write_hydrofabric(path):
+    """Layers divides, flowpaths and nexus, the last of which drains into the sea."""
+    rows, point = range(N), shapely.Point(5, 46)
     geopandas.GeoDataFrame({
         "divide_id": [f"cat-{k}" for k in rows], "id": [f"wb-{k}" for k in rows], "toid": [f"nex-{k}" for k in rows],
         "areasqkm": AREA}, geometry=boxes(), crs=4326).to_crs(5070).to_file(path, layer="divides")
@@ -204,13 +207,33 @@ def test_a_nextgen_hydrofabric(tmp_path):
         "id": [f"wb-{k}" for k in rows], "toid": [f"nex-{k}" for k in rows], "lengthkm": LENGTH / 1000},
         geometry=[shapely.LineString([(5, 45), (6, 46)])] * N, crs=4326).to_crs(5070).to_file(path, layer="flowpaths")
     geopandas.GeoDataFrame({
-        "id": [f"nex-{k}" for k in rows], "toid": ["wb-0" if b < 0 else f"wb-{b}" for b in BELOW]},
+        "id": [f"nex-{k}" for k in rows], "toid": ["tnx-1" if b < 0 else f"wb-{b}" for b in BELOW]},
         geometry=[point] * N, crs=4326).to_crs(5070).to_file(path, layer="nexus")
-    nexus = geopandas.read_file(path, layer="nexus")
-    nexus.loc[nexus["id"] == "nex-0", "toid"] = "tnx-1"  # the sea
-    nexus.to_file(path, layer="nexus")
+
+
+def test_a_nextgen_hydrofabric(tmp_path):
+    write_hydrofabric(tmp_path / "hf.gpkg")
     made = prepare(run_of(tmp_path, {"table": "hf.gpkg", "layout": "nextgen"}))
-    assert_network(made, [f"cat-{k}" for k in rows], slope=False)
+    assert_network(made, [f"cat-{k}" for k in range(N)], slope=False)
+
+
+def test_ngen_is_set_up_from_a_hydrofabric(tmp_path):
+    from click.testing import CliRunner
+
+    from bmi_cdlm.cli import main
+
+    write_hydrofabric(tmp_path / "hf.gpkg")
+    arguments = ["nextgen", "init", str(tmp_path / "hf.gpkg"), "--to", str(tmp_path / "ngen"), "--start", "2015-12-01",
+                 "--end", "2015-12-31"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "ngen").glob("cat-*.nc"))) == N
+    for k in (0, 7, 45):
+        domain = read_domain(tmp_path / "ngen" / f"cat-{k}.nc")
+        assert domain.cells.area.tolist() == [AREA[k]]
+        assert boxes()[k].contains(shapely.Point(domain.cells.lon[0], domain.cells.lat[0]))
+    missing = CliRunner().invoke(main, [*arguments, "--pet", "penman_monteith"])
+    assert missing.exit_code == 1 and "elevation" in missing.output
 
 
 def test_what_cannot_be_read(tmp_path):

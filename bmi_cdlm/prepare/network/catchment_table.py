@@ -272,12 +272,13 @@ def _chosen(config: NetworkConfig, columns: _Columns, where: Path) -> np.ndarray
         above: dict[str, list[int]] = {}
         for i, below in enumerate(columns.text.get("downstream", [""] * len(ids))):
             above.setdefault(below, []).append(i)
-        waiting = [known[one] for one in config.upstream_of]
+        waiting, met = [known[one] for one in config.upstream_of], set()
         while waiting:
             i = waiting.pop()
-            if i not in chosen or ids[i] in (config.only or ()):
-                waiting += [j for j in above.get(ids[i], []) if j not in chosen]
-            chosen.add(i)
+            if i not in met:
+                met.add(i)
+                waiting += above.get(ids[i], [])
+        chosen |= met
     return np.array(sorted(chosen), np.int64)
 
 

@@ -199,7 +199,8 @@ class ForcingSource(TextKeys):
         default=(), description="Stamps that the source is known to lack; left missing in the forcing file."
     )
     interannual: bool = Field(
-        default=False, description="Rasters hold one field per day of an average year (PET only)."
+        default=False, description="Rasters hold one field per day of an average year, or per month where the path "
+        "names months only, `pet_%m.tif` (PET only)."
     )
     statistic: Literal["mean", "min", "max"] | None = Field(
         default=None, description="From finer steps to the model step; none: mean, min for minimum_temperature, max "
