@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -229,7 +229,11 @@ def _shared_folder(config: Config) -> Iterator[Path]:
             time.sleep(0.05)
         raise
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        gone = folder.with_suffix(".gone")  # at once, for whoever looks for its parts
+        with suppress(OSError):
+            folder.rename(gone)
+        for left in (gone, folder):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _run_all(

@@ -34,30 +34,38 @@ def run_partition(config: Config, folder: Path, number: int, count: int, above: 
     done = folder / str(number)
     if done.exists():  # by a worker that was lost after it had finished
         return number
-    part = read_part(folder / INPUT.format(number))
+    # First of all: whoever gives up the run says so, and then waits until there is no attempt.
     attempt = Path(tempfile.mkdtemp(prefix=f"{number}.", dir=folder))
     try:
-        _run_part(config, part, folder, attempt)
+        _check_wanted(folder)
+        part = read_part(folder / INPUT.format(number))
+        try:
+            _run_part(config, part, folder, attempt)
+        except CdlmError as cause:
+            raise type(cause)(f"partition {_name(part, number, count)}: {cause}") from cause
+        except Exception as cause:
+            raise ClusterError(
+                f"partition {_name(part, number, count)}: failed with {type(cause).__name__}: {cause}. See the log of "
+                "the worker."
+            ) from cause
         with contextlib.suppress(OSError):  # another attempt, given up for lost, was first with the same
             attempt.rename(done)
-    except CdlmError as cause:
-        raise type(cause)(f"partition {_name(part, number, count)}: {cause}") from cause
-    except Exception as cause:
-        raise ClusterError(
-            f"partition {_name(part, number, count)}: failed with {type(cause).__name__}: {cause}. See the log of the "
-            "worker."
-        ) from cause
     finally:
         shutil.rmtree(attempt, ignore_errors=True)
+        if not (folder / INPUT.format(number)).exists():  # the run is over: its folder was made anew by our writing
+            shutil.rmtree(folder, ignore_errors=True)
     return number
+
+
+def _check_wanted(folder: Path) -> None:
+    if (folder / STOP).exists() or not folder.exists():
+        raise ClusterError("the run was given up, this partition with it. See the error that was first.")
 
 
 def _run_part(config: Config, part: Part, folder: Path, attempt: Path) -> None:
     def give_up_with_the_run(steps: int = 0) -> None:
-        if (folder / STOP).exists() or not folder.exists():
-            raise ClusterError("the run was given up, this partition with it. See the error that was first.")
+        _check_wanted(folder)
 
-    give_up_with_the_run()
     own = np.setdiff1d(np.arange(part.reaches.size), part.boundary)
     with FileExchange(part, [folder / str(s.number) for s in part.sources], attempt) as exchange:
         simulation = Simulation(_own_config(config, part, own, attempt), part, exchange)
