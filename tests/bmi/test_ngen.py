@@ -11,6 +11,7 @@ from cases import DEPTH, E, Q, T, change_config, opened, write_case
 from ngen_host import AORC, EXAMPLE, MASSES, RAIN, Ngen, weather
 
 from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.model.model import Forcing, Model
 from bmi_cdlm.model.pet import Demand, make_place
 from bmi_cdlm.names.errors import ClockError, ForcingError, UnknownNameError
@@ -285,3 +286,21 @@ def test_the_example_is_what_init_writes(tmp_path):
     for path in texts:
         assert path.read_text() == (EXAMPLE / path.name).read_text(), path.name
     assert yaml.safe_load(texts[0].read_text())["domain"] == "cat-27.nc"
+
+
+@pytest.mark.parametrize("pet", ["given", "oudin", "penman_monteith"])
+def test_the_ready_checkpoint_runs_every_hourly_model(tmp_path, pet):
+    checkpoint = EXAMPLE / "cance_hourly.safetensors"
+    configs, _ = made_catchments(tmp_path, HOUR, pet=pet, snow="none", parameters=checkpoint)
+    host = Ngen(configs[0])
+    domain = load_config(configs[0]).domain
+    learned, _ = load_checkpoint(checkpoint).evaluate(domain, read_domain(domain))
+    shown = np.empty(1)
+    for name, value in learned.items():
+        if name in host.model.get_parameter_names():
+            assert host.model.get_value(name, shown)[0] == np.ravel(value)[0], name
+    for forcing in weather(48):
+        host.step(forcing)
+        residual, came = host.residual()
+        assert residual <= 1e-9 * came + 1e-15
+    host.model.finalize()
