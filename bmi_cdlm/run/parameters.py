@@ -106,10 +106,10 @@ def make_forcing(
     """
     taken = config.chain.inputs
     pet = None
-    if DEMAND in taken and not config.takes_demand:
-        pet = np.zeros(shape)
-    elif DEMAND in taken:
-        pet = values[DEMAND] if demand is None else demand.evaluate(values, start, workers)
+    if demand is not None:
+        pet = demand.evaluate(values, start, workers)
+    elif DEMAND in taken:  # 0 where evapotranspiration itself is given in its place
+        pet = values[DEMAND] if DEMAND in values else np.zeros(shape)
     warmth = values[TEMPERATURE] if TEMPERATURE in taken else None
     others = _others(taken)
     rain = values[RAIN] if RAIN in taken else np.zeros(shape)
