@@ -188,6 +188,7 @@ STORES = {
     "soil_moisture": Store(
         "SM", "mm", "soil_moisture-store_water__volume-per-area_storage_density",
         "Water in the soil (SM), which capillary rise may fill above its capacity for a step", holds_water=True,
+        serves="evapotranspiration",
     ),
     "upper_zone": Store(
         "UZ", "mm", "soil_upper-zone_water__volume-per-area_storage_density", "Water in the upper zone (UZ)",
@@ -195,7 +196,7 @@ STORES = {
     ),
     "lower_zone": Store(
         "LZ", "mm", "soil_lower-zone_water__volume-per-area_storage_density", "Water in the lower zone (LZ)",
-        holds_water=True,
+        holds_water=True, serves="exchange",
     ),
 }
 FLUXES = {
@@ -264,13 +265,14 @@ HBV = CellProcess(
     fluxes=FLUXES | RISEN | EXCHANGED,
     gives=(RUNOFF, "Q"),
     left_at_default=("regional_exchange_capacity", "regional_exchange_area"),
+    closed={"regional_exchange_capacity": 0.0},
 )
 HBV_1_0 = replace(
     HBV, name="hbv_1_0", title="HBV as in dHBV 1.0: no capillary rise, a gamma unit hydrograph",
     stages=(SNOW_STAGE, DRY_SOIL, RESPONSE, LEAVE), queues=GAMMA, prepared=INVERSES, attributes={}, fluxes=FLUXES,
     stores=STORES | {"soil_moisture": STORES["soil_moisture"]._replace(at_most="field_capacity")},
     parameters=(*SNOW_AND_SOIL, *ZONES, *HYDROGRAPH, PET_FACTOR),
-    left_at_default=("evaporation_shape", "unit_hydrograph_length"),
+    left_at_default=("evaporation_shape", "unit_hydrograph_length"), closed={},
 )
 HBV_1_1P = replace(
     HBV_1_0, name="hbv_1_1p", title="HBV as in dHBV 1.1p: capillary rise, a gamma unit hydrograph",
