@@ -14,7 +14,8 @@ import click
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.files.netcdf import create_time, replacing, write_time
+from bmi_cdlm.files.netcdf import create_time, write_time
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.processes.cemaneige import solid_fraction
 
 DAY = 86400
