@@ -16,7 +16,8 @@ from timing import Case
 
 from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches
 from bmi_cdlm.domain.network import accumulate_downstream, order_reaches
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.network.directions import decode, make_flow
 from bmi_cdlm.prepare.network.grid import Grid

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from timing import Case, interleave
 
-from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
 

@@ -20,7 +20,8 @@ from rich.table import Table
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.generator.generator import Inputs, describe_forcing, pet_network, static_parameters
 from bmi_cdlm.generator.specification import Attribute, GeneratorSpec, NetworkSpec, PetSpec, Target
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
 

@@ -33,7 +33,8 @@ from bmi_cdlm.domain.domain import Domain, cut
 from bmi_cdlm.domain.network import NetworkPlan, accumulate_downstream, plan_network
 from bmi_cdlm.files.output import OutputFile
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.time_steps import DAY, HOUR
 
 START = np.datetime64("2001-01-01", "s")

@@ -12,7 +12,7 @@ import yaml
 from make_domain import domain_fields, random_domain, random_fields, random_forcing, random_parameters, write_domain
 
 from bmi_cdlm.bmi import BmiCdlm
-from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable

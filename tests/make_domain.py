@@ -11,7 +11,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches, read_domain
-from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.names.time_steps import DAY
 
 

@@ -26,7 +26,7 @@ from rich.table import Table
 from timing import Case, interleave
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.operators import CellOperator, Operators, zeros_of
 from bmi_cdlm.names.declaration import LIQUID_WATER
 from bmi_cdlm.names.time_steps import DAY, HOUR

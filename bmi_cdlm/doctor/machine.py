@@ -13,7 +13,7 @@ import numpy as np
 
 from bmi_cdlm.doctor.findings import Case, Finding, size_text
 from bmi_cdlm.kernels.cache import cache_folder
-from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.names.memory import available_memory
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable

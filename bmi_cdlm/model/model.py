@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +14,10 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR, Buffers, Kept, make_buffers, step_bytes, whole_series
+from bmi_cdlm.model.checks import check_components, check_steps, check_varying
 from bmi_cdlm.model.equilibrium import settle_cells
 from bmi_cdlm.model.exchange import Exchange
+from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.ledger import Ledger
 from bmi_cdlm.model.operators import Operators, Parameters, ReachOperator
 from bmi_cdlm.model.outside import EXCHANGE, GivenFluxes
@@ -26,52 +27,17 @@ from bmi_cdlm.model.state import State, new_state, occupied_places
 from bmi_cdlm.model.sums import add_rows
 from bmi_cdlm.model.totals import Outstanding, Totals
 from bmi_cdlm.names.declaration import RUNOFF
-from bmi_cdlm.names.errors import ConfigError, ForcingError, ParameterError, StateError, nearest
+from bmi_cdlm.names.errors import ForcingError, ParameterError, StateError
 from bmi_cdlm.names.parameters import WEIGHT, check_series
 from bmi_cdlm.names.season import season
-from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
+from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import SUB_STEPS, Variable, coupled_outputs, select
-from bmi_cdlm.processes.catalogue import Chain, choose
+from bmi_cdlm.processes.catalogue import choose
 from bmi_cdlm.processes.outside import DIRECT
 from bmi_cdlm.processes.pet_network import fill_factor
 
 LONGEST_BLOCK, SHORTEST_BLOCK = 4096, 16
 """Routing steps and model steps beyond which a longer block only drives hydrographs out of the caches."""
-
-
-class Forcing(NamedTuple):
-    """Forcing of consecutive steps, float64[time, cell]: mm d-1, mm d-1, degC (None where no process takes it).
-
-    day_of_year : float64[time], from `season.day_of_year`; read by a PET network only. others : further inputs, varying
-    : parameters that vary in time, float64[time, cell] by registry name; coupled : what other models give, by registry
-    name, float64[time, reach].
-    """
-
-    precipitation: np.ndarray
-    potential_evapotranspiration: np.ndarray | None
-    air_temperature: np.ndarray | None = None
-    day_of_year: np.ndarray | None = None
-    others: Mapping[str, np.ndarray] | None = None
-    varying: Mapping[str, np.ndarray] | None = None
-    coupled: Mapping[str, np.ndarray] | None = None
-
-    def part(self, steps: slice) -> Forcing:
-        """Some of the steps."""
-        def cut(a: Any) -> Any:
-            if isinstance(a, Mapping):
-                return {name: values[steps] for name, values in a.items()}
-            return None if a is None else a[steps]
-
-        return Forcing(*map(cut, self))
-
-    def series(self) -> dict[str, np.ndarray]:
-        """Every input and varying parameter by registry name."""
-        found = {"precipitation": self.precipitation}
-        if self.potential_evapotranspiration is not None:
-            found["potential_evapotranspiration"] = self.potential_evapotranspiration
-        if self.air_temperature is not None:
-            found["air_temperature"] = self.air_temperature
-        return found | dict(self.others or {}) | dict(self.varying or {}) if self.others or self.varying else found
 
 
 class Model:
@@ -643,43 +609,3 @@ class Model:
     def close(self) -> None:
         """End the threads."""
         self._workers.close()
-
-
-def check_varying(chain: Chain, varying: Sequence[str]) -> None:
-    """Refuse parameters that cannot come as [time, cell]."""
-    may = [p.name for process in chain.cells for p in process.parameters if p.may_vary]
-    for name in varying:
-        if name not in may:
-            raise ParameterError(
-                f"parameter '{name}' cannot vary in time here.{nearest(name, may)} Of {', '.join(chain.names)}, these "
-                f"can: {', '.join(may) or 'none'}. Give one value per cell or reach."
-            )
-
-
-def check_components(chain: Chain, components: Mapping[str, int]) -> None:
-    """Refuse numbers of components of a process that is not there, or that are no numbers of sets."""
-    names = [process.name for process in chain.cells]
-    for name, count in components.items():
-        if name not in names:
-            raise ConfigError(
-                f"components: there is no process '{name}' of cells here.{nearest(name, names)} There are: "
-                f"{', '.join(names)}."
-            )
-        if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1:
-            raise ConfigError(
-                f"components: '{name}' has {count!r}, expected a whole number of parameter sets, 1 or more."
-            )
-
-
-def check_steps(chain: Chain, step: int, routing_step: int) -> None:
-    """Refuse steps that the processes do not offer."""
-    for process in chain.cells:
-        if step not in process.model_steps:
-            offered = " or ".join(f"{s} s ({STEP_NAMES.get(s, f'{s} s')})" for s in process.model_steps)
-            raise ConfigError(
-                f"time_step is {step} s, expected {offered}: {process.name.upper()} has constants for these only."
-            )
-    if routing_step <= 0 or step % routing_step:
-        raise ConfigError(
-            f"routing_step is {routing_step} s, expected a divisor of the time step of {step} s, such as 3600 s."
-        )

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.state import State
 from bmi_cdlm.names.errors import NotFiniteError
 

@@ -16,7 +16,7 @@ from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR
-from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.pet import Demand, make_place, takes_elevation
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
 from bmi_cdlm.names.parameters import TRAVEL_TIME

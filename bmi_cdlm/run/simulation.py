@@ -19,7 +19,8 @@ from bmi_cdlm.files.shared import share, version
 from bmi_cdlm.files.streaming import Take, WriteBehind, read_ahead
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.model.exchange import Exchange
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.totals import Outstanding
 from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.names.season import day_of_year

@@ -10,7 +10,8 @@ from generator_cases import specify, write_attribute_domain, write_drawn_checkpo
 from make_domain import random_domain, random_forcing
 
 from bmi_cdlm.domain.network import accumulate_downstream
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import CheckpointError, ConfigError, ForcingError, StateError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable

@@ -12,7 +12,8 @@ from ngen_host import AORC, EXAMPLE, MASSES, RAIN, Ngen, weather
 
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.checkpoint import load_checkpoint
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.pet import Demand, make_place
 from bmi_cdlm.names.errors import ClockError, ForcingError, UnknownNameError
 from bmi_cdlm.names.time_steps import DAY, HOUR

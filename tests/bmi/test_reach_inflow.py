@@ -9,7 +9,8 @@ from make_domain import random_domain, random_forcing
 from process_cases import OTHERS, REACHES, installed
 
 from bmi_cdlm.bmi.arguments import BmiValueError
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError, UnknownNameError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import over_call, variable

@@ -16,7 +16,7 @@ from make_domain import domain_fields, write_domain
 
 from bmi_cdlm.cli import main
 from bmi_cdlm.evaluate.balance import balance
-from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable

@@ -8,7 +8,8 @@ from make_domain import random_domain, random_forcing, random_parameters
 
 from bmi_cdlm.domain.domain import cut
 from bmi_cdlm.domain.network import accumulate_downstream, plan_network, upstream_of
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.parameters import BY_NAME
 
 

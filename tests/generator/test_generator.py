@@ -23,7 +23,8 @@ from bmi_cdlm.generator.generator import describe_forcing, make_spec, pet_networ
 from bmi_cdlm.generator.specification import GeneratorSpec, standardise
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import ConfigError, DomainError, ForcingError
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.season import day_of_year, season

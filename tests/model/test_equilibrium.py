@@ -9,7 +9,8 @@ from make_domain import lumped_domain, random_domain, random_parameters
 from process_cases import BESIDE, HBV, installed
 
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable

@@ -30,7 +30,9 @@ from bmi_cdlm.kernels import workers
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.model import operators
-from bmi_cdlm.model.model import Forcing, Model, check_steps
+from bmi_cdlm.model.checks import check_steps
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.declaration import RUNOFF
 from bmi_cdlm.names.errors import ConfigError, DomainError, ParameterError, UnknownNameError
 from bmi_cdlm.names.time_steps import DAY, HOUR

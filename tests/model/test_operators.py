@@ -29,7 +29,8 @@ from bmi_cdlm.domain.network import plan_network
 from bmi_cdlm.kernels import launch, workers
 from bmi_cdlm.kernels.loops import rows
 from bmi_cdlm.model import memory, operators
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators, ReachOperator
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
 from bmi_cdlm.processes.cemaneige import CEMANEIGE

@@ -16,7 +16,8 @@ from process_cases import BESIDE, HBV, RESERVOIRS, VARYING, installed
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.files.restart import Restart, read_restart, write_restart
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.declaration import CellProcess
 from bmi_cdlm.names.parameters import parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR

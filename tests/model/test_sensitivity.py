@@ -9,7 +9,8 @@ from make_domain import random_domain
 
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.generator import pet_network, read_inputs
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.parameter_set import ParameterSet
 from bmi_cdlm.names.errors import ForcingError, StateError
 from bmi_cdlm.names.parameters import TRAVEL_TIME

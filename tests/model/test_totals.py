@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from make_domain import lumped_domain, random_forcing
 
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.totals import add_rows
 
 

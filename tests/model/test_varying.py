@@ -15,7 +15,8 @@ from process_cases import BESIDE, HBV, RESERVOIRS, VARYING, installed
 
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.generator import pet_network, read_inputs
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import ForcingError, ParameterError
 from bmi_cdlm.names.parameters import parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR

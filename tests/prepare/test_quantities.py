@@ -225,7 +225,8 @@ def test_a_caller_by_the_hour_gives_speed_and_vapour_of_every_hour(tmp_path):
         demand = Demand(PENMAN_MONTEITH, DAY, make_place(cells.lat, cells.lon, np.full(25, 100.0))).evaluate(
             {name: np.full((1, 25), value) for name, value in day.items()}, start, Workers(1))
         dry = np.full((1, 25), demand)
-        from bmi_cdlm.model.model import Forcing, Model
+        from bmi_cdlm.model.forcing import Forcing
+        from bmi_cdlm.model.model import Model
 
         model = Model(simulation.model.domain, simulation.model.parameters, step=DAY, routing_step=HOUR,
                       snow="cemaneige")

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_domain import lumped_domain, part_of
 
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.cemaneige import potential_melt, snow_hysteresis_step, snow_step, solid_fraction
 

@@ -15,7 +15,8 @@ from make_domain import lumped_domain, part_of
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.plan import CellPlan, places_of
 from bmi_cdlm.kernels.loops.prepared import ordinate_loops
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.preparation import step_numbers
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.gr4j import GR4J

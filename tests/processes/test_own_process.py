@@ -177,7 +177,7 @@ SETTLED = """
 import numpy as np
 from make_domain import random_domain
 from bmi_cdlm import Model
-from bmi_cdlm.model.model import Forcing
+from bmi_cdlm.model.forcing import Forcing
 domain = random_domain(5, 25, 12)
 given = {"drainage_exponent": np.linspace(1.0, 8.0, domain.n_cells), "soil_capacity": np.linspace(20.0, 900.0, 12)}
 for step in (86400, 3600):

@@ -10,7 +10,8 @@ from make_domain import part_of, random_domain, random_downstream, random_forcin
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.domain.network import order_reaches
 from bmi_cdlm.generator.generator import pet_network, read_inputs
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import StateError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.run.partition import FileExchange, make_part, partition, read_part, write_part

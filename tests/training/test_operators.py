@@ -16,7 +16,8 @@ from bmi_cdlm.kernels import launch
 from bmi_cdlm.kernels.loops.plan import places_of
 from bmi_cdlm.model import memory as memory_module
 from bmi_cdlm.model import operators as operators_module
-from bmi_cdlm.model.model import Forcing, Model
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
