@@ -8,6 +8,7 @@ outflow is then what the change of V leaves over, so that water is closed to rou
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,34 @@ class Settings(NamedTuple):
     step: float = 86400.0
 
 
+POSITIVE = ("area", "step")
+"""Settings that must be more than 0; the others may be 0."""
+
+
+def read_settings(config_file: str) -> Settings:
+    """Settings of a YAML, the defaults for an empty path.
+
+    YAML takes 1.5e5 for a text, since it lacks a sign in its exponent; it is a number here.
+    """
+    content = yaml.safe_load(Path(config_file).read_text(encoding="utf-8")) if config_file else None
+    known = ", ".join(Settings._fields)
+    if not isinstance(content or {}, dict):
+        raise ValueError(f"{config_file}: expected `key: number` lines. Known: {known}.")
+    found = {}
+    for key, value in (content or {}).items():
+        if key not in Settings._fields:
+            raise ValueError(f"{config_file}: unknown key {key!r}. Known: {known}.")
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not (0.0 <= number < math.inf) or (key in POSITIVE and number == 0.0):
+            least = "more than 0" if key in POSITIVE else "0 or more"
+            raise ValueError(f"{config_file}: {key} is {value!r}, expected a finite number, {least}.")
+        found[key] = number
+    return Settings(**found)
+
+
 def outflows(s: Settings, volume: float, inflow: float, target: float, seconds: float) -> tuple[float, float, float]:
     """Volume at the end of a step [m3], and release and spill over it [m3 s-1]."""
     most, release = volume + inflow * seconds, target
@@ -72,11 +101,7 @@ class LevelPool(Bmi):
 
     def initialize(self, config_file: str) -> None:
         """Read a YAML of `Settings`; an empty path takes the defaults."""
-        content = yaml.safe_load(Path(config_file).read_text(encoding="utf-8")) if config_file else None
-        unknown = set(content or {}) - set(Settings._fields)
-        if unknown:
-            raise ValueError(f"{config_file}: unknown keys {sorted(unknown)}. Known: {', '.join(Settings._fields)}.")
-        self._settings, self._time = Settings(**(content or {})), 0.0
+        self._settings, self._time = read_settings(config_file), 0.0
         s, values = self._settings, self._values
         for value in values.values():
             value[:] = 0.0

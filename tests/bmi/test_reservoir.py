@@ -74,8 +74,22 @@ def test_a_steady_pool_stands_where_the_weir_takes_the_rest(example, tmp_path):
     dam.set_value(names.INFLOW, np.array([np.nan]))
     with pytest.raises(ValueError, match="inflow is nan"):
         dam.update()
-    with pytest.raises(ValueError, match="unknown keys"):
-        pool(example, tmp_path, depth=3.0)
+    for settings, said in [
+        ({"depth": 3.0}, "unknown key 'depth'"), ({"area": 0}, "area is 0, expected a finite number, more than 0"),
+        ({"crest": "high"}, "crest is 'high'"), ({"weir": True}, "weir is True"), ({"target": -1.0}, "target is -1.0"),
+        ({"level": float("nan")}, "level is nan"), ({"step": [1]}, "step is"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            pool(example, tmp_path, **settings)
+
+
+def test_settings_are_numbers_as_pymt_writes_them(example, tmp_path):
+    """Its template gives 150000.0 and 1.5e+05, people write 1.5e5, which YAML takes for a text."""
+    path = tmp_path / "pool.yaml"
+    path.write_text("area: 1.5e5\ncrest: 4\n")
+    settings = example[0].read_settings(str(path))
+    assert (settings.area, settings.crest, settings.weir) == (150000.0, 4.0, example[0].Settings().weir)
+    assert type(settings.crest) is float and example[0].read_settings("") == example[0].Settings()
 
 
 def test_both_components_close_the_water_of_a_case(example, tmp_path):
