@@ -70,6 +70,7 @@ def on_device() -> dict:
     return compare(simulated=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DOUBLE)
 def test_simulated_double_precision_has_the_bits_of_the_cpu(simulated, case):
     """With components, the share of each in an adjoint is rounded once less than on the CPU."""
@@ -79,6 +80,7 @@ def test_simulated_double_precision_has_the_bits_of_the_cpu(simulated, case):
             assert difference <= (1e-12 if close else 0.0), (operator, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SINGLE)
 def test_simulated_single_precision_is_close(simulated, case):
     """The interpreter takes square roots in double precision."""
@@ -95,6 +97,7 @@ def test_device_agrees_with_the_cpu(on_device, case, allowed):
             assert difference <= (allowance(operator, name, allowed) if case in SINGLE else allowed), (operator, name)
 
 
+@pytest.mark.slow
 def test_every_operator_and_result_is_compared(simulated):
     compared = set()
     for name, case in CASES.items():
