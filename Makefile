@@ -26,8 +26,11 @@ test: $(MARK)-test
 test-compiled: $(MARK)-test
 	$(RUN)/python -m pytest -q
 
+# What runs kernels; the rest is the same code with or without the compiler.
+WITH_KERNELS := $(addprefix tests/,bmi conservation generator kernels model processes run training test_digests.py test_old_files.py)
+
 test-interpreted: $(MARK)-test
-	NUMBA_DISABLE_JIT=1 $(RUN)/python -m pytest -q -m "not slow and not benchmark"
+	NUMBA_DISABLE_JIT=1 $(RUN)/python -m pytest -q -m "not slow and not benchmark" $(WITH_KERNELS)
 
 # Processes of another package, installed as a user would: listed, run and trained on the Lez.
 own-process: $(MARK)-test
