@@ -126,6 +126,15 @@ def routing_store_step_inverse(R, Q9, Q1, X2, inverse_3):
     """
     r = R * inverse_3
     F = X2 * (r * r * r * math.sqrt(r))
+    R, Q, exchange, AE1, AE2, Qr, Qd = store_and_direct_branch(R, Q9, Q1, F, inverse_3)
+    return R, Q, exchange, F, AE1, AE2, Qr, Qd
+
+
+def store_and_direct_branch(R, Q9, Q1, F, inverse_3):
+    """Routing store and direct branch under a potential exchange F, of which each takes what it has.
+
+    Returns R, runoff Q, total exchange, exchange of the store and of the direct branch, and the runoff of the two.
+    """
     filled = R + Q9 + F
     AE1 = F if filled >= 0.0 else -(R + Q9)
     R = filled if filled >= 0.0 else 0.0
@@ -135,7 +144,7 @@ def routing_store_step_inverse(R, Q9, Q1, X2, inverse_3):
     direct = Q1 + F
     AE2 = F if direct >= 0.0 else -Q1
     Qd = direct if direct >= 0.0 else 0.0
-    return R - Qr, Qr + Qd, AE1 + AE2, F, AE1, AE2, Qr, Qd
+    return R - Qr, Qr + Qd, AE1 + AE2, AE1, AE2, Qr, Qd
 
 
 def routing_store_step_adjoint(R, Q9, Q1, X2, X3, R_adj, Q_adj):
@@ -214,6 +223,19 @@ def inverse_of_routing_capacity(X3):
     return 1.0 / X3
 
 
+PRODUCTION_CAPACITY = Parameter(
+    "production_capacity", "X1", "mm", (0.01, INFINITE), Range(10, 3000, 350), Range(10, 3000, 350), "log",
+    "Capacity of the production store", "Perrin et al. 2003",
+)
+EXCHANGE_COEFFICIENT = Parameter(
+    "exchange_coefficient", "X2", "mm per step", (-INFINITE, INFINITE), Range(-10, 5, 0), Range(-1, 0.5, 0),
+    "linear", "Groundwater exchange, positive into the cell", "Perrin et al. 2003",
+)
+ROUTING_CAPACITY = Parameter(
+    "routing_capacity", "X3", "mm", (0.01, INFINITE), Range(1, 1000, 90), Range(1, 1000, 90), "log",
+    "One-step-ahead capacity of the routing store", "Perrin et al. 2003",
+)
+
 GR4J = CellProcess(
     name="gr4j",
     title="GR4J, daily or hourly: production store, two unit hydrographs, routing store, groundwater exchange",
@@ -258,18 +280,9 @@ GR4J = CellProcess(
         ),
     },
     parameters=(
-        Parameter(
-            "production_capacity", "X1", "mm", (0.01, INFINITE), Range(10, 3000, 350), Range(10, 3000, 350), "log",
-            "Capacity of the production store", "Perrin et al. 2003",
-        ),
-        Parameter(
-            "exchange_coefficient", "X2", "mm per step", (-INFINITE, INFINITE), Range(-10, 5, 0), Range(-1, 0.5, 0),
-            "linear", "Groundwater exchange, positive into the cell", "Perrin et al. 2003",
-        ),
-        Parameter(
-            "routing_capacity", "X3", "mm", (0.01, INFINITE), Range(1, 1000, 90), Range(1, 1000, 90), "log",
-            "One-step-ahead capacity of the routing store", "Perrin et al. 2003",
-        ),
+        PRODUCTION_CAPACITY,
+        EXCHANGE_COEFFICIENT,
+        ROUTING_CAPACITY,
         Parameter(
             "unit_hydrograph_base", "X4", "steps", (0.0, 480.0), Range(0.5, 5, 1.7), Range(0.5, 120, 12), "log",
             "Time base of the first unit hydrograph; the second has twice as much", "Perrin et al. 2003",
