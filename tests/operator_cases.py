@@ -22,8 +22,10 @@ from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import Chain
 from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
 from bmi_cdlm.processes.gr4j import GR4J
+from bmi_cdlm.processes.gr_structures import GR4, GR5, GR6
 from bmi_cdlm.processes.hbv import HBV as ROUTED_HBV
 from bmi_cdlm.processes.hbv import HBV_1_0, HBV_1_1P, HBV_2_0
+from bmi_cdlm.processes.kinematic import KINEMATIC
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 from bmi_cdlm.processes.muskingum_cunge import MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED
@@ -141,6 +143,8 @@ def drawn(
         "snow_cover": np.where(rng.random(count) < 0.5, 1.0, rng.uniform(0, 0.5, count)),
         "production_store": rng.uniform(0, 50, count), "routing_store": rng.uniform(0, 15, count), **bases,
         "field_capacity": rng.uniform(30, 150, count), "quickflow_threshold": rng.uniform(0, 15, count),
+        "interception_store": np.linspace(0.0, 0.4, count), "exponential_store": np.linspace(-12.0, 9.0, count),
+        "interception_capacity": np.linspace(0.5, 3.0, count) * share,
         "percolation_capacity": rng.uniform(0, 3, count), "regional_exchange_capacity": rng.uniform(0, 2, count),
     }
     found: Arrays = {}
@@ -204,6 +208,10 @@ CASES: dict[str, Callable[[], Case]] = {
         25, random_domain(28, 25, 6, 40), 17, chain=chain_of(ROUTED_HBV, reach=MUSKINGUM_CUNGE)),
     "gr4j, muskingum_cunge_shaped": lambda: make_case(
         26, random_domain(29, 25, 6, 40), 9, chain=chain_of(GR4J, reach=MUSKINGUM_CUNGE_SHAPED), n_sub=2),
+    "gr4, kinematic": lambda: make_case(
+        29, random_domain(32, 15, 6, 25), 13, chain=chain_of(GR4, reach=KINEMATIC), n_sub=2),
+    "gr5": lambda: make_case(30, lumped_domain(5), 13, chain=chain_of(GR5)),
+    "gr6, hourly": lambda: make_case(31, random_domain(33, 9, 6, 15), 13, chain=chain_of(GR6), step=HOUR),
     "components of hbv": lambda: make_case(
         24, random_domain(27, 9, 4, 15), 9, chain=chain_of(ROUTED_HBV), components={"hbv": 4},
         varying=VARYING["hbv_2_0"]),

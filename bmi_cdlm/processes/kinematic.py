@@ -1,8 +1,8 @@
 """Kinematic wave in storage form: one reach, one sub-step [Lighthill and Whitham 1955; Te Chow et al. 1988].
 
-The state is V, the water in the reach [m3]; a steady flow Q holds V = length a Q^b. All inflow enters at the head, and
-the step is implicit in the outflow: seconds Q + length a Q^b = V + seconds I. What is in the reach afterwards is the
-rest, so that no water is lost or made, and nothing is below zero.
+The state is V, the water in the reach [m3]; a steady flow Q holds V = length alpha Q^beta. All inflow enters at the
+head, and the step is implicit in the outflow: seconds Q + length alpha Q^beta = V + seconds I. What is in the reach
+afterwards is the rest, so that no water is lost or made, and nothing is below zero.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def steps_of_travel(s, r, b):
 adjoint_of(steps_of_travel, "kappa")(relative_travel_time_adjoint)
 
 
-def channel_of_reach(length, a):
-    """s of V = s Q^b."""
-    return length * a
+def wet_channel(length, alpha, beta):
+    """s and b of V = s Q^b. Returns both."""
+    return length * alpha, beta
 
 
 def no_variance(flow):
@@ -70,17 +70,17 @@ KINEMATIC = ReachProcess(
     units="m3",
     parameters=(
         Parameter(
-            "kinematic_coefficient", "a", "m(2-3b) s(b)", (1e-3, 1e4), Range(0.1, 50, 5), Range(0.1, 50, 5), "log",
-            "Wet area of a flow of 1 m3 s-1, a Q^b; (n B^(2/3) / slope^(1/2))^(3/5) for a width B and Manning's n",
+            "kinematic_coefficient", "alpha", "m(2-3beta) s(beta)", (1e-3, 1e4), Range(0.1, 50, 5), Range(0.1, 50, 5),
+            "log", "Wet area of a flow of 1 m3 s-1; (n B^(2/3) / slope^(1/2))^(3/5) for a width B and Manning's n",
             "Te Chow et al. 1988", grid="reach",
         ),
         Parameter(
-            "kinematic_exponent", "b", "1", (0.3, 1.0), Range(0.3, 1, 0.6), Range(0.3, 1, 0.6), "linear",
-            "Exponent of the wet area", "Te Chow et al. 1988", grid="reach",
+            "kinematic_exponent", "beta", "1", (0.3, 1.0), Range(0.3, 1, 0.6), Range(0.3, 1, 0.6), "linear",
+            "Exponent beta of the wet area", "Te Chow et al. 1988", grid="reach",
         ),
     ),
     attributes={"length": "length"},
-    prepared=(Prepared(channel_of_reach, returns=("s",)),),
+    prepared=(Prepared(wet_channel, returns=("s", "b")),),
     volume=water,
     from_volume=state_of,
     steady=steady_shaped_water,

@@ -8,7 +8,7 @@ from reach_cases import River
 
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.model.operators import Elementwise
-from bmi_cdlm.processes.kinematic import KINEMATIC, channel_of_reach, kinematic_step, steps_of_travel
+from bmi_cdlm.processes.kinematic import KINEMATIC, kinematic_step, steps_of_travel, wet_channel
 
 STEP = 900
 T = np.arange(400)
@@ -45,7 +45,7 @@ def test_random_states_are_never_negative_and_lose_nothing(dtype):
     V, inflow = (10.0 ** rng.uniform(-3, 8, n) * (rng.random(n) < 0.9) for _ in range(2))
     a, b, length = 10.0 ** rng.uniform(-1, 1.7, n), rng.uniform(0.3, 1.0, n), 10.0 ** rng.uniform(1, 5, n)
     for i in range(n):
-        s, seconds = channel_of_reach(length[i], a[i]), rng.choice([300.0, 900.0, 3600.0, 86400.0])
+        s, seconds = wet_channel(length[i], a[i], b[i])[0], rng.choice([300.0, 900.0, 3600.0, 86400.0])
         out, left = step(*map(dtype, (V[i], inflow[i], s, b[i], seconds)))
         came = V[i] + seconds * inflow[i]
         assert out >= 0.0 and left >= 0.0 and abs(came - seconds * float(out) - float(left)) <= allowed * came
