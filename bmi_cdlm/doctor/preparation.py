@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from bmi_cdlm.doctor.findings import Case, Finding
 from bmi_cdlm.doctor.run import why_not_writable
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.prepare.config import PrepareConfig, parse_prepare
 from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
@@ -46,7 +47,7 @@ def check_prepare(case: Case, source: Path | None) -> Iterator[Finding]:
     """The block's keys, and whether its inputs are there and fit."""
     if case.config.prepare is None:
         return
-    config = parse_prepare(case.config.prepare, case.path)
+    config = parse_prepare(case.config.prepare, case.path, case.config.calendar)
     folder = case.path.parent if source is None else source
     n_found, absent = 0, set()
     made = _is_made(case, config)
@@ -216,9 +217,9 @@ def _whole_series(name: str, source: ForcingSource, target: Target, folder: Path
     if gaps.any():
         row, cell = (int(i) for i in np.unravel_index(gaps.argmax(), gaps.shape))
         raise ForcingError(
-            f"{series.where}: '{name}' is missing at {steps.starts[row]} in cell {target.drainage.cells.id[cell]}, "
-            f"the first of {np.count_nonzero(gaps)} such values in {np.count_nonzero(gaps.any(axis=0))} cells. "
-            "Complete the source, or declare the stamp as `missing`."
+            f"{series.where}: '{name}' is missing at {date_text(steps.starts[row])} in cell "
+            f"{target.drainage.cells.id[cell]}, the first of {np.count_nonzero(gaps)} such values in "
+            f"{np.count_nonzero(gaps.any(axis=0))} cells. Complete the source, or declare the stamp as `missing`."
         )
 
 

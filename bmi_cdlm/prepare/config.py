@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from bmi_cdlm.names.calendars import STANDARD
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import AttributesConfig, ForcingConfig, ObservationsConfig, PetConfig
@@ -152,13 +153,13 @@ def load_prepare_config(path: Path) -> tuple[Config, PrepareConfig]:
     run = load_config(path)
     if run.prepare is None:
         raise ConfigError(f"{path}: key 'prepare' is missing. Add it; cfg/README.md lists its keys.")
-    return run, parse_prepare(run.prepare, path)
+    return run, parse_prepare(run.prepare, path, run.calendar)
 
 
-def parse_prepare(content: dict, path: Path) -> PrepareConfig:
-    """Check the block `prepare`; every problem is in the message."""
+def parse_prepare(content: dict, path: Path, calendar: str = STANDARD) -> PrepareConfig:
+    """Check the block `prepare`, whose dates are of the calendar of the run; every problem is in the message."""
     try:
-        return PrepareConfig(**content)
+        return PrepareConfig.model_validate(content, context={"calendar": calendar})
     except ValidationError as cause:
         raise ConfigError(f"{path}: prepare: {explain_block(cause, PrepareConfig)} See cfg/README.md.") from cause
 

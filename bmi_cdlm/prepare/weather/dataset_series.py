@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bmi_cdlm.names.calendars import calendar_of, date_text, differs
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import resolve
@@ -105,6 +106,12 @@ class DatasetFiles:
 
     def _join(self, stamps: list[Stamps], source: ForcingSource, model_step: int) -> None:
         """Order the intervals of all files."""
+        for one, path in zip(stamps, self._files, strict=True):
+            if calendar_of(one.values) != calendar_of(stamps[0].values):
+                raise ForcingError(
+                    f"{path}: has dates of the calendar {calendar_of(one.values)}, and {self._files[0]} those of "
+                    f"{calendar_of(stamps[0].values)}. Expected one calendar. Use files of one kind."
+                )
         values = np.concatenate([one.values for one in stamps])
         bounds = stamps[0].bounds
         length = int((bounds[0, 1] - bounds[0, 0]).astype(np.int64)) if bounds is not None else 0
@@ -123,23 +130,27 @@ class DatasetFiles:
         if twice.size:
             a, b = (self._files[self._file[twice[0] + k]] for k in (0, 1))
             raise ForcingError(
-                f"{a}: the interval from {self._starts[twice[0]]} is there twice, also in {b} ({twice.size} such "
-                "intervals), expected each once. Leave one file out."
+                f"{a}: the interval from {date_text(self._starts[twice[0]])} is there twice, also in {b} "
+                f"({twice.size} such intervals), expected each once. Leave one file out."
             )
         self._declared = self._declared + (starts[0] - values[0])  # from stamps to starts
 
     def want(self, starts: np.ndarray) -> np.ndarray:
         """Find every interval in the files."""
+        other = differs(self._starts, starts)
+        if other:
+            raise ForcingError(f"{self.where}: '{self._name}' {other}")
         position = find(self._starts, starts)
         missing = np.isin(starts, self._declared) & (position < 0)
         absent = np.flatnonzero((position < 0) & ~missing)
         if absent.size:
             end = self._starts[-1] + np.timedelta64(self.step, "s")
             raise ForcingError(
-                f"{self.where}: '{self._name}' has no interval of {self.step} s from {starts[absent[0]]} UTC "
-                f"({absent.size} of {starts.size} are absent); the files begin at {self._starts[0]} and end at {end}. "
-                "Expected every interval. Complete the files, check `stamp`, `step` and `utc_offset`, or declare "
-                "gaps as `missing`."
+                f"{self.where}: '{self._name}' has no interval of {self.step} s from {date_text(starts[absent[0]])} "
+                "UTC "
+                f"({absent.size} of {starts.size} are absent); the files begin at {date_text(self._starts[0])} and end "
+                f"at {date_text(end)}. Expected every interval. Complete the files, check `stamp`, `step` and "
+                "`utc_offset`, or declare gaps as `missing`."
             )
         self._position = position
         return missing

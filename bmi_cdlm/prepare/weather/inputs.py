@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bmi_cdlm.names.calendars import STANDARD, calendar_of
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import SOURCES
@@ -50,7 +51,8 @@ class Target(NamedTuple):
 
 
 def open_fields(
-    source: ForcingSource, usual: Sequence[str], folder: Path, model_step: int, ids: Sequence[str] | None = None
+    source: ForcingSource, usual: Sequence[str], folder: Path, model_step: int, ids: Sequence[str] | None = None,
+    calendar: str = STANDARD,
 ) -> Fields:
     """Open the source of a variable.
 
@@ -65,6 +67,8 @@ def open_fields(
         Step of the model [s], which rasters have unless `step` says otherwise.
     ids : sequence of str, optional
         Basins that matter of tables.
+    calendar : str
+        Of the dates in tables, which do not tell it.
 
     Raises
     ------
@@ -72,7 +76,7 @@ def open_fields(
         Files that are not there or cannot be understood.
     """
     if source.layout is not None:
-        return TableFiles(source, usual, folder, model_step, ids)
+        return TableFiles(source, usual, folder, model_step, ids, calendar)
     if "%" in source.source[0]:
         return RasterFiles(source, folder, model_step)
     return DatasetFiles(source, usual, folder, model_step)
@@ -103,7 +107,7 @@ class Intervals:
         ids: Sequence[str] | None = None,
     ) -> None:
         self.name, self._source, self.entry = name, source, SOURCES[name]
-        self._fields = open_fields(source, self.entry.known.usual, folder, step, ids)
+        self._fields = open_fields(source, self.entry.known.usual, folder, step, ids, calendar_of(starts))
         self.where = self._fields.where
         self.step = self._fields.step
         if step % self.step:

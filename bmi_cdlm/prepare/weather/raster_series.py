@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
+from bmi_cdlm.names.calendars import date_text, moments
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.network.layers import geotiff_grid, open_geotiff, read_band
@@ -37,15 +37,15 @@ class RasterFiles:
         """Find the raster of every interval; ForcingError before the first is read."""
         shift = {"start": 0, "middle": self.step // 2, "end": self.step}[self._source.stamp or "start"]
         clock = np.timedelta64(shift + round(self._source.utc_offset * 3600), "s")
-        moments: list[datetime] = (starts + clock).astype("datetime64[s]").astype(datetime).tolist()
-        declared = {stamp.astype("datetime64[s]").astype(datetime) for stamp in self._source.missing}
-        paths = [resolve(moment.strftime(self.where), self._folder) for moment in moments]
+        stamps = starts + clock
+        declared = np.isin(stamps, np.array(list(self._source.missing), "datetime64[s]"))
+        paths = [resolve(moment.strftime(self.where), self._folder) for moment in moments(stamps)]
         there = [path.is_file() for path in paths]
-        absent = [i for i, one in enumerate(there) if not one and moments[i] not in declared]
+        absent = [i for i, one in enumerate(there) if not one and not declared[i]]
         if absent:
             raise ForcingError(
                 f"{paths[absent[0]]}: there is no such raster ({len(absent)} of {len(paths)} are absent), "
-                f"expected one for the stamp {moments[absent[0]].isoformat()}. Restore it, or declare its stamp as "
+                f"expected one for the stamp {date_text(stamps[absent[0]])}. Restore it, or declare its stamp as "
                 "`missing`."
             )
         self._paths = [path if one else None for path, one in zip(paths, there, strict=True)]
