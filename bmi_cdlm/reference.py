@@ -20,6 +20,7 @@ from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import (
     AttributesConfig,
+    AttributeTable,
     ForcingConfig,
     ForcingSource,
     ObservationsConfig,
@@ -49,7 +50,8 @@ README.md has a short one.
 """
 BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`network`", NetworkConfig), ("`gauges`", GaugesConfig), ("`attributes`", AttributesConfig),
-    ("`attributes.elevation`, `attributes.rasters.NAME`", RasterConfig), ("`forcing`", ForcingConfig),
+    ("`attributes.elevation`, `attributes.rasters.NAME`", RasterConfig), ("`attributes.table`", AttributeTable),
+    ("`forcing`", ForcingConfig),
     ("`forcing.VARIABLE`", ForcingSource), ("`pet`", PetConfig), ("`observations`", ObservationsConfig),
     ("`legacy`", LegacyConfig),
 )

@@ -125,12 +125,15 @@ class PrepareConfig(Block):
                 raise ValueError("neither network nor legacy is given; expected one of them")
         if self.network is not None and self.network.existing:
             idle = [key for key in ("gauges", "legacy") if getattr(self, key) is not None]
-            idle += ["attributes"] if self.attributes != AttributesConfig() else []
             if idle:
                 raise ValueError(
-                    f"{', '.join(idle)} beside network.existing; expected forcing, pet and observations only"
+                    f"{', '.join(idle)} beside network.existing; expected attributes, forcing, pet and observations"
                 )
             return self
+        if self.attributes.table is not None or self.attributes.polygons is not None:
+            raise ValueError(
+                "attributes.table or polygons without network.existing; expected rasters, or columns of network.table"
+            )
         listed = self.network is not None and self.network.table is not None
         if listed and (self.gauges is not None or self.attributes.rasters or self.attributes.elevation is not None):
             raise ValueError(

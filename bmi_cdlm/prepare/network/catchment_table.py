@@ -98,7 +98,7 @@ def _read(config: NetworkConfig, folder: Path) -> _Columns:
     if config.layout == "nextgen":
         frame, own_units, polygons = _open_hydrofabric(path, config.crs)
     else:
-        frame, own_units, polygons = _open(path, config, config.layer)
+        frame, own_units, polygons = open_table(path, config.layer, config.delimiter, config.crs)
     if config.reaches is not None:
         frame = _joined(frame, names, path, config, folder)
     text: dict[str, list[str]] = {}
@@ -129,31 +129,32 @@ def _read(config: NetworkConfig, folder: Path) -> _Columns:
     return _with_shapes(_Columns(text, numbers, polygons), path)
 
 
-def _open(path: Path, config: NetworkConfig, layer: str | None) -> tuple[Any, dict[str, str], Any]:
+def open_table(
+    path: Path, layer: str | None, delimiter: str | None, crs: str | None = None
+) -> tuple[Any, dict[str, str], Any]:
     """A table as a frame, units that it states by heading, and its shapes in degrees, or None."""
     suffix = path.suffix.lower()
     if not path.exists():
-        raise DomainError(f"{path}: there is no such file. Check the path of network.table.")
+        raise DomainError(f"{path}: there is no such file. Check the path.")
     if suffix in VECTORS:
-        return _open_vector(path, layer, config.crs)
+        return open_vector(path, layer, crs)
     if suffix in NETCDF:
         return _open_netcdf(path)
     if suffix in (".csv", ".txt", ".tsv", ".tab"):
-        return read_text(path, TextKeys(delimiter=_delimiter(path, config)), DomainError), {}, None
+        return read_text(path, TextKeys(delimiter=delimiter or _delimiter(path)), DomainError), {}, None
     raise DomainError(
         f"{path}: is no table that is known, expected {', '.join(('.csv', '.txt', *NETCDF, *VECTORS))}. Convert it."
     )
 
 
-def _delimiter(path: Path, config: NetworkConfig) -> str:
-    if config.delimiter is not None:
-        return config.delimiter
+def _delimiter(path: Path) -> str:
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
     return next((sign for sign in ("\t", ";", ",") if sign in first), r"\s+")
 
 
-def _open_vector(path: Path, layer: str | None, crs: str | None) -> tuple[Any, dict[str, str], Any]:
+def open_vector(path: Path, layer: str | None, crs: str | None) -> tuple[Any, dict[str, str], Any]:
+    """A table of a vector file as a frame, no units, and its shapes in degrees."""
     geopandas = load("geopandas")
     try:
         if path.suffix.lower() in (".parquet", ".geoparquet"):
@@ -174,8 +175,8 @@ def _open_vector(path: Path, layer: str | None, crs: str | None) -> tuple[Any, d
 
 def _open_hydrofabric(path: Path, crs: str | None) -> tuple[Any, dict[str, str], Any]:
     """Divides of a NextGen hydrofabric with their flowpaths, and the divide below: over the nexus, as its tables go."""
-    divides, _, shapes = _open_vector(path, "divides", crs)
-    flowpaths, nexus = (_open_vector(path, layer, crs)[0] for layer in ("flowpaths", "nexus"))
+    divides, _, shapes = open_vector(path, "divides", crs)
+    flowpaths, nexus = (open_vector(path, layer, crs)[0] for layer in ("flowpaths", "nexus"))
     for layer, table, names in (
         ("divides", divides, ("divide_id", "id")), ("flowpaths", flowpaths, ("id", "toid")),
         ("nexus", nexus, ("id", "toid")),
@@ -218,7 +219,7 @@ def _joined(frame: Any, names: Mapping[str, Any], path: Path, config: NetworkCon
     """The table with the columns of the reaches of the same ids; one without a reach is an error."""
     assert config.reaches is not None
     other = resolve(config.reaches, folder)
-    reaches, _, _ = _open(other, config, config.reaches_layer)
+    reaches, _, _ = open_table(other, config.reaches_layer, config.delimiter, config.crs)
     ids = [
         [id_text(one).strip() for one in find_column(table, names.get("id", "id"), where, DomainError).tolist()]
         for table, where in ((frame, path), (reaches, other))

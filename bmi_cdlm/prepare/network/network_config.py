@@ -43,7 +43,7 @@ class NetworkConfig(BaseModel):
     )
     existing: bool = Field(
         False, description="Take the domain that is there, as it is (hand-made, cut out, of another period), and make "
-        "forcing and observations for it."
+        "forcing and observations for it, or give it further attributes."
     )
     layout: Literal[NETWORKS] | None = Field(  # type: ignore[valid-type]
         None, description="Whose columns and units the table has."

@@ -62,6 +62,20 @@ class RasterConfig(Block):
     )
 
 
+class AttributeTable(Block):
+    """A table with attributes of the cells or reaches of a domain that exists."""
+
+    source: str = Field(description="Delimited text, NetCDF or a vector file, a row per cell or reach.")
+    of: Literal["cell", "reach"] = Field(
+        default="cell", description="What the rows are of: of cells reaches get the means over what drains to them."
+    )
+    id: str | int = Field(default="id", description="Column of the ids of the domain's cells or reaches.")
+    columns: dict[str, str | int] = Field(description="Attribute name and its column.")
+    units: dict[str, str] = Field(default={}, description="Units by attribute name; none: those that the file states.")
+    layer: str | None = Field(default=None, description="Layer of a vector file.")
+    delimiter: str | None = Field(default=None, description="Between the columns of a text; none: found.")
+
+
 class AttributesConfig(Block):
     """Attributes of cells and of the catchments of reaches."""
 
@@ -71,6 +85,15 @@ class AttributesConfig(Block):
     elevation: RasterConfig | None = Field(
         default=None, description="Terrain model: gives `elevation` [m] and `terrain_slope` [1]."
     )
+    table: AttributeTable | None = Field(
+        default=None, description="Attributes of a domain that exists from a table by id (network.existing)."
+    )
+    polygons: str | None = Field(
+        default=None, description="Vector file with a polygon per cell, for rasters over cells of a domain that exists "
+        "and has no corners of them."
+    )
+    polygon_ids: str = Field(default="id", description="Column of the cells' ids in it.")
+    polygons_layer: str | None = Field(default=None, description="Its layer.", examples=["divides"])
     upstream: tuple[str, ...] = Field(
         default=(), description="Attributes of reaches to average over all that drains through the reach, added as "
         "`upstream_NAME`."
