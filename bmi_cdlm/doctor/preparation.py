@@ -18,10 +18,10 @@ from bmi_cdlm.prepare.config import PrepareConfig, parse_prepare
 from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.gauges.records import read_records
 from bmi_cdlm.prepare.network.attributes import check_header, check_names, named_rasters
-from bmi_cdlm.prepare.network.catchment_table import read_network
 from bmi_cdlm.prepare.network.directions import check_codes
 from bmi_cdlm.prepare.network.existing import read_existing
 from bmi_cdlm.prepare.network.layers import open_layer
+from bmi_cdlm.prepare.network.mizuroute import read_listed
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.run import rehearse, steps_of, weather_of
@@ -155,7 +155,7 @@ def _records(case: Case, config: PrepareConfig, folder: Path) -> None:
     records = config.observations
     if config.gauges is None:
         assert config.network is not None
-        sites = read_network(config.network, folder).gauges.sites
+        sites = read_listed(config.network, folder).gauges.sites
     else:
         sites = read_gauge_table(config.gauges, folder)
     if records is None or not is_there(resolve(records.source, folder)):
@@ -201,7 +201,7 @@ def _target_of_list(case: Case, config: PrepareConfig, folder: Path) -> Target |
     if network is None or not (network.table is not None or network.existing):
         return None
     try:
-        made = read_existing(case.config.domain) if network.existing else read_network(network, folder)
+        made = read_existing(case.config.domain) if network.existing else read_listed(network, folder)
     except CdlmError:
         return None  # told by others
     elevation = made.table.cell.get("elevation")

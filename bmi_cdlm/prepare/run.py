@@ -24,11 +24,11 @@ from bmi_cdlm.prepare.gauges.records import write_observations
 from bmi_cdlm.prepare.gauges.snapping import SnappedGauges, snap_gauges
 from bmi_cdlm.prepare.network.attributes import Attribute, Table, add_climate, cell_and_reach_attributes
 from bmi_cdlm.prepare.network.border import border_notes
-from bmi_cdlm.prepare.network.catchment_table import read_network
 from bmi_cdlm.prepare.network.catchments import Drainage
 from bmi_cdlm.prepare.network.domain_file import Labels, write_domain
 from bmi_cdlm.prepare.network.existing import add_to_domain, attributes_of_existing, read_existing
 from bmi_cdlm.prepare.network.links import check_covered
+from bmi_cdlm.prepare.network.mizuroute import read_listed
 from bmi_cdlm.prepare.network.network import build_drainage
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import PACKAGE
@@ -197,7 +197,7 @@ def _network(plan: _Plan) -> tuple[Drainage, SnappedGauges | None, Table | None]
         return made.drainage, made.gauges, made.table
     if network.table is None:
         return *_drain(network, plan.config.gauges, plan.folder), None
-    made = read_network(network, plan.folder)
+    made = read_listed(network, plan.folder)
     plan.notes.extend(made.notes)
     return made.drainage, made.gauges, made.table
 

@@ -223,7 +223,7 @@ def over_links(values: np.ndarray, drainage: Drainage) -> np.ndarray:
     """Means over what drains to each reach of values on cells, weighted by area: float64[reach]."""
     links, n = drainage.links, drainage.reaches.area.size
     mean = _mean(np.bincount(links.reach, links.area * values[links.cell], n), np.bincount(links.reach, links.area, n))
-    return _without_catchment(mean, drainage.reaches)
+    return without_catchment(mean, drainage.reaches)
 
 
 def _add_upstream(table: Table, name: str, reaches: Reaches) -> None:
@@ -309,7 +309,7 @@ def _finish(
     _fill(mean, fill, name, "cell", where, (cells.id, cells.lon, cells.lat))
     table.cell[name] = Attribute(mean, *words)
     if (drainage.catchments.reach >= 0).any():
-        mean = _without_catchment(_mean(sums.reach, sums.reach_area), reaches)
+        mean = without_catchment(_mean(sums.reach, sums.reach_area), reaches)
     else:  # cells of a domain that is there: pixels of reaches are not known
         mean = over_links(mean, drainage)
     _fill(mean, fill, name, "reach", where, (reaches.id, reaches.lon, reaches.lat))
@@ -320,7 +320,7 @@ def _mean(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(weight > 0.0, total / np.where(weight > 0.0, weight, 1.0), np.nan)
 
 
-def _without_catchment(values: np.ndarray, reaches: Reaches) -> np.ndarray:
+def without_catchment(values: np.ndarray, reaches: Reaches) -> np.ndarray:
     """Give reaches of no area the value of the reach below, or at an outlet of one above."""
     bad = np.isnan(values) & (reaches.area <= 0.0)
     values = values.copy()
