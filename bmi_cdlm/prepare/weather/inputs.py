@@ -77,7 +77,7 @@ def open_fields(
     """
     if source.layout is not None:
         return TableFiles(source, usual, folder, model_step, ids, calendar)
-    if "%" in source.source[0]:
+    if "%" in source.source[0] or source.first_step is not None:
         return RasterFiles(source, folder, model_step)
     return DatasetFiles(source, usual, folder, model_step)
 

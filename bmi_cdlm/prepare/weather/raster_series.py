@@ -1,4 +1,4 @@
-"""Fields in time from rasters that are named by their stamp."""
+"""Fields in time from rasters that are named by their stamp, or numbered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bmi_cdlm.names.calendars import date_text, moments
+from bmi_cdlm.names.calendars import date_text, differs, moments
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.network.layers import geotiff_grid, open_geotiff, read_band
@@ -15,10 +15,23 @@ from bmi_cdlm.prepare.weather.fields import Places, Window, size_of, stat_of, wi
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource
 
 DAY = 86400
+STACK_NAME, STACK_PLACES = 8, 11
+
+
+def stack_name(prefix: str, number: int) -> str:
+    """Path of a map of a PCRaster stack: eight and three places, of which the number fills what the prefix leaves."""
+    folder, slash, name = prefix.rpartition("/")
+    text = name + str(number).zfill(STACK_PLACES - len(name))
+    if len(text) > STACK_PLACES or len(name) > STACK_NAME:
+        raise ForcingError(
+            f"{prefix}: no name of 8 and 3 places for map {number} of a stack, expected a prefix of up to {STACK_NAME} "
+            "letters. Shorten it, or name rasters by their stamps."
+        )
+    return f"{folder}{slash}{text[:STACK_NAME]}.{text[STACK_NAME:]}"
 
 
 class RasterFiles:
-    """Rasters named by their stamp."""
+    """Rasters named by their stamp, or a stack of PCRaster, numbered from 1."""
 
     cell_methods = ""
 
@@ -39,7 +52,7 @@ class RasterFiles:
         clock = np.timedelta64(shift + round(self._source.utc_offset * 3600), "s")
         stamps = starts + clock
         declared = np.isin(stamps, np.array(list(self._source.missing), "datetime64[s]"))
-        paths = [resolve(moment.strftime(self.where), self._folder) for moment in moments(stamps)]
+        paths = self._named(stamps)
         there = [path.is_file() for path in paths]
         absent = [i for i, one in enumerate(there) if not one and not declared[i]]
         if absent:
@@ -57,6 +70,27 @@ class RasterFiles:
         with open_geotiff(first, ForcingError) as raster:
             self.shape = geotiff_grid(raster, self._source.crs, str(first), ForcingError)
         return ~np.array(there)
+
+    def _named(self, stamps: np.ndarray) -> list[Path]:
+        """Paths of the rasters of some stamps."""
+        begin = self._source.first_step
+        if begin is None:
+            return [resolve(moment.strftime(self.where), self._folder) for moment in moments(stamps)]
+        other = differs(begin, stamps)
+        if other:
+            raise ForcingError(f"{self.where}: first_step {other}")
+        numbers, rest = np.divmod((stamps - begin).astype(np.int64), self.step)
+        if rest.any():
+            raise ForcingError(
+                f"{self.where}: steps of {self.step} s from first_step, {date_text(begin)}, do not begin at "
+                f"{date_text(stamps[rest.argmax()])}. Expected the same day boundary. Correct first_step or step."
+            )
+        if numbers[0] < 0:
+            raise ForcingError(
+                f"{self.where}: begins at first_step, {date_text(begin)}, expected an interval from "
+                f"{date_text(stamps[0])}. Correct it, or the period."
+            )
+        return [resolve(stack_name(self.where, number + 1), self._folder) for number in numbers.tolist()]
 
     def select(self, sources: np.ndarray) -> None:
         """Read the window around these pixels from now on."""

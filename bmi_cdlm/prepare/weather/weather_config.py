@@ -159,6 +159,11 @@ class TextKeys(Block):
         default=None, description="Clock of the stamps with its daylight saving, such as America/Denver; none: UTC, or "
         "as utc_offset says.", examples=["America/Denver"]
     )
+    first_step: Date | None = Field(
+        default=None, description="Start of step 1 of a source that counts steps (of the length `step`), as PCRaster "
+        "does: tables (.tss), and maps in a stack, whose source is then the path with their prefix, such as "
+        "`maps/rain` for rain0000.001, rain0000.002 ..."
+    )
     zone_column: Column | None = Field(
         default=None, description="Column that names the clock of every stamp, such as EST and EDT."
     )
@@ -169,8 +174,8 @@ class ForcingSource(TextKeys):
 
     source: Paths = Field(
         description="Files with grids in time (NetCDF, Zarr, GRIB; `*` allowed), one table-like NetCDF of stations or "
-        "basins, rasters named by their stamp (a GeoTIFF path with strftime fields), or with a `layout` tables of "
-        "basins or stations."
+        "basins, rasters named by their stamp (a path of GeoTIFF or the like with strftime fields) or number (see "
+        "first_step), or with a `layout` tables of basins or stations."
     )
     layout: Literal["wide", "long", "single"] | None = Field(
         default=None, description="Of tables (delimited text): wide (a column per basin or station), long (a row per "
@@ -259,6 +264,7 @@ class ForcingSource(TextKeys):
     def _check(self) -> ForcingSource:
         """Keys that would be passed over."""
         of_tables = {*TextKeys.model_fields, "times", "id_column", "missing_values", "stations", "station_columns"}
+        of_tables.discard("first_step")
         idle = sorted(self.model_fields_set & (of_tables if self.layout is None else {"select", "axes", "interannual"}))
         if self.gradient is not None and self.height is None:
             raise ValueError("gradient without height; expected the heights of the source's grid")
