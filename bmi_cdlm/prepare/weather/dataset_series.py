@@ -13,13 +13,14 @@ from bmi_cdlm.names.calendars import calendar_of, date_text, differs
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.weather.fields import Places, Window, size_of, stat_of, window_around
+from bmi_cdlm.prepare.weather.curved import CurvedGrid
+from bmi_cdlm.prepare.weather.fields import Gridded, Places, Window, size_of, stat_of, window_around
 from bmi_cdlm.prepare.weather.gridded import (
     Field,
     choose_variable,
     is_time,
     open_dataset,
-    open_field,
+    open_weather,
     within_range,
 )
 from bmi_cdlm.prepare.weather.timeline import Stamps, find, interval_starts, read_stamps, spacing
@@ -86,13 +87,13 @@ class DatasetFiles:
         units = source.units or array.attrs.get("units")
         self.units: str | None = None if units is None else str(units)
         self.cell_methods = str(array.attrs.get("cell_methods", ""))
-        self.shape: Grid | Places = _places(dataset, array, source, self.where) or open_field(
+        self.shape: Grid | CurvedGrid | Places = _places(dataset, array, source, self.where) or open_weather(
             dataset, self._name, source.crs, self.where, ForcingError, source.axes
         ).grid
 
     def _check_shape(self, dataset: Any, path: Path, source: ForcingSource) -> None:
-        if isinstance(self.shape, Grid):
-            field = open_field(dataset, self._name, source.crs, str(path), ForcingError, source.axes)
+        if isinstance(self.shape, Gridded):
+            field = open_weather(dataset, self._name, source.crs, str(path), ForcingError, source.axes)
             self._space: tuple[str, ...] = (field.y, field.x)
             same = field.grid.shape == self.shape.shape and np.allclose(field.grid[:2], self.shape[:2], atol=1e-4)
         else:
@@ -157,7 +158,7 @@ class DatasetFiles:
 
     def select(self, sources: np.ndarray) -> None:
         """Read these pixels or places from now on."""
-        if isinstance(self.shape, Grid):
+        if isinstance(self.shape, Gridded):
             self._sources, self._window = window_around(sources, self.shape)
             self.n_read = size_of(self._window)
         else:
@@ -220,8 +221,8 @@ class DatasetFiles:
         found = []
         for name in (self._name, *self._add):
             field = None
-            if isinstance(self.shape, Grid):
-                field = open_field(dataset, name, self._crs, where, ForcingError, self._axes)
+            if isinstance(self.shape, Gridded):
+                field = open_weather(dataset, name, self._crs, where, ForcingError, self._axes)
             found.append((dataset[name], field))
         return found
 

@@ -13,6 +13,7 @@ from bmi_cdlm.names.errors import CdlmError, nearest
 from bmi_cdlm.names.variables import SOURCES
 from bmi_cdlm.prepare.network.grid import Grid, check_system, is_geographic, metres_of
 from bmi_cdlm.prepare.packages import load
+from bmi_cdlm.prepare.weather.curved import CurvedGrid, curved_grid
 
 REGULAR = 0.05  # of a pixel: coordinates may be stored in single precision
 EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e")
@@ -30,7 +31,7 @@ class Field(NamedTuple):
     """
 
     array: Any
-    grid: Grid
+    grid: Grid | CurvedGrid
     x: str
     y: str
     flipped: bool
@@ -88,7 +89,8 @@ def open_dataset(path: Path, error: type[CdlmError]) -> Any:
 
 def is_time(dataset: Any, dim: str) -> bool:
     """Return whether a dimension is one of times."""
-    return dim in TIME_NAMES or (dim in dataset.variables and "since" in str(dataset[dim].attrs.get("units", "")))
+    counts = dim in dataset.variables and "since" in str(dataset[dim].attrs.get("units", ""))
+    return dim.lower() in TIME_NAMES or counts
 
 
 def choose_variable(dataset: Any, name: str | None, usual: Sequence[str], where: str, error: type[CdlmError]) -> str:
@@ -139,6 +141,27 @@ def open_field(
     return Field(array, grid, x, y, dy > 0)
 
 
+def open_weather(
+    dataset: Any, name: str, crs: str | None, where: str, error: type[CdlmError], axes: Mapping[Any, str] | None = None
+) -> Field:
+    """Find the grid of a variable as `open_field`, or a curvilinear one: where its axes have no coordinates, or the
+    reference system of these is stated nowhere.
+    """
+    array = dataset[name]
+    if crs is None and not axes:
+        found = curved_grid(dataset, array, where, error)
+        if found is not None and not _is_mapped(dataset, array, found[1:]):
+            return Field(array, found[0], found[2], found[1], flipped=False)
+    return open_field(dataset, name, crs, where, error, axes)
+
+
+def _is_mapped(dataset: Any, array: Any, axes: tuple[str, str]) -> bool:
+    """Whether rows and columns have coordinates in a stated reference system."""
+    mapping = array.attrs.get("grid_mapping", array.encoding.get("grid_mapping"))
+    with_values = all(axis in dataset.variables and dataset[axis].ndim == 1 for axis in axes)
+    return with_values and mapping is not None and str(mapping) in dataset.variables
+
+
 def _lengths(dataset: Any, axis: str, values: np.ndarray, system: str) -> np.ndarray:
     """Coordinates of a projection in its own unit: an axis may be in km."""
     from cf_units import Unit
@@ -172,7 +195,7 @@ def _axis(
             if dim not in dataset.variables:
                 raise error(
                     f"{where}: dimension '{dim}' of '{array.name}' has no coordinates, expected one value for each of "
-                    f"{array.sizes[dim]}. Add the variable '{dim}'; curvilinear grids must be resampled first."
+                    f"{array.sizes[dim]}. Add the variable '{dim}', or longitude and latitude on rows and columns."
                 )
             return dim
     dims = [str(d) for d in array.dims if not is_time(dataset, str(d))]

@@ -11,6 +11,7 @@ from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.network.layers import geotiff_grid, open_geotiff, read_band
 from bmi_cdlm.prepare.packages import load, resolve
+from bmi_cdlm.prepare.weather.curved import CurvedGrid
 from bmi_cdlm.prepare.weather.fields import Places, Window, size_of, stat_of, window_around
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource
 
@@ -44,7 +45,7 @@ class RasterFiles:
         self._paths: list[Path | None] = []
         self._sources, self.n_read = np.zeros(0, np.int64), 0
         self._window: Window = (slice(0), slice(0))
-        self.shape: Grid | Places = Grid(0.0, 0.0, 1.0, 1.0, 0, 0, "")
+        self.shape: Grid | CurvedGrid | Places = Grid(0.0, 0.0, 1.0, 1.0, 0, 0, "")
 
     def want(self, starts: np.ndarray) -> np.ndarray:
         """Find the raster of every interval; ForcingError before the first is read."""

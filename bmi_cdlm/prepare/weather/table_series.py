@@ -16,6 +16,7 @@ from bmi_cdlm.prepare.gauges.tables import Wanted, read_table
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.text_tables import check_once, find_column, numbers_of, read_text, stamps_of
+from bmi_cdlm.prepare.weather.curved import CurvedGrid
 from bmi_cdlm.prepare.weather.fields import Places, stat_of
 from bmi_cdlm.prepare.weather.gridded import choose_variable, is_time, open_dataset, within_range
 from bmi_cdlm.prepare.weather.timeline import Stamps, find, interval_starts, read_stamps, spacing
@@ -67,7 +68,7 @@ class TableFiles:
         self.step = source.step or length or min((one for one in apart if one), default=model_step)
         self.units = source.units or first.units
         self._join(found)
-        self.shape: Grid | Places = Places(list(found), *self._positions(list(found)))
+        self.shape: Grid | CurvedGrid | Places = Places(list(found), *self._positions(list(found)))
         self._declared = np.array(list(source.missing), "datetime64[s]")
         self._sources, self.n_read = np.arange(len(found)), len(found)
 

@@ -91,7 +91,12 @@ def _candidates(dataset: Any, rest: tuple[str, ...]) -> list[str]:
     named = [*rest, *TIME_NAMES]
     known = [n for n in named if n in dataset.variables and "since" in str(dataset[n].attrs.get("units", ""))]
     others = [str(n) for n in dataset.coords if dataset[n].attrs.get("standard_name") == "time"]
-    return list(dict.fromkeys(known + others))
+    # WRF calls it XTIME on Time: whatever else counts since a date, if it is the only one.
+    like = [
+        str(n) for n, v in dataset.variables.items()
+        if tuple(map(str, v.dims)) == rest and "since" in str(v.attrs.get("units", ""))
+    ]
+    return list(dict.fromkeys(known + others + (like if len(like) == 1 else [])))
 
 
 def _dates(variable: Any, where: str, error: type[CdlmError], like: Any = None) -> np.ndarray:
