@@ -27,6 +27,8 @@ from bmi_cdlm.prepare.weather.timeline import Stamps, find, interval_starts, rea
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource
 
 ID_NAMES = ("id", "basin_id", "station_id", "gauge_id", "site_id", "name", "basin", "station", "gauge")
+OVER_TIME = ("accum", "avg", "max", "min", "diff", "rms")
+"""Kinds of GRIB whose values are of the time that ends with their stamp."""
 LON_NAMES, LAT_NAMES = ("lon", "longitude"), ("lat", "latitude")
 
 
@@ -38,12 +40,13 @@ class DatasetFiles:
         self.where = str(self._files[0])
         self._crs, self._axes = source.crs, source.axes
         self._select, self._add = source.select, source.add
+        self._messages = source.messages
         self._declared = np.array(list(source.missing), "datetime64[s]")
         self._sources, self.n_read = np.zeros(0, np.int64), 0
         self._window: Window = (slice(0), slice(0))
         stamps = []
         for number, path in enumerate(self._files):
-            with open_dataset(path, ForcingError) as dataset:
+            with open_dataset(path, ForcingError, source.messages) as dataset:
                 if not number:
                     self._name = choose_variable(dataset, _asked(dataset, source), usual, str(path), ForcingError)
                     self._describe(dataset, source)
@@ -87,6 +90,7 @@ class DatasetFiles:
         units = source.units or array.attrs.get("units")
         self.units: str | None = None if units is None else str(units)
         self.cell_methods = str(array.attrs.get("cell_methods", ""))
+        self._over_time = str(array.attrs.get("GRIB_stepType", "instant")) in OVER_TIME
         self.shape: Grid | CurvedGrid | Places = _places(dataset, array, source, self.where) or open_weather(
             dataset, self._name, source.crs, self.where, ForcingError, source.axes
         ).grid
@@ -117,7 +121,8 @@ class DatasetFiles:
         bounds = stamps[0].bounds
         length = int((bounds[0, 1] - bounds[0, 0]).astype(np.int64)) if bounds is not None else 0
         self.step = source.step or (length if source.stamp is None else 0) or spacing(values) or model_step
-        stamp = source.stamp or ("end" if source.kind == "accumulated" and bounds is None else None)
+        at_end = self._over_time or source.kind == "accumulated"
+        stamp = source.stamp or ("end" if at_end and bounds is None else None)
         starts = np.concatenate([
             interval_starts(one, stamp, self.step, source.utc_offset, str(path), ForcingError)
             for one, path in zip(stamps, self._files, strict=True)
@@ -178,7 +183,7 @@ class DatasetFiles:
         and HDF5 crashes where two are in it.
         """
         path = self._files[number]
-        with open_dataset(path, ForcingError) as dataset:
+        with open_dataset(path, ForcingError, self._messages) as dataset:
             try:
                 return self._rows_of(dataset, number, rows)
             except ForcingError:

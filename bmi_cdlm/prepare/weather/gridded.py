@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from bmi_cdlm.prepare.network.grid import Grid, check_system, is_geographic, met
 from bmi_cdlm.prepare.packages import load
 from bmi_cdlm.prepare.weather.curved import CurvedGrid, curved_grid
 
+GRIB = (".grib", ".grb", ".grib1", ".grb1", ".grib2", ".grb2")
 REGULAR = 0.05  # of a pixel: coordinates may be stored in single precision
 EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e")
 TIME_NAMES = ("time", "valid_time", "date", "datetime")
@@ -70,11 +72,16 @@ def within_range(values: np.ndarray, array: Any) -> np.ndarray:
         return np.where((values < low - slack) | (values > high + slack), np.nan, values)
 
 
-def open_dataset(path: Path, error: type[CdlmError]) -> Any:
-    """Open a NetCDF, Zarr or GRIB file lazily: packed values are unpacked, times left as numbers."""
+def open_dataset(path: Path, error: type[CdlmError], messages: Mapping[str, Any] | None = None) -> Any:
+    """Open a NetCDF, Zarr or GRIB file lazily: packed values are unpacked, times left as numbers.
+
+    messages : which messages of a GRIB file, by keys of its library.
+    """
     xarray = load("xarray")
     if not path.exists():
         raise error(f"{path}: there is no such file. Check the path of the source.")
+    if path.suffix.lower() in GRIB and path.is_file():
+        return _open_grib(path, error, messages or {})
     engine = "zarr" if path.is_dir() else None
     try:
         with warnings.catch_warnings():  # two fill values, of which xarray heeds both
@@ -82,9 +89,35 @@ def open_dataset(path: Path, error: type[CdlmError]) -> Any:
             return xarray.open_dataset(path, engine=engine, decode_times=False, cache=False, chunks=None)
     except Exception as cause:  # the engines raise whatever they like
         raise error(
-            f"{path}: cannot be opened ({type(cause).__name__}: {cause}). Expected NetCDF, Zarr or, with the package "
-            "cfgrib, GRIB."
+            f"{path}: cannot be opened ({type(cause).__name__}: {cause}). Expected NetCDF, Zarr, or GRIB in a file "
+            f"whose name ends in one of {', '.join(GRIB)}."
         ) from cause
+
+
+def _open_grib(path: Path, error: type[CdlmError], messages: Mapping[str, Any]) -> Any:
+    """Open a GRIB file by the library of the ECMWF; nothing is written beside it."""
+    try:
+        importlib.import_module("cfgrib")
+    except Exception as cause:  # without its library in C it raises what it likes
+        raise error(
+            f"{path}: is GRIB, and the package cfgrib with its library cannot be loaded ({cause}). Install "
+            "bmi_cdlm[grib], or convert the file to NetCDF."
+        ) from cause
+    how = {"indexpath": "", "filter_by_keys": dict(messages), "errors": "raise"}
+    try:
+        found = load("xarray").open_dataset(
+            path, engine="cfgrib", decode_times=False, cache=False, chunks=None, backend_kwargs=how
+        )
+    except Exception as cause:
+        raise error(
+            f"{path}: cannot be opened as one set of fields ({type(cause).__name__}: "
+            f"{' '.join(str(cause).split())[:300]}). "
+            "Expected messages of one kind of level and step. Choose them with the key messages, such as "
+            "{typeOfLevel: surface} or {shortName: tp}."
+        ) from cause
+    if not found.data_vars:
+        raise error(f"{path}: has no message with {dict(messages)}, expected some. Correct the key messages.")
+    return found
 
 
 def is_time(dataset: Any, dim: str) -> bool:

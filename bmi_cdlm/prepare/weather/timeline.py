@@ -96,7 +96,9 @@ def _candidates(dataset: Any, rest: tuple[str, ...]) -> list[str]:
         str(n) for n, v in dataset.variables.items()
         if tuple(map(str, v.dims)) == rest and "since" in str(v.attrs.get("units", ""))
     ]
-    return list(dict.fromkeys(known + others + (like if len(like) == 1 else [])))
+    found = list(dict.fromkeys(known + others + (like if len(like) == 1 else [])))
+    # GRIB's `time` is when a forecast began, and `valid_time` when its values hold.
+    return sorted(found, key=lambda n: dataset[n].attrs.get("standard_name") == "forecast_reference_time")
 
 
 def _dates(variable: Any, where: str, error: type[CdlmError], like: Any = None) -> np.ndarray:

@@ -203,6 +203,10 @@ class ForcingSource(TextKeys):
         default={}, description="Which value of a further dimension, such as `expver: 1`; `first` takes, place by "
         "place, the first of them that is not missing (`expver: first`: ERA5, completed by ERA5T)."
     )
+    messages: dict[str, int | float | str] = Field(
+        default={}, description="Which messages of a GRIB file, by the keys of its library, such as `typeOfLevel: "
+        "surface`. GRIB needs the extra `grib`; accumulated and mean values are of the time before their stamp."
+    )
     axes: dict[Literal["x", "y"], str] = Field(
         default={}, description="Dimensions of the grid, where they are not found by their names or attributes."
     )
@@ -217,7 +221,7 @@ class ForcingSource(TextKeys):
     )
     stamp: Stamp | None = Field(
         default=None, description="Which part of an interval its stamp marks; none: bounds in the file decide, else "
-        "start (accumulated: end)."
+        "start (accumulated, also by GRIB: end)."
     )
     step: Seconds | None = Field(
         default=None, description="Length of an interval; none: the distance of stamps (rasters: the model step)."
@@ -265,7 +269,8 @@ class ForcingSource(TextKeys):
         """Keys that would be passed over."""
         of_tables = {*TextKeys.model_fields, "times", "id_column", "missing_values", "stations", "station_columns"}
         of_tables.discard("first_step")
-        idle = sorted(self.model_fields_set & (of_tables if self.layout is None else {"select", "axes", "interannual"}))
+        of_grids = {"select", "axes", "interannual", "messages"}
+        idle = sorted(self.model_fields_set & (of_tables if self.layout is None else of_grids))
         if self.gradient is not None and self.height is None:
             raise ValueError("gradient without height; expected the heights of the source's grid")
         if idle:
