@@ -16,6 +16,7 @@ from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.weather.curved import CurvedGrid
 from bmi_cdlm.prepare.weather.fields import Gridded, Places, Window, size_of, stat_of, window_around
 from bmi_cdlm.prepare.weather.gridded import (
+    GRIB,
     Field,
     choose_variable,
     is_time,
@@ -90,7 +91,9 @@ class DatasetFiles:
         units = source.units or array.attrs.get("units")
         self.units: str | None = None if units is None else str(units)
         self.cell_methods = str(array.attrs.get("cell_methods", ""))
-        self._over_time = str(array.attrs.get("GRIB_stepType", "instant")) in OVER_TIME
+        # Of files made from GRIB the stamps may have been moved: theirs are as `stamp` says.
+        is_grib = self._files[0].suffix.lower() in GRIB
+        self._over_time = is_grib and str(array.attrs.get("GRIB_stepType")) in OVER_TIME
         self.shape: Grid | CurvedGrid | Places = _places(dataset, array, source, self.where) or open_weather(
             dataset, self._name, source.crs, self.where, ForcingError, source.axes
         ).grid
