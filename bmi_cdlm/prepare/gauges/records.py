@@ -56,7 +56,7 @@ def write_observations(
     discharge, flags = read_records(config, gauges, starts, step, folder)
     notes = {"day_boundary": config.day_boundary, "comment": config.comment, **attributes}
     with replacing(path) as temporary:
-        _write(temporary, list(gauges), starts, step, discharge, flags, notes)
+        write_series(temporary, list(gauges), starts, step, discharge, flags, notes)
 
 
 @one_at_a_time
@@ -194,10 +194,11 @@ def _on_steps(
     return values, flags.astype(np.int8)
 
 
-def _write(
+def write_series(
     path: Path, ids: list[str], starts: np.ndarray, step: int, discharge: np.ndarray, flags: np.ndarray,
     attributes: Mapping[str, str],
 ) -> None:
+    """Write discharge [m3 s-1], float64[time, gauge], and its flags as an observations file."""
     with netCDF4.Dataset(path, "w") as dataset:
         dataset.setncatts({"Conventions": CONVENTIONS, **{key: text for key, text in attributes.items() if text}})
         dataset.createDimension("gauge", len(ids))
