@@ -132,7 +132,8 @@ def choose_variable(dataset: Any, name: str | None, usual: Sequence[str], where:
     if name is not None:
         if name in dataset.variables:
             return name
-        raise error(f"{where}: there is no variable '{name}'.{nearest(name, known)} The file has: {', '.join(known)}.")
+        listed = ", ".join(known) or "no variables but coordinates and dimensions"
+        raise error(f"{where}: there is no variable '{name}'.{nearest(name, known)} The file has: {listed}.")
     # By its name; else by its standard name, unless its name is that of another quantity: tasmax is no mean.
     others = {word for entry in SOURCES.values() for word in entry.known.usual} - set(usual)
     found = [one for one in known if one.lower() in usual] or [
@@ -213,10 +214,12 @@ def _axis(
     dataset: Any, array: Any, kind: str, where: str, error: type[CdlmError], given: str | None = None
 ) -> str:
     if given is not None:
-        if given not in map(str, array.dims) or given not in dataset.variables:
+        able = _with_coordinates(dataset, array)
+        if given not in able:
+            able = [d for d in able if not is_time(dataset, d)]
             raise error(
-                f"{where}: axes.{kind} is '{given}', expected a dimension of '{array.name}' with coordinates, of "
-                f"{', '.join(map(str, array.dims))}. Correct the key."
+                f"{where}: axes.{kind} is '{given}', expected a dimension of '{array.name}' that has coordinates, of "
+                f"({', '.join(map(str, array.dims))}): {_told(able)}. Correct the key, or add the coordinates."
             )
         return given
     names, degrees = (X_NAMES, EAST) if kind == "x" else (Y_NAMES, NORTH)
@@ -241,11 +244,25 @@ def _axis(
             "grid, or a dimension of stations or basins with ids. For a file per gauge put {id} into the path, such as "
             "series/{id}.nc."
         )
+    able = [d for d in _with_coordinates(dataset, array) if d in dims]
+    remedy = "Add a variable of that name with them, or longitude and latitude on rows and columns."
+    if able:
+        remedy = f"Name it with the key axes: {{{kind}: {able[-1] if kind == 'x' else able[0]}}}."
     raise error(
         f"{where}: '{array.name}' on ({', '.join(map(str, array.dims))}) has no {kind} axis, expected a dimension with "
-        f"the attribute axis '{kind.upper()}' or a name such as {', '.join(names[:3])}. Name it with the key axes: "
-        f"{{{kind}: {dims[-1] if kind == 'x' else dims[0]}}}."
+        f"coordinates and the attribute axis '{kind.upper()}' or a name such as {', '.join(names[:3])}; of its "
+        f"dimensions in space {_told(able)}. {remedy}"
     )
+
+
+def _with_coordinates(dataset: Any, array: Any) -> list[str]:
+    """Dimensions of a variable that are variables too, on themselves alone."""
+    dims = map(str, array.dims)
+    return [d for d in dims if d in dataset.variables and tuple(map(str, dataset[d].dims)) == (d,)]
+
+
+def _told(able: Sequence[str]) -> str:
+    return f"{', '.join(able)} {'has' if len(able) == 1 else 'have'} some" if able else "none has any"
 
 
 def _spacing(values: np.ndarray, axis: str, where: str, error: type[CdlmError]) -> float:
