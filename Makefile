@@ -97,7 +97,7 @@ $(MARK)-demo: pyproject.toml $(LOCK) | $(RUN)/python
 	touch $@
 
 $(MARK)-test: pyproject.toml $(LOCK) | $(RUN)/python
-	$(PIP) -e ".[train,plot,examples,prepare,zarr,distributed,dev]"
+	$(PIP) -e ".[train,plot,examples,prepare,zarr,grib,distributed,dev]"
 	$(PIP) --no-deps -e examples/own_process
 	touch $@
 

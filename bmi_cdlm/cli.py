@@ -26,6 +26,7 @@ from bmi_cdlm.evaluate.balance import CLOSED, balance
 from bmi_cdlm.evaluate.evaluation import GaugeResult, draw, evaluate
 from bmi_cdlm.evaluate.plot_map import plot_map
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ConfigError, LedgerError, shown
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.plugin import render_plugin
@@ -210,7 +211,8 @@ def evaluate_command(config: Path, plots: bool, adds_up: bool) -> None:
         _print_balance(settings, config.stem)
         return
     results = evaluate(settings)
-    console.print(score_table(results, f"{config.stem}, {results[0].starts[0]} to {settings.end}"))
+    period = f"{date_text(results[0].starts[0])} to {date_text(settings.end)}"
+    console.print(score_table(results, f"{config.stem}, {period}"))
     if plots:
         for path in draw(settings, results):
             console.print(f"wrote {path}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
@@ -20,6 +21,7 @@ from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import (
     AttributesConfig,
+    AttributeTable,
     ForcingConfig,
     ForcingSource,
     ObservationsConfig,
@@ -30,6 +32,7 @@ from bmi_cdlm.processes.catalogue import FORMULAS, kind_of, known
 from bmi_cdlm.processes.pet import FORMATIONS
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.values import duration_text, memory_text, parse_duration, parse_memory
+from bmi_cdlm.schemas import render_files
 
 HEAD = """# Reference
 
@@ -49,7 +52,8 @@ README.md has a short one.
 """
 BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("`network`", NetworkConfig), ("`gauges`", GaugesConfig), ("`attributes`", AttributesConfig),
-    ("`attributes.elevation`, `attributes.rasters.NAME`", RasterConfig), ("`forcing`", ForcingConfig),
+    ("`attributes.elevation`, `attributes.rasters.NAME`", RasterConfig), ("`attributes.table`", AttributeTable),
+    ("`forcing`", ForcingConfig),
     ("`forcing.VARIABLE`", ForcingSource), ("`pet`", PetConfig), ("`observations`", ObservationsConfig),
     ("`legacy`", LegacyConfig),
 )
@@ -58,7 +62,8 @@ BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
 def render() -> str:
     """Return the reference as Markdown."""
     return "\n".join(
-        [HEAD, "## Configuration keys\n", *key_table(Config), *_prepare(), *_formulas(), *_variables(), *_parameters()]
+        [HEAD, "## Configuration keys\n", *key_table(Config), *_prepare(), *render_files(), *_formulas(), *_variables(),
+         *_parameters()]
     ) + "\n"
 
 
@@ -121,8 +126,37 @@ def key_table(model: type[BaseModel]) -> list[str]:
     """Rows of a table of the keys of a configuration: name, default, meaning."""
     lines = ["| key | default | meaning |", "|---|---|---|"]
     for name, field in model.model_fields.items():
-        lines.append(f"| `{name}` | {_default(field)} | {field.description} |")
+        lines.append(f"| `{name}` | {_default(field)} | {field.description}{_values(field)} |")
     return [*lines, ""]
+
+
+def _values(field: FieldInfo) -> str:
+    """The words that a key may have, where its description does not name them all."""
+    words = [str(one) for one in _choices(field.annotation)]
+    told = {word.strip("`.,:;()[]{}'") for word in str(field.description).replace(":", " ").split()}
+    if set(words) <= told:
+        return ""
+    open_ended = any(_choices(part) == [] and part is not NoneType for part in _parts(field.annotation))
+    return f" {'May be' if open_ended else 'One of'} {', '.join(f'`{one}`' for one in words)}."
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union, but for marks; nothing of another type."""
+    if get_origin(annotation) is Annotated:
+        return _parts(get_args(annotation)[0])
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+
+
+def _choices(annotation: Any) -> list[object]:
+    """Values of the literal types in a type, of a mapping those of its values."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    inner = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        inner = inner[:1]
+    elif get_origin(annotation) is dict:
+        inner = inner[1:]
+    return [one for part in inner for one in _choices(part)]
 
 
 TEXTS = {parse_duration: duration_text, parse_memory: memory_text}

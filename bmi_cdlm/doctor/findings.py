@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError
 from bmi_cdlm.run.config import Config
 
@@ -53,7 +54,7 @@ def size_text(n_bytes: float) -> str:
 
 def day_text(time: object) -> str:
     """A time without its midnight."""
-    return str(time).removesuffix("T00:00:00")
+    return date_text(time).removesuffix("T00:00:00")
 
 
 def listed(names: list[str], most: int = 4) -> str:

@@ -14,11 +14,12 @@ import numpy as np
 from bmi_cdlm.doctor.findings import Case, Finding, size_text
 from bmi_cdlm.kernels.cache import cache_folder
 from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.names.calendars import year_length
 from bmi_cdlm.names.memory import available_memory
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.simulation import STEADY_DAYS, YEAR_DAYS, Simulation
+from bmi_cdlm.run.simulation import STEADY_DAYS, Simulation
 
 MEASURED_SECONDS = 1.0
 FLOAT = 8
@@ -85,7 +86,7 @@ def check_estimate(case: Case) -> Iterator[Finding]:
         block = simulation.block_length()
     finally:
         simulation.close()
-    steps = config.n_steps + config.spin_up * min(YEAR_DAYS * DAY // config.time_step, config.n_steps)
+    steps = config.n_steps + config.spin_up * min(year_length(config.start) * DAY // config.time_step, config.n_steps)
     seconds = started + steps * seconds_per_step
     kept = min(FLOAT * config.n_steps * simulation.model.domain.n_cells * len(config.inputs), config.memory // 2)
     memory = _peak_memory() + kept

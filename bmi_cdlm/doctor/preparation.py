@@ -12,15 +12,16 @@ from pydantic import BaseModel
 
 from bmi_cdlm.doctor.findings import Case, Finding
 from bmi_cdlm.doctor.run import why_not_writable
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.prepare.config import PrepareConfig, parse_prepare
 from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.gauges.records import read_records
 from bmi_cdlm.prepare.network.attributes import check_header, check_names, named_rasters
-from bmi_cdlm.prepare.network.catchment_table import read_network
 from bmi_cdlm.prepare.network.directions import check_codes
 from bmi_cdlm.prepare.network.existing import read_existing
 from bmi_cdlm.prepare.network.layers import open_layer
+from bmi_cdlm.prepare.network.mizuroute import read_listed
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.run import rehearse, steps_of, weather_of
@@ -46,7 +47,7 @@ def check_prepare(case: Case, source: Path | None) -> Iterator[Finding]:
     """The block's keys, and whether its inputs are there and fit."""
     if case.config.prepare is None:
         return
-    config = parse_prepare(case.config.prepare, case.path)
+    config = parse_prepare(case.config.prepare, case.path, case.config.calendar)
     folder = case.path.parent if source is None else source
     n_found, absent = 0, set()
     made = _is_made(case, config)
@@ -154,7 +155,7 @@ def _records(case: Case, config: PrepareConfig, folder: Path) -> None:
     records = config.observations
     if config.gauges is None:
         assert config.network is not None
-        sites = read_network(config.network, folder).gauges.sites
+        sites = read_listed(config.network, folder).gauges.sites
     else:
         sites = read_gauge_table(config.gauges, folder)
     if records is None or not is_there(resolve(records.source, folder)):
@@ -200,7 +201,7 @@ def _target_of_list(case: Case, config: PrepareConfig, folder: Path) -> Target |
     if network is None or not (network.table is not None or network.existing):
         return None
     try:
-        made = read_existing(case.config.domain) if network.existing else read_network(network, folder)
+        made = read_existing(case.config.domain) if network.existing else read_listed(network, folder)
     except CdlmError:
         return None  # told by others
     elevation = made.table.cell.get("elevation")
@@ -216,9 +217,9 @@ def _whole_series(name: str, source: ForcingSource, target: Target, folder: Path
     if gaps.any():
         row, cell = (int(i) for i in np.unravel_index(gaps.argmax(), gaps.shape))
         raise ForcingError(
-            f"{series.where}: '{name}' is missing at {steps.starts[row]} in cell {target.drainage.cells.id[cell]}, "
-            f"the first of {np.count_nonzero(gaps)} such values in {np.count_nonzero(gaps.any(axis=0))} cells. "
-            "Complete the source, or declare the stamp as `missing`."
+            f"{series.where}: '{name}' is missing at {date_text(steps.starts[row])} in cell "
+            f"{target.drainage.cells.id[cell]}, the first of {np.count_nonzero(gaps)} such values in "
+            f"{np.count_nonzero(gaps.any(axis=0))} cells. Complete the source, or declare the stamp as `missing`."
         )
 
 

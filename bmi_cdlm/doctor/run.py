@@ -19,6 +19,7 @@ from bmi_cdlm.files.restart import read_restart
 from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.generator.specification import Attribute, transformed
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, DomainError, ForcingError
 from bmi_cdlm.names.parameters import Grid, check
 from bmi_cdlm.run.config import Config
@@ -97,8 +98,8 @@ def _try_forcing(
             bridges=config.bridges,
         ) as file:
             notes |= {
-                f"{filled.told()}, from {start} to {end}. Complete the file where that matters.": None
-                for filled in file.filled.values()
+                f"{filled.told()}, from {date_text(start)} to {date_text(end)}. Complete the file where that "
+                "matters.": None for filled in file.filled.values()
             }
     except CdlmError as error:
         return str(error)
@@ -233,13 +234,14 @@ def check_initial_state(case: Case) -> Iterator[Finding]:
             wrong.append(f"its {key} is '{got}', expected '{expected}': use the options of that run")
     if config.restart_mode == "resume" and not config.start <= restart.time < config.end:
         wrong.append(
-            f"it is valid at {restart.time}, expected {config.start} or later and before {config.end}: change the "
+            f"it is valid at {date_text(restart.time)}, expected {date_text(config.start)} or later and before "
+            f"{date_text(config.end)}: change the "
             "period, or set restart_mode: hot_start"
         )
     where = f"{config.initial_state}"
     yield from (Finding("fail", "initial state", f"{where}: {text}.") for text in wrong)
     if not wrong:
-        yield Finding("ok", "initial state", f"{where}: valid at {restart.time}, {config.restart_mode}")
+        yield Finding("ok", "initial state", f"{where}: valid at {date_text(restart.time)}, {config.restart_mode}")
 
 
 def check_observations(case: Case) -> Iterator[Finding]:

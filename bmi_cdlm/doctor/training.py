@@ -13,6 +13,7 @@ from bmi_cdlm.doctor.run import why_not_writable
 from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, nearest
 from bmi_cdlm.prepare.gauges.hierarchy import folds, nest
 
@@ -35,8 +36,8 @@ def check_training(case: Case) -> Iterator[Finding]:
     for name, period in (("train", training.train), ("validate_on", training.validate_on)):
         if period is not None and not (config.start <= period[0] and period[1] <= config.end):
             yield Finding(
-                "fail", "training", f"{name} is {period[0]} to {period[1]}, expected within the run, {config.start} to "
-                f"{config.end}.",
+                "fail", "training", f"{name} is {date_text(period[0])} to {date_text(period[1])}, expected within the "
+                f"run, {date_text(config.start)} to {date_text(config.end)}.",
             )
     problem = why_not_writable(training.output)
     if problem:

@@ -14,6 +14,7 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import M3_PER_MM_KM2
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import Config
@@ -143,14 +144,16 @@ def _rows(simulation: Simulation, s: Step, starts: np.ndarray) -> list[Row]:
     wet = int(np.asarray(s.rain).argmax())
     event = slice(wet, wet + max(1, EVENT_DAYS * DAY // simulation.config.time_step))
     rows.append(_row(
-        f"event: {np.asarray(s.rain)[wet]:.4g} mm d-1 from {starts[wet]}", s.reach[event], s.reach_water[event],
+        f"event: {np.asarray(s.rain)[wet]:.4g} mm d-1 from "
+        f"{date_text(starts[wet])}", s.reach[event], s.reach_water[event],
         reaches, starts[event],
     ))
     first, stop = _longest(np.asarray(s.rain) < DRY)
     if stop > first:
         tail = slice(first, stop)
         rows.append(_row(
-            f"dry: {stop - first} steps from {starts[first]}", s.reach[tail], s.reach_water[tail], reaches, starts[tail]
+            f"dry: {stop - first} steps from "
+            f"{date_text(starts[first])}", s.reach[tail], s.reach_water[tail], reaches, starts[tail]
         ))
     return rows
 
@@ -161,7 +164,7 @@ def _row(what: str, residual: np.ndarray, water: np.ndarray, ids: list[str], sta
     share[residual == 0.0] = 0.0
     t, i = (int(k) for k in np.unravel_index(share.argmax(), share.shape))
     whole = np.abs(residual.sum(axis=0)) / np.maximum(water.sum(axis=0), TINY)
-    return Row(what, float(water.sum()), float(share[t, i]), f"{ids[i]}, {starts[t]}", float(whole.max()))
+    return Row(what, float(water.sum()), float(share[t, i]), f"{ids[i]}, {date_text(starts[t])}", float(whole.max()))
 
 
 def _longest(dry: np.ndarray) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from bmi_cdlm.names.calendars import calendar_of, days_of_months, months_since
+
 Ranking = Literal["own", "obs_days"]
 LOW_FLOW_FLOOR = 1e-6
 
@@ -153,13 +155,14 @@ def am3(
         return math.nan
     s[gone] = o[gone] = np.nan
     step = (starts[1] - starts[0]) / np.timedelta64(1, "D")
-    years = (starts.astype("datetime64[M]") - (first_month - 1)).astype("datetime64[Y]")
+    years = (months_since(starts) - (first_month - 1)) // 12
     window = max(1, round(3 / step))
     mean_s, mean_o = _moving_mean(s, window), _moving_mean(o, window)
     errors = []
     for year in np.unique(years):
         inside = years == year
-        days = _year_length(year, first_month)
+        begin = 12 * int(year) + first_month - 1
+        days = days_of_months(begin, begin + 12, calendar_of(starts))
         if np.count_nonzero(inside & ~gone) < coverage * days / step or np.isnan(mean_o[inside]).all():
             continue
         largest_s, largest_o = np.nanmax(mean_s[inside]), np.nanmax(mean_o[inside])
@@ -224,12 +227,6 @@ def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
         means = np.lib.stride_tricks.sliding_window_view(values, window).mean(axis=1)
         out[first : first + means.size] = means
     return out
-
-
-def _year_length(year: np.datetime64, first_month: int) -> int:
-    """Days of the year that begins with `first_month` of `year`."""
-    begin = year.astype("datetime64[M]") + (first_month - 1)
-    return int((begin + 12).astype("datetime64[D]").astype(int) - begin.astype("datetime64[D]").astype(int))
 
 
 def _constant(values: np.ndarray) -> bool:

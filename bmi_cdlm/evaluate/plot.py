@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bmi_cdlm.names.calendars import on_axis
 from bmi_cdlm.names.errors import OutputError
 from bmi_cdlm.names.writing import replacing
 
@@ -46,7 +47,7 @@ def plot_hydrograph(
         The file cannot be written, or matplotlib is not there.
     """
     figure = new_figure(path, (10, 5.2))
-    edges = _edges(np.asarray(starts).astype("datetime64[s]"))
+    edges = _edges(on_axis(np.asarray(starts)))
     if rain is None:
         below = figure.add_subplot()
     else:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bmi_cdlm.files.netcdf import create_time
 from bmi_cdlm.files.packing import describe
+from bmi_cdlm.names.calendars import STANDARD
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.version import __version__
 
@@ -22,7 +23,7 @@ class Layout(NamedTuple):
 
     dimension: what the points are; ids : str[point]; names: short names of the variables; chunk_steps: steps
     per chunk; attributes: global ones; position: (lon, lat) of the points, float64[point] in degrees, or None;
-    precision: significant digits of values in 32 bits, or None for 64 bits.
+    precision: significant digits of values in 32 bits, or None for 64 bits; calendar: of the times.
     """
 
     dimension: Dimension
@@ -32,6 +33,7 @@ class Layout(NamedTuple):
     attributes: Mapping[str, str]
     position: tuple[np.ndarray, np.ndarray] | None
     precision: int | None = None
+    calendar: str = STANDARD
 
     @property
     def dtype(self) -> type[np.floating]:
@@ -45,7 +47,7 @@ def define(dataset: netCDF4.Dataset, layout: Layout) -> None:
         "Conventions": "CF-1.11", "title": "Output of CDLM", "source": f"bmi_cdlm {__version__}",
         **layout.attributes,
     })
-    create_time(dataset)
+    create_time(dataset, layout.calendar)
     dataset.createDimension(layout.dimension, len(layout.ids))
     values = _define_ids(dataset, layout) | _define_position(dataset, layout)
     for name in layout.names:

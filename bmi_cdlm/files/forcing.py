@@ -24,6 +24,7 @@ from bmi_cdlm.files.netcdf import (
     select_ids,
 )
 from bmi_cdlm.files.series import FILLS, Axes, Series, blocks
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ForcingError, nearest
 from bmi_cdlm.names.variables import select, variable
 
@@ -217,8 +218,8 @@ def _read_axes(
     if first < 0 or first + n_steps > starts.size:
         last = starts[-1] + np.timedelta64(step, "s")
         raise ForcingError(
-            f"{where}: covers {starts[0]} to {last}, expected all of {start} to {end}. Shorten the period, "
-            "or extend the file."
+            f"{where}: covers {date_text(starts[0])} to {date_text(last)}, expected all of {date_text(start)} to "
+            f"{date_text(end)}. Shorten the period, or extend the file."
         )
     if "cell" not in dataset.dimensions:
         raise ForcingError(f"{where}: dimension 'cell' is missing. Expected variables on (time, cell).")
@@ -272,7 +273,7 @@ def _raise_faults(series: Series, step: int, findings: dict[str, Finding]) -> No
 
 def _raise_fault(series: Series, step: int, kind: str, found: Finding) -> None:
     axes, name = series.axes, series.name
-    place = f"at {axes.starts[found.step]} in cell {axes.cell_id[found.cell]}"
+    place = f"at {date_text(axes.starts[found.step])} in cell {axes.cell_id[found.cell]}"
     if kind == "missing":
         raise ForcingError(
             f"{axes.where}: '{name}' is missing {place}, the first of {found.number}. Expected every value. "

@@ -16,12 +16,20 @@ import numpy as np
 
 from bmi_cdlm.files.probe import try_open
 from bmi_cdlm.files.zarr import StoreDataset, is_store
+from bmi_cdlm.names.calendars import (
+    NAMES_IN_FILES,
+    STANDARD,
+    UNITS,
+    WRITTEN,
+    date_text,
+    decode,
+    differs,
+    seconds_of,
+)
 from bmi_cdlm.names.errors import CdlmError, ForcingError, nearest, shown
 from bmi_cdlm.names.memory import available_memory
 from bmi_cdlm.names.writing import check_path
 
-TIME_UNITS = "seconds since 1970-01-01 00:00:00"
-CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
 LARGE = 2**28
 """Bytes from which the memory is asked before a variable is read."""
 LONGEST_ID = 1000
@@ -272,7 +280,7 @@ def read_time(dataset: netCDF4.Dataset, where: str, error: type[CdlmError]) -> t
     Raises
     ------
     error
-        Missing or non-numeric units, another calendar than the Gregorian, times that do not rise or have
+        Missing or non-numeric units, a calendar that no run has, times that do not rise or have
         gaps, bounds that do not start at `time`.
     """
     require(dataset, ["time"], where, error)
@@ -280,11 +288,10 @@ def read_time(dataset: netCDF4.Dataset, where: str, error: type[CdlmError]) -> t
     check_numeric(dataset, "time", where, error)
     if len(variable.dimensions) != 1:
         raise error(f"{where}: 'time' lies on ({', '.join(variable.dimensions)}), expected one dimension.")
-    calendar = str(getattr(variable, "calendar", "standard"))
-    if calendar not in CALENDARS:
+    calendar = str(getattr(variable, "calendar", STANDARD))
+    if calendar not in NAMES_IN_FILES:
         raise error(
-            f"{where}: 'time' has calendar '{calendar}', expected one of {', '.join(CALENDARS)}. "
-            "Convert the file to real dates."
+            f"{where}: 'time' has calendar '{calendar}', expected one of {', '.join(NAMES_IN_FILES)}. Convert the file."
         )
     starts = _dates(variable, read_raw(variable, slice(None)), calendar, where, error)
     if starts.size == 0:
@@ -300,13 +307,15 @@ def read_time(dataset: netCDF4.Dataset, where: str, error: type[CdlmError]) -> t
         return starts, 0
     step = int(steps[0])
     if step <= 0:
-        raise error(f"{where}: 'time' does not rise after {starts[0]}. Expected rising times, one step apart.")
+        raise error(
+            f"{where}: 'time' does not rise after {date_text(starts[0])}. Expected rising times, one step apart."
+        )
     gaps = np.flatnonzero(np.diff(starts).astype(np.int64) != step)
     if gaps.size:
         i = int(gaps[0])
         raise error(
-            f"{where}: 'time' goes from {starts[i]} to {starts[i + 1]}, expected a step of {step} s "
-            f"({gaps.size} such places). Fill the gap or cut the file."
+            f"{where}: 'time' goes from {date_text(starts[i])} to {date_text(starts[i + 1])}, expected a step of "
+            f"{step} s ({gaps.size} such places). Fill the gap or cut the file."
         )
     return starts, step
 
@@ -318,9 +327,7 @@ def _dates(
     try:
         if np.size(values) and not np.isfinite(values).all():
             raise error(f"{where}: 'time' has missing values. Expected every one; fill them.")
-        dates = netCDF4.num2date(values, units, calendar, only_use_cftime_datetimes=True)
-        flat = [d.replace(microsecond=0).isoformat() for d in np.ravel(np.asarray(dates))]
-        return np.array(flat, "datetime64[s]").reshape(np.shape(values))
+        return decode(values, units, calendar)
     except (ValueError, TypeError, OverflowError, IndexError, AttributeError, RuntimeError) as cause:
         if isinstance(cause, CdlmError):
             raise
@@ -336,8 +343,8 @@ def _check_bounds(starts: np.ndarray, bounds: np.ndarray, where: str, error: typ
     if (bounds[:, 0] != starts).any():
         i = int(np.flatnonzero(bounds[:, 0] != starts)[0])
         raise error(
-            f"{where}: 'time' is {starts[i]} but its bounds start at {bounds[i, 0]}. Expected `time` to be the start "
-            "of a step. Shift stamps that mark the end or the middle."
+            f"{where}: 'time' is {date_text(starts[i])} but its bounds start at {date_text(bounds[i, 0])}. Expected "
+            "`time` to be the start of a step. Shift stamps that mark the end or the middle."
         )
     if (np.diff(bounds, axis=1) != bounds[0, 1] - bounds[0, 0]).any():
         raise error(f"{where}: steps in 'time_bnds' differ in length. Expected one length throughout.")
@@ -362,17 +369,21 @@ def align_steps(
             "time_bnds."
         )
     start, end = start.astype("datetime64[s]"), end.astype("datetime64[s]")
+    other = differs(starts[0], start)
+    if other:
+        raise error(f"{where}: {other}")
     length = int((end - start).astype(np.int64))
     if length <= 0 or length % step:
         raise error(
-            f"{where}: asked for {start} to {end}, {length} s, expected one or more whole steps of {step} s. "
-            "Change start or end."
+            f"{where}: asked for {date_text(start)} to {date_text(end)}, {length} s, expected one or more whole "
+            f"steps of {step} s. Change start or end."
         )
     offset = int((start - starts[0]).astype(np.int64))
     if offset % step:
         raise error(
-            f"{where}: steps of {step} s begin at {starts[0]}, so {start} is {offset % step} s after the begin of "
-            "one. Expected the begin of a step. Change start, or use a file with the same day boundary."
+            f"{where}: steps of {step} s begin at {date_text(starts[0])}, so {date_text(start)} is {offset % step} s "
+            "after the begin of one. Expected the begin of a step. Change start, or use a file with the same day "
+            "boundary."
         )
     return offset // step
 
@@ -399,20 +410,22 @@ def select_ids(
     return np.array([position[one] for one in want], np.int64)
 
 
-def create_time(dataset: netCDF4.Dataset) -> tuple[netCDF4.Variable, netCDF4.Variable]:
+def create_time(
+    dataset: netCDF4.Dataset, calendar: str = STANDARD
+) -> tuple[netCDF4.Variable, netCDF4.Variable]:
     """Define `time` (unlimited; start of the step) and `time_bnds` in a new file."""
     dataset.createDimension("time", None)
     dataset.createDimension("bnds", 2)
     time = dataset.createVariable("time", "i8", ("time",), chunksizes=(512,))
     time.setncatts({
-        "standard_name": "time", "long_name": "start of the step", "units": TIME_UNITS,
-        "calendar": "proleptic_gregorian", "bounds": "time_bnds", "axis": "T",
+        "standard_name": "time", "long_name": "start of the step", "units": UNITS,
+        "calendar": WRITTEN.get(calendar, calendar), "bounds": "time_bnds", "axis": "T",
     })
     return time, dataset.createVariable("time_bnds", "i8", ("time", "bnds"), chunksizes=(512, 2))
 
 
 def write_time(dataset: netCDF4.Dataset, first: int, starts: np.ndarray, step: int) -> None:
     """Write step starts (datetime64) and their bounds from index `first` on."""
-    seconds = starts.astype("datetime64[s]").astype(np.int64)
+    seconds = seconds_of(starts)
     dataset.variables["time"][first : first + seconds.size] = seconds
     dataset.variables["time_bnds"][first : first + seconds.size] = np.stack([seconds, seconds + step], axis=1)

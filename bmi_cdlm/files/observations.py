@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from bmi_cdlm.files.netcdf import (
     require,
     select_ids,
 )
+from bmi_cdlm.names.calendars import calendar_of, date_text, in_calendar
 from bmi_cdlm.names.errors import ObservationError
 from bmi_cdlm.names.variables import variable
+
+logger = logging.getLogger(__name__)
 
 
 @one_at_a_time
@@ -56,27 +60,56 @@ def read_observations(
     where = str(path)
     with open_input(path, ObservationError) as dataset:
         starts, file_step = read_time(dataset, where, ObservationError)
-        offset = align_steps(starts, file_step, start, end, step, where, ObservationError)
+        slots, period = _slots(starts, file_step, start, end, step, where)
         ids = read_strings(dataset, "gauge_id", where, ObservationError)
         columns = select_ids(ids, gauge_id, "gauge_id", where, ObservationError)
         require(dataset, ["discharge"], where, ObservationError)
         check_dims(dataset, "discharge", ("time", "gauge"), where, ObservationError)
         check_numeric(dataset, "discharge", where, ObservationError)
         check_units(dataset, "discharge", variable("discharge").units, where, ObservationError)
-        begin = start.astype("datetime64[s]")
-        period = np.arange(begin, end.astype("datetime64[s]"), np.timedelta64(step, "s"))
-        first, stop = max(offset, 0), min(offset + period.size, starts.size)
-        if first >= stop:
+        rows = np.flatnonzero(slots >= 0)
+        if not rows.size:
             last = starts[-1] + np.timedelta64(step, "s")
             raise ObservationError(
-                f"{where}: covers {starts[0]} to {last}, nothing of {start} to {end}. Expected an overlap. "
-                "Choose another period or file."
+                f"{where}: covers {date_text(starts[0])} to {date_text(last)}, nothing of {date_text(start)} to "
+                f"{date_text(end)}. Expected an overlap. Choose another period or file."
             )
         discharge = np.full((period.size, len(gauge_id)), np.nan)
-        rows = filled(dataset.variables["discharge"], slice(first, stop))
-        discharge[first - offset : stop - offset] = rows[:, columns]
+        first, stop = int(rows[0]), int(rows[-1]) + 1
+        values = filled(dataset.variables["discharge"], slice(first, stop))[rows - first]
+        discharge[slots[rows]] = values[:, columns]
     _check_values(discharge, period, gauge_id, where)
     return period, discharge
+
+
+def _slots(
+    starts: np.ndarray, file_step: int, start: np.datetime64, end: np.datetime64, step: int, where: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Step of the period that every step of the file is, int64, -1 for those outside, and the steps of the period.
+
+    In another calendar than the run's it is the one of the same date, if there is one; what has none is told.
+    """
+    period = np.arange(start.astype("datetime64[s]"), end.astype("datetime64[s]"), np.timedelta64(step, "s"))
+    calendar = calendar_of(start)
+    if calendar_of(starts) == calendar:
+        slots = np.arange(starts.size) - align_steps(starts, file_step, start, end, step, where, ObservationError)
+        return np.where((slots >= 0) & (slots < period.size), slots, -1), period
+    same, there = in_calendar(starts, calendar)
+    if not there.any():
+        return np.full(starts.size, -1), period
+    align_steps(same[there], file_step, start, end, step, where, ObservationError)
+    slots = (same - period[0]).astype(np.int64) // step
+    inside = there & (slots >= 0) & (slots < period.size)
+    met = np.zeros(period.size, bool)
+    met[slots[inside]] = True
+    rows = np.flatnonzero(inside)
+    between = ~there[rows[0] : rows[-1]] if rows.size else ~there
+    logger.warning(
+        "%s: has dates of the calendar %s and the run those of %s: steps of the same date are compared. %d steps of "
+        "the file have no such date in %s and are left out; %d of %d steps of the period have none in the file", where,
+        calendar_of(starts), calendar, np.count_nonzero(between), calendar, np.count_nonzero(~met), met.size,
+    )
+    return np.where(inside, slots, -1), period
 
 
 def _check_values(discharge: np.ndarray, starts: np.ndarray, gauge_id: Sequence[str], where: str) -> None:
@@ -84,7 +117,8 @@ def _check_values(discharge: np.ndarray, starts: np.ndarray, gauge_id: Sequence[
     if wrong.any():
         row, gauge = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
         raise ObservationError(
-            f"{where}: 'discharge' is {discharge[row, gauge]:g} at {starts[row]} at gauge {gauge_id[gauge]}, "
+            f"{where}: 'discharge' is {discharge[row, gauge]:g} at {date_text(starts[row])} at gauge "
+            f"{gauge_id[gauge]}, "
             f"the first of {np.count_nonzero(wrong)} such values, expected finite numbers >= 0 m3 s-1. Mark "
             "missing values with NaN or _FillValue."
         )

@@ -21,6 +21,7 @@ from bmi_cdlm.files.fingerprints import FINGERPRINTS, check_fingerprints
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, require, write_time
 from bmi_cdlm.files.packing import rounded
 from bmi_cdlm.files.zarr import SUFFIX, copy_to_store, require_zarr
+from bmi_cdlm.names.calendars import NAMES_IN_FILES, STANDARD, at_seconds, date_text
 from bmi_cdlm.names.errors import OutputError
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import check_writable, replacing
@@ -63,6 +64,8 @@ class OutputFile:
         Significant digits of values in 32 bits; 64 bits where not given.
     keep : int
         Steps of the partial file of a run that did not finish, after which this one goes on.
+    calendar : str
+        Of the times: `names.calendars`.
 
     Raises
     ------
@@ -75,13 +78,13 @@ class OutputFile:
     def __init__(
         self, path: Path, dimension: Dimension, ids: Sequence[str], names: Sequence[str], step: int,
         attributes: Mapping[str, str], position: tuple[np.ndarray, np.ndarray] | None = None, *,
-        precision: int | None = None, keep: int = 0,
+        precision: int | None = None, keep: int = 0, calendar: str = STANDARD,
     ) -> None:
         self.path, self.partial = path, partial_path(path)
         self.names, self.step, self.n_points = tuple(names), step, len(ids)
         if not self.n_points:
             raise OutputError(f"{path}: there is no {dimension} to write, expected at least one. Change output_at.")
-        self._layout = Layout(dimension, ids, self.names, 1, dict(attributes), position, precision)
+        self._layout = Layout(dimension, ids, self.names, 1, dict(attributes), position, precision, calendar)
         row_bytes = np.dtype(self._layout.dtype).itemsize * self.n_points * max(1, len(self.names))
         self.block_steps = int(np.clip(BUFFER_BYTES // row_bytes, 1, CHUNK_STEPS))
         self.n_written, self._waiting = 0, 0
@@ -124,7 +127,7 @@ class OutputFile:
         with open_input(self.partial, OutputError) as found:
             _check_same(found, self._layout, keep, str(self.partial))
             last = int(found.variables["time"][keep - 1])
-        self._next = np.datetime64(last, "s") + np.timedelta64(self.step, "s")
+        self._next = at_seconds(last, self._layout.calendar) + np.timedelta64(self.step, "s")
         self.n_written = keep
         self._cut()
         return netCDF4.Dataset(self.partial, "r+")
@@ -218,8 +221,8 @@ class OutputFile:
         first = starts[0] if self._next is None else self._next
         if (starts != first + np.arange(starts.size) * np.timedelta64(self.step, "s")).any():
             raise OutputError(
-                f"{self.path}: steps from {starts[0]} to {starts[-1]} do not follow on, expected steps of "
-                f"{self.step} s from {first}."
+                f"{self.path}: steps from {date_text(starts[0])} to {date_text(starts[-1])} do not follow on, "
+                f"expected steps of {self.step} s from {first}."
             )
 
     def _write(self, dataset: netCDF4.Dataset) -> None:
@@ -378,7 +381,8 @@ def read_output(path: Path, name: str) -> tuple[np.ndarray, list[str], np.ndarra
             raise OutputError(f"{where}: '{name}' lies on ({', '.join(dims)}), expected time and one more.")
         seconds = filled(dataset.variables["time"], slice(None))
         n_steps = int(np.count_nonzero(~np.isnan(seconds)))
-        starts = seconds[:n_steps].astype(np.int64).astype("datetime64[s]")
+        calendar = str(getattr(dataset.variables["time"], "calendar", STANDARD))
+        starts = at_seconds(seconds[:n_steps].astype(np.int64), NAMES_IN_FILES.get(calendar, STANDARD))
         ids = read_strings(dataset, f"{dims[1]}_id", where, OutputError)
         try:
             return starts, ids, filled(dataset.variables[name], slice(0, n_steps))

@@ -11,6 +11,7 @@ import numpy as np
 
 from bmi_cdlm.files import classic
 from bmi_cdlm.files.netcdf import select_ids
+from bmi_cdlm.names.calendars import CALENDARS, STANDARD, calendar_of, date_text, parse
 from bmi_cdlm.names.container import Arrays, Bytes, is_container, pack, seal, unpack, unseal
 from bmi_cdlm.names.errors import OutputError, StateError
 from bmi_cdlm.names.writing import replacing
@@ -23,7 +24,7 @@ READ = (FORMER, FORMAT)
 IN_MEMORY = "the given bytes"
 REMEDY = "Take the state again, or use one written by this version."
 GRIDS = ("cell", "reach")
-VALID_AT = "valid_at"
+VALID_AT, CALENDAR = "valid_at", "calendar"
 
 
 class Restart(NamedTuple):
@@ -65,7 +66,9 @@ def restart_to_bytes(restart: Restart) -> bytes:
 
 
 def _pieces(restart: Restart) -> list[Bytes]:
-    words = {"source": f"bmi_cdlm {__version__}", VALID_AT: str(restart.time), **restart.attributes}
+    words = {"source": f"bmi_cdlm {__version__}", VALID_AT: date_text(restart.time), **restart.attributes}
+    if calendar_of(restart.time) != STANDARD:
+        words[CALENDAR] = calendar_of(restart.time)
     arrays: dict[str, np.ndarray] = {}
     for grid, ids, own in zip(GRIDS, restart[2:4], restart[:2], strict=True):
         letters = np.array([one.encode() for one in ids], bytes)
@@ -133,9 +136,8 @@ def _ids(found: Arrays, grid: str, where: str) -> list[str]:
 
 def _time(words: Mapping[str, str], where: str) -> np.datetime64:
     try:
-        time = np.datetime64(words[VALID_AT], "s")
-        if not np.isnat(time):
-            return time
+        if words.get(CALENDAR, STANDARD) in CALENDARS:
+            return parse(words[VALID_AT], words.get(CALENDAR, STANDARD))
     except (KeyError, ValueError):
         pass
     raise StateError(f"{where}: says not when it is valid ('{words.get(VALID_AT)}'). {REMEDY}")

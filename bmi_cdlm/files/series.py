@@ -10,6 +10,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.files.netcdf import filled
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ForcingError
 
 BLOCK_BYTES = 32 * 2**20
@@ -79,8 +80,8 @@ class Series:
             values = filled(self._source, (slice(first, stop), self._span))
         except (OSError, RuntimeError, ValueError, IndexError) as cause:
             raise ForcingError(
-                f"{self.axes.where}: '{self.name}' cannot be read from {self.axes.starts[first]} to "
-                f"{self.axes.starts[stop - 1]} ({cause}). Expected a complete file, open and left alone "
+                f"{self.axes.where}: '{self.name}' cannot be read from {date_text(self.axes.starts[first])} to "
+                f"{date_text(self.axes.starts[stop - 1])} ({cause}). Expected a complete file, open and left alone "
                 "during the run. Make it anew."
             ) from cause
         return values if self._in_order else np.ascontiguousarray(values[:, self._columns])
@@ -103,7 +104,7 @@ class Series:
         if self.bridge is not None and length.max(initial=0) > self.bridge:
             row, cell = (int(i) for i in np.unravel_index((length > self.bridge).argmax(), length.shape))
             raise ForcingError(
-                f"{self.axes.where}: '{self.name}' is missing at {self.axes.starts[first + row]} in cell "
+                f"{self.axes.where}: '{self.name}' is missing at {date_text(self.axes.starts[first + row])} in cell "
                 f"{self.axes.cell_id[cells[cell]]}, in a gap of {length[row, cell]} steps or more; forcing_fill "
                 f"'{self.fill}' bridges {self.bridge} at most. Complete the file, or raise "
                 f"forcing_fill_limit.{self.name}."

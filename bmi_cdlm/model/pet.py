@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
@@ -14,6 +13,7 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.demand import arrays_of, demand_loop, plan_of
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.names.declaration import Formation, PetFormula
+from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import VARIABLES, variable
 from bmi_cdlm.processes.pet import FORMATIONS
@@ -24,7 +24,6 @@ MEAN = "air_temperature"
 HALF_DAY = (0, 0, 0, 0, 0, 0, 0.035, 0.062, 0.079, 0.097, 0.110, 0.117)
 HOUR_SHARES = np.array([*HALF_DAY, *reversed(HALF_DAY)])
 """Share of a day's evaporative demand in each of its solar hours, as in airGR."""
-EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
 def required(formula: PetFormula, step: int) -> tuple[str, ...]:
@@ -105,7 +104,7 @@ class Demand:
         weather : dict of float64[time, cell]
             What `required` names, or what it is made of (see `form`), in registry units.
         start : int
-            Begin of the first step [s since 1970 UTC].
+            Begin of the first step [s since 1970 UTC, as `names.calendars` counts them].
         """
         given = tuple(weather)
         found = self._loops.get(given)
@@ -147,6 +146,5 @@ def _sun(formula: PetFormula, day: int) -> tuple[np.ndarray, float]:
 
     day: number of days since 1970.
     """
-    date = datetime.date.fromordinal(EPOCH + day)
-    declination, distance, ahead = formula.sun(float(date.timetuple().tm_yday))
+    declination, distance, ahead = formula.sun(float(day_of_year(np.array(day * DAY, "datetime64[s]"))))
     return np.array([math.sin(declination), math.cos(declination), math.tan(declination), distance, 0.0]), ahead

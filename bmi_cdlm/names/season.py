@@ -6,14 +6,18 @@ import math
 
 import numpy as np
 
-YEAR = 365.25
+from bmi_cdlm.names.calendars import MEAN_YEAR, days_since_new_year
+
+YEAR = MEAN_YEAR
 """Days in which the season comes back."""
 
 
 def day_of_year(starts: np.ndarray) -> np.ndarray:
-    """Return the day of the year, with its fraction, at the starts of steps (datetime64): 1 at New Year."""
-    starts = starts.astype("datetime64[s]")
-    return 1.0 + (starts - starts.astype("datetime64[Y]").astype("datetime64[s]")).astype(np.int64) / 86400.0
+    """Return the day of the year, with its fraction, at the starts of steps (datetime64): 1 at New Year.
+
+    Of a calendar whose years have 360 days it is that of a year of 365: the sun, and the season, go round in a year.
+    """
+    return 1.0 + days_since_new_year(starts)
 
 
 def season(days: np.ndarray) -> np.ndarray:

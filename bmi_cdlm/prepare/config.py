@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from bmi_cdlm.names.calendars import STANDARD
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import AttributesConfig, ForcingConfig, ObservationsConfig, PetConfig
@@ -124,12 +125,15 @@ class PrepareConfig(Block):
                 raise ValueError("neither network nor legacy is given; expected one of them")
         if self.network is not None and self.network.existing:
             idle = [key for key in ("gauges", "legacy") if getattr(self, key) is not None]
-            idle += ["attributes"] if self.attributes != AttributesConfig() else []
             if idle:
                 raise ValueError(
-                    f"{', '.join(idle)} beside network.existing; expected forcing, pet and observations only"
+                    f"{', '.join(idle)} beside network.existing; expected attributes, forcing, pet and observations"
                 )
             return self
+        if self.attributes.table is not None or self.attributes.polygons is not None:
+            raise ValueError(
+                "attributes.table or polygons without network.existing; expected rasters, or columns of network.table"
+            )
         listed = self.network is not None and self.network.table is not None
         if listed and (self.gauges is not None or self.attributes.rasters or self.attributes.elevation is not None):
             raise ValueError(
@@ -152,13 +156,13 @@ def load_prepare_config(path: Path) -> tuple[Config, PrepareConfig]:
     run = load_config(path)
     if run.prepare is None:
         raise ConfigError(f"{path}: key 'prepare' is missing. Add it; cfg/README.md lists its keys.")
-    return run, parse_prepare(run.prepare, path)
+    return run, parse_prepare(run.prepare, path, run.calendar)
 
 
-def parse_prepare(content: dict, path: Path) -> PrepareConfig:
-    """Check the block `prepare`; every problem is in the message."""
+def parse_prepare(content: dict, path: Path, calendar: str = STANDARD) -> PrepareConfig:
+    """Check the block `prepare`, whose dates are of the calendar of the run; every problem is in the message."""
     try:
-        return PrepareConfig(**content)
+        return PrepareConfig.model_validate(content, context={"calendar": calendar})
     except ValidationError as cause:
         raise ConfigError(f"{path}: prepare: {explain_block(cause, PrepareConfig)} See cfg/README.md.") from cause
 

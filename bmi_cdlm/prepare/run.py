@@ -24,17 +24,18 @@ from bmi_cdlm.prepare.gauges.records import write_observations
 from bmi_cdlm.prepare.gauges.snapping import SnappedGauges, snap_gauges
 from bmi_cdlm.prepare.network.attributes import Attribute, Table, add_climate, cell_and_reach_attributes
 from bmi_cdlm.prepare.network.border import border_notes
-from bmi_cdlm.prepare.network.catchment_table import read_network
 from bmi_cdlm.prepare.network.catchments import Drainage
 from bmi_cdlm.prepare.network.domain_file import Labels, write_domain
-from bmi_cdlm.prepare.network.existing import read_existing
+from bmi_cdlm.prepare.network.existing import add_to_domain, attributes_of_existing, read_existing
 from bmi_cdlm.prepare.network.links import check_covered
+from bmi_cdlm.prepare.network.mizuroute import read_listed
 from bmi_cdlm.prepare.network.network import build_drainage
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import PACKAGE
 from bmi_cdlm.prepare.weather.climate import SHORTEST_CLIMATE
 from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
+from bmi_cdlm.prepare.weather.weather_config import AttributesConfig
 from bmi_cdlm.run.config import Config
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Prepared(NamedTuple):
 
 class _Plan(NamedTuple):
     """A preparation: the run it is for, its keys, where inputs lie, the words for its files, whom to tell what is
-    being done, and what is to be said at the end.
+    being done, what is to be said at the end, and the domain file that is there (network.existing).
     """
 
     run: Config
@@ -63,6 +64,7 @@ class _Plan(NamedTuple):
     labels: Labels
     say: Say
     notes: list[str]
+    there: Path
 
 
 def prepare(
@@ -90,10 +92,11 @@ def prepare(
         the old ones; forcing blocks made before a kill are taken up again.
     """
     run, config = load_prepare_config(path)
+    there = run.domain
     if to is not None:
         names = {key: getattr(run, key) for key in ("domain", "forcing", "observations")}
         run = run.model_copy(update={k: to / p.name for k, p in names.items() if isinstance(p, Path)})
-    plan = _Plan(run, config, path.parent if source is None else source, _labels(config, path), say, [])
+    plan = _Plan(run, config, path.parent if source is None else source, _labels(config, path), say, [], there)
     if config.network is None:
         return Prepared(_import_legacy(plan, run.domain.parent), [], {})
     files = _outputs(plan)
@@ -104,7 +107,8 @@ def prepare(
     report: list[GaugeQuality] = []
     if gauges is not None and gauges.sites:
         say("report on the gauges")
-        report = assess(run, gauges, config.gauges or GaugesConfig(table=str(config.network.table)))
+        judged = run if "domain" in files else run.model_copy(update={"domain": there})
+        report = assess(judged, gauges, config.gauges or GaugesConfig(table=str(config.network.table)))
         files["report"] = run.domain.with_name(REPORT)
         write_report(files["report"], report, gauges.dropped)
     return Prepared(files, report, {} if gauges is None else gauges.dropped, tuple(plan.notes))
@@ -123,7 +127,7 @@ def rehearse(run: Config, config: PrepareConfig, folder: Path) -> str:
     CdlmError
         Whatever would stop `prepare` there.
     """
-    plan = _Plan(run, config, folder, Labels("", ""), logger.debug, [])
+    plan = _Plan(run, config, folder, Labels("", ""), logger.debug, [], run.domain)
     files = _outputs(plan)
     _check_climate(plan)
     if config.network is None:
@@ -137,7 +141,7 @@ def rehearse(run: Config, config: PrepareConfig, folder: Path) -> str:
 
 
 def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | None:
-    run, config, folder, _, say, _ = plan
+    run, config, folder, _, say, *_ = plan
     assert config.network is not None
     say("river network, cells and links")
     drainage, gauges, table = _network(plan)
@@ -150,6 +154,11 @@ def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | N
     if table is None:
         say(f"attributes of {drainage.cells.area.size} cells and {drainage.reaches.length.size} reaches")
         table = cell_and_reach_attributes(config.attributes, drainage, folder)
+    added = Table({}, {})
+    if config.network.existing and "domain" in files:
+        say(f"attributes of {drainage.cells.area.size} cells and {drainage.reaches.length.size} reaches")
+        added = attributes_of_existing(config.attributes, drainage, folder, plan.there)
+        table = Table({**table.cell, **added.cell}, {**table.reach, **added.reach})
     with ExitStack() as stack:
         if "observations" in files and gauges is not None:
             say(f"observations at {len(gauges.sites)} gauges")
@@ -162,6 +171,13 @@ def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | N
         elif run.forcing != "caller" and Path(run.forcing).is_file():
             forcing = Path(run.forcing)
         if "domain" not in files:
+            return gauges
+        if config.network.existing:
+            add_climate(added, config.attributes, drainage, forcing)
+            domain = stack.enter_context(replacing(files["domain"]))
+            shutil.copyfile(plan.there, domain)
+            replaced = add_to_domain(domain, added, drainage)
+            plan.notes.extend([f"attributes: replaced {', '.join(replaced)} of the domain."] if replaced else [])
             return gauges
         add_climate(table, config.attributes, drainage, forcing)
         say("domain")
@@ -177,11 +193,11 @@ def _network(plan: _Plan) -> tuple[Drainage, SnappedGauges | None, Table | None]
     network = plan.config.network
     assert network is not None
     if network.existing:
-        made = read_existing(plan.run.domain)
+        made = read_existing(plan.there)
         return made.drainage, made.gauges, made.table
     if network.table is None:
         return *_drain(network, plan.config.gauges, plan.folder), None
-    made = read_network(network, plan.folder)
+    made = read_listed(network, plan.folder)
     plan.notes.extend(made.notes)
     return made.drainage, made.gauges, made.table
 
@@ -228,7 +244,8 @@ def _check_same_domain(files: dict[str, Path], drainage: Drainage) -> None:
 def _outputs(plan: _Plan) -> dict[str, Path]:
     """Files that the configuration asks for, by key."""
     network = plan.config.network
-    files = {} if network is not None and network.existing else {"domain": plan.run.domain}
+    kept = network is not None and network.existing and plan.config.attributes == AttributesConfig()
+    files = {} if kept else {"domain": plan.run.domain}
     for key, block in (("forcing", plan.config.forcing), ("observations", plan.config.observations)):
         if block is None:
             continue

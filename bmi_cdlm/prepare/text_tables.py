@@ -34,6 +34,7 @@ ZONES = {
 }
 """Hours ahead of UTC of clocks in zone columns, as the USGS and European services write them."""
 MOST_SHOWN = 5
+TSS = ".tss"
 
 
 def read_text(path: Path, keys: TextKeys, error: type[CdlmError]) -> Any:
@@ -45,6 +46,8 @@ def read_text(path: Path, keys: TextKeys, error: type[CdlmError]) -> Any:
         A file that is not there, in another encoding than said (beside comments), or no table.
     """
     lines = [line for line in _text(path, keys, error).splitlines() if line.strip()]
+    if path.suffix.lower() == TSS:
+        return _read_tss(lines, path, error)
     if keys.comment_marks:
         lines = [line for line in lines if not line.lstrip().startswith(tuple(keys.comment_marks))]
     lines = lines[keys.skip_rows :]
@@ -82,6 +85,36 @@ def read_text(path: Path, keys: TextKeys, error: type[CdlmError]) -> Any:
         names = [str(c).strip() for c in first.tolist()]
         frame.attrs["twice"] = {name for name in names if name and names.count(name) > 1}
     return frame.fillna("")
+
+
+def _read_tss(lines: list[str], path: Path, error: type[CdlmError]) -> Any:
+    """A time series table of PCRaster as text: a title, the number of columns, a line for each; or values alone."""
+    names: list[str] = []
+    if len(lines) > 1 and len(lines[1].split()) == 1 and lines[1].strip().isdecimal() and not _is_number(lines[0]):
+        n = int(lines[1])
+        names, lines = [line.strip() for line in lines[2 : 2 + n]], lines[2 + n :]
+    rows = [line.split() for line in lines]
+    width = len(names) or (len(rows[0]) if rows else 0)
+    wrong = next((i for i, row in enumerate(rows) if len(row) != width), None)
+    if not rows or wrong is not None or width < 2:
+        got = "no line of values" if wrong is None else f"'{' '.join(rows[wrong])[:60]}' in line {wrong + 1} of values"
+        raise error(
+            f"{path}: has {got}, expected a time step and {max(width - 1, 1)} values, blanks between them, below a "
+            "title, the number of columns and their names. Correct the table."
+        )
+    names = names or [str(k) for k in range(width)]
+    table = load("pandas").DataFrame(rows, columns=["time", *names[1:]], dtype=str)
+    table = table.replace(dict.fromkeys(("1e31", "1e+31", "1E31", "1E+31"), ""))
+    table.attrs["twice"] = {one for one in names if names.count(one) > 1}
+    return table
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.split()[0])
+    except ValueError:
+        return False
+    return True
 
 
 def check_once(table: Any, name: Name, path: Path, error: type[CdlmError]) -> None:
@@ -182,6 +215,8 @@ def stamps_of(table: Any, keys: TextKeys, path: Path, error: type[CdlmError]) ->
     """
     names = keys.time_column
     pieces = names if isinstance(names, tuple) else (names,)
+    if keys.first_step is not None:
+        return _counted(find_column(table, names, path, error), keys, path, error)
     columns = [find_column(table, name, path, error).astype(str).str.strip().tolist() for name in pieces]
     texts = [" ".join(row) for row in zip(*columns, strict=True)]
     form = keys.time_format or (PIECES.get(len(pieces)) if len(pieces) > 1 else None)
@@ -192,7 +227,8 @@ def stamps_of(table: Any, keys: TextKeys, path: Path, error: type[CdlmError]) ->
         except ValueError as cause:
             raise error(
                 f"{path}: column '{', '.join(map(str, pieces))}': '{text}' is no date ({cause}). Expected "
-                f"{form or 'ISO 8601'}; set time_format, or skip_below where lines below the headings hold no values."
+                f"{form or 'ISO 8601'}; set time_format, first_step where steps are counted, or skip_below where "
+                "lines below the headings hold no values."
             ) from cause
     if keys.zone_column is not None:
         zones = find_column(table, keys.zone_column, path, error).astype(str).str.strip().tolist()
@@ -201,6 +237,18 @@ def stamps_of(table: Any, keys: TextKeys, path: Path, error: type[CdlmError]) ->
         moments = _by_clock(moments, keys.time_zone, path, error)
     utc = [moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment for moment in moments]
     return np.array(utc, "datetime64[s]")
+
+
+def _counted(column: Any, keys: TextKeys, path: Path, error: type[CdlmError]) -> np.ndarray:
+    """Stamps of steps that are counted from 1."""
+    step: int | None = getattr(keys, "step", None)
+    if step is None:
+        raise error(f"{path}: counts its steps from first_step, and their length is not known. Set step, such as 1 d.")
+    numbers = numbers_of(column, keys, path, error)
+    if not (np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all()):
+        raise error(f"{path}: column '{column.name}' counts steps from first_step, expected whole numbers. Correct it.")
+    stamps: np.ndarray = keys.first_step + ((numbers.astype(np.int64) - 1) * step).astype("timedelta64[s]")
+    return stamps
 
 
 def _in_zone(moment: datetime, zone: str, path: Path, error: type[CdlmError]) -> datetime:

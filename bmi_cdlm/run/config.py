@@ -24,6 +24,7 @@ from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.outside import serving
 from bmi_cdlm.model.pet import RANGE, choose, required
+from bmi_cdlm.names.calendars import NAMES_IN_FILES, STANDARD, date_text
 from bmi_cdlm.names.declaration import PetFormula
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest, shown
 from bmi_cdlm.names.parameters import WEIGHT
@@ -49,6 +50,11 @@ def parse_fill(value: object) -> object:
     return {v.short: value for v in select(role="input")} if isinstance(value, str) else value
 
 
+def parse_calendar(value: object) -> object:
+    """Let the names that files use stand for a calendar."""
+    return NAMES_IN_FILES.get(value, value) if isinstance(value, str) else value
+
+
 def parse_call_sums(value: object) -> object:
     """Let `all` be every flux that has a sum."""
     fluxes = (v for v in (*select(role="flux"), *COUPLING) if v.role == "flux" and v.units in SUMMED)
@@ -71,6 +77,7 @@ def parse_output_places(value: object) -> object:
     return parse_places(value)
 
 
+Calendar = Annotated[Literal["standard", "noleap", "360_day"], BeforeValidator(parse_calendar)]
 Places = Annotated[Literal["gauges", "reaches", "cells"] | tuple[str, ...], BeforeValidator(parse_output_places)]
 
 
@@ -94,6 +101,12 @@ class Config(BaseModel):
     parameters: Path | Literal["default"] = Field(
         default="default", description="Checkpoint of a trained generator (`.safetensors`), parameter file (NetCDF) on "
         "cells and reaches, or `default`."
+    )
+    calendar: Calendar = Field(
+        default="standard", description="In which the run counts: `standard`, or that of a climate model, `noleap` "
+        "(also `365_day`: no 29 February) or `360_day` (twelve months of 30 days). Dates of this file, forcing and "
+        "output are in it. No day is made up or left out; the sun goes round in a year of that calendar. Observations "
+        "with real dates are met on days of the same date, and how many are not is told."
     )
     start: Date = Field(description="Start of the run (ISO date or time).")
     end: Date = Field(description="End of the run, exclusive (ISO date or time).")
@@ -270,11 +283,16 @@ class Config(BaseModel):
             raise ValueError("day_begins is for a daily model; expected time_step: 1 d, or no day_begins")
         if self.before_start and self.sub_step_policy == "refuse":
             raise ValueError(
-                f"start is {self.start}, {self.before_start} s into a day, and sub_step_policy is refuse; expected a "
-                "start at day_begins, or sub_step_policy: accumulate"
+                f"start is {date_text(self.start)}, {self.before_start} s into a day, and sub_step_policy is refuse; "
+                "expected a start at day_begins, or sub_step_policy: accumulate"
             )
         if self.end <= self.start:
-            raise ValueError(f"end is {self.end}; expected a time after start, {self.start}")
+            raise ValueError(f"end is {date_text(self.end)}; expected a time after start, {date_text(self.start)}")
+        if self.time_units == "since" and self.calendar != STANDARD:
+            raise ValueError(
+                f"time_units is since, and BMI has no word for the calendar {self.calendar}: a host would make real "
+                "dates of it; expected time_units: s"
+            )
         if (self.end - self.start).astype(int) % self.time_step:
             raise ValueError(f"start to end is no whole number of time steps of {self.time_step} s")
         for key in ("forcing_fill", "forcing_fill_limit"):

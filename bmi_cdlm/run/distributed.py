@@ -28,6 +28,7 @@ from bmi_cdlm.files.netcdf import LIBRARY
 from bmi_cdlm.files.output import OutputFile
 from bmi_cdlm.files.restart import Restart, write_restart
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.calendars import at_seconds
 from bmi_cdlm.names.errors import CdlmError, ClusterError, ConfigError
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.fingerprints import fingerprints
@@ -326,7 +327,7 @@ def _merge_outputs(
     sources = list(_columns(folder, domain, partitions, dimension == "cell", index))
     with OutputFile(
         config.output, dimension, ids, config.output_variables, config.time_step * config.steps_per_output,
-        output_attributes(config, made_of), precision=config.output_precision,
+        output_attributes(config, made_of), precision=config.output_precision, calendar=config.calendar,
     ) as output:
         first, n_steps = 0, 1
         while first < n_steps:
@@ -336,7 +337,7 @@ def _merge_outputs(
                     dataset.set_auto_maskandscale(False)
                     n_steps = dataset.dimensions["time"].size
                     rows = slice(first, min(first + output.block_steps, n_steps))
-                    starts = dataset.variables["time"][rows].astype("datetime64[s]")
+                    starts = at_seconds(dataset.variables["time"][rows], config.calendar)
                     for name, block in values.items():
                         block[: starts.size, columns] = dataset.variables[name][rows]
             output.append(starts, {name: block[: starts.size] for name, block in values.items()})

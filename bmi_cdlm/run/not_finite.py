@@ -9,6 +9,7 @@ import numpy as np
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.state import State
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import NotFiniteError
 
 REMEDY = "Correct these inputs, or the parameters there; what was written before stays."
@@ -26,7 +27,7 @@ def find_not_finite(model: Model, forcing: Forcing, before: State | None, starts
 
     before : the state at its begin; starts : datetime64[s][time].
     """
-    when = f"in the steps from {starts[0]} to {starts[-1]}"
+    when = f"in the steps from {date_text(starts[0])} to {date_text(starts[-1])}"
     given = forcing.series()
     if before is not None:
         model.state.assign(before.arrays())
@@ -34,10 +35,10 @@ def find_not_finite(model: Model, forcing: Forcing, before: State | None, starts
             one = forcing.part(slice(t, t + 1))
             model.advance(one)
             if not model.is_finite:
-                when, given = f"in the step from {starts[t]}", one.series()
+                when, given = f"in the step from {date_text(starts[t])}", one.series()
                 break
     elif starts.size == 1:
-        when = f"in the step from {starts[0]}"
+        when = f"in the step from {date_text(starts[0])}"
     grid, name, place = _first(model)
     ids = model.domain.cells.id if grid == "cell" else model.domain.reaches.id
     cells = np.array([place]) if grid == "cell" else _cells_of(model, place)

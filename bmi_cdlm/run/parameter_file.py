@@ -56,16 +56,14 @@ def read_parameters(path: Path, domain: Domain, step: int | None = None) -> dict
             if f"{grid}_id" in dataset.variables:
                 found = read_strings(dataset, f"{grid}_id", where, ParameterError)
                 order[grid] = select_ids(found, ids[grid], f"{grid}_id", where, ParameterError)
-        known = {name: (p.grid, p.units) for name, p in BY_NAME.items()} | {
-            TRAVEL_TIME: ("reach", "s"), WEIGHT: (COMPONENT_WEIGHT.grid, COMPONENT_WEIGHT.units),
-        }
+        known = known_parameters()
         for name in dataset.variables:
             if name in ("cell_id", "reach_id"):
                 continue
             if name not in known:
                 hint = nearest(name, known)
                 raise ParameterError(f"{where}: unknown parameter '{name}'.{hint} Known: {', '.join(known)}.")
-            grid, units = known[name]
+            grid, units, _ = known[name]
             if dataset.variables[name].dimensions == ():
                 _check_parameter_units(dataset, name, units, where)
                 check_numeric(dataset, name, where, ParameterError)
@@ -84,6 +82,14 @@ def read_parameters(path: Path, domain: Domain, step: int | None = None) -> dict
                 )
             values[name] = array[..., order[grid]]
     return values
+
+
+def known_parameters() -> dict[str, tuple[str, str, str]]:
+    """Return grid, units and meaning of all that a parameter file may hold, by name."""
+    found: dict[str, tuple[str, str, str]] = {name: (p.grid, p.units, p.meaning) for name, p in BY_NAME.items()}
+    found[TRAVEL_TIME] = "reach", "s", "Travel time, in place of length / celerity"
+    found[WEIGHT] = COMPONENT_WEIGHT.grid, COMPONENT_WEIGHT.units, "Share of each parameter set in the runoff of a cell"
+    return found
 
 
 def _check_parameter_units(dataset: netCDF4.Dataset, name: str, units: str, where: str) -> None:

@@ -22,6 +22,7 @@ from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.totals import Outstanding
+from bmi_cdlm.names.calendars import date_text, differs, year_length
 from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
@@ -48,7 +49,6 @@ from bmi_cdlm.run.waves import wave_fit
 CARRIED = "carried_precipitation"
 """Name under which a state keeps precipitation that falls in the first step of a hot start [mm d-1 s]."""
 STEADY_DAYS = 10
-YEAR_DAYS = 365
 OPTIONS = ("time_step", "snow", "runoff", "routing", "components")
 """Keys of a configuration that a state was made with, and that are those of whoever goes on from it."""
 WORDS = (*OPTIONS, "inputs_from", "name_profile", "pending_seconds")
@@ -276,8 +276,8 @@ class Simulation:
             raise ForcingError("forcing is 'caller', expected a forcing file. Name one, or step through BMI.")
         if self.config.before_start:
             raise ConfigError(
-                f"start is {config.start}, {config.before_start} s into a day: a run in steps begins with one. Start "
-                "at day_begins, or step through BMI."
+                f"start is {date_text(config.start)}, {config.before_start} s into a day: a run in steps begins with "
+                "one. Start at day_begins, or step through BMI."
             )
         if self.model.domain.boundary.size:
             raise ConfigError(
@@ -290,11 +290,11 @@ class Simulation:
             )
         if self.n_done == config.n_steps and not self._only_to_finish():
             if not self.resumed:
-                raise StateError(f"restart: valid at {self.time}, the end of the run. Set a later end.")
+                raise StateError(f"restart: valid at {date_text(self.time)}, the end of the run. Set a later end.")
             check_finished(config, self._fingerprints())
             return
         if self.n_done % config.steps_per_output:
-            raise StateError(f"restart: valid at {self.time}, within an output_step. Use one at its end.")
+            raise StateError(f"restart: valid at {date_text(self.time)}, within an output_step. Use one at its end.")
         check_outputs(config)
         with self._open_output() as output, WriteBehind(output.append if output else _nothing) as write:
             if not self.resumed:
@@ -318,7 +318,7 @@ class Simulation:
         return OutputFile(
             config.output, dimension, ids, config.output_variables, config.time_step * config.steps_per_output,
             output_attributes(config, self._fingerprints()), precision=config.output_precision,
-            keep=self.n_done // config.steps_per_output if self.resumed else 0,
+            keep=self.n_done // config.steps_per_output if self.resumed else 0, calendar=config.calendar,
         )
 
     def _restart_is_due(self) -> bool:
@@ -431,7 +431,7 @@ class Simulation:
             self._spin_up()
 
     def _spin_up(self) -> None:
-        steps = min(YEAR_DAYS * DAY // self.config.time_step, self.config.n_steps)
+        steps = min(year_length(self.config.start) * DAY // self.config.time_step, self.config.n_steps)
         length = self.block_length()
         spans = [(first, min(length, steps - first)) for first in range(0, steps, length)]
         for _ in range(self.config.spin_up):
@@ -518,10 +518,11 @@ class Simulation:
         beginning = not self.now and not hot_start and at != config.start
         if beginning and config.name_profile == "ngen":
             raise StateError(
-                f"restart: the state is of {at}, the configuration starts at {config.start}: ngen would give the model "
-                f"forcing of another time. Set start: {at} in the configuration and the same start_time in the "
-                f"realization (`cdlm nextgen init ... --restart {at}` writes both), or restart_mode: hot_start to "
-                "begin anew with the state alone."
+                f"restart: the state is of {date_text(at)}, the configuration starts at {date_text(config.start)}: "
+                "ngen "
+                f"would give the model forcing of another time. Set start: {date_text(at)} in the configuration and "
+                f"the same start_time in the realization (`cdlm nextgen init ... --restart {date_text(at)}` writes "
+                "both), or restart_mode: hot_start to begin anew with the state alone."
             )
         self.restore(restart, hot_start=hot_start)
         if beginning:
@@ -532,7 +533,8 @@ class Simulation:
         at = self.config.start + np.timedelta64(self.now, "s")
         logger.warning(
             "the state is of %s: the clock goes on at %d s after start, %s. A host that counts from its own start must "
-            "begin there, or the configuration must start at the state's time", at, self.now, self.config.start,
+            "begin there, or the configuration must start at the state's time",
+            date_text(at), self.now, date_text(self.config.start),
         )
 
     def restore_from(self, source: Path | bytes, *, hot_start: bool = False) -> None:
@@ -591,6 +593,9 @@ class Simulation:
     def _elapsed_at(self, restart: Restart, pending: int) -> int:
         """Seconds from the start to the end of a state's last completed step; pending: those into its running step."""
         config = self.config
+        other = differs(restart.time, config.start)
+        if other:
+            raise StateError(f"restart: its date {other}")
         elapsed = int((restart.time - config.start).astype(int))
         length = config.n_steps * config.time_step
         first = -config.before_start
@@ -598,8 +603,9 @@ class Simulation:
         if not 0 <= elapsed + pending <= length or elsewhere:
             at = restart.time + np.timedelta64(pending, "s")
             raise StateError(
-                f"restart: valid at {at}, expected {'a step' if self.forcing is not None else 'a time'} between start "
-                f"{config.start} and end {config.end}. Change start or end, or set restart_mode: hot_start."
+                f"restart: valid at {date_text(at)}, expected {'a step' if self.forcing is not None else 'a time'} "
+                f"between start {date_text(config.start)} and end {date_text(config.end)}. Change start or end, or "
+                "set restart_mode: hot_start."
             )
         if pending and config.sub_step_policy == "refuse":
             raise StateError(

@@ -10,8 +10,10 @@ import numpy as np
 from pydantic import (
     BeforeValidator,
     PlainSerializer,
+    ValidationInfo,
 )
 
+from bmi_cdlm.names.calendars import STANDARD, calendar_of, date_text, parse
 from bmi_cdlm.names.errors import shown
 from bmi_cdlm.names.time_steps import DAY, HOUR
 
@@ -61,9 +63,16 @@ def memory_text(size: int) -> str:
     return f"{size // BYTES[unit]} {unit}" if whole else str(size)
 
 
-def parse_date(value: object) -> np.datetime64:
-    """Return a date or time of day as datetime64[s], from text, dates or datetime objects."""
+def parse_date(value: object, calendar: str = STANDARD) -> np.datetime64:
+    """Return a date or time of day as datetime64[s], from text, dates or datetime objects, in a calendar."""
     wrong = f"'{shown(value)}' is not a date; expected for example 2012-08-01 or 2012-08-01T06:00"
+    if isinstance(value, np.datetime64) and calendar_of(value) != STANDARD:
+        return value
+    if calendar != STANDARD:
+        try:
+            return parse(str(value), calendar)
+        except ValueError as cause:
+            raise ValueError(f"{wrong}, in the calendar {calendar}: {cause}") from cause
     if isinstance(value, np.datetime64) and not np.isnat(value):
         value = value.astype("datetime64[us]").item()
     if isinstance(value, str):
@@ -84,6 +93,12 @@ def parse_date(value: object) -> np.datetime64:
         if value.microsecond:
             raise ValueError(f"'{shown(value)}' is within a second; expected a whole second")
     return np.datetime64(value, "s")
+
+
+def _date_in_calendar(value: object, info: ValidationInfo) -> np.datetime64:
+    """A date in the calendar of the configuration: the key before it, or of the run that a block belongs to."""
+    found = {**(info.data or {}), **(info.context or {})}
+    return parse_date(value, found.get("calendar", STANDARD))
 
 
 def parse_time_of_day(value: object) -> int:
@@ -110,4 +125,4 @@ def parse_places(value: object) -> object:
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
 TimeOfDay = Annotated[int, BeforeValidator(parse_time_of_day)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
-Date = Annotated[Any, BeforeValidator(parse_date), PlainSerializer(str)]
+Date = Annotated[Any, BeforeValidator(_date_in_calendar), PlainSerializer(date_text)]

@@ -177,7 +177,7 @@ def test_a_file_without_ids_is_in_the_order_of_the_domain(tmp_path):
     ({"ids": ["a", "b", "d"]}, ["precipitation"], {}, r"'cell_id' has no c \(1 of 3 are missing\)"),
     ({"ids": ["a", "b", "b"]}, ["precipitation"], {"cells": ["a", "b"]}, "'cell_id' holds b more than once"),
     ({"ids": None}, ["precipitation"], {"cells": ["a"]}, "has 3 cells and no 'cell_id', expected the 1"),
-    ({"calendar": "360_day"}, ["precipitation"], {}, "calendar '360_day', expected one of standard"),
+    ({"calendar": "360_day"}, ["precipitation"], {}, "is in the calendar 360_day, expected standard, in"),
     ({"times": [0, 1, 2, 4, 5, 6]}, ["precipitation"], {}, "from 2001-01-03T00:00:00 to 2001-01-05T00:00:00"),
     ({}, ["precipitation"], {"step": 3600}, "'time' has a step of 86400 s, expected steps of 3600 s"),
     ({}, ["precipitation"], {"last": 7}, "covers 2001-01-01T00:00:00 to 2001-01-07T00:00:00, expected"),

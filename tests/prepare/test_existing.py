@@ -142,7 +142,7 @@ def test_a_domain_of_a_table_has_no_shapes(tmp_path, case):
 
 
 def test_what_does_not_go_together(case, tmp_path):
-    with pytest.raises(ConfigError, match=r"gauges, attributes beside network\.existing"):
+    with pytest.raises(ConfigError, match=r"gauges beside network\.existing"):
         prepare(change(case, prepare={"network": {"existing": True}}))
     change(case, prepare={**EXISTING, "network": {"existing": True, "directions": "flow.tif"}})
     with pytest.raises(ConfigError, match="directions beside `existing`"):

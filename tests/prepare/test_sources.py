@@ -120,8 +120,29 @@ def test_axes_that_cannot_be_found_are_asked_for_by_key(tmp_path):
     write_grid(tmp_path / "p.nc", "pr", values, LON, LAT, units="mm d-1", times=[0, 24, 48], dims=("a", "b"))
     with pytest.raises(ForcingError, match=r"has no x axis.*Name it with the key axes: \{x: b\}"):
         make(tmp_path, {"precipitation": {"source": "p.nc"}})
-    with pytest.raises(ForcingError, match=r"axes\.x is 'c', expected a dimension of 'pr' with coord.*, of time, a, b"):
+    with pytest.raises(ForcingError, match=r"axes\.x is 'c', expected .*\(time, a, b\): a, b have some"):
         make(tmp_path, {"precipitation": {"source": "p.nc", "axes": {"x": "c", "y": "a"}}})
+
+
+def test_dimensions_without_coordinates_are_not_offered(tmp_path):
+    """Only those that are variables too can be named: whoever follows the advice is not refused again."""
+    with netCDF4.Dataset(tmp_path / "p.nc", "w") as dataset:
+        for name, size in (("time", 3), ("a", 4), ("b", 5)):
+            dataset.createDimension(name, size)
+        time = dataset.createVariable("time", "f8", ("time",))
+        time.units, time[:] = "days since 2020-01-01", range(3)
+        rain = dataset.createVariable("pr", "f8", ("time", "a", "b"))
+        rain.units, rain[:] = "mm d-1", 1.0
+    with pytest.raises(ForcingError, match=r"no x axis, .* in space none has any\. Add a variable of that name"):
+        make(tmp_path, {"precipitation": {"source": "p.nc"}})
+    with pytest.raises(ForcingError, match=r"axes\.x is 'b', .*\(time, a, b\): none has any"):
+        make(tmp_path, {"precipitation": {"source": "p.nc", "axes": {"x": "b", "y": "a"}}})
+    with netCDF4.Dataset(tmp_path / "p.nc", "a") as dataset:
+        dataset.createVariable("a", "f8", ("a",))[:] = range(4)
+    with pytest.raises(ForcingError, match=r"in space a has some\. Name it with the key axes: \{x: a\}"):
+        make(tmp_path, {"precipitation": {"source": "p.nc"}})
+    with pytest.raises(ForcingError, match=r"no variable 'rain'\. The file has: pr\."):
+        make(tmp_path, {"precipitation": {"source": "p.nc", "variable": "rain"}})
 
 
 def test_a_series_without_a_place_is_called_that(tmp_path):

@@ -58,6 +58,7 @@ EVERY_KEY = {
     "forcing_fill": ({"precipitation": "zero"}, {"precipitation": "zero"}),
     "start": ("2012-08-01T06:00", np.datetime64("2012-08-01T06:00:00")),
     "end": ("2012-08-02 06:00:00", np.datetime64("2012-08-02T06:00:00")),
+    "calendar": ("gregorian", "standard"),
     "time_step": ("1 h", 3600), "routing_step": ("15 min", 900),
     "snow": ("cemaneige_hysteresis", "cemaneige_hysteresis"), "runoff": ("gr4j", "gr4j"),
     "routing": ("muskingum", "muskingum"), "components": (3, 3),

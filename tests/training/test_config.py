@@ -9,6 +9,7 @@ import pytest
 from cases import change_config
 from training_cases import ALONE, at, change_training, write_training_case
 
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, DomainError
 from bmi_cdlm.names.time_steps import DAY
 from cdlm_training.config import LossWeights, TrainConfig, load_train_config
@@ -39,6 +40,16 @@ def test_what_is_written_is_read(case):
     assert keys.dtype is np.float64 and keys.gauges == "all" and keys.validate_on is None
     assert load_train_config(change_training(case, precision=None))[1].dtype is np.float32
     assert load_train_config(change_training(case, gauges=[3204040, "g1"]))[1].gauges == ("3204040", "g1")
+
+
+def test_periods_are_of_the_calendar_of_the_run(case):
+    keys = {"calendar": "360_day", "start": "2001-01-30", "end": "2001-04-30"}
+    config = change_config(change_training(case, train=["2001-02-29", "2001-03-30"]), "days.yaml", **keys)
+    run, training = load_train_config(config)
+    assert [date_text(t)[:10] for t in training.train] == ["2001-02-29", "2001-03-30"]
+    assert ((training.train[1] - training.train[0]) / np.timedelta64(1, "D"), run.n_steps) == (31, 90)
+    with pytest.raises(ConfigError, match="the calendar noleap has no such day"):
+        load_train_config(change_config(config, "other.yaml", calendar="noleap", start="2001-01-28"))
 
 
 def test_the_learning_rate_follows_the_optimizer(case):

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
-import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bmi_cdlm.cli import CleanErrors, console
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
 from cdlm_training.config import TrainConfig, load_train_config
@@ -68,7 +68,7 @@ def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
 
 def _period(config: TrainConfig) -> str:
     name, period = ("training", config.train) if config.validate_on is None else ("validation", config.validate_on)
-    first, last = (np.datetime_as_string(t, "m").removesuffix("T00:00") for t in period)
+    first, last = (date_text(t).removesuffix(":00").removesuffix("T00:00") for t in period)
     return f"{name} period {first} to {last}"
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import Config, explain, load_config
@@ -122,7 +123,9 @@ class TrainConfig(BaseModel):
     def _check(self) -> TrainConfig:
         for name, period in (("train", self.train), ("validate_on", self.validate_on)):
             if period is not None and period[1] <= period[0]:
-                raise ValueError(f"{name} ends at {period[1]}; expected a time after its start, {period[0]}")
+                raise ValueError(
+                    f"{name} ends at {date_text(period[1])}; expected a time after its start, {date_text(period[0])}"
+                )
         if self.output.suffix != ".safetensors":
             raise ValueError(f"output is {self.output.name}; expected a name that ends in .safetensors")
         low, high = self.pet_limits
@@ -176,7 +179,7 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
     if isinstance(content.get("output"), str):
         content = {**content, "output": path.parent / expand(content["output"], ConfigError)}
     try:
-        return run, _with_pet_kind(run, TrainConfig(**content), path)
+        return run, _with_pet_kind(run, TrainConfig.model_validate(content, context={"calendar": run.calendar}), path)
     except ValidationError as cause:
         raise ConfigError(f"{path}: training: {explain(cause)} See training/README.md.") from cause
 

@@ -13,6 +13,7 @@ from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.parameter_set import check_attributes
+from bmi_cdlm.names.calendars import date_text, year_length
 from bmi_cdlm.names.errors import ConfigError, ObservationError
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
@@ -79,7 +80,8 @@ class Dataset:
         for name, period in (("train", config.train), ("validate_on", config.validate_on)):
             if period is not None and not (run.start <= period[0] and period[1] <= run.end):
                 raise ConfigError(
-                    f"{name} is {period[0]} to {period[1]}, expected within the run, {run.start} to {run.end}."
+                    f"{name} is {date_text(period[0])} to {date_text(period[1])}, expected within the run, "
+                    f"{date_text(run.start)} to {date_text(run.end)}."
                 )
         self.forcing = read_forcing(run, domain, dtype, config.threads)
         starts, observed = read_observations(
@@ -113,7 +115,7 @@ class Dataset:
     def window(self, first: int, length: int) -> Window:
         """A window of the record; a warm-up that would begin before it cycles through the first year."""
         steps = np.arange(first - self.config.warm_up, first + length)
-        year = min(365 * DAY // self.run.time_step, self.run.n_steps)
+        year = min(year_length(self.run.start) * DAY // self.run.time_step, self.run.n_steps)
         return Window(np.where(steps >= 0, steps, steps % year), length)
 
     def _choose_gauges(self) -> np.ndarray:

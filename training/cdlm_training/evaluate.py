@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bmi_cdlm.generator.checkpoint import save_checkpoint
+from bmi_cdlm.names.calendars import date_text
 from cdlm_training.scores import Scores
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def write_checkpoint(path: Path, trainer: Trainer, scores: Scores | None) -> Non
     validation = config.train if config.validate_on is None else config.validate_on
     save_checkpoint(path, trainer.spec, trainer.generator.tensors(), {
         "gauges": [ids[i] for i in trainer.data.gauges],
-        "periods": {"train": [str(t) for t in config.train], "validation": [str(t) for t in validation]},
+        "periods": {"train": [date_text(t) for t in config.train], "validation": [date_text(t) for t in validation]},
         "scores": {} if scores is None else {
             g: {"nse": _or_none(n), "kge": _or_none(k)} for g, (n, k) in scores.gauges.items()
         },

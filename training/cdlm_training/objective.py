@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError
 from cdlm_training.dataset import Window
 from cdlm_training.loss import (
@@ -100,7 +101,7 @@ class Objective:
             gauge = self.dataset.domain.gauges.id[self.dataset.gauges[part.gauges[bad[0]]]]
             raise TrainingError(
                 f"the loss at gauge {gauge} is {float(terms[bad[0]].detach())} in the window that starts at "
-                f"{self._date(window)}; {self._culprit()}. Lower learning_rate or clip, and resume."
+                f"{date_text(self._date(window))}; {self._culprit()}. Lower learning_rate or clip, and resume."
             )
 
     def _culprit(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.files.netcdf import create_time, one_at_a_time, write_time
+from bmi_cdlm.names.calendars import calendar_of, date_text, in_calendar
 from bmi_cdlm.names.errors import ObservationError, nearest
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.gauges.record_sources import Record, path_of, read_all
@@ -21,6 +23,7 @@ CONVENTIONS = "CF-1.10"
 OBSERVED, MISSING, REJECTED = 0, 1, 2
 UNIT = "m3 s-1"
 MOST_LISTED = 20
+logger = logging.getLogger(__name__)
 
 
 def write_observations(
@@ -53,7 +56,7 @@ def write_observations(
     discharge, flags = read_records(config, gauges, starts, step, folder)
     notes = {"day_boundary": config.day_boundary, "comment": config.comment, **attributes}
     with replacing(path) as temporary:
-        _write(temporary, list(gauges), starts, step, discharge, flags, notes)
+        write_series(temporary, list(gauges), starts, step, discharge, flags, notes)
 
 
 @one_at_a_time
@@ -69,6 +72,7 @@ def read_records(
         )
     found = read_all(config, list(gauges), folder, interval)
     absent: dict[str, str] = {}
+    without_date = 0
     discharge = np.full((starts.size, len(gauges)), np.nan)
     flags = np.full(discharge.shape, MISSING, np.int8)
     for k, (one, area) in enumerate(gauges.items()):
@@ -78,20 +82,40 @@ def read_records(
             absent[one] = f"has no record.{nearest(one, found)}"
             continue
         record = record._replace(values=_in_flow(record, config, area, interval, where))
-        begins = _begins(record, config, interval, where)
+        begins, record, left_out = _dated(_begins(record, config, interval, where), record, starts)
+        without_date = max(without_date, left_out)
         if not ((begins >= starts[0]) & (begins < starts[-1] + np.timedelta64(step, "s"))).any():
-            absent[one] = f"covers {begins.min()} to {begins.max()}." if begins.size else "has no value."
+            span = f"covers {date_text(begins.min())} to {date_text(begins.max())}." if begins.size else ""
+            absent[one] = span or "has no value."
             continue
         discharge[:, k], flags[:, k] = _on_steps(record, begins, config, starts, step, interval, where)
     if absent and not config.allow_absent:
         listed = " ".join(f"gauge {one}: {why}" for one, why in list(absent.items())[:MOST_LISTED])
         more = f" And {len(absent) - MOST_LISTED} more." if len(absent) > MOST_LISTED else ""
         raise ObservationError(
-            f"{resolve(config.source, folder)}: {len(absent)} of {len(gauges)} gauges have no record in {starts[0]} to "
-            f"{starts[-1]}: {listed}{more} Expected one for every gauge. Correct the ids or the period, leave them out "
-            "with gauges.only, or set allow_absent: true."
+            f"{resolve(config.source, folder)}: {len(absent)} of {len(gauges)} gauges have no record in "
+            f"{date_text(starts[0])} to {date_text(starts[-1])}: {listed}{more} Expected one for every gauge. "
+            "Correct the ids or the period, leave them out with gauges.only, or set allow_absent: true."
+        )
+    if without_date:
+        calendar = calendar_of(starts)
+        logger.warning(
+            "%s: records have other dates than the run, which has those of %s: values of the same date are taken, up "
+            "to %d values of a record, of days that %s does not have, are left "
+            "out", config.source, calendar, without_date, calendar,
         )
     return discharge, flags
+
+
+def _dated(begins: np.ndarray, record: Record, starts: np.ndarray) -> tuple[np.ndarray, Record, int]:
+    """Begins of intervals in the calendar of the steps, and the record on those that it has; how many it has not."""
+    begins, there = in_calendar(begins, calendar_of(starts))
+    if there.all():
+        return begins, record, 0
+    kept = record._replace(
+        stamps=record.stamps[there], values=record.values[there], rejected=record.rejected[there]
+    )
+    return begins[there], kept, int(np.count_nonzero(~there))
 
 
 def _in_flow(record: Record, config: ObservationsConfig, area: float, interval: int, where: str) -> np.ndarray:
@@ -111,7 +135,8 @@ def _in_flow(record: Record, config: ObservationsConfig, area: float, interval: 
     bad = np.flatnonzero((values < 0) | np.isinf(values))
     if bad.size:
         raise ObservationError(
-            f"{where}: discharge {record.values[bad[0]]:g} at {record.stamps[bad[0]]}, the first of {bad.size} such "
+            f"{where}: discharge {record.values[bad[0]]:g} at {date_text(record.stamps[bad[0]])}, the first of "
+            f"{bad.size} such "
             "values, expected numbers from 0 up. Correct the record, or name what stands for missing in missing_values."
         )
     return values
@@ -141,9 +166,10 @@ def _on_steps(
     odd = np.flatnonzero(offset % interval)
     if odd.size:
         raise ObservationError(
-            f"{where}: an interval begins at {begins[odd[0]]} UTC ({odd.size} of {begins.size} do), expected "
-            f"{starts[0]} and every {interval} s from there. Check stamp, step and utc_offset, or choose a start "
-            "with this day boundary."
+            f"{where}: an interval begins at {date_text(begins[odd[0]])} UTC ({odd.size} of {begins.size} do), "
+            "expected "
+            f"{date_text(starts[0])} and every {interval} s from there. Check stamp, step and utc_offset, or choose "
+            "a start with this day boundary."
         )
     slot = offset // interval
     ratio = step // interval
@@ -152,8 +178,8 @@ def _on_steps(
     if (counts > 1).any():
         first = starts[0] + found[counts > 1][0] * np.timedelta64(interval, "s")
         raise ObservationError(
-            f"{where}: the interval from {first} UTC is there twice ({np.count_nonzero(counts > 1)} such intervals), "
-            "expected each once. Correct the record."
+            f"{where}: the interval from {date_text(first)} UTC is there twice ({np.count_nonzero(counts > 1)} such "
+            "intervals), expected each once. Correct the record."
         )
     fine = np.full(starts.size * ratio, np.nan)
     out = np.zeros(fine.size, bool)
@@ -168,17 +194,18 @@ def _on_steps(
     return values, flags.astype(np.int8)
 
 
-def _write(
+def write_series(
     path: Path, ids: list[str], starts: np.ndarray, step: int, discharge: np.ndarray, flags: np.ndarray,
     attributes: Mapping[str, str],
 ) -> None:
+    """Write discharge [m3 s-1], float64[time, gauge], and its flags as an observations file."""
     with netCDF4.Dataset(path, "w") as dataset:
         dataset.setncatts({"Conventions": CONVENTIONS, **{key: text for key, text in attributes.items() if text}})
         dataset.createDimension("gauge", len(ids))
         names = dataset.createVariable("gauge_id", str, ("gauge",))
         names.setncatts({"long_name": "code of the gauging station", "cf_role": "timeseries_id"})
         names[:] = np.array(ids, object)
-        create_time(dataset)
+        create_time(dataset, calendar_of(starts))
         write_time(dataset, 0, starts, step)
         chunks = (min(starts.size, 512), len(ids))
         flow = dataset.createVariable(

@@ -106,7 +106,11 @@ def _read_netcdf(
             if heading not in dataset.variables:
                 if name in mapped:
                     hint = nearest(str(heading), dataset.variables)
-                    raise error(f"{path}: has no variable '{heading}' for '{name}'.{hint} Name another in columns.")
+                    known = ", ".join(dataset.variables)
+                    raise error(
+                        f"{path}: has no variable '{heading}' for '{name}'.{hint} It has: {known}. Name another in "
+                        "columns."
+                    )
                 continue
             variable = dataset.variables[heading]
             dims = variable.dimensions[:1] if variable.dtype == "S1" else variable.dimensions

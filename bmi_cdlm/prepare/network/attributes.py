@@ -55,7 +55,9 @@ class Sums(NamedTuple):
     reach_area: np.ndarray
 
 
-def cell_and_reach_attributes(config: AttributesConfig, drainage: Drainage, folder: Path) -> Table:
+def cell_and_reach_attributes(
+    config: AttributesConfig, drainage: Drainage, folder: Path, per_cell: int = 1
+) -> Table:
     """Attributes of all cells and reaches from rasters, in the order of `drainage`; `add_climate` completes them.
 
     Parameters
@@ -64,6 +66,8 @@ def cell_and_reach_attributes(config: AttributesConfig, drainage: Drainage, fold
     drainage : Drainage
     folder : Path
         What the paths of the sources are relative to.
+    per_cell : int
+        Pixels along the side of a cell, where they were made for the cells (`cell_pixels`).
 
     Returns
     -------
@@ -78,9 +82,9 @@ def cell_and_reach_attributes(config: AttributesConfig, drainage: Drainage, fold
     check_names(config)
     table = Table({}, {})
     for name, raster in config.rasters.items():
-        _add_raster(table, name, raster, drainage, folder)
+        _add_raster(table, name, raster, drainage, folder, per_cell)
     if config.elevation is not None:
-        _add_terrain(table, config.elevation, drainage, folder)
+        _add_terrain(table, config.elevation, drainage, folder, per_cell)
     return table
 
 
@@ -136,16 +140,22 @@ def check_names(config: AttributesConfig) -> None:
     """Raise ConfigError for names that mean something else, or stand twice."""
     names = [one for name, raster in config.rasters.items() for one in (raster.classes or (name,))]
     names += ["elevation", "terrain_slope"] if config.elevation is not None else []
+    names += [] if config.table is None else [*config.table.columns]
     for name in names:
-        if name in RESERVED or not name.isidentifier():
-            raise ConfigError(
-                f"attributes: '{name}' has another meaning in a domain file or is no plain word, expected letters, "
-                f"digits and underscores, and none of {', '.join(sorted(RESERVED))}. Rename it."
-            )
+        check_name(name)
         if names.count(name) > 1:
             raise ConfigError(f"attributes: '{name}' is named twice, expected names of their own. Rename one.")
     for name in config.upstream:
         _check_upstream(name, [*names, *(NAMES if config.climate else ())])
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError for the name of an attribute that means something else in a domain file, or is no word."""
+    if name in RESERVED or not name.isidentifier():
+        raise ConfigError(
+            f"attributes: '{name}' has another meaning in a domain file or is no plain word, expected letters, "
+            f"digits and underscores, and none of {', '.join(sorted(RESERVED))}. Rename it."
+        )
 
 
 def _check_upstream(name: str, known: Sequence[str]) -> None:
@@ -156,12 +166,15 @@ def _check_upstream(name: str, known: Sequence[str]) -> None:
         )
 
 
-def _add_raster(table: Table, name: str, config: RasterConfig, drainage: Drainage, folder: Path) -> None:
+def _add_raster(
+    table: Table, name: str, config: RasterConfig, drainage: Drainage, folder: Path, per_cell: int
+) -> None:
     with open_layer(config.source, folder, config.crs) as layer:
         units = _units(name, config, layer)
         groups = config.classes or {name: ()}
         sums = [_no_sums(drainage) for _ in groups]
-        how = choose(layer, drainage.catchments.grid, config.resampling, classes=bool(config.classes))
+        grid, classes = drainage.catchments.grid, bool(config.classes)
+        how = choose(layer, grid, config.resampling, classes=classes, per_cell=per_cell)
         for block, window in _windows(layer, drainage.catchments):
             raw, source = window
             _drop_invalid(raw, config)
@@ -175,12 +188,13 @@ def _add_raster(table: Table, name: str, config: RasterConfig, drainage: Drainag
             _finish(table, one, sum_, words, config.fill, layer.where, drainage)
 
 
-def _add_terrain(table: Table, config: RasterConfig, drainage: Drainage, folder: Path) -> None:
+def _add_terrain(table: Table, config: RasterConfig, drainage: Drainage, folder: Path, per_cell: int) -> None:
     grid = drainage.catchments.grid
     heights, slopes = _no_sums(drainage), _no_sums(drainage)
     with open_layer(config.source, folder, config.crs) as layer:
         to_metres = conversion(_units("elevation", config, layer), "m", layer.where, DomainError)
-        how = choose(layer, grid, config.resampling, classes=False)
+        how = choose(layer, grid, config.resampling, classes=False, per_cell=per_cell)
+        smooth = choose(layer, grid, config.resampling, classes=False)  # steps of a coarse raster are no slopes
         for block, (raw, source) in _windows(layer, drainage.catchments, wide=True):
             _drop_invalid(raw, config)
             wide = _widen(block, grid)
@@ -189,6 +203,8 @@ def _add_terrain(table: Table, config: RasterConfig, drainage: Drainage, folder:
             held = (drainage.catchments.cell[block] >= 0) | (drainage.catchments.reach[block] >= 0)
             check_heights(np.where(held, values[inner], np.nan), layer.where, "attributes.elevation.units")
             _add(heights, values[inner], block, drainage)
+            if smooth != how:
+                values = to_metres(warp(raw, source, part(grid, wide), smooth))
             _add(slopes, slope(values, part(grid, wide))[inner], block, drainage)
         words = ("m", config.long_name or "elevation above sea level", config.comment)
         _finish(table, "elevation", heights, words, config.fill, layer.where, drainage)
@@ -197,16 +213,17 @@ def _add_terrain(table: Table, config: RasterConfig, drainage: Drainage, folder:
 
 
 def _add_climate(table: Table, forcing: Path, drainage: Drainage) -> None:
-    links = drainage.links
     for name, found in climate_of_cells(forcing, drainage.cells.id.tolist()).items():
         table.cell[name] = Attribute(found.values, found.units, found.long_name, found.comment)
-        if name == "mean_annual_snowfall":
-            continue
-        n = drainage.reaches.area.size
-        area = np.bincount(links.reach, links.area, n)
-        total = np.bincount(links.reach, links.area * found.values[links.cell], n)
-        values = _without_catchment(np.where(area > 0, total / np.where(area > 0, area, 1), np.nan), drainage.reaches)
-        table.reach[name] = Attribute(values, found.units, found.long_name, found.comment)
+        if name != "mean_annual_snowfall":
+            table.reach[name] = table.cell[name]._replace(values=over_links(found.values, drainage))
+
+
+def over_links(values: np.ndarray, drainage: Drainage) -> np.ndarray:
+    """Means over what drains to each reach of values on cells, weighted by area: float64[reach]."""
+    links, n = drainage.links, drainage.reaches.area.size
+    mean = _mean(np.bincount(links.reach, links.area * values[links.cell], n), np.bincount(links.reach, links.area, n))
+    return without_catchment(mean, drainage.reaches)
 
 
 def _add_upstream(table: Table, name: str, reaches: Reaches) -> None:
@@ -291,8 +308,10 @@ def _finish(
     mean = _mean(sums.cell, sums.cell_area)
     _fill(mean, fill, name, "cell", where, (cells.id, cells.lon, cells.lat))
     table.cell[name] = Attribute(mean, *words)
-    mean = _mean(sums.reach, sums.reach_area)
-    mean = _without_catchment(mean, reaches)
+    if (drainage.catchments.reach >= 0).any():
+        mean = without_catchment(_mean(sums.reach, sums.reach_area), reaches)
+    else:  # cells of a domain that is there: pixels of reaches are not known
+        mean = over_links(mean, drainage)
     _fill(mean, fill, name, "reach", where, (reaches.id, reaches.lon, reaches.lat))
     table.reach[name] = Attribute(mean, *words)
 
@@ -301,7 +320,7 @@ def _mean(total: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.where(weight > 0.0, total / np.where(weight > 0.0, weight, 1.0), np.nan)
 
 
-def _without_catchment(values: np.ndarray, reaches: Reaches) -> np.ndarray:
+def without_catchment(values: np.ndarray, reaches: Reaches) -> np.ndarray:
     """Give reaches of no area the value of the reach below, or at an outlet of one above."""
     bad = np.isnan(values) & (reaches.area <= 0.0)
     values = values.copy()

@@ -46,7 +46,7 @@ class TableNetwork(NamedTuple):
     notes: list[str]
 
 
-class _Columns(NamedTuple):
+class Columns(NamedTuple):
     """Columns by our names: text as list of str, numbers as float64[row] with their units; polygons or None."""
 
     text: dict[str, list[str]]
@@ -76,8 +76,8 @@ def read_network(config: NetworkConfig, folder: Path) -> TableNetwork:
         raise DomainError(
             f"{where}: the id '{twice[0] if twice else ''}' is empty or stands twice. Expected unique ids."
         )
-    kept = _chosen(config, columns, where)
-    columns = _Columns(
+    kept = chosen_rows(config, columns, where)
+    columns = Columns(
         {name: [values[i] for i in kept] for name, values in columns.text.items()},
         {name: (values[kept], units) for name, (values, units) in columns.numbers.items()},
         None if columns.polygons is None else columns.polygons[kept],
@@ -88,7 +88,7 @@ def read_network(config: NetworkConfig, folder: Path) -> TableNetwork:
 # ---- reading -------------------------------------------------------------------------------------------------
 
 
-def _read(config: NetworkConfig, folder: Path) -> _Columns:
+def _read(config: NetworkConfig, folder: Path) -> Columns:
     """The columns of the table, and of the reaches beside it, row by row of the table."""
     layout = LAYOUTS.get(config.layout or "", {"columns": {}, "units": {}})
     names = {**layout["columns"], **config.columns}
@@ -98,7 +98,7 @@ def _read(config: NetworkConfig, folder: Path) -> _Columns:
     if config.layout == "nextgen":
         frame, own_units, polygons = _open_hydrofabric(path, config.crs)
     else:
-        frame, own_units, polygons = _open(path, config, config.layer)
+        frame, own_units, polygons = open_table(path, config.layer, config.delimiter, config.crs)
     if config.reaches is not None:
         frame = _joined(frame, names, path, config, folder)
     text: dict[str, list[str]] = {}
@@ -126,34 +126,35 @@ def _read(config: NetworkConfig, folder: Path) -> _Columns:
         if name in OWN and OWN[name] != "degrees":
             values, stated = conversion(stated, OWN[name], f"{path}, '{name}'", DomainError)(values), OWN[name]
         numbers[name] = values, stated
-    return _with_shapes(_Columns(text, numbers, polygons), path)
+    return _with_shapes(Columns(text, numbers, polygons), path)
 
 
-def _open(path: Path, config: NetworkConfig, layer: str | None) -> tuple[Any, dict[str, str], Any]:
+def open_table(
+    path: Path, layer: str | None, delimiter: str | None, crs: str | None = None
+) -> tuple[Any, dict[str, str], Any]:
     """A table as a frame, units that it states by heading, and its shapes in degrees, or None."""
     suffix = path.suffix.lower()
     if not path.exists():
-        raise DomainError(f"{path}: there is no such file. Check the path of network.table.")
+        raise DomainError(f"{path}: there is no such file. Check the path.")
     if suffix in VECTORS:
-        return _open_vector(path, layer, config.crs)
+        return open_vector(path, layer, crs)
     if suffix in NETCDF:
-        return _open_netcdf(path)
+        return open_netcdf(path)
     if suffix in (".csv", ".txt", ".tsv", ".tab"):
-        return read_text(path, TextKeys(delimiter=_delimiter(path, config)), DomainError), {}, None
+        return read_text(path, TextKeys(delimiter=delimiter or _delimiter(path)), DomainError), {}, None
     raise DomainError(
         f"{path}: is no table that is known, expected {', '.join(('.csv', '.txt', *NETCDF, *VECTORS))}. Convert it."
     )
 
 
-def _delimiter(path: Path, config: NetworkConfig) -> str:
-    if config.delimiter is not None:
-        return config.delimiter
+def _delimiter(path: Path) -> str:
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
     return next((sign for sign in ("\t", ";", ",") if sign in first), r"\s+")
 
 
-def _open_vector(path: Path, layer: str | None, crs: str | None) -> tuple[Any, dict[str, str], Any]:
+def open_vector(path: Path, layer: str | None, crs: str | None) -> tuple[Any, dict[str, str], Any]:
+    """A table of a vector file as a frame, no units, and its shapes in degrees."""
     geopandas = load("geopandas")
     try:
         if path.suffix.lower() in (".parquet", ".geoparquet"):
@@ -174,8 +175,8 @@ def _open_vector(path: Path, layer: str | None, crs: str | None) -> tuple[Any, d
 
 def _open_hydrofabric(path: Path, crs: str | None) -> tuple[Any, dict[str, str], Any]:
     """Divides of a NextGen hydrofabric with their flowpaths, and the divide below: over the nexus, as its tables go."""
-    divides, _, shapes = _open_vector(path, "divides", crs)
-    flowpaths, nexus = (_open_vector(path, layer, crs)[0] for layer in ("flowpaths", "nexus"))
+    divides, _, shapes = open_vector(path, "divides", crs)
+    flowpaths, nexus = (open_vector(path, layer, crs)[0] for layer in ("flowpaths", "nexus"))
     for layer, table, names in (
         ("divides", divides, ("divide_id", "id")), ("flowpaths", flowpaths, ("id", "toid")),
         ("nexus", nexus, ("id", "toid")),
@@ -193,7 +194,7 @@ def _open_hydrofabric(path: Path, crs: str | None) -> tuple[Any, dict[str, str],
 
 
 @one_at_a_time
-def _open_netcdf(path: Path) -> tuple[Any, dict[str, str], Any]:
+def open_netcdf(path: Path) -> tuple[Any, dict[str, str], Any]:
     """Variables on the dimension of most of them; text and numbers."""
     with open_input(path, DomainError) as dataset:
         single = [v for v in dataset.variables.values() if len(v.dimensions) == 1 or v.dtype == "S1"]
@@ -218,7 +219,7 @@ def _joined(frame: Any, names: Mapping[str, Any], path: Path, config: NetworkCon
     """The table with the columns of the reaches of the same ids; one without a reach is an error."""
     assert config.reaches is not None
     other = resolve(config.reaches, folder)
-    reaches, _, _ = _open(other, config, config.reaches_layer)
+    reaches, _, _ = open_table(other, config.reaches_layer, config.delimiter, config.crs)
     ids = [
         [id_text(one).strip() for one in find_column(table, names.get("id", "id"), where, DomainError).tolist()]
         for table, where in ((frame, path), (reaches, other))
@@ -235,7 +236,7 @@ def _joined(frame: Any, names: Mapping[str, Any], path: Path, config: NetworkCon
     return load("pandas").concat([frame.reset_index(drop=True), rows[more]], axis=1)
 
 
-def _with_shapes(columns: _Columns, path: Path) -> _Columns:
+def _with_shapes(columns: Columns, path: Path) -> Columns:
     """Areas and centres from the shapes, where the table states none; lines are no polygons."""
     shapes = columns.polygons
     if shapes is None:
@@ -256,7 +257,7 @@ def _with_shapes(columns: _Columns, path: Path) -> _Columns:
 # ---- building ------------------------------------------------------------------------------------------------
 
 
-def _chosen(config: NetworkConfig, columns: _Columns, where: Path) -> np.ndarray:
+def chosen_rows(config: NetworkConfig, columns: Columns, where: Path) -> np.ndarray:
     """Rows to take: those named, and all that drains to those named."""
     ids = columns.text["id"]
     if config.only is None and config.upstream_of is None:
@@ -282,7 +283,7 @@ def _chosen(config: NetworkConfig, columns: _Columns, where: Path) -> np.ndarray
     return np.array(sorted(chosen), np.int64)
 
 
-def _build(config: NetworkConfig, columns: _Columns, where: Path) -> TableNetwork:
+def _build(config: NetworkConfig, columns: Columns, where: Path) -> TableNetwork:
     ids, n = columns.text["id"], len(columns.text["id"])
     area = _needed(columns, "area", where, ids)
     lon, lat = (_needed(columns, name, where, ids) for name in ("lon", "lat"))
@@ -297,12 +298,12 @@ def _build(config: NetworkConfig, columns: _Columns, where: Path) -> TableNetwor
                 f"{where}: '{name}' of catchment {ids[i]} is {value:g} {OWN[name]} ({np.count_nonzero(bad)} such). "
                 "Expected an area above 0 and degrees. Correct the table, or its columns and units."
             )
-    downstream, notes = _downstream(columns, where)
+    downstream, notes = find_downstream(columns, where)
     order = order_reaches(downstream, ids, str(where))
     place = np.empty(n, np.int64)
     place[order] = np.arange(n)
     below = np.where(downstream[order] >= 0, place[np.maximum(downstream[order], 0)], -1)
-    length, slope, more = _lengths(columns, downstream, where, ids)
+    length, slope, more = find_lengths(columns, downstream, where, ids)
     notes += more
     area, lon, lat = area[order], lon[order], lat[order]
     names = np.array([ids[i] for i in order])
@@ -311,16 +312,17 @@ def _build(config: NetworkConfig, columns: _Columns, where: Path) -> TableNetwor
         names, below, length[order], slope[order], area, upstream, lon, lat, strahler_order(below), np.zeros(n)
     )
     polygons = None if columns.polygons is None else columns.polygons[order]
-    cells = Cells(names, lon, lat, area, *_corners(lon, lat, area, polygons), NO_GRID, np.arange(n), np.zeros(n, int),
-                  polygons)
+    cells = Cells(
+        names, lon, lat, area, *box_corners(lon, lat, area, polygons), NO_GRID, np.arange(n), np.zeros(n, int), polygons
+    )
     links = Links(np.arange(n), np.arange(n), area.copy())
     catchments = Catchments(NO_GRID, np.zeros((0, 0), np.int32), np.zeros((0, 0), np.int32), np.zeros(0))
-    gauges = _gauges(config, columns, order, reaches)
+    gauges = gauges_at_ends(config, columns, order, reaches)
     drainage = Drainage(catchments, reaches, cells, links)
     return TableNetwork(drainage, _attributes(columns, order, where, ids), gauges, notes)
 
 
-def _needed(columns: _Columns, name: str, where: Path, ids: list[str]) -> np.ndarray:
+def _needed(columns: Columns, name: str, where: Path, ids: list[str]) -> np.ndarray:
     if name not in columns.numbers:
         raise DomainError(
             f"{where}: has no column '{name}', expected one of {OWN[name]}. Name the table's own with network.columns: "
@@ -329,7 +331,7 @@ def _needed(columns: _Columns, name: str, where: Path, ids: list[str]) -> np.nda
     return columns.numbers[name][0]
 
 
-def _downstream(columns: _Columns, where: Path) -> tuple[np.ndarray, list[str]]:
+def find_downstream(columns: Columns, where: Path) -> tuple[np.ndarray, list[str]]:
     """Index of the catchment below, int64[row], -1 at outlets; and what is to be said of them."""
     ids = columns.text["id"]
     place = {one: i for i, one in enumerate(ids)}
@@ -349,8 +351,8 @@ def _downstream(columns: _Columns, where: Path) -> tuple[np.ndarray, list[str]]:
     return found, notes
 
 
-def _lengths(
-    columns: _Columns, downstream: np.ndarray, where: Path, ids: list[str]
+def find_lengths(
+    columns: Columns, downstream: np.ndarray, where: Path, ids: list[str]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Length [m] and slope of reaches; a single basin needs none, its flow leaves as it is. And what is to be said."""
     n, notes = downstream.size, []
@@ -378,7 +380,7 @@ def _lengths(
     return length, slope, notes
 
 
-def _corners(
+def box_corners(
     lon: np.ndarray, lat: np.ndarray, area: np.ndarray, polygons: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Corners of the cells [degrees], float64[cell, 4]: of the box around a polygon, or of a square of its area."""
@@ -391,7 +393,7 @@ def _corners(
     return np.stack([west, east, east, west], axis=1), np.stack([south, south, north, north], axis=1)
 
 
-def _attributes(columns: _Columns, order: np.ndarray, where: Path, ids: list[str]) -> Table:
+def _attributes(columns: Columns, order: np.ndarray, where: Path, ids: list[str]) -> Table:
     table = Table({}, {})
     for name, (values, units) in columns.numbers.items():
         if name in OWN:
@@ -411,7 +413,7 @@ def _attributes(columns: _Columns, order: np.ndarray, where: Path, ids: list[str
     return table
 
 
-def _gauges(config: NetworkConfig, columns: _Columns, order: np.ndarray, reaches: Reaches) -> SnappedGauges:
+def gauges_at_ends(config: NetworkConfig, columns: Columns, order: np.ndarray, reaches: Reaches) -> SnappedGauges:
     """Gauges at the ends of reaches: those of the column, else all basins where none drains on, else the outlets."""
     linked = bool((reaches.downstream >= 0).any())
     if "gauge" in columns.text:
@@ -423,7 +425,7 @@ def _gauges(config: NetworkConfig, columns: _Columns, order: np.ndarray, reaches
     at = np.array([i for i, code in enumerate(codes) if code], np.int64)
     twice = sorted({code for code in codes if code and codes.count(code) > 1}) if len(set(codes)) < len(codes) else []
     if twice:
-        raise DomainError(f"{config.table}: the gauge '{twice[0]}' stands at several catchments. Expected each at one.")
+        raise DomainError(f"{config.table}: the gauge '{twice[0]}' stands at several catchments, expected at one.")
     names = [columns.text["name"][i] for i in order] if "name" in columns.text else codes
     sites = [
         GaugeSite(codes[i], names[i] or codes[i], float(reaches.lon[i]), float(reaches.lat[i]),

@@ -173,6 +173,7 @@ def _variable_layer(
     elif long:
         raise error(f"{where}: has the dimension {', '.join(long)}, expected rows and columns only. Choose one.")
     units = field.array.attrs.get("units")
+    assert isinstance(field.grid, Grid)
     return Layer(where, field.grid, None if units is None else str(units), lambda w: field.read(w, index))
 
 

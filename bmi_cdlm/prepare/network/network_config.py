@@ -43,7 +43,7 @@ class NetworkConfig(BaseModel):
     )
     existing: bool = Field(
         False, description="Take the domain that is there, as it is (hand-made, cut out, of another period), and make "
-        "forcing and observations for it."
+        "forcing and observations for it, or give it further attributes."
     )
     layout: Literal[NETWORKS] | None = Field(  # type: ignore[valid-type]
         None, description="Whose columns and units the table has."
@@ -51,7 +51,9 @@ class NetworkConfig(BaseModel):
     columns: dict[str, str | int] = Field(
         {}, description="Headings of the table by our names: id, area (of the catchment itself) [km2], lon and lat "
         "[degrees], downstream (id of the catchment below), length [m] and slope [1] of the reach, name, gauge (id of "
-        "the gauge at its end); any other name is an attribute. Areas and centres may come from polygons."
+        "the gauge at its end); any other name is an attribute; with layout "
+        "mizuroute also hru and hru_reach (its segment); area, lon and lat are those of HRUs then. Areas and centres "
+        "may come from polygons."
     )
     units: dict[str, str] = Field({}, description="Units of columns that have others, and of attributes.")
     delimiter: str | None = Field(None, description="Between the columns of a text table; none: found.")
@@ -61,6 +63,11 @@ class NetworkConfig(BaseModel):
         "that the first lacks."
     )
     reaches_layer: str | None = Field(None, description="Layer of the reaches' vector file.")
+    polygons: str | None = Field(
+        None, description="With layout mizuroute: vector file with a polygon per HRU, for its place and for gridded "
+        "weather."
+    )
+    polygon_ids: str = Field("hruId", description="Column of the HRUs' ids in it.")
     only: Ids | None = Field(None, description="Ids of the catchments of the table to take; none: all.")
     upstream_of: Ids | None = Field(None, description="Take what drains to these catchments of the table.")
     directions: str | None = Field(
@@ -126,7 +133,8 @@ class NetworkConfig(BaseModel):
 
     @model_validator(mode="after")
     def _needs_a_source(self) -> NetworkConfig:
-        listed = ("layout", "columns", "units", "delimiter", "layer", "reaches", "reaches_layer", "only", "upstream_of")
+        listed = ("layout", "columns", "units", "delimiter", "layer", "reaches", "reaches_layer", "polygons",
+                  "polygon_ids", "only", "upstream_of")
         if self.existing:
             other = sorted(self.model_fields_set - {"existing"})
             if other:
@@ -136,6 +144,8 @@ class NetworkConfig(BaseModel):
             other = sorted(self.model_fields_set - {"table", "crs", *listed})
             if other:
                 raise ValueError(f"network: {', '.join(other)} beside `table`; expected rasters or a table, not both")
+            if (self.polygons is not None) and self.layout != "mizuroute":
+                raise ValueError("network: polygons without layout mizuroute; expected polygons as the table itself")
             return self
         alone = sorted(self.model_fields_set & set(listed))
         if alone:

@@ -52,5 +52,13 @@ LAYOUTS: dict[str, dict[str, dict[str, Any]]] = {
         "columns": {"id": "divide_id", "downstream": "downstream_divide", "length": "lengthkm", "area": "areasqkm"},
         "units": {"length": "km"},
     },
+    # network topology: segments are reaches, HRUs cells (mizuroute.py)
+    "mizuroute": {
+        "columns": {"id": ("segId", "seg_id"), "downstream": ("downSegId", "tosegment", "down_seg_id"),
+                    "length": ("length", "Length"), "slope": ("slope", "Slope"), "hru": ("hruId", "hru_id"),
+                    "hru_reach": ("hruToSegId", "hru_seg_id"), "area": ("area", "Basin_Area", "hru_area"),
+                    "lon": ("lon", "longitude", "hru_lon"), "lat": ("lat", "latitude", "hru_lat")},
+        "units": {},
+    },
 }
 """Name of the layout: headings by our names (or several, of which the first that is there is taken), and units."""

@@ -52,8 +52,12 @@ def pixel_ratio(layer: Layer, grid: Grid) -> float:
     return float(np.sqrt(layer.grid.dx * layer.grid.dy / (across * down)))
 
 
-def choose(layer: Layer, grid: Grid, wanted: str, *, classes: bool) -> Resampling:
-    """Return the resampling: average where the raster is finer, else bilinear (classes: nearest)."""
+def choose(layer: Layer, grid: Grid, wanted: str, *, classes: bool, per_cell: int = 1) -> Resampling:
+    """Return the resampling: average where the raster is finer, else bilinear (classes: nearest).
+
+    per_cell : pixels of the grid along the side of a cell that they are to stand for: what is coarser than they, but
+    finer than the cell, is taken as it is, so that a cell has the mean of what lies in it.
+    """
     if wanted != "auto":
         if classes and wanted == "bilinear":
             raise DomainError(
@@ -63,7 +67,7 @@ def choose(layer: Layer, grid: Grid, wanted: str, *, classes: bool) -> Resamplin
     ratio = pixel_ratio(layer, grid)
     if ratio < 1.0 - SAME_SIZE:
         return "average"
-    if _aligned(layer.grid, grid) or classes:
+    if ratio < per_cell or _aligned(layer.grid, grid) or classes:
         return "nearest"
     return "bilinear"
 

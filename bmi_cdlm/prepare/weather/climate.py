@@ -15,8 +15,9 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, read_time, select_ids
+from bmi_cdlm.names.calendars import mean_year
 from bmi_cdlm.names.errors import ForcingError
-from bmi_cdlm.names.season import YEAR, day_of_year, season
+from bmi_cdlm.names.season import day_of_year, season
 from bmi_cdlm.processes.cemaneige import solid_fraction
 
 BLOCK_BYTES = 256 * 2**20
@@ -92,7 +93,7 @@ def climate_of_cells(path: Path, cell_id: Sequence[str]) -> dict[str, Climate]:
                 f"{path}: no precipitation in {dry.size} cells, the first {cell_id[dry[0]]}, expected some for aridity "
                 "and seasonality. Check the source of precipitation."
             )
-        found = _describe(means, days.warm) | _extremes(days, means)
+        found = _describe(means, days.warm, mean_year(days.starts)) | _extremes(days, means)
         if days.warm:
             found["p_seasonality"] = _seasonality(days, means)
     return {name: one._replace(values=one.values[columns]) for name, one in found.items()}
@@ -139,7 +140,7 @@ def _sum(days: _Days) -> Means:
     return means
 
 
-def _describe(means: Means, warm: bool) -> dict[str, Climate]:
+def _describe(means: Means, warm: bool, year: float) -> dict[str, Climate]:
     n = np.maximum(means.days, 1.0)
     rain = np.maximum(means.rain, 1e-300)
     found = {
@@ -154,7 +155,7 @@ def _describe(means: Means, warm: bool) -> dict[str, Climate]:
                 means.snow / rain, "1", "fraction of precipitation that falls on days below 0 degC"
             ),
             "mean_annual_snowfall": Climate(
-                means.solid / n * YEAR, "mm yr-1", "mean annual snowfall",
+                means.solid / n * year, "mm yr-1", "mean annual snowfall",
                 "solid share from 1 at -1 degC to 0 at 3 degC of the daily mean, as in CemaNeige",
             ),
         }
@@ -169,7 +170,7 @@ def _extremes(days: _Days, means: Means) -> dict[str, Climate]:
         count += (~np.isnan(rain)).sum(axis=0)
         high += (rain >= limit).sum(axis=0)
         low += (rain < LOW).sum(axis=0)
-    per_year = YEAR / np.maximum(count, 1.0)
+    per_year = mean_year(days.starts) / np.maximum(count, 1.0)
     return {
         "high_prec_freq": Climate(
             high * per_year, "d yr-1", "frequency of days with at least five times the mean daily precipitation"

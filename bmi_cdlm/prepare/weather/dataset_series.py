@@ -9,22 +9,27 @@ from typing import Any
 
 import numpy as np
 
+from bmi_cdlm.names.calendars import calendar_of, date_text, differs
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.weather.fields import Places, Window, size_of, stat_of, window_around
+from bmi_cdlm.prepare.weather.curved import CurvedGrid
+from bmi_cdlm.prepare.weather.fields import Gridded, Places, Window, size_of, stat_of, window_around
 from bmi_cdlm.prepare.weather.gridded import (
+    GRIB,
     Field,
     choose_variable,
     is_time,
     open_dataset,
-    open_field,
+    open_weather,
     within_range,
 )
 from bmi_cdlm.prepare.weather.timeline import Stamps, find, interval_starts, read_stamps, spacing
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource
 
 ID_NAMES = ("id", "basin_id", "station_id", "gauge_id", "site_id", "name", "basin", "station", "gauge")
+OVER_TIME = ("accum", "avg", "max", "min", "diff", "rms")
+"""Kinds of GRIB whose values are of the time that ends with their stamp."""
 LON_NAMES, LAT_NAMES = ("lon", "longitude"), ("lat", "latitude")
 
 
@@ -36,12 +41,13 @@ class DatasetFiles:
         self.where = str(self._files[0])
         self._crs, self._axes = source.crs, source.axes
         self._select, self._add = source.select, source.add
+        self._messages = source.messages
         self._declared = np.array(list(source.missing), "datetime64[s]")
         self._sources, self.n_read = np.zeros(0, np.int64), 0
         self._window: Window = (slice(0), slice(0))
         stamps = []
         for number, path in enumerate(self._files):
-            with open_dataset(path, ForcingError) as dataset:
+            with open_dataset(path, ForcingError, source.messages) as dataset:
                 if not number:
                     self._name = choose_variable(dataset, _asked(dataset, source), usual, str(path), ForcingError)
                     self._describe(dataset, source)
@@ -85,13 +91,16 @@ class DatasetFiles:
         units = source.units or array.attrs.get("units")
         self.units: str | None = None if units is None else str(units)
         self.cell_methods = str(array.attrs.get("cell_methods", ""))
-        self.shape: Grid | Places = _places(dataset, array, source, self.where) or open_field(
+        # Of files made from GRIB the stamps may have been moved: theirs are as `stamp` says.
+        is_grib = self._files[0].suffix.lower() in GRIB
+        self._over_time = is_grib and str(array.attrs.get("GRIB_stepType")) in OVER_TIME
+        self.shape: Grid | CurvedGrid | Places = _places(dataset, array, source, self.where) or open_weather(
             dataset, self._name, source.crs, self.where, ForcingError, source.axes
         ).grid
 
     def _check_shape(self, dataset: Any, path: Path, source: ForcingSource) -> None:
-        if isinstance(self.shape, Grid):
-            field = open_field(dataset, self._name, source.crs, str(path), ForcingError, source.axes)
+        if isinstance(self.shape, Gridded):
+            field = open_weather(dataset, self._name, source.crs, str(path), ForcingError, source.axes)
             self._space: tuple[str, ...] = (field.y, field.x)
             same = field.grid.shape == self.shape.shape and np.allclose(field.grid[:2], self.shape[:2], atol=1e-4)
         else:
@@ -105,11 +114,18 @@ class DatasetFiles:
 
     def _join(self, stamps: list[Stamps], source: ForcingSource, model_step: int) -> None:
         """Order the intervals of all files."""
+        for one, path in zip(stamps, self._files, strict=True):
+            if calendar_of(one.values) != calendar_of(stamps[0].values):
+                raise ForcingError(
+                    f"{path}: has dates of the calendar {calendar_of(one.values)}, and {self._files[0]} those of "
+                    f"{calendar_of(stamps[0].values)}. Expected one calendar. Use files of one kind."
+                )
         values = np.concatenate([one.values for one in stamps])
         bounds = stamps[0].bounds
         length = int((bounds[0, 1] - bounds[0, 0]).astype(np.int64)) if bounds is not None else 0
         self.step = source.step or (length if source.stamp is None else 0) or spacing(values) or model_step
-        stamp = source.stamp or ("end" if source.kind == "accumulated" and bounds is None else None)
+        at_end = self._over_time or source.kind == "accumulated"
+        stamp = source.stamp or ("end" if at_end and bounds is None else None)
         starts = np.concatenate([
             interval_starts(one, stamp, self.step, source.utc_offset, str(path), ForcingError)
             for one, path in zip(stamps, self._files, strict=True)
@@ -123,30 +139,34 @@ class DatasetFiles:
         if twice.size:
             a, b = (self._files[self._file[twice[0] + k]] for k in (0, 1))
             raise ForcingError(
-                f"{a}: the interval from {self._starts[twice[0]]} is there twice, also in {b} ({twice.size} such "
-                "intervals), expected each once. Leave one file out."
+                f"{a}: the interval from {date_text(self._starts[twice[0]])} is there twice, also in {b} "
+                f"({twice.size} such intervals), expected each once. Leave one file out."
             )
         self._declared = self._declared + (starts[0] - values[0])  # from stamps to starts
 
     def want(self, starts: np.ndarray) -> np.ndarray:
         """Find every interval in the files."""
+        other = differs(self._starts, starts)
+        if other:
+            raise ForcingError(f"{self.where}: '{self._name}' {other}")
         position = find(self._starts, starts)
         missing = np.isin(starts, self._declared) & (position < 0)
         absent = np.flatnonzero((position < 0) & ~missing)
         if absent.size:
             end = self._starts[-1] + np.timedelta64(self.step, "s")
             raise ForcingError(
-                f"{self.where}: '{self._name}' has no interval of {self.step} s from {starts[absent[0]]} UTC "
-                f"({absent.size} of {starts.size} are absent); the files begin at {self._starts[0]} and end at {end}. "
-                "Expected every interval. Complete the files, check `stamp`, `step` and `utc_offset`, or declare "
-                "gaps as `missing`."
+                f"{self.where}: '{self._name}' has no interval of {self.step} s from {date_text(starts[absent[0]])} "
+                "UTC "
+                f"({absent.size} of {starts.size} are absent); the files begin at {date_text(self._starts[0])} and end "
+                f"at {date_text(end)}. Expected every interval. Complete the files, check `stamp`, `step` and "
+                "`utc_offset`, or declare gaps as `missing`."
             )
         self._position = position
         return missing
 
     def select(self, sources: np.ndarray) -> None:
         """Read these pixels or places from now on."""
-        if isinstance(self.shape, Grid):
+        if isinstance(self.shape, Gridded):
             self._sources, self._window = window_around(sources, self.shape)
             self.n_read = size_of(self._window)
         else:
@@ -166,7 +186,7 @@ class DatasetFiles:
         and HDF5 crashes where two are in it.
         """
         path = self._files[number]
-        with open_dataset(path, ForcingError) as dataset:
+        with open_dataset(path, ForcingError, self._messages) as dataset:
             try:
                 return self._rows_of(dataset, number, rows)
             except ForcingError:
@@ -209,8 +229,8 @@ class DatasetFiles:
         found = []
         for name in (self._name, *self._add):
             field = None
-            if isinstance(self.shape, Grid):
-                field = open_field(dataset, name, self._crs, where, ForcingError, self._axes)
+            if isinstance(self.shape, Gridded):
+                field = open_weather(dataset, name, self._crs, where, ForcingError, self._axes)
             found.append((dataset[name], field))
         return found
 

@@ -8,7 +8,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from bmi_cdlm.prepare.network.grid import Grid
+from bmi_cdlm.prepare.weather.curved import CurvedGrid
 
+Gridded = (Grid, CurvedGrid)
+"""Shapes with rows and columns."""
 Window = tuple[slice, slice]
 
 
@@ -23,7 +26,7 @@ class Places(NamedTuple):
 class Fields(Protocol):
     """Fields of one variable at the intervals of a source.
 
-    where : name in messages; step [s]; units, cell_methods : as the files state; shape : Grid or Places;
+    where : name in messages; step [s]; units, cell_methods : as the files state; shape : Grid, CurvedGrid or Places;
     n_read : values read per interval.
     """
 
@@ -31,7 +34,7 @@ class Fields(Protocol):
     step: int
     units: str | None
     cell_methods: str
-    shape: Grid | Places
+    shape: Grid | CurvedGrid | Places
     n_read: int
 
     def want(self, starts: np.ndarray) -> np.ndarray:
@@ -51,7 +54,7 @@ class Fields(Protocol):
         ...
 
 
-def window_around(sources: np.ndarray, grid: Grid) -> tuple[np.ndarray, Window]:
+def window_around(sources: np.ndarray, grid: Grid | CurvedGrid) -> tuple[np.ndarray, Window]:
     """Positions of pixels in the smallest window around them, and the window."""
     row, col = np.divmod(sources, grid.n_cols)
     window = (slice(int(row.min()), int(row.max()) + 1), slice(int(col.min()), int(col.max()) + 1))

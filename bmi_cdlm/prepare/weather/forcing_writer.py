@@ -6,17 +6,17 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import netCDF4
 import numpy as np
 
 from bmi_cdlm.files.netcdf import create_time, one_at_a_time, write_time
 from bmi_cdlm.model.pet import MEAN
+from bmi_cdlm.names.calendars import calendar_of, date_text, mean_year
 from bmi_cdlm.names.errors import CdlmError, ForcingError
-from bmi_cdlm.names.season import YEAR
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import check_writable, replacing
@@ -135,7 +135,7 @@ def write_forcing(
                 counts = {name: n - before[name] for name, n in plan.neighbours().items()}
                 block.with_suffix(".json").write_text(json.dumps(counts))
                 _keep(block, values)
-                logger.info("%s: %s", path.name, steps.starts[first])
+                logger.info("%s: %s", path.name, date_text(steps.starts[first]))
         notes, amounts = plan.report(partial), plan.amounts(partial)
         with replacing(path) as temporary:
             _assemble(temporary, partial, plan, {**attributes, "filling": " ".join(notes) or "none"})
@@ -221,7 +221,7 @@ class _Plan:
                 count[k] += there.sum(axis=0)
         parts = []
         for k, name in enumerate(shown):
-            yearly = total[k] / np.maximum(count[k], 1) * YEAR
+            yearly = total[k] / np.maximum(count[k], 1) * mean_year(self.steps.starts)
             parts.append(f"{name} {yearly.mean():.4g} mm a year (cells {yearly.min():.4g} to {yearly.max():.4g})")
             if name == RAIN and yearly.mean() > WETTEST:
                 parts[-1] += (
@@ -368,7 +368,7 @@ class _Plan:
             guess = entry.known.guess(value, entry.units, entry.units, seconds)
             remedy = f"Correct the source, its units or `kind`{tolerance}."
         raise ForcingError(
-            f"{where}: '{name}' is {got} at {starts[row]} in cell {cells.id[cell]} at "
+            f"{where}: '{name}' is {got} at {date_text(starts[row])} in cell {cells.id[cell]} at "
             f"{cells.lon[cell]:.3f} E, {cells.lat[cell]:.3f} N, the first of {np.count_nonzero(wrong)} such values in "
             f"{np.count_nonzero(wrong.any(axis=0))} cells (of this block of time), expected {low:g} to {high:g}."
             f"{guess} {remedy}"
@@ -398,31 +398,42 @@ def _keep(block: Path, values: np.ndarray) -> None:
 @one_at_a_time
 def _assemble(path: Path, partial: Path, plan: _Plan, attributes: Mapping[str, str]) -> None:
     """Put the blocks together, chunk by chunk of the file."""
-    starts, step = plan.steps
+    starts = plan.steps.starts
     forcing = plan.weather.forcing
     gone = np.any(list(plan.missing.values()), axis=0)
     with netCDF4.Dataset(path, "w") as dataset:
         notes = {"day_boundary": forcing.day_boundary, "comment": forcing.comment, **attributes}
-        dataset.setncatts({
-            "Conventions": CONVENTIONS, **{key: text for key, text in notes.items() if text},
-            "missing_steps": " ".join(one.isoformat() for one in starts[gone].tolist()) or "none",
-        })
-        dataset.createDimension("cell", plan.n_cells)
-        ids = dataset.createVariable("cell_id", str, ("cell",))
-        ids.long_name = "cell, as in the domain"
-        ids[:] = np.asarray(plan.target.drainage.cells.id).astype(object)
-        create_time(dataset)
-        write_time(dataset, 0, starts, step)
+        missing = " ".join(map(date_text, starts[gone])) or "none"
+        define(dataset, plan.target.drainage.cells.id.tolist(), plan.steps, {**notes, "missing_steps": missing})
         length, width = chunk_shape(starts.size, plan.n_cells, len(plan.names))
         for k, name in enumerate(plan.names):
-            out = dataset.createVariable(
-                name, "f4", ("time", "cell"), zlib=True, complevel=1 if plan.n_cells > width else 4,
-                fill_value=np.float32(np.nan), chunksizes=(length, width),
-            )
-            out.setncatts(_described(name, plan.weather))
+            out = define_input(dataset, name, plan.weather, (length, width))
             for first in range(0, starts.size, length):
                 stop = min(first + length, starts.size)
                 _copy(out, partial, k, range(first, stop), width, plan)
+
+
+def define(dataset: netCDF4.Dataset, cell_id: Sequence[str], steps: Steps, attributes: Mapping[str, str]) -> None:
+    """Write everything but the inputs into a new forcing file."""
+    dataset.setncatts({"Conventions": CONVENTIONS, **{key: text for key, text in attributes.items() if text}})
+    dataset.createDimension("cell", len(cell_id))
+    ids = dataset.createVariable("cell_id", str, ("cell",))
+    ids.long_name = "cell, as in the domain"
+    ids[:] = np.array(list(cell_id), object)
+    create_time(dataset, calendar_of(steps.starts))
+    write_time(dataset, 0, *steps)
+
+
+def define_input(
+    dataset: netCDF4.Dataset, name: str, weather: Weather, chunks: tuple[int, int]
+) -> netCDF4.Variable:
+    """Add an input to a forcing file, its values to be written yet."""
+    level: Literal[1, 4] = 1 if dataset.dimensions["cell"].size > chunks[1] else 4
+    out = dataset.createVariable(
+        name, "f4", ("time", "cell"), zlib=True, complevel=level, fill_value=np.float32(np.nan), chunksizes=chunks
+    )
+    out.setncatts(_described(name, weather))
+    return out
 
 
 def chunk_shape(n_steps: int, n_cells: int, n_names: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,9 @@ from bmi_cdlm.names.errors import CdlmError, nearest
 from bmi_cdlm.names.variables import SOURCES
 from bmi_cdlm.prepare.network.grid import Grid, check_system, is_geographic, metres_of
 from bmi_cdlm.prepare.packages import load
+from bmi_cdlm.prepare.weather.curved import CurvedGrid, curved_grid
 
+GRIB = (".grib", ".grb", ".grib1", ".grb1", ".grib2", ".grb2")
 REGULAR = 0.05  # of a pixel: coordinates may be stored in single precision
 EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e")
 TIME_NAMES = ("time", "valid_time", "date", "datetime")
@@ -30,7 +33,7 @@ class Field(NamedTuple):
     """
 
     array: Any
-    grid: Grid
+    grid: Grid | CurvedGrid
     x: str
     y: str
     flipped: bool
@@ -69,11 +72,16 @@ def within_range(values: np.ndarray, array: Any) -> np.ndarray:
         return np.where((values < low - slack) | (values > high + slack), np.nan, values)
 
 
-def open_dataset(path: Path, error: type[CdlmError]) -> Any:
-    """Open a NetCDF, Zarr or GRIB file lazily: packed values are unpacked, times left as numbers."""
+def open_dataset(path: Path, error: type[CdlmError], messages: Mapping[str, Any] | None = None) -> Any:
+    """Open a NetCDF, Zarr or GRIB file lazily: packed values are unpacked, times left as numbers.
+
+    messages : which messages of a GRIB file, by keys of its library.
+    """
     xarray = load("xarray")
     if not path.exists():
         raise error(f"{path}: there is no such file. Check the path of the source.")
+    if path.suffix.lower() in GRIB and path.is_file():
+        return _open_grib(path, error, messages or {})
     engine = "zarr" if path.is_dir() else None
     try:
         with warnings.catch_warnings():  # two fill values, of which xarray heeds both
@@ -81,14 +89,41 @@ def open_dataset(path: Path, error: type[CdlmError]) -> Any:
             return xarray.open_dataset(path, engine=engine, decode_times=False, cache=False, chunks=None)
     except Exception as cause:  # the engines raise whatever they like
         raise error(
-            f"{path}: cannot be opened ({type(cause).__name__}: {cause}). Expected NetCDF, Zarr or, with the package "
-            "cfgrib, GRIB."
+            f"{path}: cannot be opened ({type(cause).__name__}: {cause}). Expected NetCDF, Zarr, or GRIB in a file "
+            f"whose name ends in one of {', '.join(GRIB)}."
         ) from cause
+
+
+def _open_grib(path: Path, error: type[CdlmError], messages: Mapping[str, Any]) -> Any:
+    """Open a GRIB file by the library of the ECMWF; nothing is written beside it."""
+    try:
+        importlib.import_module("cfgrib")
+    except Exception as cause:  # without its library in C it raises what it likes
+        raise error(
+            f"{path}: is GRIB, and the package cfgrib with its library cannot be loaded ({cause}). Install "
+            "bmi_cdlm[grib], or convert the file to NetCDF."
+        ) from cause
+    how = {"indexpath": "", "filter_by_keys": dict(messages), "errors": "raise"}
+    try:
+        found = load("xarray").open_dataset(
+            path, engine="cfgrib", decode_times=False, cache=False, chunks=None, backend_kwargs=how
+        )
+    except Exception as cause:
+        raise error(
+            f"{path}: cannot be opened as one set of fields ({type(cause).__name__}: "
+            f"{' '.join(str(cause).split())[:300]}). "
+            "Expected messages of one kind of level and step. Choose them with the key messages, such as "
+            "{typeOfLevel: surface} or {shortName: tp}."
+        ) from cause
+    if not found.data_vars:
+        raise error(f"{path}: has no message with {dict(messages)}, expected some. Correct the key messages.")
+    return found
 
 
 def is_time(dataset: Any, dim: str) -> bool:
     """Return whether a dimension is one of times."""
-    return dim in TIME_NAMES or (dim in dataset.variables and "since" in str(dataset[dim].attrs.get("units", "")))
+    counts = dim in dataset.variables and "since" in str(dataset[dim].attrs.get("units", ""))
+    return dim.lower() in TIME_NAMES or counts
 
 
 def choose_variable(dataset: Any, name: str | None, usual: Sequence[str], where: str, error: type[CdlmError]) -> str:
@@ -97,7 +132,8 @@ def choose_variable(dataset: Any, name: str | None, usual: Sequence[str], where:
     if name is not None:
         if name in dataset.variables:
             return name
-        raise error(f"{where}: there is no variable '{name}'.{nearest(name, known)} The file has: {', '.join(known)}.")
+        listed = ", ".join(known) or "no variables but coordinates and dimensions"
+        raise error(f"{where}: there is no variable '{name}'.{nearest(name, known)} The file has: {listed}.")
     # By its name; else by its standard name, unless its name is that of another quantity: tasmax is no mean.
     others = {word for entry in SOURCES.values() for word in entry.known.usual} - set(usual)
     found = [one for one in known if one.lower() in usual] or [
@@ -139,6 +175,27 @@ def open_field(
     return Field(array, grid, x, y, dy > 0)
 
 
+def open_weather(
+    dataset: Any, name: str, crs: str | None, where: str, error: type[CdlmError], axes: Mapping[Any, str] | None = None
+) -> Field:
+    """Find the grid of a variable as `open_field`, or a curvilinear one: where its axes have no coordinates, or the
+    reference system of these is stated nowhere.
+    """
+    array = dataset[name]
+    if crs is None and not axes:
+        found = curved_grid(dataset, array, where, error)
+        if found is not None and not _is_mapped(dataset, array, found[1:]):
+            return Field(array, found[0], found[2], found[1], flipped=False)
+    return open_field(dataset, name, crs, where, error, axes)
+
+
+def _is_mapped(dataset: Any, array: Any, axes: tuple[str, str]) -> bool:
+    """Whether rows and columns have coordinates in a stated reference system."""
+    mapping = array.attrs.get("grid_mapping", array.encoding.get("grid_mapping"))
+    with_values = all(axis in dataset.variables and dataset[axis].ndim == 1 for axis in axes)
+    return with_values and mapping is not None and str(mapping) in dataset.variables
+
+
 def _lengths(dataset: Any, axis: str, values: np.ndarray, system: str) -> np.ndarray:
     """Coordinates of a projection in its own unit: an axis may be in km."""
     from cf_units import Unit
@@ -157,10 +214,12 @@ def _axis(
     dataset: Any, array: Any, kind: str, where: str, error: type[CdlmError], given: str | None = None
 ) -> str:
     if given is not None:
-        if given not in map(str, array.dims) or given not in dataset.variables:
+        able = _with_coordinates(dataset, array)
+        if given not in able:
+            able = [d for d in able if not is_time(dataset, d)]
             raise error(
-                f"{where}: axes.{kind} is '{given}', expected a dimension of '{array.name}' with coordinates, of "
-                f"{', '.join(map(str, array.dims))}. Correct the key."
+                f"{where}: axes.{kind} is '{given}', expected a dimension of '{array.name}' that has coordinates, of "
+                f"({', '.join(map(str, array.dims))}): {_told(able)}. Correct the key, or add the coordinates."
             )
         return given
     names, degrees = (X_NAMES, EAST) if kind == "x" else (Y_NAMES, NORTH)
@@ -172,7 +231,7 @@ def _axis(
             if dim not in dataset.variables:
                 raise error(
                     f"{where}: dimension '{dim}' of '{array.name}' has no coordinates, expected one value for each of "
-                    f"{array.sizes[dim]}. Add the variable '{dim}'; curvilinear grids must be resampled first."
+                    f"{array.sizes[dim]}. Add the variable '{dim}', or longitude and latitude on rows and columns."
                 )
             return dim
     dims = [str(d) for d in array.dims if not is_time(dataset, str(d))]
@@ -185,11 +244,25 @@ def _axis(
             "grid, or a dimension of stations or basins with ids. For a file per gauge put {id} into the path, such as "
             "series/{id}.nc."
         )
+    able = [d for d in _with_coordinates(dataset, array) if d in dims]
+    remedy = "Add a variable of that name with them, or longitude and latitude on rows and columns."
+    if able:
+        remedy = f"Name it with the key axes: {{{kind}: {able[-1] if kind == 'x' else able[0]}}}."
     raise error(
         f"{where}: '{array.name}' on ({', '.join(map(str, array.dims))}) has no {kind} axis, expected a dimension with "
-        f"the attribute axis '{kind.upper()}' or a name such as {', '.join(names[:3])}. Name it with the key axes: "
-        f"{{{kind}: {dims[-1] if kind == 'x' else dims[0]}}}."
+        f"coordinates and the attribute axis '{kind.upper()}' or a name such as {', '.join(names[:3])}; of its "
+        f"dimensions in space {_told(able)}. {remedy}"
     )
+
+
+def _with_coordinates(dataset: Any, array: Any) -> list[str]:
+    """Dimensions of a variable that are variables too, on themselves alone."""
+    dims = map(str, array.dims)
+    return [d for d in dims if d in dataset.variables and tuple(map(str, dataset[d].dims)) == (d,)]
+
+
+def _told(able: Sequence[str]) -> str:
+    return f"{', '.join(able)} {'has' if len(able) == 1 else 'have'} some" if able else "none has any"
 
 
 def _spacing(values: np.ndarray, axis: str, where: str, error: type[CdlmError]) -> float:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bmi_cdlm.names.calendars import STANDARD, calendar_of
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import SOURCES
@@ -15,8 +16,9 @@ from bmi_cdlm.prepare.gauges.basins import basin_pairs, own_pairs, polygon_pairs
 from bmi_cdlm.prepare.network.catchments import Drainage
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.weather.conversion import AMOUNTS, conversion, per_time, rate_conversion
+from bmi_cdlm.prepare.weather.curved import CurvedGrid, holding, overlaps
 from bmi_cdlm.prepare.weather.dataset_series import DatasetFiles
-from bmi_cdlm.prepare.weather.fields import Fields, Places
+from bmi_cdlm.prepare.weather.fields import Fields, Gridded, Places
 from bmi_cdlm.prepare.weather.heights import Change, change_of, read_heights
 from bmi_cdlm.prepare.weather.nearest import nearest_of
 from bmi_cdlm.prepare.weather.raster_series import RasterFiles
@@ -50,7 +52,8 @@ class Target(NamedTuple):
 
 
 def open_fields(
-    source: ForcingSource, usual: Sequence[str], folder: Path, model_step: int, ids: Sequence[str] | None = None
+    source: ForcingSource, usual: Sequence[str], folder: Path, model_step: int, ids: Sequence[str] | None = None,
+    calendar: str = STANDARD,
 ) -> Fields:
     """Open the source of a variable.
 
@@ -65,6 +68,8 @@ def open_fields(
         Step of the model [s], which rasters have unless `step` says otherwise.
     ids : sequence of str, optional
         Basins that matter of tables.
+    calendar : str
+        Of the dates in tables, which do not tell it.
 
     Raises
     ------
@@ -72,8 +77,8 @@ def open_fields(
         Files that are not there or cannot be understood.
     """
     if source.layout is not None:
-        return TableFiles(source, usual, folder, model_step, ids)
-    if "%" in source.source[0]:
+        return TableFiles(source, usual, folder, model_step, ids, calendar)
+    if "%" in source.source[0] or source.first_step is not None:
         return RasterFiles(source, folder, model_step)
     return DatasetFiles(source, usual, folder, model_step)
 
@@ -103,7 +108,7 @@ class Intervals:
         ids: Sequence[str] | None = None,
     ) -> None:
         self.name, self._source, self.entry = name, source, SOURCES[name]
-        self._fields = open_fields(source, self.entry.known.usual, folder, step, ids)
+        self._fields = open_fields(source, self.entry.known.usual, folder, step, ids, calendar_of(starts))
         self.where = self._fields.where
         self.step = self._fields.step
         if step % self.step:
@@ -227,6 +232,8 @@ class CellInput(Intervals):
         """Whether both have the same intervals, pixels or places, and weights."""
         def places(one: CellInput) -> tuple:
             shape = one._fields.shape
+            if isinstance(shape, CurvedGrid):
+                return shape.lon.tobytes(), shape.lat.tobytes()
             return shape if isinstance(shape, Grid) else tuple(shape.id)
 
         return (
@@ -242,7 +249,7 @@ class CellInput(Intervals):
     def _change(self, target: Target, folder: Path) -> Change:
         """From the height of the grid, shared out to the cells as its values are."""
         if not isinstance(self._fields.shape, Grid):
-            raise ForcingError(f"{self.where}: '{self.name}' has `height`, expected it of grids only. Leave it out.")
+            raise ForcingError(f"{self.where}: '{self.name}' has `height`, expected it of regular grids only. Drop it.")
         assert self._source.height is not None
         heights = read_heights(self._source.height, self._fields.shape, folder)
         base = self.weights.base
@@ -264,38 +271,48 @@ class CellInput(Intervals):
     def _weights(self, target: Target, folder: Path, present: int) -> Weights:
         """Weights to the cells; which sources have values, the first interval tells and the rest confirm."""
         shape, cells, source = self._fields.shape, target.drainage.cells, self._source
-        n = shape.n_rows * shape.n_cols if isinstance(shape, Grid) else len(shape.id)
+        n = shape.n_rows * shape.n_cols if isinstance(shape, Gridded) else len(shape.id)
         pairs, places = self._pairs(target, folder)
         used = np.unique(pairs.source)
         every = np.arange(n)
-        around = every if used.size == 0 or not isinstance(shape, Grid) else _window_of(shape, used)
+        around = every if used.size == 0 or not isinstance(shape, Gridded) else _window_of(shape, used)
         self._fields.select(around)
         valid = np.zeros(n, bool)
         valid[around] = ~np.isnan(self._fields.read(present, present + 1)[0])
-        come_and_go = source.method == "nearest" and not isinstance(shape, Grid)
+        come_and_go = source.method == "nearest" and not isinstance(shape, Gridded)
         gaps: Gaps = source.gaps or ("nearest" if come_and_go else "refuse")
         whole = source.method == "bilinear"
-        own = target.drainage.is_listed and not isinstance(shape, Grid) and (source.method or "basin") == "basin"
+        own = target.drainage.is_listed and not isinstance(shape, Gridded) and (source.method or "basin") == "basin"
         distance = -1.0 if own and source.gaps != "nearest" else source.fill_distance  # no other basin stands in
         layout = Layout(pairs, places, cells, distance, gaps, whole, self.where)
         return Weights(layout, around, valid)
 
     def _pairs(self, target: Target, folder: Path) -> tuple[Pairs, tuple[np.ndarray, np.ndarray]]:
         shape, method, cells = self._fields.shape, self._source.method, target.drainage.cells
+        if isinstance(shape, CurvedGrid):
+            curved = {"conservative": overlaps, "nearest": holding}
+            if (method or "conservative") not in curved:
+                raise ForcingError(
+                    f"{self.where}: is a curvilinear grid; method is {method}, expected one of {', '.join(curved)}."
+                )
+            self._check_has_shape(target, method)
+            return curved[method or "conservative"](shape, cells), shape.centres()
         if isinstance(shape, Grid):
             ways = {"conservative": conservative, "bilinear": bilinear, "nearest": nearest_pixel}
             if (method or "conservative") not in ways:
                 raise ForcingError(f"{self.where}: is a grid; method is {method}, expected one of {', '.join(ways)}.")
-            if (method or "conservative") == "conservative" and self._is_without_shape(target):
-                raise ForcingError(
-                    f"{self.where}: is a grid, and the catchments have no polygons to share its pixels out by. "
-                    "Expected polygons in network.table, or method nearest or bilinear (the pixels about the centre)."
-                )
+            self._check_has_shape(target, method)
             return ways[method or "conservative"](shape, cells), centres(shape)
         return self._pairs_of_places(shape, target, folder), (shape.lon, shape.lat)
 
-    def _is_without_shape(self, target: Target) -> bool:
-        return target.drainage.is_listed and target.drainage.cells.polygons is None
+    def _check_has_shape(self, target: Target, method: str | None) -> None:
+        """Refuse to share pixels out to cells that are points."""
+        without = target.drainage.is_listed and target.drainage.cells.polygons is None
+        if (method or "conservative") == "conservative" and without:
+            raise ForcingError(
+                f"{self.where}: is a grid, and the catchments have no polygons to share its pixels out by. "
+                "Expected polygons in network.table, or method nearest or bilinear (the pixels about the centre)."
+            )
 
     def _pairs_of_places(self, shape: Places, target: Target, folder: Path) -> Pairs:
         method = self._source.method or "basin"
@@ -327,7 +344,7 @@ class CellInput(Intervals):
         )
 
 
-def _window_of(grid: Grid, used: np.ndarray, margin: int = 20) -> np.ndarray:
+def _window_of(grid: Grid | CurvedGrid, used: np.ndarray, margin: int = 20) -> np.ndarray:
     """Pixels of the window around those used, with a margin in which to look for valid ones."""
     row, col = np.divmod(used, grid.n_cols)
     rows = np.arange(max(0, row.min() - margin), min(grid.n_rows, row.max() + 1 + margin))

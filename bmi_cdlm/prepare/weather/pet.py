@@ -14,8 +14,10 @@ import numpy as np
 
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.pet import HOUR_SHARES, MEAN, RANGE, Demand, make_place, required, takes_elevation
+from bmi_cdlm.names.calendars import STANDARD, calendar_of, date_text
 from bmi_cdlm.names.declaration import PetFormula
 from bmi_cdlm.names.errors import ConfigError, ForcingError
+from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.prepare.packages import load
 from bmi_cdlm.processes.catalogue import FORMULAS, GIVEN, find_formula
@@ -29,6 +31,7 @@ METHODS = (*(one.name for one in FORMULAS if DAY in one.steps), BY_PYET, *OTHER_
 PRIESTLEY_TAYLOR = 1.26
 INVERSE_LATENT_HEAT = 0.408  # kg MJ-1, at 2.45 MJ kg-1 [FAO-56 eq. 20]
 MEGAJOULES = 0.0864  # MJ m-2 d-1 per W m-2
+NO_LEAP_YEAR = np.datetime64("2001-01-01", "D")
 WIND_HEIGHT = 10.0  # m, of the wind of the registry
 
 
@@ -161,9 +164,10 @@ def _priestley_taylor(start: int, weather: Mapping[str, np.ndarray], site: Site)
     pyet, xarray, pandas = load("pyet"), load("xarray"), load("pandas")
     elevation = elevation_of(site, f"pet: method {BY_PYET}")
     mean = weather[MEAN]
-    days = pandas.DatetimeIndex(
-        (np.datetime64(start, "s") + np.arange(mean.shape[0]) * np.timedelta64(DAY, "s")).astype("datetime64[ns]")
-    ).normalize()
+    starts = np.datetime64(start, "s") + np.arange(mean.shape[0]) * np.timedelta64(DAY, "s")
+    if calendar_of(starts) != STANDARD:  # pyet takes the day of the year of a real date: that of a year of 365 days
+        starts = NO_LEAP_YEAR + np.floor(day_of_year(starts) - 1.0).astype("timedelta64[D]")
+    days = pandas.DatetimeIndex(starts.astype("datetime64[ns]")).normalize()
 
     def field(values: np.ndarray) -> Any:
         return xarray.DataArray(np.broadcast_to(values, mean.shape), dims=("time", "cell"), coords={"time": days})
@@ -189,7 +193,7 @@ def _check_range(start: int, weather: Mapping[str, np.ndarray]) -> None:
     wrong = low > high
     if wrong.any():
         day, cell = (int(i) for i in np.unravel_index(wrong.argmax(), wrong.shape))
-        date = np.datetime64(start + day * DAY, "s").astype("datetime64[D]")
+        date = date_text(np.datetime64(start + day * DAY, "s"))[:10]
         raise ForcingError(
             f"pet: '{RANGE[0]}' is {low[day, cell]:g} on {date} in cell {cell} (counted from 0), the first of "
             f"{np.count_nonzero(wrong)} such values, expected at most the maximum temperature, {high[day, cell]:g}. "

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bmi_cdlm.names.calendars import STANDARD, date_text, differs, in_calendar
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.gauges.record_sources import id_text
 from bmi_cdlm.prepare.gauges.tables import Wanted, read_table
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.text_tables import check_once, find_column, numbers_of, read_text, stamps_of
+from bmi_cdlm.prepare.weather.curved import CurvedGrid
 from bmi_cdlm.prepare.weather.fields import Places, stat_of
 from bmi_cdlm.prepare.weather.gridded import choose_variable, is_time, open_dataset, within_range
 from bmi_cdlm.prepare.weather.timeline import Stamps, find, interval_starts, read_stamps, spacing
@@ -42,18 +44,21 @@ class TableFiles:
     ----------
     ids : sequence of str, optional
         Basins that matter: of files for each only theirs are read. Without it, the first file stands for all.
+    calendar : str
+        Of the dates in tables, which do not tell it; one that it has not is an error.
     """
 
     cell_methods = ""
 
     def __init__(
         self, source: ForcingSource, usual: Sequence[str], folder: Path, model_step: int,
-        ids: Sequence[str] | None = None,
+        ids: Sequence[str] | None = None, calendar: str = STANDARD,
     ) -> None:
         if len(source.source) > 1:
             raise ForcingError(f"{', '.join(source.source)}: expected one path of tables. Name one.")
         self._source, self._usual, self._folder = source, usual, folder
         self._paths: list[Path] = []
+        self._calendar = calendar
         found = self._files(ids) if source.layout == "single" else self._columns(ids)
         self.where = str(self._paths[0])
         first = next(iter(found.values()))
@@ -63,7 +68,7 @@ class TableFiles:
         self.step = source.step or length or min((one for one in apart if one), default=model_step)
         self.units = source.units or first.units
         self._join(found)
-        self.shape: Grid | Places = Places(list(found), *self._positions(list(found)))
+        self.shape: Grid | CurvedGrid | Places = Places(list(found), *self._positions(list(found)))
         self._declared = np.array(list(source.missing), "datetime64[s]")
         self._sources, self.n_read = np.arange(len(found)), len(found)
 
@@ -89,8 +94,20 @@ class TableFiles:
         if path.suffix.lower() in NETCDF:
             return self._read_netcdf(path)
         table = read_text(path, self._source, ForcingError)
-        return Series(Stamps(("time",), stamps_of(table, self._source, path, ForcingError), None),
+        return Series(self._stamps(table, path),
                       self._values(table, path), None)
+
+    def _stamps(self, table: Any, path: Path) -> Stamps:
+        """The stamps of a table, which are dates of the run's calendar."""
+        real = stamps_of(table, self._source, path, ForcingError)
+        stamps, there = in_calendar(real, self._calendar)
+        if not there.all():
+            raise ForcingError(
+                f"{path}: has a row of {date_text(real[~there][0])}, a day that the calendar {self._calendar} does not "
+                f"have ({np.count_nonzero(~there)} such rows). Expected dates of the run's calendar. Set the calendar "
+                "that the table counts in as the run's."
+            )
+        return Stamps(("time",), stamps, None)
 
     def _values(self, table: Any, path: Path) -> np.ndarray:
         """Values of a table of one place, or of some rows."""
@@ -140,11 +157,11 @@ class TableFiles:
         if source.layout == "long":
             names = find_column(table, source.id_column, path, ForcingError).map(lambda one: id_text(one).strip())
             return {
-                one: Series(Stamps(("time",), stamps_of(rows, source, path, ForcingError), None),
+                one: Series(self._stamps(rows, path),
                             self._values(rows, path), None)
                 for one, rows in table.groupby(names, sort=False) if ids is None or source.stations or one in ids
             } or self._none_of(path, names.unique().tolist(), ids)
-        stamps = Stamps(("time",), stamps_of(table, source, path, ForcingError), None)
+        stamps = self._stamps(table, path)
         pieces = source.time_column if isinstance(source.time_column, tuple) else (source.time_column,)
         aside = {find_column(table, name, path, ForcingError).name for name in pieces}
         known = [str(one) for one in table.columns if one not in aside]
@@ -171,7 +188,8 @@ class TableFiles:
             if np.unique(begin).size < begin.size:
                 twice = np.sort(begin)[np.flatnonzero(np.diff(np.sort(begin)).astype(np.int64) == 0)[0]]
                 raise ForcingError(
-                    f"{self.where}: the interval from {twice} is there twice for {one}, expected each once. Correct it."
+                    f"{self.where}: the interval from {date_text(twice)} is there twice for {one}, expected each "
+                    "once. Correct it."
                 )
             starts.append(begin)
         self._starts = np.unique(np.concatenate(starts))
@@ -196,15 +214,20 @@ class TableFiles:
 
     def want(self, starts: np.ndarray) -> np.ndarray:
         """Find every interval; ForcingError where no place has it."""
+        other = differs(self._starts, starts)
+        if other:
+            raise ForcingError(f"{self.where}: {other}")
         position = find(self._starts, starts)
         missing = np.isin(starts, self._declared) & (position < 0)
         absent = np.flatnonzero((position < 0) & ~missing)
         if absent.size:
             end = self._starts[-1] + np.timedelta64(self.step, "s")
             raise ForcingError(
-                f"{self.where}: has no interval of {self.step} s from {starts[absent[0]]} UTC ({absent.size} of "
-                f"{starts.size} are absent); it begins at {self._starts[0]} and ends at {end}. Expected every "
-                "interval. Complete the tables, check `stamp`, `step` and `utc_offset`, or declare gaps as `missing`."
+                f"{self.where}: has no interval of {self.step} s from {date_text(starts[absent[0]])} UTC "
+                f"({absent.size} of {starts.size} are absent); it begins at {date_text(self._starts[0])} and ends at "
+                f"{date_text(end)}. "
+                "Expected every interval. Complete the tables, check `stamp`, `step` and `utc_offset`, or declare "
+                "gaps as `missing`."
             )
         self._position = position
         return missing

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import netCDF4
 import numpy as np
 
-from bmi_cdlm.files.netcdf import CALENDARS
+from bmi_cdlm.names.calendars import NAMES_IN_FILES, date_text, decode
 from bmi_cdlm.names.errors import CdlmError
 from bmi_cdlm.prepare.weather.gridded import TIME_NAMES, is_time
 from bmi_cdlm.prepare.weather.weather_config import Stamp
@@ -29,7 +28,7 @@ def read_stamps(dataset: Any, array: Any, space: tuple[str, ...], where: str, er
     Raises
     ------
     error
-        No times, units without a date, another calendar than the Gregorian, further dimensions.
+        No times, units without a date, a calendar that no run has, further dimensions.
     """
     rest = tuple(str(d) for d in array.dims if d not in space and (array.sizes[d] > 1 or is_time(dataset, str(d))))
     for name in _candidates(dataset, rest):
@@ -63,8 +62,8 @@ def interval_starts(
         if wrong.size:
             i = int(wrong[0])
             raise error(
-                f"{where}: bounds at {stamps.values[i]} span {lengths[i]} s, expected {step} s ({wrong.size} such "
-                "intervals). Split the file by interval, or set `stamp` to leave the bounds aside."
+                f"{where}: bounds at {date_text(stamps.values[i])} span {lengths[i]} s, expected {step} s "
+                f"({wrong.size} such intervals). Split the file by interval, or set `stamp` to leave the bounds aside."
             )
         return stamps.bounds[:, 0] - offset
     back = {"start": 0, "middle": step // 2, "end": step}[stamp or "start"]
@@ -92,32 +91,31 @@ def _candidates(dataset: Any, rest: tuple[str, ...]) -> list[str]:
     named = [*rest, *TIME_NAMES]
     known = [n for n in named if n in dataset.variables and "since" in str(dataset[n].attrs.get("units", ""))]
     others = [str(n) for n in dataset.coords if dataset[n].attrs.get("standard_name") == "time"]
-    return list(dict.fromkeys(known + others))
+    # WRF calls it XTIME on Time: whatever else counts since a date, if it is the only one.
+    like = [
+        str(n) for n, v in dataset.variables.items()
+        if tuple(map(str, v.dims)) == rest and "since" in str(v.attrs.get("units", ""))
+    ]
+    found = list(dict.fromkeys(known + others + (like if len(like) == 1 else [])))
+    # GRIB's `time` is when a forecast began, and `valid_time` when its values hold.
+    return sorted(found, key=lambda n: dataset[n].attrs.get("standard_name") == "forecast_reference_time")
 
 
 def _dates(variable: Any, where: str, error: type[CdlmError], like: Any = None) -> np.ndarray:
     attributes = {**(like.attrs if like is not None else {}), **variable.attrs}
     units, calendar = str(attributes.get("units", "")), str(attributes.get("calendar", "standard"))
-    if calendar not in CALENDARS:
+    if calendar not in NAMES_IN_FILES:
         raise error(
-            f"{where}: '{variable.name}' has calendar '{calendar}', expected one of {', '.join(CALENDARS)} in all "
-            "files. Convert the file to real dates."
+            f"{where}: '{variable.name}' has calendar '{calendar}', expected one of {', '.join(NAMES_IN_FILES)}. "
+            "Convert the file."
         )
     values = np.asarray(variable.values)
     try:
-        dates = netCDF4.num2date(values, units, calendar, only_use_cftime_datetimes=True)
+        return decode(values, units, calendar)
     except (ValueError, TypeError) as cause:
         raise error(
             f"{where}: '{variable.name}' has units '{units}', expected '<unit> since <date>' ({cause})."
         ) from cause
-    flat = [_whole_second(date) for date in np.ravel(np.asarray(dates))]
-    return np.array(flat, "datetime64[s]").reshape(values.shape)
-
-
-def _whole_second(date: Any) -> str:
-    """To the nearest second: days in floating point are microseconds off."""
-    text = date.replace(microsecond=0).isoformat()
-    return str(np.datetime64(text, "s") + 1) if date.microsecond >= 500_000 else text
 
 
 def _bounds(

@@ -62,6 +62,20 @@ class RasterConfig(Block):
     )
 
 
+class AttributeTable(Block):
+    """A table with attributes of the cells or reaches of a domain that exists."""
+
+    source: str = Field(description="Delimited text, NetCDF or a vector file, a row per cell or reach.")
+    of: Literal["cell", "reach"] = Field(
+        default="cell", description="What the rows are of: of cells reaches get the means over what drains to them."
+    )
+    id: str | int = Field(default="id", description="Column of the ids of the domain's cells or reaches.")
+    columns: dict[str, str | int] = Field(description="Attribute name and its column.")
+    units: dict[str, str] = Field(default={}, description="Units by attribute name; none: those that the file states.")
+    layer: str | None = Field(default=None, description="Layer of a vector file.")
+    delimiter: str | None = Field(default=None, description="Between the columns of a text; none: found.")
+
+
 class AttributesConfig(Block):
     """Attributes of cells and of the catchments of reaches."""
 
@@ -71,6 +85,15 @@ class AttributesConfig(Block):
     elevation: RasterConfig | None = Field(
         default=None, description="Terrain model: gives `elevation` [m] and `terrain_slope` [1]."
     )
+    table: AttributeTable | None = Field(
+        default=None, description="Attributes of a domain that exists from a table by id (network.existing)."
+    )
+    polygons: str | None = Field(
+        default=None, description="Vector file with a polygon per cell, for rasters over cells of a domain that exists "
+        "and has no corners of them."
+    )
+    polygon_ids: str = Field(default="id", description="Column of the cells' ids in it.")
+    polygons_layer: str | None = Field(default=None, description="Its layer.", examples=["divides"])
     upstream: tuple[str, ...] = Field(
         default=(), description="Attributes of reaches to average over all that drains through the reach, added as "
         "`upstream_NAME`."
@@ -136,6 +159,11 @@ class TextKeys(Block):
         default=None, description="Clock of the stamps with its daylight saving, such as America/Denver; none: UTC, or "
         "as utc_offset says.", examples=["America/Denver"]
     )
+    first_step: Date | None = Field(
+        default=None, description="Start of step 1 of a source that counts steps (of the length `step`), as PCRaster "
+        "does: tables (.tss), and maps in a stack, whose source is then the path with their prefix, such as "
+        "`maps/rain` for rain0000.001, rain0000.002 ..."
+    )
     zone_column: Column | None = Field(
         default=None, description="Column that names the clock of every stamp, such as EST and EDT."
     )
@@ -146,8 +174,8 @@ class ForcingSource(TextKeys):
 
     source: Paths = Field(
         description="Files with grids in time (NetCDF, Zarr, GRIB; `*` allowed), one table-like NetCDF of stations or "
-        "basins, rasters named by their stamp (a GeoTIFF path with strftime fields), or with a `layout` tables of "
-        "basins or stations."
+        "basins, rasters named by their stamp (a path of GeoTIFF or the like with strftime fields) or number (see "
+        "first_step), or with a `layout` tables of basins or stations."
     )
     layout: Literal["wide", "long", "single"] | None = Field(
         default=None, description="Of tables (delimited text): wide (a column per basin or station), long (a row per "
@@ -175,6 +203,10 @@ class ForcingSource(TextKeys):
         default={}, description="Which value of a further dimension, such as `expver: 1`; `first` takes, place by "
         "place, the first of them that is not missing (`expver: first`: ERA5, completed by ERA5T)."
     )
+    messages: dict[str, int | float | str] = Field(
+        default={}, description="Which messages of a GRIB file, by the keys of its library, such as `typeOfLevel: "
+        "surface`. GRIB needs the extra `grib`; accumulated and mean values are of the time before their stamp."
+    )
     axes: dict[Literal["x", "y"], str] = Field(
         default={}, description="Dimensions of the grid, where they are not found by their names or attributes."
     )
@@ -189,7 +221,7 @@ class ForcingSource(TextKeys):
     )
     stamp: Stamp | None = Field(
         default=None, description="Which part of an interval its stamp marks; none: bounds in the file decide, else "
-        "start (accumulated: end)."
+        "start (accumulated, also by GRIB: end)."
     )
     step: Seconds | None = Field(
         default=None, description="Length of an interval; none: the distance of stamps (rasters: the model step)."
@@ -236,7 +268,9 @@ class ForcingSource(TextKeys):
     def _check(self) -> ForcingSource:
         """Keys that would be passed over."""
         of_tables = {*TextKeys.model_fields, "times", "id_column", "missing_values", "stations", "station_columns"}
-        idle = sorted(self.model_fields_set & (of_tables if self.layout is None else {"select", "axes", "interannual"}))
+        of_tables.discard("first_step")
+        of_grids = {"select", "axes", "interannual", "messages"}
+        idle = sorted(self.model_fields_set & (of_tables if self.layout is None else of_grids))
         if self.gradient is not None and self.height is None:
             raise ValueError("gradient without height; expected the heights of the source's grid")
         if idle:

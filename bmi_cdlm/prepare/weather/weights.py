@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.network.catchments import Cells
 from bmi_cdlm.prepare.packages import load
@@ -106,7 +107,7 @@ class Weights:
             lon, lat = (axis[self._watched[which]] for axis in self.layout.places)
             raise ForcingError(
                 f"{self.layout.where}: the source at {lon:.3f} E, {lat:.3f} N has no value in the first interval and "
-                f"one at {starts[row]} (as have {np.count_nonzero(there.any(axis=0))} such sources in these "
+                f"one at {date_text(starts[row])} (as have {np.count_nonzero(there.any(axis=0))} such sources in these "
                 "intervals), expected values in all intervals or none. Complete the source, or set `gaps` to share "
                 "(weights of what is there) or nearest."
             )
