@@ -46,18 +46,17 @@ def main(config: Path, resume: bool) -> None:
 
 
 def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
-    config = trainer.config
     with Progress(
         TextColumn("loss {task.fields[loss]:.3f}, NSE {task.fields[nse]:.3f}, KGE {task.fields[kge]:.3f}"),
         BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("updates"), TimeElapsedColumn(),
         TimeRemainingColumn(), console=console, disable=not here.leads,
     ) as bar:
         nothing = float("nan")
-        task = bar.add_task("", total=config.epochs * config.updates, loss=nothing, nse=nothing, kge=nothing)
+        task = bar.add_task("", total=trainer.config.epochs * trainer.updates, loss=nothing, nse=nothing, kge=nothing)
 
         def report(epoch: Epoch) -> None:
             bar.update(
-                task, completed=epoch.number * config.updates, loss=epoch.loss, nse=epoch.scores.nse,
+                task, completed=epoch.number * trainer.updates, loss=epoch.loss, nse=epoch.scores.nse,
                 kge=epoch.scores.kge,
             )
 

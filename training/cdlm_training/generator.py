@@ -63,14 +63,15 @@ class Layers(nn.ModuleList):
 class StaticNetwork(Layers):
     """A network from attributes to parameters, evaluated in float64 whatever the precision of its weights."""
 
-    def __init__(self, spec: NetworkSpec, draw: torch.Generator) -> None:
+    def __init__(self, spec: NetworkSpec, draw: torch.Generator, dropout: float = 0.0) -> None:
         gain = math.sqrt(2.0) if spec.activation == "relu" else 1.0
         sizes = spec.sizes
         super().__init__(
             Layer(sizes[k], sizes[k + 1], START_SPREAD if k == len(spec.hidden) else gain, draw, spec.mapping)
             for k in range(len(sizes) - 1)
         )
-        self.spec = spec
+        self.spec, self.dropout = spec, dropout
+        self.dropped: int | None = None
         with torch.no_grad():
             starts = [z for target in spec.targets for z in target.starts]
             self.each[-1].bias.add_(torch.tensor(starts, dtype=torch.float64))
@@ -78,9 +79,11 @@ class StaticNetwork(Layers):
     def forward(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Return parameters [n] or [component, n] by registry name from raw attributes [n, attribute]."""
         *hidden, last = self.each
+        masks = None if self.dropped is None else torch.Generator().manual_seed(self.dropped)
         x = torch.from_numpy(network_inputs(self.spec, _raw(attributes))).to(last.bias.device)
         for layer in hidden:
             x = torch.tanh(layer(x)) if self.spec.activation == "tanh" else torch.relu(layer(x))
+            x = x if masks is None else x * _mask(x.shape, self.dropout, masks).to(x)
         if self.spec.mapping == "uniform":
             z = last.bias.to(x).expand(x.shape[0], -1)
         elif self.spec.mapping == "power":
@@ -115,9 +118,10 @@ class PetNetwork(Layers):
         x = torch.from_numpy(standardise(self.spec.attributes, _raw(attributes))).to(first.bias)
         static = x @ first.weight[:, n + SEASON_FEATURES :].T + first.bias
         angle = day_of_year.to(torch.float64) * (2 * math.pi / YEAR)
-        season = torch.stack([torch.sin(angle), torch.cos(angle)], 1).to(static) @ first.weight[
+        season = torch.stack([torch.sin(angle), torch.cos(angle)], -1).to(static) @ first.weight[
             :, n : n + SEASON_FEATURES
         ].T
+        season = season if season.ndim == 3 else season[:, None, :]
         inputs = [forcing[f.name] for f in self.spec.features]
         block = max(1, BLOCK_VALUES // (static.shape[0] * max(self.spec.hidden)))
         parts = []
@@ -132,7 +136,7 @@ class PetNetwork(Layers):
 
     def _block(self, static: Tensor, season: Tensor, *inputs: Tensor) -> Tensor:
         first, *later = self.each
-        x = static + season[:, None, :]
+        x = static + season
         for k, (feature, value) in enumerate(zip(self.spec.features, inputs, strict=True)):
             value = value.to(static)
             if feature.half:
@@ -154,16 +158,26 @@ class Generator(nn.Module):
         The same seed gives the same start, at either precision.
     dtype : torch.float32 or torch.float64
         Of weights and results. Raw attributes come in float64, and are standardised in it.
+    dropout : float
+        Share of the units of hidden layers that are left out while `draw_dropout` says so.
     """
 
-    def __init__(self, spec: GeneratorSpec, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, spec: GeneratorSpec, seed: int = 0, dtype: torch.dtype = torch.float32, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         draw = torch.Generator().manual_seed(seed)
         self.spec = spec
-        self.cell = StaticNetwork(spec.cell, draw)
-        self.reach = StaticNetwork(spec.reach, draw)
+        self.cell = StaticNetwork(spec.cell, draw, dropout)
+        self.reach = StaticNetwork(spec.reach, draw, dropout)
         self.pet = PetNetwork(spec.pet, draw) if spec.pet is not None else None
         self.to(dtype)
+
+    def draw_dropout(self, random: np.random.Generator | None) -> None:
+        """Draw which units an update leaves out, however often its parts are run; None: leave none out."""
+        for network in (self.cell, self.reach):
+            drawn = random is not None and network.dropout > 0
+            network.dropped = int(random.integers(2**62)) if drawn and random is not None else None
 
     def cell_parameters(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Return the generated cell parameters [cell] by registry name from raw attributes [cell, attribute]."""
@@ -197,6 +211,12 @@ class Generator(nn.Module):
 def _raw(attributes: Tensor | np.ndarray) -> np.ndarray:
     values = attributes.detach().cpu().numpy() if isinstance(attributes, Tensor) else attributes
     return np.asarray(values, np.float64)
+
+
+def _mask(shape: torch.Size, dropout: float, draw: torch.Generator) -> Tensor:
+    """What units of a layer are multiplied with: 0 for those left out, and so much more for the others."""
+    kept = torch.rand(shape, generator=draw, dtype=torch.float64) >= dropout
+    return kept.double() / (1.0 - dropout)
 
 
 def _within(target: Target, z: Tensor) -> Tensor:
