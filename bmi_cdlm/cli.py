@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import numpy as np
@@ -29,6 +29,7 @@ from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import CdlmError, ConfigError, LedgerError, shown
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.plugin import render_plugin
+from bmi_cdlm.prepare.dhbv import import_parameters, write_parameters
 from bmi_cdlm.prepare.gauges.quality import report_table
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
 from bmi_cdlm.prepare.run import Prepared, find_config
@@ -262,6 +263,25 @@ def processes(name: str | None) -> None:
     """List the processes that are installed; with a NAME, its parameters, inputs, stores, fluxes and source."""
     for line in describe_processes(name):
         console.print(line)
+
+
+@main.command("import-dhbv")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--to", "path", type=click.Path(path_type=Path), required=True, help="Parameter file to write (.nc).")
+@click.option("--normalised", is_flag=True, help="Values are from 0 to 1 between the bounds of dHBV.")
+@click.option("--time", "when", type=click.Choice(["mean", "last"]), help="Which value of a series to take.")
+def import_dhbv(config: Path, source: Path, path: Path, normalised: bool, when: Literal["mean", "last"] | None) -> None:
+    """Make a parameter file for CONFIG of the HBV parameters of a dHBV run, and say what is other here.
+
+    SOURCE is CSV (columns id, parFC, ..., and component) or NetCDF (variables parFC, ... on cells and components).
+    """
+    settings = load_config(config)
+    found = import_parameters(settings, source, normalised=normalised, when=when)
+    write_parameters(path, settings, found, source)
+    for note in found.notes:
+        console.print(f"- {note}")
+    console.print(f"wrote {path}: {len(found.values)} parameters of {settings.runoff}")
 
 
 @main.group()
