@@ -16,6 +16,7 @@ from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR
+from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.model.model import Forcing
 from bmi_cdlm.model.pet import Demand, make_place, takes_elevation
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
@@ -61,6 +62,18 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
         return checkpoint.evaluate(config.domain, domain)[0], None
     _check_pet_kind(config, checkpoint)
     return checkpoint.evaluate(config.domain, domain)
+
+
+def read_lstm(config: Config, domain: Domain) -> Lstm | None:
+    """The network of the parameters that vary in time, of a checkpoint that `read_any_parameters` has taken."""
+    path = Path(config.parameters)
+    if path.suffix != ".safetensors" or not config.takes_demand:
+        return None
+    checkpoint = load_checkpoint(path)
+    network, spec = checkpoint.lstm(config.domain, domain), checkpoint.spec.lstm
+    if network is None or spec is None:
+        return None
+    return Lstm(network, {target.name: target.components for target in spec.targets})
 
 
 def _tell_defaults(config: Config, found: Mapping[str, np.ndarray]) -> None:

@@ -55,6 +55,7 @@ def test_pairs_run_together_are_each_in_its_own_window(case, tmp_path):
     whole.workers.close()
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_over_all_samples_and_its_gradient_a_difference(case):
     trainer = drawn_trainer(case)
     data, pairs = trainer.data, draw_pairs(trainer.data, np.random.default_rng(2), 5)
@@ -85,6 +86,7 @@ def test_the_loss_is_that_over_all_samples_and_its_gradient_a_difference(case):
     trainer.workers.close()
 
 
+@pytest.mark.slow
 def test_windows_over_the_whole_domain_have_these_losses_too(case):
     """Two windows at all gauges: the same loss as of the pairs of every gauge and window."""
     trainer = drawn_trainer(change_training(case, "windows.yaml", pairs_per_update=None, windows_per_update=2))
@@ -105,6 +107,7 @@ def test_an_epoch_that_covers_has_the_batches_of_the_original():
     assert updates_to_cover(5, 365, 2, 400) == 1
 
 
+@pytest.mark.slow
 def test_a_training_with_all_of_it_repeats_itself_and_resumes(case, tmp_path):
     keys = {"dropout": 0.5, "hidden": [6], "optimizer": "adadelta", "learning_rate": None, "updates": "cover",
             "patience": 9, "pairs_per_update": 2}

@@ -70,6 +70,13 @@ class TrainConfig(BaseModel):
         "their default. Some are learned only where they stand here (`cdlm processes NAME`). The switch of melt has no "
         "slope: thermal_weighting stays where it starts."
     )
+    varying: tuple[str, ...] = Field(
+        default=(), description="Parameters of the runoff process that an LSTM gives anew at every step, from forcing "
+        "and cell_attributes, by registry name; the others come from attributes alone (`mapping`)."
+    )
+    lstm_hidden: int = Field(
+        default=64, ge=1, le=4096, description="Units of the LSTM, and of the layer before it [1]."
+    )
     learn_routing: bool = Field(
         default=True, description="Learn the parameters of reaches (celerity; roughness and width), else keep their "
         "defaults."
@@ -110,8 +117,8 @@ class TrainConfig(BaseModel):
     final_learning_rate: float = Field(default=0.1, gt=0, le=1, description="Its share at the end (cosine) [1].")
     weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay of AdamW and Adadelta [1].")
     dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of the units of every hidden layer of the mapping that an update "
-        "leaves out, drawn anew for each; 0.5 in dHBV 2.0 [1]."
+        default=0.0, ge=0, lt=1, description="Share of the units of every hidden layer of the mapping, and of the "
+        "weights of the LSTM's gates, that an update leaves out, drawn anew for each; 0.5 in dHBV 2.0 [1]."
     )
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient [1].")
     loss: LossWeights = Field(default=LossWeights(), description="Weights of the terms of the loss.")
@@ -163,6 +170,8 @@ class TrainConfig(BaseModel):
                 f"loss has no term but those of the PET factor; expected one of {', '.join(of_flow)} above 0"
             )
         self._check_draws()
+        if len(set(self.varying)) < len(self.varying):
+            raise ValueError(f"varying names a parameter twice: {', '.join(self.varying)}; expected different ones")
         if self.learn_weighting and not self.learn_routing:
             raise ValueError("learn_weighting needs learn_routing; set both, or neither")
         if self.loss.mean_runoff and self.mean_runoff_attribute is None:
@@ -176,7 +185,7 @@ class TrainConfig(BaseModel):
                 raise ValueError(f"{name} needs adamw: LBFGS takes the same gauges at every update; leave it out")
         if self.dropout and self.optimizer == "lbfgs":
             raise ValueError("dropout needs adamw or adadelta: LBFGS takes the same units at every update")
-        if self.dropout and self.mapping != "mlp":
+        if self.dropout and self.mapping != "mlp" and not self.varying:
             raise ValueError(f"dropout is {self.dropout} and mapping is {self.mapping}; expected mlp, which has units")
         if self.pairs_per_update is None:
             if self.updates == "cover":

@@ -22,6 +22,7 @@ from bmi_cdlm.generator.specification import (
     standardise,
 )
 from bmi_cdlm.names.season import YEAR
+from cdlm_training.lstm import LstmGenerator, mask
 
 BLOCK_VALUES = 2**22
 START_SPREAD = 0.01
@@ -83,7 +84,7 @@ class StaticNetwork(Layers):
         x = torch.from_numpy(network_inputs(self.spec, _raw(attributes))).to(last.bias.device)
         for layer in hidden:
             x = torch.tanh(layer(x)) if self.spec.activation == "tanh" else torch.relu(layer(x))
-            x = x if masks is None else x * _mask(x.shape, self.dropout, masks).to(x)
+            x = x if masks is None else x * mask(x.shape, self.dropout, masks).to(x)
         if self.spec.mapping == "uniform":
             z = last.bias.to(x).expand(x.shape[0], -1)
         elif self.spec.mapping == "power":
@@ -171,11 +172,14 @@ class Generator(nn.Module):
         self.cell = StaticNetwork(spec.cell, draw, dropout)
         self.reach = StaticNetwork(spec.reach, draw, dropout)
         self.pet = PetNetwork(spec.pet, draw) if spec.pet is not None else None
+        self.lstm = LstmGenerator(spec.lstm, draw, dropout) if spec.lstm is not None else None
         self.to(dtype)
 
     def draw_dropout(self, random: np.random.Generator | None) -> None:
         """Draw which units an update leaves out, however often its parts are run; None: leave none out."""
-        for network in (self.cell, self.reach):
+        networks: list[StaticNetwork | LstmGenerator] = [self.cell, self.reach]
+        networks += [self.lstm] if self.lstm is not None else []
+        for network in networks:
             drawn = random is not None and network.dropout > 0
             network.dropped = int(random.integers(2**62)) if drawn and random is not None else None
 
@@ -199,6 +203,17 @@ class Generator(nn.Module):
             forcing["air_temperature"] = air_temperature
         return self.pet(forcing, day_of_year, attributes)
 
+    def varying(self, forcing: Mapping[str, Tensor], attributes: np.ndarray) -> dict[str, Tensor]:
+        """Return the parameters of the LSTM by registry name, [time, cell], or [component, time, cell] of several.
+
+        forcing : raw [time, cell] by registry name; attributes : raw [cell, attribute].
+        """
+        if self.lstm is None:
+            return {}
+        z = self.lstm(forcing, attributes)
+        found = {t.name: _within(t, z[t.name]).to(self.cell.each[-1].bias.dtype) for t in self.lstm.spec.targets}
+        return {name: value[0] if value.shape[0] == 1 else value for name, value in found.items()}
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of every weight array by its name in the checkpoint."""
         return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
@@ -211,12 +226,6 @@ class Generator(nn.Module):
 def _raw(attributes: Tensor | np.ndarray) -> np.ndarray:
     values = attributes.detach().cpu().numpy() if isinstance(attributes, Tensor) else attributes
     return np.asarray(values, np.float64)
-
-
-def _mask(shape: torch.Size, dropout: float, draw: torch.Generator) -> Tensor:
-    """What units of a layer are multiplied with: 0 for those left out, and so much more for the others."""
-    kept = torch.rand(shape, generator=draw, dtype=torch.float64) >= dropout
-    return kept.double() / (1.0 - dropout)
 
 
 def _within(target: Target, z: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.checkpoint import fingerprint
 from bmi_cdlm.generator.generator import describe_forcing, make_spec, read_inputs
+from bmi_cdlm.generator.lstm import read_lstm_attributes
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.names.container import seal, unseal
@@ -71,7 +72,10 @@ class Trainer:
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
         self.generator = Generator(self.spec, self.config.seed, dtype, self.config.dropout).to(self.device)
         self.generator.reach.requires_grad_(self.config.learn_routing)
-        self.chain = Chain(self.data, self.generator, read_inputs(self.spec, self.run.domain, domain))
+        self.chain = Chain(
+            self.data, self.generator, read_inputs(self.spec, self.run.domain, domain),
+            read_lstm_attributes(self.spec, self.run.domain, domain),
+        )
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
@@ -135,6 +139,7 @@ class Trainer:
             learn_component_weights=config.learn_component_weights, pet=config.pet_factor,
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
             starts=config.starts, runoff=run.runoff, routing=run.routing, components=run.components,
+            varying=config.varying, lstm_hidden=config.lstm_hidden,
         )
 
     # ---- one update --------------------------------------------------------------------------------------

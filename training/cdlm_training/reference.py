@@ -62,6 +62,21 @@ training:
 
 A warm-up that would begin before the record cycles through its first year; theirs draw no such windows.
 
+Weights of their networks, where you have them, become a checkpoint: `cdlm-train CONFIG --weights FILE --statistics
+FILE.json`. FILE is safetensors or a state_dict of torch, read as tensors alone. CONFIG says what they do not: the order
+of the attributes (`cell_attributes`), what the LSTM gives (`varying`), the process and its `components`. The JSON has
+[mean, std] of every attribute and of the forcing by our names. `cdlm import-dhbv` takes parameters that were calculated
+already.
+
+## Parameters that vary from day to day
+
+`varying: [recharge_shape, evaporation_shape, quickflow_rate]` takes these from the network of attributes and gives them
+to an LSTM, which reads the forcing of the step and the same attributes (these enter as a bias, summed once). It begins
+with nothing remembered, so that it needs its `warm_up`, as the stores do. At run time it is a kernel of ours without
+torch; what it remembers is in the state and in restart files. It costs more than the model itself: 64 units take 28
+times the time of HBV with four sets, 16 units 3.9 times ([benchmarks](../benchmarks/README.md)). Sets of parameters
+(`components`) cost far less: begin with those.
+
 ## Keys
 """
 

@@ -86,7 +86,7 @@ def make_part(
     """The piece of the domain with some reaches, int64[] rising; gauges : of them, places among the training gauges."""
     run, config = dataset.run, dataset.config
     piece, cells = take_reaches(dataset.domain, places)
-    varying = (FACTOR,) if config.pet_factor else ()
+    varying = (*config.varying, *((FACTOR,) if config.pet_factor else ()))
     operators = make_operators(run, piece, config.dtype, config.device, workers, varying)
     at = np.searchsorted(places, dataset.domain.gauges.reach[dataset.gauges[gauges]])
     return Part(piece, operators, gauges, at, cells, places, stands_for)
@@ -113,8 +113,10 @@ def joined(domain: Domain, ranges: Sequence[tuple[int, int]]) -> list[np.ndarray
 class Chain:
     """Runs a generator's parameters through the model for one part and window, on the device of its weights."""
 
-    def __init__(self, dataset: Dataset, generator: Generator, attributes: Inputs) -> None:
-        self.dataset, self.generator, self.attributes = dataset, generator, attributes
+    def __init__(
+        self, dataset: Dataset, generator: Generator, attributes: Inputs, of_lstm: np.ndarray | None = None
+    ) -> None:
+        self.dataset, self.generator, self.attributes, self.of_lstm = dataset, generator, attributes, of_lstm
         self.device = next(generator.parameters()).device
         self._placed: dict[int, tuple[Part, dict[str, Tensor]]] = {}
         self._whole: dict[str, Tensor] = {}
@@ -143,6 +145,11 @@ class Chain:
             )
             assert any(FACTOR in operator.taken for operator in part.operators.cells), "made without a PET factor"
             inputs[FACTOR] = factor
+        if self.generator.lstm is not None:
+            assert self.of_lstm is not None, "made without the attributes of the LSTM"
+            varying = self.generator.varying(inputs, self.of_lstm[part.cells])
+            inputs |= varying
+            p = {name: value for name, value in p.items() if name not in varying}
         for operator in part.operators.cells:  # snow, runoff
             inputs[operator.gives] = self._advance(operator, inputs, p)
         runoff = inputs[RUNOFF]
