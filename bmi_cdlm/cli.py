@@ -31,7 +31,7 @@ from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.plugin import render_plugin
 from bmi_cdlm.prepare.dhbv import import_parameters, write_parameters
 from bmi_cdlm.prepare.gauges.quality import report_table
-from bmi_cdlm.prepare.nextgen import Options, write_catchments
+from bmi_cdlm.prepare.nextgen import RUNOFF, Options, write_catchments
 from bmi_cdlm.prepare.run import Prepared, find_config
 from bmi_cdlm.prepare.run import prepare as make_files
 from bmi_cdlm.prepare.subset import subset
@@ -299,12 +299,14 @@ def nextgen() -> None:
               show_default=True, help="Snow model; needs a column mean_annual_snowfall.")
 @click.option("--pet", default=FORMULAS[0].name, show_default=True, help="Potential evapotranspiration: "
               f"{', '.join(one.name for one in FORMULAS)}, another formula (`cdlm processes`), or given.")
+@click.option("--runoff", default=RUNOFF, show_default=True, help="Runoff process, such as hbv (`cdlm processes`).")
+@click.option("--components", type=click.IntRange(1, 4096), default=1, show_default=True, help="Parameter sets of it.")
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file.")
 @click.option("--restart", metavar="TIME", help="Time of the saved states that ngen gives back at its begin: "
               "configurations and realization start there.")
 def nextgen_init(
     table: Path, folder: Path, start: str, end: str, time_step: str, snow: str, pet: str, parameters: Path | None,
-    restart: str | None,
+    restart: str | None, runoff: str, components: int,
 ) -> None:
     """Make a domain and a configuration of every catchment in a TABLE, and a realization for ngen.
 
@@ -316,7 +318,7 @@ def nextgen_init(
     try:
         options = Options(
             parse_date(start), parse_date(end), parse_duration(time_step), snow, pet, parameters or "default",
-            None if restart is None else parse_date(restart),
+            None if restart is None else parse_date(restart), runoff, components,
         )
     except ValueError as cause:
         raise ConfigError(f"cdlm nextgen init: {cause}.") from cause
