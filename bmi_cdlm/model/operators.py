@@ -102,7 +102,7 @@ class CellOperator(PreparedCells):
         self._backward: Any = None
         self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
         n, parts = self.n_cells, workers.tasks(self.n_cells)
-        self._tasks = [[(c * n + lo, c * n + hi, c * n) for lo, hi in parts] for c in range(components)]
+        self._tasks = [(c * n + lo, c * n + hi, c * n) for c in range(components) for lo, hi in parts]
 
     def advance(
         self, series: Arrays, p: Parameters, state: Group, out: np.ndarray, totals: Group | None = None,
@@ -128,10 +128,10 @@ class CellOperator(PreparedCells):
         """
         by_component = [name for name in self.plan.varying if series[name].ndim == 3]
         if not by_component:
-            every = [one for tasks in self._tasks for one in tasks]
-            self.workers.run(loop, (self.inputs(series), *arguments), every, size)
+            self.workers.run(loop, (self.inputs(series), *arguments), self._tasks, size)
             return
-        for c, tasks in enumerate(self._tasks):
+        for c in range(self.components):
+            tasks = [task for task in self._tasks if task[2] == c * self.n_cells]
             own = self.inputs({**series, **{name: series[name][c] for name in by_component}})
             self.workers.run(loop, (own, *arguments), tasks, size // self.components)
 
