@@ -7,6 +7,7 @@ import pytest
 import torch
 from training_cases import ALONE, change_training, drawn_trainer, train, weights_of, write_training_case
 
+from bmi_cdlm.doctor import examine
 from bmi_cdlm.names.errors import ConfigError
 from cdlm_training.batches import Pair, draw_pairs, make_batch, updates_to_cover
 from cdlm_training.config import load_train_config
@@ -165,3 +166,9 @@ def test_dropout_leaves_out_its_share_and_keeps_the_mean(case):
 def test_contradictions_are_refused(case, keys, match):
     with pytest.raises(ConfigError, match=match):
         load_train_config(change_training(case, "bad.yaml", **keys))
+
+
+def test_the_doctor_knows_of_epochs_that_cover(case):
+    config = change_training(case, "doctor.yaml", updates="cover")
+    told = [f.text for f in examine(config) if f.subject == "training" and f.level == "ok"]
+    assert len(told) == 1 and "2 epochs of 45 steps" in told[0]
