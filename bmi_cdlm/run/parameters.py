@@ -65,14 +65,28 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
 
 
 def read_lstm(config: Config, domain: Domain) -> Lstm | None:
-    """The network of the parameters that vary in time, of a checkpoint that `read_any_parameters` has taken."""
+    """The network of the parameters that vary in time, of a checkpoint that `read_any_parameters` has taken.
+
+    Raises
+    ------
+    CheckpointError
+        It reads a demand that the run does not take.
+    """
     path = Path(config.parameters)
-    if path.suffix != ".safetensors" or not config.takes_demand:
+    if path.suffix != ".safetensors" or not config.chain.cells[-1].parameters:
         return None
     checkpoint = load_checkpoint(path)
-    network, spec = checkpoint.lstm(config.domain, domain), checkpoint.spec.lstm
-    if network is None or spec is None:
+    spec = checkpoint.spec.lstm
+    if spec is None:
         return None
+    if not config.takes_demand:
+        raise CheckpointError(
+            f"{checkpoint.where}: varies {', '.join(target.name for target in spec.targets)} by the demand, and in "
+            "this run evapotranspiration is given in its place. Take out given_evapotranspiration, or use a checkpoint "
+            "without `varying`."
+        )
+    network = checkpoint.lstm(config.domain, domain)
+    assert network is not None
     return Lstm(network, {target.name: target.components for target in spec.targets})
 
 

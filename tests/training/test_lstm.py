@@ -20,7 +20,7 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.model.model import Model
-from bmi_cdlm.names.errors import ConfigError, ParameterError, StateError
+from bmi_cdlm.names.errors import CheckpointError, ConfigError, ParameterError, StateError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.processes.lstm import fill_lstm
@@ -28,6 +28,7 @@ from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.parameters import read_any_parameters, read_lstm
 from bmi_cdlm.run.partition import make_part, partition, read_part, write_part
 from cdlm_training.batches import draw_pairs, make_batch
+from cdlm_training.device import make_operators
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.loop import Trainer
 
@@ -182,6 +183,23 @@ def test_a_state_of_a_run_without_the_network_is_refused_and_the_balance_closes(
             simulation.check_ledger()
         with pytest.raises(StateError, match="parameters vary by an LSTM"):
             simulation.model.record(simulation.read_forcing(0, 3))
+
+
+def test_a_run_that_takes_no_demand_is_refused(case):
+    run = change_config(case, "given.yaml", coupled_inputs=["given_evapotranspiration"], spin_up=0)
+    with pytest.raises(CheckpointError, match="in this run evapotranspiration is given"), simulated(run):
+        pass
+    half = change_config(case, "half.yaml", runoff="caller", coupled_inputs=["given_lateral_inflow"], spin_up=0,
+                         forcing="caller", pet="given", observations=None)
+    with simulated(half) as simulation:
+        assert simulation.model.lstm is None
+
+
+def test_several_sets_on_a_device_are_refused(case):
+    config = load_config(case)
+    workers = Workers(1)
+    with pytest.raises(ConfigError, match=r"with components: 2 on device: cuda"):
+        make_operators(config, read_domain(config.domain), np.float64, "cuda", workers, VARYING)
 
 
 def test_an_equilibrium_starts_a_network_that_remembers_nothing(case):
