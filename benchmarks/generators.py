@@ -1,4 +1,5 @@
-"""What a parameter generator costs beside the kernels: the PET factor of every cell and day, and static parameters.
+"""What a parameter generator costs beside the kernels: the PET factor and the varying parameters of every cell and day,
+and static parameters.
 
 `python benchmarks/generators.py`; about a minute. Seconds of one core (its time, not the clock's), so that other
 programs on the machine hardly show.
@@ -20,14 +21,19 @@ from rich.table import Table
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.generator.generator import Inputs, describe_forcing, pet_network, static_parameters
 from bmi_cdlm.generator.specification import Attribute, GeneratorSpec, NetworkSpec, PetSpec, Target
+from bmi_cdlm.kernels.groups import LstmNetwork
 from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.parameters import parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
 
 LAYERS = ((8,), (16,), (16, 16))
 N_ATTRIBUTES = 10
 HIDDEN = (32, 32)
+UNITS, COMPONENTS = (16, 32, 64), 4
+VARYING = ("recharge_shape", "evaporation_shape", "quickflow_rate")
 
 
 def make_spec(pet_hidden: tuple[int, ...], weather: Forcing) -> GeneratorSpec:
@@ -84,6 +90,40 @@ def measure(domain: Domain, days: int) -> list[tuple[str, float, float]]:
     return rows
 
 
+def measure_lstm(domain: Domain, days: int) -> list[tuple[str, float, float]]:
+    """Nanoseconds per cell-day of HBV with four parameter sets, without and with three of them varying by an LSTM."""
+    weather, rng = random_weather(0, days, domain.n_cells), np.random.default_rng(0)
+    rain, demand = (a.astype(np.float64) for a in weather)
+    forcing = Forcing(rain, demand, rng.normal(5.0, 8.0, rain.shape))
+    options = {"step": DAY, "runoff": "hbv", "components": {"hbv": COMPONENTS}}
+    rows = []
+    for routing_step, name in ((DAY, "1 sub-step"), (HOUR, "24 sub-steps")):
+        model = Model(domain, routing_step=routing_step, **options)
+        own = seconds(lambda model=model: model.advance(forcing)) / rain.size * 1e9
+        rows.append((f"HBV, {COMPONENTS} sets, routing, {name} a day", own, 0.0))
+        for hidden in UNITS:
+            lstm = Lstm(random_network(rng, hidden, domain.n_cells), dict.fromkeys(VARYING, COMPONENTS))
+            varied = Model(domain, routing_step=routing_step, lstm=lstm, **options)
+            whole = seconds(lambda model=varied: model.advance(forcing)) / rain.size * 1e9
+            rows.append((f"  with an LSTM of {hidden} units", whole, (whole - own) / own))
+    return rows
+
+
+def random_network(rng: np.random.Generator, hidden: int, n_cells: int) -> LstmNetwork:
+    """An LSTM with drawn weights to all sets of the varying parameters."""
+    ranges = [parameter(name).range_at(DAY) for name in VARYING for _ in range(COMPONENTS)]
+    n = len(ranges)
+
+    def drawn(*shape: int) -> np.ndarray:
+        return rng.normal(0, 0.3, shape)
+
+    return LstmNetwork(
+        drawn(hidden, n_cells), drawn(hidden, 3), 3.0, drawn(4 * hidden, hidden), drawn(4 * hidden, hidden),
+        drawn(4 * hidden), drawn(n, hidden), drawn(n), np.array([r.low for r in ranges]),
+        np.array([r.high - r.low for r in ranges]), np.zeros(n, bool),
+    )
+
+
 def measure_static(n_cells: int, n_reaches: int) -> float:
     """Seconds to make the parameters of so many cells and reaches."""
     rng = np.random.default_rng(0)
@@ -101,7 +141,8 @@ def main(n_reaches: int = 90_000, n_cells: int = 10_000, days: int = 64, static_
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     title = f"{n_reaches:,} reaches, {n_cells:,} cells"
     table = Table("one core", "ns per cell-day", "above the model's own", title=title)
-    for name, whole, share in measure(random_country(1, n_reaches, n_cells, 10), days):
+    domain = random_country(1, n_reaches, n_cells, 10)
+    for name, whole, share in (*measure(domain, days), *measure_lstm(domain, days)):
         table.add_row(name, f"{whole:.1f}", f"{share:.0%}" if share else "")
     console.print(table)
     took = measure_static(static_cells, static_cells)

@@ -2,8 +2,8 @@
 
 `python benchmarks/national.py` runs the year and checks it; with `growth` it runs 0.1, 1 and 10 million reaches and 1,
 2 and 4 years, each in a process of its own, and draws national.png; with `decades` 40 years of 180,000 cells and
-reaches; with `threads` it routes rivers of several shapes on one core and on two. README.md beside this file says what
-is measured.
+reaches (`--runoff hbv --components 4 --routing muskingum_cunge --days 146`: a hundredth of that, as dHBV 2.0); with
+`threads` it routes rivers of several shapes on one core and on two. README.md beside this file says what is measured.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from bmi_cdlm.files.output import OutputFile
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.parameters import parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.processes.catalogue import choose
 
 START = np.datetime64("2001-01-01", "s")
 GROWTH_REACHES, GROWTH_YEARS = (100_000, 1_000_000, 10_000_000), (1, 2, 4)
@@ -44,13 +46,15 @@ CHASE_CORE_HOURS = 192.0
 STEADY_DAYS = 10
 DIGITS = 3
 WEATHER_SEED = 3
+DECADES = 180_000
+"""Cells and reaches of the run of decades: the units of dHBV 2.0 in the conterminous United States."""
 SUB_BASIN = (1_000, 200_000)
 """Reaches of the sub-basin that is run again by itself."""
 console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
 
 
 class Sizes(NamedTuple):
-    """What to run. memory: of a block [bytes]."""
+    """What to run. memory: of a block [bytes]; components: parameter sets of the runoff process."""
 
     reaches: int = 9_600_000
     cells: int = 1_070_000
@@ -58,6 +62,16 @@ class Sizes(NamedTuple):
     gauges: int = 1000
     threads: int = 2
     memory: int = 2**30
+    runoff: str = "gr4j"
+    routing: str = "muskingum"
+    components: int = 1
+
+    def make_model(self, domain: Domain, parameters: dict[str, np.ndarray], threads: int = 1) -> Model:
+        """A daily model with hourly routing."""
+        return Model(
+            domain, parameters, step=DAY, routing_step=HOUR, threads=threads, runoff=self.runoff, routing=self.routing,
+            components={self.runoff: self.components},
+        )
 
 
 class Result(NamedTuple):
@@ -102,6 +116,7 @@ class RandomWeather:
     """Weather that depends on day and cell only, so that a part of the cells gets that of the whole."""
 
     def __init__(self, domain: Domain, threads: int) -> None:
+        self.lat = domain.cells.lat
         self.cell = np.array(domain.cells.id, np.int64)
         self.storm = (domain.cells.lat // 1.5).astype(np.int64) * 1000 + (domain.cells.lon // 1.5).astype(np.int64)
         self.workers, self.seconds = Workers(threads), 0.0
@@ -112,14 +127,25 @@ class RandomWeather:
         rain, demand = np.empty((2, count, self.cell.size))
         arguments = (WEATHER_SEED, first, self.cell, self.storm, rain, demand)
         self.workers.run(fill_weather, arguments, self.workers.tasks(self.cell.size), rain.size)
+        season = -12.0 * np.cos(2 * np.pi * (first + np.arange(count)) / 365.25)
+        warmth = season[:, None] + (12.0 - 0.3 * (self.lat - 40.0))
         self.seconds += time.perf_counter() - begin
-        return Forcing(rain, demand)
+        return Forcing(rain, demand, warmth)
 
 
-def random_parameters(domain: Domain) -> dict[str, np.ndarray]:
+def random_parameters(domain: Domain, sizes: Sizes) -> dict[str, np.ndarray]:
     """Parameters of every cell and reach, drawn."""
     rng = np.random.default_rng(5)
     n = domain.n_cells
+    if (sizes.runoff, sizes.routing) != ("gr4j", "muskingum"):
+        chain, found = choose("none", sizes.runoff, sizes.routing), {}
+        for process in (chain.cells[-1], chain.reach):
+            shape = (domain.n_reaches,) if process is chain.reach else (sizes.components, n)
+            for p in process.parameters:
+                if not p.optional and p.name not in process.left_at_default:
+                    low, high, _ = p.range_at(DAY)
+                    found[p.name] = rng.uniform(low, high, shape if shape[0] > 1 else shape[1:])
+        return found
     return {
         "production_capacity": rng.uniform(100, 900, n), "exchange_coefficient": rng.uniform(-2, 1, n),
         "routing_capacity": rng.uniform(20, 300, n), "unit_hydrograph_base": rng.uniform(0.5, 4, n),
@@ -134,9 +160,11 @@ def run_country(sizes: Sizes, folder: Path, *, checked: bool = True, every_reach
     """
     begin = time.perf_counter()
     domain = random_country(1, sizes.reaches, sizes.cells, sizes.gauges)
-    parameters = random_parameters(domain)
+    slope = np.random.default_rng(2).lognormal(np.log(1e-3), 1.0, domain.n_reaches)
+    domain = domain._replace(reaches=domain.reaches._replace(slope=slope))
+    parameters = random_parameters(domain, sizes)
     made = time.perf_counter()
-    model = Model(domain, parameters, step=DAY, routing_step=HOUR, threads=sizes.threads)
+    model = sizes.make_model(domain, parameters, sizes.threads)
     weather = RandomWeather(domain, sizes.threads)
     model.fill_rivers(weather.read(0, STEADY_DAYS))
     stored = float(model.live["water_stored"][0])
@@ -164,7 +192,7 @@ def run_country(sizes: Sizes, folder: Path, *, checked: bool = True, every_reach
         f"compressed to {path.stat().st_size / 1e9:.3g} GB"
     )
     if checked:
-        facts.append(check_sub_basin(domain, parameters, path, model, sizes.days))
+        facts.append(check_sub_basin(domain, parameters, path, model, sizes))
     model.close()
     weather.workers.close()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -207,7 +235,7 @@ def balance(model: Model, stored: float) -> str:
 
 
 def check_sub_basin(
-    domain: Domain, parameters: dict[str, np.ndarray], path: Path, whole: Model, days: int
+    domain: Domain, parameters: dict[str, np.ndarray], path: Path, whole: Model, sizes: Sizes
 ) -> str:
     """Run what drains through a gauge by itself, day by day on one thread; AssertionError if a bit differs."""
     size = accumulate_downstream(domain.reaches.downstream, np.ones(domain.n_reaches))[domain.gauges.reach]
@@ -215,8 +243,9 @@ def check_sub_basin(
     fitting = np.flatnonzero((size >= min(SUB_BASIN[0], most // 10)) & (size <= most))
     gauge = int(np.random.default_rng(7).choice(fitting))
     part, cells, reaches = cut(domain, int(domain.gauges.reach[gauge]))
-    own = {n: v[cells] if v.size == domain.n_cells else v[reaches] for n, v in parameters.items()}
-    model = Model(part, own, step=DAY, routing_step=HOUR)
+    places = {"cell": cells, "reach": reaches}
+    own = {n: v[..., places[parameter(n).grid]] for n, v in parameters.items()}
+    model, days = sizes.make_model(part, own), sizes.days
     weather = RandomWeather(part, 1)
     model.fill_rivers(weather.read(0, STEADY_DAYS))
     outflow = np.empty(days)
@@ -228,9 +257,9 @@ def check_sub_basin(
     assert np.array_equal(written, outflow), "the sub-basin by itself has another discharge"
     for name, values in model.state.arrays().items():
         of_all = whole.state.arrays()[name]
-        places = reaches if of_all.shape[-1] == domain.n_reaches else cells
-        own = of_all[..., places]
-        if own.ndim > 1:  # unit hydrographs have places for the longest X4 of their domain; the rest is empty
+        on_reaches = name in whole.state.on_reaches()
+        own = of_all[..., reaches if on_reaches else cells]
+        if name in whole.state.queues():  # as long as the longest hydrograph of their domain; the rest is empty
             assert not own[len(values) :].any()
             own = own[: len(values)]
         assert np.array_equal(own, values), f"the sub-basin has another {name}"
@@ -255,6 +284,12 @@ def show(result: Result) -> None:
         table.add_row(name, f"{seconds:.1f}")
     console.print(table)
     years = sizes.days / 365
+    if sizes.days < 40 * 365 and sizes.reaches == DECADES:
+        clock, used = (s * 40 / years / 60 for s in (result.run - result.weather, result.processor / sizes.threads))
+        console.print(
+            f"40 years of {sizes.reaches:,} units, scaled by days: {clock:.1f} minutes by the clock without weather, "
+            f"{used:.1f} of processor time per core with it"
+        )
     elapsed, used = result.run * sizes.threads / 3600 / years, result.processor / 3600 / years
     steps = reach_steps(sizes)
     console.print(
@@ -387,14 +422,18 @@ def scheduled(plan: NetworkPlan, downstream: np.ndarray, days: int, threads: int
 @click.option("--gauges", default=Sizes().gauges)
 @click.option("--threads", default=Sizes().threads)
 @click.option("--memory", default=1024, help="Of the blocks [MiB].")
+@click.option("--runoff", default=Sizes().runoff, help="Runoff process.")
+@click.option("--routing", default=Sizes().routing, help="Process of reaches.")
+@click.option("--components", default=Sizes().components, help="Parameter sets of the runoff process.")
 @click.option("--every-reach", is_flag=True, help="Write the discharge of all reaches; the sub-basin is not checked.")
 @click.option("--to", "path", default="national.png", type=click.Path(path_type=Path), help="Plot of the growth.")
 def main(
-    what: str, reaches: int, days: int, gauges: int, threads: int, memory: int, every_reach: bool, path: Path
+    what: str, reaches: int, days: int, gauges: int, threads: int, memory: int, every_reach: bool, path: Path,
+    runoff: str, routing: str, components: int,
 ) -> None:
     """Run a made-up country and print what it took."""
     cells = max(100, round(reaches * Sizes().cells / Sizes().reaches))
-    sizes = Sizes(reaches, cells, days or 365, gauges, threads, memory * 2**20)
+    sizes = Sizes(reaches, cells, days or 365, gauges, threads, memory * 2**20, runoff, routing, components)
     if what == "threads":
         measure_threads()
     elif what == "growth":
@@ -402,7 +441,7 @@ def main(
         console.print(f"wrote {path}")
     else:
         if what == "decades":
-            sizes = sizes._replace(reaches=180_000, cells=180_000, days=days or 40 * 365)
+            sizes = sizes._replace(reaches=DECADES, cells=DECADES, days=days or 40 * 365)
         with tempfile.TemporaryDirectory() as folder:
             show(run_country(sizes, Path(folder), checked=not every_reach, every_reach=every_reach))
 

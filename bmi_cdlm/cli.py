@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import numpy as np
@@ -30,8 +30,9 @@ from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ConfigError, LedgerError, shown
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.plugin import render_plugin
+from bmi_cdlm.prepare.dhbv import import_parameters, write_parameters
 from bmi_cdlm.prepare.gauges.quality import report_table
-from bmi_cdlm.prepare.nextgen import Options, write_catchments
+from bmi_cdlm.prepare.nextgen import RUNOFF, Options, write_catchments
 from bmi_cdlm.prepare.run import Prepared, find_config
 from bmi_cdlm.prepare.run import prepare as make_files
 from bmi_cdlm.prepare.subset import subset
@@ -266,6 +267,25 @@ def processes(name: str | None) -> None:
         console.print(line)
 
 
+@main.command("import-dhbv")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--to", "path", type=click.Path(path_type=Path), required=True, help="Parameter file to write (.nc).")
+@click.option("--normalised", is_flag=True, help="Values are from 0 to 1 between the bounds of dHBV.")
+@click.option("--time", "when", type=click.Choice(["mean", "last"]), help="Which value of a series to take.")
+def import_dhbv(config: Path, source: Path, path: Path, normalised: bool, when: Literal["mean", "last"] | None) -> None:
+    """Make a parameter file for CONFIG of the HBV parameters of a dHBV run, and say what is other here.
+
+    SOURCE is CSV (columns id, parFC, ..., and component) or NetCDF (variables parFC, ... on cells and components).
+    """
+    settings = load_config(config)
+    found = import_parameters(settings, source, normalised=normalised, when=when)
+    write_parameters(path, settings, found, source)
+    for note in found.notes:
+        console.print(f"- {note}")
+    console.print(f"wrote {path}: {len(found.values)} parameters of {settings.runoff}")
+
+
 @main.group()
 def nextgen() -> None:
     """Work with NextGen (ngen)."""
@@ -281,12 +301,14 @@ def nextgen() -> None:
               show_default=True, help="Snow model; needs a column mean_annual_snowfall.")
 @click.option("--pet", default=FORMULAS[0].name, show_default=True, help="Potential evapotranspiration: "
               f"{', '.join(one.name for one in FORMULAS)}, another formula (`cdlm processes`), or given.")
+@click.option("--runoff", default=RUNOFF, show_default=True, help="Runoff process, such as hbv (`cdlm processes`).")
+@click.option("--components", type=click.IntRange(1, 4096), default=1, show_default=True, help="Parameter sets of it.")
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file.")
 @click.option("--restart", metavar="TIME", help="Time of the saved states that ngen gives back at its begin: "
               "configurations and realization start there.")
 def nextgen_init(
     table: Path, folder: Path, start: str, end: str, time_step: str, snow: str, pet: str, parameters: Path | None,
-    restart: str | None,
+    restart: str | None, runoff: str, components: int,
 ) -> None:
     """Make a domain and a configuration of every catchment in a TABLE, and a realization for ngen.
 
@@ -298,7 +320,7 @@ def nextgen_init(
     try:
         options = Options(
             parse_date(start), parse_date(end), parse_duration(time_step), snow, pet, parameters or "default",
-            None if restart is None else parse_date(restart),
+            None if restart is None else parse_date(restart), runoff, components,
         )
     except ValueError as cause:
         raise ConfigError(f"cdlm nextgen init: {cause}.") from cause

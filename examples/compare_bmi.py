@@ -25,6 +25,7 @@ from bmi_cdlm.cli import console
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.generator.generator import read_inputs
+from bmi_cdlm.generator.lstm import read_lstm_attributes
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from cdlm_training.config import load_train_config
@@ -90,7 +91,8 @@ def differentiable(config: Path, parameters: Path) -> np.ndarray:
     dataset = Dataset(run, training, domain)
     generator = Generator(checkpoint.spec, dtype=torch.float64)
     generator.load(checkpoint.tensors)
-    chain = Chain(dataset, generator, read_inputs(checkpoint.spec, run.domain, domain))
+    of_lstm = read_lstm_attributes(checkpoint.spec, run.domain, domain)
+    chain = Chain(dataset, generator, read_inputs(checkpoint.spec, run.domain, domain), of_lstm)
     discharge = np.full((run.n_steps, len(domain.gauges.id)), np.nan)
     for part in make_parts(dataset):
         with torch.no_grad():

@@ -55,9 +55,11 @@ def test_gradient_prints_its_table(forward, capsys):
 
 
 @pytest.mark.slow
-def test_a_country_is_run_and_checked(forward, tmp_path, capsys):
+@pytest.mark.parametrize("chain", [{}, {"runoff": "hbv", "components": 2, "routing": "muskingum_cunge"}],
+                         ids=["gr4j", "hbv"])
+def test_a_country_is_run_and_checked(forward, tmp_path, capsys, chain):
     national = importlib.import_module("national")
-    sizes = national.Sizes(reaches=3000, cells=400, days=9, gauges=60, memory=2**16)
+    sizes = national.Sizes(reaches=3000, cells=400, days=9, gauges=60, memory=2**16, **chain)
     result = national.run_country(sizes, tmp_path)
     national.show(result)
     printed = " ".join(capsys.readouterr().out.split())

@@ -184,7 +184,7 @@ def check_ranges(case: Case, checkpoint: Checkpoint) -> Iterator[Finding]:
     n_checked, outside = 0, []
     needed: tuple[tuple[Grid, tuple[Attribute, ...]], ...] = (
         ("cell", spec.cell.attributes), ("reach", spec.reach.attributes),
-        ("cell", spec.pet.attributes if spec.pet else ()),
+        ("cell", spec.pet.attributes if spec.pet else ()), ("cell", spec.lstm.attributes if spec.lstm else ()),
     )
     for grid, attributes in needed:
         for attribute in attributes:

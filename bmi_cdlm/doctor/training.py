@@ -102,9 +102,10 @@ def _describe(case: Case, domain: Domain, training: Any) -> str:
     window = training.window + training.warm_up
     forcing = width * config.n_steps * domain.n_cells * len(config.inputs)
     kept = BYTES_PER_CELL_STEP * window * (domain.n_cells + domain.n_reaches)
-    updates = training.epochs * training.updates
+    many = training.updates == "cover"  # how many depends on the observations
+    updates = f"{training.epochs} epochs" if many else f"{training.epochs * training.updates} updates"
     return (
-        f"{day_text(training.train[0])} to {day_text(training.train[1])}; {updates} updates of "
+        f"{day_text(training.train[0])} to {day_text(training.train[1])}; {updates} of "
         f"{window * training.windows_per_update} steps; about {size_text(forcing + kept)} above the runtime's own "
         f"memory; writes {training.output}"
     )

@@ -19,8 +19,9 @@ from safetensors.numpy import save_file
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.generator.generator import Inputs, pet_network, read_inputs, static_parameters
+from bmi_cdlm.generator.lstm import lstm_network, read_lstm_attributes
 from bmi_cdlm.generator.specification import GeneratorSpec, explain
-from bmi_cdlm.kernels.groups import PetNetwork
+from bmi_cdlm.kernels.groups import LstmNetwork, PetNetwork
 from bmi_cdlm.names.errors import CheckpointError, DomainError, shown
 from bmi_cdlm.names.time_steps import STEP_NAMES
 from bmi_cdlm.names.writing import replacing
@@ -75,6 +76,10 @@ class Checkpoint(NamedTuple):
         except DomainError as cause:
             raise DomainError(f"{cause} The checkpoint {self.where} reads this attribute.") from cause
         return static_parameters(self.spec, self.tensors, inputs), pet_network(self.spec, self.tensors, inputs)
+
+    def lstm(self, domain_path: Path, domain: Domain) -> LstmNetwork | None:
+        """Return the network of the parameters that vary in time, or None where none do."""
+        return lstm_network(self.spec, self.tensors, read_lstm_attributes(self.spec, domain_path, domain))
 
 
 def fingerprint(path: Path) -> str:

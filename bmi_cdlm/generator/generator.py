@@ -24,6 +24,7 @@ from bmi_cdlm.generator.specification import (
     Attribute,
     Feature,
     GeneratorSpec,
+    LstmSpec,
     MappingName,
     NetworkSpec,
     PetSpec,
@@ -83,6 +84,7 @@ def make_spec(
     pet_hidden: Sequence[int] = (16,), pet_limits: tuple[float, float] = (0.3, 2.0), pet_kind: str = "unknown",
     features: Sequence[Feature] = (), starts: Mapping[str, float] | None = None, runoff: str = "gr4j",
     routing: str = "muskingum", components: int = 1, learn_component_weights: bool = False,
+    varying: Sequence[str] = (), lstm_hidden: int = 64,
 ) -> GeneratorSpec:
     """Specify a generator for a training domain, whose attributes give means and standard deviations.
 
@@ -105,6 +107,9 @@ def make_spec(
         Processes by name, and parameter sets per cell of the runoff process.
     learn_component_weights : bool
         Generate the weights of those sets too, which start alike; without, each weighs the same.
+    varying, lstm_hidden
+        Parameters of the runoff process that an LSTM gives anew at every step, from `features` and the cell
+        attributes, and its units.
 
     Raises
     ------
@@ -121,6 +126,7 @@ def make_spec(
     left_out |= set() if learn_weighting else {"weighting"}
     generated = [p for one in processes for p in one.parameters if not p.optional and p.name not in left_out]
     own = {p.name for p in chain.cells[-1].parameters}
+    _check_varying(chain.cells[-1], varying, {p.name for p in generated})
     targets = _targets(generated, step, starts or {}, dict.fromkeys(own, components))
     if learn_component_weights:
         if components < 2:
@@ -130,6 +136,9 @@ def make_spec(
             )
         weights = Target(WEIGHT, *COMPONENT_WEIGHT.legal, 1.0 / components, "share", components)
         targets["cell"] = (*targets["cell"], weights)
+
+    by_lstm = tuple(target for target in targets["cell"] if target.name in varying)
+    targets["cell"] = tuple(target for target in targets["cell"] if target.name not in varying)
 
     def network(grid: Grid, names: Names) -> NetworkSpec:
         kind = mapping if names else "uniform"
@@ -148,11 +157,26 @@ def make_spec(
                 tuple(pet_hidden), *pet_limits, pet_kind,
             ) if pet else None,
             step, routing_step, snow, runoff, routing, {one.name: one.version for one in processes},
+            LstmSpec(
+                tuple(features), _describe_attributes(domain_path, domain, "cell", cell_attributes), lstm_hidden,
+                by_lstm,
+            ) if varying else None,
         )
     except ValueError as cause:
         if isinstance(cause, CdlmError):
             raise
         raise ConfigError(f"generator: {explain(cause)}") from cause
+
+
+def _check_varying(process: CellProcess, varying: Sequence[str], generated: set[str]) -> None:
+    """Refuse parameters that may not vary, or that nobody generates."""
+    may = [p.name for p in process.parameters if p.may_vary and p.name in generated]
+    for name in varying:
+        if name not in may:
+            raise ConfigError(
+                f"varying: '{name}' is no parameter of {process.name} that a generator may vary in time."
+                f"{nearest(name, may)} These can: {', '.join(may) or 'none'}."
+            )
 
 
 def _targets(
@@ -248,7 +272,7 @@ def _evaluate(part: str, network: NetworkSpec, tensors: Mapping[str, np.ndarray]
     x = network_inputs(network, raw).T
     last = len(network.hidden)
     for k in range(last):
-        z = _dense(tensors[f"{part}.{k}.weight"], tensors[f"{part}.{k}.bias"], x)
+        z = dense(tensors[f"{part}.{k}.weight"], tensors[f"{part}.{k}.bias"], x)
         x = np.tanh(z) if network.activation == "tanh" else np.maximum(z, 0.0)
     bias = tensors[f"{part}.{last}.bias"]
     if network.mapping == "uniform":
@@ -256,7 +280,7 @@ def _evaluate(part: str, network: NetworkSpec, tensors: Mapping[str, np.ndarray]
     elif network.mapping == "power":
         z = _powers(tensors[f"{part}.0.weight"], tensors[f"{part}.0.exponent"], bias, x)
     else:
-        z = _dense(tensors[f"{part}.{last}.weight"], bias, x)
+        z = dense(tensors[f"{part}.{last}.weight"], bias, x)
     found: list[np.ndarray] = []
     for target, rows in zip(network.targets, network.rows, strict=True):
         own = [z[k] for k in range(rows.start, rows.stop)]
@@ -264,7 +288,7 @@ def _evaluate(part: str, network: NetworkSpec, tensors: Mapping[str, np.ndarray]
     return found
 
 
-def _dense(weight: np.ndarray, bias: np.ndarray, x: np.ndarray) -> np.ndarray:
+def dense(weight: np.ndarray, bias: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Return weight @ x + bias, summed in one order whatever the machine's BLAS."""
     weight = np.asarray(weight, np.float64)
     z = np.repeat(np.asarray(bias, np.float64)[:, None], x.shape[1], axis=1)
@@ -316,7 +340,7 @@ def pet_network(spec: GeneratorSpec, tensors: Mapping[str, np.ndarray], inputs: 
     sizes = [-(-n // LANES) * LANES for n in pet.hidden]
     first, n = np.asarray(tensors["pet.0.weight"], np.float64), len(pet.features)
     scaled = first[:, :n] / np.array([f.std for f in pet.features])
-    static = _dense(first[:, n + SEASON_FEATURES :], tensors["pet.0.bias"], standardise(pet.attributes, inputs.pet).T)
+    static = dense(first[:, n + SEASON_FEATURES :], tensors["pet.0.bias"], standardise(pet.attributes, inputs.pet).T)
     for k, feature in enumerate(pet.features):
         static -= (scaled[:, k] * feature.mean)[:, None]
     forcing_weight = np.zeros((sizes[0], len(FORCING_FEATURES)))
@@ -329,16 +353,17 @@ def pet_network(spec: GeneratorSpec, tensors: Mapping[str, np.ndarray], inputs: 
         weight[k - 1, : w.shape[0], : w.shape[1]] = w
         bias[k - 1, : w.shape[0]] = tensors[f"pet.{k}.bias"]
     return PetNetwork(
-        static=_padded(static, sizes[0]), forcing_weight=forcing_weight,
-        season_weight=_padded(first[:, n : n + SEASON_FEATURES], sizes[0]),
+        static=padded(static, sizes[0]), forcing_weight=forcing_weight,
+        season_weight=padded(first[:, n : n + SEASON_FEATURES], sizes[0]),
         half_rain=next((f.half for f in pet.features if f.half), 1.0),
         widths=np.array(sizes, np.int64), weight=weight, bias=bias,
-        last_weight=_padded(np.asarray(tensors[f"pet.{depth}.weight"], np.float64)[0], sizes[-1]),
+        last_weight=padded(np.asarray(tensors[f"pet.{depth}.weight"], np.float64)[0], sizes[-1]),
         last_bias=float(tensors[f"pet.{depth}.bias"][0]), low=pet.low, high=pet.high,
     )
 
 
-def _padded(values: np.ndarray, n: int) -> np.ndarray:
-    padded = np.zeros((n, *values.shape[1:]))
-    padded[: values.shape[0]] = values
-    return padded
+def padded(values: np.ndarray, n: int) -> np.ndarray:
+    """Return values with rows of zeros behind them, n rows in all."""
+    found = np.zeros((n, *values.shape[1:]))
+    found[: values.shape[0]] = values
+    return found

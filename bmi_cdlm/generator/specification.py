@@ -128,8 +128,7 @@ class NetworkSpec:
     @property
     def rows(self) -> tuple[slice, ...]:
         """Which outputs each target has: one, or one per component."""
-        ends = list(accumulate(t.components for t in self.targets))
-        return tuple(slice(end - t.components, end) for t, end in zip(self.targets, ends, strict=True))
+        return _rows(self.targets)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -146,8 +145,8 @@ class Feature:
         """Refuse what the compiled loops do not offer."""
         _expect(self.name in FORCING_FEATURES, f"there is no feature '{self.name}'")
         _expect(self.std > 0, f"std of '{self.name}' is {self.std}, expected > 0")
-        _expect((self.half > 0) == (self.name == "precipitation") and self.half >= 0,
-                f"half of '{self.name}' is {self.half}, expected a positive value for precipitation, 0 for others")
+        _expect(self.half >= 0 and (self.half == 0 or self.name == "precipitation"),
+                f"half of '{self.name}' is {self.half}, expected 0, or a positive value for precipitation")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -168,8 +167,10 @@ class PetSpec:
     def __post_init__(self) -> None:
         """Refuse limits that exclude 1, and features out of order."""
         _expect(0 <= self.low < 1 < self.high, f"limits of the factor are {self.low}, {self.high}, expected 1 between")
-        names = [f.name for f in self.features]
-        _expect(names == [n for n in FORCING_FEATURES if n in names], f"features are {names}, expected another order")
+        _check_features(self.features)
+        for feature in self.features:
+            _expect((feature.half > 0) == (feature.name == "precipitation"),
+                    f"half of '{feature.name}' is {feature.half}, expected a positive value for precipitation")
         _expect(bool(self.hidden) and all(0 < n <= 65536 for n in self.hidden),
                 f"hidden sizes are {self.hidden}, expected at least one layer")
 
@@ -182,6 +183,44 @@ class PetSpec:
     def sizes(self) -> tuple[int, ...]:
         """Sizes of the layers, input and output among them."""
         return len(self.features) + SEASON_FEATURES + len(self.attributes), *self.hidden, 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class LstmSpec:
+    """A network from forcing and attributes to parameters that vary from step to step.
+
+    Inputs, in this order: `features` of this model step, `attributes` of cells, both standardised. A dense layer with
+    relu, an LSTM of as many units, `hidden`, a dense layer to `targets`.
+    """
+
+    features: tuple[Feature, ...]
+    attributes: tuple[Attribute, ...]
+    hidden: int
+    targets: tuple[Target, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse parameters that may not vary, and features out of order."""
+        _check_features(self.features)
+        _expect(0 < self.hidden <= 4096, f"hidden is {self.hidden}, expected 1 to 4096 units")
+        _expect(bool(self.targets) and bool(self.features), "an LSTM without targets or features")
+        for target in self.targets:
+            may = target.name != WEIGHT and parameter(target.name).may_vary
+            _expect(may, f"'{target.name}' is no parameter that may vary in time")
+
+    @property
+    def rows(self) -> tuple[slice, ...]:
+        """Which outputs each target has: one, or one per component."""
+        return _rows(self.targets)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every weight array by its name within the network; gates in the order input, forget, cell, output.
+        """
+        n, n_out = self.hidden, self.rows[-1].stop
+        return {
+            "input.weight": (n, len(self.features) + len(self.attributes)), "input.bias": (n,),
+            "gates.weight": (4 * n, n), "gates.bias": (4 * n,), "recurrent.weight": (4 * n, n),
+            "last.weight": (n_out, n), "last.bias": (n_out,),
+        }
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -200,6 +239,7 @@ class GeneratorSpec:
     runoff: str = "gr4j"
     routing: str = "muskingum"
     versions: dict[str, int] = field(default_factory=dict, hash=False)
+    lstm: LstmSpec | None = None
 
     def __post_init__(self) -> None:
         """Refuse processes that are not there or have changed, and parameters on the wrong grid."""
@@ -216,16 +256,28 @@ class GeneratorSpec:
         factored = any(one.factor == "pet_factor" for process in chain.cells for one in process.inputs.values())
         _expect(self.pet is None or factored, f"there is a PET network, and no process of {', '.join(chain.names)} "
                 "takes a factor on potential evapotranspiration. Leave the network out (training.pet_factor: false)")
-        warm = self.pet is not None and "air_temperature" in [f.name for f in self.pet.features]
-        _expect(
-            not warm or "air_temperature" in chain.inputs,
-            "the PET network takes air_temperature, which runs without snow lack",
-        )
+        for what, dynamic in (("PET network", self.pet), ("LSTM", self.lstm)):
+            warm = dynamic is not None and "air_temperature" in [f.name for f in dynamic.features]
+            _expect(
+                not warm or "air_temperature" in chain.inputs,
+                f"the {what} takes air_temperature, which runs without snow lack",
+            )
+        self._check_lstm({p.name for p in chain.cells[-1].parameters})
+
+    def _check_lstm(self, own: set[str]) -> None:
+        """Refuse an LSTM to parameters of other processes than runoff, or that another network gives too."""
+        fixed = {target.name for target in self.cell.targets}
+        for target in self.lstm.targets if self.lstm is not None else ():
+            _expect(target.name in own, f"'{target.name}' is no parameter of runoff '{self.runoff}'")
+            _expect(target.name not in fixed, f"'{target.name}' is given twice, by attributes and by the LSTM")
+            _expect(target.components == self.components,
+                    f"'{target.name}' has {target.components} components, expected {self.components} as the others")
 
     @property
     def components(self) -> int:
         """Parameter sets per cell of the runoff process."""
-        return max((target.components for target in self.cell.targets), default=1)
+        targets = (*self.cell.targets, *(self.lstm.targets if self.lstm is not None else ()))
+        return max((target.components for target in targets), default=1)
 
     def to_json(self) -> str:
         """Return the specification as JSON; numbers come back to the bit."""
@@ -253,6 +305,8 @@ class GeneratorSpec:
                 if mapping == "power":
                     shapes[f"{part}.{k}.exponent"] = (n_out, n_in)
                 shapes[f"{part}.{k}.bias"] = (n_out,)
+        if self.lstm is not None:
+            shapes |= {f"lstm.{name}": shape for name, shape in self.lstm.shapes().items()}
         return shapes
 
 
@@ -282,6 +336,16 @@ def standardise(attributes: tuple[Attribute, ...], values: np.ndarray, *, to_sha
 def network_inputs(network: NetworkSpec, values: np.ndarray) -> np.ndarray:
     """Return what the first layer of a network takes, float64[n, attribute], from raw attributes."""
     return standardise(network.attributes, values, to_shares=network.mapping == "power")
+
+
+def _rows(targets: tuple[Target, ...]) -> tuple[slice, ...]:
+    ends = list(accumulate(t.components for t in targets))
+    return tuple(slice(end - t.components, end) for t, end in zip(targets, ends, strict=True))
+
+
+def _check_features(features: tuple[Feature, ...]) -> None:
+    names = [f.name for f in features]
+    _expect(names == [n for n in FORCING_FEATURES if n in names], f"features are {names}, expected another order")
 
 
 def _expect(condition: bool, message: str) -> None:

@@ -85,6 +85,30 @@ class PetNetwork(NamedTuple):
     high: float
 
 
+class LstmNetwork(NamedTuple):
+    """The network to parameters that vary in time, padded to a multiple of four units, `unit`.
+
+    static : float[unit, cell], what the first layer gets from attributes, biases and standardisation; forcing_weight :
+    float[unit, 3], of precipitation, demand and temperature; half_rain : half value of the saturation of precipitation
+    [mm d-1], 0 for none; gate_weight, recurrent_weight : float[4 * unit, unit], of the gates in the order input,
+    forget, cell, output, by the first layer and by the step before; gate_bias : float[4 * unit]; last_weight :
+    float[parameter, unit]; last_bias : float[parameter]; low, span : float[parameter], lower bound and width of the
+    range, of its logarithms where `logarithmic`, bool[parameter].
+    """
+
+    static: np.ndarray
+    forcing_weight: np.ndarray
+    half_rain: float
+    gate_weight: np.ndarray
+    recurrent_weight: np.ndarray
+    gate_bias: np.ndarray
+    last_weight: np.ndarray
+    last_bias: np.ndarray
+    low: np.ndarray
+    span: np.ndarray
+    logarithmic: np.ndarray
+
+
 class PetPlace(NamedTuple):
     """float[cell]: sine, cosine and tangent of the latitude [1], longitude [degrees east], elevation [m]."""
 

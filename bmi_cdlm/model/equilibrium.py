@@ -84,7 +84,10 @@ class _Settling:
         series["potential_evapotranspiration"] = np.zeros(shape)
         for name in model.varying:
             given = model.parameters.get(name)
-            series[name] = np.ones(shape) if given is None else np.broadcast_to(given, shape).copy()
+            if given is not None and given.ndim == 2:  # [component, cell], for a step
+                series[name] = given[:, None].copy()
+            else:
+                series[name] = np.ones(shape) if given is None else np.broadcast_to(given, shape).copy()
         return series
 
     def settle(self, rain: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ class Forcing(NamedTuple):
     """Forcing of consecutive steps, float64[time, cell]: mm d-1, mm d-1, degC (None where no process takes it).
 
     day_of_year : float64[time], from `season.day_of_year`; read by a PET network only. others : further inputs, varying
-    : parameters that vary in time, float64[time, cell] by registry name; coupled : what other models give, by registry
-    name, float64[time, reach].
+    : parameters that vary in time, float64[time, cell] or [component, time, cell], by registry name; coupled : what
+    other models give, by registry name, float64[time, reach].
     """
 
     precipitation: np.ndarray
@@ -28,7 +28,7 @@ class Forcing(NamedTuple):
         """Some of the steps."""
         def cut(a: Any) -> Any:
             if isinstance(a, Mapping):
-                return {name: values[steps] for name, values in a.items()}
+                return {name: v[steps] if v.ndim < 3 else v[:, steps] for name, v in a.items()}
             return None if a is None else a[steps]
 
         return Forcing(*map(cut, self))

@@ -19,6 +19,7 @@ from bmi_cdlm.model.equilibrium import settle_cells
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.ledger import Ledger
+from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.model.operators import Operators, Parameters, ReachOperator
 from bmi_cdlm.model.outside import EXCHANGE, GivenFluxes
 from bmi_cdlm.model.parameter_set import ParameterSet, flood_waves
@@ -55,12 +56,15 @@ class Model:
     threads : int
     pet : PetNetwork, optional
         Corrects potential evapotranspiration at every step.
+    lstm : Lstm, optional
+        Gives parameters of the runoff process anew at every step.
     ledger : bool
         Keep the water balance of every cell and reach.
     exchange : Exchange, optional
         The domain is a part of a larger one: where its rivers come from and go to.
     varying : names of parameters
-        That come with the forcing as [time, cell]; the PET network's factor is one by itself.
+        That come with the forcing as [time, cell], or as [component, time, cell]; the PET network's factor is one by
+        itself.
     components : mapping of process names to int
         Parameter sets per cell of a process, whose mean it hands on; that of the runoff process by the parameter
         `component_weight`, where it is given.
@@ -89,7 +93,7 @@ class Model:
         routing_step: int = HOUR, snow: str = "none", runoff: str = "gr4j", routing: str = "muskingum",
         threads: int = 1, pet: PetNetwork | None = None, ledger: bool = False, exchange: Exchange | None = None,
         varying: Sequence[str] = (), components: Mapping[str, int] | None = None, coupled: Sequence[str] = (),
-        sub_steps: Sequence[str] = (),
+        sub_steps: Sequence[str] = (), lstm: Lstm | None = None,
     ) -> None:
         self.coupled, self.sub_steps = tuple(coupled), tuple(sub_steps)
         self.chain = choose(snow, runoff, routing)
@@ -97,7 +101,7 @@ class Model:
         given = dict(parameters or {})
         if EXCHANGE in self.coupled:  # that of another model stands in place of the process's own
             given |= {name: np.asarray(value) for name, value in self.chain.cells[-1].closed.items()}
-        self.pet, self.exchange = pet, exchange
+        self.pet, self.exchange, self.lstm = pet, exchange, lstm
         self.domain, self.step, self.routing_step, self.snow = domain, step, routing_step, snow
         self.n_sub = step // routing_step
         self._workers = Workers(threads)
@@ -109,20 +113,21 @@ class Model:
         self._no_tape = np.empty((domain.n_reaches, 0))
         self._cell_tasks = self._workers.tasks(domain.n_cells)
         self.ledger = Ledger(domain) if ledger else None
-        check_varying(self.chain, varying)
+        by_lstm = () if lstm is None else tuple(lstm.components)
+        check_varying(self.chain, (*varying, *by_lstm))
         check_components(self.chain, components or {})
         takes_factor = any(p.name == FACTOR for process in self.chain.cells for p in process.parameters)
         has_factor = pet is not None or (FACTOR in given and takes_factor)
-        self.varying = tuple(dict.fromkeys([*varying, *([FACTOR] if has_factor else [])]))
+        self.varying = tuple(dict.fromkeys([*varying, *by_lstm, *([FACTOR] if has_factor else [])]))
         self.operators = Operators(
             self.chain, domain, step, routing_step, np.float64, self._workers, varying=self.varying,
             components=components, plan=self._plan,
         )
-        made_here = (FACTOR,) if pet is not None else ()
+        made_here = (*by_lstm, *((FACTOR,) if pet is not None else ()))
         self._direct = self._route_directly() if "given_lateral_inflow" in self.coupled else self.operators.reach
         self._needed = (*self.chain.inputs, *(name for name in self.varying if name not in made_here))
         self._given = ParameterSet(self.operators, given)
-        self.state = new_state(self.operators, self._given.cells)
+        self.state = new_state(self.operators, self._given.cells, 0 if lstm is None else lstm.n_units)
         stored = self.state.arrays()
         self.live = {
             v.short: stored[v.short] if v.short in stored and stored[v.short].shape == (self.size_of(v.grid),)
@@ -205,6 +210,7 @@ class Model:
             return self._advance_singly(forcing, keep, reaches)
         b = self._single if n_steps == 1 else self._block_buffers(n_steps, self._kept(keep, reaches))
         series = self._take(forcing)
+        self._vary_parameters(series)
         self._correct_demand(series, forcing.day_of_year, b)
         if self.pet is None and FACTOR in self.varying:
             b.factor[:] = series[FACTOR]
@@ -243,6 +249,12 @@ class Model:
             if name in self.varying:
                 check_series(name, values, self.domain.cells.id, "forcing")
         return series
+
+    def _vary_parameters(self, series: dict[str, np.ndarray]) -> None:
+        """Parameters that a network gives anew at every step, from the demand as it is before any factor."""
+        if self.lstm is not None:
+            state = self.state
+            series |= self.lstm.advance(series, state.lstm_hidden, state.lstm_memory, self._workers, self._cell_tasks)
 
     def _correct_demand(self, series: dict[str, np.ndarray], day_of_year: np.ndarray | None, b: Buffers) -> None:
         """The factor on potential evapotranspiration, where there is a network for it."""
@@ -424,6 +436,7 @@ class Model:
         """Put every reach in a steady state with the mean runoff over the forcing; cells keep their state."""
         kept = self.state.copy()
         b, series = self._buffers(forcing.precipitation.shape[0]), self._take(forcing)
+        self._vary_parameters(series)
         self._correct_demand(series, forcing.day_of_year, b)
         for place in range(len(self.operators.cells)):
             self._run_cells(place, series, b)
@@ -445,6 +458,8 @@ class Model:
             for values, start in zip(own, operator.start(p), strict=True):
                 values[...] = 0.0
                 values[: start.shape[0]] = start
+        for memory in (self.state.lstm_hidden, self.state.lstm_memory):
+            memory[...] = 0.0
 
     def symbols(self, process: str) -> Mapping[str, np.ndarray]:
         """Parameters of a process of cells and what is prepared of them, by symbol, float64[component * cell]."""
@@ -556,6 +571,11 @@ class Model:
                 f"forcing has {', '.join(forcing.coupled)} of other models, expected none: there is no adjoint of it. "
                 "Record without it."
             )
+        if self.lstm is not None:
+            raise StateError(
+                f"parameters vary by an LSTM ({', '.join(self.lstm.components)}), expected none to be recorded: it has "
+                "no adjoint here. Give them as series (`varying`), or take gradients in training, by torch."
+            )
         series, b = self._take(forcing), self._buffers(1)
         if self.pet is not None:
             b = b._replace(factor=np.empty(forcing.precipitation.shape))
@@ -587,6 +607,7 @@ class Model:
         self, memory: int, keep: Sequence[str] = (), reaches: np.ndarray | None = None, *, more: int = 0
     ) -> int:
         """Steps per call of `advance` with which its arrays, and `more` bytes per step, fit in `memory` bytes."""
+        more += 0 if self.lstm is None else self.lstm.step_bytes
         per_step = more + step_bytes(self.operators.cells, self.live, self.n_sub, self._kept(keep, reaches), self._plan)
         longest = max(SHORTEST_BLOCK, LONGEST_BLOCK // self.n_sub)
         return int(np.clip(memory // per_step, 1, longest))

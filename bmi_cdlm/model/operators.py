@@ -113,14 +113,27 @@ class CellOperator(PreparedCells):
         kept = fluxes
         if self.components > 1 and fluxes is not None:
             kept = type(fluxes)(*(np.empty((a.shape[0], self.n_units), self.dtype) for a in fluxes))
-        self.workers.run(self._forward, (
-            self.inputs(series), p.group, state, self._no_totals if totals is None else totals, kept, whole,
-            self.constants,
-        ), self._tasks, whole.size)
+        self._run(self._forward, series, (
+            p.group, state, self._no_totals if totals is None else totals, kept, whole, self.constants,
+        ), whole.size)
         if self.components > 1:
             self._gather(whole, p.weights, out)
             for units, cells in zip(kept or (), fluxes or (), strict=True):
                 self._gather(units, p.weights, cells)
+
+    def _run(self, loop: Any, series: Arrays, arguments: tuple, size: int) -> None:
+        """Run a loop over all cells of all components.
+
+        A parameter that varies may come as [time, cell], for all components, or as [component, time, cell].
+        """
+        by_component = [name for name in self.plan.varying if series[name].ndim == 3]
+        if not by_component:
+            self.workers.run(loop, (self.inputs(series), *arguments), self._tasks, size)
+            return
+        for c in range(self.components):
+            tasks = [task for task in self._tasks if task[2] == c * self.n_cells]
+            own = self.inputs({**series, **{name: series[name][c] for name in by_component}})
+            self.workers.run(loop, (own, *arguments), tasks, size // self.components)
 
     def _gather(self, units: np.ndarray, weights: np.ndarray | None, cells: np.ndarray) -> None:
         """The mean over components."""
@@ -136,7 +149,7 @@ class CellOperator(PreparedCells):
         taken = {name: series_of(series, name) for name in self.taken}
         for block in _blocks(n_steps, BLOCK_STEPS):
             starts.append(copy_group(state))
-            self.advance({name: a[block] for name, a in taken.items()}, p, state, out[block])
+            self.advance(_steps(taken, block), p, state, out[block])
         return out, CellRecord(taken, p, starts)
 
     def reverse(
@@ -144,9 +157,10 @@ class CellOperator(PreparedCells):
     ) -> tuple[dict[str, np.ndarray], Group]:
         """Adjoints of inputs and varying parameters by registry name, float[time, cell], and of `plan.adjoint_group`.
 
-        With the inputs, that of the weights of components, float64[component * cell], where there are any; what each
-        component gave is then computed once more. `state_adj` goes from the end to the start. wanted : names of inputs
-        that are wanted; all where None. Adjoints of parameters are summed in float64.
+        A parameter that came as [component, time, cell] has its adjoint so. With the inputs, that of the weights of
+        components, float64[component * cell], where there are any; what each component gave is then computed once more.
+        `state_adj` goes from the end to the start. wanted : names of inputs that are wanted; all where None. Adjoints
+        of parameters are summed in float64.
         """
         if self._backward is None:
             self._backward = cell_adjoint_loops(self.plan)
@@ -171,10 +185,10 @@ class CellOperator(PreparedCells):
                     self._units(record, block, start), weights, np.ascontiguousarray(out_adj[block]), units_adj[block],
                     weights_adj,
                 )
-            self.workers.run(compiled(self._backward.reverse, self.dtype), (
-                self.inputs({name: a[block] for name, a in record.inputs.items()}), record.parameters.group, start,
-                self.constants, units_adj[block], state_adj, p_adj, type(inputs_adj)(*(a[block] for a in inputs_adj)),
-            ), self._tasks, units_adj[block].size)
+            self._run(compiled(self._backward.reverse, self.dtype), _steps(record.inputs, block), (
+                record.parameters.group, start, self.constants, units_adj[block], state_adj, p_adj,
+                type(inputs_adj)(*(a[block] for a in inputs_adj)),
+            ), units_adj[block].size)
             _add(total, p_adj)
         found = self._input_adjoints(record, inputs_adj, wanted)
         return found | ({} if weights is None else {WEIGHT: weights_adj}), total
@@ -182,17 +196,19 @@ class CellOperator(PreparedCells):
     def _units(self, record: CellRecord, block: slice, start: Group) -> np.ndarray:
         """What every component gave in a block of a record, [time, component * cell]."""
         units = np.empty((block.stop - block.start, self.n_units), self.dtype)
-        self.workers.run(self._forward, (
-            self.inputs({name: a[block] for name, a in record.inputs.items()}), record.parameters.group,
-            copy_group(start), self._no_totals, None, units, self.constants,
-        ), self._tasks, units.size)
+        self._run(self._forward, _steps(record.inputs, block), (
+            record.parameters.group, copy_group(start), self._no_totals, None, units, self.constants,
+        ), units.size)
         return units
 
     def _input_adjoints(
         self, record: CellRecord, inputs_adj: Group, wanted: Collection[str] | None
     ) -> dict[str, np.ndarray]:
         plan, names = self.plan, self.plan.input_names
-        found = {symbol: self._sum_components(a) for symbol, a in inputs_adj._asdict().items()}
+        found = {
+            symbol: self._by_component(a) if record.inputs[names[symbol]].ndim == 3 else self._sum_components(a)
+            for symbol, a in inputs_adj._asdict().items()
+        }
         for a, b in plan.negated().items():
             if wanted is None or names[a] in wanted or a in plan.factors:
                 found[a] = -found[b]
@@ -201,6 +217,10 @@ class CellOperator(PreparedCells):
             found[factor] = product_adj * record.inputs[names[symbol]]
             found[symbol] = product_adj * record.inputs[name]
         return {names[s]: a for s, a in found.items()}
+
+    def _by_component(self, units: np.ndarray) -> np.ndarray:
+        """Units [time, component * cell] as [component, time, cell]."""
+        return np.ascontiguousarray(units.reshape(units.shape[0], self.components, -1).swapaxes(0, 1))
 
     def _sum_components(self, units: np.ndarray) -> np.ndarray:
         if self.components == 1:
@@ -448,6 +468,11 @@ class Elementwise:
         filled = np.empty(found[0].size, self._dtype) if out is None else out
         self._loop(*found, *self._numbers, filled)
         return filled
+
+
+def _steps(series: Arrays, block: slice) -> dict[str, np.ndarray]:
+    """Some steps of inputs [time, cell] and of parameters [component, time, cell]."""
+    return {name: a[block] if a.ndim == 2 else a[:, block] for name, a in series.items()}
 
 
 def _blocks(n_steps: int, length: int) -> list[slice]:

@@ -20,7 +20,8 @@ class State(NamedTuple):
     the start [m3]; unreleased : float64[reach], the part of it that the caller's clock has not reached [m3];
     cell_storage_at_start [mm], reach_storage_at_start [m3] : float64[cell], float64[reach], water at the start;
     added_total : float64[cell] [mm], reach_added_total : float64[reach] [m3], water that callers have put in since the
-    start; reach_name : of the state of reaches; components : per process of cells.
+    start; reach_name : of the state of reaches; components : per process of cells; lstm_hidden, lstm_memory :
+    float64[unit, cell], what the network of varying parameters shows and remembers, float64[0, cell] without one.
     """
 
     cells: tuple[Any, ...]
@@ -34,6 +35,8 @@ class State(NamedTuple):
     reach_added_total: np.ndarray
     reach_name: str
     components: tuple[int, ...]
+    lstm_hidden: np.ndarray
+    lstm_memory: np.ndarray
 
     def on_cells(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the cell, by name; views, not copies."""
@@ -42,7 +45,8 @@ class State(NamedTuple):
             for name, values in group._asdict().items()
         }
         arrays |= {name: by_component(values, self.components[-1]) for name, values in self.totals._asdict().items()}
-        return arrays | {name: getattr(self, name) for name in ("cell_storage_at_start", "added_total")}
+        network = ("lstm_hidden", "lstm_memory") if self.lstm_hidden.shape[0] else ()
+        return arrays | {name: getattr(self, name) for name in ("cell_storage_at_start", "added_total", *network)}
 
     def on_reaches(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the reach, by name; views, not copies."""
@@ -104,8 +108,8 @@ def by_component(values: np.ndarray, count: int) -> np.ndarray:
     return values if count == 1 else values.reshape(*values.shape[:-1], count, -1)
 
 
-def new_state(operators: Operators, parameters: list[Parameters]) -> State:
-    """Return the state of a cold start: cells at their customary fill, rivers empty."""
+def new_state(operators: Operators, parameters: list[Parameters], lstm_units: int = 0) -> State:
+    """Return the state of a cold start: cells at their customary fill, rivers empty, a network remembers nothing."""
     n_cells, n_reaches = operators.domain.n_cells, operators.domain.n_reaches
     last = operators.cells[-1]
     totals = last.plan.total_group
@@ -120,6 +124,7 @@ def new_state(operators: Operators, parameters: list[Parameters]) -> State:
         tuple(operator.start(p) for operator, p in zip(operators.cells, parameters, strict=True)),
         totals(*(np.zeros(last.n_units) for _ in totals._fields)), reaches(), reaches(), reaches(), cells(), reaches(),
         cells(), reaches(), operators.chain.reach.state, tuple(operator.components for operator in operators.cells),
+        np.zeros((lstm_units, n_cells)), np.zeros((lstm_units, n_cells)),
     )
 
 

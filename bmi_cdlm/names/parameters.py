@@ -97,7 +97,7 @@ def defaults(step_seconds: int, n_cells: int, n_reaches: int) -> dict[str, np.nd
 
 
 def check_series(name: str, values: np.ndarray, cell_id: Sequence[str], where: str) -> None:
-    """Refuse values of a parameter that varies in time, float64[time, cell], outside its legal range.
+    """Refuse values of a parameter that varies in time, float64[time, cell] or [component, time, cell], out of range.
 
     Two passes over the values and no array of their size, where all are legal.
 
@@ -110,9 +110,11 @@ def check_series(name: str, values: np.ndarray, cell_id: Sequence[str], where: s
     if values.size == 0 or (values.min() >= low and values.max() <= min(high, LARGEST)):  # NaN is neither
         return
     bad = ~(np.isfinite(values) & (values >= low) & (values <= high))
-    t, i = (int(k) for k in np.unravel_index(bad.argmax(), bad.shape))
+    at = tuple(int(k) for k in np.unravel_index(bad.argmax(), bad.shape))
+    of = f" of component {at[0]} (from 0)" if values.ndim == 3 else ""
+    t, i = at[-2:]
     raise ParameterError(
-        f"{where}: '{name}' is {values[t, i]} in step {t} (from 0) at cell {cell_id[i]} ({np.count_nonzero(bad)} of "
+        f"{where}: '{name}'{of} is {values[at]} in step {t} (from 0) at cell {cell_id[i]} ({np.count_nonzero(bad)} of "
         f"{bad.size} values are bad), expected a number from {low:g} to {high:g}. Correct the series."
     )
 

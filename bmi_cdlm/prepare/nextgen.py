@@ -24,7 +24,7 @@ from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.network.catchment_table import read_network
 from bmi_cdlm.prepare.network.domain_file import CONVENTIONS, put
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
-from bmi_cdlm.processes.catalogue import FORMULAS, GIVEN, choose, find_formula
+from bmi_cdlm.processes.catalogue import FORMULAS, GIVEN, Chain, choose, find_formula
 
 KNOWN = {
     "area": "km2", "lat": "degrees_north", "lon": "degrees_east", "elevation": "m", "mean_annual_snowfall": "mm yr-1",
@@ -33,18 +33,19 @@ KNOWN = {
 SYNONYMS = {
     "divide_id": "id", "areasqkm": "area", "area_sqkm": "area", "latitude": "lat", "longitude": "lon",
 }
+RUNOFF = "gr4j"
+"""The process that configurations need not name."""
 NEEDED = ("id", "area", "lat", "lon")
-REPORTED = (
-    "runoff_depth", "outlet_discharge", "mean_production_store", "mean_routing_store", "mean_snowpack",
-)
-"""What the realization lets ngen write for every catchment."""
+REPORTED = ("runoff_depth", "outlet_discharge")
+"""What the realization lets ngen write for every catchment, beside the stores of its processes."""
 REALIZATION = "realization.json"
 
 
 class Options(NamedTuple):
     """What all catchments share; start, end: datetime64[s], of ngen's run; parameters: a file, or `default`.
 
-    restart: datetime64[s], time of the state that ngen gives back at its begin: the run starts there.
+    restart: datetime64[s], time of the state that ngen gives back at its begin: the run starts there. components:
+    parameter sets per catchment of the runoff process.
     """
 
     start: np.datetime64
@@ -54,6 +55,13 @@ class Options(NamedTuple):
     pet: str = FORMULAS[0].name
     parameters: Path | str = "default"
     restart: np.datetime64 | None = None
+    runoff: str = RUNOFF
+    components: int = 1
+
+    @property
+    def chain(self) -> Chain:
+        """The processes; ngen routes."""
+        return choose(self.snow, self.runoff)
 
     @property
     def begin(self) -> np.datetime64:
@@ -144,8 +152,8 @@ def write_catchments(table: Path, folder: Path, options: Options) -> list[Path]:
 
 def realization(options: Options) -> dict:
     """Return what ngen reads: one formulation for all catchments, mass balance checked, forcing of CSV files."""
-    shown = [variable(name) for name in REPORTED]
-    outputs = [v.name for v in shown if v.part != "process" or set(v.of) & set(choose(options.snow).names)]
+    stores = [name for p in reversed(options.chain.cells) for name, s in p.stores.items() if s.holds_water]
+    outputs = [variable(name).name for name in (*REPORTED, *(f"mean_{name}" for name in stores))]
     formulation = {
         "name": "bmi_python", "model_type_name": "bmi_cdlm", "python_type": "bmi_cdlm.BmiCdlm",
         "init_config": "./{{id}}.yaml", "allow_exceed_end_time": True, "uses_forcing_file": False,
@@ -216,11 +224,10 @@ def _catchment(path: Path, columns: list[tuple[str, str]], number: int, row: lis
 
 
 def _check_needs(table: Path, catchment: Catchment, options: Options) -> None:
-    for name, wanted, why in (
-        ("mean_annual_snowfall", options.snow != "none", f"snow: {options.snow}"),
-        ("elevation", _takes_elevation(options), f"pet: {options.pet}"),
-    ):
-        if wanted and name not in catchment.known:
+    wanted = [(name, p.name) for p in options.chain.cells for name in p.attributes.values() if name in KNOWN]
+    wanted += [("elevation", f"pet: {options.pet}")] if _takes_elevation(options) else []
+    for name, why in wanted:
+        if name not in catchment.known:
             raise DomainError(f"{table}: column '{name} [{KNOWN[name]}]' is missing, which {why} needs. Add it.")
 
 
@@ -241,6 +248,10 @@ def _configuration(domain: str, folder: Path, options: Options) -> str:
         "end": str(options.end + beyond), "time_step": STEP_NAMES[options.time_step],
         "routing_step": "1 h", "snow": options.snow, "pet": options.pet, "name_profile": "ngen",
     }
+    if options.runoff != RUNOFF:
+        content = {**content, "runoff": options.runoff}
+    if options.components > 1:
+        content = {**content, "components": options.components}
     return yaml.safe_dump(content, sort_keys=False)
 
 

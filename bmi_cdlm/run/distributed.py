@@ -33,7 +33,7 @@ from bmi_cdlm.names.errors import CdlmError, ClusterError, ConfigError
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.fingerprints import fingerprints
 from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
-from bmi_cdlm.run.parameters import check_pet_outputs, read_any_parameters, read_elevation
+from bmi_cdlm.run.parameters import check_pet_outputs, read_any_parameters, read_elevation, read_lstm
 from bmi_cdlm.run.partition import Partition, make_part, partition, write_part
 from bmi_cdlm.run.worker import INPUT, OUTPUT, STATE, STOP, code_version, run_partition
 from bmi_cdlm.version import __version__
@@ -104,6 +104,7 @@ def run_distributed(
         config = _with_whole_paths(config)
         domain = read_domain(config.domain)
         parameters, pet = read_any_parameters(config, domain)
+        lstm = read_lstm(config, domain)
         check_pet_outputs(config, parameters, pet)
         elevation = read_elevation(config, domain)
         output_places(config, domain)  # raises before the work starts
@@ -112,13 +113,13 @@ def run_distributed(
         with _shared_folder(config) as folder:
             unlinked = np.setdiff1d(np.arange(domain.n_cells), domain.links.cell)
             for number, some in enumerate(np.array_split(unlinked, len(partitions))):
-                part = make_part(domain, parameters, pet, elevation, partitions, number, some)
+                part = make_part(domain, parameters, pet, elevation, partitions, number, some, lstm)
                 write_part(folder / INPUT.format(number), part)
             _run_all(client, config, folder, partitions, progress)
             model = Model(
                 domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
                 runoff=config.runoff, routing=config.routing, threads=config.threads, pet=pet,
-                components={config.runoff: config.components},
+                components={config.runoff: config.components}, lstm=lstm,
             )
             restart = _merge_states(folder, domain, partitions)
             model.restore(restart.cell, restart.reach)

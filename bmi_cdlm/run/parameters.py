@@ -17,6 +17,7 @@ from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.model.pet import Demand, make_place, takes_elevation
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
 from bmi_cdlm.names.parameters import TRAVEL_TIME
@@ -61,6 +62,32 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
         return checkpoint.evaluate(config.domain, domain)[0], None
     _check_pet_kind(config, checkpoint)
     return checkpoint.evaluate(config.domain, domain)
+
+
+def read_lstm(config: Config, domain: Domain) -> Lstm | None:
+    """The network of the parameters that vary in time, of a checkpoint that `read_any_parameters` has taken.
+
+    Raises
+    ------
+    CheckpointError
+        It reads a demand that the run does not take.
+    """
+    path = Path(config.parameters)
+    if path.suffix != ".safetensors" or not config.chain.cells[-1].parameters:
+        return None
+    checkpoint = load_checkpoint(path)
+    spec = checkpoint.spec.lstm
+    if spec is None:
+        return None
+    if not config.takes_demand:
+        raise CheckpointError(
+            f"{checkpoint.where}: varies {', '.join(target.name for target in spec.targets)} by the demand, and in "
+            "this run evapotranspiration is given in its place. Take out given_evapotranspiration, or use a checkpoint "
+            "without `varying`."
+        )
+    network = checkpoint.lstm(config.domain, domain)
+    assert network is not None
+    return Lstm(network, {target.name: target.components for target in spec.targets})
 
 
 def _tell_defaults(config: Config, found: Mapping[str, np.ndarray]) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Reaches, places, take_reaches
 from bmi_cdlm.domain.network import accumulate_downstream
-from bmi_cdlm.kernels.groups import Links, PetNetwork
+from bmi_cdlm.kernels.groups import Links, LstmNetwork, PetNetwork
+from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.names.errors import StateError
 from bmi_cdlm.names.parameters import TRAVEL_TIME, parameter
 
@@ -93,7 +94,7 @@ class Part(NamedTuple):
 
     domain : Domain, the boundary reaches among its reaches; parameters, pet, elevation : of its cells and reaches;
     cells, reaches : int64[], places in the whole domain; n_cells : of the whole domain; boundary, outlets : int64[],
-    places in `domain`; sources : whose outflow comes in.
+    places in `domain`; sources : whose outflow comes in; lstm : with what attributes of its cells add.
     """
 
     domain: Domain
@@ -106,11 +107,12 @@ class Part(NamedTuple):
     boundary: np.ndarray
     outlets: np.ndarray
     sources: tuple[Source, ...]
+    lstm: Lstm | None = None
 
 
 def make_part(
     domain: Domain, parameters: Mapping[str, np.ndarray], pet: PetNetwork | None, elevation: np.ndarray,
-    partitions: Sequence[Partition], number: int, more_cells: np.ndarray,
+    partitions: Sequence[Partition], number: int, more_cells: np.ndarray, lstm: Lstm | None = None,
 ) -> Part:
     """Take a partition out of a domain and its parameters; `more_cells` come with it whether they drain or not."""
     own = partitions[number]
@@ -133,7 +135,7 @@ def make_part(
     return Part(
         part, taken, None if pet is None else pet._replace(static=np.ascontiguousarray(pet.static[:, cells])),
         elevation[cells], cells, reaches, domain.n_cells, boundary, np.searchsorted(reaches, own.outlets),
-        tuple(sources),
+        tuple(sources), None if lstm is None else lstm.of_cells(cells),
     )
 
 
@@ -146,11 +148,15 @@ def write_part(path: Path, part: Part) -> None:
     groups = {name: getattr(part.domain, name) for name in GROUPS}
     if part.pet is not None:
         groups["pet"] = part.pet
+    if part.lstm is not None:
+        groups["lstm"] = part.lstm.network
     arrays: dict[str, Any] = {
         f"{name}.{field}": np.asarray(value, str if isinstance(value, list) else None)
         for name, g in groups.items() for field, value in g._asdict().items()
     }
     arrays |= {f"parameter.{name}": values for name, values in part.parameters.items()}
+    for name, count in part.lstm.components.items() if part.lstm is not None else ():
+        arrays[f"varying.{name}"] = np.asarray(count)
     for k, source in enumerate(part.sources):
         arrays |= {f"source.{k}.{field}": np.asarray(value) for field, value in source._asdict().items()}
     arrays |= {name: np.asarray(getattr(part, name)) for name in PLAIN}
@@ -170,6 +176,9 @@ def read_part(path: Path) -> Part:
         parameters={n.removeprefix("parameter."): v for n, v in arrays.items() if n.startswith("parameter.")},
         pet=group("pet", PetNetwork) if "pet.static" in arrays else None,
         sources=tuple(group(f"source.{k}", Source) for k in range(sum(n.endswith(".column") for n in arrays))),
+        lstm=Lstm(group("lstm", LstmNetwork), {
+            n.removeprefix("varying."): count for n, count in arrays.items() if n.startswith("varying.")
+        }) if "lstm.static" in arrays else None,
         **{name: arrays[name] for name in PLAIN},
     )
 

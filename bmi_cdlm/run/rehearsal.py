@@ -34,7 +34,7 @@ def rehearse(simulation: Simulation) -> None:
     kind = (
         config.time_step, config.chain.names, config.components, WEIGHT in model.parameters, model.varying, config.pet,
         tuple(config.inputs), network, config.ledger_tolerance is not None, config.coupled_inputs,
-        config.sub_step_outputs,
+        config.sub_step_outputs, None if model.lstm is None else model.lstm.network.gate_weight.shape,
     )
     if kind in _rehearsed:
         return

@@ -40,6 +40,7 @@ from bmi_cdlm.run.parameters import (
     parameters_key,
     read_any_parameters,
     read_elevation,
+    read_lstm,
 )
 from bmi_cdlm.run.partition import Part
 from bmi_cdlm.run.rehearsal import rehearse
@@ -111,8 +112,9 @@ class Simulation:
             domain = self._domain.value
             self._parameters = share(parameters_key(config), lambda: read_any_parameters(config, domain))
             parameters, pet = self._parameters.value
+            self._network = read_lstm(config, domain)
         else:
-            domain, parameters, pet = part.domain, part.parameters, part.pet
+            domain, parameters, pet, self._network = part.domain, part.parameters, part.pet, part.lstm
         self.forcing: ForcingFile | None = None
         if config.forcing != "caller":
             self.forcing = ForcingFile(
@@ -139,6 +141,7 @@ class Simulation:
             runoff=config.runoff, routing=config.routing, components={config.runoff: config.components},
             threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
             exchange=self._exchange, coupled=config.coupled_inputs, sub_steps=config.sub_step_outputs,
+            lstm=self._network,
         )
         fit = wave_fit(self.model)
         if fit is not None and not fit.fits(config.routing_step):

@@ -120,14 +120,18 @@ def mean_weather(forcings, config):
     return {n: np.array([[v]]) for n, v in values.items()}
 
 
-@pytest.mark.parametrize(("time_step", "pet"), [
-    (HOUR, "given"), (DAY, "given"), (HOUR, "penman_monteith"), (DAY, "penman_monteith"), (DAY, "hargreaves"),
-    (HOUR, "oudin"),
-])
+GR4J = {"snow": "cemaneige"}
+HBV = {"snow": "none", "runoff": "hbv", "components": 3}
+
+
+@pytest.mark.parametrize(("time_step", "pet", "chain"), [
+    (HOUR, "given", GR4J), (DAY, "given", GR4J), (HOUR, "penman_monteith", GR4J), (DAY, "penman_monteith", GR4J),
+    (DAY, "hargreaves", GR4J), (HOUR, "oudin", GR4J), (HOUR, "oudin", HBV), (DAY, "oudin", HBV),
+], ids=lambda one: one.get("runoff", "gr4j") if isinstance(one, dict) else str(one))
 @pytest.mark.slow
-def test_three_catchments_and_720_hours_are_a_direct_drive(tmp_path, time_step, pet):
+def test_three_catchments_and_720_hours_are_a_direct_drive(tmp_path, time_step, pet, chain):
     """The model below BMI, driven with the means of each of its steps: every output to the bit, and no water lost."""
-    configs, formulation = made_catchments(tmp_path, time_step, pet=pet)
+    configs, formulation = made_catchments(tmp_path, time_step, pet=pet, **chain)
     hosts = [Ngen(path) for path in configs]
     assert formulation["main_output_variable"] == DEPTH
     hours = [list(weather(720, seed)) for seed in range(3)]
@@ -142,7 +146,8 @@ def test_three_catchments_and_720_hours_are_a_direct_drive(tmp_path, time_step, 
     for i, path in enumerate(configs):
         config = load_config(path)
         domain = read_domain(config.domain)
-        model = Model(domain, {}, step=time_step, routing_step=HOUR, snow="cemaneige")
+        components = {"components": {chain["runoff"]: chain["components"]}} if "components" in chain else {}
+        model = Model(domain, {}, step=time_step, routing_step=HOUR, **{**chain, **components})
         dry = Forcing(*np.zeros((3, 1, 1)))
         place = make_place(domain.cells.lat, domain.cells.lon, np.array([120.0, 310.0, 540.0])[i : i + 1])
         start = int(config.start.astype(np.int64))
@@ -276,16 +281,19 @@ def test_the_end_is_finite_and_beyond_the_run(tmp_path):
         assert component.get_end_time() == 63 * DAY
 
 
-def test_the_example_is_what_init_writes(tmp_path):
+@pytest.mark.parametrize(("folder", "options"), [
+    (EXAMPLE, {"snow": "cemaneige", "pet": "penman_monteith"}),
+    (EXAMPLE / "hbv", {"pet": "oudin", "runoff": "hbv", "components": 4}),
+])
+def test_the_examples_are_what_init_writes(tmp_path, folder, options):
     start = np.datetime64("2015-12-01", "s")
     written = write_catchments(
-        EXAMPLE / "catchments.csv", tmp_path,
-        Options(start, start + np.timedelta64(30, "D"), HOUR, "cemaneige", "penman_monteith"),
+        EXAMPLE / "catchments.csv", tmp_path, Options(start, start + np.timedelta64(30, "D"), HOUR, **options)
     )
     texts = [p for p in written if p.suffix in (".yaml", ".json")]
     assert len(texts) == 4
     for path in texts:
-        assert path.read_text() == (EXAMPLE / path.name).read_text(), path.name
+        assert path.read_text() == (folder / path.name).read_text(), path.name
     assert yaml.safe_load(texts[0].read_text())["domain"] == "cat-27.nc"
 
 

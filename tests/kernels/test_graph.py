@@ -22,7 +22,7 @@ from bmi_cdlm.kernels.loops.plan import CellPlan
 from bmi_cdlm.kernels.loops.reach_flows import flow_loops
 from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.marks import free_sums, marks_of, uncounted
-from bmi_cdlm.processes import cemaneige, gr4j, pet_network
+from bmi_cdlm.processes import cemaneige, gr4j, lstm, pet_network
 from bmi_cdlm.processes.links import LINKS
 
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="inspects what the compiler makes")
@@ -184,6 +184,7 @@ def test_marks_stand_at_the_function_and_change_nothing_else():
         *((made.reverse_reach, "free_sums") for made in ROUTING.values()),
         (routing.sum_sub_steps, "free_sums"), (routing.gather_upstream, "uncounted"),
         *((made.route, "uncounted") for made in ROUTING.values()), *GIVEN, (pet_network.fill_factor_tile, "uncounted"),
+        (lstm.fill_lstm_tile, "uncounted"),
     )}
 
     def plain(v):

@@ -74,6 +74,14 @@ def test_the_command(tmp_path):
     content = json.loads((tmp_path / "made" / "deep" / "realization.json").read_text())
     assert content["time"] == {
         "start_time": "2016-01-01 00:00:00", "end_time": "2016-02-29 23:00:00", "output_interval": 3600}
+    hbv = CliRunner().invoke(main, [*arguments[:-2], "--runoff", "hbv", "--components", "4"])
+    assert hbv.exit_code == 0, hbv.output
+    config = load_config(tmp_path / "made" / "deep" / "cat-2.yaml")
+    assert (config.runoff, config.components) == ("hbv", 4)
+    content = (tmp_path / "made" / "deep" / "realization.json").read_text()
+    assert "upper-zone_water" in content and "snowpack_ice" in content and "production-store" not in content
+    double = CliRunner().invoke(main, [*arguments[:-2], "--runoff", "hbv", "--snow", "cemaneige"])
+    assert double.exit_code == 1 and "snow" in double.output
     wrong = CliRunner().invoke(main, [*arguments[:6], "soon", *arguments[7:]])
     assert wrong.exit_code == 1 and "'soon' is not a date" in wrong.output
 
@@ -100,6 +108,7 @@ def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path, text, message):
 
 @pytest.mark.parametrize(("option", "column"), [
     ({"snow": "cemaneige"}, "mean_annual_snowfall"), ({"pet": "penman_monteith"}, "elevation"),
+    ({"runoff": "hbv_2_0"}, "elevation"),
 ])
 def test_what_an_option_needs(tmp_path, option, column):
     with pytest.raises(DomainError, match=rf"column '{column} \["):

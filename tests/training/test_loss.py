@@ -10,11 +10,15 @@ from bmi_cdlm.evaluate import metrics
 from cdlm_training.loss import (
     LOG_OFFSET,
     LOG_SHARE,
+    BatchSums,
+    depth_squares,
     kge_term,
     mean_runoff_term,
+    nse_batch_term,
     nse_term,
     pet_factor_term,
     pet_roughness_term,
+    rmse_comb_term,
     rmse_log_term,
 )
 
@@ -138,3 +142,42 @@ def test_the_roughness_of_the_pet_factor():
     assert float(pet_roughness_term(torch.ones(1, 3))) == 0.0
     assert float(pet_roughness_term(torch.full((4, 2), 0.7))) == 0.0
     assert torch.autograd.gradcheck(pet_roughness_term, [factor])
+
+
+# ---- over all samples of an update ---------------------------------------------------------------------------
+
+
+def halves(s, o):
+    """The series in two parts of unequal size, as two sub-networks of an update."""
+    return [(torch.from_numpy(s[:, k]).requires_grad_(), torch.from_numpy(o[:, k]), k) for k in ([0, 1], [2, 3, 4])]
+
+
+def test_nse_batch_is_the_mean_over_all_samples(series):
+    s, o = series
+    valid = ~np.isnan(o)
+    expected = (((s - np.nan_to_num(o)) / SPREAD)[valid] ** 2).mean()
+    parts = halves(s, o)
+    found = [nse_batch_term(x, y, torch.from_numpy(SPREAD[k]), valid.sum()) for x, y, k in parts]
+    assert float(sum(found).detach()) == pytest.approx(expected, rel=1e-13)
+
+
+def test_rmse_comb_has_its_roots_over_all_samples_and_their_slope(series):
+    s, o = series
+    valid = ~np.isnan(o)
+    x = torch.from_numpy(s).requires_grad_()
+    a, b = (x * torch.from_numpy(TO_DEPTH))[torch.from_numpy(valid)], torch.from_numpy((o * TO_DEPTH)[valid])
+    logs = [torch.log10(torch.sqrt(v + LOG_OFFSET) + 0.1) for v in (a, b)]
+    expected = 0.75 * ((a - b) ** 2).mean().sqrt() + 0.25 * ((logs[0] - logs[1]) ** 2).mean().sqrt()
+    expected.backward()
+    parts, sums = halves(s, o), np.zeros(2)
+    for one, other, k in parts:
+        sums += [float(v.detach().sum()) for v in depth_squares(one, other, torch.from_numpy(TO_DEPTH[k]))]
+    whole = BatchSums(valid.sum(), *sums)
+    found = sum(rmse_comb_term(one, other, torch.from_numpy(TO_DEPTH[k]), whole) for one, other, k in parts)
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-13)
+    found.backward()
+    for one, _, k in parts:
+        np.testing.assert_allclose(one.grad.numpy(), x.grad.numpy()[:, k], rtol=1e-12, atol=1e-16)
+    perfect = rmse_comb_term(torch.from_numpy(np.nan_to_num(o)), torch.from_numpy(o), torch.from_numpy(TO_DEPTH),
+                             BatchSums(valid.sum()))
+    assert float(perfect) == 0.0

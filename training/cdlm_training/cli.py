@@ -26,9 +26,15 @@ if TYPE_CHECKING:
 @click.command(cls=CleanErrors)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on from the last epoch that was saved.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Weights of dHBV's networks (.safetensors, or a "
+              "state_dict): write the checkpoint of these, and train nothing.")
+@click.option("--statistics", type=click.Path(path_type=Path), help="With --weights: mean and std of every attribute "
+              "and of the forcing, by name (JSON).")
 @click.version_option(__version__, prog_name="cdlm-train")
-def main(config: Path, resume: bool) -> None:
+def main(config: Path, resume: bool, weights: Path | None, statistics: Path | None) -> None:
     """Train as CONFIG says; the best checkpoint is written to its `output`."""
+    if (weights is None) != (statistics is None) or (weights is not None and resume):
+        raise click.UsageError("--weights goes with --statistics, and without --resume.")
     try:
         from cdlm_training.distributed import team
         from cdlm_training.loop import Trainer
@@ -37,7 +43,15 @@ def main(config: Path, resume: bool) -> None:
             f"training needs the Python package '{cause.name}', which is not installed here; running a model does not. "
             'Run: pip install "bmi-cdlm[train]"'
         ) from cause
-    with team(load_train_config(config)[1].device) as here:
+    settings = load_train_config(config)[1]
+    if weights is not None and statistics is not None:
+        from cdlm_training.imported import import_weights
+
+        for note in import_weights(config, weights, statistics):
+            console.print(f"- {note}")
+        console.print(f"wrote {settings.output}")
+        return
+    with team(settings.device) as here:
         trainer = Trainer(config, here)
         scores = _train(trainer, here, resume=resume)
         if here.leads:
@@ -46,18 +60,17 @@ def main(config: Path, resume: bool) -> None:
 
 
 def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
-    config = trainer.config
     with Progress(
         TextColumn("loss {task.fields[loss]:.3f}, NSE {task.fields[nse]:.3f}, KGE {task.fields[kge]:.3f}"),
         BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("updates"), TimeElapsedColumn(),
         TimeRemainingColumn(), console=console, disable=not here.leads,
     ) as bar:
         nothing = float("nan")
-        task = bar.add_task("", total=config.epochs * config.updates, loss=nothing, nse=nothing, kge=nothing)
+        task = bar.add_task("", total=trainer.config.epochs * trainer.updates, loss=nothing, nse=nothing, kge=nothing)
 
         def report(epoch: Epoch) -> None:
             bar.update(
-                task, completed=epoch.number * config.updates, loss=epoch.loss, nse=epoch.scores.nse,
+                task, completed=epoch.number * trainer.updates, loss=epoch.loss, nse=epoch.scores.nse,
                 kge=epoch.scores.kge,
             )
 

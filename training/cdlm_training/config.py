@@ -17,7 +17,8 @@ from bmi_cdlm.run.values import Date, parse_places
 
 Period = tuple[Date, Date]
 DeviceName = Literal["cpu", "cuda"]
-LBFGS_LEARNING_RATE = 1.0
+WHOLE_STEPS = {"lbfgs": 1.0, "adadelta": 1.0}
+"""Learning rate of optimizers that find the size of a step themselves, where none is given."""
 Gauges = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(parse_places)]
 
 
@@ -28,7 +29,14 @@ class LossWeights(BaseModel):
 
     nse: float = Field(default=1.0, ge=0, description="Squared error over the variance of a gauge's observations.")
     kge: float = Field(default=0.0, ge=0, description="1 - KGE per gauge and window; windows of a year or more.")
-    rmse_log: float = Field(default=0.0, ge=0, description="RMSE of depth and of its logarithm, 3 to 1.")
+    rmse_log: float = Field(default=0.0, ge=0, description="RMSE of depth and of its logarithm, 3 to 1, per gauge.")
+    nse_batch: float = Field(
+        default=0.0, ge=0, description="As nse, but the mean over all samples of an update: NseBatchLoss of dHBV 1.1p."
+    )
+    rmse_comb: float = Field(
+        default=0.0, ge=0, description="As rmse_log, but over all samples of an update: RmseCombLoss of dHBV 1.0 and "
+        "2.0. Where an update has several parts, they are run once more, for the sums under the roots."
+    )
     mean_runoff: float = Field(default=0.0, ge=0, description="Squared relative error against a map of mean runoff.")
     pet_factor: float = Field(default=0.01, ge=0, description="Squared deviation of the mean PET factor from 1.")
     pet_roughness: float = Field(default=0.0, ge=0, description="Squared change of the PET factor from step to step.")
@@ -63,6 +71,13 @@ class TrainConfig(BaseModel):
         "their default. Some are learned only where they stand here (`cdlm processes NAME`). The switch of melt has no "
         "slope: thermal_weighting stays where it starts."
     )
+    varying: tuple[str, ...] = Field(
+        default=(), description="Parameters of the runoff process that an LSTM gives anew at every step, from forcing "
+        "and cell_attributes, by registry name; the others come from attributes alone (`mapping`)."
+    )
+    lstm_hidden: int = Field(
+        default=64, ge=1, le=4096, description="Units of the LSTM, and of the layer before it [1]."
+    )
     learn_routing: bool = Field(
         default=True, description="Learn the parameters of reaches (celerity; roughness and width), else keep their "
         "defaults."
@@ -85,14 +100,27 @@ class TrainConfig(BaseModel):
     gauges_per_update: int | None = Field(
         default=None, ge=1, description="Gauges drawn per update, run with all that drains to them; none: all [1]."
     )
-    updates: int = Field(default=20, ge=1, description="Updates per epoch [1].")
+    pairs_per_update: int | None = Field(
+        default=None, ge=1, description="Pairs drawn per update of a gauge and a window of its own, with all that "
+        "drains to it; none: the same windows at all gauges [1]."
+    )
+    updates: Annotated[int, Field(ge=1)] | Literal["cover"] = Field(
+        default=20, description="Updates per epoch, or `cover`: as many as draw a step of a gauge with a chance of "
+        "99 %, as in dHBV; needs pairs_per_update [1]."
+    )
     epochs: int = Field(default=20, ge=1, description="Epochs; validation and a saved state follow each [1].")
-    optimizer: Literal["adamw", "lbfgs"] = Field(default="adamw", description="AdamW, or LBFGS for small mappings.")
+    optimizer: Literal["adamw", "adadelta", "lbfgs"] = Field(
+        default="adamw", description="AdamW, Adadelta (as in dHBV), or LBFGS for small mappings."
+    )
     learning_rate: float = Field(
-        default=0.01, gt=0, description="Learning rate at the start; 1 where LBFGS is not given one [1]."
+        default=0.01, gt=0, description="Learning rate at the start; 1 where LBFGS or Adadelta is not given one [1]."
     )
     final_learning_rate: float = Field(default=0.1, gt=0, le=1, description="Its share at the end (cosine) [1].")
-    weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay of AdamW [1].")
+    weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay of AdamW and Adadelta [1].")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of the units of every hidden layer of the mapping, and of the "
+        "weights of the LSTM's gates, that an update leaves out, drawn anew for each; 0.5 in dHBV 2.0 [1]."
+    )
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient [1].")
     loss: LossWeights = Field(default=LossWeights(), description="Weights of the terms of the loss.")
     gauge_weights: Literal["equal", "incremental_area"] = Field(
@@ -114,9 +142,10 @@ class TrainConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, given: Any) -> Any:
-        """The line searches of LBFGS begin with a whole step, not with a hundredth of one."""
-        if isinstance(given, dict) and given.get("optimizer") == "lbfgs":
-            return {"learning_rate": LBFGS_LEARNING_RATE, **given}
+        """The line searches of LBFGS begin with a whole step, not with a hundredth of one; so does Adadelta."""
+        optimizer = given.get("optimizer") if isinstance(given, dict) else None
+        if isinstance(optimizer, str) and optimizer in WHOLE_STEPS:
+            return {"learning_rate": WHOLE_STEPS[optimizer], **given}
         return given
 
     @model_validator(mode="after")
@@ -138,17 +167,43 @@ class TrainConfig(BaseModel):
         if self.held_out_fold is not None and self.held_out_fold >= self.folds:
             raise ValueError(f"held_out_fold is {self.held_out_fold}; expected 0 to {self.folds - 1}")
         terms = self.loss
-        if not terms.nse + terms.kge + terms.rmse_log + terms.mean_runoff > 0:
+        of_flow = [n for n in LossWeights.model_fields if not n.startswith("pet_")]
+        if not any(getattr(terms, name) for name in of_flow):
             raise ValueError(
-                "loss has no term but those of the PET factor; expected nse, kge, rmse_log or mean_runoff above 0"
+                f"loss has no term but those of the PET factor; expected one of {', '.join(of_flow)} above 0"
             )
-        if self.gauges_per_update is not None and self.optimizer == "lbfgs":
-            raise ValueError("gauges_per_update needs adamw: LBFGS takes the same gauges at every update; leave it out")
+        self._check_draws()
+        if len(set(self.varying)) < len(self.varying):
+            raise ValueError(f"varying names a parameter twice: {', '.join(self.varying)}; expected different ones")
         if self.learn_weighting and not self.learn_routing:
             raise ValueError("learn_weighting needs learn_routing; set both, or neither")
         if self.loss.mean_runoff and self.mean_runoff_attribute is None:
             raise ValueError("loss.mean_runoff needs mean_runoff_attribute")
         return self
+
+    def _check_draws(self) -> None:
+        """Refuse draws that contradict each other or the optimizer."""
+        for name in ("gauges_per_update", "pairs_per_update"):
+            if getattr(self, name) is not None and self.optimizer == "lbfgs":
+                raise ValueError(f"{name} needs adamw: LBFGS takes the same gauges at every update; leave it out")
+        if self.dropout and self.optimizer == "lbfgs":
+            raise ValueError("dropout needs adamw or adadelta: LBFGS takes the same units at every update")
+        if self.dropout and self.mapping != "mlp" and not self.varying:
+            raise ValueError(f"dropout is {self.dropout} and mapping is {self.mapping}; expected mlp, which has units")
+        if self.pairs_per_update is None:
+            if self.updates == "cover":
+                raise ValueError("updates is cover, which counts pairs; expected pairs_per_update, or a number")
+            return
+        if self.gauges_per_update is not None or self.windows_per_update != 1:
+            raise ValueError(
+                "pairs_per_update draws gauges and windows together; expected no gauges_per_update and no "
+                "windows_per_update beside it"
+            )
+
+    @property
+    def draws_parts(self) -> bool:
+        """Whether every update runs parts of its own."""
+        return self.gauges_per_update is not None or self.pairs_per_update is not None
 
     @property
     def dtype(self) -> type[np.floating]:

@@ -29,15 +29,26 @@ SPREAD_FLOOR = 0.1
 
 
 class Window(NamedTuple):
-    """Steps of the record to run, warm-up first; `counted` of them, at the end, count in the loss."""
+    """Steps of the record to run, warm-up first; `counted` of them, at the end, count in the loss.
+
+    steps : int64[time], or int64[time, cell] where cells run in steps of their own; at_gauges : then int64[time,
+    gauge].
+    """
 
     steps: np.ndarray
     counted: int
+    at_gauges: np.ndarray | None = None
 
     @property
     def target(self) -> np.ndarray:
-        """The counted steps."""
-        return self.steps[self.steps.size - self.counted :]
+        """The counted steps, [time] or [time, gauge]."""
+        steps = self.steps if self.at_gauges is None else self.at_gauges
+        return steps[steps.shape[0] - self.counted :]
+
+    def observed(self, values: np.ndarray, gauges: np.ndarray) -> np.ndarray:
+        """Values [time, gauge] of the record at some gauges in the counted steps."""
+        rows = self.target if self.at_gauges is not None else self.target[:, None]
+        return values[rows, gauges]
 
 
 class Dataset:

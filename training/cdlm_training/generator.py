@@ -22,6 +22,7 @@ from bmi_cdlm.generator.specification import (
     standardise,
 )
 from bmi_cdlm.names.season import YEAR
+from cdlm_training.lstm import LstmGenerator, mask
 
 BLOCK_VALUES = 2**22
 START_SPREAD = 0.01
@@ -63,14 +64,15 @@ class Layers(nn.ModuleList):
 class StaticNetwork(Layers):
     """A network from attributes to parameters, evaluated in float64 whatever the precision of its weights."""
 
-    def __init__(self, spec: NetworkSpec, draw: torch.Generator) -> None:
+    def __init__(self, spec: NetworkSpec, draw: torch.Generator, dropout: float = 0.0) -> None:
         gain = math.sqrt(2.0) if spec.activation == "relu" else 1.0
         sizes = spec.sizes
         super().__init__(
             Layer(sizes[k], sizes[k + 1], START_SPREAD if k == len(spec.hidden) else gain, draw, spec.mapping)
             for k in range(len(sizes) - 1)
         )
-        self.spec = spec
+        self.spec, self.dropout = spec, dropout
+        self.dropped: int | None = None
         with torch.no_grad():
             starts = [z for target in spec.targets for z in target.starts]
             self.each[-1].bias.add_(torch.tensor(starts, dtype=torch.float64))
@@ -78,9 +80,11 @@ class StaticNetwork(Layers):
     def forward(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Return parameters [n] or [component, n] by registry name from raw attributes [n, attribute]."""
         *hidden, last = self.each
+        masks = None if self.dropped is None else torch.Generator().manual_seed(self.dropped)
         x = torch.from_numpy(network_inputs(self.spec, _raw(attributes))).to(last.bias.device)
         for layer in hidden:
             x = torch.tanh(layer(x)) if self.spec.activation == "tanh" else torch.relu(layer(x))
+            x = x if masks is None else x * mask(x.shape, self.dropout, masks).to(x)
         if self.spec.mapping == "uniform":
             z = last.bias.to(x).expand(x.shape[0], -1)
         elif self.spec.mapping == "power":
@@ -115,9 +119,10 @@ class PetNetwork(Layers):
         x = torch.from_numpy(standardise(self.spec.attributes, _raw(attributes))).to(first.bias)
         static = x @ first.weight[:, n + SEASON_FEATURES :].T + first.bias
         angle = day_of_year.to(torch.float64) * (2 * math.pi / YEAR)
-        season = torch.stack([torch.sin(angle), torch.cos(angle)], 1).to(static) @ first.weight[
+        season = torch.stack([torch.sin(angle), torch.cos(angle)], -1).to(static) @ first.weight[
             :, n : n + SEASON_FEATURES
         ].T
+        season = season if season.ndim == 3 else season[:, None, :]
         inputs = [forcing[f.name] for f in self.spec.features]
         block = max(1, BLOCK_VALUES // (static.shape[0] * max(self.spec.hidden)))
         parts = []
@@ -132,7 +137,7 @@ class PetNetwork(Layers):
 
     def _block(self, static: Tensor, season: Tensor, *inputs: Tensor) -> Tensor:
         first, *later = self.each
-        x = static + season[:, None, :]
+        x = static + season
         for k, (feature, value) in enumerate(zip(self.spec.features, inputs, strict=True)):
             value = value.to(static)
             if feature.half:
@@ -154,16 +159,29 @@ class Generator(nn.Module):
         The same seed gives the same start, at either precision.
     dtype : torch.float32 or torch.float64
         Of weights and results. Raw attributes come in float64, and are standardised in it.
+    dropout : float
+        Share of the units of hidden layers that are left out while `draw_dropout` says so.
     """
 
-    def __init__(self, spec: GeneratorSpec, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, spec: GeneratorSpec, seed: int = 0, dtype: torch.dtype = torch.float32, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         draw = torch.Generator().manual_seed(seed)
         self.spec = spec
-        self.cell = StaticNetwork(spec.cell, draw)
-        self.reach = StaticNetwork(spec.reach, draw)
+        self.cell = StaticNetwork(spec.cell, draw, dropout)
+        self.reach = StaticNetwork(spec.reach, draw, dropout)
         self.pet = PetNetwork(spec.pet, draw) if spec.pet is not None else None
+        self.lstm = LstmGenerator(spec.lstm, draw, dropout) if spec.lstm is not None else None
         self.to(dtype)
+
+    def draw_dropout(self, random: np.random.Generator | None) -> None:
+        """Draw which units an update leaves out, however often its parts are run; None: leave none out."""
+        networks: list[StaticNetwork | LstmGenerator] = [self.cell, self.reach]
+        networks += [self.lstm] if self.lstm is not None else []
+        for network in networks:
+            drawn = random is not None and network.dropout > 0
+            network.dropped = int(random.integers(2**62)) if drawn and random is not None else None
 
     def cell_parameters(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
         """Return the generated cell parameters [cell] by registry name from raw attributes [cell, attribute]."""
@@ -184,6 +202,17 @@ class Generator(nn.Module):
         if air_temperature is not None:
             forcing["air_temperature"] = air_temperature
         return self.pet(forcing, day_of_year, attributes)
+
+    def varying(self, forcing: Mapping[str, Tensor], attributes: np.ndarray) -> dict[str, Tensor]:
+        """Return the parameters of the LSTM by registry name, [time, cell], or [component, time, cell] of several.
+
+        forcing : raw [time, cell] by registry name; attributes : raw [cell, attribute].
+        """
+        if self.lstm is None:
+            return {}
+        z = self.lstm(forcing, attributes)
+        found = {t.name: _within(t, z[t.name]).to(self.cell.each[-1].bias.dtype) for t in self.lstm.spec.targets}
+        return {name: value[0] if value.shape[0] == 1 else value for name, value in found.items()}
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of every weight array by its name in the checkpoint."""

@@ -16,11 +16,13 @@ import torch
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.checkpoint import fingerprint
 from bmi_cdlm.generator.generator import describe_forcing, make_spec, read_inputs
+from bmi_cdlm.generator.lstm import read_lstm_attributes
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.names.container import seal, unseal
 from bmi_cdlm.names.writing import check_writable, replacing
 from bmi_cdlm.run.config import Config
+from cdlm_training.batches import draw_pairs, make_batch, updates_to_cover
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import choose_device
@@ -28,6 +30,7 @@ from cdlm_training.distributed import Team
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.generator import Generator
 from cdlm_training.log import Log
+from cdlm_training.loss import BatchSums
 from cdlm_training.objective import Objective, TrainingError
 from cdlm_training.scores import Epoch, Scores, validate
 from cdlm_training.simulate import Chain, Part, make_parts
@@ -67,9 +70,12 @@ class Trainer:
         self.data = Dataset(self.run, self.config, domain)
         self.spec = self._specify()
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
-        self.generator = Generator(self.spec, self.config.seed, dtype).to(self.device)
+        self.generator = Generator(self.spec, self.config.seed, dtype, self.config.dropout).to(self.device)
         self.generator.reach.requires_grad_(self.config.learn_routing)
-        self.chain = Chain(self.data, self.generator, read_inputs(self.spec, self.run.domain, domain))
+        self.chain = Chain(
+            self.data, self.generator, read_inputs(self.spec, self.run.domain, domain),
+            read_lstm_attributes(self.spec, self.run.domain, domain),
+        )
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
@@ -106,7 +112,7 @@ class Trainer:
         config = self.config
         while self.epoch < config.epochs and self.epoch - self.best_epoch < config.patience:
             began = time.perf_counter()
-            losses = [self._update(progress) for _ in range(config.updates)]
+            losses = [self._update(progress) for _ in range(self.updates)]
             self.epoch += 1
             scores = self._validate()
             if self._selected(scores) > self.best:
@@ -133,6 +139,7 @@ class Trainer:
             learn_component_weights=config.learn_component_weights, pet=config.pet_factor,
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
             starts=config.starts, runoff=run.runoff, routing=run.routing, components=run.components,
+            varying=config.varying, lstm_hidden=config.lstm_hidden,
         )
 
     # ---- one update --------------------------------------------------------------------------------------
@@ -142,8 +149,14 @@ class Trainer:
             windows = self._all_windows()
             loss = float(self.optimizer.step(lambda: self.gradient(windows)))
         else:
-            windows = self.data.windows(self.random, self.config.windows_per_update)
-            loss = self.gradient(windows, self._draw_parts())
+            self.generator.draw_dropout(self.random)
+            if self.config.pairs_per_update is not None:
+                pairs = draw_pairs(self.data, self.random, self.config.pairs_per_update)
+                loss = self.gradient_of(make_batch(self.data, pairs, self.workers), 1)
+            else:
+                windows = self.data.windows(self.random, self.config.windows_per_update)
+                loss = self.gradient(windows, self._draw_parts())
+            self.generator.draw_dropout(None)
             torch.nn.utils.clip_grad_norm_(self._weights(), self.config.clip)
             self.optimizer.step()
         if self.schedule is not None:
@@ -164,18 +177,31 @@ class Trainer:
 
         Equal on every process.
         """
-        self.optimizer.zero_grad(set_to_none=True)
         parts = self.parts if parts is None else parts
-        n_cells = sum(part.cells.size for part in parts)
-        loss = 0.0
-        items = [(window, part) for window in windows for part in parts]
-        for window, part in self.team.share(items, [part.work for _, part in items]):
-            term = self.objective(window, part, part.cells.size / n_cells) / len(windows)
+        return self.gradient_of([(window, part) for window in windows for part in parts], len(windows))
+
+    def gradient_of(self, items: list[tuple[Window, Part]], n_windows: int) -> float:
+        """As `gradient`, of runs that are the parts of `n_windows` windows over the domain."""
+        self.optimizer.zero_grad(set_to_none=True)
+        n_cells = sum(part.cells.size for _, part in items) / n_windows
+        own, loss = self.team.share(items, [part.work for _, part in items]), 0.0
+        sums = self._batch_sums(items, own)._replace(windows=n_windows) if self.objective.is_over_batch else None
+        for window, part in own:
+            share = part.cells.size / n_cells
+            term = self.objective(window, part, share, *([] if sums is None else [sums])) / n_windows
             term.backward()
             loss += float(term.detach())
         self.team.add_gradients(self._weights())
-        self.objective.check_gradients(windows)
+        self.objective.check_gradients([window for window, _ in items])
         return self.team.total(loss)
+
+    def _batch_sums(self, items: list[tuple[Window, Part]], own: list[tuple[Window, Part]]) -> BatchSums:
+        """Samples of an update and the sums of their squares, over all processes."""
+        count = float(max(1, self.objective.batch_count(items)))
+        if not self.config.loss.rmse_comb:
+            return BatchSums(count)
+        found = np.sum([np.zeros(2), *(self.objective.batch_squares(*one) for one in own)], axis=0)
+        return BatchSums(count, self.team.total(float(found[0])), self.team.total(float(found[1])))
 
     def _weights(self) -> list[torch.nn.Parameter]:
         """The weights that are learned."""
@@ -193,16 +219,27 @@ class Trainer:
         # A bias that decayed would pull its parameter to the middle of its range.
         decaying = [w for w in weights if w.ndim > 1]
         others = [w for w in weights if w.ndim <= 1]
-        adamw = torch.optim.AdamW(
-            [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-        )
+        groups = [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        kind = torch.optim.Adadelta if config.optimizer == "adadelta" else torch.optim.AdamW
+        found: torch.optim.Optimizer = kind(groups, lr=config.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            adamw, T_max=config.epochs * config.updates, eta_min=config.learning_rate * config.final_learning_rate
+            found, T_max=config.epochs * self.updates, eta_min=config.learning_rate * config.final_learning_rate
         )
-        return adamw, schedule
+        return found, schedule
 
     # ---- validation, states, log -------------------------------------------------------------------------
+
+    @property
+    def updates(self) -> int:
+        """Updates per epoch."""
+        config = self.config
+        if config.updates != "cover":
+            return config.updates
+        assert config.pairs_per_update is not None
+        train = self.data.steps_of(config.train)
+        steps = max(1, train.stop - train.start - config.warm_up)
+        length = min(config.window, train.stop - train.start)
+        return updates_to_cover(config.pairs_per_update, length, self.data.gauges.size, steps)
 
     @property
     def _last(self) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -48,18 +51,58 @@ def rmse_log_term(simulated: Tensor, observed: Tensor, to_depth: Tensor) -> Tens
 
     to_depth : [gauge], mm d-1 per m3 s-1 over the official area. Returns [gauge].
     """
+    count = (~torch.isnan(observed)).sum(dim=0).clamp(min=1)
+    of_depth, of_log = (torch.sqrt(x / count + 1e-24) for x in depth_squares(simulated, observed, to_depth))
+    return (1 - LOG_SHARE) * of_depth + LOG_SHARE * of_log
+
+
+def depth_squares(simulated: Tensor, observed: Tensor, to_depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of squared errors of depth [mm d-1] and of log10(sqrt(depth + b) + 0.1), per gauge, [gauge] each."""
     valid = ~torch.isnan(observed)
-    count = valid.sum(dim=0).clamp(min=1)
     s = (simulated * to_depth).double().clamp(min=0)
     o = (torch.nan_to_num(observed) * to_depth).double().clamp(min=0)
 
-    def root_mean(x: Tensor) -> Tensor:
-        return torch.sqrt((torch.where(valid, x, torch.zeros_like(x)) ** 2).sum(dim=0) / count + 1e-24)
+    def squares(x: Tensor) -> Tensor:
+        return (torch.where(valid, x, torch.zeros_like(x)) ** 2).sum(dim=0)
 
     def scale(x: Tensor) -> Tensor:
         return torch.log10(torch.sqrt(x + LOG_OFFSET) + 0.1)
 
-    return (1 - LOG_SHARE) * root_mean(s - o) + LOG_SHARE * root_mean(scale(s) - scale(o))
+    return squares(s - o), squares(scale(s) - scale(o))
+
+
+class BatchSums(NamedTuple):
+    """Over all samples of an update, in `windows` windows over the domain: how many there are, squared errors of depth
+    and of its logarithm."""
+
+    samples: float
+    depth: float = 0.0
+    logarithm: float = 0.0
+    windows: int = 1
+
+
+def nse_batch_term(simulated: Tensor, observed: Tensor, spread: Tensor, count: float) -> Tensor:
+    """What a part adds to the mean over all samples of squared error over squared spread [Kratzert et al. 2019].
+
+    As `nse_term`, but every sample weighs the same, not every gauge; count : samples of the update. Returns a scalar.
+    """
+    samples = (~torch.isnan(observed)).sum(dim=0)
+    return (nse_term(simulated, observed, spread) * samples).sum() / count
+
+
+def rmse_comb_term(simulated: Tensor, observed: Tensor, to_depth: Tensor, sums: BatchSums) -> Tensor:
+    """What a part adds to (1 - a) RMSE of depth + a RMSE of its logarithm over all samples [Song et al. 2025].
+
+    The roots are those of the whole update, `sums`: a part adds its share of the squares, with the slope of the root.
+    Returns a scalar.
+    """
+    total = torch.zeros((), dtype=torch.float64, device=simulated.device)
+    found = depth_squares(simulated, observed, to_depth)
+    for weight, own, whole in zip((1 - LOG_SHARE, LOG_SHARE), found, sums[1:3], strict=True):
+        if whole > 0:
+            half = own.sum() * (0.5 / math.sqrt(whole * sums.samples))
+            total = total + weight * (half + half.detach())  # the root has half the slope of a share
+    return total
 
 
 def mean_runoff_term(runoff: Tensor, target: Tensor, area: Tensor) -> Tensor:

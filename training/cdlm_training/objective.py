@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,11 +13,15 @@ from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError
 from cdlm_training.dataset import Window
 from cdlm_training.loss import (
+    BatchSums,
+    depth_squares,
     kge_term,
     mean_runoff_term,
+    nse_batch_term,
     nse_term,
     pet_factor_term,
     pet_roughness_term,
+    rmse_comb_term,
     rmse_log_term,
 )
 from cdlm_training.simulate import Chain, Part, Simulated
@@ -38,21 +44,58 @@ class Objective:
         self.chain, self.dataset, self.generator = chain, chain.dataset, chain.generator
         self.target = self._mean_runoff()
 
-    def __call__(self, window: Window, part: Part, share: float) -> Tensor:
-        """Loss of one window and part, which holds a share of the cells of this update; TrainingError without value."""
+    def __call__(self, window: Window, part: Part, share: float, sums: BatchSums | None = None) -> Tensor:
+        """Loss of one window and part, which holds a share of the cells of this update; TrainingError without value.
+
+        sums : those of the whole update, where the loss has terms over all of its samples.
+        """
         simulated, weigh = self.chain(part, window), self.dataset.config.loss
         terms = self._gauge_terms(simulated.discharge, window, part)
         self._check_terms(terms, window, part)
         loss = (self._place(self.dataset.weights[part.gauges]).double() * part.stands_for * terms).sum()
+        if sums is not None:
+            loss = loss + sums.windows * self._batch_terms(simulated.discharge, window, part, sums)
         if weigh.mean_runoff and self.target is not None:
             area, target = self._place(part.domain.cells.drained_area), self._place(self.target[part.cells])
             loss = loss + share * weigh.mean_runoff * mean_runoff_term(simulated.runoff, target, area)
         return loss + share * self._factor_terms(simulated)
 
+    @property
+    def is_over_batch(self) -> bool:
+        """Whether the loss has terms over all samples of an update."""
+        weigh = self.dataset.config.loss
+        return bool(weigh.nse_batch or weigh.rmse_comb)
+
+    def batch_count(self, items: Sequence[tuple[Window, Part]]) -> int:
+        """Samples of an update: observations in its windows."""
+        found = (window.observed(self.dataset.observed, part.gauges) for window, part in items)
+        return sum(int(np.count_nonzero(~np.isnan(values))) for values in found)
+
+    def batch_squares(self, window: Window, part: Part) -> np.ndarray:
+        """Squares that a part adds to the sums of an update, float64[2]: of depth and of its logarithm."""
+        with torch.no_grad():
+            found = depth_squares(self.chain(part, window).discharge, *self._depths(window, part))
+            return torch.stack([x.sum() for x in found]).cpu().numpy()
+
+    def _depths(self, window: Window, part: Part) -> tuple[Tensor, Tensor]:
+        observed = self._place(window.observed(self.dataset.observed, part.gauges))
+        return observed, self._place(self.dataset.to_depth[part.gauges])
+
+    def _batch_terms(self, discharge: Tensor, window: Window, part: Part, sums: BatchSums) -> Tensor | float:
+        dataset, weigh = self.dataset, self.dataset.config.loss
+        observed, to_depth = self._depths(window, part)
+        terms: Tensor | float = 0.0
+        if weigh.nse_batch:
+            spread = self._place(dataset.spread[part.gauges])
+            terms = terms + weigh.nse_batch * nse_batch_term(discharge, observed, spread, sums.samples)
+        if weigh.rmse_comb:
+            terms = terms + weigh.rmse_comb * rmse_comb_term(discharge, observed, to_depth, sums)
+        return terms
+
     def _gauge_terms(self, discharge: Tensor, window: Window, part: Part) -> Tensor:
         """Weighted sum of the terms of each gauge, [gauge]."""
         dataset, weigh = self.dataset, self.dataset.config.loss
-        observed = self._place(dataset.observed[np.ix_(window.target, part.gauges)])
+        observed = self._place(window.observed(dataset.observed, part.gauges))
         terms = torch.zeros(part.gauges.size, dtype=torch.float64, device=self.chain.device)
         if weigh.nse:
             terms = terms + weigh.nse * nse_term(discharge, observed, self._place(dataset.spread[part.gauges]))
@@ -117,4 +160,4 @@ class Objective:
 
     def _date(self, window: Window) -> np.datetime64:
         run = self.dataset.run
-        return run.start + int(window.target[0]) * np.timedelta64(run.time_step, "s")
+        return run.start + int(window.target.flat[0]) * np.timedelta64(run.time_step, "s")

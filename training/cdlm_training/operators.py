@@ -46,14 +46,15 @@ class Advance(torch.autograd.Function):
     ) -> Tensor:
         """Run the kernels; keep the states at block starts.
 
-        tensors : inputs and varying parameters [time, cell] of the names `series`, then parameters [cell] or
+        tensors : inputs and varying parameters [time, cell] of the names `series`, varying ones of several components
+        [component, time, cell], then parameters [cell] or
         [component, cell] of the names `parameters`.
         """
         arrays = _arrays(operator, *tensors)
         values = {name: a.reshape(-1) for name, a in zip(parameters, arrays[len(series) :], strict=True)}
         p = operator.prepare(values, places)
         given, ctx.record = operator.run(dict(zip(series, arrays, strict=False)), p, operator.start(p))
-        ctx.operator, ctx.names = operator, (series, parameters)
+        ctx.operator, ctx.names, ctx.shapes = operator, (series, parameters), [t.shape for t in tensors]
         ctx.save_for_backward(*tensors[len(series) :])
         return torch.as_tensor(given).to(tensors[0].dtype)
 
@@ -72,8 +73,8 @@ class Advance(torch.autograd.Function):
         found = operator.prepare_adjoint(ctx.record.parameters, p_adj, state_adj)
         found |= {WEIGHT: inputs_adj.pop(WEIGHT)} if WEIGHT in inputs_adj else {}
         of_series = [
-            _gradient(out_adj.dtype, inputs_adj, name, out_adj) if wants else None
-            for name, wants in zip(series, needed, strict=False)
+            _gradient(out_adj.dtype, inputs_adj, name, out_adj.new_empty(shape)) if wants else None
+            for name, wants, shape in zip(series, needed, ctx.shapes, strict=False)
         ]
         of_parameters = [
             _gradient(out_adj.dtype, found, name, like)

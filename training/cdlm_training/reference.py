@@ -40,6 +40,43 @@ rounding. One sub-network is never split: where a single basin holds most of a d
 multiple of the number of processes, which deals its windows out, or `gauges_per_update`, which draws smaller
 sub-networks. Every process reads the forcing of the whole domain into its memory; devices hold their own share only.
 
+## The settings of dHBV
+
+Trained on many basins, the published models draw pairs: a basin and a year of its own. With 531 basins these keys give
+their epochs and losses (`rmse_comb` of dHBV 1.0 and 2.0, `nse_batch` of 1.1p); here a pair is a gauge with all that
+drains to it, so that the loss is at gauges behind the routing, nested ones among them.
+
+```yaml
+training:
+  pairs_per_update: 100
+  updates: cover            # 341 of them
+  epochs: 100
+  window: 365
+  warm_up: 365
+  optimizer: adadelta       # learning_rate: 1
+  final_learning_rate: 1
+  weight_decay: 0
+  dropout: 0.5              # of the mapping; `hidden` has 7 layers of 4096 units in dHBV 2.0
+  loss: {nse: 0, rmse_comb: 1}
+```
+
+A warm-up that would begin before the record cycles through its first year; theirs draw no such windows.
+
+Weights of their networks, where you have them, become a checkpoint: `cdlm-train CONFIG --weights FILE --statistics
+FILE.json`. FILE is safetensors or a state_dict of torch, read as tensors alone. CONFIG says what they do not: the order
+of the attributes (`cell_attributes`), what the LSTM gives (`varying`), the process and its `components`. The JSON has
+[mean, std] of every attribute and of the forcing by our names. `cdlm import-dhbv` takes parameters that were calculated
+already.
+
+## Parameters that vary from day to day
+
+`varying: [recharge_shape, evaporation_shape, quickflow_rate]` takes these from the network of attributes and gives them
+to an LSTM, which reads the forcing of the step and the same attributes (these enter as a bias, summed once). It begins
+with nothing remembered, so that it needs its `warm_up`, as the stores do. At run time it is a kernel of ours without
+torch; what it remembers is in the state and in restart files. It costs more than the model itself: 64 units take 28
+times the time of HBV with four sets, 16 units 3.9 times ([benchmarks](../benchmarks/README.md)). Sets of parameters
+(`components`) cost far less: begin with those.
+
 ## Keys
 """
 

@@ -64,9 +64,8 @@ def make_parts(
 
     workers : whoever hands them over closes them; drawn : int64[], places among the training gauges.
     """
-    domain, run, config = dataset.domain, dataset.run, dataset.config
+    domain, config = dataset.domain, dataset.config
     workers = Workers(config.threads) if workers is None else workers
-    varying = (FACTOR,) if config.pet_factor else ()
     chosen = np.arange(dataset.gauges.size) if drawn is None else np.sort(drawn)
     reach = domain.gauges.reach[dataset.gauges[chosen]]
     ranges = [upstream_of(domain.reaches.downstream, int(r)) for r in reach]
@@ -74,15 +73,23 @@ def make_parts(
         (lo, hi) for lo, hi in sorted(set(ranges))
         if not any(a <= lo and hi <= b and (a, b) != (lo, hi) for a, b in ranges)
     ]
-    parts = []
-    for places in joined(domain, lowest):
-        piece, cells = take_reaches(domain, places)
-        inside = np.flatnonzero(np.isin(reach, places))
-        operators = make_operators(run, piece, config.dtype, config.device, workers, varying)
-        stands_for = dataset.gauges.size / chosen.size
-        at = np.searchsorted(places, reach[inside])
-        parts.append(Part(piece, operators, chosen[inside], at, cells, places, stands_for))
-    return parts
+    stands_for = dataset.gauges.size / chosen.size
+    return [
+        make_part(dataset, places, chosen[np.isin(reach, places)], workers, stands_for)
+        for places in joined(domain, lowest)
+    ]
+
+
+def make_part(
+    dataset: Dataset, places: np.ndarray, gauges: np.ndarray, workers: Workers, stands_for: float
+) -> Part:
+    """The piece of the domain with some reaches, int64[] rising; gauges : of them, places among the training gauges."""
+    run, config = dataset.run, dataset.config
+    piece, cells = take_reaches(dataset.domain, places)
+    varying = (*config.varying, *((FACTOR,) if config.pet_factor else ()))
+    operators = make_operators(run, piece, config.dtype, config.device, workers, varying)
+    at = np.searchsorted(places, dataset.domain.gauges.reach[dataset.gauges[gauges]])
+    return Part(piece, operators, gauges, at, cells, places, stands_for)
 
 
 MANY_PARTS, ENOUGH_CELLS = 16, 64
@@ -106,8 +113,10 @@ def joined(domain: Domain, ranges: Sequence[tuple[int, int]]) -> list[np.ndarray
 class Chain:
     """Runs a generator's parameters through the model for one part and window, on the device of its weights."""
 
-    def __init__(self, dataset: Dataset, generator: Generator, attributes: Inputs) -> None:
-        self.dataset, self.generator, self.attributes = dataset, generator, attributes
+    def __init__(
+        self, dataset: Dataset, generator: Generator, attributes: Inputs, of_lstm: np.ndarray | None = None
+    ) -> None:
+        self.dataset, self.generator, self.attributes, self.of_lstm = dataset, generator, attributes, of_lstm
         self.device = next(generator.parameters()).device
         self._placed: dict[int, tuple[Part, dict[str, Tensor]]] = {}
         self._whole: dict[str, Tensor] = {}
@@ -136,11 +145,16 @@ class Chain:
             )
             assert any(FACTOR in operator.taken for operator in part.operators.cells), "made without a PET factor"
             inputs[FACTOR] = factor
+        if self.generator.lstm is not None:
+            assert self.of_lstm is not None, "made without the attributes of the LSTM"
+            varying = self.generator.varying(inputs, self.of_lstm[part.cells])
+            inputs |= varying
+            p = {name: value for name, value in p.items() if name not in varying}
         for operator in part.operators.cells:  # snow, runoff
             inputs[operator.gives] = self._advance(operator, inputs, p)
         runoff = inputs[RUNOFF]
         discharge = self._route(part, runoff)
-        counted = slice(window.steps.size - window.counted, None)
+        counted = slice(window.steps.shape[0] - window.counted, None)
         return Simulated(discharge[counted], runoff[counted], None if factor is None else factor[counted])
 
     def _inputs(self, part: Part, steps: Tensor) -> dict[str, Tensor]:
@@ -149,11 +163,12 @@ class Chain:
         Parts that are drawn anew for every update are taken out of the whole domain's forcing on the device.
         """
         forcing = self.dataset.forcing
-        if self.dataset.config.gauges_per_update is not None:
+        if self.dataset.config.draws_parts:
             if not self._whole:
                 self._whole = {name: torch.from_numpy(values).to(self.device) for name, values in forcing.items()}
             cells = torch.from_numpy(part.cells).to(self.device)
-            return {name: values[steps[:, None], cells] for name, values in self._whole.items()}
+            rows = steps if steps.ndim > 1 else steps[:, None]
+            return {name: values[rows, cells] for name, values in self._whole.items()}
         if id(part.cells) not in self._placed:
             own = {name: torch.from_numpy(values[:, part.cells]).to(self.device) for name, values in forcing.items()}
             self._placed[id(part.cells)] = part, own
