@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -23,8 +22,10 @@ from rich.table import Table
 from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.balance import CLOSED, balance
-from bmi_cdlm.evaluate.evaluation import GaugeResult, draw, evaluate
+from bmi_cdlm.evaluate.evaluation import GaugeResult, Wanted, draw, evaluate
 from bmi_cdlm.evaluate.plot_map import plot_map
+from bmi_cdlm.evaluate.summary import compare, make_groups, read_regions, summarise, write_scores
+from bmi_cdlm.evaluate.tables import COMPARED, PER_GROUP, difference_table, score_table, summary_table
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import CdlmError, ConfigError, LedgerError, shown
 from bmi_cdlm.names.writing import replacing
@@ -43,10 +44,6 @@ from bmi_cdlm.run.values import parse_date, parse_duration
 from bmi_cdlm.run.waves import wave_fit
 from bmi_cdlm.version import __version__
 
-SHOWN = (
-    ("nse", "NSE", ".3f"), ("kge", "KGE", ".3f"), ("kge_r", "r", ".3f"), ("kge_alpha", "alpha", ".3f"),
-    ("kge_beta", "beta", ".3f"), ("pbias", "PBIAS %", "+.1f"), ("n", "n", ".0f"),
-)
 MOST_SHOWN = 20
 LONGEST_ARGUMENT = 4096
 console = Console(markup=False, highlight=False, soft_wrap=True)
@@ -201,19 +198,51 @@ def run(
 
 @main.command("evaluate")
 @click.argument("config", type=click.Path(path_type=Path))
+@click.option("--from", "first", metavar="DATE", help="Begin of the period that is scored.  [default: of the output]")
+@click.option("--to", "last", metavar="DATE", help="Its end, exclusive.")
+@click.option("--by", type=click.Choice(["step", "day", "month"]), default="step", show_default=True,
+              help="Score the output's steps, or means of days or months that have 90 % of them.")
+@click.option("--regions", type=click.Path(path_type=Path), help="CSV with the columns gauge and region.")
+@click.option("--against", type=click.Path(path_type=Path),
+              help="Discharge of another model (NetCDF, as observations): on the same steps, with the difference.")
+@click.option("--table", type=click.Path(path_type=Path), help="CSV to write, every score of every gauge.")
 @click.option("--plots/--no-plots", default=True, help="Draw a hydrograph per gauge (needs matplotlib).")
 @click.option("--balance", "adds_up", is_flag=True, help="Run CONFIG and add up its water instead; needs no records.")
-def evaluate_command(config: Path, plots: bool, adds_up: bool) -> None:
+def evaluate_command(
+    config: Path, first: str | None, last: str | None, by: Literal["step", "day", "month"], regions: Path | None,
+    against: Path | None, table: Path | None, plots: bool, adds_up: bool,
+) -> None:
     """Score the output of CONFIG against observed discharge and draw hydrographs."""
     settings = load_config(config)
     if adds_up:
         _print_balance(settings, config.stem)
         return
-    results = evaluate(settings)
-    console.print(score_table(results, f"{config.stem}, {results[0].starts[0]} to {settings.end}"))
+    try:
+        period = [None if text is None else parse_date(text) for text in (first, last)]
+    except ValueError as cause:
+        raise ConfigError(f"cdlm evaluate: {cause}.") from cause
+    results = evaluate(settings, Wanted(period[0], period[1], by, against))
+    areas = {result.gauge_id: result.area for result in results}
+    groups = make_groups(areas, None if regions is None else read_regions(regions, list(areas)))
+    _print_scores(results, groups, f"{config.stem}, {results[0].starts[0]} to {last or settings.end}")
+    if table is not None:
+        write_scores(table, {r.gauge_id: r.scores for r in results}, {"area_km2": lambda g: f"{areas[g]:g}"})
+        console.print(f"wrote {table}")
     if plots:
         for path in draw(settings, results):
             console.print(f"wrote {path}")
+
+
+def _print_scores(results: list[GaugeResult], groups: dict[str, list[str]], title: str) -> None:
+    """Scores per gauge, over groups of gauges, and beside another model."""
+    console.print(score_table(results, title))
+    own = {result.gauge_id: result.scores for result in results}
+    if len(results) > 1:
+        console.print(summary_table(summarise(own, PER_GROUP, groups), f"{title}, medians over gauges"))
+    others = {result.gauge_id: result.against[1] for result in results if result.against is not None}
+    if others:
+        console.print(score_table([r._replace(scores=others[r.gauge_id]) for r in results], "the other model"))
+        console.print(difference_table(compare(own, others, COMPARED, list(own)), "this run less the other model"))
 
 
 @main.command("subset")
@@ -307,16 +336,6 @@ def nextgen_init(
     console.print(f"wrote {(len(paths) - 1) // 2} catchments and {paths[-1]}")
 
 
-def score_table(results: list[GaugeResult], title: str) -> Table:
-    """Scores per gauge as a table."""
-    table = Table("gauge", *(heading for _, heading, _ in SHOWN), title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for result in results:
-        table.add_row(result.gauge_id, *(_score(result.scores[key], style) for key, _, style in SHOWN))
-    return table
-
-
 def _print_balance(settings: Config, title: str) -> None:
     rows = balance(settings)
     table = Table("balance of", "water [m3]", "missing in a step", "where", "missing in all", title=title)
@@ -360,11 +379,6 @@ def _print_travel_times(config: Config, model: Model) -> None:
         )
     if len(gauges.id) > MOST_SHOWN:
         console.print(f"... and {len(gauges.id) - MOST_SHOWN} more gauges")
-
-
-def _score(value: float, style: str) -> str:
-    """A score, or a dash where there is none."""
-    return "-" if np.isnan(value) else format(value, style)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import get_args
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bmi_cdlm.evaluate.catalogue import METRICS
 from bmi_cdlm.model.pet import required, takes_elevation
 from bmi_cdlm.names.declaration import CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.errors import ConfigError, nearest
@@ -57,9 +59,22 @@ BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
 
 def render() -> str:
     """Return the reference as Markdown."""
-    return "\n".join(
-        [HEAD, "## Configuration keys\n", *key_table(Config), *_prepare(), *_formulas(), *_variables(), *_parameters()]
-    ) + "\n"
+    parts = [_prepare(), _formulas(), _variables(), _parameters(), _scores()]
+    return "\n".join([HEAD, "## Configuration keys\n", *key_table(Config), *(line for p in parts for line in p)]) + "\n"
+
+
+def _scores() -> list[str]:
+    """The scores that `cdlm evaluate` gives, and trainings and experiments read."""
+    lines = [
+        "\n## Scores\n",
+        "Of `cdlm evaluate` and of trainings and experiments; s is simulated, o observed, at the steps that have both. "
+        "Over gauges: median, quartiles, and the bootstrap interval of the median.\n",
+        "| score | unit | best | meaning | source |", "|---|---|---|---|---|",
+    ]
+    for one in METRICS:
+        best = "" if math.isnan(one.best) else f"{one.best:g}"
+        lines.append(f"| `{one.name}` | {one.units} | {best} | {one.meaning} | {one.source} |")
+    return lines
 
 
 def describe_processes(name: str | None = None) -> list[str]:
