@@ -14,7 +14,7 @@ from bmi_cdlm.evaluate.catalogue import METRICS
 from bmi_cdlm.model.pet import required, takes_elevation
 from bmi_cdlm.names.declaration import CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.errors import ConfigError, nearest
-from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME, WEIGHT
+from bmi_cdlm.names.parameters import BY_NAME, STARTS, TRAVEL_TIME, WEIGHT, Parameter
 from bmi_cdlm.names.registry import PROCESSES
 from bmi_cdlm.names.time_steps import STEP_NAMES
 from bmi_cdlm.names.variables import COUPLING, IDENTITY, SUB_STEPS, VARIABLES, variable
@@ -261,11 +261,16 @@ def _parameters() -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     declared = [one for one in PROCESSES.values() if not isinstance(one, PetFormula)]
-    for p in BY_NAME.values():
+    for p in (*BY_NAME.values(), *STARTS.values()):
         ranges = [f"{r.low:g} to {r.high:g} ({r.default:g})" for r in (p.daily, p.hourly)]
         lines.append(
             f"| `{p.name}` | {p.symbol} | {p.units} | {p.grid} | {ranges[0]} | {ranges[1]} | {_interval(p.legal)} "
-            f"| {p.scale} | {', '.join(one.name for one in declared if p in one.parameters)} "
+            f"| {p.scale} | {', '.join(one.name for one in declared if p in _generated(one))} "
             f"| {p.meaning} | {p.source} |"
         )
     return lines
+
+
+def _generated(one: CellProcess | ReachProcess) -> tuple[Parameter, ...]:
+    """Parameters of a process, and the shares with which its stores start."""
+    return (*one.parameters, *(one.starts.values() if isinstance(one, CellProcess) else ()))

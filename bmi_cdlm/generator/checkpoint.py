@@ -30,6 +30,8 @@ FORMAT, READ = "bmi_cdlm checkpoint 2", ("bmi_cdlm checkpoint 1", "bmi_cdlm chec
 """Format 1 knew GR4J and Muskingum only, and names no process but snow."""
 REQUIRED = ("gauges", "periods", "scores", "fingerprints", "licence", "command")
 """What a record must hold: training gauges, periods by name, scores, sha256 of files by name, licence, command."""
+STARTS_AT = "starts_at"
+"""Key of a record: the time (ISO) at which stores have the shares that were learned for them, if any were."""
 HEADER = "bmi_cdlm"
 """The one key of the file's metadata, so that the same content gives the same bytes: safetensors shuffles keys."""
 KEYS = ("format", "specification", "record", "digest")
@@ -108,6 +110,7 @@ def save_checkpoint(
         "record": {"code_version": __version__, **record},
     }
     _check_record(header["record"], where)
+    _check_start(spec, header["record"], where)
     try:
         header["digest"] = _digest(header, weights)
     except (TypeError, ValueError) as cause:
@@ -158,6 +161,7 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
     except ValueError as cause:
         raise CheckpointError(f"{where}: the specification is refused: {explain(cause)} Train it anew.") from cause
     _check_record(header["record"], where)
+    _check_start(spec, header["record"], where)
     _check_tensors(spec, weights, where)
     for value in weights.values():
         value.flags.writeable = False
@@ -180,6 +184,14 @@ def _check_record(record: object, where: str) -> None:
     if not isinstance(record, dict):
         raise CheckpointError(f"{where}: the record holds {type(record).__name__}, expected keys and values.")
     _require(record, (*REQUIRED, "code_version"), "its record", where)
+
+
+def _check_start(spec: GeneratorSpec, record: Mapping[str, Any], where: str) -> None:
+    if spec.has_start and not isinstance(record.get(STARTS_AT), str):
+        raise CheckpointError(
+            f"{where}: generates how full stores are when a run starts, and its record has no '{STARTS_AT}', the time "
+            "of that start. Write it anew with cdlm-train."
+        )
 
 
 def _require(found: Mapping[str, object], keys: tuple[str, ...], place: str, where: str) -> None:

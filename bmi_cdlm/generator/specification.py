@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bmi_cdlm.names.errors import nearest
-from bmi_cdlm.names.parameters import BY_NAME, WEIGHT, parameter
+from bmi_cdlm.names.parameters import BY_NAME, STARTS, WEIGHT, parameter
 from bmi_cdlm.processes.catalogue import choose
 
 MappingName = Literal["uniform", "linear", "power", "mlp"]
@@ -69,7 +69,7 @@ class Target:
 
     def __post_init__(self) -> None:
         """Refuse unknown names and bounds outside the legal range."""
-        known = (*BY_NAME, WEIGHT)
+        known = (*BY_NAME, *STARTS, WEIGHT)
         _expect(self.name in known, f"there is no parameter '{self.name}'.{nearest(self.name, known)}")
         _expect(
             (self.scale == "share") == (self.name == WEIGHT),
@@ -221,6 +221,11 @@ class GeneratorSpec:
             not warm or "air_temperature" in chain.inputs,
             "the PET network takes air_temperature, which runs without snow lack",
         )
+
+    @property
+    def has_start(self) -> bool:
+        """Whether it generates the shares with which stores start a run."""
+        return any(target.name in STARTS for target in self.cell.targets)
 
     @property
     def components(self) -> int:

@@ -19,7 +19,7 @@ from bmi_cdlm.files.netcdf import (
     select_ids,
 )
 from bmi_cdlm.names.errors import ParameterError, nearest
-from bmi_cdlm.names.parameters import BY_NAME, COMPONENT_WEIGHT, TRAVEL_TIME, WEIGHT
+from bmi_cdlm.names.parameters import BY_NAME, COMPONENT_WEIGHT, STARTS, TRAVEL_TIME, WEIGHT
 from bmi_cdlm.names.time_steps import STEP_NAMES
 
 COMPONENT = "component"
@@ -56,7 +56,7 @@ def read_parameters(path: Path, domain: Domain, step: int | None = None) -> dict
             if f"{grid}_id" in dataset.variables:
                 found = read_strings(dataset, f"{grid}_id", where, ParameterError)
                 order[grid] = select_ids(found, ids[grid], f"{grid}_id", where, ParameterError)
-        known = {name: (p.grid, p.units) for name, p in BY_NAME.items()} | {
+        known = {name: (p.grid, p.units) for name, p in (BY_NAME | STARTS).items()} | {
             TRAVEL_TIME: ("reach", "s"), WEIGHT: (COMPONENT_WEIGHT.grid, COMPONENT_WEIGHT.units),
         }
         for name in dataset.variables:

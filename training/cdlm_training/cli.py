@@ -42,6 +42,8 @@ def main(config: Path, resume: bool) -> None:
         scores = _train(trainer, here, resume=resume)
         if here.leads:
             console.print(_table(scores, f"{trainer.config.output.name}, {_period(trainer.config)}"))
+            for finding in trainer.findings:
+                console.print(f"note: {finding}")
             console.print(f"wrote {trainer.config.output}")
 
 
@@ -53,7 +55,8 @@ def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
         TimeRemainingColumn(), console=console, disable=not here.leads,
     ) as bar:
         nothing = float("nan")
-        task = bar.add_task("", total=config.epochs * config.updates, loss=nothing, nse=nothing, kge=nothing)
+        total = config.n_starts * config.epochs * config.updates
+        task = bar.add_task("", total=total, loss=nothing, nse=nothing, kge=nothing)
 
         def report(epoch: Epoch) -> None:
             bar.update(

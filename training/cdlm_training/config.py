@@ -17,6 +17,8 @@ from bmi_cdlm.run.values import Date, parse_places
 Period = tuple[Date, Date]
 DeviceName = Literal["cpu", "cuda"]
 LBFGS_LEARNING_RATE = 1.0
+MANY_STARTS = 5
+"""Of a fit so small that it ends where it happens to begin."""
 Gauges = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(parse_places)]
 
 
@@ -62,6 +64,14 @@ class TrainConfig(BaseModel):
         "their default. Some are learned only where they stand here (`cdlm processes NAME`). The switch of melt has no "
         "slope: thermal_weighting stays where it starts."
     )
+    ranges: dict[str, tuple[float, float]] = Field(
+        default={}, description="Between which bounds parameters are learned, by registry name [units of each], such "
+        "as `unit_hydrograph_base: [0.5, 20]`; others within the range of the registry."
+    )
+    learn_start: bool = Field(
+        default=False, description="Learn how full the stores of cells are at `start`, for records too short for a "
+        "warm-up: every window is run from there, and a run with the checkpoint starts so too."
+    )
     learn_routing: bool = Field(
         default=True, description="Learn the parameters of reaches (celerity; roughness and width), else keep their "
         "defaults."
@@ -86,6 +96,10 @@ class TrainConfig(BaseModel):
     )
     updates: int = Field(default=20, ge=1, description="Updates per epoch [1].")
     epochs: int = Field(default=20, ge=1, description="Epochs; validation and a saved state follow each [1].")
+    restarts: int | None = Field(
+        default=None, ge=1, description="How often the fit begins anew: first from `starts`, then from drawn places; "
+        "the best is kept, the spread is told. none: 5 for LBFGS on a uniform mapping, else 1 [1]."
+    )
     optimizer: Literal["adamw", "lbfgs"] = Field(default="adamw", description="AdamW, or LBFGS for small mappings.")
     learning_rate: float = Field(
         default=0.01, gt=0, description="Learning rate at the start; 1 where LBFGS is not given one [1]."
@@ -113,10 +127,19 @@ class TrainConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, given: Any) -> Any:
-        """The line searches of LBFGS begin with a whole step, not with a hundredth of one."""
-        if isinstance(given, dict) and given.get("optimizer") == "lbfgs":
-            return {"learning_rate": LBFGS_LEARNING_RATE, **given}
-        return given
+        """The line searches of LBFGS begin with a whole step, not with a hundredth of one.
+
+        What is learned of the start has no steps before it.
+        """
+        if not isinstance(given, dict):
+            return given
+        lbfgs = given.get("optimizer") == "lbfgs"
+        return {
+            **({"learning_rate": LBFGS_LEARNING_RATE} if lbfgs else {}),
+            **({"restarts": MANY_STARTS} if lbfgs and given.get("mapping") == "uniform" else {}),
+            **({"warm_up": 0} if given.get("learn_start") is True else {}),
+            **{key: value for key, value in given.items() if key != "restarts" or value is not None},
+        }
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
@@ -141,11 +164,25 @@ class TrainConfig(BaseModel):
             )
         if self.gauges_per_update is not None and self.optimizer == "lbfgs":
             raise ValueError("gauges_per_update needs adamw: LBFGS takes the same gauges at every update; leave it out")
+        if self.learn_start and self.warm_up:
+            raise ValueError(
+                f"learn_start is on and warm_up is {self.warm_up}; expected 0: there is nothing before the start"
+            )
         if self.learn_weighting and not self.learn_routing:
             raise ValueError("learn_weighting needs learn_routing; set both, or neither")
         if self.loss.mean_runoff and self.mean_runoff_attribute is None:
             raise ValueError("loss.mean_runoff needs mean_runoff_attribute")
         return self
+
+    @property
+    def validation(self) -> Period:
+        """The period that chooses the best epoch."""
+        return self.train if self.validate_on is None else self.validate_on
+
+    @property
+    def n_starts(self) -> int:
+        """How often the fit begins."""
+        return 1 if self.restarts is None else self.restarts
 
     @property
     def dtype(self) -> type[np.floating]:

@@ -185,6 +185,17 @@ class Generator(nn.Module):
             forcing["air_temperature"] = air_temperature
         return self.pet(forcing, day_of_year, attributes)
 
+    def scatter(self, seed: int) -> None:
+        """Let parameters start from places drawn about their start, about one unit of z away; weights stay."""
+        draw = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for network in (self.cell, self.reach):
+                bias = network.each[-1].bias
+                for target, rows in zip(network.spec.targets, network.spec.rows, strict=True):
+                    if target.scale != "share":
+                        off = torch.randn(target.components, generator=draw, dtype=torch.float64)
+                        bias[rows] += off.to(bias)
+
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of every weight array by its name in the checkpoint."""
         return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}

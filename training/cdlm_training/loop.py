@@ -8,13 +8,13 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from bmi_cdlm.domain.domain import read_domain
-from bmi_cdlm.generator.checkpoint import fingerprint
+from bmi_cdlm.generator.checkpoint import fingerprint, load_checkpoint
 from bmi_cdlm.generator.generator import describe_forcing, make_spec, read_inputs
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.kernels.workers import Workers
@@ -26,14 +26,15 @@ from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
 from cdlm_training.evaluate import write_checkpoint
+from cdlm_training.findings import against_bounds, spread_of, unlike_starts
 from cdlm_training.generator import Generator
 from cdlm_training.log import Log
 from cdlm_training.objective import Objective, TrainingError
-from cdlm_training.scores import Epoch, Scores, validate
+from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
 from cdlm_training.simulate import Chain, Part, make_parts
 
-STATE = "state.pt"
-STATE_FORMAT = "bmi_cdlm training 1"
+STATE, FINDINGS = "state.pt", "findings.txt"
+STATE_FORMAT = "bmi_cdlm training 2"
 STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
 RUN_KEYS = (
     "start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "components", "pet", "forcing_fill",
@@ -41,6 +42,27 @@ RUN_KEYS = (
 )
 """Keys of the run on which the weights depend."""
 NO_SCORES = Scores(float("nan"), float("nan"), {})
+
+
+class Fit(NamedTuple):
+    """A fit from one beginning: epochs so far, the best of them, its validation score, loss and mean parameters."""
+
+    epochs: int
+    best_epoch: int
+    score: float
+    loss: float
+    parameters: dict[str, float]
+
+    @staticmethod
+    def new() -> Fit:
+        """A fit that has not begun."""
+        return Fit(0, 0, -np.inf, float("nan"), {})
+
+    def after(self, score: float, loss: float, parameters: Callable[[], dict[str, float]]) -> Fit:
+        """The fit after one more epoch."""
+        if score > self.score:
+            return Fit(self.epochs + 1, self.epochs + 1, score, loss, parameters())
+        return self._replace(epochs=self.epochs + 1)
 
 
 class Trainer:
@@ -52,6 +74,10 @@ class Trainer:
         Completed epochs.
     best : float
         Best validation score so far.
+    fits : list of Fit
+        What the fits that began anew (`restarts`) have come to; the last is the one under way.
+    findings : list of str
+        After `train`, what a user should know: parameters against their bounds, a start that does not fit.
     """
 
     def __init__(self, path: Path, team: Team) -> None:
@@ -59,6 +85,8 @@ class Trainer:
         self.run: Config
         self.config: TrainConfig
         self.run, self.config = load_train_config(path)
+        if self.config.learn_start:  # a spin-up would be left out, and every validation would say so
+            self.run = self.run.model_copy(update={"spin_up": 0})
         torch.manual_seed(self.config.seed)
         # The kernels have the threads; torch's own would spin beside them, and its share of the work is small.
         torch.set_num_threads(1)
@@ -78,7 +106,8 @@ class Trainer:
         self.objective = Objective(self.chain)
         self.random = np.random.default_rng(self.config.seed)
         self.optimizer, self.schedule = self._optimizer()
-        self.epoch, self.best, self.best_epoch = 0, -np.inf, 0
+        self.epoch, self.best = 0, -np.inf
+        self.fits, self.findings = [Fit.new()], list[str]()
 
     def train(self, *, resume: bool, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> Scores:
         """Train to the end, or until the validation score has not risen for `patience` epochs.
@@ -95,31 +124,70 @@ class Trainer:
             self.log = Log(self.config.log_folder, self.path, self.epoch if resume else None)
         try:
             self._run_epochs(report, progress)
+            # The others would read the best checkpoint while the leader may still be writing it.
+            return self._conclude() if self.team.leads else NO_SCORES
         finally:
             self.workers.close()
             if self.team.leads:
                 self.log.close()
-        # The others would read the best checkpoint while the leader may still be writing it.
-        return validate(self.run, self.config, self.config.output) if self.team.leads else NO_SCORES
+
+    def _conclude(self) -> Scores:
+        """Scores of the best checkpoint; what a user should know of it goes to `findings`."""
+        config, best = self.config, load_checkpoint(self.config.output)
+        ids, simulated = simulate_gauges(self.run, config.output)
+        self.generator.load(best.tensors)
+        self.findings = [
+            *unlike_starts(self, simulated), *against_bounds(best, self.chain.attributes),
+            *spread_of(self.fits, config.select_by.upper()),
+        ]
+        (config.log_folder / FINDINGS).write_text("".join(f"{one}\n" for one in self.findings), encoding="utf-8")
+        return score(self.run, config, ids, simulated, config.validation)
 
     def _run_epochs(self, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> None:
         config = self.config
-        while self.epoch < config.epochs and self.epoch - self.best_epoch < config.patience:
-            began = time.perf_counter()
-            losses = [self._update(progress) for _ in range(config.updates)]
-            self.epoch += 1
-            scores = self._validate()
-            if self._selected(scores) > self.best:
-                self.best, self.best_epoch = self._selected(scores), self.epoch
-                if self.team.leads:
-                    with replacing(config.output) as temporary:
-                        shutil.copyfile(self._last, temporary)
+        while True:
+            fit = self.fits[-1]
+            if fit.epochs < config.epochs and fit.epochs - fit.best_epoch < config.patience:
+                self._run_epoch(report, progress)
+            elif len(self.fits) < config.n_starts:
+                self._begin_anew()
+            else:
+                return
+
+    def _run_epoch(self, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> None:
+        began = time.perf_counter()
+        losses = [self._update(progress) for _ in range(self.config.updates)]
+        self.epoch += 1
+        scores = self._validate()
+        value, fit = self._selected(scores), self.fits[-1]
+        self.fits[-1] = fit.after(value, float(np.mean(losses)), self.mean_parameters)
+        if value > self.best:
+            self.best = value
             if self.team.leads:
-                epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
-                # In this order: whatever a kill leaves without a saved state is done, and logged, again.
-                self.log.write(epoch)
-                self._save_state()
-                report(epoch)
+                with replacing(self.config.output) as temporary:
+                    shutil.copyfile(self._last, temporary)
+        if self.team.leads:
+            epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
+            # In this order: whatever a kill leaves without a saved state is done, and logged, again.
+            self.log.write(epoch)
+            self._save_state()
+            report(epoch)
+
+    def _begin_anew(self) -> None:
+        """Begin another fit, from drawn parameters."""
+        seed = self.config.seed + 1000 * len(self.fits)
+        fresh = Generator(self.spec, seed, self.generator.cell.each[-1].bias.dtype)
+        fresh.scatter(seed)
+        self.generator.load_state_dict(fresh.state_dict())
+        self.optimizer, self.schedule = self._optimizer()
+        self.fits.append(Fit.new())
+
+    def mean_parameters(self) -> dict[str, float]:
+        """Mean over cells or reaches of every generated parameter, by registry name."""
+        attributes = self.chain.attributes
+        with torch.no_grad():
+            made = self.generator.cell_parameters(attributes.cell) | self.generator.reach_parameters(attributes.reach)
+        return {name: float(values.double().mean()) for name, values in made.items()}
 
     def _specify(self) -> GeneratorSpec:
         config, run = self.config, self.run
@@ -132,7 +200,8 @@ class Trainer:
             routing_step=run.routing_step, learn_weighting=config.learn_weighting,
             learn_component_weights=config.learn_component_weights, pet=config.pet_factor,
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
-            starts=config.starts, runoff=run.runoff, routing=run.routing, components=run.components,
+            starts=config.starts, ranges=config.ranges, learn_start=config.learn_start,
+            runoff=run.runoff, routing=run.routing, components=run.components,
         )
 
     # ---- one update --------------------------------------------------------------------------------------
@@ -229,8 +298,8 @@ class Trainer:
         state = {
             "generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(), "epoch": self.epoch,
-            "best": self.best, "best_epoch": self.best_epoch, "random": repr(self.random.bit_generator.state),
-            "training": self._identity(),
+            "best": self.best, "fits": [fit._asdict() for fit in self.fits],
+            "random": repr(self.random.bit_generator.state), "training": self._identity(),
         }
         content = io.BytesIO()
         torch.save(state, content)
@@ -259,5 +328,6 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
-        self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
+        self.epoch, self.best = state["epoch"], state["best"]
+        self.fits = [Fit(**fit) for fit in state["fits"]]
         self.random.bit_generator.state = ast.literal_eval(state["random"])

@@ -16,8 +16,15 @@ CONFIG is the configuration of a run (see [cfg/README.md](../cfg/README.md)) wit
 `cfg/lez.yaml` and `cfg/grand.yaml` are examples. `device: cuda` takes networks and kernels to a CUDA device, one for
 each process (`pip install "bmi-cdlm[train,gpu]"`; `gpu-cu13` in place of `gpu` brings NVIDIA's compiler along, where
 CUDA 13 is not installed). `--resume` goes on after the last epoch, to the same weights as an unbroken run. The folder
-`NAME_training` beside the checkpoint holds the log (CSV and TensorBoard), the configuration, the environment, the last
-checkpoint and the state to resume from.
+`NAME_training` beside the checkpoint holds the log (CSV and TensorBoard), the configuration, the environment, what was
+found (`findings.txt`), the last checkpoint and the state to resume from.
+
+What starts a run is what the training assumed: windows begin `warm_up` steps earlier, from a cold start. Where a record
+is too short for that, `learn_start` learns how full the stores are at `start`, through the same mapping; the checkpoint
+keeps it, and a run that begins at that time starts so. After a training its discharge over the first window is compared
+with that of a run; a difference is told, and so are parameters that learned against a bound of their range (`ranges`
+widens it), and how far several fits of one lie apart (`restarts`).
+
 [RESULTS.md](RESULTS.md) has scores, an ablation and a twin experiment on the Grand River, and scores of HBV and GR4J on
 241 basins.
 
