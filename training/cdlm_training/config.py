@@ -31,6 +31,9 @@ class LossWeights(BaseModel):
     kge: float = Field(default=0.0, ge=0, description="1 - KGE per gauge and window; windows of a year or more.")
     rmse_log: float = Field(default=0.0, ge=0, description="RMSE of depth and of its logarithm, 3 to 1.")
     mean_runoff: float = Field(default=0.0, ge=0, description="Squared relative error against a map of mean runoff.")
+    prior: float = Field(
+        default=0.0, ge=0, description="Squared distance of parameters, before bounds, from those of `start_from`."
+    )
     pet_factor: float = Field(default=0.01, ge=0, description="Squared deviation of the mean PET factor from 1.")
     pet_roughness: float = Field(default=0.0, ge=0, description="Squared change of the PET factor from step to step.")
 
@@ -63,6 +66,13 @@ class TrainConfig(BaseModel):
         default={}, description="Where learned parameters start, by registry name [units of each]; others start at "
         "their default. Some are learned only where they stand here (`cdlm processes NAME`). The switch of melt has no "
         "slope: thermal_weighting stays where it starts."
+    )
+    start_from: Path | None = Field(
+        default=None, description="Checkpoint whose weights and scales of attributes the fit starts from; the "
+        "generator is to be described as it was there. A weight in `loss.prior` pulls the fit towards it."
+    )
+    frozen: tuple[str, ...] = Field(
+        default=(), description="Weights that stay as they are: `cell`, `reach`, `pet`, or a layer such as `cell.0`."
     )
     ranges: dict[str, tuple[float, float]] = Field(
         default={}, description="Between which bounds parameters are learned, by registry name [units of each], such "
@@ -134,9 +144,10 @@ class TrainConfig(BaseModel):
         if not isinstance(given, dict):
             return given
         lbfgs = given.get("optimizer") == "lbfgs"
+        small = given.get("mapping") == "uniform" and given.get("start_from") is None
         return {
             **({"learning_rate": LBFGS_LEARNING_RATE} if lbfgs else {}),
-            **({"restarts": MANY_STARTS} if lbfgs and given.get("mapping") == "uniform" else {}),
+            **({"restarts": MANY_STARTS} if lbfgs and small else {}),
             **({"warm_up": 0} if given.get("learn_start") is True else {}),
             **{key: value for key, value in given.items() if key != "restarts" or value is not None},
         }
@@ -164,6 +175,10 @@ class TrainConfig(BaseModel):
             )
         if self.gauges_per_update is not None and self.optimizer == "lbfgs":
             raise ValueError("gauges_per_update needs adamw: LBFGS takes the same gauges at every update; leave it out")
+        if self.loss.prior and self.start_from is None:
+            raise ValueError("loss.prior needs start_from, the checkpoint towards which it pulls")
+        if self.start_from is not None and self.n_starts > 1:
+            raise ValueError(f"start_from and restarts: {self.restarts} exclude each other; expected one of them")
         if self.learn_start and self.warm_up:
             raise ValueError(
                 f"learn_start is on and warm_up is {self.warm_up}; expected 0: there is nothing before the start"
@@ -210,8 +225,9 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
     _check_keys(content, TrainConfig, f"{path}: unknown key 'training.")
     if isinstance(content.get("loss"), dict):
         _check_keys(content["loss"], LossWeights, f"{path}: unknown key 'training.loss.")
-    if isinstance(content.get("output"), str):
-        content = {**content, "output": path.parent / expand(content["output"], ConfigError)}
+    for key in ("output", "start_from"):
+        if isinstance(content.get(key), str):
+            content = {**content, key: path.parent / expand(content[key], ConfigError)}
     try:
         return run, _with_pet_kind(run, TrainConfig(**content), path)
     except ValidationError as cause:

@@ -14,7 +14,8 @@ from bmi_cdlm.generator.specification import Target
 from bmi_cdlm.names.parameters import parameter
 
 if TYPE_CHECKING:
-    from cdlm_training.loop import Fit, Trainer
+    from cdlm_training.fits import Fit
+    from cdlm_training.loop import Trainer
 
 NEAR = 0.06
 """Part of a range, on the scale of the parameter, that is called its edge."""

@@ -75,8 +75,8 @@ class StaticNetwork(Layers):
             starts = [z for target in spec.targets for z in target.starts]
             self.each[-1].bias.add_(torch.tensor(starts, dtype=torch.float64))
 
-    def forward(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
-        """Return parameters [n] or [component, n] by registry name from raw attributes [n, attribute]."""
+    def free(self, attributes: Tensor | np.ndarray) -> Tensor:
+        """Return parameters without bounds, z [n, output], from raw attributes [n, attribute]."""
         *hidden, last = self.each
         x = torch.from_numpy(network_inputs(self.spec, _raw(attributes))).to(last.bias.device)
         for layer in hidden:
@@ -88,7 +88,11 @@ class StaticNetwork(Layers):
             z = (last.weight.to(x) * x[:, None, :] ** power).sum(2) + last.bias.to(x)
         else:
             z = last(x)
-        found = {}
+        return z
+
+    def forward(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
+        """Return parameters [n] or [component, n] by registry name from raw attributes [n, attribute]."""
+        z, last, found = self.free(attributes), self.each[-1], {}
         for target, rows in zip(self.spec.targets, self.spec.rows, strict=True):
             own = z[:, rows.start] if target.components == 1 else z[:, rows].T
             value = torch.softmax(own, 0) if target.scale == "share" else _within(target, own)

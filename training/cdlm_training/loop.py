@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,11 +26,13 @@ from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.findings import against_bounds, spread_of, unlike_starts
+from cdlm_training.fits import Fit, make_optimizer
 from cdlm_training.generator import Generator
 from cdlm_training.log import Log
 from cdlm_training.objective import Objective, TrainingError
 from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
 from cdlm_training.simulate import Chain, Part, make_parts
+from cdlm_training.transfer import Prior, adopt, freeze
 
 STATE, FINDINGS = "state.pt", "findings.txt"
 STATE_FORMAT = "bmi_cdlm training 2"
@@ -42,27 +43,6 @@ RUN_KEYS = (
 )
 """Keys of the run on which the weights depend."""
 NO_SCORES = Scores(float("nan"), float("nan"), {})
-
-
-class Fit(NamedTuple):
-    """A fit from one beginning: epochs so far, the best of them, its validation score, loss and mean parameters."""
-
-    epochs: int
-    best_epoch: int
-    score: float
-    loss: float
-    parameters: dict[str, float]
-
-    @staticmethod
-    def new() -> Fit:
-        """A fit that has not begun."""
-        return Fit(0, 0, -np.inf, float("nan"), {})
-
-    def after(self, score: float, loss: float, parameters: Callable[[], dict[str, float]]) -> Fit:
-        """The fit after one more epoch."""
-        if score > self.score:
-            return Fit(self.epochs + 1, self.epochs + 1, score, loss, parameters())
-        return self._replace(epochs=self.epochs + 1)
 
 
 class Trainer:
@@ -94,18 +74,26 @@ class Trainer:
         self.device = choose_device(self.config.device)
         self.data = Dataset(self.run, self.config, domain)
         self.spec = self._specify()
+        origin = None if self.config.start_from is None else load_checkpoint(self.config.start_from)
+        if origin is not None:
+            self.spec = adopt(self.spec, origin)
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
         self.generator = Generator(self.spec, self.config.seed, dtype).to(self.device)
+        if origin is not None:
+            self.generator.load(origin.tensors)
         self.generator.reach.requires_grad_(self.config.learn_routing)
+        freeze(self.generator, self.config.frozen)
         self.chain = Chain(self.data, self.generator, read_inputs(self.spec, self.run.domain, domain))
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
+        files |= {} if self.config.start_from is None else {"start_from": self.config.start_from}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
         self.workers = Workers(self.config.threads)
         self.parts = make_parts(self.data, self.workers)
         self.objective = Objective(self.chain)
+        self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
         self.random = np.random.default_rng(self.config.seed)
-        self.optimizer, self.schedule = self._optimizer()
+        self.optimizer, self.schedule = make_optimizer(self.config, self._weights())
         self.epoch, self.best = 0, -np.inf
         self.fits, self.findings = [Fit.new()], list[str]()
 
@@ -179,7 +167,7 @@ class Trainer:
         fresh = Generator(self.spec, seed, self.generator.cell.each[-1].bias.dtype)
         fresh.scatter(seed)
         self.generator.load_state_dict(fresh.state_dict())
-        self.optimizer, self.schedule = self._optimizer()
+        self.optimizer, self.schedule = make_optimizer(self.config, self._weights())
         self.fits.append(Fit.new())
 
     def mean_parameters(self) -> dict[str, float]:
@@ -242,6 +230,12 @@ class Trainer:
             term = self.objective(window, part, part.cells.size / n_cells) / len(windows)
             term.backward()
             loss += float(term.detach())
+        if self.prior is not None and self.team.leads:
+            cells = np.unique(np.concatenate([part.cells for part in parts]))
+            reaches = np.concatenate([part.reach_places for part in parts])
+            term = self.config.loss.prior * self.prior(cells, reaches)
+            term.backward()
+            loss += float(term.detach())
         self.team.add_gradients(self._weights())
         self.objective.check_gradients(windows)
         return self.team.total(loss)
@@ -254,22 +248,6 @@ class Trainer:
         train = self.data.steps_of(self.config.train)
         length = min(self.config.window, train.stop - train.start)
         return [self.data.window(first, length) for first in range(train.start, train.stop - length + 1, length)]
-
-    def _optimizer(self) -> tuple[torch.optim.Optimizer, Any]:
-        weights, config = self._weights(), self.config
-        if config.optimizer == "lbfgs":
-            return torch.optim.LBFGS(weights, lr=config.learning_rate, max_iter=5, line_search_fn="strong_wolfe"), None
-        # A bias that decayed would pull its parameter to the middle of its range.
-        decaying = [w for w in weights if w.ndim > 1]
-        others = [w for w in weights if w.ndim <= 1]
-        adamw = torch.optim.AdamW(
-            [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            adamw, T_max=config.epochs * config.updates, eta_min=config.learning_rate * config.final_learning_rate
-        )
-        return adamw, schedule
 
     # ---- validation, states, log -------------------------------------------------------------------------
 

@@ -28,6 +28,12 @@ widens it), and how far several fits of one lie apart (`restarts`).
 [RESULTS.md](RESULTS.md) has scores, an ablation and a twin experiment on the Grand River, and scores of HBV and GR4J on
 241 basins.
 
+## From a region to a few gauges
+
+`start_from: CHECKPOINT` begins where another training ended, with `gauges: [...]` on a few gauges, say; `loss.prior`
+pulls the parameters towards those of that checkpoint, and `frozen: [pet, cell.0]` leaves weights as they are. The
+generator has to be described as it was there; scales of attributes and forcing are those of the checkpoint.
+
 ## Several processes, several nodes
 
 On one machine, `torchrun --nproc-per-node 2 -m cdlm_training CONFIG`. On several, the same command on each:
