@@ -25,7 +25,7 @@ from bmi_cdlm.evaluate.balance import CLOSED, balance
 from bmi_cdlm.evaluate.evaluation import GaugeResult, Wanted, draw, evaluate
 from bmi_cdlm.evaluate.plot_map import plot_map
 from bmi_cdlm.evaluate.summary import compare, make_groups, read_regions, summarise, write_scores
-from bmi_cdlm.evaluate.tables import COMPARED, PER_GROUP, difference_table, score_table, summary_table
+from bmi_cdlm.evaluate.tables import COMPARED, OF_ENSEMBLES, PER_GROUP, difference_table, score_table, summary_table
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import CdlmError, ConfigError, LedgerError, shown
 from bmi_cdlm.names.writing import replacing
@@ -39,6 +39,7 @@ from bmi_cdlm.processes.catalogue import FORMULAS
 from bmi_cdlm.reference import describe_processes, render
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.distributed import Tls, run_distributed
+from bmi_cdlm.run.ensemble import count_members, member_path, run_ensemble
 from bmi_cdlm.run.simulation import Simulation
 from bmi_cdlm.run.values import parse_date, parse_duration
 from bmi_cdlm.run.waves import wave_fit
@@ -178,12 +179,17 @@ def run(
     if resume and scheduler is not None:
         raise click.UsageError("--resume goes without --scheduler, which keeps no restart files on the way.")
     settings = load_config(config, {} if parameters is None else {"parameters": parameters})
+    model: Model | None
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn(),
         TimeRemainingColumn(), console=console, disable=quiet,
     ) as bar:
-        task = bar.add_task(config.stem, total=settings.n_steps)
-        if scheduler is not None:
+        n_members = count_members(settings) if scheduler is None else 1
+        task = bar.add_task(config.stem, total=settings.n_steps * n_members)
+        if n_members > 1:
+            run_ensemble(settings, lambda steps: bar.update(task, advance=steps), resume=resume)
+            model = None
+        elif scheduler is not None:
             model = run_distributed(
                 settings, scheduler, partitions, lambda steps: bar.update(task, advance=steps), tls
             )
@@ -193,7 +199,11 @@ def run(
             bar.update(task, completed=simulation.n_done)
             simulation.run(lambda steps: bar.update(task, advance=steps))
             simulation.close()
-    _print_run(settings, model)
+    if model is not None:
+        _print_run(settings, model)
+    elif settings.output is not None:
+        last = member_path(settings.output, n_members)
+        console.print(f"wrote {settings.output}, the mean of {n_members} members, and each beside it, to {last.name}")
 
 
 @main.command("evaluate")
@@ -238,7 +248,8 @@ def _print_scores(results: list[GaugeResult], groups: dict[str, list[str]], titl
     console.print(score_table(results, title))
     own = {result.gauge_id: result.scores for result in results}
     if len(results) > 1:
-        console.print(summary_table(summarise(own, PER_GROUP, groups), f"{title}, medians over gauges"))
+        rows = summarise(own, (*PER_GROUP, *OF_ENSEMBLES), groups)
+        console.print(summary_table(rows, f"{title}, medians over gauges"))
     others = {result.gauge_id: result.against[1] for result in results if result.against is not None}
     if others:
         console.print(score_table([r._replace(scores=others[r.gauge_id]) for r in results], "the other model"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -19,13 +19,15 @@ YEAR = 365.25 * DAY
 
 class Pair(NamedTuple):
     """Simulated and observed discharge of a gauge, float64[time]; starts : datetime64[time], begins of the steps, or
-    None; area : of the gauge [km2], NaN where it is not known.
+    None; area : of the gauge [km2], NaN where it is not known; members : those of an ensemble whose mean is simulated,
+    float64[member, time], or None.
     """
 
     simulated: np.ndarray
     observed: np.ndarray
     starts: np.ndarray | None = None
     area: float = math.nan
+    members: np.ndarray | None = None
 
     def daily(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Both series by day, NaN where one of them is; None without dates, or with steps longer than a day."""
@@ -39,7 +41,7 @@ class Metric(NamedTuple):
     """A score.
 
     heading, style : of its column; best : value of a perfect simulation, NaN for what is no score; of : from a pair of
-    series, NaN where it is not defined; dated : whether it needs dates.
+    series, NaN where it is not defined; needs : beside the two series.
     """
 
     name: str
@@ -50,7 +52,7 @@ class Metric(NamedTuple):
     source: str
     of: Callable[[Pair], float]
     style: str = ".3f"
-    dated: bool = False
+    needs: Literal["", "dates", "members"] = ""
 
     def error(self, value: float) -> float:
         """How far a value is from the best one."""
@@ -88,6 +90,14 @@ def _years(pair: Pair) -> float:
     return _n(pair) * float(whole) / (pair.starts.size - 1) / YEAR
 
 
+def _of_members(pair: Pair, of: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> float:
+    """Mean over the steps with all values of what members, float64[member, time], and observations give at each."""
+    if pair.members is None:
+        return math.nan
+    valid = ~(np.isnan(pair.members).any(axis=0) | np.isnan(pair.observed))
+    return float(of(pair.members[:, valid], pair.observed[valid]).mean()) if valid.any() else math.nan
+
+
 def _index(which: int) -> Callable[[Pair], float]:
     def of(pair: Pair) -> float:
         days = pair.daily()
@@ -103,7 +113,7 @@ def _index_error(pair: Pair) -> float:
 
 METRICS: tuple[Metric, ...] = (
     Metric("n", "n", "1", math.nan, "Steps with both values", "", _n, ".0f"),
-    Metric("years", "years", "a", math.nan, "Length of the record: those steps in years", "", _years, ".1f", True),
+    Metric("years", "years", "a", math.nan, "Length of the record: those steps in years", "", _years, ".1f", "dates"),
     Metric("nse", "NSE", "1", 1, "1 - sum (s - o)^2 / sum (o - mean o)^2", "Nash and Sutcliffe 1970",
            _plain(metrics.nse)),
     Metric("log_nse", "log NSE", "1", 1, "NSE of ln(q + mean o / 100)", "Pushpalatha et al. 2012",
@@ -126,7 +136,7 @@ METRICS: tuple[Metric, ...] = (
            "Dong 2026", _high(0.01), "+.1f"),
     Metric("r10", "R10 %", "%", 0, "The same of the largest 10 %", "Dong 2026", _high(0.1), "+.1f"),
     Metric("am3", "AM3 %", "%", 0, "Median over years of the relative error of the largest 3-day mean", "Dong 2026",
-           _am3, "+.1f", True),
+           _am3, "+.1f", "dates"),
     Metric("fhv", "FHV %", "%", 0, "Bias of the top 2 % of the flow duration curve", "Yilmaz et al. 2008",
            _plain(metrics.fhv), "+.1f"),
     Metric("flv", "FLV %", "%", 0, "Bias of the low 30 % of the flow duration curve, in logs", "Yilmaz et al. 2008",
@@ -136,11 +146,22 @@ METRICS: tuple[Metric, ...] = (
     Metric("low_flow_mae", "low MAE", "m3 s-1", 0, "Mean absolute error of the low 30 % of the flow duration curve",
            "", _plain(metrics.low_flow_mae), ".3g"),
     Metric("bfi_simulated", "BFI s", "1", math.nan, "Baseflow index of s: HYSEP, sliding interval, on days with both",
-           "Sloto and Crouse 1996", _index(0), ".3f", True),
+           "Sloto and Crouse 1996", _index(0), ".3f", "dates"),
     Metric("bfi_observed", "BFI o", "1", math.nan, "Baseflow index of o", "Sloto and Crouse 1996", _index(1), ".3f",
-           True),
+           "dates"),
     Metric("bfi_error", "BFI s-o", "1", 0, "Difference of the two", "Sloto and Crouse 1996", _index_error, "+.3f",
-           True),
+           "dates"),
+    Metric("mae", "MAE", "m3 s-1", 0, "Mean absolute error of the mean of the members", "",
+           lambda pair: _of_members(pair, lambda x, o: np.abs(x.mean(axis=0) - o)), ".3g", "members"),
+    Metric("crps", "CRPS", "m3 s-1", 0, "Continuous ranked probability score: mean |x - o| - mean |x - x'| / 2 over "
+           "members x, x'; the MAE of one member", "Gneiting and Raftery 2007",
+           lambda pair: _of_members(pair, metrics.ranked_probability), ".3g", "members"),
+    Metric("coverage", "coverage", "1", math.nan, "Share of observations within the range of the members", "",
+           lambda pair: _of_members(pair, lambda x, o: (x.min(axis=0) <= o) & (o <= x.max(axis=0))), ".3f", "members"),
+    Metric("coverage_expected", "expected", "1", math.nan, "What it would be if observations were one more member: "
+           "(m - 1) / (m + 1) of m members", "Hamill 2001",
+           lambda pair: _of_members(pair, lambda x, o: np.full(o.size, (x.shape[0] - 1) / (x.shape[0] + 1))), ".3f",
+           "members"),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
 
@@ -156,11 +177,15 @@ def metric(name: str) -> Metric:
 
 
 def scores(
-    simulated: np.ndarray, observed: np.ndarray, starts: np.ndarray | None = None, area: float = math.nan
+    simulated: np.ndarray, observed: np.ndarray, starts: np.ndarray | None = None, area: float = math.nan,
+    members: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """All scores of a gauge by name, NaN where not defined; those that need dates only with `starts`.
+    """All scores of a gauge by name, NaN where not defined; those that need dates or members only with them.
 
-    area : of the gauge [km2], for the baseflow index.
+    area : of the gauge [km2], for the baseflow index; members : of the ensemble whose mean is simulated,
+    float64[member, time].
     """
-    pair = Pair(np.asarray(simulated, np.float64), np.asarray(observed, np.float64), starts, area)
-    return {one.name: one.of(pair) for one in METRICS if starts is not None or not one.dated}
+    pair = Pair(np.asarray(simulated, np.float64), np.asarray(observed, np.float64), starts, area, members)
+    lacking = {"dates"} if starts is None else set()
+    lacking |= {"members"} if members is None else set()
+    return {one.name: one.of(pair) for one in METRICS if one.needs not in lacking}

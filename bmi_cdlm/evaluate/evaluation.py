@@ -20,6 +20,7 @@ from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.file_names import file_names
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.ensemble import read_members
 
 
 class GaugeResult(NamedTuple):
@@ -77,15 +78,22 @@ def evaluate(config: Config, wanted: Wanted = EVERYTHING) -> list[GaugeResult]:
     if other is not None:  # both models are scored where both have a value
         simulated = np.where(np.isnan(other), np.nan, simulated)
 
-    def scored(series: np.ndarray, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, float]]:
+    members = read_members(output, "discharge")
+    members = None if members is None else members[:, inside]
+
+    def scored(
+        series: np.ndarray, place: int, spread: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, float]]:
         s, o, at = series[:, place], observed[:, place], starts
+        each = None if spread is None else spread[:, :, place]
         if wanted.by != "step":
+            each = None if each is None else np.stack([means_over(one, o, starts, wanted.by)[0] for one in each])
             s, o, at = means_over(s, o, starts, wanted.by)
-        return s, o, at, scores(s, o, at, areas.get(gauge_id[place], math.nan))
+        return s, o, at, scores(s, o, at, areas.get(gauge_id[place], math.nan), each)
 
     results = []
     for place, gauge in enumerate(gauge_id):
-        s, o, at, own = scored(simulated, place)
+        s, o, at, own = scored(simulated, place, members)
         against = None if other is None else scored(other, place)
         results.append(GaugeResult(
             gauge, names.get(gauge, gauge), at, s, o, own, areas.get(gauge, math.nan),

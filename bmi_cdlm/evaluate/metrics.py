@@ -183,6 +183,20 @@ def fms(simulated: np.ndarray, observed: np.ndarray) -> float:
     return 100 * _ratio(s - o, o)
 
 
+def ranked_probability(members: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Continuous ranked probability score of an ensemble at every step, float64[time] [m3 s-1].
+
+    Mean |x - o| over members x, less half the mean |x - x'| over all pairs of members [Gneiting and Raftery 2007].
+
+    members : float64[member, time]; observed : float64[time].
+    """
+    n = members.shape[0]
+    # Over sorted members the sum over pairs is one over members, weighted by how many lie below and above.
+    weights = 2.0 * np.arange(1, n + 1) - n - 1
+    spread = (weights[:, None] * np.sort(members, axis=0)).sum(axis=0) / n**2
+    return np.abs(members - observed).mean(axis=0) - spread
+
+
 def _efficiency(s: np.ndarray, o: np.ndarray) -> float:
     if _constant(o):  # also where rounding of the mean would leave a spread that is not there
         return math.nan

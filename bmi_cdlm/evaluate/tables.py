@@ -16,14 +16,16 @@ PER_GROUP = (
     "nse", "kge", "kge_prime", "log_nse", "sqrt_nse", "pcc", "pbias", "r1", "r10", "am3", "fhv", "flv", "fms",
     "bfi_error", "years",
 )
+OF_ENSEMBLES = ("mae", "crps", "coverage", "coverage_expected")
 COMPARED = ("nse", "kge", "log_nse", "sqrt_nse")
 
 
 def score_table(results: Sequence[GaugeResult], title: str) -> Table:
     """Scores per gauge."""
-    table = _table(["gauge", *(metric(name).heading for name in PER_GAUGE)], title)
+    names = [*PER_GAUGE, *(name for name in OF_ENSEMBLES if any(name in result.scores for result in results))]
+    table = _table(["gauge", *(metric(name).heading for name in names)], title)
     for result in results:
-        table.add_row(result.gauge_id, *(shown(name, result.scores[name]) for name in PER_GAUGE))
+        table.add_row(result.gauge_id, *(shown(name, result.scores[name]) for name in names))
     return table
 
 

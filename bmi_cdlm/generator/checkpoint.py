@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -35,6 +35,8 @@ STARTS_AT = "starts_at"
 HEADER = "bmi_cdlm"
 """The one key of the file's metadata, so that the same content gives the same bytes: safetensors shuffles keys."""
 KEYS = ("format", "specification", "record", "digest")
+ENSEMBLE, MEMBER_KEYS, OF_MEMBER = "bmi_cdlm ensemble 1", ("format", "members", "digest"), "/"
+"""Format of several checkpoints in one file: their weights are called `number/name`, numbers from 1."""
 PRECISIONS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -119,15 +121,53 @@ def save_checkpoint(
         save_file(weights, temporary, {HEADER: _canonical(header)})
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and check a checkpoint; a process reads each file once, until it changes.
+def save_ensemble(path: Path, members: Sequence[Checkpoint]) -> None:
+    """Write several checkpoints as one file, each whole, with its own specification and record.
+
+    Raises
+    ------
+    CheckpointError
+        Fewer than two, or of other processes or steps.
+    """
+    where = str(path)
+    _check_members(members, where)
+    weights = {
+        f"{k}{OF_MEMBER}{name}": np.ascontiguousarray(value)
+        for k, one in enumerate(members, 1) for name, value in one.tensors.items()
+    }
+    own = [{"specification": json.loads(one.spec.to_json()), "record": dict(one.record)} for one in members]
+    header: dict[str, Any] = {"format": ENSEMBLE, "members": own}
+    header["digest"] = _digest(header, weights)
+    with replacing(path) as temporary:
+        save_file(weights, temporary, {HEADER: _canonical(header)})
+
+
+def load_checkpoint(path: Path, member: int | None = None) -> Checkpoint:
+    """Read and check a checkpoint, or a member of an ensemble, from 1; a process reads a file once, until it changes.
 
     Raises
     ------
     CheckpointError
         No such file, not a checkpoint, truncated or changed by hand, of another format version, without what a
-        checkpoint must hold, or with weights of another shape, of another type or not finite.
+        checkpoint must hold, or with weights of another shape, of another type or not finite; an ensemble without a
+        member, or a member that is not there.
     """
+    members = load_members(path)
+    if member is None and len(members) == 1:
+        return members[0]
+    if member is None:
+        raise CheckpointError(
+            f"{path}: is an ensemble of {len(members)} members, expected one of them here. Say which with member: 1 to "
+            f"{len(members)}; `cdlm run` runs all of them."
+        )
+    if len(members) == 1 or not 1 <= member <= len(members):
+        there = "no ensemble" if len(members) == 1 else f"an ensemble of {len(members)} members"
+        raise CheckpointError(f"{path}: is {there}, and member is {member}. Leave it out, or choose another.")
+    return members[member - 1]
+
+
+def load_members(path: Path) -> tuple[Checkpoint, ...]:
+    """The members of an ensemble, or the one checkpoint of a file; see `load_checkpoint`."""
     try:
         found = path.stat()
     except OSError as cause:
@@ -136,7 +176,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 @lru_cache(maxsize=8)
-def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
+def _load(path: str, where: str, mtime_ns: int, size: int) -> tuple[Checkpoint, ...]:
     try:
         with safe_open(path, framework="np") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
@@ -154,6 +194,32 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
             f"{where}: the content does not match its sha256: the file was damaged or changed by hand. Copy it again, "
             "or write it anew with cdlm-train."
         )
+    if header["format"] != ENSEMBLE:
+        return (_checked(header, weights, where),)
+    members = []
+    for k, own in enumerate(header["members"], 1):
+        _require(own, ("specification", "record"), f"member {k}", where)
+        mine = {n.partition(OF_MEMBER)[2]: v for n, v in weights.items() if n.partition(OF_MEMBER)[0] == str(k)}
+        members.append(_checked(own, mine, f"{where}, member {k}"))
+    _check_members(members, where)
+    return tuple(members)
+
+
+def _check_members(members: Sequence[Checkpoint], where: str) -> None:
+    """Refuse an ensemble of fewer than two, or of members that could not run one configuration."""
+    if len(members) < 2:
+        raise CheckpointError(f"{where}: has {len(members)} members, expected two or more. Name more checkpoints.")
+    first = members[0].spec
+    for one in members[1:]:
+        for key in ("step", "routing_step", "snow", "runoff", "routing", "components"):
+            if getattr(one.spec, key) != getattr(first, key):
+                raise CheckpointError(
+                    f"{where}: {members[0].where} has {key} {getattr(first, key)}, {one.where} has "
+                    f"{getattr(one.spec, key)}, expected the same. Train all members with one configuration."
+                )
+
+
+def _checked(header: Mapping[str, Any], weights: dict[str, np.ndarray], where: str) -> Checkpoint:
     try:
         spec = GeneratorSpec.from_json(json.dumps(header["specification"]))
     except RecursionError as cause:
@@ -170,14 +236,14 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
 
 def _check_format(header: object, where: str) -> None:
     found = header.get("format") if isinstance(header, dict) else None
-    if found not in READ:
+    if found not in (*READ, ENSEMBLE):
         got = f"format '{shown(found)}'" if found else "no format"
         raise CheckpointError(
             f"{where}: has {got}, expected '{FORMAT}'. Use a checkpoint of cdlm-train {__version__}, or the version of "
             "bmi_cdlm that wrote it."
         )
     assert isinstance(header, dict)
-    _require(header, KEYS, "its header", where)
+    _require(header, MEMBER_KEYS if found == ENSEMBLE else KEYS, "its header", where)
 
 
 def _check_record(record: object, where: str) -> None:
@@ -230,7 +296,7 @@ def _canonical(header: Mapping[str, Any]) -> str:
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
     """Hash of the header but for its digest, and of every weight array."""
     digest = hashlib.sha256()
-    parts = [_canonical({key: header[key] for key in KEYS if key != "digest"}).encode()]
+    parts = [_canonical({key: value for key, value in header.items() if key != "digest"}).encode()]
     for name in sorted(tensors):
         value = tensors[name]
         parts += [name.encode(), f"{value.dtype}{list(value.shape)}".encode(), value.tobytes()]

@@ -95,6 +95,10 @@ class Config(BaseModel):
         default="default", description="Checkpoint of a trained generator (`.safetensors`), parameter file (NetCDF) on "
         "cells and reaches, or `default`."
     )
+    member: int | None = Field(
+        default=None, ge=1, description="Member of a checkpoint that holds an ensemble, from 1; without it `cdlm run` "
+        "runs all of them and writes the mean, and each member beside it [1]."
+    )
     start: Date = Field(description="Start of the run (ISO date or time).")
     end: Date = Field(description="End of the run, exclusive (ISO date or time).")
     time_step: Seconds = Field(default=DAY, description="Model step: `1 d` or `1 h`.", examples=["1 d"])

@@ -45,7 +45,7 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
         found = read_parameters(path, domain, config.time_step)
         _tell_defaults(config, found)
         return found, None
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, config.member)
     spec = checkpoint.spec
     run = {
         "time_step": config.time_step, "routing_step": config.routing_step, "snow": config.snow,
@@ -92,7 +92,7 @@ def parameters_key(config: Config) -> tuple:
     """Whatever the parameters depend on."""
     run = (config.time_step, config.routing_step, config.chain.names, config.components, config.pet, config.pet_kind)
     files = (*version(config.domain), *version(Path(config.parameters)))
-    return "parameters", *files, run, config.forcing == "caller", str(config.start), config.initial_state
+    return "parameters", *files, run, config.forcing == "caller", str(config.start), config.initial_state, config.member
 
 
 def read_elevation(config: Config, domain: Domain) -> np.ndarray:

@@ -83,7 +83,7 @@ def test_an_hourly_record_has_the_baseflow_of_its_days():
 def test_the_catalogue_states_every_score_once():
     assert len({one.name for one in METRICS}) == len(METRICS)
     flow = np.random.default_rng(1).random(400) + 0.1
-    pair = Pair(flow, flow, np.datetime64("2001-01-01") + np.arange(400), 300.0)
+    pair = Pair(flow, flow, np.datetime64("2001-01-01") + np.arange(400), 300.0, np.stack([flow, flow]))
     for one in METRICS:
         assert math.isnan(one.best) or one.of(pair) == pytest.approx(one.best, abs=1e-12), one.name
     assert metric("pbias").error(-7.0) == 7.0

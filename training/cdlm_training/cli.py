@@ -12,7 +12,8 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bmi_cdlm.cli import CleanErrors, console
+from bmi_cdlm.cli import CleanErrors, CleanGroup, console
+from bmi_cdlm.generator.checkpoint import load_checkpoint, save_ensemble
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
 from cdlm_training.config import TrainConfig, load_train_config
@@ -23,11 +24,37 @@ if TYPE_CHECKING:
     from cdlm_training.scores import Epoch, Scores
 
 
-@click.command(cls=CleanErrors)
+class TrainByDefault(CleanGroup):
+    """A group of commands that trains where no other of them is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words."""
+        if args and args[0] not in self.commands and args[0] not in ("--help", "--version"):
+            args = ["train", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=TrainByDefault)
+@click.version_option(__version__, prog_name="cdlm-train")
+def main() -> None:
+    """Train generators of parameters on discharge: `cdlm-train CONFIG`, which is `cdlm-train train CONFIG`."""
+
+
+@main.command("ensemble", cls=CleanErrors)
+@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("checkpoints", type=click.Path(path_type=Path), nargs=-1, required=True)
+def ensemble_command(output: Path, checkpoints: tuple[Path, ...]) -> None:
+    """Put CHECKPOINTS, of other seeds or folds, into one file, OUTPUT, whose members a run averages."""
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"{output}: expected a name that ends in .safetensors.")
+    save_ensemble(output, [load_checkpoint(path) for path in checkpoints])
+    console.print(f"wrote {output}, an ensemble of {len(checkpoints)} members")
+
+
+@main.command("train", cls=CleanErrors)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on from the last epoch that was saved.")
-@click.version_option(__version__, prog_name="cdlm-train")
-def main(config: Path, resume: bool) -> None:
+def train_command(config: Path, resume: bool) -> None:
     """Train as CONFIG says; the best checkpoint is written to its `output`."""
     try:
         from cdlm_training.distributed import team

@@ -34,6 +34,13 @@ widens it), and how far several fits of one lie apart (`restarts`).
 pulls the parameters towards those of that checkpoint, and `frozen: [pet, cell.0]` leaves weights as they are. The
 generator has to be described as it was there; scales of attributes and forcing are those of the checkpoint.
 
+## Ensembles
+
+`cdlm-train ensemble OUTPUT CHECKPOINT...` puts checkpoints, such as those of several `seed`s, into one file. A run with
+it (`parameters: OUTPUT`) runs every member, from forcing to discharge, and writes the mean to `output` and each member
+beside it (`run.member1.nc`); `cdlm evaluate` then tells the continuous ranked probability score, and how many
+observations lie within the range of the members. `member: 2` runs one of them, also through BMI.
+
 ## Several processes, several nodes
 
 On one machine, `torchrun --nproc-per-node 2 -m cdlm_training CONFIG`. On several, the same command on each:
