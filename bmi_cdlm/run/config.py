@@ -193,6 +193,9 @@ class Config(BaseModel):
     training: dict[str, Any] | None = Field(
         default=None, description="Keys of `cdlm-train`, which runs ignore; see training/README.md."
     )
+    experiment: dict[str, Any] | None = Field(
+        default=None, description="Keys of `cdlm-train experiment`, which runs ignore; see training/README.md."
+    )
     prepare: dict[str, Any] | None = Field(
         default=None, description="How `cdlm prepare` makes domain, forcing and observations; runs ignore it. See "
             "below."

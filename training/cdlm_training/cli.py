@@ -51,19 +51,28 @@ def ensemble_command(output: Path, checkpoints: tuple[Path, ...]) -> None:
     console.print(f"wrote {output}, an ensemble of {len(checkpoints)} members")
 
 
+@main.command("experiment", cls=CleanErrors)
+@click.argument("config", type=click.Path(path_type=Path))
+def experiment_command(config: Path) -> None:
+    """Train all splits, variants and seeds of CONFIG's `experiment`, and write one table.
+
+    What was done before is not done again; a training that was killed goes on.
+    """
+    _require_torch()
+    from cdlm_training.experiment.run import run_experiment
+
+    console.print(run_experiment(config, console.print))
+
+
 @main.command("train", cls=CleanErrors)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on from the last epoch that was saved.")
 def train_command(config: Path, resume: bool) -> None:
     """Train as CONFIG says; the best checkpoint is written to its `output`."""
-    try:
-        from cdlm_training.distributed import team
-        from cdlm_training.loop import Trainer
-    except ModuleNotFoundError as cause:
-        raise ConfigError(
-            f"training needs the Python package '{cause.name}', which is not installed here; running a model does not. "
-            'Run: pip install "bmi-cdlm[train]"'
-        ) from cause
+    _require_torch()
+    from cdlm_training.distributed import team
+    from cdlm_training.loop import Trainer
+
     with team(load_train_config(config)[1].device) as here:
         trainer = Trainer(config, here)
         scores = _train(trainer, here, resume=resume)
@@ -72,6 +81,17 @@ def train_command(config: Path, resume: bool) -> None:
             for finding in trainer.findings:
                 console.print(f"note: {finding}")
             console.print(f"wrote {trainer.config.output}")
+
+
+def _require_torch() -> None:
+    """Refuse, with the remedy, where what trains is not installed."""
+    try:
+        import cdlm_training.loop  # noqa: F401
+    except ModuleNotFoundError as cause:
+        raise ConfigError(
+            f"training needs the Python package '{cause.name}', which is not installed here; running a model does not. "
+            'Run: pip install "bmi-cdlm[train]"'
+        ) from cause
 
 
 def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:

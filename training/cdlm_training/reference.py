@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bmi_cdlm.reference import key_table
 from cdlm_training.config import LossWeights, TrainConfig
+from cdlm_training.experiment.config import ExperimentConfig
 
 HEAD = """# Training
 
@@ -41,6 +42,30 @@ it (`parameters: OUTPUT`) runs every member, from forcing to discharge, and writ
 beside it (`run.member1.nc`); `cdlm evaluate` then tells the continuous ranked probability score, and how many
 observations lie within the range of the members. `member: 2` runs one of them, also through BMI.
 
+## Experiments
+
+`cdlm-train experiment CONFIG` trains every variant with every seed on every split, and writes one table, with baselines
+beside: the keys below `experiment`, further down, say what. A split is of gauges: none held out (`temporal`), folds of
+independent basins, regions, upstream or downstream ones; every training is scored in the training and in the test
+period, at gauges that it was fitted to and at those it never saw. Epochs are chosen at fitted gauges before the test
+period. The folder `output` gets `results.md` (medians with bootstrap intervals, and the paired difference from the first
+line), `scores.csv` (every score of every gauge), the discharge of every variant at all gauges (NetCDF; each gauge from
+the split that holds it out), and every training with its checkpoint. What was done is not done again, a training that
+was killed goes on; `processes` are several at a time.
+
+```yaml
+experiment:
+  output: lab
+  test: [2013-01-01, 2015-01-01]
+  designs: [temporal, folds]
+  variants:
+    mlp: {}
+    linear: {training: {mapping: linear}}
+  seeds: [1, 2, 3]
+  baselines: [lumped, similar, climatology]
+  against: {LSTM: lstm.nc}
+```
+
 ## Several processes, several nodes
 
 On one machine, `torchrun --nproc-per-node 2 -m cdlm_training CONFIG`. On several, the same command on each:
@@ -66,4 +91,7 @@ sub-networks. Every process reads the forcing of the whole domain into its memor
 
 def render() -> str:
     """Return the reference as Markdown."""
-    return "\n".join([HEAD, *key_table(TrainConfig), "## Keys of `loss`\n", *key_table(LossWeights)])
+    return "\n".join([
+        HEAD, *key_table(TrainConfig), "## Keys of `loss`\n", *key_table(LossWeights), "## Keys of `experiment`\n",
+        *key_table(ExperimentConfig),
+    ])
