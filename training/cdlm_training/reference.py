@@ -48,10 +48,10 @@ observations lie within the range of the members. `member: 2` runs one of them, 
 beside: the keys below `experiment`, further down, say what. A split is of gauges: none held out (`temporal`), folds of
 independent basins, regions, upstream or downstream ones; every training is scored in the training and in the test
 period, at gauges that it was fitted to and at those it never saw. Epochs are chosen at fitted gauges before the test
-period. The folder `output` gets `results.md` (medians with bootstrap intervals, and the paired difference from the first
-line), `scores.csv` (every score of every gauge), the discharge of every variant at all gauges (NetCDF; each gauge from
-the split that holds it out), and every training with its checkpoint. What was done is not done again, a training that
-was killed goes on; `processes` are several at a time.
+period. The folder `output` gets `results.md` (medians with bootstrap intervals, and the paired difference from the
+first line), `scores.csv` (every score of every gauge), the discharge of every variant at all gauges (NetCDF; each gauge
+from the split that holds it out), and every training with its checkpoint. What was done is not done again, a training
+that was killed goes on; `processes` are several at a time.
 
 ```yaml
 experiment:
