@@ -103,18 +103,16 @@ class LocalFits:
     def _fit(self, part: Part) -> np.ndarray:
         trainer = self.trainer
         self._set(self._start)
-        windows = trainer._all_windows()
-        weights = trainer._weights()
+        train = trainer.data.steps_of(trainer.config.train)
+        window = trainer.data.window(train.start, train.stop - train.start)  # one warm-up, whatever `window` is
+        weights = [w for w in trainer.generator.parameters() if w.requires_grad]
         optimizer = torch.optim.LBFGS(weights, lr=1.0, max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
         def loss() -> torch.Tensor:
             optimizer.zero_grad(set_to_none=True)
-            total = torch.zeros((), dtype=torch.float64)
-            for window in windows:
-                one = trainer.objective(window, part, 1.0) / len(windows)
-                one.backward()
-                total += one.detach()
-            return total
+            value = trainer.objective(window, part, 1.0)
+            value.backward()
+            return value
 
         optimizer.step(loss)
         return self._free()
