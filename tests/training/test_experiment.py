@@ -170,6 +170,7 @@ def test_several_processes_come_to_the_same(done, tmp_path):
     assert all(np.array_equal(one[n], other[n]) for n in one)
 
 
+@pytest.mark.slow
 def test_donors_and_other_models(case, tmp_path):
     config = load_config(case)
     ids = read_domain(config.domain).gauges.id

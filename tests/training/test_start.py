@@ -148,6 +148,7 @@ def test_ranges_and_parameters_that_learn_against_them(case):
             Trainer(change_training(case, **{**UNIFORM, "ranges": {name: limits}}), ALONE)
 
 
+@pytest.mark.slow
 def test_a_small_fit_begins_several_times_and_is_resumed(case, tmp_path):
     keys = {**UNIFORM, "warm_up": 20, "optimizer": "lbfgs", "learning_rate": None, "updates": 1, "epochs": 2}
     assert load_train_config(change_training(case, **keys))[1].n_starts == 5

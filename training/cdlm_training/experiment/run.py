@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from cdlm_training.experiment.baselines import LocalFits, choose_donors, climato
 from cdlm_training.experiment.config import Baseline, Experiment, load_experiment
 from cdlm_training.experiment.jobs import Job, make_jobs, read_discharge, run_jobs, usable_gauges, write_discharge
 from cdlm_training.experiment.splits import Split, make_splits
-from cdlm_training.experiment.table import Key, Result, Scene, markdown, score_all, write_csv
+from cdlm_training.experiment.table import Key, Result, Scene, Series, markdown, score_all, write_csv
 
 SCORES, TABLE = "scores.csv", "results.md"
 DONORS: dict[Baseline, str] = {"nearest": "nearest donors", "similar": "similar donors"}
@@ -39,7 +39,7 @@ def run_experiment(path: Path, tell: Callable[[str], None]) -> str:
     jobs = make_jobs(experiment, splits)
     run_jobs(jobs, config.processes, tell)
     results = [*_trained(experiment, jobs), *_baselines(experiment, domain, splits, observed, chosen, tell), *(
-        Result(name, "", ("fitted", "unseen"), {_key(s): series for s in splits}) for name, series in against.items()
+        Result(name, "", ("fitted", "unseen"), _always(series)) for name, series in against.items()
     )]
     starts = run.start + np.arange(run.n_steps) * np.timedelta64(run.time_step, "s")
     periods = {"train": _steps(experiment, "train"), "test": _steps(experiment, "test")}
@@ -51,6 +51,11 @@ def run_experiment(path: Path, tell: Callable[[str], None]) -> str:
     with replacing(config.output / TABLE) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return text
+
+
+def _always(values: np.ndarray) -> Series:
+    """The same discharge in every split."""
+    return lambda key: values
 
 
 def _key(split: Split) -> Key:
@@ -79,16 +84,23 @@ def _trained(experiment: Experiment, jobs: Sequence[Job]) -> list[Result]:
     for variant in dict.fromkeys(job.variant for job in jobs):
         own = [job for job in jobs if job.variant == variant]
         by_seed = {
-            seed: {_key(job.split): read_discharge(job) for job in own if job.seed == seed}
-            for seed in experiment.config.seeds
+            seed: {_key(job.split): job for job in own if job.seed == seed} for seed in experiment.config.seeds
         }
-        results += [Result(variant, f"seed {s}", ("fitted", "unseen"), found) for s, found in by_seed.items()]
+        results += [
+            Result(variant, f"seed {seed}", ("fitted", "unseen"), _read([found])) for seed, found in by_seed.items()
+        ]
         if len(by_seed) > 1:
-            keys = next(iter(by_seed.values()))
-            members = {key: np.stack([found[key] for found in by_seed.values()]) for key in keys}
-            means = {key: each.mean(axis=0) for key, each in members.items()}
-            results.append(Result(variant, f"ensemble of {len(by_seed)}", ("fitted", "unseen"), means, members))
+            every = _read(list(by_seed.values()))
+            results.append(Result(variant, f"ensemble of {len(by_seed)}", ("fitted", "unseen"), every, True))
     return results
+
+
+def _read(jobs: Sequence[Mapping[Key, Job]]) -> Series:
+    """What jobs have written, of one seed as it is, of several as members."""
+    def read(key: Key) -> np.ndarray:
+        found = [read_discharge(by_split[key]) for by_split in jobs]
+        return found[0] if len(found) == 1 else np.stack(found)
+    return read
 
 
 def _baselines(
@@ -101,7 +113,7 @@ def _baselines(
         run = experiment.run
         starts = run.start + np.arange(run.n_steps) * np.timedelta64(run.time_step, "s")
         mean = climatology(observed, starts, rows.start, rows.stop)
-        results.append(Result("climatology", "", ("fitted",), {_key(split): mean for split in splits}))
+        results.append(Result("climatology", "", ("fitted",), _always(mean)))
     kinds = [kind for kind in DONORS if kind in asked]
     if kinds:
         fits = LocalFits(experiment, chosen, tell)
@@ -120,7 +132,7 @@ def _donors(
     own = np.full((run.n_steps, len(ids)), np.nan)
     for k, gauge in enumerate(fits.gauges):
         own[:, ids.index(gauge)] = fits.simulate(gauge, fits.found[k : k + 1])[0]
-    results = [Result("each gauge by itself", "", ("fitted",), {_key(split): own for split in splits})]
+    results = [Result("each gauge by itself", "", ("fitted",), _always(own))]
     for kind in kinds:
         names = config.similarity or experiment.training.cell_attributes
         apart = distances(domain, run.domain, None if kind == "nearest" else names)
@@ -137,7 +149,7 @@ def _donors(
                 both[1][:, ids.index(target)] = found[-1]
             for name, values in zip(series, both, strict=True):
                 series[name][_key(split)] = values
-        results += [Result(DONORS[kind], name, ("unseen",), found) for name, found in series.items()]
+        results += [Result(DONORS[kind], name, ("unseen",), found.get) for name, found in series.items()]
     return results
 
 
@@ -154,10 +166,14 @@ def _write_series(
             continue
         for design in dict.fromkeys(split.design for split in splits):
             own = [split for split in splits if split.design == design]
-            series = result.discharge[_key(own[0])].copy()
-            for split in own:
+            first = result.mean(_key(own[0]))
+            assert first is not None
+            series = first.copy()
+            for split in own[1:]:
                 held = [ids.index(g) for g in split.held_out]
-                series[:, held] = result.discharge[_key(split)][:, held]
+                found = result.mean(_key(split))
+                assert found is not None
+                series[:, held] = found[:, held]
             path = experiment.config.output / f"discharge_{result.model}_{design}.nc"
             write_discharge(path, experiment.run, ids, series)
 

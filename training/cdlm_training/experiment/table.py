@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,20 +17,27 @@ from cdlm_training.experiment.splits import Split
 Role = Literal["fitted", "unseen"]
 Key = tuple[str, str]
 """Design and name of a split."""
+Series = Callable[[Key], np.ndarray | None]
+"""Discharge by split [m3 s-1], read or made when it is asked for: all of a large sample would not fit in memory."""
 SHOWN = ("nse", "kge", "log_nse", "pbias")
 ROLES: dict[Role, str] = {"fitted": "gauges that were fitted", "unseen": "gauges that no training saw"}
 
 
 class Result(NamedTuple):
-    """Discharge of one model [m3 s-1], float64[time, gauge], by split, for the roles that it has; members :
-    float64[member, time, gauge] by split, of an ensemble; of : which of several (a seed, the ensemble).
+    """What one model has come to, for the roles that it has: float64[time, gauge] by split, or of an ensemble
+    float64[member, time, gauge]; of : which of several (a seed, the ensemble).
     """
 
     model: str
     of: str
     roles: tuple[Role, ...]
-    discharge: Mapping[Key, np.ndarray]
-    members: Mapping[Key, np.ndarray] | None = None
+    discharge: Series
+    is_ensemble: bool = False
+
+    def mean(self, key: Key) -> np.ndarray | None:
+        """Discharge of a split, float64[time, gauge]: of an ensemble its mean."""
+        found = self.discharge(key)
+        return found.mean(axis=0) if self.is_ensemble and found is not None else found
 
 
 class Scored(NamedTuple):
@@ -82,18 +89,18 @@ def _score(
 ) -> dict[str, dict[str, float]]:
     each: dict[str, list[dict[str, float]]] = {}
     for split in splits:
-        key = split.design, split.name
-        if key not in result.discharge:
+        found = result.discharge((split.design, split.name))
+        if found is None:
             continue
-        members = None if result.members is None else result.members[key]
+        members, mean = (found, found.mean(axis=0)) if result.is_ensemble else (None, found)
         for gauge in scene.gauges_of(split, role):
             g = scene.ids.index(gauge)
-            s, o = result.discharge[key][rows, g], scene.observed[rows, g]
+            s, o = mean[rows, g], scene.observed[rows, g]
             if np.isnan(s).all() or np.isnan(o).all():
                 continue
             own = None if members is None else members[:, rows, g]
             each.setdefault(gauge, []).append(scores(s, o, scene.starts[rows], scene.areas[gauge], own))
-    return {g: _mean(found) for g, found in each.items()}
+    return {g: _mean(several) for g, several in each.items()}
 
 
 def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:
