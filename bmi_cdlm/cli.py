@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -23,8 +22,10 @@ from rich.table import Table
 from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.balance import CLOSED, balance
-from bmi_cdlm.evaluate.evaluation import GaugeResult, draw, evaluate
+from bmi_cdlm.evaluate.evaluation import GaugeResult, Wanted, draw, evaluate
 from bmi_cdlm.evaluate.plot_map import plot_map
+from bmi_cdlm.evaluate.summary import compare, make_groups, read_regions, summarise, write_scores
+from bmi_cdlm.evaluate.tables import COMPARED, OF_ENSEMBLES, PER_GROUP, difference_table, score_table, summary_table
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ConfigError, LedgerError, shown
@@ -40,15 +41,12 @@ from bmi_cdlm.processes.catalogue import FORMULAS
 from bmi_cdlm.reference import describe_processes, render
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.distributed import Tls, run_distributed
+from bmi_cdlm.run.ensemble import count_members, member_path, run_ensemble
 from bmi_cdlm.run.simulation import Simulation
 from bmi_cdlm.run.values import parse_date, parse_duration
 from bmi_cdlm.run.waves import wave_fit
 from bmi_cdlm.version import __version__
 
-SHOWN = (
-    ("nse", "NSE", ".3f"), ("kge", "KGE", ".3f"), ("kge_r", "r", ".3f"), ("kge_alpha", "alpha", ".3f"),
-    ("kge_beta", "beta", ".3f"), ("pbias", "PBIAS %", "+.1f"), ("n", "n", ".0f"),
-)
 MOST_SHOWN = 20
 LONGEST_ARGUMENT = 4096
 console = Console(markup=False, highlight=False, soft_wrap=True)
@@ -183,12 +181,17 @@ def run(
     if resume and scheduler is not None:
         raise click.UsageError("--resume goes without --scheduler, which keeps no restart files on the way.")
     settings = load_config(config, {} if parameters is None else {"parameters": parameters})
+    model: Model | None
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn(),
         TimeRemainingColumn(), console=console, disable=quiet,
     ) as bar:
-        task = bar.add_task(config.stem, total=settings.n_steps)
-        if scheduler is not None:
+        n_members = count_members(settings) if scheduler is None else 1
+        task = bar.add_task(config.stem, total=settings.n_steps * n_members)
+        if n_members > 1:
+            run_ensemble(settings, lambda steps: bar.update(task, advance=steps), resume=resume)
+            model = None
+        elif scheduler is not None:
             model = run_distributed(
                 settings, scheduler, partitions, lambda steps: bar.update(task, advance=steps), tls
             )
@@ -198,25 +201,62 @@ def run(
             bar.update(task, completed=simulation.n_done)
             simulation.run(lambda steps: bar.update(task, advance=steps))
             simulation.close()
-    _print_run(settings, model)
+    if model is not None:
+        _print_run(settings, model)
+    elif settings.output is not None:
+        last = member_path(settings.output, n_members)
+        console.print(f"wrote {settings.output}, the mean of {n_members} members, and each beside it, to {last.name}")
 
 
 @main.command("evaluate")
 @click.argument("config", type=click.Path(path_type=Path))
+@click.option("--from", "first", metavar="DATE", help="Begin of the period that is scored.  [default: of the output]")
+@click.option("--to", "last", metavar="DATE", help="Its end, exclusive.")
+@click.option("--by", type=click.Choice(["step", "day", "month"]), default="step", show_default=True,
+              help="Score the output's steps, or means of days or months that have 90 % of them.")
+@click.option("--regions", type=click.Path(path_type=Path), help="CSV with the columns gauge and region.")
+@click.option("--against", type=click.Path(path_type=Path),
+              help="Discharge of another model (NetCDF, as observations): on the same steps, with the difference.")
+@click.option("--table", type=click.Path(path_type=Path), help="CSV to write, every score of every gauge.")
 @click.option("--plots/--no-plots", default=True, help="Draw a hydrograph per gauge (needs matplotlib).")
 @click.option("--balance", "adds_up", is_flag=True, help="Run CONFIG and add up its water instead; needs no records.")
-def evaluate_command(config: Path, plots: bool, adds_up: bool) -> None:
+def evaluate_command(
+    config: Path, first: str | None, last: str | None, by: Literal["step", "day", "month"], regions: Path | None,
+    against: Path | None, table: Path | None, plots: bool, adds_up: bool,
+) -> None:
     """Score the output of CONFIG against observed discharge and draw hydrographs."""
     settings = load_config(config)
     if adds_up:
         _print_balance(settings, config.stem)
         return
-    results = evaluate(settings)
-    period = f"{date_text(results[0].starts[0])} to {date_text(settings.end)}"
-    console.print(score_table(results, f"{config.stem}, {period}"))
+    try:
+        period = [None if text is None else parse_date(text) for text in (first, last)]
+    except ValueError as cause:
+        raise ConfigError(f"cdlm evaluate: {cause}.") from cause
+    results = evaluate(settings, Wanted(period[0], period[1], by, against))
+    areas = {result.gauge_id: result.area for result in results}
+    groups = make_groups(areas, None if regions is None else read_regions(regions, list(areas)))
+    told = f"{date_text(results[0].starts[0])} to {last or date_text(settings.end)}"
+    _print_scores(results, groups, f"{config.stem}, {told}")
+    if table is not None:
+        write_scores(table, {r.gauge_id: r.scores for r in results}, {"area_km2": lambda g: f"{areas[g]:g}"})
+        console.print(f"wrote {table}")
     if plots:
         for path in draw(settings, results):
             console.print(f"wrote {path}")
+
+
+def _print_scores(results: list[GaugeResult], groups: dict[str, list[str]], title: str) -> None:
+    """Scores per gauge, over groups of gauges, and beside another model."""
+    console.print(score_table(results, title))
+    own = {result.gauge_id: result.scores for result in results}
+    if len(results) > 1:
+        rows = summarise(own, (*PER_GROUP, *OF_ENSEMBLES), groups)
+        console.print(summary_table(rows, f"{title}, medians over gauges"))
+    others = {result.gauge_id: result.against[1] for result in results if result.against is not None}
+    if others:
+        console.print(score_table([r._replace(scores=others[r.gauge_id]) for r in results], "the other model"))
+        console.print(difference_table(compare(own, others, COMPARED, list(own)), "this run less the other model"))
 
 
 @main.command("subset")
@@ -331,16 +371,6 @@ def nextgen_init(
     console.print(f"wrote {(len(paths) - 1) // 2} catchments and {paths[-1]}")
 
 
-def score_table(results: list[GaugeResult], title: str) -> Table:
-    """Scores per gauge as a table."""
-    table = Table("gauge", *(heading for _, heading, _ in SHOWN), title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for result in results:
-        table.add_row(result.gauge_id, *(_score(result.scores[key], style) for key, _, style in SHOWN))
-    return table
-
-
 def _print_balance(settings: Config, title: str) -> None:
     rows = balance(settings)
     table = Table("balance of", "water [m3]", "missing in a step", "where", "missing in all", title=title)
@@ -384,11 +414,6 @@ def _print_travel_times(config: Config, model: Model) -> None:
         )
     if len(gauges.id) > MOST_SHOWN:
         console.print(f"... and {len(gauges.id) - MOST_SHOWN} more gauges")
-
-
-def _score(value: float, style: str) -> str:
-    """A score, or a dash where there is none."""
-    return "-" if np.isnan(value) else format(value, style)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -10,10 +11,11 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bmi_cdlm.evaluate.catalogue import METRICS
 from bmi_cdlm.model.pet import required, takes_elevation
 from bmi_cdlm.names.declaration import CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.errors import ConfigError, nearest
-from bmi_cdlm.names.parameters import BY_NAME, TRAVEL_TIME, WEIGHT
+from bmi_cdlm.names.parameters import BY_NAME, STARTS, TRAVEL_TIME, WEIGHT, Parameter
 from bmi_cdlm.names.registry import PROCESSES
 from bmi_cdlm.names.time_steps import STEP_NAMES
 from bmi_cdlm.names.variables import COUPLING, IDENTITY, SUB_STEPS, VARIABLES, variable
@@ -61,10 +63,22 @@ BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
 
 def render() -> str:
     """Return the reference as Markdown."""
-    return "\n".join(
-        [HEAD, "## Configuration keys\n", *key_table(Config), *_prepare(), *render_files(), *_formulas(), *_variables(),
-         *_parameters()]
-    ) + "\n"
+    parts = [_prepare(), render_files(), _formulas(), _variables(), _parameters(), _scores()]
+    return "\n".join([HEAD, "## Configuration keys\n", *key_table(Config), *(line for p in parts for line in p)]) + "\n"
+
+
+def _scores() -> list[str]:
+    """The scores that `cdlm evaluate` gives, and trainings and experiments read."""
+    lines = [
+        "\n## Scores\n",
+        "Of `cdlm evaluate` and of trainings and experiments; s is simulated, o observed, at the steps that have both. "
+        "Over gauges: median, quartiles, and the bootstrap interval of the median.\n",
+        "| score | unit | best | meaning | source |", "|---|---|---|---|---|",
+    ]
+    for one in METRICS:
+        best = "" if math.isnan(one.best) else f"{one.best:g}"
+        lines.append(f"| `{one.name}` | {one.units} | {best} | {one.meaning} | {one.source} |")
+    return lines
 
 
 def describe_processes(name: str | None = None) -> list[str]:
@@ -280,11 +294,16 @@ def _parameters() -> list[str]:
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     declared = [one for one in PROCESSES.values() if not isinstance(one, PetFormula)]
-    for p in BY_NAME.values():
+    for p in (*BY_NAME.values(), *STARTS.values()):
         ranges = [f"{r.low:g} to {r.high:g} ({r.default:g})" for r in (p.daily, p.hourly)]
         lines.append(
             f"| `{p.name}` | {p.symbol} | {p.units} | {p.grid} | {ranges[0]} | {ranges[1]} | {_interval(p.legal)} "
-            f"| {p.scale} | {', '.join(one.name for one in declared if p in one.parameters)} "
+            f"| {p.scale} | {', '.join(one.name for one in declared if p in _generated(one))} "
             f"| {p.meaning} | {p.source} |"
         )
     return lines
+
+
+def _generated(one: CellProcess | ReachProcess) -> tuple[Parameter, ...]:
+    """Parameters of a process, and the shares with which its stores start."""
+    return (*one.parameters, *(one.starts.values() if isinstance(one, CellProcess) else ()))

@@ -16,9 +16,10 @@ import numpy as np
 import yaml
 
 from bmi_cdlm import BmiCdlm
-from bmi_cdlm.cli import console, score_table
+from bmi_cdlm.cli import console
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.evaluation import draw, evaluate
+from bmi_cdlm.evaluate.tables import score_table
 from bmi_cdlm.files.output import OutputFile
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import load_config

@@ -13,7 +13,7 @@ from make_domain import domain_fields, random_domain, random_fields, random_forc
 
 from bmi_cdlm.bmi import BmiCdlm
 from bmi_cdlm.model.forcing import Forcing
-from bmi_cdlm.names.parameters import BY_NAME
+from bmi_cdlm.names.parameters import parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import load_config
@@ -101,11 +101,11 @@ def write_parameters(path: Path, values: Mapping[str, np.ndarray], ids: Mapping[
     """Write parameters on cells and reaches, in the order of `ids` (or without ids)."""
     with netCDF4.Dataset(path, "w") as dataset:
         for name, value in values.items():
-            grid = BY_NAME[name].grid
+            grid = parameter(name).grid
             if grid not in dataset.dimensions:
                 dataset.createDimension(grid, value.size)
             target = dataset.createVariable(name, "f8", (grid,))
-            target.units = BY_NAME[name].units
+            target.units = parameter(name).units
             target[:] = value
         for grid, names in (ids or {}).items():
             dataset.createVariable(f"{grid}_id", str, (grid,))[:] = np.array(names, object)

@@ -254,7 +254,9 @@ def point_to(process, name=None):
 @contextmanager
 def restored() -> Iterator[None]:
     """The registries and the catalogue as they were, at the end."""
-    dictionaries = registry.PROCESSES, registry.OWNERS, parameters.BY_NAME, variables.BY_SHORT
+    dictionaries = (
+        registry.PROCESSES, registry.OWNERS, parameters.BY_NAME, parameters.STARTS, variables.BY_SHORT,
+    )
     kept, entries = [dict(d) for d in dictionaries], list(variables.VARIABLES)
     try:
         yield

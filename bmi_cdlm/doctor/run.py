@@ -16,7 +16,7 @@ from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_time
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.restart import read_restart
-from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
+from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint, load_members
 from bmi_cdlm.generator.specification import Attribute, transformed
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.calendars import date_text
@@ -140,7 +140,10 @@ def check_parameters(case: Case) -> Iterator[Finding]:
         check(values, str(path))
         yield Finding("ok", "parameters", f"{path.name}: {listed(list(values))}")
         return
-    checkpoint = load_checkpoint(path)
+    members = load_members(path) if config.member is None else (load_checkpoint(path, config.member),)
+    if len(members) > 1:
+        yield Finding("ok", "parameters", f"{path.name}: an ensemble of {len(members)} members")
+    checkpoint = members[0]
     gauges, where = checkpoint.record.get("gauges"), path.name
     yield Finding("ok", "parameters", f"{where}: checkpoint trained on {len(gauges) if gauges else 'unknown'} gauges")
     yield from _check_options(checkpoint, config)

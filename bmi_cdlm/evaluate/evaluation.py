@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.domain.network import upstream_of
-from bmi_cdlm.evaluate.metrics import scores
+from bmi_cdlm.evaluate.catalogue import scores
 from bmi_cdlm.evaluate.plot import plot_hydrograph
+from bmi_cdlm.evaluate.signatures import means_over
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import read_output
@@ -18,10 +20,13 @@ from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.file_names import file_names
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.ensemble import read_members
 
 
 class GaugeResult(NamedTuple):
-    """One gauge: id and name; starts : datetime64[time]; discharge [m3 s-1] : float64[time]; its scores."""
+    """One gauge: id and name; starts : datetime64[time]; discharge [m3 s-1] : float64[time]; its scores; area [km2],
+    official where known, else that of the network; against : the discharge of another model and its scores, or None.
+    """
 
     gauge_id: str
     name: str
@@ -29,15 +34,31 @@ class GaugeResult(NamedTuple):
     simulated: np.ndarray
     observed: np.ndarray
     scores: dict[str, float]
+    area: float = math.nan
+    against: tuple[np.ndarray, dict[str, float]] | None = None
 
 
-def evaluate(config: Config) -> list[GaugeResult]:
+class Wanted(NamedTuple):
+    """What of a run is scored: first and last : begin and end (exclusive) of the period, None for that of the output;
+    by : the output's own steps, or means of days or months; against : discharge of another model, None without.
+    """
+
+    first: np.datetime64 | None = None
+    last: np.datetime64 | None = None
+    by: Literal["step", "day", "month"] = "step"
+    against: Path | None = None
+
+
+EVERYTHING = Wanted()
+
+
+def evaluate(config: Config, wanted: Wanted = EVERYTHING) -> list[GaugeResult]:
     """Score the output of a run against observed discharge, gauge by gauge.
 
     Raises
     ------
     ConfigError
-        The configuration names no output at gauges, or no observations.
+        The configuration names no output at gauges, or no observations; the output does not reach over the period.
     """
     output, observations = config.output, config.observations
     if output is None or observations is None or config.output_at != "gauges":
@@ -45,29 +66,84 @@ def evaluate(config: Config) -> list[GaugeResult]:
             f"evaluate needs 'output', 'observations' and output_at: gauges; got output {output}, observations "
             f"{observations}, output_at {config.output_at}. Add them to the configuration."
         )
-    names = dict(zip(*_gauges(read_domain(config.domain)), strict=True))
+    domain = read_domain(config.domain)
+    names, areas = dict(zip(*_gauges(domain), strict=True)), gauge_areas(domain)
     starts, gauge_id, simulated = read_output(output, "discharge")
     step = config.time_step * config.steps_per_output
+    inside = _period(starts, step, wanted, output)
+    starts, simulated = starts[inside], simulated[inside]
     end = starts[-1] + np.timedelta64(step, "s")
     _, observed = read_observations(observations, gauge_id, starts[0], end, step)
-    return [
-        GaugeResult(g, names.get(g, g), starts, s, o, scores(s, o, starts))
-        for g, s, o in zip(gauge_id, simulated.T, observed.T, strict=True)
-    ]
+    other = None if wanted.against is None else read_observations(wanted.against, gauge_id, starts[0], end, step)[1]
+    if other is not None:  # both models are scored where both have a value
+        simulated = np.where(np.isnan(other), np.nan, simulated)
+
+    members = read_members(output, "discharge")
+    members = None if members is None else members[:, inside]
+
+    def scored(
+        series: np.ndarray, place: int, spread: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, float]]:
+        s, o, at = series[:, place], observed[:, place], starts
+        each = None if spread is None else spread[:, :, place]
+        if wanted.by != "step":
+            each = None if each is None else np.stack([means_over(one, o, starts, wanted.by)[0] for one in each])
+            s, o, at = means_over(s, o, starts, wanted.by)
+        return s, o, at, scores(s, o, at, areas.get(gauge_id[place], math.nan), each)
+
+    results = []
+    for place, gauge in enumerate(gauge_id):
+        s, o, at, own = scored(simulated, place, members)
+        against = None if other is None else scored(other, place)
+        results.append(GaugeResult(
+            gauge, names.get(gauge, gauge), at, s, o, own, areas.get(gauge, math.nan),
+            None if against is None else (against[0], against[3]),
+        ))
+    return results
+
+
+def _period(starts: np.ndarray, step: int, wanted: Wanted, output: Path) -> slice:
+    """Rows of an output that lie in the period that is wanted."""
+    end = starts[-1] + np.timedelta64(step, "s")
+    first = starts[0] if wanted.first is None else wanted.first
+    last = end if wanted.last is None else wanted.last
+    if not (starts[0] <= first < last <= end):
+        raise ConfigError(
+            f"{output}: has {starts[0]} to {end}, expected a period within it, got {first} to {last}. Choose another "
+            "with --from and --to, or run over a longer time."
+        )
+    return slice(int(np.searchsorted(starts, first)), int(np.searchsorted(starts, last)))
+
+
+def gauge_areas(domain: Domain) -> dict[str, float]:
+    """Area of every gauge [km2]: the official one where it is known, else that of the network."""
+    drained = domain.reaches.upstream_area[domain.gauges.reach]
+    areas = np.where(np.isfinite(domain.gauges.area), domain.gauges.area, drained)
+    return dict(zip(domain.gauges.id, areas.tolist(), strict=True))
 
 
 def draw(config: Config, results: list[GaugeResult]) -> list[Path]:
     """Draw one hydrograph per gauge beside the output file; return the paths."""
     assert config.output is not None
-    rain = basin_rain(config, read_domain(config.domain))
+    rain = _rain_of(config, results)
     paths, names = [], file_names(result.gauge_id for result in results)
     for result in results:
         path = config.output.with_name(f"{config.output.stem}_{names[result.gauge_id]}.png")
         title = result.gauge_id if result.name == result.gauge_id else f"{result.name} ({result.gauge_id})"
-        above = None if rain is None else rain[result.gauge_id][: result.starts.size]
+        above = None if rain is None else rain[result.gauge_id]
         plot_hydrograph(path, result.starts, result.simulated, result.observed, above, title, result.scores)
         paths.append(path)
     return paths
+
+
+def _rain_of(config: Config, results: list[GaugeResult]) -> dict[str, np.ndarray] | None:
+    """Rain above each gauge at the steps that are drawn; None without a forcing file, or where means are drawn."""
+    starts, step = results[0].starts, np.timedelta64(config.time_step * config.steps_per_output, "s")
+    if starts.size > 1 and starts[1] - starts[0] != step:
+        return None
+    rain = basin_rain(config, read_domain(config.domain))
+    first = int((starts[0] - config.start) / step)
+    return None if rain is None else {g: values[first : first + starts.size] for g, values in rain.items()}
 
 
 def basin_rain(config: Config, domain: Domain) -> dict[str, np.ndarray] | None:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from bmi_cdlm.evaluate.signatures import duration_slope
 from bmi_cdlm.names.calendars import calendar_of, days_of_months, months_since
 
 Ranking = Literal["own", "obs_days"]
@@ -23,6 +24,11 @@ class KlingGupta(NamedTuple):
     r: float
     alpha: float
     beta: float
+
+    @property
+    def gamma(self) -> float:
+        """Ratio of the coefficients of variation, in place of alpha in the form of 2012."""
+        return _ratio(self.alpha, self.beta)
 
 
 def valid_pairs(simulated: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,8 +87,8 @@ def kge(simulated: np.ndarray, observed: np.ndarray) -> float:
 
 def kge_prime(simulated: np.ndarray, observed: np.ndarray) -> float:
     """KGE with the ratio of coefficients of variation, alpha / beta, for alpha [Kling et al. 2012]."""
-    r, alpha, beta = kge_parts(simulated, observed)
-    return _from_ideal(r, _ratio(alpha, beta), beta)
+    parts = kge_parts(simulated, observed)
+    return _from_ideal(parts.r, parts.gamma, parts.beta)
 
 
 def pbias(simulated: np.ndarray, observed: np.ndarray) -> float:
@@ -170,25 +176,27 @@ def am3(
     return float(np.median(errors)) if errors else math.nan
 
 
-def scores(
-    simulated: np.ndarray, observed: np.ndarray, starts: np.ndarray | None = None
-) -> dict[str, float]:
-    """Return all scores of a gauge by name, and n, the number of valid pairs; `am3` only with `starts`."""
-    r, alpha, beta = kge_parts(simulated, observed)
-    found = {
-        "n": float(valid_pairs(simulated, observed)[0].size),
-        "nse": nse(simulated, observed), "log_nse": log_nse(simulated, observed),
-        "sqrt_nse": sqrt_nse(simulated, observed),
-        "kge": kge(simulated, observed), "kge_r": r, "kge_alpha": alpha, "kge_beta": beta,
-        "kge_prime": kge_prime(simulated, observed),
-        "pbias": pbias(simulated, observed), "pcc": pcc(simulated, observed),
-        "r1": high_flow_error(simulated, observed, 0.01), "r10": high_flow_error(simulated, observed, 0.1),
-        "fhv": fhv(simulated, observed), "flv": flv(simulated, observed),
-        "low_flow_mae": low_flow_mae(simulated, observed),
-    }
-    if starts is not None:
-        found["am3"] = am3(simulated, observed, starts)
-    return found
+def fms(simulated: np.ndarray, observed: np.ndarray) -> float:
+    """Bias of the slope of the middle of the flow duration curve, from 20 to 70 % exceedance, in logs [%].
+
+    100 (slope of s - slope of o) / slope of o, each series ranked on its own [Yilmaz et al. 2008].
+    """
+    s, o = (duration_slope(q) for q in valid_pairs(simulated, observed))
+    return 100 * _ratio(s - o, o)
+
+
+def ranked_probability(members: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Continuous ranked probability score of an ensemble at every step, float64[time] [m3 s-1].
+
+    Mean |x - o| over members x, less half the mean |x - x'| over all pairs of members [Gneiting and Raftery 2007].
+
+    members : float64[member, time]; observed : float64[time].
+    """
+    n = members.shape[0]
+    # Over sorted members the sum over pairs is one over members, weighted by how many lie below and above.
+    weights = 2.0 * np.arange(1, n + 1) - n - 1
+    spread = (weights[:, None] * np.sort(members, axis=0)).sum(axis=0) / n**2
+    return np.abs(members - observed).mean(axis=0) - spread
 
 
 def _efficiency(s: np.ndarray, o: np.ndarray) -> float:

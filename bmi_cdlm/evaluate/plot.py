@@ -39,7 +39,7 @@ def plot_hydrograph(
     title : str
         Name of the gauge.
     scores : mapping of str to float
-        What `metrics.scores` returned; some of it is written below the title.
+        What `catalogue.scores` returned; some of it is written below the title.
 
     Raises
     ------

@@ -359,8 +359,12 @@ def partial_path(path: Path) -> Path:
 
 
 @one_at_a_time
-def read_output(path: Path, name: str) -> tuple[np.ndarray, list[str], np.ndarray]:
+def read_output(
+    path: Path, name: str, rows: slice = slice(None)
+) -> tuple[np.ndarray, list[str], np.ndarray]:
     """Read one variable of an output file, or of the `.partial` of a run that did not finish.
+
+    rows : which steps of it.
 
     Returns
     -------
@@ -381,11 +385,12 @@ def read_output(path: Path, name: str) -> tuple[np.ndarray, list[str], np.ndarra
             raise OutputError(f"{where}: '{name}' lies on ({', '.join(dims)}), expected time and one more.")
         seconds = filled(dataset.variables["time"], slice(None))
         n_steps = int(np.count_nonzero(~np.isnan(seconds)))
+        first, stop, _ = rows.indices(n_steps)
         calendar = str(getattr(dataset.variables["time"], "calendar", STANDARD))
-        starts = at_seconds(seconds[:n_steps].astype(np.int64), NAMES_IN_FILES.get(calendar, STANDARD))
+        starts = at_seconds(seconds[first:stop].astype(np.int64), NAMES_IN_FILES.get(calendar, STANDARD))
         ids = read_strings(dataset, f"{dims[1]}_id", where, OutputError)
         try:
-            return starts, ids, filled(dataset.variables[name], slice(0, n_steps))
+            return starts, ids, filled(dataset.variables[name], slice(first, stop))
         except (OSError, RuntimeError) as cause:
             raise OutputError(
                 f"{where}: '{name}' cannot be read ({cause}), expected a complete file. Run the model again."

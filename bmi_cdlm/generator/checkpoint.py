@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -31,9 +31,13 @@ FORMAT, READ = "bmi_cdlm checkpoint 2", ("bmi_cdlm checkpoint 1", "bmi_cdlm chec
 """Format 1 knew GR4J and Muskingum only, and names no process but snow."""
 REQUIRED = ("gauges", "periods", "scores", "fingerprints", "licence", "command")
 """What a record must hold: training gauges, periods by name, scores, sha256 of files by name, licence, command."""
+STARTS_AT = "starts_at"
+"""Key of a record: the time (ISO) at which stores have the shares that were learned for them, if any were."""
 HEADER = "bmi_cdlm"
 """The one key of the file's metadata, so that the same content gives the same bytes: safetensors shuffles keys."""
 KEYS = ("format", "specification", "record", "digest")
+ENSEMBLE, MEMBER_KEYS, OF_MEMBER = "bmi_cdlm ensemble 1", ("format", "members", "digest"), "/"
+"""Format of several checkpoints in one file: their weights are called `number/name`, numbers from 1."""
 PRECISIONS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -113,6 +117,7 @@ def save_checkpoint(
         "record": {"code_version": __version__, **record},
     }
     _check_record(header["record"], where)
+    _check_start(spec, header["record"], where)
     try:
         header["digest"] = _digest(header, weights)
     except (TypeError, ValueError) as cause:
@@ -121,15 +126,53 @@ def save_checkpoint(
         save_file(weights, temporary, {HEADER: _canonical(header)})
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and check a checkpoint; a process reads each file once, until it changes.
+def save_ensemble(path: Path, members: Sequence[Checkpoint]) -> None:
+    """Write several checkpoints as one file, each whole, with its own specification and record.
+
+    Raises
+    ------
+    CheckpointError
+        Fewer than two, or of other processes or steps.
+    """
+    where = str(path)
+    _check_members(members, where)
+    weights = {
+        f"{k}{OF_MEMBER}{name}": np.ascontiguousarray(value)
+        for k, one in enumerate(members, 1) for name, value in one.tensors.items()
+    }
+    own = [{"specification": json.loads(one.spec.to_json()), "record": dict(one.record)} for one in members]
+    header: dict[str, Any] = {"format": ENSEMBLE, "members": own}
+    header["digest"] = _digest(header, weights)
+    with replacing(path) as temporary:
+        save_file(weights, temporary, {HEADER: _canonical(header)})
+
+
+def load_checkpoint(path: Path, member: int | None = None) -> Checkpoint:
+    """Read and check a checkpoint, or a member of an ensemble, from 1; a process reads a file once, until it changes.
 
     Raises
     ------
     CheckpointError
         No such file, not a checkpoint, truncated or changed by hand, of another format version, without what a
-        checkpoint must hold, or with weights of another shape, of another type or not finite.
+        checkpoint must hold, or with weights of another shape, of another type or not finite; an ensemble without a
+        member, or a member that is not there.
     """
+    members = load_members(path)
+    if member is None and len(members) == 1:
+        return members[0]
+    if member is None:
+        raise CheckpointError(
+            f"{path}: is an ensemble of {len(members)} members, expected one of them here. Say which with member: 1 to "
+            f"{len(members)}; `cdlm run` runs all of them."
+        )
+    if len(members) == 1 or not 1 <= member <= len(members):
+        there = "no ensemble" if len(members) == 1 else f"an ensemble of {len(members)} members"
+        raise CheckpointError(f"{path}: is {there}, and member is {member}. Leave it out, or choose another.")
+    return members[member - 1]
+
+
+def load_members(path: Path) -> tuple[Checkpoint, ...]:
+    """The members of an ensemble, or the one checkpoint of a file; see `load_checkpoint`."""
     try:
         found = path.stat()
     except OSError as cause:
@@ -138,7 +181,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 @lru_cache(maxsize=8)
-def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
+def _load(path: str, where: str, mtime_ns: int, size: int) -> tuple[Checkpoint, ...]:
     try:
         with safe_open(path, framework="np") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
@@ -156,6 +199,32 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
             f"{where}: the content does not match its sha256: the file was damaged or changed by hand. Copy it again, "
             "or write it anew with cdlm-train."
         )
+    if header["format"] != ENSEMBLE:
+        return (_checked(header, weights, where),)
+    members = []
+    for k, own in enumerate(header["members"], 1):
+        _require(own, ("specification", "record"), f"member {k}", where)
+        mine = {n.partition(OF_MEMBER)[2]: v for n, v in weights.items() if n.partition(OF_MEMBER)[0] == str(k)}
+        members.append(_checked(own, mine, f"{where}, member {k}"))
+    _check_members(members, where)
+    return tuple(members)
+
+
+def _check_members(members: Sequence[Checkpoint], where: str) -> None:
+    """Refuse an ensemble of fewer than two, or of members that could not run one configuration."""
+    if len(members) < 2:
+        raise CheckpointError(f"{where}: has {len(members)} members, expected two or more. Name more checkpoints.")
+    first = members[0].spec
+    for one in members[1:]:
+        for key in ("step", "routing_step", "snow", "runoff", "routing", "components"):
+            if getattr(one.spec, key) != getattr(first, key):
+                raise CheckpointError(
+                    f"{where}: {members[0].where} has {key} {getattr(first, key)}, {one.where} has "
+                    f"{getattr(one.spec, key)}, expected the same. Train all members with one configuration."
+                )
+
+
+def _checked(header: Mapping[str, Any], weights: dict[str, np.ndarray], where: str) -> Checkpoint:
     try:
         spec = GeneratorSpec.from_json(json.dumps(header["specification"]))
     except RecursionError as cause:
@@ -163,6 +232,7 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
     except ValueError as cause:
         raise CheckpointError(f"{where}: the specification is refused: {explain(cause)} Train it anew.") from cause
     _check_record(header["record"], where)
+    _check_start(spec, header["record"], where)
     _check_tensors(spec, weights, where)
     for value in weights.values():
         value.flags.writeable = False
@@ -171,20 +241,28 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> Checkpoint:
 
 def _check_format(header: object, where: str) -> None:
     found = header.get("format") if isinstance(header, dict) else None
-    if found not in READ:
+    if found not in (*READ, ENSEMBLE):
         got = f"format '{shown(found)}'" if found else "no format"
         raise CheckpointError(
             f"{where}: has {got}, expected '{FORMAT}'. Use a checkpoint of cdlm-train {__version__}, or the version of "
             "bmi_cdlm that wrote it."
         )
     assert isinstance(header, dict)
-    _require(header, KEYS, "its header", where)
+    _require(header, MEMBER_KEYS if found == ENSEMBLE else KEYS, "its header", where)
 
 
 def _check_record(record: object, where: str) -> None:
     if not isinstance(record, dict):
         raise CheckpointError(f"{where}: the record holds {type(record).__name__}, expected keys and values.")
     _require(record, (*REQUIRED, "code_version"), "its record", where)
+
+
+def _check_start(spec: GeneratorSpec, record: Mapping[str, Any], where: str) -> None:
+    if spec.has_start and not isinstance(record.get(STARTS_AT), str):
+        raise CheckpointError(
+            f"{where}: generates how full stores are when a run starts, and its record has no '{STARTS_AT}', the time "
+            "of that start. Write it anew with cdlm-train."
+        )
 
 
 def _require(found: Mapping[str, object], keys: tuple[str, ...], place: str, where: str) -> None:
@@ -223,7 +301,7 @@ def _canonical(header: Mapping[str, Any]) -> str:
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
     """Hash of the header but for its digest, and of every weight array."""
     digest = hashlib.sha256()
-    parts = [_canonical({key: header[key] for key in KEYS if key != "digest"}).encode()]
+    parts = [_canonical({key: value for key, value in header.items() if key != "digest"}).encode()]
     for name in sorted(tensors):
         value = tensors[name]
         parts += [name.encode(), f"{value.dtype}{list(value.shape)}".encode(), value.tobytes()]

@@ -85,6 +85,7 @@ def make_spec(
     features: Sequence[Feature] = (), starts: Mapping[str, float] | None = None, runoff: str = "gr4j",
     routing: str = "muskingum", components: int = 1, learn_component_weights: bool = False,
     varying: Sequence[str] = (), lstm_hidden: int = 64,
+    ranges: Mapping[str, tuple[float, float]] | None = None, learn_start: bool = False,
 ) -> GeneratorSpec:
     """Specify a generator for a training domain, whose attributes give means and standard deviations.
 
@@ -110,6 +111,10 @@ def make_spec(
     varying, lstm_hidden
         Parameters of the runoff process that an LSTM gives anew at every step, from `features` and the cell
         attributes, and its units.
+    ranges : registry name to (low, high)
+        Between which generated parameters are learned, in place of the range of the registry.
+    learn_start : bool
+        Generate how full the stores of the runoff process are when a run starts.
 
     Raises
     ------
@@ -127,7 +132,15 @@ def make_spec(
     generated = [p for one in processes for p in one.parameters if not p.optional and p.name not in left_out]
     own = {p.name for p in chain.cells[-1].parameters}
     _check_varying(chain.cells[-1], varying, {p.name for p in generated})
-    targets = _targets(generated, step, starts or {}, dict.fromkeys(own, components))
+    if learn_start:
+        if not chain.cells[-1].starts:
+            raise ConfigError(
+                f"learn_start is on, and the stores of '{chain.cells[-1].name}' start empty: there is no share of "
+                "theirs to learn. Leave it out, and take a longer warm_up."
+            )
+        generated += chain.cells[-1].starts.values()
+        own |= {p.name for p in chain.cells[-1].starts.values()}
+    targets = _targets(generated, step, starts or {}, ranges or {}, dict.fromkeys(own, components))
     if learn_component_weights:
         if components < 2:
             raise ConfigError(
@@ -180,15 +193,32 @@ def _check_varying(process: CellProcess, varying: Sequence[str], generated: set[
 
 
 def _targets(
-    generated: Sequence[Parameter], step: int, starts: Mapping[str, float], components: Mapping[str, int]
+    generated: Sequence[Parameter], step: int, starts: Mapping[str, float], limits: Mapping[str, tuple[float, float]],
+    components: Mapping[str, int],
 ) -> dict[Grid, tuple[Target, ...]]:
-    """Targets on cells and on reaches; a start that is no generated parameter's, or out of range, is refused."""
+    """Targets on cells and on reaches; a start or range that is no generated parameter's, or out of range, is refused.
+    """
     ranges = {p.name: p.range_at(step) for p in generated}
-    for name, value in starts.items():
-        if name not in ranges:
+    for key, names in (("starts", starts), ("ranges", limits)):
+        for name in names:
+            if name not in ranges:
+                raise ConfigError(
+                    f"{key}: '{name}' is not generated.{nearest(name, ranges)} Generated: {', '.join(ranges)}."
+                )
+    for name, (low, high) in limits.items():
+        least, most = next(p for p in generated if p.name == name).legal
+        if not least <= low < high <= most:
             raise ConfigError(
-                f"starts: '{name}' is not generated.{nearest(name, ranges)} Generated: {', '.join(ranges)}."
+                f"ranges: '{name}' is {low:g} to {high:g}, expected a lower and a higher value within {least:g} to "
+                f"{most:g}."
             )
+        ranges[name] = ranges[name]._replace(low=low, high=high)
+        if name not in starts and not low <= ranges[name].default <= high:
+            raise ConfigError(
+                f"ranges: '{name}' is {low:g} to {high:g}, and starts at {ranges[name].default:g}, outside. Say with "
+                "starts where it starts."
+            )
+    for name, value in starts.items():
         low, high = ranges[name].low, ranges[name].high
         if not low <= value <= high:
             raise ConfigError(f"starts: '{name}' is {value}, expected a value from {low:g} to {high:g}.")

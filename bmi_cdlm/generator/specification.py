@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bmi_cdlm.names.errors import nearest
-from bmi_cdlm.names.parameters import BY_NAME, WEIGHT, parameter
+from bmi_cdlm.names.parameters import BY_NAME, STARTS, WEIGHT, parameter
 from bmi_cdlm.processes.catalogue import choose
 
 MappingName = Literal["uniform", "linear", "power", "mlp"]
@@ -69,7 +69,7 @@ class Target:
 
     def __post_init__(self) -> None:
         """Refuse unknown names and bounds outside the legal range."""
-        known = (*BY_NAME, WEIGHT)
+        known = (*BY_NAME, *STARTS, WEIGHT)
         _expect(self.name in known, f"there is no parameter '{self.name}'.{nearest(self.name, known)}")
         _expect(
             (self.scale == "share") == (self.name == WEIGHT),
@@ -272,6 +272,11 @@ class GeneratorSpec:
             _expect(target.name not in fixed, f"'{target.name}' is given twice, by attributes and by the LSTM")
             _expect(target.components == self.components,
                     f"'{target.name}' has {target.components} components, expected {self.components} as the others")
+
+    @property
+    def has_start(self) -> bool:
+        """Whether it generates the shares with which stores start a run."""
+        return any(target.name in STARTS for target in self.cell.targets)
 
     @property
     def components(self) -> int:

@@ -47,6 +47,10 @@ class HostMemory:
         """A share of an array."""
         return share * values
 
+    def product(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The product of two arrays."""
+        return a * b
+
     def sum(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The sum of two arrays, a new one; of float64 if one of them is."""
         return a + b

@@ -167,6 +167,11 @@ class Model:
         """Water since the start by the caller's clock, as of `end_call`: float64[1] [m] by `variables.MASSES`."""
         return self._totals.masses
 
+    @property
+    def has_start(self) -> bool:
+        """Whether the parameters say how much is in the stores when a run starts."""
+        return bool(self._given.starts)
+
     def ordinates(self, queue: str) -> np.ndarray:
         """Ordinates of a queue of unit hydrographs, float64[k, cell]."""
         return next(p.symbols[queue] for p in self._given.cells if queue in p.symbols)

@@ -26,6 +26,8 @@ class ParameterSet:
     ----------
     values : dict of float64[cell | reach]
         By registry name, allocated once; [component, cell] for a process with several components.
+    starts : dict of float64[cell]
+        Shares with which stores start a run, by registry name, where they are given.
     cells : list of Parameters
         As the kernels of each process of cells take them.
     reach : Parameters
@@ -40,6 +42,7 @@ class ParameterSet:
     def __init__(self, operators: Operators, given: Mapping[str, np.ndarray]) -> None:
         self._operators, self._domain = operators, operators.domain
         self.values: dict[str, np.ndarray] = {}
+        self.starts: dict[str, np.ndarray] = {}
         check_attributes(operators.chain, self._domain)
         prepared = {one.given for one in operators.chain.reach.prepared}
         for name in given:  # those of processes that this chain has not are nobody's here
@@ -50,12 +53,15 @@ class ParameterSet:
             for p in operator.process.parameters:  # inputs and their factors are those of all components
                 shape = (self._domain.n_cells,) if p.name in factors else self._shape(operator)
                 self._take(p, given, shape)
+            for p in operator.process.starts.values():
+                if p.name in given:
+                    self.starts[p.name] = self._sized(p.name, given[p.name], self._shape(operator))
         for p in operators.chain.reach.parameters:
             self._take(p, given, (self._domain.n_reaches,))
         for one in operators.chain.reach.prepared:
             if one.given is not None and one.given in given:
                 self.values[one.given] = self._sized(one.given, given[one.given], (self._domain.n_reaches,))
-        registry.check(self.values, "parameters")
+        registry.check(self.values | self.starts, "parameters")
         if WEIGHT in given:
             self.values[WEIGHT] = self._weights(given[WEIGHT])
         self.cells = [operator.prepare(self._units(operator)) for operator in operators.cells]
@@ -109,7 +115,9 @@ class ParameterSet:
         """Values of a process as kernels count, [component * cell]; the same memory."""
         names = [p.name for p in operator.process.parameters if p.name in self.values]
         names += [WEIGHT] if operator.is_weighted and WEIGHT in self.values else []
-        return {name: self.values[name].reshape(-1) for name in names}
+        starts = {p.name for p in operator.process.starts.values()}
+        own = {name: self.starts[name].reshape(-1) for name in starts if name in self.starts}
+        return {name: self.values[name].reshape(-1) for name in names} | own
 
     def change(self, name: str, places: np.ndarray, values: np.ndarray) -> None:
         """Change a parameter at some places; after one that is the base of a queue, `fit` must follow."""

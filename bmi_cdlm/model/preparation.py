@@ -6,6 +6,7 @@ Where arrays lie and how a loop is run over them is the business of a `memory`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,12 +28,14 @@ Group = Any
 class Parameters(NamedTuple):
     """Parameters and what is prepared of them: every array by its symbol, and the group that kernels take.
 
-    weights : float[component * cell], of components in what a cell gives; None where each weighs the same.
+    weights : float[component * cell], of components in what a cell gives; None where each weighs the same; starts : by
+    store, the share with which it starts a run, where that is given.
     """
 
     symbols: dict[str, Array]
     group: Group
     weights: Array | None = None
+    starts: Arrays = MappingProxyType({})
 
 
 class Preparation:
@@ -164,17 +167,27 @@ class PreparedCells:
         """Parameters as kernels take them, from arrays by registry name; places: see `Preparation.fill`."""
         symbols = self.preparation.fill(values, places)
         group = self.plan.parameter_group(*(symbols[s] for s in self.plan.parameter_group._fields))
-        return Parameters(symbols, group, values.get(WEIGHT) if self.is_weighted else None)
+        starts = {store: values[p.name] for store, p in self.process.starts.items() if p.name in values}
+        return Parameters(symbols, group, values.get(WEIGHT) if self.is_weighted else None, starts)
 
     def prepare_adjoint(self, p: Parameters, p_adj: Group, start_adj: Group | None = None) -> dict[str, Array]:
         """Adjoints of parameters by registry name; start_adj: of the state, if that was `start`."""
-        adjoints = dict(p_adj._asdict())
+        adjoints, of_starts = dict(p_adj._asdict()), {}
         for name, store in self.process.stores.items() if start_adj is not None else ():
             symbol = store.start_of
             if symbol is not None:
-                owed = self.memory.scaled(getattr(start_adj, name), store.start)
+                own = getattr(start_adj, name)
+                if name in p.starts:
+                    of_starts[self.process.starts[name].name] = self.memory.product(own, p.symbols[symbol])
+                owed = self._share(own, p, name)
                 adjoints[symbol] = self.memory.sum(adjoints[symbol], owed) if symbol in adjoints else owed
-        return self.preparation.adjoint(p.symbols, adjoints)
+        return self.preparation.adjoint(p.symbols, adjoints) | of_starts
+
+    def _share(self, values: Array, p: Parameters, name: str) -> Array:
+        """The share of values with which a store starts."""
+        if name in p.starts:
+            return self.memory.product(values, p.starts[name])
+        return self.memory.scaled(values, self.process.stores[name].start)
 
     @property
     def is_weighted(self) -> bool:
@@ -182,10 +195,10 @@ class PreparedCells:
         return self.components > 1 and self.plan.is_runoff
 
     def start(self, p: Parameters) -> Group:
-        """The state of a cold start: stores at their customary fill, nothing on its way."""
+        """The state of a cold start: stores at their customary fill or the one given, nothing on its way."""
         stores = {
             name: self.memory.full(store.start, self.n_units) if store.start_of is None
-            else self.memory.scaled(p.symbols[store.start_of], store.start)
+            else self._share(p.symbols[store.start_of], p, name)
             for name, store in self.process.stores.items()
         }
         return self.plan.state_group(**stores, **self._empty_queues(p))

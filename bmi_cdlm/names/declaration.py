@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple
 
-from bmi_cdlm.names.parameters import INFINITE, Parameter
+from bmi_cdlm.names.parameters import INFINITE, Parameter, Range
 from bmi_cdlm.names.time_steps import DAY, HOUR
 
 LIQUID_WATER, RUNOFF = "liquid_water", "runoff"
@@ -203,6 +204,21 @@ class CellProcess:
     gives_rate: bool = False
     enters: str = "precipitation"
     closed: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def starts(self) -> dict[str, Parameter]:
+        """By store, how much of what it starts from is in it when a run starts: those that start with a share."""
+        found = {}
+        for name, store in self.stores.items():
+            if store.holds_water and store.start_of is not None:
+                of = next((p.name for p in self.parameters if p.symbol == store.start_of), store.start_of)
+                found[name] = Parameter(
+                    f"{name}_start", f"{store.symbol}0", "1", (0.0, INFINITE if store.at_most is None else 1.0),
+                    Range(0, 1, store.start), Range(0, 1, store.start), "linear",
+                    f"Content of the {name.replace('_', ' ')} when a run starts, a share of {of}; where it is given, "
+                    "unit hydrographs and rivers start empty", "", optional=True,
+                )
+        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,6 +64,9 @@ LARGEST = float(np.finfo(np.float64).max)
 
 BY_NAME: dict[str, Parameter] = {}
 """Every parameter of the processes that are known, by name; `registry.declare` fills it."""
+STARTS: dict[str, Parameter] = {}
+"""By name, shares with which stores of the processes that are known start a run; `registry.declare` fills it. No
+process reads them at a step."""
 LONGEST_TRAVEL_TIME = 1e12
 TRAVEL_TIME = "travel_time"
 """Name of the optional variable K [s] on reaches, which takes the place of length / celerity."""
@@ -82,6 +85,8 @@ def parameter(name: str) -> Parameter:
     """Return the parameter of that name; UnknownNameError names the nearest."""
     if name == WEIGHT:
         return COMPONENT_WEIGHT
+    if name in STARTS:
+        return STARTS[name]
     try:
         return BY_NAME[name]
     except KeyError:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from bmi_cdlm.names.declaration import CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.errors import DeclarationError
-from bmi_cdlm.names.parameters import BY_NAME, Parameter
+from bmi_cdlm.names.parameters import BY_NAME, STARTS, Parameter
 from bmi_cdlm.names.variables import BY_SHORT, INFINITE, VARIABLES, Variable
 
 Declared = TypeVar("Declared", bound=Process)
@@ -42,6 +42,9 @@ def declare(process: Declared) -> Declared:
     PROCESSES[process.name] = process
     for v in variables:
         _add_variable(v)
+    if isinstance(process, CellProcess):
+        for p in process.starts.values():
+            STARTS.setdefault(p.name, p)
     for p in parameters:
         BY_NAME.setdefault(p.name, p)
         OWNERS.setdefault(p.name, process.name)

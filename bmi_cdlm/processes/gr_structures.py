@@ -126,14 +126,16 @@ GR5 = replace(
 GR6 = replace(
     GR4, name="gr6", title="gr6 of distributed flood models: as gr5, with an exponential store for low flows",
     stages=(*BEFORE, Stage(gr6_step, returns=("R", "X", *BELOW, "Qe"))),
-    stores=GR4.stores | {
+    stores={
+        **GR4.stores,
         "exponential_store": Store(
             "X", "mm", "soil_exponential-store_water__volume-per-area_storage_density",
             "Water in the exponential store (X); below 0 a deficit", holds_water=True, bounds=(-INFINITE, INFINITE),
         ),
     },
     parameters=(*GR5.parameters[:-1], COEFFICIENT, PET_FACTOR),
-    fluxes=GR4.fluxes | {
+    fluxes={
+        **GR4.fluxes,
         "exponential_store_outflow": Flux(
             "Qe", "soil_exponential-store_water_outflow__volume_flux", "Runoff from the exponential store",
         ),

@@ -108,6 +108,10 @@ class Config(BaseModel):
         "output are in it. No day is made up or left out; the sun goes round in a year of that calendar. Observations "
         "with real dates are met on days of the same date, and how many are not is told."
     )
+    member: int | None = Field(
+        default=None, ge=1, description="Member of a checkpoint that holds an ensemble, from 1; without it `cdlm run` "
+        "runs all of them and writes the mean, and each member beside it [1]."
+    )
     start: Date = Field(description="Start of the run (ISO date or time).")
     end: Date = Field(description="End of the run, exclusive (ISO date or time).")
     time_step: Seconds = Field(default=DAY, description="Model step: `1 d` or `1 h`.", examples=["1 d"])
@@ -201,6 +205,9 @@ class Config(BaseModel):
     )
     training: dict[str, Any] | None = Field(
         default=None, description="Keys of `cdlm-train`, which runs ignore; see training/README.md."
+    )
+    experiment: dict[str, Any] | None = Field(
+        default=None, description="Keys of `cdlm-train experiment`, which runs ignore; see training/README.md."
     )
     prepare: dict[str, Any] | None = Field(
         default=None, description="How `cdlm prepare` makes domain, forcing and observations; runs ignore it. See "

@@ -19,7 +19,7 @@ from bmi_cdlm.files.netcdf import (
     select_ids,
 )
 from bmi_cdlm.names.errors import ParameterError, nearest
-from bmi_cdlm.names.parameters import BY_NAME, COMPONENT_WEIGHT, TRAVEL_TIME, WEIGHT
+from bmi_cdlm.names.parameters import BY_NAME, COMPONENT_WEIGHT, STARTS, TRAVEL_TIME, WEIGHT
 from bmi_cdlm.names.time_steps import STEP_NAMES
 
 COMPONENT = "component"
@@ -86,7 +86,9 @@ def read_parameters(path: Path, domain: Domain, step: int | None = None) -> dict
 
 def known_parameters() -> dict[str, tuple[str, str, str]]:
     """Return grid, units and meaning of all that a parameter file may hold, by name."""
-    found: dict[str, tuple[str, str, str]] = {name: (p.grid, p.units, p.meaning) for name, p in BY_NAME.items()}
+    found: dict[str, tuple[str, str, str]] = {
+        name: (p.grid, p.units, p.meaning) for name, p in (BY_NAME | STARTS).items()
+    }
     found[TRAVEL_TIME] = "reach", "s", "Travel time, in place of length / celerity"
     found[WEIGHT] = COMPONENT_WEIGHT.grid, COMPONENT_WEIGHT.units, "Share of each parameter set in the runoff of a cell"
     return found

@@ -12,7 +12,7 @@ import numpy as np
 from bmi_cdlm.domain.attributes import read_attribute
 from bmi_cdlm.domain.domain import Cells, Domain
 from bmi_cdlm.files.shared import version
-from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint
+from bmi_cdlm.generator.checkpoint import STARTS_AT, Checkpoint, load_checkpoint
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR
@@ -20,7 +20,7 @@ from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.model.pet import Demand, make_place, takes_elevation
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
-from bmi_cdlm.names.parameters import TRAVEL_TIME
+from bmi_cdlm.names.parameters import STARTS, TRAVEL_TIME
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameter_file import read_parameters
@@ -46,7 +46,7 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
         found = read_parameters(path, domain, config.time_step)
         _tell_defaults(config, found)
         return found, None
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, config.member)
     spec = checkpoint.spec
     run = {
         "time_step": config.time_step, "routing_step": config.routing_step, "snow": config.snow,
@@ -58,10 +58,25 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     if not reach:
         run |= {"routing": spec.routing, "routing_step": spec.routing_step}
     checkpoint.check_run(**run)  # type: ignore[arg-type]
-    if not config.takes_demand:
-        return checkpoint.evaluate(config.domain, domain)[0], None
-    _check_pet_kind(config, checkpoint)
-    return checkpoint.evaluate(config.domain, domain)
+    if config.takes_demand:
+        _check_pet_kind(config, checkpoint)
+    values, pet = checkpoint.evaluate(config.domain, domain)
+    return _with_start(config, checkpoint, values), pet if config.takes_demand else None
+
+
+def _with_start(config: Config, checkpoint: Checkpoint, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Leave a learned start out where it is that of another time, or a restart file has the state, and say so."""
+    if not checkpoint.spec.has_start:
+        return values
+    learned, stored = checkpoint.record.get(STARTS_AT), isinstance(config.initial_state, Path)
+    if learned == str(config.start) and not stored:
+        return values
+    if not stored:
+        logger.warning(
+            "%s: learned how full stores are at %s; this run starts at %s, with initial_state: %s and spin_up: %d",
+            checkpoint.where, learned, config.start, config.initial_state, config.spin_up,
+        )
+    return {name: value for name, value in values.items() if name not in STARTS}
 
 
 def read_lstm(config: Config, domain: Domain) -> Lstm | None:
@@ -104,7 +119,7 @@ def parameters_key(config: Config) -> tuple:
     """Whatever the parameters depend on."""
     run = (config.time_step, config.routing_step, config.chain.names, config.components, config.pet, config.pet_kind)
     files = (*version(config.domain), *version(Path(config.parameters)))
-    return "parameters", *files, run, config.forcing == "caller"
+    return "parameters", *files, run, config.forcing == "caller", str(config.start), config.initial_state, config.member
 
 
 def read_elevation(config: Config, domain: Domain) -> np.ndarray:

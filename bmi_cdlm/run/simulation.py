@@ -421,7 +421,11 @@ class Simulation:
                 self._tell_where_the_clock_is()
             return
         self.show_inputs()
-        if self.config.initial_state == "equilibrium":
+        if self.model.has_start:  # as the training assumed: cells as learned, rivers empty, nothing on its way
+            if self.config.spin_up:
+                logger.warning("spin_up is not run: the parameters say how full stores are when the run starts")
+            self.model.begin(np.zeros(self.model.domain.n_reaches))
+        elif self.config.initial_state == "equilibrium":
             self.model.settle(self.config.initial_rain, self.config.initial_runoff)
             self._spin_up()
         elif self.forcing is None:

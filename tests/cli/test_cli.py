@@ -164,7 +164,7 @@ def test_defaults_in_place_of_missing_parameters_are_said(tmp_path: Path, caplog
 
 def test_a_score_that_is_none_is_a_dash() -> None:
     """It was +nan."""
-    from bmi_cdlm.cli import SHOWN, _score
+    from bmi_cdlm.evaluate.tables import PER_GAUGE, shown
 
-    assert {_score(float("nan"), style) for _, _, style in SHOWN} == {"-"}
-    assert (_score(-7.46, "+.1f"), _score(0.5, ".3f")) == ("-7.5", "0.500")
+    assert {shown(name, float("nan")) for name in PER_GAUGE} == {"-"}
+    assert (shown("pbias", -7.46), shown("nse", 0.5)) == ("-7.5", "0.500")

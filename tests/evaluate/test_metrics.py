@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bmi_cdlm.evaluate import metrics
-from bmi_cdlm.evaluate.metrics import am3, flv, high_flow_error, kge, kge_parts, kge_prime, nse, scores
+from bmi_cdlm.evaluate.catalogue import scores
+from bmi_cdlm.evaluate.metrics import am3, flv, high_flow_error, kge, kge_parts, kge_prime, nse
 
 # Four steps worked by hand: mean o = 2.5, mean s = 3, sum (s - o)^2 = 2, sum (o - 2.5)^2 = 5,
 # sum (s - 3)^2 = 8, sum (s - 3) (o - 2.5) = 6.
@@ -69,7 +70,7 @@ def test_fewer_than_two_pairs_have_no_score(score, n):
 
 def test_no_observation_at_all():
     found = scores(OBS, np.full(4, np.nan), np.datetime64("2001-01-01") + np.arange(4))
-    assert found.pop("n") == 0
+    assert found.pop("n") == found.pop("years") == 0
     assert all(math.isnan(v) for v in found.values())
 
 

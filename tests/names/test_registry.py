@@ -9,7 +9,7 @@ from process_cases import BESIDE, EVERY, HBV, OTHERS, RESERVOIRS, given, restore
 
 from bmi_cdlm.names.declaration import Flux
 from bmi_cdlm.names.errors import DeclarationError
-from bmi_cdlm.names.parameters import BY_NAME
+from bmi_cdlm.names.parameters import BY_NAME, STARTS
 from bmi_cdlm.names.registry import OWNERS, PROCESSES, declare, process
 from bmi_cdlm.names.variables import BY_SHORT, COUPLING, SUB_STEPS, VARIABLES
 from bmi_cdlm.processes.catalogue import OWN, kind_of
@@ -26,7 +26,7 @@ def registries():
 
 
 def snapshot() -> tuple:
-    return dict(PROCESSES), dict(OWNERS), dict(BY_NAME), list(VARIABLES), dict(BY_SHORT)
+    return dict(PROCESSES), dict(OWNERS), dict(BY_NAME), dict(STARTS), list(VARIABLES), dict(BY_SHORT)
 
 
 def test_what_is_declared_is_known_and_stands_among_its_kind():

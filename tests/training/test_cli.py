@@ -58,5 +58,6 @@ def test_resume_without_a_state_is_one_message(case):
 
 
 def test_help_and_version():
-    assert "--resume" in call("--help").output
+    assert "--resume" in call("train", "--help").output
+    assert "cdlm-train CONFIG" in call("--help").output
     assert "cdlm-train, version" in call("--version").output

@@ -140,7 +140,7 @@ def test_a_small_basin_overfits(tmp_path):
 def test_lbfgs_improves_a_uniform_mapping(case, tmp_path):
     config = here(
         case, tmp_path, mapping="uniform", cell_attributes=None, reach_attributes=None, pet_factor=False,
-        optimizer="lbfgs", learning_rate=None, updates=2, epochs=3,
+        optimizer="lbfgs", learning_rate=None, updates=2, epochs=3, restarts=1,
     )
     losses: list[float] = []
     trainer, _, epochs = train(config, progress=losses.append)
@@ -148,7 +148,7 @@ def test_lbfgs_improves_a_uniform_mapping(case, tmp_path):
     assert losses[-1] < 0.75 * losses[0] and (np.diff(losses) <= 1e-9).all()
     assert epochs[-1].scores.nse > epochs[0].scores.nse - 0.05
     resumed = here(case, tmp_path, mapping="uniform", cell_attributes=None, reach_attributes=None, pet_factor=False,
-                   optimizer="lbfgs", learning_rate=None, updates=2, epochs=3)
+                   optimizer="lbfgs", learning_rate=None, updates=2, epochs=3, restarts=1)
     trainer, _, epochs = train(resumed, resume=True)
     assert epochs == [] and trainer.epoch == 3  # it had come to its end
 
@@ -254,7 +254,7 @@ def test_it_stops_after_epochs_without_a_better_score(case, tmp_path, select_by,
     config = here(case, tmp_path, epochs=7, patience=3, updates=1, select_by=select_by)
     trainer, _, epochs = train(config)
     assert [e.number for e in epochs] == [1, 2, 3, 4, 5]
-    assert (trainer.best, trainer.best_epoch) == (0.5, 2)
+    assert (trainer.best, trainer.fits[-1].best_epoch) == (0.5, 2)
     assert load_checkpoint(trainer.config.output).record["epoch"] == 2
     assert load_checkpoint(trainer._last).record["epoch"] == 5
     trainer, _, epochs = train(config, resume=True)
@@ -471,7 +471,7 @@ def test_files_written(case, tmp_path):
     folder = trainer.config.log_folder
     events = [p.name for p in folder.iterdir() if p.name.startswith("events.out.tfevents")]
     assert sorted(p.name for p in folder.iterdir()) == sorted(
-        ["log.csv", "config.yaml", "environment.txt", "state.pt", "last.safetensors", *events]
+        ["log.csv", "config.yaml", "environment.txt", "findings.txt", "state.pt", "last.safetensors", *events]
     )
     assert len(events) == 1
     assert sorted(p.name for p in folder.parent.iterdir()) == ["trained.safetensors", "trained_training"]

@@ -11,7 +11,8 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bmi_cdlm.cli import CleanErrors, console
+from bmi_cdlm.cli import CleanErrors, CleanGroup, console
+from bmi_cdlm.generator.checkpoint import load_checkpoint, save_ensemble
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
@@ -23,26 +24,61 @@ if TYPE_CHECKING:
     from cdlm_training.scores import Epoch, Scores
 
 
-@click.command(cls=CleanErrors)
+class TrainByDefault(CleanGroup):
+    """A group of commands that trains where no other of them is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words."""
+        if args and args[0] not in self.commands and args[0] not in ("--help", "--version"):
+            args = ["train", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=TrainByDefault)
+@click.version_option(__version__, prog_name="cdlm-train")
+def main() -> None:
+    """Train generators of parameters on discharge: `cdlm-train CONFIG`, which is `cdlm-train train CONFIG`."""
+
+
+@main.command("ensemble", cls=CleanErrors)
+@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("checkpoints", type=click.Path(path_type=Path), nargs=-1, required=True)
+def ensemble_command(output: Path, checkpoints: tuple[Path, ...]) -> None:
+    """Put CHECKPOINTS, of other seeds or folds, into one file, OUTPUT, whose members a run averages."""
+    if output.suffix != ".safetensors":
+        raise ConfigError(f"{output}: expected a name that ends in .safetensors.")
+    save_ensemble(output, [load_checkpoint(path) for path in checkpoints])
+    console.print(f"wrote {output}, an ensemble of {len(checkpoints)} members")
+
+
+@main.command("experiment", cls=CleanErrors)
+@click.argument("config", type=click.Path(path_type=Path))
+def experiment_command(config: Path) -> None:
+    """Train all splits, variants and seeds of CONFIG's `experiment`, and write one table.
+
+    What was done before is not done again; a training that was killed goes on.
+    """
+    _require_torch()
+    from cdlm_training.experiment.run import run_experiment
+
+    console.print(run_experiment(config, console.print))
+
+
+@main.command("train", cls=CleanErrors)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on from the last epoch that was saved.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights of dHBV's networks (.safetensors, or a "
               "state_dict): write the checkpoint of these, and train nothing.")
 @click.option("--statistics", type=click.Path(path_type=Path), help="With --weights: mean and std of every attribute "
               "and of the forcing, by name (JSON).")
-@click.version_option(__version__, prog_name="cdlm-train")
-def main(config: Path, resume: bool, weights: Path | None, statistics: Path | None) -> None:
+def train_command(config: Path, resume: bool, weights: Path | None, statistics: Path | None) -> None:
     """Train as CONFIG says; the best checkpoint is written to its `output`."""
     if (weights is None) != (statistics is None) or (weights is not None and resume):
         raise click.UsageError("--weights goes with --statistics, and without --resume.")
-    try:
-        from cdlm_training.distributed import team
-        from cdlm_training.loop import Trainer
-    except ModuleNotFoundError as cause:
-        raise ConfigError(
-            f"training needs the Python package '{cause.name}', which is not installed here; running a model does not. "
-            'Run: pip install "bmi-cdlm[train]"'
-        ) from cause
+    _require_torch()
+    from cdlm_training.distributed import team
+    from cdlm_training.loop import Trainer
+
     settings = load_train_config(config)[1]
     if weights is not None and statistics is not None:
         from cdlm_training.imported import import_weights
@@ -56,7 +92,20 @@ def main(config: Path, resume: bool, weights: Path | None, statistics: Path | No
         scores = _train(trainer, here, resume=resume)
         if here.leads:
             console.print(_table(scores, f"{trainer.config.output.name}, {_period(trainer.config)}"))
+            for finding in trainer.findings:
+                console.print(f"note: {finding}")
             console.print(f"wrote {trainer.config.output}")
+
+
+def _require_torch() -> None:
+    """Refuse, with the remedy, where what trains is not installed."""
+    try:
+        import cdlm_training.loop  # noqa: F401
+    except ModuleNotFoundError as cause:
+        raise ConfigError(
+            f"training needs the Python package '{cause.name}', which is not installed here; running a model does not. "
+            'Run: pip install "bmi-cdlm[train]"'
+        ) from cause
 
 
 def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
@@ -66,7 +115,8 @@ def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
         TimeRemainingColumn(), console=console, disable=not here.leads,
     ) as bar:
         nothing = float("nan")
-        task = bar.add_task("", total=trainer.config.epochs * trainer.updates, loss=nothing, nse=nothing, kge=nothing)
+        total = trainer.config.n_starts * trainer.config.epochs * trainer.updates
+        task = bar.add_task("", total=total, loss=nothing, nse=nothing, kge=nothing)
 
         def report(epoch: Epoch) -> None:
             bar.update(

@@ -19,6 +19,8 @@ Period = tuple[Date, Date]
 DeviceName = Literal["cpu", "cuda"]
 WHOLE_STEPS = {"lbfgs": 1.0, "adadelta": 1.0}
 """Learning rate of optimizers that find the size of a step themselves, where none is given."""
+MANY_STARTS = 5
+"""Of a fit so small that it ends where it happens to begin."""
 Gauges = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(parse_places)]
 
 
@@ -38,6 +40,9 @@ class LossWeights(BaseModel):
         "2.0. Where an update has several parts, they are run once more, for the sums under the roots."
     )
     mean_runoff: float = Field(default=0.0, ge=0, description="Squared relative error against a map of mean runoff.")
+    prior: float = Field(
+        default=0.0, ge=0, description="Squared distance of parameters, before bounds, from those of `start_from`."
+    )
     pet_factor: float = Field(default=0.01, ge=0, description="Squared deviation of the mean PET factor from 1.")
     pet_roughness: float = Field(default=0.0, ge=0, description="Squared change of the PET factor from step to step.")
 
@@ -78,6 +83,21 @@ class TrainConfig(BaseModel):
     lstm_hidden: int = Field(
         default=64, ge=1, le=4096, description="Units of the LSTM, and of the layer before it [1]."
     )
+    start_from: Path | None = Field(
+        default=None, description="Checkpoint whose weights and scales of attributes the fit starts from; the "
+        "generator is to be described as it was there. A weight in `loss.prior` pulls the fit towards it."
+    )
+    frozen: tuple[str, ...] = Field(
+        default=(), description="Weights that stay as they are: `cell`, `reach`, `pet`, or a layer such as `cell.0`."
+    )
+    ranges: dict[str, tuple[float, float]] = Field(
+        default={}, description="Between which bounds parameters are learned, by registry name [units of each], such "
+        "as `unit_hydrograph_base: [0.5, 20]`; others within the range of the registry."
+    )
+    learn_start: bool = Field(
+        default=False, description="Learn how full the stores of cells are at `start`, for records too short for a "
+        "warm-up: every window is run from there, and a run with the checkpoint starts so too."
+    )
     learn_routing: bool = Field(
         default=True, description="Learn the parameters of reaches (celerity; roughness and width), else keep their "
         "defaults."
@@ -109,6 +129,10 @@ class TrainConfig(BaseModel):
         "99 %, as in dHBV; needs pairs_per_update [1]."
     )
     epochs: int = Field(default=20, ge=1, description="Epochs; validation and a saved state follow each [1].")
+    restarts: int | None = Field(
+        default=None, ge=1, description="How often the fit begins anew: first from `starts`, then from drawn places; "
+        "the best is kept, the spread is told. none: 5 for LBFGS on a uniform mapping, else 1 [1]."
+    )
     optimizer: Literal["adamw", "adadelta", "lbfgs"] = Field(
         default="adamw", description="AdamW, Adadelta (as in dHBV), or LBFGS for small mappings."
     )
@@ -142,11 +166,20 @@ class TrainConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, given: Any) -> Any:
-        """The line searches of LBFGS begin with a whole step, not with a hundredth of one; so does Adadelta."""
-        optimizer = given.get("optimizer") if isinstance(given, dict) else None
-        if isinstance(optimizer, str) and optimizer in WHOLE_STEPS:
-            return {"learning_rate": WHOLE_STEPS[optimizer], **given}
-        return given
+        """The line searches of LBFGS begin with a whole step, not with a hundredth of one; so does Adadelta.
+
+        What is learned of the start has no steps before it.
+        """
+        if not isinstance(given, dict):
+            return given
+        optimizer = given.get("optimizer") if isinstance(given.get("optimizer"), str) else None
+        small = given.get("mapping") == "uniform" and given.get("start_from") is None
+        return {
+            **({"learning_rate": WHOLE_STEPS[optimizer]} if optimizer in WHOLE_STEPS else {}),
+            **({"restarts": MANY_STARTS} if optimizer == "lbfgs" and small else {}),
+            **({"warm_up": 0} if given.get("learn_start") is True else {}),
+            **{key: value for key, value in given.items() if key != "restarts" or value is not None},
+        }
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
@@ -175,6 +208,14 @@ class TrainConfig(BaseModel):
         self._check_draws()
         if len(set(self.varying)) < len(self.varying):
             raise ValueError(f"varying names a parameter twice: {', '.join(self.varying)}; expected different ones")
+        if self.loss.prior and self.start_from is None:
+            raise ValueError("loss.prior needs start_from, the checkpoint towards which it pulls")
+        if self.start_from is not None and self.n_starts > 1:
+            raise ValueError(f"start_from and restarts: {self.restarts} exclude each other; expected one of them")
+        if self.learn_start and self.warm_up:
+            raise ValueError(
+                f"learn_start is on and warm_up is {self.warm_up}; expected 0: there is nothing before the start"
+            )
         if self.learn_weighting and not self.learn_routing:
             raise ValueError("learn_weighting needs learn_routing; set both, or neither")
         if self.loss.mean_runoff and self.mean_runoff_attribute is None:
@@ -206,6 +247,16 @@ class TrainConfig(BaseModel):
         return self.gauges_per_update is not None or self.pairs_per_update is not None
 
     @property
+    def validation(self) -> Period:
+        """The period that chooses the best epoch."""
+        return self.train if self.validate_on is None else self.validate_on
+
+    @property
+    def n_starts(self) -> int:
+        """How often the fit begins."""
+        return 1 if self.restarts is None else self.restarts
+
+    @property
     def dtype(self) -> type[np.floating]:
         """Precision of the training as a numpy type."""
         return np.float32 if self.precision == "float32" else np.float64
@@ -231,8 +282,9 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
     _check_keys(content, TrainConfig, f"{path}: unknown key 'training.")
     if isinstance(content.get("loss"), dict):
         _check_keys(content["loss"], LossWeights, f"{path}: unknown key 'training.loss.")
-    if isinstance(content.get("output"), str):
-        content = {**content, "output": path.parent / expand(content["output"], ConfigError)}
+    for key in ("output", "start_from"):
+        if isinstance(content.get(key), str):
+            content = {**content, key: path.parent / expand(content[key], ConfigError)}
     try:
         return run, _with_pet_kind(run, TrainConfig.model_validate(content, context={"calendar": run.calendar}), path)
     except ValidationError as cause:

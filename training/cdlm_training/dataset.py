@@ -87,6 +87,10 @@ class Dataset:
                     f"{key} is '{process.name}', which has no parameters; expected a process that a training can fit. "
                     "Train the whole model: a run of half of it takes that checkpoint."
                 )
+        if config.learn_start and isinstance(run.initial_state, Path):
+            raise ConfigError(
+                f"learn_start is on, and initial_state is {run.initial_state}, which has the stores. Leave one out."
+            )
         check_attributes(run.chain, domain, str(run.domain))
         for name, period in (("train", config.train), ("validate_on", config.validate_on)):
             if period is not None and not (run.start <= period[0] and period[1] <= run.end):
@@ -124,7 +128,12 @@ class Dataset:
         return [self.window(int(first), length) for first in firsts]
 
     def window(self, first: int, length: int) -> Window:
-        """A window of the record; a warm-up that would begin before it cycles through the first year."""
+        """A window of the record; a warm-up that would begin before it cycles through the first year.
+
+        Where the start is learned, all steps from there on come before it.
+        """
+        if self.config.learn_start:
+            return Window(np.arange(first + length), length)
         steps = np.arange(first - self.config.warm_up, first + length)
         year = min(year_length(self.run.start) * DAY // self.run.time_step, self.run.n_steps)
         return Window(np.where(steps >= 0, steps, steps % year), length)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bmi_cdlm.generator.checkpoint import save_checkpoint
+from bmi_cdlm.generator.checkpoint import STARTS_AT, save_checkpoint
 from bmi_cdlm.names.calendars import date_text
 from cdlm_training.scores import Scores
 
@@ -24,10 +24,11 @@ def _or_none(value: float) -> float | None:
 def write_checkpoint(path: Path, trainer: Trainer, scores: Scores | None) -> None:
     """Write the generator as it is, with the record of its training."""
     config, ids = trainer.config, trainer.data.domain.gauges.id
-    validation = config.train if config.validate_on is None else config.validate_on
     save_checkpoint(path, trainer.spec, trainer.generator.tensors(), {
         "gauges": [ids[i] for i in trainer.data.gauges],
-        "periods": {"train": [date_text(t) for t in config.train], "validation": [date_text(t) for t in validation]},
+        "periods": {name: [date_text(t) for t in period] for name, period in (
+            ("train", config.train), ("validation", config.validation),
+        )},
         "scores": {} if scores is None else {
             g: {"nse": _or_none(n), "kge": _or_none(k)} for g, (n, k) in scores.gauges.items()
         },
@@ -36,4 +37,5 @@ def write_checkpoint(path: Path, trainer: Trainer, scores: Scores | None) -> Non
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "epoch": trainer.epoch,
         "training": config.model_dump(mode="json", exclude={"output"}),
+        **({STARTS_AT: str(trainer.run.start)} if trainer.spec.has_start else {}),
     })

@@ -77,8 +77,8 @@ class StaticNetwork(Layers):
             starts = [z for target in spec.targets for z in target.starts]
             self.each[-1].bias.add_(torch.tensor(starts, dtype=torch.float64))
 
-    def forward(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
-        """Return parameters [n] or [component, n] by registry name from raw attributes [n, attribute]."""
+    def free(self, attributes: Tensor | np.ndarray) -> Tensor:
+        """Return parameters without bounds, z [n, output], from raw attributes [n, attribute]."""
         *hidden, last = self.each
         masks = None if self.dropped is None else torch.Generator().manual_seed(self.dropped)
         x = torch.from_numpy(network_inputs(self.spec, _raw(attributes))).to(last.bias.device)
@@ -92,7 +92,11 @@ class StaticNetwork(Layers):
             z = (last.weight.to(x) * x[:, None, :] ** power).sum(2) + last.bias.to(x)
         else:
             z = last(x)
-        found = {}
+        return z
+
+    def forward(self, attributes: Tensor | np.ndarray) -> dict[str, Tensor]:
+        """Return parameters [n] or [component, n] by registry name from raw attributes [n, attribute]."""
+        z, last, found = self.free(attributes), self.each[-1], {}
         for target, rows in zip(self.spec.targets, self.spec.rows, strict=True):
             own = z[:, rows.start] if target.components == 1 else z[:, rows].T
             value = torch.softmax(own, 0) if target.scale == "share" else _within(target, own)
@@ -213,6 +217,17 @@ class Generator(nn.Module):
         z = self.lstm(forcing, attributes)
         found = {t.name: _within(t, z[t.name]).to(self.cell.each[-1].bias.dtype) for t in self.lstm.spec.targets}
         return {name: value[0] if value.shape[0] == 1 else value for name, value in found.items()}
+
+    def scatter(self, seed: int) -> None:
+        """Let parameters start from places drawn about their start, about one unit of z away; weights stay."""
+        draw = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for network in (self.cell, self.reach):
+                bias = network.each[-1].bias
+                for target, rows in zip(network.spec.targets, network.spec.rows, strict=True):
+                    if target.scale != "share":
+                        off = torch.randn(target.components, generator=draw, dtype=torch.float64)
+                        bias[rows] += off.to(bias)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of every weight array by its name in the checkpoint."""

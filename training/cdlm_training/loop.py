@@ -8,13 +8,12 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from bmi_cdlm.domain.domain import read_domain
-from bmi_cdlm.generator.checkpoint import fingerprint
+from bmi_cdlm.generator.checkpoint import fingerprint, load_checkpoint
 from bmi_cdlm.generator.generator import describe_forcing, make_spec, read_inputs
 from bmi_cdlm.generator.lstm import read_lstm_attributes
 from bmi_cdlm.generator.specification import GeneratorSpec
@@ -28,15 +27,18 @@ from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
 from cdlm_training.evaluate import write_checkpoint
+from cdlm_training.findings import against_bounds, spread_of, unlike_starts
+from cdlm_training.fits import Fit, make_optimizer
 from cdlm_training.generator import Generator
 from cdlm_training.log import Log
 from cdlm_training.loss import BatchSums
 from cdlm_training.objective import Objective, TrainingError
-from cdlm_training.scores import Epoch, Scores, validate
+from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
 from cdlm_training.simulate import Chain, Part, make_parts
+from cdlm_training.transfer import Prior, adopt, freeze
 
-STATE = "state.pt"
-STATE_FORMAT = "bmi_cdlm training 1"
+STATE, FINDINGS = "state.pt", "findings.txt"
+STATE_FORMAT = "bmi_cdlm training 2"
 STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
 RUN_KEYS = (
     "start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "components", "pet", "forcing_fill",
@@ -55,6 +57,10 @@ class Trainer:
         Completed epochs.
     best : float
         Best validation score so far.
+    fits : list of Fit
+        What the fits that began anew (`restarts`) have come to; the last is the one under way.
+    findings : list of str
+        After `train`, what a user should know: parameters against their bounds, a start that does not fit.
     """
 
     def __init__(self, path: Path, team: Team) -> None:
@@ -62,6 +68,8 @@ class Trainer:
         self.run: Config
         self.config: TrainConfig
         self.run, self.config = load_train_config(path)
+        if self.config.learn_start:  # a spin-up would be left out, and every validation would say so
+            self.run = self.run.model_copy(update={"spin_up": 0})
         torch.manual_seed(self.config.seed)
         # The kernels have the threads; torch's own would spin beside them, and its share of the work is small.
         torch.set_num_threads(1)
@@ -69,22 +77,31 @@ class Trainer:
         self.device = choose_device(self.config.device)
         self.data = Dataset(self.run, self.config, domain)
         self.spec = self._specify()
+        origin = None if self.config.start_from is None else load_checkpoint(self.config.start_from)
+        if origin is not None:
+            self.spec = adopt(self.spec, origin)
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
         self.generator = Generator(self.spec, self.config.seed, dtype, self.config.dropout).to(self.device)
+        if origin is not None:
+            self.generator.load(origin.tensors)
         self.generator.reach.requires_grad_(self.config.learn_routing)
+        freeze(self.generator, self.config.frozen)
         self.chain = Chain(
             self.data, self.generator, read_inputs(self.spec, self.run.domain, domain),
             read_lstm_attributes(self.spec, self.run.domain, domain),
         )
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
+        files |= {} if self.config.start_from is None else {"start_from": self.config.start_from}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
         self.workers = Workers(self.config.threads)
         self.parts = make_parts(self.data, self.workers)
         self.objective = Objective(self.chain)
+        self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
         self.random = np.random.default_rng(self.config.seed)
-        self.optimizer, self.schedule = self._optimizer()
-        self.epoch, self.best, self.best_epoch = 0, -np.inf, 0
+        self.optimizer, self.schedule = make_optimizer(self.config, self._weights(), self.updates)
+        self.epoch, self.best = 0, -np.inf
+        self.fits, self.findings = [Fit.new()], list[str]()
 
     def train(self, *, resume: bool, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> Scores:
         """Train to the end, or until the validation score has not risen for `patience` epochs.
@@ -101,31 +118,70 @@ class Trainer:
             self.log = Log(self.config.log_folder, self.path, self.epoch if resume else None)
         try:
             self._run_epochs(report, progress)
+            # The others would read the best checkpoint while the leader may still be writing it.
+            return self._conclude() if self.team.leads else NO_SCORES
         finally:
             self.workers.close()
             if self.team.leads:
                 self.log.close()
-        # The others would read the best checkpoint while the leader may still be writing it.
-        return validate(self.run, self.config, self.config.output) if self.team.leads else NO_SCORES
+
+    def _conclude(self) -> Scores:
+        """Scores of the best checkpoint; what a user should know of it goes to `findings`."""
+        config, best = self.config, load_checkpoint(self.config.output)
+        ids, simulated = simulate_gauges(self.run, config.output)
+        self.generator.load(best.tensors)
+        self.findings = [
+            *unlike_starts(self, simulated), *against_bounds(best, self.chain.attributes),
+            *spread_of(self.fits, config.select_by.upper()),
+        ]
+        (config.log_folder / FINDINGS).write_text("".join(f"{one}\n" for one in self.findings), encoding="utf-8")
+        return score(self.run, config, ids, simulated, config.validation)
 
     def _run_epochs(self, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> None:
         config = self.config
-        while self.epoch < config.epochs and self.epoch - self.best_epoch < config.patience:
-            began = time.perf_counter()
-            losses = [self._update(progress) for _ in range(self.updates)]
-            self.epoch += 1
-            scores = self._validate()
-            if self._selected(scores) > self.best:
-                self.best, self.best_epoch = self._selected(scores), self.epoch
-                if self.team.leads:
-                    with replacing(config.output) as temporary:
-                        shutil.copyfile(self._last, temporary)
+        while True:
+            fit = self.fits[-1]
+            if fit.epochs < config.epochs and fit.epochs - fit.best_epoch < config.patience:
+                self._run_epoch(report, progress)
+            elif len(self.fits) < config.n_starts:
+                self._begin_anew()
+            else:
+                return
+
+    def _run_epoch(self, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> None:
+        began = time.perf_counter()
+        losses = [self._update(progress) for _ in range(self.updates)]
+        self.epoch += 1
+        scores = self._validate()
+        value, fit = self._selected(scores), self.fits[-1]
+        self.fits[-1] = fit.after(value, float(np.mean(losses)), self.mean_parameters)
+        if value > self.best:
+            self.best = value
             if self.team.leads:
-                epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
-                # In this order: whatever a kill leaves without a saved state is done, and logged, again.
-                self.log.write(epoch)
-                self._save_state()
-                report(epoch)
+                with replacing(self.config.output) as temporary:
+                    shutil.copyfile(self._last, temporary)
+        if self.team.leads:
+            epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
+            # In this order: whatever a kill leaves without a saved state is done, and logged, again.
+            self.log.write(epoch)
+            self._save_state()
+            report(epoch)
+
+    def _begin_anew(self) -> None:
+        """Begin another fit, from drawn parameters."""
+        seed = self.config.seed + 1000 * len(self.fits)
+        fresh = Generator(self.spec, seed, self.generator.cell.each[-1].bias.dtype)
+        fresh.scatter(seed)
+        self.generator.load_state_dict(fresh.state_dict())
+        self.optimizer, self.schedule = make_optimizer(self.config, self._weights(), self.updates)
+        self.fits.append(Fit.new())
+
+    def mean_parameters(self) -> dict[str, float]:
+        """Mean over cells or reaches of every generated parameter, by registry name."""
+        attributes = self.chain.attributes
+        with torch.no_grad():
+            made = self.generator.cell_parameters(attributes.cell) | self.generator.reach_parameters(attributes.reach)
+        return {name: float(values.double().mean()) for name, values in made.items()}
 
     def _specify(self) -> GeneratorSpec:
         config, run = self.config, self.run
@@ -138,7 +194,8 @@ class Trainer:
             routing_step=run.routing_step, learn_weighting=config.learn_weighting,
             learn_component_weights=config.learn_component_weights, pet=config.pet_factor,
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
-            starts=config.starts, runoff=run.runoff, routing=run.routing, components=run.components,
+            starts=config.starts, ranges=config.ranges, learn_start=config.learn_start,
+            runoff=run.runoff, routing=run.routing, components=run.components,
             varying=config.varying, lstm_hidden=config.lstm_hidden,
         )
 
@@ -191,6 +248,12 @@ class Trainer:
             term = self.objective(window, part, share, *([] if sums is None else [sums])) / n_windows
             term.backward()
             loss += float(term.detach())
+        if self.prior is not None and self.team.leads:
+            cells = np.unique(np.concatenate([part.cells for _, part in items]))
+            reaches = np.unique(np.concatenate([part.reach_places for _, part in items]))
+            term = self.config.loss.prior * self.prior(cells, reaches)
+            term.backward()
+            loss += float(term.detach())
         self.team.add_gradients(self._weights())
         self.objective.check_gradients([window for window, _ in items])
         return self.team.total(loss)
@@ -211,21 +274,6 @@ class Trainer:
         train = self.data.steps_of(self.config.train)
         length = min(self.config.window, train.stop - train.start)
         return [self.data.window(first, length) for first in range(train.start, train.stop - length + 1, length)]
-
-    def _optimizer(self) -> tuple[torch.optim.Optimizer, Any]:
-        weights, config = self._weights(), self.config
-        if config.optimizer == "lbfgs":
-            return torch.optim.LBFGS(weights, lr=config.learning_rate, max_iter=5, line_search_fn="strong_wolfe"), None
-        # A bias that decayed would pull its parameter to the middle of its range.
-        decaying = [w for w in weights if w.ndim > 1]
-        others = [w for w in weights if w.ndim <= 1]
-        groups = [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        kind = torch.optim.Adadelta if config.optimizer == "adadelta" else torch.optim.AdamW
-        found: torch.optim.Optimizer = kind(groups, lr=config.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-            found, T_max=config.epochs * self.updates, eta_min=config.learning_rate * config.final_learning_rate
-        )
-        return found, schedule
 
     # ---- validation, states, log -------------------------------------------------------------------------
 
@@ -266,8 +314,8 @@ class Trainer:
         state = {
             "generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(), "epoch": self.epoch,
-            "best": self.best, "best_epoch": self.best_epoch, "random": repr(self.random.bit_generator.state),
-            "training": self._identity(),
+            "best": self.best, "fits": [fit._asdict() for fit in self.fits],
+            "random": repr(self.random.bit_generator.state), "training": self._identity(),
         }
         content = io.BytesIO()
         torch.save(state, content)
@@ -296,5 +344,6 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
-        self.epoch, self.best, self.best_epoch = state["epoch"], state["best"], state["best_epoch"]
+        self.epoch, self.best = state["epoch"], state["best"]
+        self.fits = [Fit(**fit) for fit in state["fits"]]
         self.random.bit_generator.state = ast.literal_eval(state["random"])

@@ -37,7 +37,7 @@ def _gradient(dtype: torch.dtype, found: dict[str, Any], name: str, like: Tensor
 
 
 class Advance(torch.autograd.Function):
-    """What a process of cells gives over a period, [time, cell], from its cold start."""
+    """What a process of cells gives over a period, [time, cell], from its cold start or the one that is learned."""
 
     @staticmethod
     def forward(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bmi_cdlm.reference import key_table
 from cdlm_training.config import LossWeights, TrainConfig
+from cdlm_training.experiment.config import ExperimentConfig
 
 HEAD = """# Training
 
@@ -16,10 +17,54 @@ CONFIG is the configuration of a run (see [cfg/README.md](../cfg/README.md)) wit
 `cfg/lez.yaml` and `cfg/grand.yaml` are examples. `device: cuda` takes networks and kernels to a CUDA device, one for
 each process (`pip install "bmi-cdlm[train,gpu]"`; `gpu-cu13` in place of `gpu` brings NVIDIA's compiler along, where
 CUDA 13 is not installed). `--resume` goes on after the last epoch, to the same weights as an unbroken run. The folder
-`NAME_training` beside the checkpoint holds the log (CSV and TensorBoard), the configuration, the environment, the last
-checkpoint and the state to resume from.
+`NAME_training` beside the checkpoint holds the log (CSV and TensorBoard), the configuration, the environment, what was
+found (`findings.txt`), the last checkpoint and the state to resume from.
+
+What starts a run is what the training assumed: windows begin `warm_up` steps earlier, from a cold start. Where a record
+is too short for that, `learn_start` learns how full the stores are at `start`, through the same mapping; the checkpoint
+keeps it, and a run that begins at that time starts so. After a training its discharge over the first window is compared
+with that of a run; a difference is told, and so are parameters that learned against a bound of their range (`ranges`
+widens it), and how far several fits of one lie apart (`restarts`).
+
 [RESULTS.md](RESULTS.md) has scores, an ablation and a twin experiment on the Grand River, and scores of HBV and GR4J on
 241 basins.
+
+## From a region to a few gauges
+
+`start_from: CHECKPOINT` begins where another training ended, with `gauges: [...]` on a few gauges, say; `loss.prior`
+pulls the parameters towards those of that checkpoint, and `frozen: [pet, cell.0]` leaves weights as they are. The
+generator has to be described as it was there; scales of attributes and forcing are those of the checkpoint.
+
+## Ensembles
+
+`cdlm-train ensemble OUTPUT CHECKPOINT...` puts checkpoints, such as those of several `seed`s, into one file. A run with
+it (`parameters: OUTPUT`) runs every member, from forcing to discharge, and writes the mean to `output` and each member
+beside it (`run.member1.nc`); `cdlm evaluate` then tells the continuous ranked probability score, and how many
+observations lie within the range of the members. `member: 2` runs one of them, also through BMI.
+
+## Experiments
+
+`cdlm-train experiment CONFIG` trains every variant with every seed on every split, and writes one table, with baselines
+beside: the keys below `experiment`, further down, say what. A split is of gauges: none held out (`temporal`), folds of
+independent basins, regions, upstream or downstream ones; every training is scored in the training and in the test
+period, at gauges that it was fitted to and at those it never saw. Epochs are chosen at fitted gauges before the test
+period. The folder `output` gets `results.md` (medians with bootstrap intervals, and the paired difference from the
+first line), `scores.csv` (every score of every gauge), the discharge of every variant at all gauges (NetCDF; each gauge
+from the split that holds it out), and every training with its checkpoint. What was done is not done again, a training
+that was killed goes on; `processes` are several at a time.
+
+```yaml
+experiment:
+  output: lab
+  test: [2013-01-01, 2015-01-01]
+  designs: [temporal, folds]
+  variants:
+    mlp: {}
+    linear: {training: {mapping: linear}}
+  seeds: [1, 2, 3]
+  baselines: [lumped, similar, climatology]
+  against: {LSTM: lstm.nc}
+```
 
 ## Several processes, several nodes
 
@@ -83,4 +128,7 @@ times the time of HBV with four sets, 16 units 3.9 times ([benchmarks](../benchm
 
 def render() -> str:
     """Return the reference as Markdown."""
-    return "\n".join([HEAD, *key_table(TrainConfig), "## Keys of `loss`\n", *key_table(LossWeights)])
+    return "\n".join([
+        HEAD, *key_table(TrainConfig), "## Keys of `loss`\n", *key_table(LossWeights), "## Keys of `experiment`\n",
+        *key_table(ExperimentConfig),
+    ])

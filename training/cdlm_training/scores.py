@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.simulation import Simulation
 from cdlm_training.config import TrainConfig
 
-if TYPE_CHECKING:
-    pass
 
 class Scores(NamedTuple):
     """Mean NSE and KGE over the training gauges in the validation period, and both per gauge of the domain."""
@@ -25,10 +23,10 @@ class Scores(NamedTuple):
     gauges: dict[str, tuple[float, float]]
 
 
-def simulate_gauges(run: Config, checkpoint: Path) -> tuple[list[str], np.ndarray]:
-    """Run the model with a checkpoint; gauge ids and discharge [m3 s-1], float64[time, gauge]."""
+def simulate_gauges(run: Config, parameters: Path) -> tuple[list[str], np.ndarray]:
+    """Run the model with a checkpoint or parameter file; gauge ids and discharge [m3 s-1], float64[time, gauge]."""
     parts: list[np.ndarray] = []
-    with closing(Simulation(run.model_copy(update={"parameters": checkpoint}))) as simulation:
+    with closing(Simulation(run.model_copy(update={"parameters": parameters}))) as simulation:
         simulation.run_blocks(
             ["gauge_discharge"], lambda starts, values: parts.append(values["gauge_discharge"].copy())
         )
@@ -38,8 +36,7 @@ def simulate_gauges(run: Config, checkpoint: Path) -> tuple[list[str], np.ndarra
 def validate(run: Config, config: TrainConfig, checkpoint: Path) -> Scores:
     """Score a checkpoint in the validation period, at every gauge of the domain."""
     ids, simulated = simulate_gauges(run, checkpoint)
-    period = config.train if config.validate_on is None else config.validate_on
-    return score(run, config, ids, simulated, period)
+    return score(run, config, ids, simulated, config.validation)
 
 
 def score(
@@ -61,7 +58,6 @@ def _mean(values: np.ndarray) -> float:
     """Mean of what is defined, NaN where nothing is."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")
-
 
 
 class Epoch(NamedTuple):

@@ -179,7 +179,8 @@ class Chain:
     ) -> Tensor:
         """What a process of cells gives."""
         series = tuple(name for name in operator.taken if name in inputs)
-        names = tuple(one.name for one in operator.process.parameters if one.name in p)
+        process = operator.process
+        names = tuple(one.name for one in (*process.parameters, *process.starts.values()) if one.name in p)
         names += (WEIGHT,) if operator.is_weighted and WEIGHT in p else ()
         return Advance.apply(operator, self.places, series, names, *(inputs[n] for n in series), *(p[n] for n in names))
 
@@ -207,6 +208,7 @@ class Chain:
         for operator in part.operators.cells:
             shape = (part.cells.size,) if operator.components == 1 else (operator.components, part.cells.size)
             found |= self._filled(operator.process.parameters, generated, shape)
+            found |= {p.name: generated[p.name] for p in operator.process.starts.values() if p.name in generated}
         return found | ({WEIGHT: generated[WEIGHT]} if WEIGHT in generated else {})
 
     def _default(self, name: str) -> float:

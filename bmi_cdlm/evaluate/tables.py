@@ -1,0 +1,64 @@
+"""Scores as tables for a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich.table import Table
+
+from bmi_cdlm.evaluate.catalogue import metric
+from bmi_cdlm.evaluate.evaluation import GaugeResult
+from bmi_cdlm.evaluate.summary import LEVEL, Interval, Row
+
+PER_GAUGE = ("nse", "kge", "kge_r", "kge_alpha", "kge_beta", "pbias", "years", "n")
+PER_GROUP = (
+    "nse", "kge", "kge_prime", "log_nse", "sqrt_nse", "pcc", "pbias", "r1", "r10", "am3", "fhv", "flv", "fms",
+    "bfi_error", "years",
+)
+OF_ENSEMBLES = ("mae", "crps", "coverage", "coverage_expected")
+COMPARED = ("nse", "kge", "log_nse", "sqrt_nse")
+
+
+def score_table(results: Sequence[GaugeResult], title: str) -> Table:
+    """Scores per gauge."""
+    names = [*PER_GAUGE, *(name for name in OF_ENSEMBLES if any(name in result.scores for result in results))]
+    table = _table(["gauge", *(metric(name).heading for name in names)], title)
+    for result in results:
+        table.add_row(result.gauge_id, *(shown(name, result.scores[name]) for name in names))
+    return table
+
+
+def summary_table(rows: Sequence[Row], title: str) -> Table:
+    """Medians over gauges by group, with bootstrap interval and quartiles."""
+    share = f"{100 * LEVEL:g} % interval"
+    table = _table(["group", "gauges", "score", "median", share, "quartiles", "< 0", "> 0.5"], title)
+    for row in rows:
+        middle, one = row.middle, row.score
+        best = metric(one).best == 1
+        table.add_row(
+            row.group, f"{middle.n}", metric(one).heading, shown(one, middle.median),
+            f"{shown(one, middle.low)} to {shown(one, middle.high)}", " to ".join(shown(one, q) for q in row.quartiles),
+            *(f"{100 * part:.0f} %" if best else "" for part in (row.below_zero, row.above_half)),
+        )
+    return table
+
+
+def difference_table(differences: Mapping[str, Interval], title: str) -> Table:
+    """Median over gauges of the difference of two models, with its interval."""
+    table = _table(["score", "gauges", "median of the difference", f"{100 * LEVEL:g} % interval"], title)
+    for name, one in differences.items():
+        table.add_row(metric(name).heading, f"{one.n}", f"{one.median:+.3f}", f"{one.low:+.3f} to {one.high:+.3f}")
+    return table
+
+
+def shown(name: str, value: float) -> str:
+    """A score in the form of its column, or a dash where there is none."""
+    return "-" if np.isnan(value) else format(value, metric(name).style)
+
+
+def _table(headings: Sequence[str], title: str) -> Table:
+    table = Table(*headings, title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table

@@ -1,0 +1,248 @@
+"""Experiments: splits that leak nothing, variants, seeds, baselines, what is done once, and the table."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+import yaml
+from cases import START, change_config, write_series
+from click.testing import CliRunner
+from training_cases import at, weights_of, write_training_case
+
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.evaluate.catalogue import scores
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.files.output import read_output
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.run.config import load_config
+from cdlm_training.cli import main
+from cdlm_training.experiment.baselines import basin_means, choose_donors, climatology, distances, nested
+from cdlm_training.experiment.config import load_experiment
+from cdlm_training.experiment.splits import make_splits
+
+N_STEPS = 70
+EXPERIMENT = {"output": "lab", "test": [at(DAY, 50), at(DAY, N_STEPS)], "designs": ["temporal", "folds"], "folds": 2}
+LINEAR = {"mapping": "linear", "cell_attributes": ["forest"], "reach_attributes": [], "pet_factor": False}
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    return write_training_case(
+        tmp_path_factory.mktemp("lab"), n_steps=N_STEPS, train=[at(DAY, 0), at(DAY, 50)], epochs=1, updates=1, **LINEAR,
+    )
+
+
+def experiment(case: Path, name: str, **keys) -> Path:
+    return change_config(case, name, experiment={**EXPERIMENT, **keys})
+
+
+def call(*words: object) -> str:
+    result = CliRunner().invoke(main, [str(w) for w in words])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def splits_of(path: Path):
+    read = load_experiment(path)
+    domain = read_domain(read.run.domain)
+    return {(s.design, s.name): s for s in make_splits(domain, read.config, domain.gauges.id)}
+
+
+def test_splits_hold_out_what_they_say(case, tmp_path):
+    (tmp_path / "regions.csv").write_text("gauge,region\ng0,west\ng1,west\ng2,east\ng3,east\n")
+    found = splits_of(experiment(
+        case, "splits.yaml", designs=["temporal", "folds", "regions", "upstream", "downstream"],
+        regions=str(tmp_path / "regions.csv"),
+    ))
+    assert found["temporal", "all"][2:] == (("g0", "g1", "g2", "g3"), ())
+    folds = {found["folds", f"fold{k}"].held_out for k in range(2)}
+    assert folds == {("g0", "g1", "g2"), ("g3",)}, "nested gauges share a fold"
+    assert found["regions", "east"].held_out == ("g2", "g3") and found["regions", "east"].fitted == ("g0", "g1")
+    assert found["upstream", "all"].held_out == ("g1", "g2"), "g0 and g3 are the lowest"
+    assert "g0" in found["downstream", "all"].held_out and "g3" not in found["downstream", "all"].held_out
+
+
+@pytest.fixture(scope="module")
+def done(case):
+    path = experiment(
+        case, "lab.yaml", seeds=[1, 2], baselines=["lumped", "climatology"],
+        variants={"base": {}, "slow": {"training": {"learning_rate": 0.001}}},
+    )
+    return path, call("experiment", path)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((path.parent / "lab" / "scores.csv").read_text().splitlines()))
+
+
+def test_every_training_is_there_and_scored(done):
+    path, said = done
+    folder = path.parent / "lab"
+    assert len(list(folder.rglob("trained.safetensors"))) == 3 * 3 * 2
+    for text in (
+        "## temporal, test period, gauges that were fitted", "## folds, test period, gauges that no training saw",
+        "base, mean of 2 seeds", "base, ensemble of 2", "climatology", "lumped",
+    ):
+        assert text in said and text in (folder / "results.md").read_text()
+    config = load_config(path)
+    ids = read_domain(config.domain).gauges.id
+    observed = read_observations(config.observations, ids, config.start, config.end, DAY)[1][50:]
+    runs = [folder / "runs" / "base" / "folds" / "fold0" / f"seed{seed}" / "discharge.nc" for seed in (1, 2)]
+    each = np.stack([read_output(run, "discharge")[2][50:] for run in runs])
+    held_out = splits_of(path)["folds", "fold0"].held_out
+    rows = {(r["of"], r["gauge"]): r for r in rows_of(path) if r["design"] == "folds" and r["period"] == "test"
+            and r["role"] == "unseen" and r["model"] == "base"}
+    assert {g for _, g in rows} == set(ids)
+    for gauge in held_out:
+        g = ids.index(gauge)
+        for k, of in enumerate(("seed 1", "seed 2")):
+            expected = scores(each[k, :, g], observed[:, g])["nse"]
+            assert float(rows[of, gauge]["nse"]) == pytest.approx(expected, rel=1e-7)
+        mean = rows["ensemble of 2", gauge]
+        assert float(mean["nse"]) == pytest.approx(scores(each[:, :, g].mean(axis=0), observed[:, g])["nse"], rel=1e-7)
+        assert float(mean["coverage_expected"]) == pytest.approx(1 / 3) and mean["crps"]
+    _, all_ids, whole = read_output(folder / "discharge_base_folds.nc", "discharge")
+    assert all_ids == ids
+    np.testing.assert_array_equal(whole[50:, ids.index(held_out[0])], each[:, :, ids.index(held_out[0])].mean(axis=0))
+
+
+def test_what_is_done_is_not_done_again(done):
+    path, _ = done
+    folder = path.parent / "lab"
+    stamps = {p: p.stat().st_mtime_ns for p in folder.rglob("trained.safetensors")}
+    lost = folder / "runs" / "slow" / "folds" / "fold1" / "seed2"
+    before = weights_of(lost / "trained.safetensors")
+    (lost / "done.json").unlink()
+    table = (folder / "results.md").read_text()
+    said = call("experiment", path)
+    assert "17 of 18 trainings were done before" in said and "1 of 1: slow, folds fold1, seed 2: NSE" in said
+    assert (folder / "results.md").read_text() == table
+    changed = {p.parent for p in folder.rglob("trained.safetensors") if p.stat().st_mtime_ns != stamps[p]}
+    assert changed <= {lost}
+    after = weights_of(lost / "trained.safetensors")
+    assert all(np.array_equal(before[n], after[n]) for n in before)
+
+
+def test_a_held_out_gauge_and_the_test_period_leave_no_trace(done, tmp_path):
+    """The same experiment with other observations where none may be looked at comes to the same weights."""
+    path, _ = done
+    config = load_config(path)
+    with netCDF4.Dataset(config.observations) as dataset:
+        ids, discharge = list(dataset["gauge_id"][:]), np.ma.filled(dataset["discharge"][:], np.nan)
+    for k in (0, 1):
+        split = splits_of(path)["folds", f"fold{k}"]
+        other = discharge.copy()
+        other[:, [ids.index(g) for g in split.held_out]] *= 7.0
+        other[50:] *= 3.0
+        file = tmp_path / f"observations{k}.nc"
+        write_series(file, "gauge", np.array(ids, object), {"discharge": (other, "m3 s-1")}, START, DAY)
+        again = experiment(case_of(path), f"leak{k}.yaml", output=str(tmp_path / f"lab{k}"), designs=["folds"])
+        call("experiment", change_config(again, again.name, observations=str(file)))
+        where = Path("runs", "base", "folds", split.name, "seed1", "trained.safetensors")
+        clean, doctored = weights_of(path.parent / "lab" / where), weights_of(tmp_path / f"lab{k}" / where)
+        assert all(np.array_equal(clean[n], doctored[n]) for n in clean)
+        touched = Path("runs", "base", "folds", f"fold{1 - k}", "seed1", "trained.safetensors")
+        assert any(
+            not np.array_equal(a, b) for a, b in zip(
+                weights_of(path.parent / "lab" / touched).values(),
+                weights_of(tmp_path / f"lab{k}" / touched).values(), strict=True,
+            )
+        ), "where they may be looked at they matter"
+
+
+def case_of(path: Path) -> Path:
+    return path.with_name("case.yaml")
+
+
+@pytest.mark.slow
+def test_several_processes_come_to_the_same(done, tmp_path):
+    path, _ = done
+    again = experiment(case_of(path), "many.yaml", output=str(tmp_path / "lab"), processes=2)
+    call("experiment", again)
+    where = Path("runs", "base", "folds", "fold1", "seed1", "trained.safetensors")
+    one, other = weights_of(path.parent / "lab" / where), weights_of(tmp_path / "lab" / where)
+    assert all(np.array_equal(one[n], other[n]) for n in one)
+
+
+@pytest.mark.slow
+def test_donors_and_other_models(case, tmp_path):
+    config = load_config(case)
+    ids = read_domain(config.domain).gauges.id
+    observed = read_observations(config.observations, ids, config.start, config.end, DAY)[1]
+    write_series(tmp_path / "twice.nc", "gauge", np.array(ids, object), {"discharge": (2 * observed, "m3 s-1")}, START,
+                 DAY)
+    path = experiment(
+        case, "donors.yaml", output=str(tmp_path / "lab"), designs=["folds"], baselines=["nearest", "similar"],
+        donors=2, against={"twice": str(tmp_path / "twice.nc")}, similarity=["forest", "elevation"],
+    )
+    said = call("experiment", path)
+    rows = list(csv.DictReader((tmp_path / "lab" / "scores.csv").read_text().splitlines()))
+    found = {(r["model"], r["of"], r["role"]) for r in rows}
+    for model in ("nearest donors", "similar donors"):
+        for of in ("mean simulation", "mean parameters"):
+            assert (model, of, "unseen") in found and (model, of, "fitted") not in found
+    assert ("each gauge by itself", "", "fitted") in found and "fitted to gauge g3 by itself, 4 of 4" in said
+    twice = [r for r in rows if r["model"] == "twice"]
+    assert twice and {float(r["kge_beta"]) for r in twice} == {2.0}
+    local = [float(r["nse"]) for r in rows if r["model"] == "each gauge by itself" and r["period"] == "train"]
+    base = [float(r["nse"]) for r in rows if r["model"] == "base" and r["period"] == "train" and r["role"] == "fitted"]
+    assert np.median(local) > np.median(base), "a fit to one gauge beats one step of a regional one"
+    stamps = [p.stat().st_mtime_ns for p in sorted((tmp_path / "lab" / "local").glob("*.npz"))]
+    call("experiment", path)
+    assert [p.stat().st_mtime_ns for p in sorted((tmp_path / "lab" / "local").glob("*.npz"))] == stamps
+
+
+def test_donors_are_near_and_never_nested(case):
+    domain = read_domain(load_config(case).domain)
+    close = nested(domain)
+    names = {g: k for k, g in enumerate(domain.gauges.id)}
+    assert close[names["g0"], names["g1"]] and close[names["g2"], names["g0"]] and not close[names["g0"], names["g3"]]
+    assert close.diagonal().all() and (close == close.T).all()
+    apart = np.array([[0.0, 1, 2, 9], [1, 0, 3, 5], [2, 3, 0, 4], [9, 5, 4, 0]])
+    assert choose_donors(domain, apart, "g3", ["g0", "g1", "g2"], 2) == ["g2", "g1"]
+    assert choose_donors(domain, apart, "g0", ["g1", "g2", "g3"], 2) == ["g3"]
+    lat, lon = np.radians(basin_means(domain, np.stack([domain.cells.lat, domain.cells.lon], 1))).T
+    angle = math.acos(
+        math.sin(lat[0]) * math.sin(lat[3]) + math.cos(lat[0]) * math.cos(lat[3]) * math.cos(lon[0] - lon[3])
+    )
+    assert distances(domain, load_config(case).domain, None)[0, 3] == pytest.approx(6371.0 * angle, rel=1e-6)
+
+
+def test_climatology_is_the_mean_about_the_calendar_day():
+    starts = np.arange(np.datetime64("2001-01-01"), np.datetime64("2004-01-01"))
+    flow = np.full((starts.size, 1), np.nan)
+    flow[100 - 15], flow[365 + 100 + 15], flow[2 * 365 + 100] = 3.0, 5.0, 1000.0
+    found = climatology(flow, starts, 0, 730)  # the third year is not looked at
+    assert found[2 * 365 + 100] == found[100] == 4.0
+    assert found[100 - 16] == 3.0 and found[100 + 16] == 5.0 and np.isnan(found[100 + 31])
+
+
+@pytest.mark.parametrize(("keys", "message"), [
+    ({"test": [at(DAY, 40), at(DAY, 60)]}, "expected periods that do not overlap"),
+    ({"test": [at(DAY, 60), at(DAY, 90)]}, "experiment.test is .* expected within"),
+    ({"designs": ["regions"]}, "expected a table of them in 'regions'"),
+    ({"desings": ["folds"]}, "Did you mean 'designs'"),
+    ({"variants": {"lumped": {}}, "baselines": ["lumped"]}, "names two of variants, baselines and against"),
+    ({"variants": {"a": {"training": {"epoch": 3}}}}, "variant a: .* Did you mean 'epochs'"),
+    ({"variants": {"a": {"training": {"train": [at(DAY, 0), at(DAY, 60)]}}}}, "variant a: .* overlaps with"),
+    ({"variants": {"a": {"start": at(DAY, 1)}}}, "variant a: start is .* expected that of the experiment"),
+    ({"folds": 3}, "Ask for fewer folds"), ({"against": {"x": "none.nc"}}, "there is no such file"),
+])
+def test_what_is_wrong_is_said_before_anything_is_trained(case, tmp_path, keys, message):
+    path = experiment(case, "wrong.yaml", **{"output": str(tmp_path / "lab"), **keys})
+    result = CliRunner().invoke(main, ["experiment", str(path)])
+    assert result.exit_code == 1 and result.output.startswith("Error: ")
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert re.search(message, result.output.replace("\n", " ")), result.output
+
+
+def test_a_file_without_an_experiment(case):
+    result = CliRunner().invoke(main, ["experiment", str(case)])
+    assert result.exit_code == 1 and "key 'experiment' is missing" in result.output
+    assert "experiment" not in yaml.safe_load(case.read_text())

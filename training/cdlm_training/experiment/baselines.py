@@ -1,0 +1,193 @@
+"""What a regional model is measured against: climatology, fits to single gauges, and donors of such fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+
+from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.domain.network import upstream_of
+from bmi_cdlm.names.season import day_of_year
+from bmi_cdlm.names.writing import replacing
+from cdlm_training.dataset import Window
+from cdlm_training.distributed import Team
+from cdlm_training.experiment.config import LUMPED, Experiment, merged
+from cdlm_training.experiment.jobs import CONFIG, Identities, Job
+from cdlm_training.experiment.splits import Split
+from cdlm_training.loop import Trainer
+from cdlm_training.simulate import Part, make_parts
+
+HALF_WIDTH = 15
+"""Days before and after a calendar day that make its climatology."""
+ITERATIONS = 60
+"""Of LBFGS, for a fit to one gauge."""
+EARTH = 6371.0
+"""Radius [km]."""
+LOCAL = "local"
+
+
+def climatology(observed: np.ndarray, starts: np.ndarray, first: int, last: int) -> np.ndarray:
+    """Mean of the calendar days about each step, over the steps first to last, float64[time, gauge] [m3 s-1].
+
+    observed : float64[time, gauge], NaN where missing; starts : datetime64[time]. NaN where no such day has a value.
+    """
+    day = day_of_year(starts).astype(np.int64) - 1
+    inside = slice(first, last)
+    total, count = np.zeros((366, observed.shape[1])), np.zeros((366, observed.shape[1]))
+    np.add.at(total, day[inside], np.nan_to_num(observed[inside]))
+    np.add.at(count, day[inside], ~np.isnan(observed[inside]))
+    around = (np.arange(366)[:, None] + np.arange(-HALF_WIDTH, HALF_WIDTH + 1)) % 366
+    total, count = total[around].sum(axis=1), count[around].sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)[day]
+
+
+class LocalFits:
+    """Uniform parameters fitted to every gauge by itself, on all that drains to it.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    gauges : ids of the gauges to fit
+    tell : takes a line of progress
+
+    Attributes
+    ----------
+    found : float64[gauge, parameter]
+        Parameters before their bounds, in the order of `gauges`.
+    """
+
+    def __init__(self, experiment: Experiment, gauges: Sequence[str], tell: Callable[[str], None]) -> None:
+        folder = experiment.config.output / LOCAL
+        content = merged(experiment.content, LUMPED)
+        content["training"] = {
+            **content["training"], "output": "local.safetensors", "gauges": list(gauges), "optimizer": "lbfgs",
+            "learning_rate": 1.0, "restarts": 1, "precision": "float64", "held_out_fold": None, "start_from": None,
+            "gauges_per_update": None,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        identity = Identities().of(Job(LOCAL, Split("temporal", "all", tuple(gauges), ()), 1, folder))
+        self.trainer = Trainer(folder / CONFIG, Team(0, 1))
+        self.gauges = list(gauges)
+        self._start = self._free()
+        rows = []
+        for place, gauge in enumerate(gauges):
+            rows.append(self._fit_once(folder / f"{place}.npz", identity, place))
+            tell(f"fitted to gauge {gauge} by itself, {place + 1} of {len(gauges)}")
+        self.found = np.stack(rows)
+
+    def close(self) -> None:
+        """End the threads."""
+        self.trainer.workers.close()
+
+    def _fit_once(self, path: Path, identity: str, place: int) -> np.ndarray:
+        if path.is_file():
+            with np.load(path) as held:
+                if str(held["identity"]) == identity:
+                    return held["free"]
+        free = self._fit(self._part(place))
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, free=free, identity=np.array(identity))
+        return free
+
+    def _part(self, place: int) -> Part:
+        """All that drains to one gauge; what was placed for another is let go."""
+        self.trainer.chain._placed.clear()
+        return make_parts(self.trainer.data, self.trainer.workers, np.array([place]))[0]
+
+    def _fit(self, part: Part) -> np.ndarray:
+        trainer = self.trainer
+        self._set(self._start)
+        train = trainer.data.steps_of(trainer.config.train)
+        window = trainer.data.window(train.start, train.stop - train.start)  # one warm-up, whatever `window` is
+        weights = [w for w in trainer.generator.parameters() if w.requires_grad]
+        optimizer = torch.optim.LBFGS(weights, lr=1.0, max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad(set_to_none=True)
+            value = trainer.objective(window, part, 1.0)
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        return self._free()
+
+    def _free(self) -> np.ndarray:
+        generator = self.trainer.generator
+        return torch.cat([n.each[-1].bias.detach() for n in (generator.cell, generator.reach)]).double().numpy().copy()
+
+    def _set(self, free: np.ndarray) -> None:
+        cell, reach = (n.each[-1].bias for n in (self.trainer.generator.cell, self.trainer.generator.reach))
+        with torch.no_grad():
+            cell.copy_(torch.from_numpy(free[: cell.numel()]))
+            reach.copy_(torch.from_numpy(free[cell.numel() :]))
+
+    def simulate(self, gauge: str, sets: np.ndarray) -> np.ndarray:
+        """Discharge at a gauge over the whole record with each parameter set, float64[set, time] [m3 s-1].
+
+        sets : float64[set, parameter], as `found`. The run begins as windows do, with a warm-up.
+        """
+        part, n = self._part(self.gauges.index(gauge)), self.trainer.run.n_steps
+        window: Window = self.trainer.data.window(0, n)
+        out = np.empty((sets.shape[0], n))
+        for k, free in enumerate(sets):
+            self._set(free)
+            with torch.no_grad():
+                out[k] = self.trainer.chain(part, window).discharge[:, 0].numpy()
+        return out
+
+
+def basin_means(domain: Domain, values: np.ndarray) -> np.ndarray:
+    """Means of values of cells over what drains to each gauge, float64[gauge, value], by drained area.
+
+    values : float64[cell, value].
+    """
+    means = np.empty((len(domain.gauges.id), values.shape[1]))
+    links = domain.links
+    for k, reach in enumerate(domain.gauges.reach.tolist()):
+        lo, hi = upstream_of(domain.reaches.downstream, reach)
+        own = slice(links.first[lo], links.first[hi])
+        means[k] = np.average(values[links.cell[own]], axis=0, weights=np.maximum(links.area[own], 1e-12))
+    return means
+
+
+def distances(domain: Domain, path: Path, attributes: Sequence[str] | None) -> np.ndarray:
+    """How far gauges are from each other, float64[gauge, gauge]: in standardised attributes, or in place [km].
+
+    attributes : names of cell attributes, whose basin means are compared; None: centres of basins, along great circles.
+    """
+    if attributes is not None:
+        means = basin_means(domain, read_attributes(path, domain, "cell", list(attributes)).values)
+        spread = means.std(axis=0)
+        scaled = (means - means.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        return np.sqrt(((scaled[:, None] - scaled[None]) ** 2).sum(axis=2))
+    lat, lon = np.radians(basin_means(domain, np.stack([domain.cells.lat, domain.cells.lon], 1))).T
+    across = np.sin((lat[:, None] - lat) / 2) ** 2
+    along = np.cos(lat[:, None]) * np.cos(lat) * np.sin((lon[:, None] - lon) / 2) ** 2
+    return 2 * EARTH * np.arcsin(np.sqrt(np.clip(across + along, 0, 1)))
+
+
+def nested(domain: Domain) -> np.ndarray:
+    """Whether water passes from one gauge to the other, bool[gauge, gauge]; a gauge is nested with itself."""
+    reach = domain.gauges.reach
+    ranges = np.array([upstream_of(domain.reaches.downstream, int(r)) for r in reach])
+    above = (ranges[:, :1] <= reach) & (reach < ranges[:, 1:])
+    return above | above.T
+
+
+def choose_donors(
+    domain: Domain, apart: np.ndarray, target: str, candidates: Sequence[str], count: int
+) -> list[str]:
+    """The nearest gauges to a target that are not nested with it, nearest first, at most `count`.
+
+    apart : float64[gauge, gauge], from `distances`; candidates : ids.
+    """
+    ids, close = domain.gauges.id, nested(domain)
+    t = ids.index(target)
+    free = [g for g in candidates if not close[t, ids.index(g)]]
+    return sorted(free, key=lambda g: apart[t, ids.index(g)])[:count]

@@ -1,0 +1,170 @@
+"""The configuration of an experiment: the keys below `experiment` in the configuration of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bmi_cdlm.files.yaml_loader import load_yaml
+from bmi_cdlm.names.errors import ConfigError, nearest, shown
+from bmi_cdlm.names.paths import expand
+from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config, explain
+from cdlm_training.config import Period, TrainConfig, load_train_config
+
+Design = Literal["temporal", "folds", "regions", "upstream", "downstream"]
+Baseline = Literal["lumped", "climatology", "nearest", "similar"]
+LUMPED: dict[str, Any] = {
+    "training": {"mapping": "uniform", "cell_attributes": [], "reach_attributes": [], "pet_factor": False},
+}
+"""One set of parameters for the whole domain."""
+OTHER_KEYS = ("experiment", "prepare", "output", "restart")
+"""Keys of the file that a training of an experiment has not."""
+
+
+class ExperimentConfig(BaseModel):
+    """An experiment with the run and the training beside it. Paths are relative to the configuration file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    output: Path = Field(description="Folder for trainings, discharge and tables.")
+    test: Period = Field(
+        description="Start and end of the test period, which no training and no choice of an epoch sees."
+    )
+    designs: tuple[Design, ...] = Field(
+        default=("temporal",), min_length=1, description="Which gauges are held out: `temporal` none; `folds` one of "
+        "`folds` folds at a time, nested gauges together; `regions` one region at a time; `upstream` those with "
+        "another gauge below, `downstream` those with another above."
+    )
+    folds: int = Field(default=5, ge=2, description="Folds of independent basins [1].")
+    regions: Path | None = Field(default=None, description="CSV with the columns gauge and region.")
+    variants: dict[str, dict[str, Any]] = Field(
+        default={"base": {}}, min_length=1, description="By name, keys of the configuration that differ, such as "
+        "`{snow: cemaneige, training: {mapping: linear, loss: {kge: 0.1}}}`."
+    )
+    seeds: tuple[int, ...] = Field(
+        default=(1,), min_length=1, description="Seeds; of several the ensemble is scored too [1]."
+    )
+    baselines: tuple[Baseline, ...] = Field(
+        default=(), description="`lumped`: one parameter set for the domain; `climatology`: mean of the calendar day "
+        "in the training period (at gauges that were fitted); `nearest`, `similar`: parameters fitted to each gauge by "
+        "itself, of the donors nearest in place or attributes: their mean simulation, and that of mean parameters."
+    )
+    donors: int = Field(
+        default=10, ge=1, description="Donors of `nearest` and `similar`, never nested with the target [1]."
+    )
+    similarity: tuple[str, ...] = Field(
+        default=(), description="Cell attributes, as means over basins, that `similar` compares; none: those of "
+        "`training`."
+    )
+    against: dict[str, Path] = Field(
+        default={}, description="Discharge of other models by name (NetCDF, as observations)."
+    )
+    processes: int = Field(
+        default=1, ge=1, description="Trainings at a time; each has the `threads` of `training` [1]."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ExperimentConfig:
+        if self.test[1] <= self.test[0]:
+            raise ValueError(f"test ends at {self.test[1]}; expected a time after its start, {self.test[0]}")
+        if "regions" in self.designs and self.regions is None:
+            raise ValueError("designs names regions; expected a table of them in 'regions'")
+        for key in ("designs", "seeds", "baselines"):
+            values = getattr(self, key)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key} names one twice")
+        names = [*self.variants, *self.baselines, *self.against]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"'{twice[0]}' names two of variants, baselines and against; expected different names")
+        for name in self.variants:
+            if not name or not all(c.isalnum() or c in "-_." for c in name):
+                raise ValueError(f"variants: '{name}' is to name a folder; expected letters, digits, '-', '_' and '.'")
+        return self
+
+
+class Experiment(NamedTuple):
+    """An experiment as read: its file, the run and training beside it, the keys of the file with absolute paths."""
+
+    path: Path
+    run: Config
+    training: TrainConfig
+    config: ExperimentConfig
+    content: dict[str, Any]
+
+    def variant(self, name: str) -> dict[str, Any]:
+        """The keys of a variant, or of the baseline `lumped`."""
+        changes = LUMPED if name == "lumped" else self.config.variants[name]
+        return merged(self.content, changes)
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read an experiment from a configuration file.
+
+    Raises
+    ------
+    ConfigError
+        What `load_train_config` refuses; no `experiment`, an unknown key or bad value of it; a test period that a
+        training sees, or outside the run.
+    """
+    run, training = load_train_config(path)
+    content = run.experiment
+    if content is None:
+        raise ConfigError(f"{path}: key 'experiment' is missing. Add it; training/README.md lists its keys.")
+    known = ExperimentConfig.model_fields
+    for key in content:
+        if key not in known:
+            raise ConfigError(
+                f"{path}: unknown key 'experiment.{shown(key)}'.{nearest(str(key), known)} Known: {', '.join(known)}."
+            )
+    content = {**content}
+    for key in ("output", "regions"):
+        if isinstance(content.get(key), str):
+            content[key] = path.parent / expand(content[key], ConfigError)
+    if isinstance(content.get("against"), dict):
+        content["against"] = {n: path.parent / expand(str(p), ConfigError) for n, p in content["against"].items()}
+    try:
+        config = ExperimentConfig(**content)
+    except ValidationError as cause:
+        raise ConfigError(f"{path}: experiment: {explain(cause)} See training/README.md.") from cause
+    _check_test(path, run, training, config)
+    return Experiment(path, run, training, config, _absolute(load_yaml(path, ConfigError), path.parent))
+
+
+def _check_test(path: Path, run: Config, training: TrainConfig, config: ExperimentConfig) -> None:
+    first, last = config.test
+    for name, period in (("train", training.train), ("validate_on", training.validate_on)):
+        if period is not None and first < period[1] and period[0] < last:
+            raise ConfigError(
+                f"{path}: experiment.test is {first} to {last}, and training.{name} is {period[0]} to {period[1]}: "
+                "expected periods that do not overlap, so that nothing of the test is seen. Cut one of them."
+            )
+    if not (run.start <= first and last <= run.end):
+        raise ConfigError(f"{path}: experiment.test is {first} to {last}, expected within {run.start} to {run.end}.")
+
+
+def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys with changes laid over them, blocks within blocks."""
+    found = dict(content)
+    for key, value in changes.items():
+        old = found.get(key)
+        found[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return found
+
+
+def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The keys of a file for a copy of it elsewhere: paths made absolute, without those that a training has not."""
+    found = {key: value for key, value in content.items() if key not in OTHER_KEYS}
+    for key in PATH_KEYS:
+        if isinstance(found.get(key), str) and found[key] not in KEYWORDS:
+            found[key] = str((folder / expand(found[key], ConfigError)).resolve())
+    training = dict(found["training"])
+    if isinstance(training.get("start_from"), str):
+        training["start_from"] = str((folder / expand(training["start_from"], ConfigError)).resolve())
+    return {**found, "training": training}
+
+
+

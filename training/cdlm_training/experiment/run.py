@@ -1,0 +1,191 @@
+"""An experiment from its file to its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.evaluate.evaluation import gauge_areas
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.names.writing import check_writable, replacing
+from cdlm_training.experiment.baselines import LocalFits, choose_donors, climatology, distances
+from cdlm_training.experiment.config import Baseline, Experiment, load_experiment
+from cdlm_training.experiment.jobs import Job, make_jobs, read_discharge, run_jobs, usable_gauges, write_discharge
+from cdlm_training.experiment.splits import Split, make_splits
+from cdlm_training.experiment.table import Key, Result, Scene, Series, markdown, score_all, write_csv
+
+SCORES, TABLE = "scores.csv", "results.md"
+DONORS: dict[Baseline, str] = {"nearest": "nearest donors", "similar": "similar donors"}
+
+
+def run_experiment(path: Path, tell: Callable[[str], None]) -> str:
+    """Do all of an experiment that is not done yet, and write its tables; returns the Markdown.
+
+    Raises
+    ------
+    CdlmError
+        What is wrong with the configuration or its files, before anything is trained.
+    """
+    experiment = load_experiment(path)
+    config, run = experiment.config, experiment.run
+    domain = read_domain(run.domain)
+    chosen, observed = usable_gauges(run, experiment.training, domain.gauges.id)
+    splits = make_splits(domain, config, chosen)
+    against = _others(experiment, domain)
+    check_writable(config.output / TABLE)
+    jobs = make_jobs(experiment, splits)
+    run_jobs(jobs, config.processes, tell)
+    results = [*_trained(experiment, jobs), *_baselines(experiment, domain, splits, observed, chosen, tell), *(
+        Result(name, "", ("fitted", "unseen"), _always(series)) for name, series in against.items()
+    )]
+    starts = run.start + np.arange(run.n_steps) * np.timedelta64(run.time_step, "s")
+    periods = {"train": _steps(experiment, "train"), "test": _steps(experiment, "test")}
+    scene = Scene(domain.gauges.id, gauge_areas(domain), observed, starts, periods, splits)
+    found = score_all(scene, results)
+    write_csv(config.output / SCORES, found, scene.areas)
+    _write_series(experiment, domain, splits, results)
+    text = markdown(found, f"Experiment {path.stem}", _notes(experiment, domain, splits, chosen))
+    with replacing(config.output / TABLE) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return text
+
+
+def _always(values: np.ndarray) -> Series:
+    """The same discharge in every split."""
+    return lambda key: values
+
+
+def _key(split: Split) -> Key:
+    return split.design, split.name
+
+
+def _steps(experiment: Experiment, which: str) -> slice:
+    run = experiment.run
+    period = experiment.training.train if which == "train" else experiment.config.test
+    first, last = (int((t - run.start).astype(int)) // run.time_step for t in period)
+    return slice(first, last)
+
+
+def _others(experiment: Experiment, domain: Domain) -> dict[str, np.ndarray]:
+    """Discharge of other models by name, float64[time, gauge]; read before anything is trained."""
+    run = experiment.run
+    return {
+        name: read_observations(path, domain.gauges.id, run.start, run.end, run.time_step)[1]
+        for name, path in experiment.config.against.items()
+    }
+
+
+def _trained(experiment: Experiment, jobs: Sequence[Job]) -> list[Result]:
+    """What was trained: every seed, and the ensemble of several."""
+    results = []
+    for variant in dict.fromkeys(job.variant for job in jobs):
+        own = [job for job in jobs if job.variant == variant]
+        by_seed = {
+            seed: {_key(job.split): job for job in own if job.seed == seed} for seed in experiment.config.seeds
+        }
+        results += [
+            Result(variant, f"seed {seed}", ("fitted", "unseen"), _read([found])) for seed, found in by_seed.items()
+        ]
+        if len(by_seed) > 1:
+            every = _read(list(by_seed.values()))
+            results.append(Result(variant, f"ensemble of {len(by_seed)}", ("fitted", "unseen"), every, True))
+    return results
+
+
+def _read(jobs: Sequence[Mapping[Key, Job]]) -> Series:
+    """What jobs have written, of one seed as it is, of several as members."""
+    def read(key: Key) -> np.ndarray:
+        found = [read_discharge(by_split[key]) for by_split in jobs]
+        return found[0] if len(found) == 1 else np.stack(found)
+    return read
+
+
+def _baselines(
+    experiment: Experiment, domain: Domain, splits: Sequence[Split], observed: np.ndarray, chosen: Sequence[str],
+    tell: Callable[[str], None],
+) -> list[Result]:
+    results, asked = [], experiment.config.baselines
+    if "climatology" in asked:
+        rows = _steps(experiment, "train")
+        run = experiment.run
+        starts = run.start + np.arange(run.n_steps) * np.timedelta64(run.time_step, "s")
+        mean = climatology(observed, starts, rows.start, rows.stop)
+        results.append(Result("climatology", "", ("fitted",), _always(mean)))
+    kinds = [kind for kind in DONORS if kind in asked]
+    if kinds:
+        fits = LocalFits(experiment, chosen, tell)
+        try:
+            results += _donors(experiment, domain, splits, fits, kinds)
+        finally:
+            fits.close()
+    return results
+
+
+def _donors(
+    experiment: Experiment, domain: Domain, splits: Sequence[Split], fits: LocalFits, kinds: Sequence[Baseline]
+) -> list[Result]:
+    """Fits to single gauges, and their transfer to gauges that a split holds out."""
+    config, run, ids = experiment.config, experiment.run, domain.gauges.id
+    own = np.full((run.n_steps, len(ids)), np.nan)
+    for k, gauge in enumerate(fits.gauges):
+        own[:, ids.index(gauge)] = fits.simulate(gauge, fits.found[k : k + 1])[0]
+    results = [Result("each gauge by itself", "", ("fitted",), _always(own))]
+    for kind in kinds:
+        names = config.similarity or experiment.training.cell_attributes
+        apart = distances(domain, run.domain, None if kind == "nearest" else names)
+        series: dict[str, dict[Key, np.ndarray]] = {"mean simulation": {}, "mean parameters": {}}
+        for split in (s for s in splits if s.held_out):
+            both = [np.full((run.n_steps, len(ids)), np.nan) for _ in series]
+            for target in (g for g in split.held_out if g in fits.gauges):
+                donors = choose_donors(domain, apart, target, split.fitted, config.donors)
+                if not donors:
+                    continue
+                sets = fits.found[[fits.gauges.index(g) for g in donors]]
+                found = fits.simulate(target, np.vstack([sets, sets.mean(axis=0)]))
+                both[0][:, ids.index(target)] = found[:-1].mean(axis=0)
+                both[1][:, ids.index(target)] = found[-1]
+            for name, values in zip(series, both, strict=True):
+                series[name][_key(split)] = values
+        results += [Result(DONORS[kind], name, ("unseen",), found.get) for name, found in series.items()]
+    return results
+
+
+def _write_series(
+    experiment: Experiment, domain: Domain, splits: Sequence[Split], results: Sequence[Result]
+) -> None:
+    """Discharge of all gauges per trained model and design, each gauge from the split that holds it out, if one does.
+
+    Of several seeds that of the ensemble.
+    """
+    ids, several = domain.gauges.id, len(experiment.config.seeds) > 1
+    for result in results:
+        if not result.of.startswith("ensemble" if several else "seed"):
+            continue
+        for design in dict.fromkeys(split.design for split in splits):
+            own = [split for split in splits if split.design == design]
+            first = result.mean(_key(own[0]))
+            assert first is not None
+            series = first.copy()
+            for split in own[1:]:
+                held = [ids.index(g) for g in split.held_out]
+                found = result.mean(_key(split))
+                assert found is not None
+                series[:, held] = found[:, held]
+            path = experiment.config.output / f"discharge_{result.model}_{design}.nc"
+            write_discharge(path, experiment.run, ids, series)
+
+
+def _notes(experiment: Experiment, domain: Domain, splits: Sequence[Split], chosen: Sequence[str]) -> list[str]:
+    """What saw what."""
+    training, config = experiment.training, experiment.config
+    chosen_on = "the training period" if training.validate_on is None else " to ".join(map(str, training.validate_on))
+    sizes = ", ".join(f"{s.design} {s.name} {len(s.fitted)} fitted, {len(s.held_out)} held out" for s in splits)
+    return [
+        f"Trained on {training.train[0]} to {training.train[1]}, epochs chosen on {chosen_on} at fitted gauges, tested "
+        f"on {config.test[0]} to {config.test[1]}. {len(domain.gauges.id)} gauges, of which {len(chosen)} can be "
+        f"fitted. Splits: {sizes}. Medians over gauges with 95 % bootstrap intervals; attributes of climate may be "
+        "those of the whole record.",
+    ]

@@ -1,0 +1,95 @@
+"""What a training found that a user should know: parameters against their bounds, starts that do not fit, restarts."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bmi_cdlm.generator.checkpoint import Checkpoint
+from bmi_cdlm.generator.generator import Inputs, static_parameters
+from bmi_cdlm.generator.specification import Target
+from bmi_cdlm.names.parameters import parameter
+
+if TYPE_CHECKING:
+    from cdlm_training.fits import Fit
+    from cdlm_training.loop import Trainer
+
+NEAR = 0.06
+"""Part of a range, on the scale of the parameter, that is called its edge."""
+MANY = 0.1
+"""Share of cells or reaches at an edge that is worth a word."""
+DIFFERENT = 0.05
+"""Mean difference of discharge, over its mean, by which the run starts otherwise than the training did."""
+
+
+def against_bounds(checkpoint: Checkpoint, inputs: Inputs) -> list[str]:
+    """Parameters that learned against a bound of their range, and how to widen it."""
+    values, told = static_parameters(checkpoint.spec, checkpoint.tensors, inputs), []
+    for target in (*checkpoint.spec.cell.targets, *checkpoint.spec.reach.targets):
+        if target.scale == "share":
+            continue
+        place = _place(target, values[target.name])
+        units, grid = parameter(target.name).units, parameter(target.name).grid
+        for bound, share in (("lower", (place < NEAR).mean()), ("upper", (place > 1 - NEAR).mean())):
+            if share >= MANY:
+                limit = target.low if bound == "lower" else target.high
+                middle, places = np.median(values[target.name]), "cells" if grid == "cell" else "reaches"
+                legal = limit in parameter(target.name).legal
+                remedy = "Beyond it has no meaning." if legal else (
+                    f"Widen it with training.ranges: {{{target.name}: [...]}}, if that has a meaning."
+                )
+                told.append(
+                    f"{target.name} learned against its {bound} bound of {limit:g} {units}: {100 * share:.0f} % of "
+                    f"{places} are at it (median {middle:.3g}). {remedy}"
+                )
+    return told
+
+
+def _place(target: Target, values: np.ndarray) -> np.ndarray:
+    """Where values lie in the range of a parameter, from 0 to 1, on its scale."""
+    if target.scale == "log":
+        low = math.log(target.low)
+        return (np.log(values) - low) / (math.log(target.high) - low)
+    return (values - target.low) / (target.high - target.low)
+
+
+def unlike_starts(trainer: Trainer, simulated: np.ndarray) -> list[str]:
+    """Whether the run starts as the training assumed: its discharge over the first window beside the trainer's.
+
+    simulated : float64[time, gauge], discharge of a run over the whole record, of every gauge of the domain. The
+    trainer has the weights of that run.
+    """
+    data = trainer.data
+    train = data.steps_of(trainer.config.train)
+    window = data.window(train.start, min(trainer.config.window, train.stop - train.start))
+    assumed = np.empty((window.counted, data.gauges.size))
+    with torch.no_grad():
+        for part in trainer.parts:
+            assumed[:, part.gauges] = trainer.chain(part, window).discharge.cpu().numpy()
+    run = simulated[window.target][:, data.gauges]
+    off = np.abs(run - assumed).mean(axis=0) / np.maximum(assumed.mean(axis=0), 1e-12)
+    worst = int(off.argmax())
+    if off[worst] <= DIFFERENT:
+        return []
+    return [
+        f"the run starts from other stores than the training did: over the first window of {window.counted} steps "
+        f"discharge differs by {100 * float(np.median(off)):.0f} % in the median over gauges, most at "
+        f"{data.domain.gauges.id[data.gauges[worst]]} ({100 * off[worst]:.0f} %). Learn the start (learn_start: true), "
+        "or let spin_up and initial_state of the run lead to what warm_up does."
+    ]
+
+
+def spread_of(fits: list[Fit], score: str) -> list[str]:
+    """How far fits from several beginnings lie apart."""
+    if len(fits) < 2:
+        return []
+    ends = sorted(fits, key=lambda fit: -fit.score)
+    apart = [
+        f"{name} {min(values):.4g} to {max(values):.4g}" for name in ends[0].parameters
+        for values in [[fit.parameters[name] for fit in ends if fit.parameters]]
+    ]
+    numbers = ", ".join(f"{fit.score:.4f}" for fit in ends)
+    return [f"{len(fits)} fits, each begun elsewhere, ended at {score} {numbers}; means of {'; '.join(apart)}."]

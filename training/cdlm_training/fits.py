@@ -1,0 +1,53 @@
+"""A fit from one beginning, and what takes its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from cdlm_training.config import TrainConfig
+
+
+class Fit(NamedTuple):
+    """A fit from one beginning: epochs so far, the best of them, its validation score, loss and mean parameters."""
+
+    epochs: int
+    best_epoch: int
+    score: float
+    loss: float
+    parameters: dict[str, float]
+
+    @staticmethod
+    def new() -> Fit:
+        """A fit that has not begun."""
+        return Fit(0, 0, -np.inf, float("nan"), {})
+
+    def after(self, score: float, loss: float, parameters: Callable[[], dict[str, float]]) -> Fit:
+        """The fit after one more epoch."""
+        if score > self.score:
+            return Fit(self.epochs + 1, self.epochs + 1, score, loss, parameters())
+        return self._replace(epochs=self.epochs + 1)
+
+
+def make_optimizer(
+    config: TrainConfig, weights: list[torch.nn.Parameter], updates: int
+) -> tuple[torch.optim.Optimizer, Any]:
+    """The optimiser of a fit over these weights, and the schedule of its learning rate (None for LBFGS).
+
+    updates : per epoch.
+    """
+    if config.optimizer == "lbfgs":
+        return torch.optim.LBFGS(weights, lr=config.learning_rate, max_iter=5, line_search_fn="strong_wolfe"), None
+    # A bias that decayed would pull its parameter to the middle of its range.
+    decaying = [w for w in weights if w.ndim > 1]
+    others = [w for w in weights if w.ndim <= 1]
+    groups = [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    kind = torch.optim.Adadelta if config.optimizer == "adadelta" else torch.optim.AdamW
+    found: torch.optim.Optimizer = kind(groups, lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        found, T_max=config.epochs * updates, eta_min=config.learning_rate * config.final_learning_rate
+    )
+    return found, schedule

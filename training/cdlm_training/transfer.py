@@ -1,0 +1,111 @@
+"""Fine-tuning: a fit that starts from a checkpoint, is pulled towards it, and leaves named parts as they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bmi_cdlm.generator.checkpoint import Checkpoint
+from bmi_cdlm.generator.generator import Inputs
+from bmi_cdlm.generator.specification import GeneratorSpec
+from bmi_cdlm.names.errors import ConfigError, nearest
+from cdlm_training.generator import Generator
+
+MEASURED = ("floor", "mean", "std", "low", "high", "half")
+"""Of attributes and features, what was measured in the domain and period of the training."""
+
+
+def adopt(spec: GeneratorSpec, checkpoint: Checkpoint) -> GeneratorSpec:
+    """The specification of a checkpoint to start from, whose inputs are standardised as they were there.
+
+    Raises
+    ------
+    ConfigError
+        The configuration describes another generator; the first difference is named.
+    """
+    ours, theirs = json.loads(spec.to_json()), json.loads(checkpoint.spec.to_json())
+    found = _difference(ours, theirs, "")
+    if found is not None:
+        where, here, there = found
+        raise ConfigError(
+            f"start_from: {checkpoint.where} has another generator: {where} is {there} there, {here} here. Describe "
+            "the same one (attributes, mapping, hidden, ranges, PET factor, processes), or train without start_from."
+        )
+    return checkpoint.spec
+
+
+def _difference(ours: Any, theirs: Any, where: str) -> tuple[str, Any, Any] | None:
+    """The first difference but for what was measured, and where parameters start."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        of_input = "transform" in ours or "half" in ours
+        keys = [k for k in ours if not (of_input and k in MEASURED) and k not in ("default", "versions")]
+        found = (_difference(ours[k], theirs.get(k), f"{where}.{k}".strip(".")) for k in keys)
+        return next((one for one in found if one is not None), None)
+    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        pairs = enumerate(zip(ours, theirs, strict=True))
+        found = (_difference(a, b, f"{where}.{_name(a, k)}") for k, (a, b) in pairs)
+        return next((one for one in found if one is not None), None)
+    return None if ours == theirs else (where, _short(ours), _short(theirs))
+
+
+def _name(value: Any, place: int) -> str:
+    return str(value.get("name", place)) if isinstance(value, dict) else str(place)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(str(one.get("name")) for one in value)
+    return json.dumps(value)
+
+
+def freeze(generator: Generator, names: Sequence[str]) -> None:
+    """Leave weights as they are whose names begin so: `cell`, `reach`, `pet`, a layer (`cell.0`) or one array.
+
+    Raises
+    ------
+    ConfigError
+        A name that no weight begins with, or nothing that is left to learn.
+    """
+    weights = dict(generator.named_parameters())
+    for name in names:
+        own = [w for w in weights if w == name or w.startswith(f"{name}.")]
+        if not own:
+            raise ConfigError(
+                f"frozen: there are no weights '{name}'.{nearest(name, weights)} Known: {', '.join(weights)}."
+            )
+        for w in own:
+            weights[w].requires_grad_(False)
+    if not any(w.requires_grad for w in weights.values()):
+        raise ConfigError("frozen: all weights are, expected some that are learned. Leave one out.")
+
+
+class Prior:
+    """The pull of a fit towards the parameters that a checkpoint generates.
+
+    Parameters
+    ----------
+    generator : Generator
+        With the checkpoint's weights.
+    attributes : Inputs
+        Of the domain.
+    """
+
+    def __init__(self, generator: Generator, attributes: Inputs) -> None:
+        self.generator, self.attributes = generator, attributes
+        with torch.no_grad():
+            self.cell = generator.cell.free(attributes.cell)
+            self.reach = generator.reach.free(attributes.reach)
+
+    def __call__(self, cells: np.ndarray, reaches: np.ndarray) -> Tensor:
+        """Squared distance from the checkpoint's parameters at some places, mean over them, sum over parameters.
+
+        Parameters count without their bounds: on the scale on which z, a sum over the last layer, is.
+        """
+        cell = self.generator.cell.free(self.attributes.cell[cells]) - self.cell[cells]
+        reach = self.generator.reach.free(self.attributes.reach[reaches]) - self.reach[reaches]
+        return (cell**2).mean(dim=0).sum() + (reach**2).mean(dim=0).sum()
