@@ -204,7 +204,7 @@ def rewritten(path, monkeypatch, change, form="bmi_cdlm checkpoint 2"):
     (lambda s: s["versions"].update(gr4j=2), r"process 'gr4j' is of version 1 here, of 2 where it was trained"),
     (lambda s: s["versions"].update(cemaneige=0), "process 'cemaneige' is of version 1 here, of 0"),
     (lambda s: s["versions"].update(muskingum=3), "process 'muskingum' is of version 1 here, of 3"),
-    (lambda s: s.update(runoff="gr5j"), "runoff: there is no process 'gr5j'. Did you mean 'gr4j'"),
+    (lambda s: s.update(runoff="gr5j"), "runoff: there is no process 'gr5j'. Did you mean 'gr5'"),
     (lambda s: s.update(routing="muskingums"), "Did you mean 'muskingum'"),
     (lambda s: s["versions"].update(gr4j="new"), "versions.gr4j"),
 ])
