@@ -123,6 +123,7 @@ def test_parts_are_joined_until_they_have_cells_enough():
 
 
 def test_discharge_of_a_part_is_that_of_the_whole(tmp_path):
+    """Within the last digits: on some processors torch multiplies matrices of other heights in another order."""
     config = write_training_case(tmp_path, snow="cemaneige")
     whole = drawn_trainer(config)
     window = whole.data.window(30, 20)
@@ -136,7 +137,8 @@ def test_discharge_of_a_part_is_that_of_the_whole(tmp_path):
             alone.generator.load(whole.generator.tensors())
             (part,) = alone.parts
             assert part.domain.n_reaches < whole.parts[0].domain.n_reaches
-            np.testing.assert_array_equal(alone.chain(part, window).discharge.numpy()[:, 0], expected[gauge])
+            found = alone.chain(part, window).discharge.numpy()[:, 0]
+            np.testing.assert_allclose(found, expected[gauge], rtol=1e-13)
 
 
 @pytest.mark.parametrize(("drawn", "expected"), [
