@@ -22,6 +22,7 @@ def live(component, name):
     return component.get_value_ptr(variable(name).name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [DAY, HOUR])
 @pytest.mark.parametrize("keys", [{}, {"snow": "cemaneige"}, {"components": 3}, {"threads": 2}, {"runoff": "hbv"}])
 def test_what_is_given_is_taken_or_missing_and_the_ledger_closes(tmp_path, step, keys):

@@ -28,6 +28,7 @@ ROUTING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [DAY, HOUR])
 @pytest.mark.parametrize("keys", [{}, {"threads": 2}, {"snow": "cemaneige", "components": 3}])
 def test_routing_alone_is_the_whole_fed_with_its_own_runoff(tmp_path, step, keys):

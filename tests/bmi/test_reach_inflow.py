@@ -93,6 +93,7 @@ def test_a_withdrawal_takes_what_flows_and_stands_there_and_no_more(tmp_path):
         assert one.get_value_ptr(TAKEN)[head] == pytest.approx(small, rel=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [DAY, HOUR])
 def test_the_ledger_closes_over_a_thousand_steps(tmp_path, step):
     config = write_case(tmp_path, step=step, n_steps=1000, ledger_tolerance=1e-12, **COUPLED)
@@ -259,6 +260,7 @@ def test_it_has_no_adjoint():
     model.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_sub", [1, 24])
 @pytest.mark.parametrize("name", [p.name for p in REACHES])
 def test_any_process_of_reaches_takes_it(n_sub, name):

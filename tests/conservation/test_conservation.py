@@ -68,6 +68,7 @@ def y_network(folder, step, celerity):
     return folder / "case.yaml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("celerity", [0.05, 1.0, 8.0])
 @pytest.mark.parametrize("step", [DAY, HOUR])
 def test_a_junction_and_a_dry_tail_of_90_days(tmp_path, step, celerity):

@@ -38,6 +38,7 @@ def model(request):
     made.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rain", [None, 0.0, 0.01, 3.0, 40.0])
 def test_a_net_rain_leaves_everything_as_it_is(model, rain):
     model.settle(rain=rain)

@@ -195,6 +195,7 @@ def test_the_cases_reach_every_branch():
     assert (ratio == 0).any() and short.sum() > 5 and long.sum() > 5 and (~short & ~long).sum() > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", dict.fromkeys(name for _, name in NAMES if name != "chain"))
 def test_a_slightly_wrong_adjoint_is_seen(name, dual_operators):
     """One part in a million of one result, in one of the cases at least."""

@@ -84,6 +84,7 @@ def test_golden_hourly():
     assert flow.sum() == pytest.approx(64.720437003, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_runoff_of_airgr_for_every_parameter_set(shared_path):
     """airGR's literals are of single precision: 5.8e-7 mm d-1 at most from exact constants (SPEC 0.2)."""

@@ -214,6 +214,7 @@ def test_series_of_earlier_variants(reference, process, name, varying):
 # ---- water, variants, areas --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [DAY, HOUR])
 @pytest.mark.parametrize("process", [HBV, HBV_1_0, HBV_1_1P, HBV_2_0], ids=lambda p: p.name)
 def test_no_water_is_lost_in_a_run(process, step):

@@ -83,6 +83,7 @@ def test_golden_tree(reference):
         dry[[0, 1, 2, 10], outlet], [0, .624984218324, 2.64802188521, 14.2530356878], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 @pytest.mark.parametrize(("length", "routing_step"), [(1000.0, 3600), (7000.0, 3600), (1000.0, 900)])
 @pytest.mark.parametrize("case", ["steep", "mild", "shape", "small"])

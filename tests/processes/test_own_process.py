@@ -169,6 +169,7 @@ for name in ("soil_capacity", "drainage_rate", "drainage_exponent", "celerity", 
 """
 
 
+@pytest.mark.slow
 def test_its_gradients_are_those_of_differences(installed):
     python(GRADIENT, installed)
 

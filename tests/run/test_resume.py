@@ -196,6 +196,7 @@ def test_resuming_needs_a_restart_file_and_the_output_before_it(config, caplog):
     assert "not written yet, running from the start" in caplog.text
 
 
+@pytest.mark.slow
 def test_daily_means_go_on_too(tmp_path):
     keys = {"step": HOUR, "n_steps": 144, "output": "run.nc", "restart": "restart.nc", "output_step": "1 d"}
     run(write_case(tmp_path / "whole", **keys))

@@ -331,6 +331,7 @@ def stepped(config, names):
     return {n: np.array(v) for n, v in rows.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [DAY, HOUR])
 @pytest.mark.parametrize("names", [FLUXES, STORES, FLUXES + STORES], ids=["fluxes", "stores", "both"])
 def test_cells(tmp_path, step, names):

@@ -189,6 +189,7 @@ def test_a_training_with_other_components_is_not_resumed(case):
         train(change_config(case, components=2), resume=True)
 
 
+@pytest.mark.slow
 def test_processes_of_another_package_are_trained_named_and_run(tmp_path):
     with installed(HBV, RESERVOIRS):
         config = write_training_case(tmp_path, runoff=HBV.name, routing=RESERVOIRS.name, components=2, pet_factor=False)
@@ -212,6 +213,7 @@ def test_processes_of_another_package_are_trained_named_and_run(tmp_path):
         load_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_hbv_and_muskingum_cunge_are_trained_and_run_as_they_were_scored(tmp_path):
     """Exchange stays off, for no generator gives it; the checkpoint runs to the discharge of the training."""
     config = write_training_case(

@@ -87,6 +87,7 @@ def with_weather(folder: Path, step: int = DAY) -> Path:
 @pytest.mark.parametrize(("pet", "step"), [
     ("oudin", DAY), ("hargreaves", DAY), ("penman_monteith", DAY), ("oudin", HOUR), ("penman_monteith", HOUR),
 ])
+@pytest.mark.slow
 def test_every_pet_trains_and_its_checkpoint_runs(tmp_path, pet, step):
     case = change_config(with_weather(tmp_path, step), pet=pet)
     trainer, scores, _ = train(case)
@@ -153,6 +154,7 @@ def test_lbfgs_improves_a_uniform_mapping(case, tmp_path):
     assert epochs == [] and trainer.epoch == 3  # it had come to its end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_the_same_seed_gives_the_same_bits_and_another_others(case, tmp_path, precision):
     paths = []
@@ -196,6 +198,7 @@ def test_every_term_has_its_effect(case, tmp_path, key, weights):
     assert cosine < 0.9999
 
 
+@pytest.mark.slow
 def test_the_pet_term_holds_the_factor_at_one(case, tmp_path):
     means = []
     for k, weight in enumerate((0.0, 1000.0)):
@@ -242,6 +245,7 @@ def test_a_gauge_that_cannot_be_scored_is_left_open(case, tmp_path):
     assert record["gauges"] == ["g0", "g1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("select_by", ["nse", "kge"])
 def test_it_stops_after_epochs_without_a_better_score(case, tmp_path, select_by, monkeypatch):
     told = iter([0.1, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9])
@@ -341,6 +345,7 @@ class StopError(Exception):
     """Ends a training where a test wants it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("broken", "where"), [(Trainer, "_save_state"), (Log, "write")])
 def test_whatever_a_break_leaves_half_done_is_done_again(case, tmp_path, broken, where, monkeypatch):
     unbroken = tmp_path / "unbroken"
