@@ -131,7 +131,7 @@ class Objective:
         """Refuse a gradient without a value."""
         for name, weight in self.generator.named_parameters():
             if weight.grad is not None and not bool(torch.isfinite(weight.grad).all()):
-                dates = ", ".join(str(self._date(w)) for w in windows)
+                dates = ", ".join(dict.fromkeys(str(self._date(w)) for w in windows))
                 raise TrainingError(
                     f"the gradient of '{name}' is not finite in the windows that start at {dates}; "
                     f"{self._culprit()}. Lower learning_rate, and resume."
