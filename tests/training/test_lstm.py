@@ -28,7 +28,8 @@ from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.parameters import read_any_parameters, read_lstm
 from bmi_cdlm.run.partition import make_part, partition, read_part, write_part
 from cdlm_training.batches import draw_pairs, make_batch
-from cdlm_training.device import make_operators
+from cdlm_training.config import load_train_config
+from cdlm_training.dataset import Dataset
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.loop import Trainer
 
@@ -196,10 +197,9 @@ def test_a_run_that_takes_no_demand_is_refused(case):
 
 
 def test_several_sets_on_a_device_are_refused(case):
-    config = load_config(case)
-    workers = Workers(1)
+    run, config = load_train_config(change_training(case, "device.yaml", device="cuda", **KEYS))
     with pytest.raises(ConfigError, match=r"with components: 2 on device: cuda"):
-        make_operators(config, read_domain(config.domain), np.float64, "cuda", workers, VARYING)
+        Dataset(run, config, read_domain(run.domain))
 
 
 def test_an_equilibrium_starts_a_network_that_remembers_nothing(case):

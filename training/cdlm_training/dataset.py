@@ -86,6 +86,12 @@ class Dataset:
                     f"{key} is '{process.name}', which has no parameters; expected a process that a training can fit. "
                     "Train the whole model: a run of half of it takes that checkpoint."
                 )
+        if config.varying and run.components > 1 and config.device != "cpu":
+            raise ConfigError(
+                f"training.varying is {', '.join(config.varying)} with components: {run.components} on device: "
+                f"{config.device}, whose kernels take one series for all components. Set training.device: cpu, or "
+                "components: 1."
+            )
         check_attributes(run.chain, domain, str(run.domain))
         for name, period in (("train", config.train), ("validate_on", config.validate_on)):
             if period is not None and not (run.start <= period[0] and period[1] <= run.end):
