@@ -102,7 +102,8 @@ def test_steps_tiles_and_a_state_in_between_give_the_same_bits(made):
         np.testing.assert_array_equal(part[:, :, lo:hi], whole[:, :, lo:hi])
 
 
-def test_many_cells_in_tiles_have_the_bits_of_each_alone():
+def test_many_cells_in_tiles_have_the_bits_of_each_alone(monkeypatch):
+    monkeypatch.setattr("bmi_cdlm.kernels.workers.WORTH_A_THREAD", 0)
     rng = np.random.default_rng(1)
     size, n, n_steps = 8, 131, 7
     network = LstmNetwork(
