@@ -12,6 +12,7 @@ from make_domain import random_domain, random_forcing
 from training_cases import ALONE, N_CELLS, change_training, drawn_trainer, train, write_training_case
 
 from bmi_cdlm.cli import main
+from bmi_cdlm.doctor import examine
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.generator.specification import GeneratorSpec
@@ -201,6 +202,14 @@ def test_several_sets_on_a_device_are_refused(case):
     run, config = load_train_config(change_training(case, "device.yaml", device="cuda", **KEYS))
     with pytest.raises(ConfigError, match=r"with components: 2 on device: cuda"):
         Dataset(run, config, read_domain(run.domain))
+
+
+def test_the_doctor_finds_nothing_wrong_with_the_checkpoint(case):
+    found = [f for f in examine(case) if f.subject in ("parameters", "attributes")]
+    assert found and all(f.level != "fail" for f in found), found
+    one = change_config(case, "one.yaml", components=1)
+    (wrong,) = [f.text for f in examine(one) if f.subject == "parameters" and f.level == "fail"]
+    assert "was trained with components: 2, the run has components: 1" in wrong
 
 
 def test_an_equilibrium_starts_a_network_that_remembers_nothing(case):
