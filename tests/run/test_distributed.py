@@ -114,6 +114,18 @@ def test_a_checkpoint_with_a_pet_network(tmp_path, scheduler, components):
     assert_as_alone(config, scheduler, 7)
 
 
+def test_a_checkpoint_with_an_lstm(tmp_path, scheduler):
+    config = write_case(
+        tmp_path, runoff="hbv", components=2, parameters="drawn.safetensors", output="run.nc", restart="end.nc",
+    )
+    write_attribute_domain(tmp_path / "domain.nc")
+    write_drawn_checkpoint(tmp_path / "drawn.safetensors", specify(
+        tmp_path / "domain.nc", snow="none", runoff="hbv", components=2, pet=False, lstm_hidden=5,
+        varying=("recharge_shape", "evaporation_shape", "quickflow_rate"),
+    ))
+    assert_as_alone(config, scheduler, 7)
+
+
 def test_processes_of_another_package_and_a_factor_per_cell(tmp_path, scheduler, monkeypatch):
     monkeypatch.setattr("bmi_cdlm.domain.network.SMALLEST_PIECE", 3)
     with installed(HBV, RESERVOIRS):

@@ -12,6 +12,7 @@ from make_domain import random_domain, random_forcing
 from training_cases import ALONE, N_CELLS, change_training, drawn_trainer, train, write_training_case
 
 from bmi_cdlm.cli import main
+from bmi_cdlm.doctor import examine
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.generator.specification import GeneratorSpec
@@ -28,7 +29,8 @@ from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.parameters import read_any_parameters, read_lstm
 from bmi_cdlm.run.partition import make_part, partition, read_part, write_part
 from cdlm_training.batches import draw_pairs, make_batch
-from cdlm_training.device import make_operators
+from cdlm_training.config import load_train_config
+from cdlm_training.dataset import Dataset
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.loop import Trainer
 
@@ -101,7 +103,8 @@ def test_steps_tiles_and_a_state_in_between_give_the_same_bits(made):
         np.testing.assert_array_equal(part[:, :, lo:hi], whole[:, :, lo:hi])
 
 
-def test_many_cells_in_tiles_have_the_bits_of_each_alone():
+def test_many_cells_in_tiles_have_the_bits_of_each_alone(monkeypatch):
+    monkeypatch.setattr("bmi_cdlm.kernels.workers.WORTH_A_THREAD", 0)
     rng = np.random.default_rng(1)
     size, n, n_steps = 8, 131, 7
     network = LstmNetwork(
@@ -196,10 +199,17 @@ def test_a_run_that_takes_no_demand_is_refused(case):
 
 
 def test_several_sets_on_a_device_are_refused(case):
-    config = load_config(case)
-    workers = Workers(1)
+    run, config = load_train_config(change_training(case, "device.yaml", device="cuda", **KEYS))
     with pytest.raises(ConfigError, match=r"with components: 2 on device: cuda"):
-        make_operators(config, read_domain(config.domain), np.float64, "cuda", workers, VARYING)
+        Dataset(run, config, read_domain(run.domain))
+
+
+def test_the_doctor_finds_nothing_wrong_with_the_checkpoint(case):
+    found = [f for f in examine(case) if f.subject in ("parameters", "attributes")]
+    assert found and all(f.level != "fail" for f in found), found
+    one = change_config(case, "one.yaml", components=1)
+    (wrong,) = [f.text for f in examine(one) if f.subject == "parameters" and f.level == "fail"]
+    assert "was trained with components: 2, the run has components: 1" in wrong
 
 
 def test_an_equilibrium_starts_a_network_that_remembers_nothing(case):

@@ -91,6 +91,12 @@ class Dataset:
             raise ConfigError(
                 f"learn_start is on, and initial_state is {run.initial_state}, which has the stores. Leave one out."
             )
+        if config.varying and run.components > 1 and config.device != "cpu":
+            raise ConfigError(
+                f"training.varying is {', '.join(config.varying)} with components: {run.components} on device: "
+                f"{config.device}, whose kernels take one series for all components. Set training.device: cpu, or "
+                "components: 1."
+            )
         check_attributes(run.chain, domain, str(run.domain))
         for name, period in (("train", config.train), ("validate_on", config.validate_on)):
             if period is not None and not (run.start <= period[0] and period[1] <= run.end):

@@ -15,7 +15,6 @@ import torch
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.run.config import Config
@@ -69,11 +68,6 @@ def make_operators(
 ) -> Operators | CudaOperators:
     """Operators of a run's processes over a domain for tensors on a device; the workers are those of the host."""
     components = {run.runoff: run.components}
-    if device != "cpu" and run.components > 1 and set(varying) - {FACTOR}:
-        raise ConfigError(
-            f"training.varying is {', '.join(varying)} with components: {run.components} on device: cuda, whose "
-            "kernels take one series for all components. Set training.device: cpu, or components: 1."
-        )
     if device == "cpu":
         return Operators(
             run.chain, domain, run.time_step, run.routing_step, dtype, workers, varying=varying, components=components
