@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from yaml.representer import SafeRepresenter
@@ -12,9 +12,10 @@ from yaml.resolver import Resolver
 class _Dumper(yaml.SafeDumper):
     """PyYAML's safe dumper with tables of its own: packages (pymt's among them) put others into SafeDumper."""
 
-    yaml_representers: ClassVar = dict(SafeRepresenter.yaml_representers)
-    yaml_multi_representers: ClassVar = dict(SafeRepresenter.yaml_multi_representers)
-    yaml_implicit_resolvers: ClassVar = {first: list(found) for first, found in Resolver.yaml_implicit_resolvers.items()}
+
+_Dumper.yaml_representers = dict(SafeRepresenter.yaml_representers)
+_Dumper.yaml_multi_representers = dict(SafeRepresenter.yaml_multi_representers)
+_Dumper.yaml_implicit_resolvers = {first: list(found) for first, found in Resolver.yaml_implicit_resolvers.items()}
 
 
 def dump_yaml(content: Any, width: int = 80) -> str:
