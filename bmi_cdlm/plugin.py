@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.names.time_steps import STEP_NAMES
 from bmi_cdlm.run.config import Config
 
@@ -25,13 +25,6 @@ MOST = 1_000_000
 HEAD = "# Staged by `setup` of the pymt plugin. Paths are relative to this file; cfg/README.md lists every key.\n"
 
 
-class _InOrder(yaml.SafeDumper):
-    """Writes keys in their order, also beside packages that teach yaml's dumpers another."""
-
-
-_InOrder.add_representer(dict, lambda dumper, value: dumper.represent_mapping("tag:yaml.org,2002:map", value.items()))
-
-
 def render_plugin() -> dict[str, str]:
     """Return the texts of `parameters.yaml` and of the template `cdlm.yaml`."""
     entries = {name: _entry(name, field) for name, field in Config.model_fields.items()}
@@ -42,7 +35,7 @@ def render_plugin() -> dict[str, str]:
             line = f'{{% if {name} not in ("", none) %}}{line}{{% endif %}}'
         lines.append(line)
     return {
-        "parameters.yaml": yaml.dump(entries, sort_keys=False, width=110, Dumper=_InOrder),
+        "parameters.yaml": dump_yaml(entries, width=110),
         "cdlm.yaml": HEAD + "\n".join(lines) + "\n",
     }
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import netCDF4
 import numpy as np
-import yaml
 
 from bmi_cdlm.files.netcdf import same_units
+from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.model.pet import takes_elevation
 from bmi_cdlm.names.errors import ConfigError, DomainError, nearest
 from bmi_cdlm.names.file_names import is_safe
@@ -252,7 +252,7 @@ def _configuration(domain: str, folder: Path, options: Options) -> str:
         content = {**content, "runoff": options.runoff}
     if options.components > 1:
         content = {**content, "components": options.components}
-    return yaml.safe_dump(content, sort_keys=False)
+    return dump_yaml(content)
 
 
 def _write_domain(path: Path, catchment: Catchment, table: str) -> None:

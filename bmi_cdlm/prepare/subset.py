@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import netCDF4
 import numpy as np
-import yaml
 
 from bmi_cdlm.domain.domain import Domain, check_uncovered, cut, read_domain, take_reaches
 from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, select_ids
 from bmi_cdlm.files.restart import read_restart, write_restart
+from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, UnknownNameError, nearest
 from bmi_cdlm.names.writing import replacing
@@ -292,4 +292,4 @@ def _configure(config_path: Path, part: Cut, files: Mapping[str, Path], target: 
             f"# Cut out of {config_path.name}: what does not drain to {target}, whose discharge is given through BMI\n"
             "# at every routing sub-step (boundary_inflow). With a state of the whole rivers begin as they had been.\n"
         )
-    return head + yaml.safe_dump(content, sort_keys=False)
+    return head + dump_yaml(content)

@@ -117,6 +117,21 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def rows_of(ids: Sequence[str], where: str, error: type[CdlmError]) -> dict[str, int]:
+    """Return the row of every id.
+
+    Raises
+    ------
+    error
+        One that stands twice: which of them is meant, nobody knows.
+    """
+    rows = {one: i for i, one in enumerate(ids)}
+    if len(rows) < len(ids):
+        twice = next(one for i, one in enumerate(ids) if rows[one] != i)
+        raise error(f"{where}: the id '{twice}' stands twice, expected each once. Correct it, or name another column.")
+    return rows
+
+
 def check_once(table: Any, name: Name, path: Path, error: type[CdlmError]) -> None:
     """Refuse a column whose heading stands twice: which of them is meant, nobody knows."""
     if name in table.attrs.get("twice", ()):

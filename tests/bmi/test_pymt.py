@@ -83,7 +83,7 @@ def test_setup_has_every_key_of_a_configuration():
 
 SET = {
     "domain": "d.nc", "forcing": "f.nc", "forcing_fill": "hold", "forcing_fill_limit": "6 h",
-    "parameters": "p.nc", "start": "2010-01-01T06:00",
+    "parameters": "p.nc", "calendar": "standard", "start": "2010-01-01T06:00",
     "end": "2010-02-01T06:00", "time_step": "1 h", "day_begins": "", "routing_step": "15 min",
     "snow": "cemaneige", "runoff": "gr4j", "routing": "muskingum", "components": 3, "pet": "given",
     "pet_kind": "oudin", "initial_state": "equilibrium", "initial_rain": "", "initial_runoff": 1.5,
@@ -103,15 +103,17 @@ def test_every_key_reaches_the_configuration(tmp_path):
     (tmp_path / "cdlm.yaml").write_text(template(**SET))
     config = load_config(tmp_path / "cdlm.yaml")
     same = [name for name in Config.model_fields if getattr(config, name) == getattr(plain, name)]
-    assert same == ["day_begins", "runoff", "routing", "pet", "initial_rain"]  # those are as they were
+    assert same == ["calendar", "day_begins", "runoff", "routing", "pet", "initial_rain"]  # those are as they were
     assert config.ledger_tolerance == 1e-9 and config.published == ("precipitation",)
     assert set(config.forcing_fill.values()) == {"hold"}
     day = {"time_step": "1 d", "output_step": "1 d", "restart_every": "2 d", "sub_step_policy": "accumulate"}
     (tmp_path / "cdlm.yaml").write_text(template(**{**SET, **day, "day_begins": "12:00"}))
     assert load_config(tmp_path / "cdlm.yaml").day_begins == 43200
-    for keys in ({"pet": "oudin"}, {"initial_runoff": "", "initial_rain": 0.7}):
+    others = {"calendar": "360_day", "time_units": "s"}  # BMI has no word for it
+    for keys in ({"pet": "oudin"}, {"initial_runoff": "", "initial_rain": 0.7}, others):
         (tmp_path / "cdlm.yaml").write_text(template(**{**SET, **keys}))
         config = load_config(tmp_path / "cdlm.yaml")
+        assert config.calendar == keys.get("calendar", "standard")
         assert config.pet == keys.get("pet", "given") and config.initial_rain == keys.get("initial_rain")
 
 

@@ -252,3 +252,37 @@ def test_many_pixels_in_cycles_are_a_matter_of_the_encoding(n_lost, said):
     share = "1%" if n_lost == 2 else "20%"
     with pytest.raises(DomainError, match=rf"{n_lost} pixels drain into such .{share} of the network.*{said}"):
         make_flow(grid_of(codes), codes, config)
+
+
+def test_an_id_that_stands_twice_is_refused_not_the_last_one_taken(tmp_path):
+    """Of stations in their table, and of basins along a dimension."""
+    days = [f"2020-01-0{day}" for day in (1, 2, 3)]
+    (tmp_path / "p.csv").write_text("time,a,b\n" + "\n".join(f"{day},1,2" for day in days))
+    (tmp_path / "s.csv").write_text("id,lon,lat\na,10.1,49.95\nb,10.2,49.9\na,12,49\n")
+    stations = {"source": "p.csv", "layout": "wide", "units": "mm d-1", "stations": "s.csv", "method": "nearest"}
+    with pytest.raises(ForcingError, match=r"s\.csv: the id 'a' stands twice"):
+        make(tmp_path, {"precipitation": stations})
+    with netCDF4.Dataset(tmp_path / "b.nc", "w") as dataset:
+        dataset.createDimension("time", 3)
+        dataset.createDimension("basin", 2)
+        time = dataset.createVariable("time", "f8", ("time",))
+        time.units, time[:] = "days since 2020-01-01", range(3)
+        dataset.createVariable("basin_id", str, ("basin",))[:] = np.array(["g", "g"], object)
+        rain = dataset.createVariable("pr", "f8", ("time", "basin"))
+        rain.units, rain[:] = "mm d-1", 1.0
+    with pytest.raises(ForcingError, match=r"b\.nc: the id 'g' stands twice"):
+        make(tmp_path, {"precipitation": {"source": "b.nc"}})
+
+
+def test_a_number_for_missing_is_called_that_and_not_a_sign(tmp_path):
+    values = np.ones((3, *SHAPE))
+    values[1] = -9999.0
+    values[1, 0] = 5.0
+    write_grid(tmp_path / "p.nc", "pr", values, LON, LAT, units="mm d-1", times=[0, 24, 48])
+    with netCDF4.Dataset(tmp_path / "p.nc", "a") as dataset:
+        dataset["pr"].set_auto_mask(False)
+        dataset.renameVariable("pr", "masked")
+        rain = dataset.createVariable("pr", "f4", dataset["masked"].dimensions)
+        rain.units, rain[:] = "mm d-1", values
+    with pytest.raises(ForcingError, match=r"is -9999 mm d-1 at 2020-01-02.* It looks like a number for missing"):
+        make(tmp_path, {"precipitation": {"source": "p.nc"}})

@@ -9,6 +9,7 @@ import numpy as np
 from bmi_cdlm.names.errors import ForcingError, nearest
 from bmi_cdlm.prepare.network.catchments import Drainage
 from bmi_cdlm.prepare.packages import load, resolve
+from bmi_cdlm.prepare.text_tables import rows_of
 from bmi_cdlm.prepare.weather.remap import Pairs
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource
 
@@ -32,7 +33,7 @@ def basin_pairs(
     ForcingError
         No basin is called like a gauge.
     """
-    position = {one: i for i, one in enumerate(basin_id)}
+    position = rows_of(basin_id, where, ForcingError)
     reaches, links = drainage.reaches, drainage.links
     owner = np.full(reaches.downstream.size, -1, np.int64)
     pairs = zip(gauge_id, gauge_reach.tolist(), strict=True)
@@ -61,7 +62,7 @@ def own_pairs(place_id: list[str], cell_id: list[str], where: str) -> Pairs:
     ForcingError
         A catchment without a series: no other stands in.
     """
-    position = {one: i for i, one in enumerate(place_id)}
+    position = rows_of(place_id, where, ForcingError)
     absent = [one for one in cell_id if one not in position]
     if absent:
         shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
@@ -96,7 +97,7 @@ def polygon_pairs(
         raise ForcingError(f"{path}: has no column '{source.polygon_ids}' of ids.{nearest(source.polygon_ids, frame)}")
     if frame.crs is None:
         raise ForcingError(f"{path}: has no reference system, expected one. Write it into the file.")
-    position = {one: i for i, one in enumerate(basin_id)}
+    position = rows_of(basin_id, where, ForcingError)
     frame = frame.assign(basin=[position.get(str(one), -1) for one in frame[source.polygon_ids]])
     frame = frame[frame.basin >= 0]
     if frame.empty:

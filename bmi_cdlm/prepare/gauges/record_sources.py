@@ -10,7 +10,7 @@ import numpy as np
 
 from bmi_cdlm.names.errors import ObservationError, nearest
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.text_tables import check_once, find_column, numbers_of, read_text, stamps_of
+from bmi_cdlm.prepare.text_tables import check_once, find_column, numbers_of, read_text, rows_of, stamps_of
 from bmi_cdlm.prepare.weather.gridded import is_time, open_dataset, within_range
 from bmi_cdlm.prepare.weather.timeline import read_stamps
 from bmi_cdlm.prepare.weather.weather_config import ObservationsConfig
@@ -160,6 +160,7 @@ def _read_netcdf(path: Path, config: ObservationsConfig, ids: list[str]) -> dict
         array, names = dataset[config.variable], dataset[config.id_variable]
         raw = np.asarray(names.values).ravel().tolist()
         where = [id_text(one) for one in raw]
+        rows_of(where, f"{path}: {config.id_variable}", ObservationError)
         stamps = read_stamps(dataset, array, tuple(map(str, names.dims)), str(path), ObservationError)
         axes = (*stamps.dims, *map(str, names.dims))
         if len(axes) != 2 or array.ndim != 2:

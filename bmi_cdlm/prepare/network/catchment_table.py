@@ -21,7 +21,7 @@ from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.network.network_layouts import LAYOUTS
 from bmi_cdlm.prepare.network.reaches import strahler_order
 from bmi_cdlm.prepare.packages import load, resolve
-from bmi_cdlm.prepare.text_tables import find_column, numbers_of, read_text
+from bmi_cdlm.prepare.text_tables import find_column, numbers_of, read_text, rows_of
 from bmi_cdlm.prepare.weather.conversion import conversion
 from bmi_cdlm.prepare.weather.weather_config import TextKeys
 
@@ -224,7 +224,7 @@ def _joined(frame: Any, names: Mapping[str, Any], path: Path, config: NetworkCon
         [id_text(one).strip() for one in find_column(table, names.get("id", "id"), where, DomainError).tolist()]
         for table, where in ((frame, path), (reaches, other))
     ]
-    place = {one: i for i, one in enumerate(ids[1])}
+    place = rows_of(ids[1], str(other), DomainError)
     absent = [one for one in ids[0] if one not in place]
     if absent:
         raise DomainError(

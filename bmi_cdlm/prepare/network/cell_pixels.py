@@ -14,7 +14,7 @@ from bmi_cdlm.prepare.network.catchment_table import open_vector
 from bmi_cdlm.prepare.network.catchments import Catchments, Cells, Drainage
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import load, resolve
-from bmi_cdlm.prepare.text_tables import find_column
+from bmi_cdlm.prepare.text_tables import find_column, rows_of
 from bmi_cdlm.prepare.weather.weather_config import AttributesConfig
 
 PER_SIDE = 20
@@ -59,7 +59,7 @@ def _polygons_of(config: AttributesConfig, cells: Cells, folder: Path) -> Any:
     path = resolve(config.polygons, folder)
     frame, _, shapes = open_vector(path, config.polygons_layer, None)
     ids = [id_text(one).strip() for one in find_column(frame, config.polygon_ids, path, DomainError).tolist()]
-    place = {one: i for i, one in enumerate(ids)}
+    place = rows_of(ids, f"{path}: {config.polygon_ids}", DomainError)
     absent = [one for one in cells.id.tolist() if one not in place]
     if absent:
         raise DomainError(

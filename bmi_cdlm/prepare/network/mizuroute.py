@@ -33,7 +33,7 @@ from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.network.network_layouts import LAYOUTS
 from bmi_cdlm.prepare.network.reaches import strahler_order
 from bmi_cdlm.prepare.packages import load, resolve
-from bmi_cdlm.prepare.text_tables import find_column
+from bmi_cdlm.prepare.text_tables import find_column, rows_of
 from bmi_cdlm.prepare.weather.conversion import conversion
 
 OF_SEGMENTS = ("id", "downstream", "length", "slope", "gauge", "name")
@@ -183,7 +183,7 @@ def _with_polygons(config: NetworkConfig, hrus: _Hrus, folder: Path) -> _Hrus:
     path = resolve(str(config.polygons), folder)
     frame, _, shapes = open_vector(path, config.layer, config.crs)
     ids = [id_text(one).strip() for one in find_column(frame, config.polygon_ids, path, DomainError).tolist()]
-    rows = {one: i for i, one in enumerate(ids)}
+    rows = rows_of(ids, f"{path}: {config.polygon_ids}", DomainError)
     absent = [one for one in hrus.id if one not in rows]
     if absent:
         raise DomainError(

@@ -34,6 +34,7 @@ CHUNK_CELLS = 4096
 ROUNDING = 0.001  # mm d-1 or W m-2; a mean further below zero is no rounding
 WETTEST = 6000.0  # mm a year, of a whole basin; a few places on coasts and below the Himalaya have more
 RAIN = "precipitation"
+FILLS = (-9999.0, -999.0, -99.0, -99.9, -32768.0, 1e20, -1e20, 9.96921e36, -3.4028235e38, 9999.0, 99999.0)
 FIELDS, FIELDS_OF_PYET, FIELDS_OF_FORMULA = 3, 20, 7
 # Arrays of a block that exist at once, float64 each, beside the inputs [counted, then measured]: where demand is given,
 # made by pyet, or by a formula, which reads some more.
@@ -325,8 +326,8 @@ class _Plan:
         """Refuse what is below zero in the mean of a block: no rounding, whatever is allowed as such."""
         valid = values[~np.isnan(values)]
         mean = float(valid.mean()) if valid.size else 0.0
-        if mean >= -ROUNDING:
-            return
+        if mean >= -ROUNDING or np.count_nonzero(valid < 0.0) < np.count_nonzero(valid) / 2:
+            return  # a few of them, such as -9999 for missing, are no sign: each is refused
         source = (self._direct | self._pet).get(name)
         where = source.where if source is not None else f"pet.method {self.weather.pet.method}"
         key = variable(name).key
@@ -367,6 +368,8 @@ class _Plan:
             got = f"{value:g} {entry.units}"
             guess = entry.known.guess(value, entry.units, entry.units, seconds)
             remedy = f"Correct the source, its units or `kind`{tolerance}."
+            if any(np.isclose(value, one, rtol=1e-6) for one in FILLS):
+                guess = " It looks like a number for missing: name it (`missing_values` of a table, _FillValue)."
         raise ForcingError(
             f"{where}: '{name}' is {got} at {date_text(starts[row])} in cell {cells.id[cell]} at "
             f"{cells.lon[cell]:.3f} E, {cells.lat[cell]:.3f} N, the first of {np.count_nonzero(wrong)} such values in "

@@ -15,7 +15,7 @@ from bmi_cdlm.prepare.gauges.record_sources import id_text
 from bmi_cdlm.prepare.gauges.tables import Wanted, read_table
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.text_tables import check_once, find_column, numbers_of, read_text, stamps_of
+from bmi_cdlm.prepare.text_tables import check_once, find_column, numbers_of, read_text, rows_of, stamps_of
 from bmi_cdlm.prepare.weather.curved import CurvedGrid
 from bmi_cdlm.prepare.weather.fields import Places, stat_of
 from bmi_cdlm.prepare.weather.gridded import choose_variable, is_time, open_dataset, within_range
@@ -203,7 +203,7 @@ class TableFiles:
             return np.full(len(ids), np.nan), np.full(len(ids), np.nan)
         path = resolve(self._source.stations, self._folder)
         table = read_table(path, self._source.station_columns, STATION, {}, ForcingError)
-        place = {one: i for i, one in enumerate(table["id"].tolist())}
+        place = rows_of(table["id"].tolist(), str(path), ForcingError)
         absent = [one for one in ids if one not in place]
         if absent:
             raise ForcingError(
