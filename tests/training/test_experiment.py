@@ -87,7 +87,8 @@ def test_every_training_is_there_and_scored(done):
     assert len(list(folder.rglob("trained.safetensors"))) == 3 * 3 * 2
     for text in (
         "## temporal, test period, gauges that were fitted", "## folds, test period, gauges that no training saw",
-        "base, mean of 2 seeds", "base, ensemble of 2", "climatology", "lumped",
+        "base, mean of 2 seeds", "base, ensemble of 2", "climatology", "lumped", "base, ensemble of 2: CRPS ",
+        "within its members, expected 33 %",
     ):
         assert text in said and text in (folder / "results.md").read_text()
     config = load_config(path)
