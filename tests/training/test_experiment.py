@@ -233,6 +233,7 @@ def test_climatology_is_the_mean_about_the_calendar_day():
     ({"variants": {"a": {"training": {"epoch": 3}}}}, "variant a: .* Did you mean 'epochs'"),
     ({"variants": {"a": {"training": {"train": [at(DAY, 0), at(DAY, 60)]}}}}, "variant a: .* overlaps with"),
     ({"variants": {"a": {"start": at(DAY, 1)}}}, "variant a: start is .* expected that of the experiment"),
+    ({"baselines": ["similar"], "similarity": ["clay"]}, "no cell attribute 'clay'"),
     ({"folds": 3}, "Ask for fewer folds"), ({"against": {"x": "none.nc"}}, "there is no such file"),
 ])
 def test_what_is_wrong_is_said_before_anything_is_trained(case, tmp_path, keys, message):
