@@ -8,13 +8,13 @@ from rich.table import Table
 
 from bmi_cdlm.doctor.findings import Case, Finding, attempt, day_text
 from bmi_cdlm.doctor.machine import check_estimate, check_machine, check_packages
+from bmi_cdlm.doctor.parameters import check_parameters
 from bmi_cdlm.doctor.preparation import check_prepare
 from bmi_cdlm.doctor.run import (
     check_forcing,
     check_initial_state,
     check_observations,
     check_outputs,
-    check_parameters,
     check_routing,
     read_case_domain,
 )

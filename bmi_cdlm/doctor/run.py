@@ -10,20 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from bmi_cdlm.doctor.findings import Case, Finding, Level, listed, size_text
-from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_time
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.restart import read_restart
-from bmi_cdlm.generator.checkpoint import Checkpoint, load_checkpoint, load_members
-from bmi_cdlm.generator.specification import Attribute, transformed
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.calendars import date_text
-from bmi_cdlm.names.errors import CdlmError, DomainError, ForcingError
-from bmi_cdlm.names.parameters import Grid, check
+from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.parameter_file import read_parameters
 from bmi_cdlm.run.parameters import read_any_parameters
 from bmi_cdlm.run.waves import wave_fit
 
@@ -125,32 +120,6 @@ def _periods(config: Config, *, whole: bool) -> list[tuple[np.datetime64, np.dat
     return [(first, first + length), (last - length, last)]
 
 
-def check_parameters(case: Case) -> Iterator[Finding]:
-    """Parameter file or checkpoint, and the attributes that it needs against those it was trained on."""
-    config = case.config
-    if config.parameters == "default":
-        yield Finding("note", "parameters", "default: nothing is calibrated. Train, or name a checkpoint or parameter "
-            "file.")
-        return
-    path = Path(config.parameters)
-    if path.suffix != ".safetensors":
-        if case.domain is None:
-            return
-        values = read_parameters(path, case.domain, config.time_step)
-        check(values, str(path))
-        yield Finding("ok", "parameters", f"{path.name}: {listed(list(values))}")
-        return
-    members = load_members(path) if config.member is None else (load_checkpoint(path, config.member),)
-    if len(members) > 1:
-        yield Finding("ok", "parameters", f"{path.name}: an ensemble of {len(members)} members")
-    checkpoint = members[0]
-    gauges, where = checkpoint.record.get("gauges"), path.name
-    yield Finding("ok", "parameters", f"{where}: checkpoint trained on {len(gauges) if gauges else 'unknown'} gauges")
-    yield from _check_options(checkpoint, config)
-    if case.domain is not None:
-        yield from check_ranges(case, checkpoint)
-
-
 def check_routing(case: Case) -> Iterator[Finding]:
     """The routing step beside the time that flood waves take, where that depends on the flow."""
     config = case.config
@@ -167,54 +136,6 @@ def check_routing(case: Case) -> Iterator[Finding]:
     if fit is not None:
         level: Level = "ok" if fit.fits(config.routing_step) else "note"
         yield Finding(level, "routing", fit.told(config.routing_step))
-
-
-def _check_options(checkpoint: Checkpoint, config: Config) -> Iterator[Finding]:
-    """Each option by itself: the others are taken as the checkpoint has them."""
-    spec = checkpoint.spec
-    own = {"time_step": spec.step, "routing_step": spec.routing_step, "snow": spec.snow, "runoff": spec.runoff,
-           "routing": spec.routing, "components": spec.components}
-    for key in own:
-        try:
-            checkpoint.check_run(**{**own, key: getattr(config, key)})
-        except CdlmError as error:
-            yield Finding("fail", "parameters", str(error))
-
-
-def check_ranges(case: Case, checkpoint: Checkpoint) -> Iterator[Finding]:
-    """Every attribute of a checkpoint: is it there, in its units, and within the range of training."""
-    spec = checkpoint.spec
-    n_checked, outside = 0, []
-    needed: tuple[tuple[Grid, tuple[Attribute, ...]], ...] = (
-        ("cell", spec.cell.attributes), ("reach", spec.reach.attributes),
-        ("cell", spec.pet.attributes if spec.pet else ()), ("cell", spec.lstm.attributes if spec.lstm else ()),
-    )
-    for grid, attributes in needed:
-        for attribute in attributes:
-            try:
-                share = _share_outside(case, grid, attribute)
-            except DomainError as error:
-                yield Finding("fail", "attributes", str(error))
-                continue
-            n_checked += 1
-            if share > 0:
-                outside.append(f"{grid} {attribute.name} ({share:.0%})")
-    outside = list(dict.fromkeys(outside))
-    if outside:
-        yield Finding(
-            "note", "attributes", f"beyond the range of training at a share of places: {listed(outside, 6)}. The "
-            "checkpoint extrapolates there; train on a domain like this one where it matters.",
-        )
-    elif n_checked:
-        yield Finding("ok", "attributes", f"{n_checked} within the range of training everywhere")
-
-
-def _share_outside(case: Case, grid: Grid, attribute: Attribute) -> float:
-    assert case.domain is not None
-    table = read_attributes(case.config.domain, case.domain, grid, [attribute.name], [attribute.units])
-    values = transformed(attribute.transform, attribute.floor, table.values[:, 0])
-    margin = 1e-9 * max(abs(attribute.low), abs(attribute.high))
-    return float(np.mean((values < attribute.low - margin) | (values > attribute.high + margin)))
 
 
 def check_initial_state(case: Case) -> Iterator[Finding]:

@@ -83,13 +83,14 @@ def test_setup_has_every_key_of_a_configuration():
 
 SET = {
     "domain": "d.nc", "forcing": "f.nc", "forcing_fill": "hold", "forcing_fill_limit": "6 h",
-    "parameters": "p.nc", "calendar": "standard", "start": "2010-01-01T06:00",
+    "parameters": "p.nc", "calendar": "standard", "member": 2, "start": "2010-01-01T06:00",
     "end": "2010-02-01T06:00", "time_step": "1 h", "day_begins": "", "routing_step": "15 min",
     "snow": "cemaneige", "runoff": "gr4j", "routing": "muskingum", "components": 3, "pet": "given",
     "pet_kind": "oudin", "initial_state": "equilibrium", "initial_rain": "", "initial_runoff": 1.5,
     "restart_mode": "hot_start", "spin_up": 1, "output": "o.nc", "output_variables": "[runoff]", "output_at": "cells",
     "output_step": "6 h", "output_precision": 4, "restart": "r.nc", "restart_every": "12 h", "memory": "64 MiB",
-    "observations": "q.nc", "training": "{epochs: 3}", "prepare": "{title: a case}", "threads": 2,
+    "observations": "q.nc", "training": "{epochs: 3}",
+    "experiment": "{folds: 3}", "prepare": "{title: a case}", "threads": 2,
     "sub_step_policy": "refuse", "ledger_tolerance": 1e-9, "time_units": "since", "name_profile": "ngen",
     "published_inputs": "[precipitation]", "coupled_inputs": "[reach_inflow]",
     "sub_step_outputs": "[discharge]", "call_sums": "[discharge]", "grid_profile": "unstructured",

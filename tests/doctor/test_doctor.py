@@ -15,6 +15,7 @@ from make_domain import write_domain
 from bmi_cdlm.cli import main
 from bmi_cdlm.doctor import Finding, examine
 from bmi_cdlm.doctor.preparation import is_there
+from bmi_cdlm.generator.checkpoint import load_checkpoint, save_checkpoint
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select
 
@@ -141,6 +142,18 @@ def test_a_checkpoint_against_the_attributes_it_was_trained_on(tmp_path: Path) -
     text = problems(examine(change_config(config, snow="none", routing_step="30 min")))
     for expected in ("'elevation' has units 'km'", "no cell attribute 'slope'", "snow: cemaneige", "routing_step: 1 h"):
         assert expected in text, text
+
+
+def test_the_start_that_the_training_of_a_checkpoint_assumed(tmp_path: Path) -> None:
+    config = write_case(tmp_path, parameters="t.safetensors", snow="cemaneige")
+    write_domain(tmp_path / "domain.nc", attribute_fields(7, 40, 25))
+    spec = specify(tmp_path / "domain.nc")
+    path = write_drawn_checkpoint(tmp_path / "t.safetensors", spec)
+    old = load_checkpoint(path)
+    save_checkpoint(path, spec, old.tensors, {**old.record, "training": {"warm_up": 365}})
+    (note,) = [f for f in examine(config) if f.subject == "start"]
+    assert note.level == "note" and "after a warm-up of 365 steps, and the run has no spin-up" in note.text
+    assert levels(examine(change_config(config, spin_up=1)), "start") == []
 
 
 def test_training_block(tmp_path: Path) -> None:

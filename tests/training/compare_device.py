@@ -60,6 +60,9 @@ def values_of(case: Case) -> dict[str, np.ndarray]:
         for p in process.parameters:
             if p.name not in case.varying and not p.optional:
                 found[p.name] = drawn(rng, p, case.step, shape).astype(case.dtype)
+        if case.components > 1:  # those also start as somebody says
+            for p in process.starts.values():
+                found[p.name] = rng.uniform(0.1, 0.9, shape).astype(case.dtype)
     for p in case.chain.reach.parameters:
         if not p.optional:
             found[p.name] = drawn(rng, p, case.step, (domain.n_reaches,)).astype(case.dtype)
@@ -73,7 +76,8 @@ def run_chain(case: Case, ops, values: dict[str, torch.Tensor]) -> torch.Tensor:
         highest = {p.name: p.range_at(case.step).high for p in process.parameters}
         places = {name: places_of(q, highest[q.base]) for name, q in process.queues.items()}
         series = tuple(name for name in operator.taken if name in values)
-        names = tuple(p.name for p in process.parameters if p.name in values and p.name not in series)
+        own = (*process.parameters, *process.starts.values())
+        names = tuple(p.name for p in own if p.name in values and p.name not in series)
         given = (values[n] for n in (*series, *names))
         values[operator.gives] = Advance.apply(operator, places, series, names, *given)
     names = tuple(p.name for p in case.chain.reach.parameters if p.name in values)

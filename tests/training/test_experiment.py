@@ -71,8 +71,8 @@ def test_splits_hold_out_what_they_say(case, tmp_path):
 @pytest.fixture(scope="module")
 def done(case):
     path = experiment(
-        case, "lab.yaml", seeds=[1, 2], baselines=["lumped", "climatology"],
-        variants={"base": {}, "slow": {"training": {"learning_rate": 0.001}}},
+        case, "lab.yaml", seeds=[1, 2], baselines=["climatology"],
+        variants={"base": {}, "one": {"training": {"mapping": "uniform", "cell_attributes": []}}},
     )
     return path, call("experiment", path)
 
@@ -84,10 +84,12 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_every_training_is_there_and_scored(done):
     path, said = done
     folder = path.parent / "lab"
-    assert len(list(folder.rglob("trained.safetensors"))) == 3 * 3 * 2
+    assert len(list(folder.rglob("trained.safetensors"))) == 3 * 2 * 2
     for text in (
         "## temporal, test period, gauges that were fitted", "## folds, test period, gauges that no training saw",
-        "base, mean of 2 seeds", "base, ensemble of 2", "climatology", "lumped",
+        "base, mean of 2 seeds", "base, ensemble of 2", "climatology", "one, ensemble of 2",
+        "base, ensemble of 2: CRPS ",
+        "within its members, expected 33 %",
     ):
         assert text in said and text in (folder / "results.md").read_text()
     config = load_config(path)
@@ -116,12 +118,12 @@ def test_what_is_done_is_not_done_again(done):
     path, _ = done
     folder = path.parent / "lab"
     stamps = {p: p.stat().st_mtime_ns for p in folder.rglob("trained.safetensors")}
-    lost = folder / "runs" / "slow" / "folds" / "fold1" / "seed2"
+    lost = folder / "runs" / "one" / "folds" / "fold1" / "seed2"
     before = weights_of(lost / "trained.safetensors")
     (lost / "done.json").unlink()
     table = (folder / "results.md").read_text()
     said = call("experiment", path)
-    assert "17 of 18 trainings were done before" in said and "1 of 1: slow, folds fold1, seed 2: NSE" in said
+    assert "11 of 12 trainings were done before" in said and "1 of 1: one, folds fold1, seed 2: NSE" in said
     assert (folder / "results.md").read_text() == table
     changed = {p.parent for p in folder.rglob("trained.safetensors") if p.stat().st_mtime_ns != stamps[p]}
     assert changed <= {lost}
@@ -178,7 +180,8 @@ def test_donors_and_other_models(case, tmp_path):
     write_series(tmp_path / "twice.nc", "gauge", np.array(ids, object), {"discharge": (2 * observed, "m3 s-1")}, START,
                  DAY)
     path = experiment(
-        case, "donors.yaml", output=str(tmp_path / "lab"), designs=["folds"], baselines=["nearest", "similar"],
+        case, "donors.yaml", output=str(tmp_path / "lab"), designs=["folds"],
+        baselines=["nearest", "similar", "lumped"],
         donors=2, against={"twice": str(tmp_path / "twice.nc")}, similarity=["forest", "elevation"],
     )
     said = call("experiment", path)
@@ -187,6 +190,7 @@ def test_donors_and_other_models(case, tmp_path):
     for model in ("nearest donors", "similar donors"):
         for of in ("mean simulation", "mean parameters"):
             assert (model, of, "unseen") in found and (model, of, "fitted") not in found
+    assert ("lumped", "seed 1", "unseen") in found
     assert ("each gauge by itself", "", "fitted") in found and "fitted to gauge g3 by itself, 4 of 4" in said
     twice = [r for r in rows if r["model"] == "twice"]
     assert twice and {float(r["kge_beta"]) for r in twice} == {2.0}
@@ -232,6 +236,7 @@ def test_climatology_is_the_mean_about_the_calendar_day():
     ({"variants": {"a": {"training": {"epoch": 3}}}}, "variant a: .* Did you mean 'epochs'"),
     ({"variants": {"a": {"training": {"train": [at(DAY, 0), at(DAY, 60)]}}}}, "variant a: .* overlaps with"),
     ({"variants": {"a": {"start": at(DAY, 1)}}}, "variant a: start is .* expected that of the experiment"),
+    ({"baselines": ["similar"], "similarity": ["clay"]}, "no cell attribute 'clay'"),
     ({"folds": 3}, "Ask for fewer folds"), ({"against": {"x": "none.nc"}}, "there is no such file"),
 ])
 def test_what_is_wrong_is_said_before_anything_is_trained(case, tmp_path, keys, message):

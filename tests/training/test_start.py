@@ -154,11 +154,13 @@ def test_a_small_fit_begins_several_times_and_is_resumed(case, tmp_path):
     assert load_train_config(change_training(case, **keys))[1].n_starts == 5
     assert load_train_config(change_training(case, **keys, restarts=1))[1].n_starts == 1
     assert load_train_config(case)[1].n_starts == 1
+    keys["learn_routing"] = False
     whole = change_training(case, **keys, restarts=3, output=str(tmp_path / "whole.safetensors"))
     trainer, scores, epochs = train(whole)
     assert [fit.epochs for fit in trainer.fits] == [2, 2, 2] and len(epochs) == 6
     assert trainer.best == max(fit.score for fit in trainer.fits) == pytest.approx(scores.nse, abs=1e-12)
     capacities = {fit.parameters["production_capacity"] for fit in trainer.fits}
+    assert {fit.parameters["celerity"] for fit in trainer.fits} == {1.0}, "which is not learned"
     assert len(capacities) == 3 and "3 fits, each begun elsewhere, ended at NSE" in trainer.findings[-1]
     broken = change_training(case, "broken.yaml", **keys, restarts=3, output=str(tmp_path / "broken.safetensors"))
 

@@ -87,9 +87,7 @@ def spread_of(fits: list[Fit], score: str) -> list[str]:
     if len(fits) < 2:
         return []
     ends = sorted(fits, key=lambda fit: -fit.score)
-    apart = [
-        f"{name} {min(values):.4g} to {max(values):.4g}" for name in ends[0].parameters
-        for values in [[fit.parameters[name] for fit in ends if fit.parameters]]
-    ]
+    found = {name: [fit.parameters[name] for fit in ends if fit.parameters] for name in ends[0].parameters}
+    apart = [f"{name} {min(v):.4g} to {max(v):.4g}" for name, v in found.items() if min(v) < max(v)]
     numbers = ", ".join(f"{fit.score:.4f}" for fit in ends)
     return [f"{len(fits)} fits, each begun elsewhere, ended at {score} {numbers}; means of {'; '.join(apart)}."]

@@ -168,11 +168,12 @@ class Trainer:
             report(epoch)
 
     def _begin_anew(self) -> None:
-        """Begin another fit, from drawn parameters."""
+        """Begin another fit, from drawn parameters; what is not learned stays."""
         seed = self.config.seed + 1000 * len(self.fits)
         fresh = Generator(self.spec, seed, self.generator.cell.each[-1].bias.dtype)
         fresh.scatter(seed)
-        self.generator.load_state_dict(fresh.state_dict())
+        stays = {name: w.detach() for name, w in self.generator.named_parameters() if not w.requires_grad}
+        self.generator.load_state_dict({**fresh.state_dict(), **stays})
         self.optimizer, self.schedule = make_optimizer(self.config, self._weights(), self.updates)
         self.fits.append(Fit.new())
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import upstream_of
+from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.writing import replacing
 from cdlm_training.dataset import Window
@@ -70,7 +70,7 @@ class LocalFits:
             "gauges_per_update": None,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        (folder / CONFIG).write_text(dump_yaml(content), encoding="utf-8")
         identity = Identities().of(Job(LOCAL, Split("temporal", "all", tuple(gauges), ()), 1, folder))
         self.trainer = Trainer(folder / CONFIG, Team(0, 1))
         self.gauges = list(gauges)

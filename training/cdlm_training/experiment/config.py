@@ -17,9 +17,12 @@ from cdlm_training.config import Period, TrainConfig, load_train_config
 Design = Literal["temporal", "folds", "regions", "upstream", "downstream"]
 Baseline = Literal["lumped", "climatology", "nearest", "similar"]
 LUMPED: dict[str, Any] = {
-    "training": {"mapping": "uniform", "cell_attributes": [], "reach_attributes": [], "pet_factor": False},
+    "training": {
+        "mapping": "uniform", "cell_attributes": [], "reach_attributes": [], "pet_factor": False, "learning_rate": 0.05,
+    },
 }
-"""One set of parameters for the whole domain."""
+"""One set of parameters for the whole domain. So few weights take larger steps than those of networks, or a training of
+their length ends on the way."""
 OTHER_KEYS = ("experiment", "prepare", "output", "restart")
 """Keys of the file that a training of an experiment has not."""
 

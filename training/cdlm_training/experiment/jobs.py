@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import OutputFile, read_output
+from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.generator.checkpoint import fingerprint
 from bmi_cdlm.names.errors import CdlmError, ConfigError
 from bmi_cdlm.names.writing import replacing
@@ -74,7 +74,7 @@ def _write_config(experiment: Experiment, job: Job) -> None:
     }
     job.folder.mkdir(parents=True, exist_ok=True)
     with replacing(job.folder / CONFIG) as temporary:
-        temporary.write_text(yaml.safe_dump(_plain(content), sort_keys=False), encoding="utf-8")
+        temporary.write_text(dump_yaml(_plain(content)), encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

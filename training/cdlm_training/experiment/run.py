@@ -10,6 +10,7 @@ import numpy as np
 from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.evaluate.evaluation import gauge_areas
 from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.writing import check_writable, replacing
 from cdlm_training.experiment.baselines import LocalFits, choose_donors, climatology, distances
 from cdlm_training.experiment.config import Baseline, Experiment, load_experiment
@@ -34,11 +35,11 @@ def run_experiment(path: Path, tell: Callable[[str], None]) -> str:
     domain = read_domain(run.domain)
     chosen, observed = usable_gauges(run, experiment.training, domain.gauges.id)
     splits = make_splits(domain, config, chosen)
-    against = _others(experiment, domain)
+    against, apart = _others(experiment, domain), _distances(experiment, domain)
     check_writable(config.output / TABLE)
     jobs = make_jobs(experiment, splits)
     run_jobs(jobs, config.processes, tell)
-    results = [*_trained(experiment, jobs), *_baselines(experiment, domain, splits, observed, chosen, tell), *(
+    results = [*_trained(experiment, jobs), *_baselines(experiment, domain, splits, observed, chosen, apart, tell), *(
         Result(name, "", ("fitted", "unseen"), _always(series)) for name, series in against.items()
     )]
     starts = run.start + np.arange(run.n_steps) * np.timedelta64(run.time_step, "s")
@@ -78,6 +79,21 @@ def _others(experiment: Experiment, domain: Domain) -> dict[str, np.ndarray]:
     }
 
 
+def _distances(experiment: Experiment, domain: Domain) -> dict[Baseline, np.ndarray]:
+    """How far gauges are from each other, float64[gauge, gauge], for every kind of donors that is asked for."""
+    config, path = experiment.config, experiment.run.domain
+    names = config.similarity or experiment.training.cell_attributes
+    if "similar" in config.baselines and not names:
+        raise ConfigError(
+            "experiment.baselines names similar donors, and there are no attributes to compare. Name some in "
+            "similarity."
+        )
+    return {
+        kind: distances(domain, path, None if kind == "nearest" else names)
+        for kind in DONORS if kind in config.baselines
+    }
+
+
 def _trained(experiment: Experiment, jobs: Sequence[Job]) -> list[Result]:
     """What was trained: every seed, and the ensemble of several."""
     results = []
@@ -105,7 +121,7 @@ def _read(jobs: Sequence[Mapping[Key, Job]]) -> Series:
 
 def _baselines(
     experiment: Experiment, domain: Domain, splits: Sequence[Split], observed: np.ndarray, chosen: Sequence[str],
-    tell: Callable[[str], None],
+    apart: Mapping[Baseline, np.ndarray], tell: Callable[[str], None],
 ) -> list[Result]:
     results, asked = [], experiment.config.baselines
     if "climatology" in asked:
@@ -114,18 +130,18 @@ def _baselines(
         starts = run.start + np.arange(run.n_steps) * np.timedelta64(run.time_step, "s")
         mean = climatology(observed, starts, rows.start, rows.stop)
         results.append(Result("climatology", "", ("fitted",), _always(mean)))
-    kinds = [kind for kind in DONORS if kind in asked]
-    if kinds:
+    if apart:
         fits = LocalFits(experiment, chosen, tell)
         try:
-            results += _donors(experiment, domain, splits, fits, kinds)
+            results += _donors(experiment, domain, splits, fits, apart)
         finally:
             fits.close()
     return results
 
 
 def _donors(
-    experiment: Experiment, domain: Domain, splits: Sequence[Split], fits: LocalFits, kinds: Sequence[Baseline]
+    experiment: Experiment, domain: Domain, splits: Sequence[Split], fits: LocalFits,
+    apart: Mapping[Baseline, np.ndarray],
 ) -> list[Result]:
     """Fits to single gauges, and their transfer to gauges that a split holds out."""
     config, run, ids = experiment.config, experiment.run, domain.gauges.id
@@ -133,14 +149,12 @@ def _donors(
     for k, gauge in enumerate(fits.gauges):
         own[:, ids.index(gauge)] = fits.simulate(gauge, fits.found[k : k + 1])[0]
     results = [Result("each gauge by itself", "", ("fitted",), _always(own))]
-    for kind in kinds:
-        names = config.similarity or experiment.training.cell_attributes
-        apart = distances(domain, run.domain, None if kind == "nearest" else names)
+    for kind, far in apart.items():
         series: dict[str, dict[Key, np.ndarray]] = {"mean simulation": {}, "mean parameters": {}}
         for split in (s for s in splits if s.held_out):
             both = [np.full((run.n_steps, len(ids)), np.nan) for _ in series]
             for target in (g for g in split.held_out if g in fits.gauges):
-                donors = choose_donors(domain, apart, target, split.fitted, config.donors)
+                donors = choose_donors(domain, far, target, split.fitted, config.donors)
                 if not donors:
                     continue
                 sets = fits.found[[fits.gauges.index(g) for g in donors]]

@@ -140,6 +140,8 @@ def markdown(found: Sequence[Scored], title: str, notes: Sequence[str]) -> str:
         merged = _by_model(rows)
         first = next(iter(merged.values()))
         lines += [_line(name, gauges, first) for name, gauges in merged.items()]
+        spreads = [text for name, gauges in merged.items() if (text := _spread(name, gauges))]
+        lines += ["", *spreads] if spreads else []
     return "\n".join(lines) + "\n"
 
 
@@ -170,6 +172,18 @@ def _line(name: str, gauges: dict[str, dict[str, float]], first: dict[str, dict[
         bootstrap(column(gauges, "nse", both) - column(first, "nse", both)), "+.3f"
     )
     return f"| {name} | {len(ids)} | " + " | ".join(cells) + f" | {below} | {apart} |"
+
+
+def _spread(name: str, gauges: dict[str, dict[str, float]]) -> str:
+    """What the spread of an ensemble is worth, as medians over gauges; nothing for another model."""
+    ids = [g for g in gauges if "crps" in gauges[g]]
+    if not ids:
+        return ""
+    crps, mae, inside, expected = (column(gauges, n, ids) for n in ("crps", "mae", "coverage", "coverage_expected"))
+    return (
+        f"{name}: CRPS {np.nanmedian(crps / mae):.2f} of the MAE of its mean; {100 * np.nanmedian(inside):.0f} % of "
+        f"observations within its members, expected {100 * np.nanmedian(expected):.0f} %."
+    )
 
 
 def _told(one: Interval, style: str) -> str:
