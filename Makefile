@@ -19,18 +19,20 @@ demo: $(MARK)-demo
 	$(RUN)/cdlm-train cfg/lez.yaml
 	$(RUN)/python examples/step_bmi.py cfg/lez.yaml --parameters cfg/lez/lez.safetensors
 
-# Compiled and interpreted, side by side: each of them keeps one core busy.
-test: $(MARK)-test
-	$(MAKE) --no-print-directory -j2 --output-sync=target test-compiled test-interpreted
+# Files of tests are handed out to this many processes.
+WORKERS ?= 2
+PYTEST = $(RUN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+test: test-compiled test-interpreted
 
 test-compiled: $(MARK)-test
-	$(RUN)/python -m pytest -q
+	$(PYTEST)
 
 # What runs kernels; the rest is the same code with or without the compiler.
 WITH_KERNELS := $(addprefix tests/,bmi conservation generator kernels model processes run training test_digests.py test_old_files.py)
 
 test-interpreted: $(MARK)-test
-	NUMBA_DISABLE_JIT=1 $(RUN)/python -m pytest -q -m "not slow and not benchmark" $(WITH_KERNELS)
+	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "not slow and not benchmark" $(WITH_KERNELS)
 
 # Processes of another package, installed as a user would: listed, run and trained on the Lez.
 own-process: $(MARK)-test

@@ -179,13 +179,29 @@ def typeof_all(arguments):
 
 
 NAMES = tuple(rows_of(np.float64))
+RUNS, TRAININGS = (" quiet", " with fluxes"), (" for the adjoint",)
+"""Ends of names of rows that runs take, in float64, and that trainings do, in float32 as a rule."""
+
+
+def watched_in(name: str) -> tuple[type, ...]:
+    """Precisions that a row is compiled in here: every row in the one that it is for, what is shared in both."""
+    if name.endswith(RUNS):
+        return (np.float64,)
+    return (np.float32,) if name.endswith(TRAININGS) or "_row_adjoint" in name else (np.float64, np.float32)
+
+
+def watched(names) -> list:
+    return [pytest.param(n, dtype, id=f"{n}-{dtype.__name__}") for n in names for dtype in watched_in(n)]
+
+
 PLACED = {name for name in NAMES if rows_of(np.float64)[name][0].__name__ in IN_PLACES}
 
 
 @compiled_only
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", [name for name in NAMES if not waits(name) and name not in (*PLACED, *EMPTY)])
-def test_rows_are_vectorised(dtype, name):
+@pytest.mark.parametrize(("name", "dtype"), watched(
+    name for name in NAMES if not waits(name) and name not in (*PLACED, *EMPTY)
+))
+def test_rows_are_vectorised(name, dtype):
     plan = GENERATED.get(rows_of(dtype)[name][0])
     moves = name in MOVING or (plan is not None and plan.process.name in HAND_ON)
     code, done = llvm_of(dtype, name), "store" if moves else r"fmul|fadd|fdiv|@llvm\.fma\S*\("
@@ -195,18 +211,18 @@ def test_rows_are_vectorised(dtype, name):
 
 
 @compiled_only
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", NAMES)
-def test_rows_call_no_step(dtype, name):
+@pytest.mark.parametrize(("name", "dtype"), watched(NAMES))
+def test_rows_call_no_step(name, dtype):
     """Scalar steps are in the row; what would stay outside costs as much as the step itself."""
     assert not re.findall(r"\bcall\b[^\n]*@_ZN8bmi_cdlm\S*", llvm_of(dtype, name))
 
 
 def test_every_row_is_watched():
     """Whatever is called and calls scalar steps only; every stage of every process, forward and adjoint."""
-    watched = {function for function, _ in rows_of(np.float64).values()}
-    assert {f.__name__ for f in set(ROWS) - watched} == WITHOUT_NUMBERS
-    names = {f.__name__ for f in watched}
+    functions = {function for function, _ in rows_of(np.float64).values()}
+    assert {f.__name__ for f in set(ROWS) - functions} == WITHOUT_NUMBERS
+    assert all(map(watched_in, NAMES)) and {np.float32, np.float64} == {d for n in NAMES for d in watched_in(n)}
+    names = {f.__name__ for f in functions}
     for plan in PLANS:
         for stage in plan.process.stages:
             own = plan.stage_name(stage)
@@ -230,7 +246,7 @@ def test_a_row_of_too_many_arrays_is_seen(dtype):
 
 
 @compiled_only
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if np.float32 in watched_in(name)])
 def test_single_precision_rows_hold_no_double_arithmetic(name):
     code = llvm_of(np.float32, name)
     assert not re.findall(r"\bfpext\b.*", code)
