@@ -22,12 +22,13 @@ from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.totals import Outstanding
-from bmi_cdlm.names.calendars import date_text, differs, year_length
+from bmi_cdlm.names.calendars import date_text, year_length
 from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.continuing import can_resume, check_boundary, check_options, elapsed_at
 from bmi_cdlm.run.coupled import Coupled
 from bmi_cdlm.run.fingerprints import fingerprints
 from bmi_cdlm.run.inputs import HELD, PENDING, Inputs
@@ -50,10 +51,6 @@ from bmi_cdlm.run.waves import wave_fit
 CARRIED = "carried_precipitation"
 """Name under which a state keeps precipitation that falls in the first step of a hot start [mm d-1 s]."""
 STEADY_DAYS = 10
-OPTIONS = ("time_step", "snow", "runoff", "routing", "components")
-"""Keys of a configuration that a state was made with, and that are those of whoever goes on from it."""
-WORDS = (*OPTIONS, "inputs_from", "name_profile", "pending_seconds")
-"""What a state says beside its arrays."""
 Progress = Callable[[int], None]
 logger = logging.getLogger(__name__)
 
@@ -105,7 +102,7 @@ class Simulation:
         ready: bool = False,
     ) -> None:
         self.config, self._exchange, self._ready = config, exchange, ready
-        self.resumed = resume and _can_resume(config)
+        self.resumed = resume and can_resume(config)
         self._made_of: str | None = None
         if part is None:
             self._domain = share(("domain", *version(config.domain)), lambda: read_domain(config.domain))
@@ -557,25 +554,14 @@ class Simulation:
         StateError
             Another time step or other processes, or a clock outside the configured period.
         """
-        missing = [key for key in WORDS if key not in restart.attributes]
-        if missing:
-            raise StateError(f"restart: lacks '{missing[0]}', expected {', '.join(WORDS)}. Take the state again.")
-        holding = self.config.chain.holds_water
-        keys: tuple[str, ...] = ("time_step", "routing")
-        if holding or not hot_start:  # cells that hold nothing begin with any, but lose water where a run goes on
-            keys = OPTIONS
-        for key in keys:
-            got, expected = restart.attributes.get(key), str(getattr(self.config, key))
-            if got != expected:
-                hint = "" if holding else ", or restart_mode: hot_start, which takes the rivers alone"
-                raise StateError(
-                    f"restart: {key} is '{got}', expected '{expected}'. Use the options of that run{hint}."
-                )
-        if hot_start and not holding:
+        check_options(self.config, restart, hot_start=hot_start)
+        if hot_start and not self.config.chain.holds_water:
             nothing = {name: np.zeros_like(a) for name, a in self.model.state.on_cells().items()}
             restart = restart._replace(cell=restart.cell | nothing)
         pending = 0 if hot_start else int(restart.attributes["pending_seconds"])
-        elapsed = -self.config.before_start if hot_start else self._elapsed_at(restart, pending)
+        elapsed = -self.config.before_start if hot_start else elapsed_at(
+            self.config, restart, pending, at_steps=self.forcing is not None
+        )
         before = int(restart.attributes.get("before_start", 0))
         self.inputs.check(restart.cell, 0 if pending == before else pending)
         self.model.restore(restart.cell, restart.reach)
@@ -596,30 +582,6 @@ class Simulation:
             self._begin_hot(restart)
         self.release.depth = 0.0 if hot_start else self._depth_of_call(restart)
         self.end_call()
-
-    def _elapsed_at(self, restart: Restart, pending: int) -> int:
-        """Seconds from the start to the end of a state's last completed step; pending: those into its running step."""
-        config = self.config
-        other = differs(restart.time, config.start)
-        if other:
-            raise StateError(f"restart: its date {other}")
-        elapsed = int((restart.time - config.start).astype(int))
-        length = config.n_steps * config.time_step
-        first = -config.before_start
-        elsewhere = self.forcing is not None and (elapsed < first or (elapsed - first) % config.time_step)
-        if not 0 <= elapsed + pending <= length or elsewhere:
-            at = restart.time + np.timedelta64(pending, "s")
-            raise StateError(
-                f"restart: valid at {date_text(at)}, expected {'a step' if self.forcing is not None else 'a time'} "
-                f"between start {date_text(config.start)} and end {date_text(config.end)}. Change start or end, or "
-                "set restart_mode: hot_start."
-            )
-        if pending and config.sub_step_policy == "refuse":
-            raise StateError(
-                f"restart: saved {pending} s into a step, and sub_step_policy is 'refuse'. Use a state at the end of a "
-                "step, or set sub_step_policy: accumulate."
-            )
-        return elapsed
 
     def _begin_hot(self, restart: Restart) -> None:
         """Start the clock with a state: what it has not used falls in the first step, what waits leaves as it would."""
@@ -646,33 +608,3 @@ class Simulation:
         if self.forcing is not None:
             self.forcing.close()
         self.model.close()
-
-
-def check_boundary(config: Config, domain: Domain) -> None:
-    """Refuse a domain whose rivers come from elsewhere without an input for them, and such an input without them."""
-    name, given = "boundary_inflow", "boundary_inflow" in config.coupled_inputs
-    if domain.boundary.size and not given:
-        first = domain.reaches.id[int(domain.boundary[0])]
-        raise ConfigError(
-            f"{config.domain}: what drains to reach {first} was cut off ({domain.boundary.size} such reaches), and its "
-            f"discharge is no input. Set coupled_inputs: [{name}], and give it through BMI."
-        )
-    if given and not domain.boundary.size:
-        raise ConfigError(
-            f"coupled_inputs names '{name}', and no reach of {config.domain} was cut off, expected one or more. Cut "
-            "with `cdlm subset --below`, or take it out."
-        )
-    if domain.boundary.size and config.spin_up:
-        raise ConfigError(
-            f"spin_up is {config.spin_up}, expected 0: nobody gives the discharge of what was cut off before the "
-            "start. Begin with a state of the whole (initial_state)."
-        )
-
-
-def _can_resume(config: Config) -> bool:
-    if config.restart is None:
-        raise ConfigError("resume: the configuration has no 'restart', expected the file to go on from.")
-    if not config.restart.exists():
-        logger.warning("%s: not written yet, running from the start", config.restart)
-        return False
-    return True
