@@ -288,7 +288,7 @@ def read_time(dataset: netCDF4.Dataset, where: str, error: type[CdlmError]) -> t
     check_numeric(dataset, "time", where, error)
     if len(variable.dimensions) != 1:
         raise error(f"{where}: 'time' lies on ({', '.join(variable.dimensions)}), expected one dimension.")
-    calendar = str(getattr(variable, "calendar", STANDARD))
+    calendar = str(getattr(variable, "calendar", STANDARD)).lower()
     if calendar not in NAMES_IN_FILES:
         raise error(
             f"{where}: 'time' has calendar '{calendar}', expected one of {', '.join(NAMES_IN_FILES)}. Convert the file."

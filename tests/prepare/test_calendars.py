@@ -104,6 +104,17 @@ def test_real_dates_are_no_days_of_a_model(tmp_path):
         prepare(config)
 
 
+def test_records_are_counted_in_real_days(tmp_path):
+    """Step 3 from 27 February 2000 is the 29th, which noleap does not have: it is no 1 March."""
+    config = write(tmp_path, "noleap")
+    content = yaml.safe_load(config.read_text())
+    (tmp_path / "q.tss").write_text("q\n2\ntimestep\na\n" + "\n".join(f"{k} {k}" for k in (1, 2, 3, 4, 5)))
+    content["prepare"]["observations"] |= {"source": "q.tss", "first_step": "2000-02-27", "step": "1 d"}
+    config.write_text(yaml.safe_dump(content))
+    prepare(config)
+    assert dates_and(tmp_path / "obs.nc", "discharge") == (DAYS["noleap"], [1, 2, 4, 5])
+
+
 def test_rasters_by_the_dates_of_the_model(tmp_path, write_raster):
     config = write(tmp_path, "360_day")
     content = yaml.safe_load(config.read_text())

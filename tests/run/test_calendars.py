@@ -58,6 +58,10 @@ def test_a_run_has_every_day_once(tmp_path, calendar):
     with simulated(config) as simulation:
         assert simulation.config.n_steps == 4
         simulation.run()
+    with netCDF4.Dataset(tmp_path / "a" / "forcing.nc", "a") as dataset:
+        dataset["time"].calendar = calendar.upper()  # names of calendars have no case
+    with simulated(config) as simulation:
+        simulation.run()
     assert texts(tmp_path / "a" / "run.nc") == (DATES[calendar][2], calendar)
     plain = write_case(tmp_path / "b", n_steps=4, output="run.nc", output_at="reaches")
     with simulated(plain) as simulation:

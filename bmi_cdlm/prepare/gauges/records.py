@@ -10,7 +10,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.files.netcdf import create_time, one_at_a_time, write_time
-from bmi_cdlm.names.calendars import calendar_of, date_text, in_calendar
+from bmi_cdlm.names.calendars import STANDARD, calendar_of, date_text, in_calendar
 from bmi_cdlm.names.errors import ObservationError, nearest
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.gauges.record_sources import Record, path_of, read_all
@@ -70,7 +70,7 @@ def read_records(
             f"{config.source}: intervals of {interval} s, expected whole parts of the step of {step} s. Use finer "
             "records."
         )
-    found = read_all(config, list(gauges), folder, interval)
+    found = read_all(_with_real_dates(config), list(gauges), folder, interval)
     absent: dict[str, str] = {}
     without_date = 0
     discharge = np.full((starts.size, len(gauges)), np.nan)
@@ -105,6 +105,19 @@ def read_records(
             "out", config.source, calendar, without_date, calendar,
         )
     return discharge, flags
+
+
+def _with_real_dates(config: ObservationsConfig) -> ObservationsConfig:
+    """Let steps be counted from a real date: rivers are gauged in the standard calendar, whatever the run's is."""
+    if config.first_step is None or calendar_of(config.first_step) == STANDARD:
+        return config
+    real, there = in_calendar(np.array([config.first_step]), STANDARD)
+    if not there.all():
+        raise ObservationError(
+            f"{config.source}: first_step is {date_text(config.first_step)}, expected a real date: records are counted "
+            "in the standard calendar. Correct it."
+        )
+    return config.model_copy(update={"first_step": real[0]})
 
 
 def _dated(begins: np.ndarray, record: Record, starts: np.ndarray) -> tuple[np.ndarray, Record, int]:

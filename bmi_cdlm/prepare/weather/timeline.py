@@ -103,7 +103,7 @@ def _candidates(dataset: Any, rest: tuple[str, ...]) -> list[str]:
 
 def _dates(variable: Any, where: str, error: type[CdlmError], like: Any = None) -> np.ndarray:
     attributes = {**(like.attrs if like is not None else {}), **variable.attrs}
-    units, calendar = str(attributes.get("units", "")), str(attributes.get("calendar", "standard"))
+    units, calendar = str(attributes.get("units", "")), str(attributes.get("calendar", "standard")).lower()
     if calendar not in NAMES_IN_FILES:
         raise error(
             f"{where}: '{variable.name}' has calendar '{calendar}', expected one of {', '.join(NAMES_IN_FILES)}. "

@@ -162,7 +162,7 @@ class TextKeys(Block):
     first_step: Date | None = Field(
         default=None, description="Start of step 1 of a source that counts steps (of the length `step`), as PCRaster "
         "does: tables (.tss), and maps in a stack, whose source is then the path with their prefix, such as "
-        "`maps/rain` for rain0000.001, rain0000.002 ..."
+        "`maps/rain` for rain0000.001, rain0000.002 ... Of observations it is a real date, whatever the `calendar`."
     )
     zone_column: Column | None = Field(
         default=None, description="Column that names the clock of every stamp, such as EST and EDT."

@@ -105,11 +105,11 @@ class Weights:
         if there.any():
             row, which = (int(i) for i in np.unravel_index(there.argmax(), there.shape))
             lon, lat = (axis[self._watched[which]] for axis in self.layout.places)
+            others = "nearest" if self.layout.gaps == "share" else "share (weights of what is there) or nearest"
             raise ForcingError(
                 f"{self.layout.where}: the source at {lon:.3f} E, {lat:.3f} N has no value in the first interval and "
                 f"one at {date_text(starts[row])} (as have {np.count_nonzero(there.any(axis=0))} such sources in these "
-                "intervals), expected values in all intervals or none. Complete the source, or set `gaps` to share "
-                "(weights of what is there) or nearest."
+                f"intervals), expected values in all intervals or none. Complete the source, or set `gaps` to {others}."
             )
 
     def __call__(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
