@@ -37,7 +37,7 @@ def steps_of_travel(s, r, b):
     x = c / b
     start = c + (1.0 - b) * 0.5 * (x + math.sqrt(x * x + 1.92))
     kappa = exp(halley(halley(halley(start, c, b), c, b), c, b))
-    some = kappa if r > 0.0 else 1e30
+    some = kappa if r > 1e-30 else 1e30  # less than that stands
     return some if s > 0.0 else 0.0
 
 

@@ -246,13 +246,16 @@ def test_a_gauge_that_cannot_be_scored_is_left_open(case, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("select_by", ["nse", "kge"])
+@pytest.mark.parametrize("select_by", ["nse", "kge", "median_nse"])
 def test_it_stops_after_epochs_without_a_better_score(case, tmp_path, select_by, monkeypatch):
     told = iter([0.1, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9])
     real = Trainer._validate
 
     def told_scores(self):
-        return real(self)._replace(**{"nse": -1.0, "kge": -1.0, select_by: next(told)})
+        scores = real(self)
+        each = [score for score, _ in scores.gauges.values()]
+        assert (scores.nse, scores.median_nse) == (pytest.approx(np.mean(each)), pytest.approx(np.median(each)))
+        return scores._replace(**{"nse": -1.0, "kge": -1.0, "median_nse": -1.0, select_by: next(told)})
 
     monkeypatch.setattr(Trainer, "_validate", told_scores)
     config = here(case, tmp_path, epochs=7, patience=3, updates=1, select_by=select_by)

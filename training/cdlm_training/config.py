@@ -159,7 +159,10 @@ class TrainConfig(BaseModel):
     )
     precision: Literal["float32", "float64"] = Field(default="float32", description="Of the training.")
     threads: int = Field(default=1, ge=1, description="Threads for the kernels of each process [1].")
-    select_by: Literal["nse", "kge"] = Field(default="nse", description="Validation score that chooses the best epoch.")
+    select_by: Literal["nse", "kge", "median_nse", "median_kge"] = Field(
+        default="nse", description="Validation score that chooses the best epoch: its mean over the training gauges, "
+        "or its median, which a few gauges on dry rivers do not rule."
+    )
     seed: int = Field(default=1, ge=0, description="Seed of weights and windows [1].")
     licence: str = Field(default="not stated", description="Licence of the weights, written into the checkpoint.")
 

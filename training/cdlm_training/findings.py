@@ -90,4 +90,5 @@ def spread_of(fits: list[Fit], score: str) -> list[str]:
     found = {name: [fit.parameters[name] for fit in ends if fit.parameters] for name in ends[0].parameters}
     apart = [f"{name} {min(v):.4g} to {max(v):.4g}" for name, v in found.items() if min(v) < max(v)]
     numbers = ", ".join(f"{fit.score:.4f}" for fit in ends)
-    return [f"{len(fits)} fits, each begun elsewhere, ended at {score} {numbers}; means of {'; '.join(apart)}."]
+    named = score.replace("_", " ").replace("nse", "NSE").replace("kge", "KGE")
+    return [f"{len(fits)} fits, each begun elsewhere, ended at {named} {numbers}; means of {'; '.join(apart)}."]

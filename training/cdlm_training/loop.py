@@ -132,7 +132,7 @@ class Trainer:
         self.generator.load(best.tensors)
         self.findings = [
             *unlike_starts(self, simulated), *against_bounds(best, self.chain.attributes),
-            *spread_of(self.fits, config.select_by.upper()),
+            *spread_of(self.fits, config.select_by),
         ]
         (config.log_folder / FINDINGS).write_text("".join(f"{one}\n" for one in self.findings), encoding="utf-8")
         return score(self.run, config, ids, simulated, config.validation)
@@ -301,10 +301,13 @@ class Trainer:
             write_checkpoint(self._last, self, None)
             scores = validate(self.run, self.config, self._last)
             write_checkpoint(self._last, self, scores)
-        return scores._replace(nse=self.team.from_leader(scores.nse), kge=self.team.from_leader(scores.kge))
+        tell = self.team.from_leader
+        return Scores(
+            tell(scores.nse), tell(scores.kge), scores.gauges, tell(scores.median_nse), tell(scores.median_kge)
+        )
 
     def _selected(self, scores: Scores) -> float:
-        return scores.nse if self.config.select_by == "nse" else scores.kge
+        return float(getattr(scores, self.config.select_by))
 
     def _identity(self) -> str:
         """What a resumed training must have in common with the one before, wherever it is started from."""

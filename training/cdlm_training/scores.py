@@ -16,11 +16,13 @@ from cdlm_training.config import TrainConfig
 
 
 class Scores(NamedTuple):
-    """Mean NSE and KGE over the training gauges in the validation period, and both per gauge of the domain."""
+    """Mean NSE and KGE over the training gauges in the validation period, both per gauge of the domain, and medians."""
 
     nse: float
     kge: float
     gauges: dict[str, tuple[float, float]]
+    median_nse: float = float("nan")
+    median_kge: float = float("nan")
 
 
 def simulate_gauges(run: Config, parameters: Path) -> tuple[list[str], np.ndarray]:
@@ -50,14 +52,9 @@ def score(
         g: (nse(s, o), kge(s, o)) for g, s, o in zip(ids, simulated[first:last].T, observed[first:last].T, strict=True)
     }
     chosen = [gauges[g] for g in ids if config.gauges == "all" or g in config.gauges]
-    mean_nse, mean_kge = (_mean(column) for column in np.array(chosen).T)
-    return Scores(mean_nse, mean_kge, gauges)
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean of what is defined, NaN where nothing is."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else float("nan")
+    columns = [column[~np.isnan(column)] for column in np.array(chosen).T]
+    means, medians = ([float(of(c)) if c.size else float("nan") for c in columns] for of in (np.mean, np.median))
+    return Scores(means[0], means[1], gauges, medians[0], medians[1])
 
 
 class Epoch(NamedTuple):
