@@ -42,6 +42,8 @@ UNITS = {"length": "m", "slope": "1", "area": "km2", "lon": "degrees", "lat": "d
 NEEDED = ("id", "downstream", "length", "hru", "hru_reach", "area")
 UNSTATED = {"length": "m", "slope": "1", "area": "m2", "lon": "degrees", "lat": "degrees"}
 """What mizuRoute takes the numbers in."""
+SMALLEST = {"length": 20.0, "area": 1000.0}
+"""What the middle of values in these units is not below: such numbers are in km, where nothing states another."""
 LAYOUT = "mizuroute"
 
 
@@ -154,13 +156,20 @@ class _File:
         return found
 
     def _number(self, name: str, variable: str) -> tuple[np.ndarray, str]:
-        stated = self._units.get(name) or getattr(self._dataset[variable], "units", None) or UNSTATED.get(name)
+        told = self._units.get(name) or getattr(self._dataset[variable], "units", None)
+        stated = told or UNSTATED.get(name)
         if stated is None:
             raise DomainError(
                 f"{self._where}: '{variable}' has no units, expected some for '{name}'. Set network.units: "
                 f"{{{name}: ...}}, '1' for a ratio."
             )
         values = filled(self._dataset[variable], slice(None))
+        typical = float(np.nanmedian(values)) if values.size and np.isfinite(values).any() else np.inf
+        if told is None and typical < SMALLEST.get(name, -np.inf):
+            raise DomainError(
+                f"{self._where}: '{variable}' has no units and is {typical:g} in the middle of its values, expected "
+                f"{stated}. Is it in another unit, such as km? Set network.units: {{{name}: ...}}."
+            )
         if UNITS.get(name, "degrees") != "degrees":
             where = f"{self._where}, '{variable}'"
             return conversion(str(stated), UNITS[name], where, DomainError)(values), UNITS[name]
