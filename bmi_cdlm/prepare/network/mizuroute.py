@@ -17,6 +17,7 @@ from bmi_cdlm.names.errors import DomainError, nearest
 from bmi_cdlm.prepare.gauges.record_sources import id_text
 from bmi_cdlm.prepare.network.attributes import Attribute, Table, check_name, over_links, without_catchment
 from bmi_cdlm.prepare.network.catchment_table import (
+    LARGEST,
     NO_GRID,
     Columns,
     TableNetwork,
@@ -267,14 +268,15 @@ def _cells(hrus: _Hrus, rows: np.ndarray, where: Path) -> Cells:
     area, lon, lat = (hrus.numbers[one][0][rows] for one in ("area", "lon", "lat"))
     lon = np.where((lon > 180) & (lon <= 360), lon - 360, lon)
     for name, values, bad in (
-        ("area", area, ~((area > 0) & np.isfinite(area))), ("lon", lon, ~(np.abs(lon) <= 180)),
+        ("area", area, ~((area > 0) & (area < LARGEST))), ("lon", lon, ~(np.abs(lon) <= 180)),
         ("lat", lat, ~(np.abs(lat) <= 90)),
     ):
         if bad.any():
             i = int(bad.argmax())
             raise DomainError(
                 f"{where}: '{name}' of HRU {names[i]} is {values[i]:g} {UNITS[name]} ({np.count_nonzero(bad)} such). "
-                "Expected an area above 0 and degrees. Correct the file, or its units with network.units."
+                "Expected an area above 0 and below that of any river basin, and degrees. Correct the file, or its "
+                "units with network.units."
             )
     polygons = None if hrus.polygons is None else hrus.polygons[rows]
     return Cells(names, lon, lat, area, *box_corners(lon, lat, area, polygons), NO_GRID, np.arange(rows.size),
