@@ -18,8 +18,8 @@ each process (`pip install "bmi-cdlm[train,gpu]"`; `gpu-cu13` in place of `gpu` 
 CUDA 13 is not installed). `--resume` goes on after the last epoch, to the same weights as an unbroken run. The folder
 `NAME_training` beside the checkpoint holds the log (CSV and TensorBoard), the configuration, the environment, the last
 checkpoint and the state to resume from.
-[RESULTS.md](RESULTS.md) has scores, an ablation and a twin experiment on the Grand River, and scores of HBV and GR4J on
-241 basins.
+[RESULTS.md](RESULTS.md) has scores, an ablation and a twin experiment on the Grand River, scores of HBV and GR4J on 241
+basins, and what routing is worth around Lake Erie.
 
 ## Several processes, several nodes
 
