@@ -90,7 +90,7 @@ def read_lstm(config: Config, domain: Domain) -> Lstm | None:
     path = Path(config.parameters)
     if path.suffix != ".safetensors" or not config.chain.cells[-1].parameters:
         return None
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, config.member)
     spec = checkpoint.spec.lstm
     if spec is None:
         return None
