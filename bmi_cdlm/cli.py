@@ -230,13 +230,13 @@ def evaluate_command(
         _print_balance(settings, config.stem)
         return
     try:
-        period = [None if text is None else parse_date(text) for text in (first, last)]
+        period = [None if text is None else parse_date(text, settings.calendar) for text in (first, last)]
     except ValueError as cause:
         raise ConfigError(f"cdlm evaluate: {cause}.") from cause
     results = evaluate(settings, Wanted(period[0], period[1], by, against))
     areas = {result.gauge_id: result.area for result in results}
     groups = make_groups(areas, None if regions is None else read_regions(regions, list(areas)))
-    told = f"{date_text(results[0].starts[0])} to {last or date_text(settings.end)}"
+    told = f"{first or date_text(results[0].starts[0])} to {last or date_text(settings.end)}"
     _print_scores(results, groups, f"{config.stem}, {told}")
     if table is not None:
         write_scores(table, {r.gauge_id: r.scores for r in results}, {"area_km2": lambda g: f"{areas[g]:g}"})

@@ -42,7 +42,9 @@ def main(config: Path, parameters: Path | None) -> None:
     model = BmiCdlm()
     model.initialize(str(config))
     discharge = model.get_value_ptr(variable("gauge_discharge").name)
-    with OutputFile(settings.output, "gauge", gauges, ["discharge"], settings.time_step, {}) as output:
+    with OutputFile(
+        settings.output, "gauge", gauges, ["discharge"], settings.time_step, {}, calendar=settings.calendar
+    ) as output:
         while (now := model.get_current_time()) < model.get_end_time():
             model.update()
             output.append(np.array([settings.start + np.timedelta64(int(now), "s")]), {"discharge": discharge[None]})

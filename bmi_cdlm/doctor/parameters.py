@@ -11,6 +11,7 @@ from bmi_cdlm.doctor.findings import Case, Finding, listed
 from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.generator.checkpoint import STARTS_AT, Checkpoint, load_checkpoint, load_members
 from bmi_cdlm.generator.specification import Attribute, transformed
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, DomainError
 from bmi_cdlm.names.parameters import Grid, check
 from bmi_cdlm.run.config import Config
@@ -51,12 +52,12 @@ def _check_start(checkpoint: Checkpoint, config: Config) -> Iterator[Finding]:
     stored = isinstance(config.initial_state, Path)
     if checkpoint.spec.has_start:
         at = checkpoint.record[STARTS_AT]
-        if at == str(config.start) and not stored:
+        if at == date_text(config.start) and not stored:
             yield Finding("ok", "start", f"stores start as full as was learned for {at}")
         elif not stored:
             yield Finding(
                 "note", "start", f"the checkpoint learned how full stores are at {at}, and the run starts at "
-                f"{config.start}, with initial_state: {config.initial_state}. Start there, or spin up.",
+                f"{date_text(config.start)}, with initial_state: {config.initial_state}. Start there, or spin up.",
             )
     elif warm_up and not config.spin_up and not stored:
         yield Finding(

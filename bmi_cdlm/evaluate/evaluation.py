@@ -16,6 +16,7 @@ from bmi_cdlm.evaluate.signatures import means_over
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import read_output
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.file_names import file_names
 from bmi_cdlm.names.time_steps import DAY
@@ -80,6 +81,8 @@ def evaluate(config: Config, wanted: Wanted = EVERYTHING) -> list[GaugeResult]:
 
     members = read_members(output, "discharge")
     members = None if members is None else members[:, inside]
+    if members is not None and other is not None:
+        members = np.where(np.isnan(other), np.nan, members)
 
     def scored(
         series: np.ndarray, place: int, spread: np.ndarray | None = None
@@ -109,8 +112,8 @@ def _period(starts: np.ndarray, step: int, wanted: Wanted, output: Path) -> slic
     last = end if wanted.last is None else wanted.last
     if not (starts[0] <= first < last <= end):
         raise ConfigError(
-            f"{output}: has {starts[0]} to {end}, expected a period within it, got {first} to {last}. Choose another "
-            "with --from and --to, or run over a longer time."
+            f"{output}: has {date_text(starts[0])} to {date_text(end)}, expected a period within it, got "
+            f"{date_text(first)} to {date_text(last)}. Choose another with --from and --to, or run over a longer time."
         )
     return slice(int(np.searchsorted(starts, first)), int(np.searchsorted(starts, last)))
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from bmi_cdlm.names.calendars import at_seconds, calendar_of, days_of_months, months_since, seconds_of
 from bmi_cdlm.names.time_steps import DAY
 
 Period = Literal["day", "month"]
@@ -16,7 +17,6 @@ SQUARE_MILE = 2.58999
 """[km2]"""
 NARROWEST, WIDEST = 3, 11
 """Limits of the sliding interval of HYSEP [d]."""
-_LETTER: dict[str, Literal["D", "M"]] = {"day": "D", "month": "M"}
 
 
 def step_of(starts: np.ndarray) -> int:
@@ -44,18 +44,26 @@ def means_over(
     simulated, observed : float64[period]
     starts : datetime64[s][period]
     """
-    periods = starts.astype(f"datetime64[{_LETTER[period]}]")
-    known, place = np.unique(periods, return_inverse=True)
+    numbers = seconds_of(starts) // DAY if period == "day" else months_since(starts)
+    known, place = np.unique(numbers, return_inverse=True)
+    begin = _first_days(known, period, calendar_of(starts))
     valid = ~(np.isnan(simulated) | np.isnan(observed))
     count = np.bincount(place, weights=valid, minlength=known.size)
-    length = ((known + 1).astype("datetime64[s]") - known.astype("datetime64[s]")).astype(np.int64) / step_of(starts)
-    enough = count >= coverage * length
+    days = _first_days(known + 1, period, calendar_of(starts)) - begin
+    enough = count >= coverage * days * DAY / step_of(starts)
 
     def mean(values: np.ndarray) -> np.ndarray:
         total = np.bincount(place, weights=np.where(valid, values, 0.0), minlength=known.size)
         return np.where(enough, total / np.maximum(count, 1), np.nan)
 
-    return mean(simulated), mean(observed), known.astype("datetime64[s]")
+    return mean(simulated), mean(observed), at_seconds(begin * DAY, calendar_of(starts))
+
+
+def _first_days(periods: np.ndarray, period: Period, calendar: str) -> np.ndarray:
+    """First days of numbered days or months, in days since 1970 of a calendar, int64."""
+    if period == "day":
+        return periods
+    return np.array([days_of_months(0, int(month), calendar) for month in periods], np.int64)
 
 
 def hysep_window(area: float) -> int:

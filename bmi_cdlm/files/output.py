@@ -21,7 +21,7 @@ from bmi_cdlm.files.fingerprints import FINGERPRINTS, check_fingerprints
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, require, write_time
 from bmi_cdlm.files.packing import rounded
 from bmi_cdlm.files.zarr import SUFFIX, copy_to_store, require_zarr
-from bmi_cdlm.names.calendars import NAMES_IN_FILES, STANDARD, at_seconds, date_text
+from bmi_cdlm.names.calendars import NAMES_IN_FILES, STANDARD, at_seconds, calendar_of, date_text
 from bmi_cdlm.names.errors import OutputError
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import check_writable, replacing
@@ -218,11 +218,16 @@ class OutputFile:
                     f"{self.path}: '{name}' has shape {np.shape(values[name])}, expected "
                     f"{(starts.size, self.n_points)}."
                 )
+        if calendar_of(starts) != self._layout.calendar:
+            raise OutputError(
+                f"{self.path}: steps from {date_text(starts[0])} are in the calendar {calendar_of(starts)}, expected "
+                f"{self._layout.calendar}, which the file is in. Open it with their `calendar`."
+            )
         first = starts[0] if self._next is None else self._next
         if (starts != first + np.arange(starts.size) * np.timedelta64(self.step, "s")).any():
             raise OutputError(
                 f"{self.path}: steps from {date_text(starts[0])} to {date_text(starts[-1])} do not follow on, "
-                f"expected steps of {self.step} s from {first}."
+                f"expected steps of {self.step} s from {date_text(first)}."
             )
 
     def _write(self, dataset: netCDF4.Dataset) -> None:

@@ -145,7 +145,9 @@ def days_of_months(first: int, stop: int, calendar: str) -> int:
     if calendar == STANDARD:
         begin, end = (np.datetime64(month, "M").astype("datetime64[D]").astype(int) for month in (first, stop))
         return int(end - begin)
-    return sum(MONTHS[calendar][month % 12] for month in range(first, stop))
+    lengths = MONTHS[calendar]
+    begin, end = (month // 12 * sum(lengths) + sum(lengths[: month % 12]) for month in (first, stop))
+    return end - begin
 
 
 def in_calendar(times: np.ndarray, calendar: str) -> tuple[np.ndarray, np.ndarray]:

@@ -71,7 +71,7 @@ def _write_mean(config: Config, n: int) -> None:
     length = max(1, config.memory // (2 * row_bytes))
     with OutputFile(
         output, dimension, ids, config.output_variables, config.time_step * config.steps_per_output, attributes,
-        precision=config.output_precision,
+        precision=config.output_precision, calendar=config.calendar,
     ) as file:
         for first in range(0, n_rows, length):
             rows = slice(first, min(first + length, n_rows))

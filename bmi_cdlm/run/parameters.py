@@ -19,6 +19,7 @@ from bmi_cdlm.model.buffers import FACTOR
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.model.pet import Demand, make_place, takes_elevation
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
 from bmi_cdlm.names.parameters import STARTS, TRAVEL_TIME
 from bmi_cdlm.names.variables import variable
@@ -69,12 +70,12 @@ def _with_start(config: Config, checkpoint: Checkpoint, values: dict[str, np.nda
     if not checkpoint.spec.has_start:
         return values
     learned, stored = checkpoint.record.get(STARTS_AT), isinstance(config.initial_state, Path)
-    if learned == str(config.start) and not stored:
+    if learned == date_text(config.start) and not stored:
         return values
     if not stored:
         logger.warning(
             "%s: learned how full stores are at %s; this run starts at %s, with initial_state: %s and spin_up: %d",
-            checkpoint.where, learned, config.start, config.initial_state, config.spin_up,
+            checkpoint.where, learned, date_text(config.start), config.initial_state, config.spin_up,
         )
     return {name: value for name, value in values.items() if name not in STARTS}
 

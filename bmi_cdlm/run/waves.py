@@ -15,6 +15,7 @@ BEST = 2.5
 the limits of the weighting add."""
 FITTING = 1.2, 6.0
 MOST_OFF = 1.5
+"""Times that the spread of the step may be off: of that of the channels, or where they spread nothing, of the least."""
 
 
 class WaveFit(NamedTuple):
@@ -22,16 +23,18 @@ class WaveFit(NamedTuple):
 
     steps : 10th, 50th and 90th percentile, over the reaches that have a length, of the routing step in times that a
     wave takes through a reach [1]; spread : standard deviation that the step adds to waves, in those that the channels
-    add, over all reaches [1]; advised : the routing step to take [s].
+    add, over all reaches [1], or in travel times of the reaches, of which it is at least 1, where channels add none;
+    advised : the routing step to take [s]; diffusive : whether channels add any.
     """
 
     steps: tuple[float, float, float]
     spread: float
     advised: int
+    diffusive: bool = True
 
     def fits(self, routing_step: int) -> bool:
         """Whether the step needs no other: flat rivers spread waves by themselves."""
-        near = FITTING[0] <= self.steps[1] <= FITTING[1]
+        near = self.diffusive and FITTING[0] <= self.steps[1] <= FITTING[1]
         return near or 1.0 / MOST_OFF <= self.spread <= MOST_OFF or self.advised == routing_step
 
     def told(self, routing_step: int) -> str:
@@ -40,9 +43,17 @@ class WaveFit(NamedTuple):
         text = (
             f"at a runoff of {HIGH_RUNOFF:g} mm d-1 the routing step of {routing_step} s is {middle:.2g} times that of "
             f"a flood wave through a reach (median; {low:.2g} to {high:.2g} for four fifths of the reaches), and "
-            f"spreads waves {self.spread:.2g} times as far as the channels do"
+            f"spreads waves {self._told_spread()}"
         )
         return text if self.fits(routing_step) else f"{text}. Take routing_step: {self.advised} s"
+
+    def _told_spread(self) -> str:
+        if self.diffusive:
+            return f"{self.spread:.2g} times as far as the channels do"
+        return (
+            f"in a reach by {self.spread:.2g} times its travel time, where channels do not; a short step by 1, shorter "
+            "reaches by less"
+        )
 
 
 def wave_fit(model: Model) -> WaveFit | None:
@@ -56,6 +67,8 @@ def wave_fit(model: Model) -> WaveFit | None:
     low, middle, high = np.percentile(model.routing_step / time, [10, 50, 90])
     n_steps = np.arange(1, model.step // 60 + 1)
     divisors = model.step // n_steps[model.step % n_steps == 0]
-    wanted = BEST * float(np.median(time))
+    diffusive = bool(channel.any())
+    spread = float(np.sqrt(step.sum() / (channel if diffusive else time**2).sum()))
+    wanted = (BEST if diffusive else 1.0) * float(np.median(time))
     advised = int(divisors[np.abs(np.log(divisors / wanted)).argmin()])
-    return WaveFit((float(low), float(middle), float(high)), float(np.sqrt(step.sum() / channel.sum())), advised)
+    return WaveFit((float(low), float(middle), float(high)), spread, advised, diffusive)

@@ -17,12 +17,15 @@ from cases import (
     write_forcing,
     write_series,
 )
+from click.testing import CliRunner
 
+from bmi_cdlm.cli import main
+from bmi_cdlm.evaluate.signatures import means_over
 from bmi_cdlm.files.observations import read_observations
-from bmi_cdlm.files.output import read_output
+from bmi_cdlm.files.output import OutputFile, read_output
 from bmi_cdlm.model.pet import Demand, make_place
 from bmi_cdlm.names.calendars import at_seconds, date_text, days_of_months, in_calendar, months_since, parse
-from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError
+from bmi_cdlm.names.errors import ConfigError, ForcingError, OutputError, StateError
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.processes.catalogue import find_formula
@@ -143,3 +146,44 @@ def test_months_years_and_dates():
     back, there = in_calendar(times, "standard")
     assert there.tolist() == [True, True, False] and str(back[0]) == "1969-12-30T00:00:00"
     assert date_text(at_seconds(59 * DAY, "noleap")) == "1970-03-01T00:00:00"
+    assert days_of_months(-12, 0, "noleap") == 365
+
+
+def test_scores_of_a_period_are_of_its_dates(tmp_path):
+    config = calendar_case(tmp_path, "360_day", observations="obs.nc", output_at="gauges")
+    with simulated(config) as simulation:
+        simulation.run()
+        gauges = simulation.model.domain.gauges.id
+    path = write_series(tmp_path / "obs.nc", "gauge", gauges, {"discharge": (np.ones((4, len(gauges))), "m3 s-1")},
+                        BEGIN, DAY)
+    with netCDF4.Dataset(path, "a") as dataset:
+        dataset["time"].setncatts({"units": "days since 2000-02-28", "calendar": "360_day"})
+        dataset["time"][:] = np.arange(4)
+
+    def said(*words):
+        command = ["evaluate", str(config), *words, "--no-plots", "--table", str(tmp_path / "t.csv")]
+        return CliRunner().invoke(main, command).output
+
+    assert "2000-02-29 to 2000-03-01" in said("--from", "2000-02-29", "--to", "2000-03-01")
+    assert [row.split(",")[2] for row in (tmp_path / "t.csv").read_text().splitlines()[1:]] == ["2"] * len(gauges)
+    text = said("--from", "2000-02-27").replace("\n", " ")
+    assert "2000-02-28T00:00:00 to 2000-03-02T00:00:00, expected a period within it, got 2000-02-27T00:00:00" in text
+    assert "360_day has no such day" in said("--from", "2000-02-31")
+
+
+def test_means_of_months_of_thirty_days():
+    starts = parse("1999-12-01", "360_day") + np.arange(90) * np.timedelta64(DAY, "s")
+    o = np.r_[np.arange(60.0), np.full(4, np.nan), np.ones(26)]  # 26 of 30 days of the third
+    s, _, months = means_over(np.arange(90.0), o, starts, "month")
+    np.testing.assert_array_equal(s, [14.5, 44.5, np.nan])
+    assert [date_text(m)[:10] for m in months] == ["1999-12-01", "2000-01-01", "2000-02-01"]
+    days = means_over(np.arange(90.0), np.ones(90), starts, "day")[2]
+    assert (days == starts).all()
+
+
+def test_an_output_takes_no_dates_of_another_calendar(tmp_path):
+    with (
+        OutputFile(tmp_path / "o.nc", "gauge", ["g"], ["discharge"], DAY, {}) as file,
+        pytest.raises(OutputError, match=r"steps from 2000-02-30T00:00:00 are in the calendar 360_day, expected stand"),
+    ):
+        file.append(np.array([parse("2000-02-30", "360_day")]), {"discharge": np.ones((1, 1))})

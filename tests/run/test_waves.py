@@ -69,14 +69,17 @@ def test_a_domain_without_slopes_is_refused(case):
         pass
 
 
-def river(n: int, length: float, slope: float, routing_step: int, step: int = DAY, **parameters) -> Model:
+def river(
+    n: int, length: float, slope: float, routing_step: int, step: int = DAY, routing: str = "muskingum_cunge",
+    **parameters,
+) -> Model:
     """A river of n reaches that one cell each of 100 km2 drains to."""
     one, area = lumped_domain(n), 100.0 * np.arange(1, n + 1)
     reaches = one.reaches._replace(
         downstream=np.r_[np.arange(1, n), -1], length=np.full(n, length), slope=np.full(n, slope), upstream_area=area,
     )
     given = {name: np.full(n, value) for name, value in parameters.items()}
-    return Model(one._replace(reaches=reaches), given, step=step, routing_step=routing_step, routing="muskingum_cunge")
+    return Model(one._replace(reaches=reaches), given, step=step, routing_step=routing_step, routing=routing)
 
 
 def test_a_step_that_fits_and_one_that_does_not():
@@ -113,6 +116,18 @@ def test_flat_rivers_spread_waves_by_themselves():
     """Where the channel spreads a wave by more than the step could, the step adds what the channel does."""
     fit = wave_fit(river(10, 3000.0, 1e-5, HOUR, manning_roughness=0.05))
     assert fit.spread == pytest.approx(1.0, abs=0.05) and fit.fits(HOUR)
+
+
+def test_channels_that_spread_nothing_are_told_of_without_a_division_by_it():
+    """A kinematic wave: a reach spreads a wave by sqrt(K^2 + K step), the channel by nothing."""
+    model = river(5, 3000.0, 1e-3, HOUR, routing="kinematic")
+    time, channel, _ = model.flood_waves(HIGH_RUNOFF * model.domain.reaches.upstream_area / 86.4)
+    fit = wave_fit(model)
+    assert not channel.any() and fit.spread == pytest.approx(np.sqrt((time**2 + time * HOUR).sum() / (time**2).sum()))
+    assert not fit.fits(HOUR) and "inf" not in fit.told(HOUR)
+    assert f"{fit.spread:.2g} times its travel time" in fit.told(HOUR) and "Take routing_step" in fit.told(HOUR)
+    assert wave_fit(river(5, 3000.0, 1e-3, fit.advised, routing="kinematic")).fits(fit.advised)
+    assert wave_fit(river(5, 3000.0, 1e-3, 60, routing="kinematic")).fits(60)
 
 
 def test_the_step_to_take_is_warned_of_and_found_by_the_doctor(case, caplog):

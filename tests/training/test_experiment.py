@@ -19,6 +19,7 @@ from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.catalogue import scores
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import read_output
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import load_config
 from cdlm_training.cli import main
@@ -251,3 +252,25 @@ def test_a_file_without_an_experiment(case):
     result = CliRunner().invoke(main, ["experiment", str(case)])
     assert result.exit_code == 1 and "key 'experiment' is missing" in result.output
     assert "experiment" not in yaml.safe_load(case.read_text())
+
+
+def test_dates_of_an_experiment_are_those_of_its_calendar(case, tmp_path):
+    """Split, trained and written in a calendar of 30 days a month."""
+    old = yaml.safe_load(case.read_text())
+    for name in ("forcing", "observations"):
+        (tmp_path / f"{name}.nc").write_bytes((case.parent / f"{name}.nc").read_bytes())
+        with netCDF4.Dataset(tmp_path / f"{name}.nc", "a") as dataset:
+            dataset["time"][:] = DAY * np.arange(N_STEPS)
+            dataset["time"].setncatts({"units": "seconds since 2001-02-01", "calendar": "360_day"})
+    path = change_config(
+        case, "thirty.yaml", calendar="360_day", start="2001-02-01", end="2001-04-11",
+        forcing=str(tmp_path / "forcing.nc"), observations=str(tmp_path / "observations.nc"),
+        training={**old["training"], "train": ["2001-02-01", "2001-03-21"]},
+        experiment={"output": str(tmp_path / "lab"), "test": ["2001-03-21", "2001-04-11"]},
+    )
+    assert "Trained on 2001-02-01 to 2001-03-21" in call("experiment", path)
+    starts = read_output(tmp_path / "lab" / "discharge_base_temporal.nc", "discharge")[0]
+    assert date_text(starts[29])[:10] == "2001-02-30"
+    early = change_config(path, "early.yaml", experiment={"output": "e", "test": ["2001-03-20", "2001-04-11"]})
+    said = CliRunner().invoke(main, ["experiment", str(early)]).output
+    assert "test is 2001-03-20 to 2001-04-11, and training.train is 2001-02-01 to 2001-03-21" in said

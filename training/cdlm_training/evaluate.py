@@ -37,5 +37,5 @@ def write_checkpoint(path: Path, trainer: Trainer, scores: Scores | None) -> Non
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "epoch": trainer.epoch,
         "training": config.model_dump(mode="json", exclude={"output"}),
-        **({STARTS_AT: str(trainer.run.start)} if trainer.spec.has_start else {}),
+        **({STARTS_AT: date_text(trainer.run.start)} if trainer.spec.has_start else {}),
     })

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bmi_cdlm.files.yaml_loader import load_yaml
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config, explain
@@ -72,7 +73,7 @@ class ExperimentConfig(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> ExperimentConfig:
         if self.test[1] <= self.test[0]:
-            raise ValueError(f"test ends at {self.test[1]}; expected a time after its start, {self.test[0]}")
+            raise ValueError(f"test is {told(self.test)}; expected an end after its start")
         if "regions" in self.designs and self.regions is None:
             raise ValueError("designs names regions; expected a table of them in 'regions'")
         for key in ("designs", "seeds", "baselines"):
@@ -130,7 +131,7 @@ def load_experiment(path: Path) -> Experiment:
     if isinstance(content.get("against"), dict):
         content["against"] = {n: path.parent / expand(str(p), ConfigError) for n, p in content["against"].items()}
     try:
-        config = ExperimentConfig(**content)
+        config = ExperimentConfig.model_validate(content, context={"calendar": run.calendar})
     except ValidationError as cause:
         raise ConfigError(f"{path}: experiment: {explain(cause)} See training/README.md.") from cause
     _check_test(path, run, training, config)
@@ -142,11 +143,19 @@ def _check_test(path: Path, run: Config, training: TrainConfig, config: Experime
     for name, period in (("train", training.train), ("validate_on", training.validate_on)):
         if period is not None and first < period[1] and period[0] < last:
             raise ConfigError(
-                f"{path}: experiment.test is {first} to {last}, and training.{name} is {period[0]} to {period[1]}: "
-                "expected periods that do not overlap, so that nothing of the test is seen. Cut one of them."
+                f"{path}: experiment.test is {told(config.test)}, and training.{name} is {told(period)}: expected "
+                "periods that do not overlap, so that nothing of the test is seen. Cut one of them."
             )
     if not (run.start <= first and last <= run.end):
-        raise ConfigError(f"{path}: experiment.test is {first} to {last}, expected within {run.start} to {run.end}.")
+        raise ConfigError(
+            f"{path}: experiment.test is {told(config.test)}, expected within {told((run.start, run.end))}."
+        )
+
+
+def told(period: Period) -> str:
+    """A period in words."""
+    first, last = (date_text(t).removesuffix("T00:00:00") for t in period)
+    return f"{first} to {last}"
 
 
 def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

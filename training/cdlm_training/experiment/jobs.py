@@ -16,16 +16,17 @@ from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import OutputFile, read_output
 from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.generator.checkpoint import fingerprint
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ConfigError
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.version import __version__
 from cdlm_training.config import TrainConfig, load_train_config
-from cdlm_training.experiment.config import Experiment
+from cdlm_training.experiment.config import Experiment, told
 from cdlm_training.experiment.splits import Split
 
 RUNS, CONFIG, CHECKPOINT, DISCHARGE, DONE = "runs", "config.yaml", "trained.safetensors", "discharge.nc", "done.json"
-SAME = ("domain", "observations", "start", "end", "time_step")
+SAME = ("domain", "observations", "calendar", "start", "end", "time_step")
 """Keys that all variants share: gauges and steps are those of one table."""
 
 
@@ -92,17 +93,19 @@ def _check_variant(experiment: Experiment, name: str, path: Path) -> None:
     except ConfigError as cause:
         raise ConfigError(f"variant {name}: {cause}") from cause
     for key in SAME:
-        if getattr(run, key) != _resolved(getattr(experiment.run, key)):
+        own, expected = (_resolved(getattr(one, key)) for one in (run, experiment.run))
+        if own != expected:
+            own, expected = (date_text(v) if isinstance(v, np.datetime64) else v for v in (own, expected))
             raise ConfigError(
-                f"variant {name}: {key} is {getattr(run, key)}, expected that of the experiment, "
-                f"{getattr(experiment.run, key)}. Make another experiment of it."
+                f"variant {name}: {key} is {own}, expected that of the experiment, {expected}. Make another experiment "
+                "of it."
             )
     first, last = experiment.config.test
     for key, period in (("train", training.train), ("validate_on", training.validate_on)):
         if period is not None and first < period[1] and period[0] < last:
             raise ConfigError(
-                f"variant {name}: training.{key} is {period[0]} to {period[1]}, which overlaps with experiment.test, "
-                f"{first} to {last}. Cut one of them."
+                f"variant {name}: training.{key} is {told(period)}, which overlaps with experiment.test, "
+                f"{told((first, last))}. Cut one of them."
             )
 
 
@@ -138,7 +141,7 @@ def run_job(folder: Path, identity: str) -> float:
 def write_discharge(path: Path, run: Config, ids: Sequence[str], discharge: np.ndarray) -> None:
     """Write discharge at gauges over a run, float64[time, gauge] [m3 s-1], as an output of the runtime."""
     starts = run.start + np.arange(discharge.shape[0]) * np.timedelta64(run.time_step, "s")
-    with OutputFile(path, "gauge", list(ids), ["discharge"], run.time_step, {}) as file:
+    with OutputFile(path, "gauge", list(ids), ["discharge"], run.time_step, {}, calendar=run.calendar) as file:
         file.append(starts, {"discharge": discharge})
 
 

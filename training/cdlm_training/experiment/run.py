@@ -12,9 +12,8 @@ from bmi_cdlm.evaluate.evaluation import gauge_areas
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.writing import check_writable, replacing
-from cdlm_training.config import Period
 from cdlm_training.experiment.baselines import LocalFits, choose_donors, climatology, distances
-from cdlm_training.experiment.config import Baseline, Experiment, load_experiment
+from cdlm_training.experiment.config import Baseline, Experiment, load_experiment, told
 from cdlm_training.experiment.jobs import Job, make_jobs, read_discharge, run_jobs, usable_gauges, write_discharge
 from cdlm_training.experiment.splits import Split, make_splits
 from cdlm_training.experiment.table import Key, Result, Scene, Series, markdown, score_all, write_csv
@@ -196,17 +195,11 @@ def _write_series(
 def _notes(experiment: Experiment, domain: Domain, splits: Sequence[Split], chosen: Sequence[str]) -> list[str]:
     """What saw what."""
     training, config = experiment.training, experiment.config
-    chosen_on = "the training period" if training.validate_on is None else _told(training.validate_on)
+    chosen_on = "the training period" if training.validate_on is None else told(training.validate_on)
     sizes = ", ".join(f"{s.design} {s.name} {len(s.fitted)} fitted, {len(s.held_out)} held out" for s in splits)
     return [
-        f"Trained on {_told(training.train)}, epochs chosen on {chosen_on} at fitted gauges, tested on "
-        f"{_told(config.test)}. {len(domain.gauges.id)} gauges, of which {len(chosen)} can be fitted. "
+        f"Trained on {told(training.train)}, epochs chosen on {chosen_on} at fitted gauges, tested on "
+        f"{told(config.test)}. {len(domain.gauges.id)} gauges, of which {len(chosen)} can be fitted. "
         f"Splits: {sizes}. Medians over gauges with 95 % bootstrap intervals; attributes of climate may be "
         "those of the whole record.",
     ]
-
-
-def _told(period: Period) -> str:
-    """A period in words."""
-    first, last = (str(t).removesuffix("T00:00:00") for t in period)
-    return f"{first} to {last}"
