@@ -85,7 +85,8 @@ class TrainConfig(BaseModel):
     )
     start_from: Path | None = Field(
         default=None, description="Checkpoint whose weights and scales of attributes the fit starts from; the "
-        "generator is to be described as it was there. A weight in `loss.prior` pulls the fit towards it."
+        "generator is to be described as it was there; of an ensemble `member` of the run says which. A weight in "
+        "`loss.prior` pulls the fit towards it."
     )
     frozen: tuple[str, ...] = Field(
         default=(), description="Weights that stay as they are: `cell`, `reach`, `pet`, or a layer such as `cell.0`."
