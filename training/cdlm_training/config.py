@@ -204,10 +204,10 @@ class TrainConfig(BaseModel):
         if self.held_out_fold is not None and self.held_out_fold >= self.folds:
             raise ValueError(f"held_out_fold is {self.held_out_fold}; expected 0 to {self.folds - 1}")
         terms = self.loss
-        of_flow = [n for n in LossWeights.model_fields if not n.startswith("pet_")]
+        of_flow = [n for n in LossWeights.model_fields if n != "prior" and not n.startswith("pet_")]
         if not any(getattr(terms, name) for name in of_flow):
             raise ValueError(
-                f"loss has no term but those of the PET factor; expected one of {', '.join(of_flow)} above 0"
+                f"loss has no term of the flow; expected one of {', '.join(of_flow)} above 0"
             )
         self._check_draws()
         if len(set(self.varying)) < len(self.varying):
