@@ -1,9 +1,9 @@
 """This model beside its peers, on the same units, reaches and days in one run: `make bench-peers`, two minutes.
 
 hydro-smash (gr4-lr), HBV 2.0 of hydrodl2 (beside our HBV on its parameters, and GR4J with snow), and routing by sparse
-triangular systems as in DDR and RAPID; a peer that is not installed is left out, and the reason printed. Everything runs
-on one core, forward and forward with gradient, in turns; the last column is the ratio of the medians.
-benchmarks/README.md says what is counted.
+triangular systems as in DDR and RAPID; a peer that is not installed is left out, and the reason printed. All runs on one
+core, forward and forward with gradient, in turns; the last column is the ratio of the medians. benchmarks/README.md says
+what is counted.
 """
 
 from __future__ import annotations
@@ -176,8 +176,8 @@ def beside_hbv(sizes: Sizes) -> tuple[list[Row], str]:
     off = float(np.abs(hbv.runoff - theirs.runoff).max())
     assert off < 0.05, off  # the peer keeps stores above 1e-5 mm, and both round in float32
     return rows, (
-        f"{n} units x {sizes.unit_days} days in both; HBV on the same parameters, runoff within {off:.0e} mm/d; GR4J on "
-        f"the same rain, mean runoff {ours.runoff.mean():.2f} mm/d here, {theirs.runoff.mean():.2f} there"
+        f"{n} units x {sizes.unit_days} days in both; HBV on the same parameters, runoff within {off:.0e} mm/d; GR4J "
+        f"on the same rain, mean runoff {ours.runoff.mean():.2f} mm/d here, {theirs.runoff.mean():.2f} there"
     )
 
 

@@ -19,6 +19,7 @@ from bmi_cdlm.names.memory import available_memory
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.ensemble import member_configs
 from bmi_cdlm.run.simulation import STEADY_DAYS, Simulation
 
 MEASURED_SECONDS = 1.0
@@ -79,7 +80,8 @@ def check_estimate(case: Case) -> Iterator[Finding]:
     """Run the first steps, and say from them what the whole run takes."""
     config = case.config
     began = time.perf_counter()
-    simulation = Simulation(_beginning(config))
+    members = member_configs(config)
+    simulation = Simulation(_beginning(members[0]))
     started = time.perf_counter() - began
     try:
         seconds_per_step = _seconds_per_step(simulation)
@@ -87,12 +89,13 @@ def check_estimate(case: Case) -> Iterator[Finding]:
     finally:
         simulation.close()
     steps = config.n_steps + config.spin_up * min(year_length(config.start) * DAY // config.time_step, config.n_steps)
-    seconds = started + steps * seconds_per_step
+    seconds = len(members) * (started + steps * seconds_per_step)
+    each = f" in each of {len(members)} members" if len(members) > 1 else ""
     kept = min(FLOAT * config.n_steps * simulation.model.domain.n_cells * len(config.inputs), config.memory // 2)
     memory = _peak_memory() + kept
     rate = simulation.model.domain.n_cells / seconds_per_step
     yield Finding(
-        "ok", "time", f"about {_duration(seconds)} for {steps} steps with spin-up, without output ({rate:.2g} "
+        "ok", "time", f"about {_duration(seconds)} for {steps} steps{each} with spin-up, without output ({rate:.2g} "
         f"cell-steps/s measured here, blocks of {block} steps)",
     )
     free = available_memory()

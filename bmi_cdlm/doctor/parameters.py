@@ -13,7 +13,7 @@ from bmi_cdlm.generator.checkpoint import STARTS_AT, Checkpoint, load_checkpoint
 from bmi_cdlm.generator.specification import Attribute, transformed
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, DomainError
-from bmi_cdlm.names.parameters import Grid, check
+from bmi_cdlm.names.parameters import STARTS, Grid, check
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameter_file import read_parameters
 
@@ -36,8 +36,14 @@ def check_parameters(case: Case) -> Iterator[Finding]:
     members = load_members(path) if config.member is None else (load_checkpoint(path, config.member),)
     if len(members) > 1:
         yield Finding("ok", "parameters", f"{path.name}: an ensemble of {len(members)} members")
-    checkpoint = members[0]
-    gauges, where = checkpoint.record.get("gauges"), path.name
+    # What holds of several members is said once.
+    yield from dict.fromkeys(finding for one in members for finding in _check_checkpoint(case, one))
+
+
+def _check_checkpoint(case: Case, checkpoint: Checkpoint) -> Iterator[Finding]:
+    """A checkpoint, or a member of an ensemble."""
+    config, gauges = case.config, checkpoint.record.get("gauges")
+    where = Path(config.parameters).name
     yield Finding("ok", "parameters", f"{where}: checkpoint trained on {len(gauges) if gauges else 'unknown'} gauges")
     yield from _check_options(checkpoint, config)
     yield from _check_start(checkpoint, config)
@@ -64,6 +70,21 @@ def _check_start(checkpoint: Checkpoint, config: Config) -> Iterator[Finding]:
             "note", "start", f"the checkpoint was trained after a warm-up of {warm_up} steps, and the run has no "
             "spin-up: for about so long discharge is not what was fitted. Set spin_up: 1, or start earlier.",
         )
+
+
+def starts_as_learned(case: Case) -> bool:
+    """Whether the parameters say how full stores are when the run starts."""
+    config = case.config
+    if config.parameters == "default" or case.domain is None:
+        return False
+    path = Path(config.parameters)
+    try:
+        if path.suffix != ".safetensors":
+            return any(name in STARTS for name in read_parameters(path, case.domain, config.time_step))
+        members = load_members(path)
+    except CdlmError:  # told where parameters are
+        return False
+    return all(one.spec.has_start and one.record[STARTS_AT] == date_text(config.start) for one in members)
 
 
 def _check_options(checkpoint: Checkpoint, config: Config) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bmi_cdlm.doctor.findings import Case, Finding, Level, listed, size_text
+from bmi_cdlm.doctor.parameters import starts_as_learned
 from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_time
@@ -19,6 +20,7 @@ from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.ensemble import member_configs
 from bmi_cdlm.run.parameters import read_any_parameters
 from bmi_cdlm.run.waves import wave_fit
 
@@ -125,7 +127,7 @@ def check_routing(case: Case) -> Iterator[Finding]:
     config = case.config
     if config.chain.reach.waves is None or case.domain is None:
         return
-    parameters, _ = read_any_parameters(config, case.domain)
+    parameters, _ = read_any_parameters(member_configs(config)[0], case.domain)
     own = {p.name for p in config.chain.reach.parameters}
     model = Model(
         case.domain, {name: values for name, values in parameters.items() if name in own}, step=config.time_step,
@@ -142,7 +144,7 @@ def check_initial_state(case: Case) -> Iterator[Finding]:
     """A restart file: its cells, reaches, options and clock."""
     config = case.config
     if not isinstance(config.initial_state, Path):
-        if not config.spin_up and config.forcing != "caller":
+        if not config.spin_up and config.forcing != "caller" and not starts_as_learned(case):
             yield Finding(
                 "note", "initial state", f"{config.initial_state}, without spin-up: the first months depend on it. "
                 "Set spin_up: 1 or more."
@@ -150,7 +152,15 @@ def check_initial_state(case: Case) -> Iterator[Finding]:
         return
     if case.domain is None:
         return
-    restart = read_restart(config.initial_state, case.domain.cells.id, case.domain.reaches.id)
+    states = dict.fromkeys(one.initial_state for one in member_configs(config))
+    for state in states:
+        yield from _check_restart(case, Path(state))
+
+
+def _check_restart(case: Case, path: Path) -> Iterator[Finding]:
+    config = case.config
+    assert case.domain is not None
+    restart = read_restart(path, case.domain.cells.id, case.domain.reaches.id)
     wrong = []
     for key in ("time_step", "snow", "runoff", "routing", "components"):
         got, expected = restart.attributes.get(key), str(getattr(config, key))
@@ -162,10 +172,9 @@ def check_initial_state(case: Case) -> Iterator[Finding]:
             f"{date_text(config.end)}: change the "
             "period, or set restart_mode: hot_start"
         )
-    where = f"{config.initial_state}"
-    yield from (Finding("fail", "initial state", f"{where}: {text}.") for text in wrong)
+    yield from (Finding("fail", "initial state", f"{path}: {text}.") for text in wrong)
     if not wrong:
-        yield Finding("ok", "initial state", f"{where}: valid at {date_text(restart.time)}, {config.restart_mode}")
+        yield Finding("ok", "initial state", f"{path}: valid at {date_text(restart.time)}, {config.restart_mode}")
 
 
 def check_observations(case: Case) -> Iterator[Finding]:

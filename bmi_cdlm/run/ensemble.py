@@ -15,6 +15,7 @@ from bmi_cdlm.generator.checkpoint import load_members
 from bmi_cdlm.names.errors import OutputError
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.output import check_outputs, output_attributes, output_places
+from bmi_cdlm.run.parameters import fitting_checkpoint, read_lstm
 from bmi_cdlm.run.simulation import Simulation
 
 MEMBERS = "members"
@@ -35,9 +36,22 @@ def member_path(path: Path, member: int) -> Path:
 
 
 def member_config(config: Config, member: int) -> Config:
-    """The run of one member, with output and restart file of its own."""
+    """The run of one member, with output and restart file of its own.
+
+    It goes on from the restart file that a run of the ensemble has left of it; from `initial_state` itself, if it is
+    there, all members do.
+    """
     own = {key: member_path(p, member) for key in ("output", "restart") if (p := getattr(config, key)) is not None}
+    state = config.initial_state
+    if isinstance(state, Path) and not state.exists() and member_path(state, member).exists():
+        own["initial_state"] = member_path(state, member)
     return config.model_copy(update={"member": member, **own})
+
+
+def member_configs(config: Config) -> list[Config]:
+    """The runs of all members; that of the configuration itself where it names no ensemble, or one member of it."""
+    n = count_members(config)
+    return [config] if n == 1 else [member_config(config, member) for member in range(1, n + 1)]
 
 
 def run_ensemble(config: Config, progress: Callable[[int], None], *, resume: bool = False) -> None:
@@ -49,16 +63,20 @@ def run_ensemble(config: Config, progress: Callable[[int], None], *, resume: boo
     Raises
     ------
     CdlmError
-        As `Simulation`; nothing is written where a path cannot be.
+        As `Simulation`; nothing is written where a path cannot be, or a member does not fit the run.
     """
-    n = count_members(config)
+    members = member_configs(config)
     check_outputs(config)
-    for member in range(1, n + 1):
-        with closing(Simulation(member_config(config, member), resume=resume)) as simulation:
+    domain = read_domain(config.domain)
+    for own in members:  # before any of them runs
+        fitting_checkpoint(own).evaluate(own.domain, domain)
+        read_lstm(own, domain)
+    for own in members:
+        with closing(Simulation(own, resume=resume)) as simulation:
             progress(simulation.n_done)
             simulation.run(progress)
     if config.output is not None:
-        _write_mean(config, n)
+        _write_mean(config, len(members))
 
 
 def _write_mean(config: Config, n: int) -> None:

@@ -47,7 +47,20 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
         found = read_parameters(path, domain, config.time_step)
         _tell_defaults(config, found)
         return found, None
-    checkpoint = load_checkpoint(path, config.member)
+    checkpoint = fitting_checkpoint(config)
+    values, pet = checkpoint.evaluate(config.domain, domain)
+    return _with_start(config, checkpoint, values), pet if config.takes_demand else None
+
+
+def fitting_checkpoint(config: Config) -> Checkpoint:
+    """The checkpoint that a configuration names.
+
+    Raises
+    ------
+    CheckpointError
+        It is none, or was trained for another run.
+    """
+    checkpoint = load_checkpoint(Path(config.parameters), config.member)
     spec = checkpoint.spec
     run = {
         "time_step": config.time_step, "routing_step": config.routing_step, "snow": config.snow,
@@ -61,8 +74,7 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     checkpoint.check_run(**run)  # type: ignore[arg-type]
     if config.takes_demand:
         _check_pet_kind(config, checkpoint)
-    values, pet = checkpoint.evaluate(config.domain, domain)
-    return _with_start(config, checkpoint, values), pet if config.takes_demand else None
+    return checkpoint
 
 
 def _with_start(config: Config, checkpoint: Checkpoint, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -56,6 +56,24 @@ def test_pairs_run_together_are_each_in_its_own_window(case, tmp_path):
     whole.workers.close()
 
 
+def test_pairs_from_a_learned_start_run_together_where_their_windows_are_as_long(case):
+    learned = change_training(case, "learned.yaml", learn_start=True, warm_up=None, updates=1, epochs=1)
+    trainer = drawn_trainer(learned)
+    whole = drawn_trainer(change_training(learned, "whole_learned.yaml", pairs_per_update=None))
+    pairs = [Pair(g, trainer.data.window(first, 25)) for g, first in ((3, 4), (2, 20), (3, 20))]
+    batch = make_batch(trainer.data, pairs, trainer.workers)
+    assert [window.steps.shape[0] for window, _ in batch] == [29, 45]
+    for window, part in batch:
+        with torch.no_grad():
+            found = trainer.chain(part, window).discharge.numpy()
+        for k, gauge in enumerate(part.gauges):
+            pair = next(p for p in pairs if p.gauge == gauge and (p.window.target == window.target[:, k]).all())
+            np.testing.assert_allclose(found[:, k], discharge_of(whole, pair), rtol=1e-12)
+    trainer.workers.close()
+    whole.workers.close()
+    train(learned)  # draws windows of several lengths
+
+
 @pytest.mark.slow
 def test_the_loss_is_that_over_all_samples_and_its_gradient_a_difference(case):
     trainer = drawn_trainer(case)

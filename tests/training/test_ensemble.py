@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,17 @@ import pytest
 import torch
 from cases import change_config
 from click.testing import CliRunner
-from training_cases import change_training, train, weights_of, write_training_case
+from training_cases import at, change_training, train, weights_of, write_training_case
 
 from bmi_cdlm import BmiCdlm
 from bmi_cdlm.cli import main as cdlm
+from bmi_cdlm.doctor import examine
 from bmi_cdlm.evaluate.catalogue import scores
 from bmi_cdlm.evaluate.evaluation import evaluate
 from bmi_cdlm.files.output import read_output
 from bmi_cdlm.generator.checkpoint import load_checkpoint, load_members, save_ensemble
 from bmi_cdlm.names.errors import CheckpointError
+from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.ensemble import member_path
 from cdlm_training.cli import main as cdlm_train
@@ -101,8 +104,51 @@ def test_one_member_runs_like_any_checkpoint(made, tmp_path):
     component.initialize(str(second))
     component.update()
     component.finalize()
-    result = CliRunner().invoke(cdlm, ["doctor", str(run)])
-    assert "an ensemble of 3 members" in result.output.replace("\n", " ")
+    found = {(one.level, one.subject): one.text for one in examine(run)}
+    assert "in each of 3 members" in found["ok", "time"], found
+    assert not [key for key in found if key[0] == "fail"] and ("note", "initial state") not in found
+
+
+def test_an_ensemble_goes_on_from_the_states_of_its_members(made, tmp_path):
+    run, _, _ = made
+    first = change_config(run, "first.yaml", end=at(DAY, 30), restart=str(tmp_path / "state.nc"),
+                          output=str(tmp_path / "first.nc"))
+    then = change_config(run, "then.yaml", start=at(DAY, 30), initial_state=str(tmp_path / "state.nc"),
+                         output=str(tmp_path / "then.nc"))
+    assert [one.text for one in examine(then) if one.level == "fail"] == [
+        f"{tmp_path / 'state.nc'}: there is no such file. Check the path in the configuration, or make the file first."
+    ]
+    call(cdlm, "run", first, "--quiet")
+    assert not [one for one in examine(then) if one.level == "fail"]
+    call(cdlm, "run", then, "--quiet")
+    for name in ("then.nc", "then.member2.nc"):
+        whole = load_config(run).output.with_name(name.replace("then", "run"))
+        np.testing.assert_array_equal(
+            read_output(tmp_path / name, "discharge")[2], read_output(whole, "discharge")[2][30:]
+        )
+
+
+def test_no_member_runs_where_another_does_not_fit(made, tmp_path):
+    run, _, path = made
+    one = load_members(path)[0]
+    other = one._replace(spec=replace(one.spec, pet=replace(one.spec.pet, kind="oudin")))
+    save_ensemble(tmp_path / "mixed.safetensors", [one, other])
+    config = change_config(run, "mixed.yaml", parameters=str(tmp_path / "mixed.safetensors"), pet_kind="hargreaves",
+                           output=str(tmp_path / "mixed.nc"))
+    result = CliRunner().invoke(cdlm, ["run", str(config), "--quiet"])
+    assert "member 2: corrects the potential evapotranspiration 'oudin'" in result.output.replace("\n", " ")
+    assert [p.name for p in tmp_path.iterdir()] == ["mixed.safetensors"]
+
+
+def test_members_of_ensembles_are_joined_and_started_from(made, tmp_path):
+    _, trainers, path = made
+    said = call(cdlm_train, "ensemble", tmp_path / "all.safetensors", path, trainers[0].config.output)
+    assert "an ensemble of 4 members" in said and len(load_members(tmp_path / "all.safetensors")) == 4
+    tuned = change_training(change_config(trainers[0].path, "tuned.yaml", member=2), "tuned.yaml", start_from=str(path),
+                            output=str(tmp_path / "tuned.safetensors"), learning_rate=1e-12)
+    train(tuned)
+    found, expected = weights_of(tmp_path / "tuned.safetensors"), load_checkpoint(path, 2).tensors
+    assert all(np.allclose(found[n], expected[n], atol=1e-9) for n in expected)
 
 
 def test_evaluate_tells_what_the_spread_is_worth(made):

@@ -1,6 +1,7 @@
 """Batches of pairs: gauges drawn at random, each with a window of its own, as trainers of many basins do.
 
-Pairs whose sub-networks share no cell run together, each cell in the steps of its own window.
+Pairs whose sub-networks share no cell run together, each cell in the steps of its own window, if windows are of one
+length: where the start is learned, all begin there.
 """
 
 from __future__ import annotations
@@ -33,18 +34,20 @@ def draw_pairs(dataset: Dataset, random: np.random.Generator, count: int) -> lis
 
 
 def make_batch(dataset: Dataset, pairs: list[Pair], workers: Workers) -> list[tuple[Window, Part]]:
-    """Put pairs together in as few independent runs as their cells and reaches allow."""
+    """Put pairs together in few independent runs, as their cells, reaches and lengths of windows allow."""
     downstream, links = dataset.domain.reaches.downstream, dataset.domain.links
     groups: list[list[tuple[Pair, np.ndarray, np.ndarray]]] = []
-    taken: list[tuple[np.ndarray, np.ndarray]] = []
+    taken: list[tuple[int, np.ndarray, np.ndarray]] = []
     for pair in pairs:
         lo, hi = upstream_of(downstream, int(dataset.domain.gauges.reach[dataset.gauges[pair.gauge]]))
         cells = np.unique(links.cell[links.first[lo] : links.first[hi]])
-        at = next((k for k, (r, c) in enumerate(taken) if not r[lo:hi].any() and not c[cells].any()), len(groups))
+        own = pair.window.steps.size
+        free = (k for k, (n, r, c) in enumerate(taken) if n == own and not r[lo:hi].any() and not c[cells].any())
+        at = next(free, len(groups))
         if at == len(groups):
             groups.append([])
-            taken.append((np.zeros(downstream.size, bool), np.zeros(dataset.domain.n_cells, bool)))
-        of_reach, of_cell = taken[at]
+            taken.append((own, np.zeros(downstream.size, bool), np.zeros(dataset.domain.n_cells, bool)))
+        _, of_reach, of_cell = taken[at]
         of_reach[lo:hi] = of_cell[cells] = True
         groups[at].append((pair, np.arange(lo, hi), cells))
     stands_for = dataset.gauges.size / len(pairs)

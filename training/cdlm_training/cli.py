@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bmi_cdlm.cli import CleanErrors, CleanGroup, console
-from bmi_cdlm.generator.checkpoint import load_checkpoint, save_ensemble
+from bmi_cdlm.generator.checkpoint import load_members, save_ensemble
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
@@ -44,11 +44,15 @@ def main() -> None:
 @click.argument("output", type=click.Path(path_type=Path))
 @click.argument("checkpoints", type=click.Path(path_type=Path), nargs=-1, required=True)
 def ensemble_command(output: Path, checkpoints: tuple[Path, ...]) -> None:
-    """Put CHECKPOINTS, of other seeds or folds, into one file, OUTPUT, whose members a run averages."""
+    """Put CHECKPOINTS, of other seeds or folds, into one file, OUTPUT, whose members a run averages.
+
+    Of ensembles among them every member is taken.
+    """
     if output.suffix != ".safetensors":
         raise ConfigError(f"{output}: expected a name that ends in .safetensors.")
-    save_ensemble(output, [load_checkpoint(path) for path in checkpoints])
-    console.print(f"wrote {output}, an ensemble of {len(checkpoints)} members")
+    members = [one for path in checkpoints for one in load_members(path)]
+    save_ensemble(output, members)
+    console.print(f"wrote {output}, an ensemble of {len(members)} members")
 
 
 @main.command("experiment", cls=CleanErrors)

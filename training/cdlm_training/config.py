@@ -85,7 +85,8 @@ class TrainConfig(BaseModel):
     )
     start_from: Path | None = Field(
         default=None, description="Checkpoint whose weights and scales of attributes the fit starts from; the "
-        "generator is to be described as it was there. A weight in `loss.prior` pulls the fit towards it."
+        "generator is to be described as it was there; of an ensemble `member` of the run says which. A weight in "
+        "`loss.prior` pulls the fit towards it."
     )
     frozen: tuple[str, ...] = Field(
         default=(), description="Weights that stay as they are: `cell`, `reach`, `pet`, or a layer such as `cell.0`."
@@ -206,7 +207,7 @@ class TrainConfig(BaseModel):
         of_flow = [n for n in LossWeights.model_fields if n != "prior" and not n.startswith("pet_")]
         if not any(getattr(terms, name) for name in of_flow):
             raise ValueError(
-                f"loss has no term but those of the PET factor; expected one of {', '.join(of_flow)} above 0"
+                f"loss has no term of the flow; expected one of {', '.join(of_flow)} above 0"
             )
         self._check_draws()
         if len(set(self.varying)) < len(self.varying):

@@ -74,11 +74,13 @@ def unlike_starts(trainer: Trainer, simulated: np.ndarray) -> list[str]:
     worst = int(off.argmax())
     if off[worst] <= DIFFERENT:
         return []
+    learnable = bool(trainer.run.chain.cells[-1].starts)
     return [
         f"the run starts from other stores than the training did: over the first window of {window.counted} steps "
         f"discharge differs by {100 * float(np.median(off)):.0f} % in the median over gauges, most at "
-        f"{data.domain.gauges.id[data.gauges[worst]]} ({100 * off[worst]:.0f} %). Learn the start (learn_start: true), "
-        "or let spin_up and initial_state of the run lead to what warm_up does."
+        f"{data.domain.gauges.id[data.gauges[worst]]} ({100 * off[worst]:.0f} %). "
+        f"{'Learn the start (learn_start: true), or let' if learnable else 'Let'} spin_up and initial_state of the run "
+        "lead to what warm_up does."
     ]
 
 

@@ -77,7 +77,7 @@ class Trainer:
         self.device = choose_device(self.config.device)
         self.data = Dataset(self.run, self.config, domain)
         self.spec = self._specify()
-        origin = None if self.config.start_from is None else load_checkpoint(self.config.start_from)
+        origin = None if self.config.start_from is None else load_checkpoint(self.config.start_from, self.run.member)
         if origin is not None:
             self.spec = adopt(self.spec, origin)
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64

@@ -40,7 +40,8 @@ generator has to be described as it was there; scales of attributes and forcing 
 `cdlm-train ensemble OUTPUT CHECKPOINT...` puts checkpoints, such as those of several `seed`s, into one file. A run with
 it (`parameters: OUTPUT`) runs every member, from forcing to discharge, and writes the mean to `output` and each member
 beside it (`run.member1.nc`); `cdlm evaluate` then tells the continuous ranked probability score, and how many
-observations lie within the range of the members. `member: 2` runs one of them, also through BMI.
+observations lie within the range of the members. `member: 2` runs one of them, also through BMI. A run with `restart:
+state.nc` leaves a state of every member (`state.member1.nc`), and `initial_state: state.nc` goes on from these.
 
 ## Experiments
 

@@ -28,7 +28,7 @@ class Scores(NamedTuple):
 def simulate_gauges(run: Config, parameters: Path) -> tuple[list[str], np.ndarray]:
     """Run the model with a checkpoint or parameter file; gauge ids and discharge [m3 s-1], float64[time, gauge]."""
     parts: list[np.ndarray] = []
-    with closing(Simulation(run.model_copy(update={"parameters": parameters}))) as simulation:
+    with closing(Simulation(run.model_copy(update={"parameters": parameters, "member": None}))) as simulation:
         simulation.run_blocks(
             ["gauge_discharge"], lambda starts, values: parts.append(values["gauge_discharge"].copy())
         )
