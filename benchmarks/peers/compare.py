@@ -1,9 +1,9 @@
 """This model beside its peers, on the same units, reaches and days in one run: `make bench-peers`, two minutes.
 
 hydro-smash (gr4-lr), HBV 2.0 of hydrodl2 (beside our HBV on its parameters, and GR4J with snow), and routing by sparse
-triangular systems as in DDR and RAPID; a peer that is not installed is left out, and the reason printed. All runs on one
-core, forward and forward with gradient, in turns; the last column is the ratio of the medians. benchmarks/README.md says
-what is counted.
+triangular systems as in DDR and RAPID; a peer that is not installed is left out, and the reason printed. All runs on
+one core, forward and forward with gradient, in turns; the last column is the ratio of the medians.
+benchmarks/README.md says what is counted.
 """
 
 from __future__ import annotations
