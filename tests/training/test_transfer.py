@@ -83,6 +83,12 @@ def test_frozen_weights_stay(case):
         Trainer(change_training(case, **FEW, frozen=["cell.7"]), ALONE)
     with pytest.raises(ConfigError, match="frozen: all weights are"):
         Trainer(change_training(case, **FEW, frozen=["cell", "reach", "pet"]), ALONE)
+    pulled = {**FEW, "loss": {"prior": 1.0}, "frozen": ["cell", "reach"]}
+    with pytest.raises(ConfigError, match=r"loss\.prior depends on nothing that is learned \(pet\)"):
+        Trainer(change_training(case, **pulled), ALONE)
+    runoff = {**FEW, "loss": {"nse": 0.0, "mean_runoff": 1.0}, "mean_runoff_attribute": "mean_runoff"}
+    with pytest.raises(ConfigError, match=r"loss\.mean_runoff depends on nothing that is learned \(reach\)"):
+        Trainer(change_training(case, **runoff, frozen=["cell", "pet"]), ALONE)
 
 
 def test_another_generator_is_refused(case):

@@ -35,7 +35,7 @@ from cdlm_training.loss import BatchSums
 from cdlm_training.objective import Objective, TrainingError
 from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
 from cdlm_training.simulate import Chain, Part, make_parts
-from cdlm_training.transfer import Prior, adopt, freeze
+from cdlm_training.transfer import Prior, adopt, check_terms, freeze
 
 STATE, FINDINGS = "state.pt", "findings.txt"
 STATE_FORMAT = "bmi_cdlm training 2"
@@ -86,6 +86,7 @@ class Trainer:
             self.generator.load(origin.tensors)
         self.generator.reach.requires_grad_(self.config.learn_routing)
         freeze(self.generator, self.config.frozen)
+        check_terms(self.generator, self.config.loss)
         self.chain = Chain(
             self.data, self.generator, read_inputs(self.spec, self.run.domain, domain),
             read_lstm_attributes(self.spec, self.run.domain, domain),

@@ -14,8 +14,11 @@ from bmi_cdlm.generator.checkpoint import Checkpoint
 from bmi_cdlm.generator.generator import Inputs
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.names.errors import ConfigError, nearest
+from cdlm_training.config import LossWeights
 from cdlm_training.generator import Generator
 
+OF_DISCHARGE = ("nse", "kge", "rmse_log", "nse_batch", "rmse_comb")
+"""Terms of the loss that compare discharge."""
 MEASURED = ("floor", "mean", "std", "low", "high", "half")
 """Of attributes and features, what was measured in the domain and period of the training."""
 
@@ -82,6 +85,28 @@ def freeze(generator: Generator, names: Sequence[str]) -> None:
             weights[w].requires_grad_(False)
     if not any(w.requires_grad for w in weights.values()):
         raise ConfigError("frozen: all weights are, expected some that are learned. Leave one out.")
+
+
+def check_terms(generator: Generator, loss: LossWeights) -> None:
+    """Refuse terms of the loss that nothing which is learned has an effect on.
+
+    Raises
+    ------
+    ConfigError
+        A pull towards parameters that stay as they are, or a loss of mean runoff alone where only reaches learn.
+    """
+    learned = {name.partition(".")[0] for name, w in generator.named_parameters() if w.requires_grad}
+    of_discharge = any(getattr(loss, name) for name in OF_DISCHARGE)
+    if loss.prior and not learned & {"cell", "reach"}:
+        term, needed = "prior", "cell or reach"
+    elif not of_discharge and learned <= {"reach"}:
+        term, needed = "mean_runoff", "cell, lstm or pet"
+    else:
+        return
+    raise ConfigError(
+        f"loss.{term} depends on nothing that is learned ({', '.join(sorted(learned))}), expected weights of {needed}. "
+        "Take them out of frozen, or leave the term out."
+    )
 
 
 class Prior:
