@@ -54,7 +54,7 @@ class Ledger:
             return
         residuals = self._residuals(live)
         for a in self._accounts(state, live):
-            limit = tolerance * (a.stored + a.moved)
+            limit = tolerance * (np.abs(a.stored) + a.moved)  # stores may be in deficit
             bad = np.flatnonzero(~(np.abs(residuals[a.grid]) <= limit))
             if bad.size:
                 self._refuse(a.grid, residuals[a.grid], limit, bad, when)
