@@ -13,6 +13,7 @@ import numpy as np
 
 from bmi_cdlm.kernels.loops.plan import CellPlan
 from bmi_cdlm.names.declaration import LIQUID_WATER, Store
+from bmi_cdlm.names.parameters import parameter
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 
@@ -87,7 +88,9 @@ class _Settling:
             if given is not None and given.ndim == 2:  # [component, cell], for a step
                 series[name] = given[:, None].copy()
             else:
-                series[name] = np.ones(shape) if given is None else np.broadcast_to(given, shape).copy()
+                # Of those that the caller or a network gives at every step, nothing is known yet.
+                usual = parameter(name).range_at(model.step).default
+                series[name] = np.broadcast_to(usual if given is None else given, shape).copy()
         return series
 
     def settle(self, rain: np.ndarray) -> np.ndarray:

@@ -223,3 +223,13 @@ def test_a_store_in_deficit_gives_off_what_flows_in(step, exchange, rain):
         np.testing.assert_allclose(model.live["exponential_store_outflow"], coming, rtol=1e-6)
     model.ledger.check(1e-9, model.state, model.live, "the end")
     model.close()
+
+
+def test_parameters_that_vary_have_their_default_in_equilibrium():
+    found = []
+    for varying in ((), ("quickflow_rate", "recharge_shape")):
+        model = Model(lumped_domain(1), {}, step=DAY, runoff="hbv", varying=varying)
+        model.settle(rain=20.0)
+        found.append([model.state.arrays()[name][0] for name in ("soil_moisture", "upper_zone", "lower_zone")])
+        model.close()
+    assert found[0] == found[1] and found[0][1] > 0.0

@@ -127,6 +127,7 @@ def test_what_a_run_needs(load, keys, inputs):
 @pytest.mark.parametrize(("keys", "message"), [
     ({"pet": "hargreaves", "time_step": "1 h"}, "no hourly form"),
     ({"pet": "oudin", "pet_kind": "penman_monteith"}, "pet_kind is penman_monteith while pet is oudin"),
+    ({"member": 2}, "member is 2, and parameters is default; expected a checkpoint"),
     ({"published_inputs": ["precipitation", "precipitation"]}, "one input twice"),
     ({"published_inputs": ["precipitatoin"]}, "Did you mean 'precipitation'"),
     ({"published_inputs": ["runoff"]}, "no input 'runoff'"),
@@ -288,7 +289,7 @@ def test_a_routing_step_that_does_not_divide(load, step, routing):
         ({"spin_up": -1}, ["spin_up is -1"]),
         ({"snow": "yes"}, ["snow: there is no process 'yes'", "Installed: cemaneige, cemaneige_hysteresis", "none"]),
         ({"snow": "cemaneig"}, ["snow: there is no process 'cemaneig'", "Did you mean 'cemaneige'?"]),
-        ({"runoff": "gr4"}, ["runoff: there is no process 'gr4'", "Did you mean 'gr4j'?", "Installed: gr4j"]),
+        ({"runoff": "gr4k"}, ["runoff: there is no process 'gr4k'", "Did you mean 'gr4j'?", "Installed: gr4j"]),
         ({"routing": "muskingam"}, ["routing: there is no process", "Did you mean 'muskingum'?", "bmi_cdlm.processes"]),
         ({"runoff": "muskingum"}, ["runoff: 'muskingum' is a process of kind routing", "`routing:`"]),
         ({"snow": "gr4j"}, ["snow: 'gr4j' is a process of kind runoff"]),
