@@ -558,6 +558,8 @@ def training_gradients(folder: Path, precision: str) -> Arrays:
         state["generator"][name] = torch.from_numpy(np.asarray(drawn)).to(value.dtype).reshape(value.shape)
     state["optimizer"]["state"] = {}
     state |= {"epoch": 0, "best_epoch": 0, "best": -math.inf}
+    if "fits" in state:  # not yet in older states
+        state["fits"] = [{"epochs": 0, "best_epoch": 0, "score": -math.inf, "loss": math.nan, "parameters": {}}]
     _training_state(path, state)
     command("cdlm-train", config, "--resume")
     state = _training_state(path)

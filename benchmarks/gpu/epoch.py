@@ -75,7 +75,7 @@ class Training:
         dataset = SimpleNamespace(
             forcing={name: np.ascontiguousarray(values[:, column]) for name, values in few.items()},
             day_of_year=np.arange(n_days, dtype=np.float32) % 365 + 1,
-            config=SimpleNamespace(precision="float32", gauges_per_update=None),
+            config=SimpleNamespace(precision="float32", draws_parts=False),
             run=RUN,
         )
         drawn = (rng.normal(size=(k, N_ATTRIBUTES)) for k in (n, domain.n_reaches, n))

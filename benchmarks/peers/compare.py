@@ -1,15 +1,16 @@
 """This model beside its peers, on the same units, reaches and days in one run: `make bench-peers`, two minutes.
 
-hydro-smash (gr4-lr), HBV 2.0 of hydrodl2, and routing by sparse triangular systems as in DDR and RAPID; a peer that is
-not installed is left out, and the reason printed. Everything runs on one core, forward and forward with gradient, in
-turns; the last column is the ratio of the medians. benchmarks/README.md says what is counted.
+hydro-smash (gr4-lr), HBV 2.0 of hydrodl2 (beside our HBV on its parameters, and GR4J with snow), and routing by sparse
+triangular systems as in DDR and RAPID; a peer that is not installed is left out, and the reason printed. All runs on
+one core, forward and forward with gradient, in turns; the last column is the ratio of the medians.
+benchmarks/README.md says what is counted.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +27,12 @@ from rich.table import Table
 from timing import Case, interleave
 
 from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.operators import CellOperator, Operators, zeros_of
-from bmi_cdlm.names.declaration import LIQUID_WATER
+from bmi_cdlm.names.declaration import LIQUID_WATER, CellProcess
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.processes.catalogue import choose
+from bmi_cdlm.processes.catalogue import choose, find
 from bmi_cdlm.processes.cemaneige import CEMANEIGE
 
 REMEDY = "pip install 'bmi-cdlm[peers]'"
@@ -115,6 +117,34 @@ class SnowAndRunoff:
         self.snow.prepare_adjoint(self.p, p_adj)
 
 
+class OwnHbv:
+    """Our HBV through its operator in float32, on the parameters of the peer, and its gradient."""
+
+    def __init__(
+        self, domain: Domain, weather: Weather, temperature: np.ndarray, named: Mapping[str, np.ndarray]
+    ) -> None:
+        process = find("runoff", "hbv")
+        assert isinstance(process, CellProcess)
+        self.operator = o = CellOperator(process, domain, DAY, np.float32, Workers(1))
+        wanted = {p.name: named[p.symbol] for p in process.parameters if p.symbol in named}
+        self.p = o.prepare({name: values.astype(np.float32) for name, values in wanted.items()})
+        names = ("precipitation", "potential_evapotranspiration")
+        self.series = dict(zip(names, weather, strict=True)) | {"air_temperature": temperature}
+        self.series = {name: np.ascontiguousarray(a, np.float32) for name, a in self.series.items()}
+        self.runoff = np.empty(0)
+
+    def forward(self) -> None:
+        """Runoff."""
+        self.runoff, self.record = self.operator.run(self.series, self.p, self.operator.start(self.p))
+
+    def both(self) -> None:
+        """Runoff, and the gradient of its sum by all parameters."""
+        self.forward()
+        empty = zeros_of(self.operator.start(self.p))
+        _, p_adj = self.operator.reverse(self.record, np.ones_like(self.runoff), empty, ())
+        self.operator.prepare_adjoint(self.p, p_adj)
+
+
 def beside_hbv(sizes: Sizes) -> tuple[list[Row], str]:
     """Snow and runoff of separate units."""
     from hbv import Hbv
@@ -125,23 +155,29 @@ def beside_hbv(sizes: Sizes) -> tuple[list[Row], str]:
     weather = random_weather(3, sizes.unit_days, n)
     season = 8.0 - 12.0 * np.cos(2 * np.pi * np.arange(sizes.unit_days) / 365.25)[:, None]
     temperature = season + np.random.default_rng(5).normal(0, 2, (1, n))
+    domain = domain._replace(cells=domain.cells._replace(upstream_area=np.full(n, 9.0), elevation=np.full(n, 500.0)))
     ours, theirs = SnowAndRunoff(domain, weather, temperature), Hbv(*weather, temperature)
+    hbv = OwnHbv(domain, weather, temperature, theirs.named)
 
     def case(name: str, run: Callable[[], None]) -> Case:
         return Case(name, "float32", 1, n * sizes.unit_days, run)
 
     rows = timed([
-        (case("snow and runoff", ours.forward), case("hydrodl2, HBV 2.0", theirs.forward)),
-        (case("snow and runoff, with gradient", ours.both), case("hydrodl2, HBV 2.0, with gradient", theirs.both)),
+        (case("HBV", hbv.forward), case("hydrodl2, HBV 2.0", theirs.forward)),
+        (case("HBV, with gradient", hbv.both), case("hydrodl2, HBV 2.0, with gradient", theirs.both)),
+        (case("GR4J with snow", ours.forward), case("hydrodl2, HBV 2.0", theirs.forward)),
+        (case("GR4J with snow, with gradient", ours.both), case("hydrodl2, HBV 2.0, with gradient", theirs.both)),
     ], "unit-days", sizes.repeats)
-    for runoff in (ours.runoff, theirs.runoff):
+    for runoff in (ours.runoff, hbv.runoff, theirs.runoff):
         assert runoff.shape == weather.precipitation.shape
         assert np.isfinite(runoff).all()
         assert runoff.min() >= 0
     assert np.isfinite(theirs.gradient).all()
+    off = float(np.abs(hbv.runoff - theirs.runoff).max())
+    assert off < 0.05, off  # the peer keeps stores above 1e-5 mm, and both round in float32
     return rows, (
-        f"{n} units x {sizes.unit_days} days in both; the same rain, mean runoff {ours.runoff.mean():.2f} mm/d here, "
-        f"{theirs.runoff.mean():.2f} there"
+        f"{n} units x {sizes.unit_days} days in both; HBV on the same parameters, runoff within {off:.0e} mm/d; GR4J "
+        f"on the same rain, mean runoff {ours.runoff.mean():.2f} mm/d here, {theirs.runoff.mean():.2f} there"
     )
 
 

@@ -41,6 +41,11 @@ class Hbv:
         drawn = np.random.default_rng(6).uniform(0.2, 0.8, (n, len(self.model.phy_param_names)))
         drawn[:, list(self.model.phy_param_names).index("parRT")] = 0.0  # else small units lose all to deep groundwater
         self.parameters = place(drawn).requires_grad_()
+        self.named = {
+            name.removeprefix("par"): low + drawn[:, k] * (high - low)
+            for k, (name, (low, high)) in enumerate(self.model.parameter_bounds.items())
+        }
+        """The parameters by HBV's symbols, float64[unit]."""
         self.no_dynamic = place(np.empty((rain.shape[0], n, 0)))
         self.made: Any = None
 

@@ -24,12 +24,15 @@ from bmi_cdlm.files.netcdf import (
     select_ids,
 )
 from bmi_cdlm.files.series import FILLS, Axes, Series, blocks
+from bmi_cdlm.files.shared import version
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ForcingError, nearest
 from bmi_cdlm.names.variables import select, variable
 
 CACHE_BYTES = 256 * 2**20
 logger = logging.getLogger(__name__)
+TOLD: set[tuple] = set()
+"""What this process has said of which version of a file."""
 
 
 class ForcingFile:
@@ -162,7 +165,10 @@ class ForcingFile:
         if n_filled:
             found = Filled(series.name, n_filled, self.n_steps * self.n_cells, series.longest, series.fill)
             self.filled[series.name] = found
-            logger.warning("%s: %s", self.path, found.told())
+            told = (*version(self.path), found.told())
+            if told not in TOLD:  # a training reads the same file at every epoch
+                TOLD.add(told)
+                logger.warning("%s: %s", self.path, found.told())
         return kept
 
 

@@ -301,6 +301,11 @@ class Config(BaseModel):
                 f"time_units is since, and BMI has no word for the calendar {self.calendar}: a host would make real "
                 "dates of it; expected time_units: s"
             )
+        if self.name_profile == "ngen" and self.calendar != STANDARD:
+            raise ValueError(
+                f"calendar is {self.calendar}, and NextGen, whose names name_profile asks for, has real dates; "
+                "expected calendar: standard, or name_profile: csdms"
+            )
         if (self.end - self.start).astype(int) % self.time_step:
             raise ValueError(f"start to end is no whole number of time steps of {self.time_step} s")
         for key in ("forcing_fill", "forcing_fill_limit"):

@@ -110,7 +110,7 @@ def test_every_key_reaches_the_configuration(tmp_path):
     day = {"time_step": "1 d", "output_step": "1 d", "restart_every": "2 d", "sub_step_policy": "accumulate"}
     (tmp_path / "cdlm.yaml").write_text(template(**{**SET, **day, "day_begins": "12:00"}))
     assert load_config(tmp_path / "cdlm.yaml").day_begins == 43200
-    others = {"calendar": "360_day", "time_units": "s"}  # BMI has no word for it
+    others = {"calendar": "360_day", "time_units": "s", "name_profile": "csdms"}  # hosts have real dates
     for keys in ({"pet": "oudin"}, {"initial_runoff": "", "initial_rain": 0.7}, others):
         (tmp_path / "cdlm.yaml").write_text(template(**{**SET, **keys}))
         config = load_config(tmp_path / "cdlm.yaml")

@@ -272,6 +272,13 @@ def test_fills(tmp_path, cached, caplog, mode, expected):
     said = [record.getMessage() for record in caplog.records]
     assert said == [f"{path}: filled 6 of 18 values of 'precipitation' ({mode}), the longest gap 3 steps"]
     assert source.filled["precipitation"][1:4] == (6, 18, 3)
+    with caplog.at_level(logging.INFO, "bmi_cdlm.files.forcing"):
+        opened(path, fill={"precipitation": mode, "air_temperature": "hold"}).close()
+    assert len(caplog.records) == 1, "told once of the same file"
+    write(path, {"precipitation": np.where(GAPPY == 3, NAN, GAPPY)})
+    with caplog.at_level(logging.INFO, "bmi_cdlm.files.forcing"):
+        opened(path, fill={"precipitation": mode, "air_temperature": "hold"}).close()
+    assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize("mode", ["hold", "interpolate"])

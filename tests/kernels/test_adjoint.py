@@ -56,7 +56,7 @@ def derived(name: str) -> Pair:
 def test_dot_at_random(name, record_property):
     pair, rng = derived(name), np.random.default_rng(len(name))
     worst = max(dot_error(pair, pair.draw(rng), rng) for _ in range(N_RANDOM))
-    record_property("dot_error", worst)
+    record_property("dot_error", float(worst))
     assert worst <= TOLERANCE
 
 

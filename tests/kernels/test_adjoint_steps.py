@@ -256,14 +256,14 @@ def dot_error(pair: Pair, arguments: Arguments, rng: np.random.Generator) -> flo
 def test_dot_at_random(name, record_property):
     rng = np.random.default_rng(len(name))
     worst = max(dot_error(PAIRS[name], PAIRS[name].draw(rng), rng) for _ in range(N_RANDOM))
-    record_property("dot_error", worst)
+    record_property("dot_error", float(worst))
     assert worst <= TOLERANCE
 
 
 @pytest.mark.parametrize(("name", "edge"), [(n, e) for n, p in PAIRS.items() for e in range(len(p.edges))])
 def test_dot_at_edges(name, edge, record_property):
     worst = dot_error(PAIRS[name], PAIRS[name].edges[edge], np.random.default_rng(edge))
-    record_property("dot_error", worst)
+    record_property("dot_error", float(worst))
     assert worst <= TOLERANCE, PAIRS[name].edges[edge]
 
 

@@ -100,7 +100,8 @@ def test_memory_law(record_property):
     """The law at the top of operators.py, in single precision; and 16 bytes per cell-day in all."""
     run_once(BLOCK_STEPS)  # imports and compiles
     found = {n_steps: run_once(n_steps) for n_steps in PERIODS}
-    record_property("memory", {n: {k: round(b / n / N_CELLS, 2) for k, b in f.items()} for n, f in found.items()})
+    told = {n: {k: round(float(b) / n / N_CELLS, 2) for k, b in f.items()} for n, f in found.items()}
+    record_property("memory", told)
     for n_steps, used in found.items():
         blocks = n_steps // BLOCK_STEPS
         states = blocks * (2 + 4 + 8) * 4 * N_CELLS

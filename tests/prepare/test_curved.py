@@ -139,6 +139,25 @@ def test_longitudes_of_any_turn_and_across_180(tmp_path, turns):
     np.testing.assert_allclose(found[0], drainage.cells.lon - drainage.cells.lon.mean() + 5, atol=1e-3)
 
 
+def test_heights_of_the_grid_bring_rain_to_the_cells(tmp_path):
+    """Cells at 500 m over a grid of 1000 m, repeated in time as WRF has it: half a km, 10 % a km less."""
+    drainage = make_drainage()
+    lon, lat = plain(drainage.cells)
+    write(tmp_path / "w.nc", lon, lat, np.full((2, *lon.shape), 4.0))
+    write(tmp_path / "h.nc", lon, lat, np.full((2, *lon.shape), 1000.0 * 9.80665))
+    with netCDF4.Dataset(tmp_path / "h.nc", "a") as dataset:
+        dataset["pr"].units = "m2 s-2"
+    target = Target(drainage, [], np.zeros(0, np.int64), np.full(16, 500.0))
+    forcing = ForcingConfig(precipitation={"source": "w.nc", "height": "h.nc:pr", "gradient": 0.1})
+    steps = Steps(np.datetime64("2020-01-01", "s") + np.arange(2) * np.timedelta64(DAY, "s"), DAY)
+    write_forcing(tmp_path / "f.nc", Weather(forcing, PetConfig(), RUN), target, steps, tmp_path, {})
+    with netCDF4.Dataset(tmp_path / "f.nc") as dataset:
+        np.testing.assert_allclose(dataset["precipitation"][:], 3.8, rtol=1e-6)
+    write(tmp_path / "h.nc", lon + 0.01, lat, np.full((2, *lon.shape), 1000.0))
+    with pytest.raises(ForcingError, match="at the same longitudes and latitudes"):
+        write_forcing(tmp_path / "f.nc", Weather(forcing, PetConfig(), RUN), target, steps, tmp_path, {})
+
+
 def test_what_is_refused(tmp_path):
     cells = make_drainage().cells
     lon, lat = plain(cells)

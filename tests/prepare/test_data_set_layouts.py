@@ -144,7 +144,7 @@ def test_weather(tmp_path, layout, elsewhere):
             np.testing.assert_allclose(found["potential_evapotranspiration"][:, k], PET[one], rtol=1e-6)
 
 
-@pytest.mark.parametrize("layout", [name for name in NETWORKS if name != "nextgen"])
+@pytest.mark.parametrize("layout", [name for name in NETWORKS if name not in ("nextgen", "mizuroute")])
 def test_networks(tmp_path, layout):
     columns, units = NETWORKS[layout]["columns"], NETWORKS[layout]["units"]
     heads = {name: heading if isinstance(heading, str) else heading[0] for name, heading in columns.items()}

@@ -94,8 +94,11 @@ def test_names_of_its_own_and_what_drains_to_a_segment(tmp_path):
     ({"downSegId": [30, 30, 40, 10, 0]}, "cycle"),
     ({"segId": [10, 10, 30, 40, 50]}, "the segment '10' stands twice"),
     ({"area": [5e6, -1, 11e6, 13e6, 17e6, 1e6]}, "'area' of HRU 2 is -1e-06 km2"),
+    ({"area": [5e6, 7e13, 11e6, 13e6, 17e6, 1e6]}, r"'area' of HRU 2 is 7e\+07 km2.*below that of any river basin"),
     ({"hruToSegId": [0] * 6}, "no HRU drains to any segment"),
     ({"places": False}, "tells not where its HRUs are"),
+    ({"units": False, "area": [5, 7, 11, 13, 17, 1]}, r"'area' has no units and is 9 .* expected m2.* such as km"),
+    ({"units": False, "length": [1.0, 2, 0.5, 3, 0.7]}, "'length' has no units and is 1 in the middle"),
 ])
 def test_what_is_no_network(tmp_path, change, message):
     write(tmp_path / "topology.nc", **change)

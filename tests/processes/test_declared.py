@@ -172,7 +172,7 @@ def test_dot_of_what_a_run_takes(stage, record_property):
     plan, k = stage
     rng = np.random.default_rng(len(stage_id(stage)))
     worst = max(error_of(plan, k, plan.reverses[k], rng) for _ in range(N_RANDOM))
-    record_property("dot_error", worst)
+    record_property("dot_error", float(worst))
     assert worst <= TOLERANCE
 
 
@@ -182,7 +182,7 @@ def test_dot_of_what_is_derived(stage, record_property):
     rng = np.random.default_rng(1 + len(stage_id(stage)))
     derived = plan.derived(plan.process.stages[k])
     worst = max(error_of(plan, k, derived, rng) for _ in range(N_RANDOM))
-    record_property("dot_error", worst)
+    record_property("dot_error", float(worst))
     assert worst <= TOLERANCE
 
 
@@ -313,7 +313,7 @@ def test_dot_of_a_reach(plan, record_property):
                 assert np.isfinite(found).all()
                 scale = max(np.abs(expected * u).sum(), np.abs(v) @ np.abs(slopes) @ u)
                 worst = max(worst, float(np.abs((expected - found) * u).max() / scale) if scale > 0.0 else 0.0)
-    record_property("dot_error", worst)
+    record_property("dot_error", float(worst))
     assert worst <= TOLERANCE
 
 

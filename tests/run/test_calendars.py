@@ -98,6 +98,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
         load_config(calendar_case(tmp_path, "noleap", start="2000-02-29"))
     with pytest.raises(ConfigError, match="BMI has no word for the calendar 360_day"):
         load_config(calendar_case(tmp_path, "360_day", time_units="since"))
+    with pytest.raises(ConfigError, match="NextGen, whose names name_profile asks for, has real dates"):
+        load_config(calendar_case(tmp_path, "noleap", name_profile="ngen"))
     with pytest.raises(ConfigError, match="calendar is 'julian'"):
         load_config(calendar_case(tmp_path, "360_day", calendar="julian"))
     config = calendar_case(tmp_path, "noleap")

@@ -289,7 +289,7 @@ def test_a_routing_step_that_does_not_divide(load, step, routing):
         ({"spin_up": -1}, ["spin_up is -1"]),
         ({"snow": "yes"}, ["snow: there is no process 'yes'", "Installed: cemaneige, cemaneige_hysteresis", "none"]),
         ({"snow": "cemaneig"}, ["snow: there is no process 'cemaneig'", "Did you mean 'cemaneige'?"]),
-        ({"runoff": "gr4k"}, ["runoff: there is no process 'gr4k'", "Did you mean 'gr4j'?", "Installed: gr4j"]),
+        ({"runoff": "gr4jj"}, ["runoff: there is no process 'gr4jj'", "Did you mean 'gr4j'?", "Installed: gr4j"]),
         ({"routing": "muskingam"}, ["routing: there is no process", "Did you mean 'muskingum'?", "bmi_cdlm.processes"]),
         ({"runoff": "muskingum"}, ["runoff: 'muskingum' is a process of kind routing", "`routing:`"]),
         ({"snow": "gr4j"}, ["snow: 'gr4j' is a process of kind runoff"]),

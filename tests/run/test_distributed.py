@@ -23,6 +23,7 @@ from bmi_cdlm.cli import main
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.files.output import read_output
 from bmi_cdlm.files.restart import FORMAT
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.container import is_container, unpack, unseal
 from bmi_cdlm.names.errors import ClusterError, ConfigError, ForcingError, OutputError, StateError
 from bmi_cdlm.names.time_steps import HOUR
@@ -195,6 +196,21 @@ def test_output_of_all_partitions_in_one_store(tmp_path, scheduler):
         read_output(tmp_path / "run.zarr", "discharge"), read_output(tmp_path / "alone.nc", "discharge"), strict=True
     ):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_the_calendar_of_a_climate_model(tmp_path, scheduler):
+    config = write_case(
+        tmp_path, calendar="360_day", start="2000-02-28", end="2000-03-07", output="run.nc", output_at="reaches"
+    )
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        dataset["time"].setncatts({"units": "days since 2000-02-28", "calendar": "360_day"})
+        dataset["time"][:] = np.arange(9)
+    run_alone(change_config(config, name="alone.yaml", output="alone.nc"))
+    run_distributed(load_config(config), scheduler, 4)
+    found, expected = (read_output(tmp_path / name, "discharge") for name in ("run.nc", "alone.nc"))
+    assert [date_text(t)[5:10] for t in found[0]][:4] == ["02-28", "02-29", "02-30", "03-01"]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------

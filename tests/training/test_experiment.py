@@ -166,7 +166,7 @@ def case_of(path: Path) -> Path:
 @pytest.mark.slow
 def test_several_processes_come_to_the_same(done, tmp_path):
     path, _ = done
-    again = experiment(case_of(path), "many.yaml", output=str(tmp_path / "lab"), processes=2)
+    again = experiment(case_of(path), "many.yaml", output=str(tmp_path / "lab"), processes=2, designs=["folds"])
     call("experiment", again)
     where = Path("runs", "base", "folds", "fold1", "seed1", "trained.safetensors")
     one, other = weights_of(path.parent / "lab" / where), weights_of(tmp_path / "lab" / where)

@@ -35,6 +35,8 @@ NOWHERE = ("", "0", "-1", "nan", "NaN", "None", "NA")
 NO_GRID = Grid(0.0, 0.0, 1.0, 1.0, 0, 0, "EPSG:4326")
 EQUAL_AREA = "EPSG:6933"
 SHOWN = 5
+LARGEST = 1e7
+"""No river basin has so much [km2]: such an area is in another unit."""
 
 
 class TableNetwork(NamedTuple):
@@ -289,14 +291,15 @@ def _build(config: NetworkConfig, columns: Columns, where: Path) -> TableNetwork
     lon, lat = (_needed(columns, name, where, ids) for name in ("lon", "lat"))
     lon = np.where((lon > 180) & (lon <= 360), lon - 360, lon)
     for name, bad in (
-        ("area", ~((area > 0) & np.isfinite(area))), ("lon", ~(np.abs(lon) <= 180)), ("lat", ~(np.abs(lat) <= 90)),
+        ("area", ~((area > 0) & (area < LARGEST))), ("lon", ~(np.abs(lon) <= 180)), ("lat", ~(np.abs(lat) <= 90)),
     ):
         if bad.any():
             i = int(bad.argmax())
             value = {"area": area, "lon": lon, "lat": lat}[name][i]
             raise DomainError(
                 f"{where}: '{name}' of catchment {ids[i]} is {value:g} {OWN[name]} ({np.count_nonzero(bad)} such). "
-                "Expected an area above 0 and degrees. Correct the table, or its columns and units."
+                "Expected an area above 0 and below that of any river basin, and degrees. Correct the table, or its "
+                "columns and units."
             )
     downstream, notes = find_downstream(columns, where)
     order = order_reaches(downstream, ids, str(where))

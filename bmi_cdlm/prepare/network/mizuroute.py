@@ -17,6 +17,7 @@ from bmi_cdlm.names.errors import DomainError, nearest
 from bmi_cdlm.prepare.gauges.record_sources import id_text
 from bmi_cdlm.prepare.network.attributes import Attribute, Table, check_name, over_links, without_catchment
 from bmi_cdlm.prepare.network.catchment_table import (
+    LARGEST,
     NO_GRID,
     Columns,
     TableNetwork,
@@ -42,6 +43,8 @@ UNITS = {"length": "m", "slope": "1", "area": "km2", "lon": "degrees", "lat": "d
 NEEDED = ("id", "downstream", "length", "hru", "hru_reach", "area")
 UNSTATED = {"length": "m", "slope": "1", "area": "m2", "lon": "degrees", "lat": "degrees"}
 """What mizuRoute takes the numbers in."""
+SMALLEST = {"length": 20.0, "area": 1000.0}
+"""What the middle of values in these units is not below: such numbers are in km, where nothing states another."""
 LAYOUT = "mizuroute"
 
 
@@ -154,13 +157,20 @@ class _File:
         return found
 
     def _number(self, name: str, variable: str) -> tuple[np.ndarray, str]:
-        stated = self._units.get(name) or getattr(self._dataset[variable], "units", None) or UNSTATED.get(name)
+        told = self._units.get(name) or getattr(self._dataset[variable], "units", None)
+        stated = told or UNSTATED.get(name)
         if stated is None:
             raise DomainError(
                 f"{self._where}: '{variable}' has no units, expected some for '{name}'. Set network.units: "
                 f"{{{name}: ...}}, '1' for a ratio."
             )
         values = filled(self._dataset[variable], slice(None))
+        typical = float(np.nanmedian(values)) if values.size and np.isfinite(values).any() else np.inf
+        if told is None and typical < SMALLEST.get(name, -np.inf):
+            raise DomainError(
+                f"{self._where}: '{variable}' has no units and is {typical:g} in the middle of its values, expected "
+                f"{stated}. Is it in another unit, such as km? Set network.units: {{{name}: ...}}."
+            )
         if UNITS.get(name, "degrees") != "degrees":
             where = f"{self._where}, '{variable}'"
             return conversion(str(stated), UNITS[name], where, DomainError)(values), UNITS[name]
@@ -258,14 +268,15 @@ def _cells(hrus: _Hrus, rows: np.ndarray, where: Path) -> Cells:
     area, lon, lat = (hrus.numbers[one][0][rows] for one in ("area", "lon", "lat"))
     lon = np.where((lon > 180) & (lon <= 360), lon - 360, lon)
     for name, values, bad in (
-        ("area", area, ~((area > 0) & np.isfinite(area))), ("lon", lon, ~(np.abs(lon) <= 180)),
+        ("area", area, ~((area > 0) & (area < LARGEST))), ("lon", lon, ~(np.abs(lon) <= 180)),
         ("lat", lat, ~(np.abs(lat) <= 90)),
     ):
         if bad.any():
             i = int(bad.argmax())
             raise DomainError(
                 f"{where}: '{name}' of HRU {names[i]} is {values[i]:g} {UNITS[name]} ({np.count_nonzero(bad)} such). "
-                "Expected an area above 0 and degrees. Correct the file, or its units with network.units."
+                "Expected an area above 0 and below that of any river basin, and degrees. Correct the file, or its "
+                "units with network.units."
             )
     polygons = None if hrus.polygons is None else hrus.polygons[rows]
     return Cells(names, lon, lat, area, *box_corners(lon, lat, area, polygons), NO_GRID, np.arange(rows.size),

@@ -9,8 +9,10 @@ import numpy as np
 
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.network.grid import Grid
-from bmi_cdlm.prepare.network.layers import open_layer
+from bmi_cdlm.prepare.network.layers import locate, open_layer
 from bmi_cdlm.prepare.weather.conversion import conversion
+from bmi_cdlm.prepare.weather.curved import CurvedGrid
+from bmi_cdlm.prepare.weather.gridded import choose_variable, open_dataset, open_weather
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource
 
 LAPSE = -6.5  # degC km-1, of the standard atmosphere
@@ -39,7 +41,7 @@ class Change(NamedTuple):
         return f"{name}: {how} for the height of the cells."
 
 
-def read_heights(name: str, grid: Grid, folder: Path) -> np.ndarray:
+def read_heights(name: str, grid: Grid | CurvedGrid, folder: Path) -> np.ndarray:
     """Return the heights of all pixels of a grid in row order [m], float64[pixel], NaN where missing.
 
     Raises
@@ -47,6 +49,8 @@ def read_heights(name: str, grid: Grid, folder: Path) -> np.ndarray:
     ForcingError
         They lie on other pixels, or are in units of neither a length nor a geopotential.
     """
+    if isinstance(grid, CurvedGrid):
+        return _read_curved(name, grid, folder)
     with open_layer(name, folder, grid.crs, ForcingError) as layer:
         own = layer.grid
         turned = own.left + (360.0 * round((grid.left - own.left) / 360.0) if grid.is_geographic else 0.0)
@@ -57,12 +61,34 @@ def read_heights(name: str, grid: Grid, folder: Path) -> np.ndarray:
                 f"the {grid.n_rows} by {grid.n_cols} pixels of the weather from ({grid.left:g}, {grid.top:g}). Use the "
                 "heights of the same grid."
             )
-        units = layer.units or "m"
         values = layer.read((slice(0, own.n_rows), slice(0, own.n_cols))).ravel()
-        try:
-            return conversion(units, "m", layer.where, ForcingError)(values)
-        except ForcingError:
-            return conversion(units, "m2 s-2", layer.where, ForcingError)(values) / GRAVITY
+        return _in_metres(values, layer.units or "m", layer.where)
+
+
+def _read_curved(name: str, grid: CurvedGrid, folder: Path) -> np.ndarray:
+    """Heights on the rows and columns of a curvilinear grid, at the first time where they have several."""
+    path, variable = locate(name, folder)
+    with open_dataset(path, ForcingError) as dataset:
+        chosen = choose_variable(dataset, variable, ("hgt", "orog", "zs"), str(path), ForcingError)
+        where = f"{path}:{chosen}"
+        field = open_weather(dataset, chosen, None, where, ForcingError)
+        same = field.grid.shape == grid.shape and isinstance(field.grid, CurvedGrid)
+        if not same or not np.allclose(field.grid[:2], grid[:2], atol=1e-4):
+            raise ForcingError(
+                f"{where}: lies on {field.grid.n_rows} by {field.grid.n_cols} pixels, expected the {grid.n_rows} by "
+                f"{grid.n_cols} of the weather, at the same longitudes and latitudes. Use the heights of the same grid."
+            )
+        first = {str(d): 0 for d in field.array.dims if str(d) not in (field.y, field.x)}
+        values = field.read((slice(0, grid.n_rows), slice(0, grid.n_cols)), first).ravel()
+        return _in_metres(values, str(field.array.attrs.get("units", "m")), where)
+
+
+def _in_metres(values: np.ndarray, units: str, where: str) -> np.ndarray:
+    """Heights of a length, or of a geopotential."""
+    try:
+        return conversion(units, "m", where, ForcingError)(values)
+    except ForcingError:
+        return conversion(units, "m2 s-2", where, ForcingError)(values) / GRAVITY
 
 
 def change_of(

@@ -248,8 +248,8 @@ class CellInput(Intervals):
 
     def _change(self, target: Target, folder: Path) -> Change:
         """From the height of the grid, shared out to the cells as its values are."""
-        if not isinstance(self._fields.shape, Grid):
-            raise ForcingError(f"{self.where}: '{self.name}' has `height`, expected it of regular grids only. Drop it.")
+        if not isinstance(self._fields.shape, Gridded):
+            raise ForcingError(f"{self.where}: '{self.name}' has `height`, expected it of grids only. Leave it out.")
         assert self._source.height is not None
         heights = read_heights(self._source.height, self._fields.shape, folder)
         base = self.weights.base
