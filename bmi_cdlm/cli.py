@@ -344,11 +344,12 @@ def nextgen() -> None:
 @click.option("--runoff", default=RUNOFF, show_default=True, help="Runoff process, such as hbv (`cdlm processes`).")
 @click.option("--components", type=click.IntRange(1, 4096), default=1, show_default=True, help="Parameter sets of it.")
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file.")
+@click.option("--member", type=click.IntRange(1), help="Member of a checkpoint that is an ensemble.")
 @click.option("--restart", metavar="TIME", help="Time of the saved states that ngen gives back at its begin: "
               "configurations and realization start there.")
 def nextgen_init(
     table: Path, folder: Path, start: str, end: str, time_step: str, snow: str, pet: str, parameters: Path | None,
-    restart: str | None, runoff: str, components: int,
+    restart: str | None, runoff: str, components: int, member: int | None,
 ) -> None:
     """Make a domain and a configuration of every catchment in a TABLE, and a realization for ngen.
 
@@ -360,7 +361,7 @@ def nextgen_init(
     try:
         options = Options(
             parse_date(start), parse_date(end), parse_duration(time_step), snow, pet, parameters or "default",
-            None if restart is None else parse_date(restart), runoff, components,
+            None if restart is None else parse_date(restart), runoff, components, member,
         )
     except ValueError as cause:
         raise ConfigError(f"cdlm nextgen init: {cause}.") from cause

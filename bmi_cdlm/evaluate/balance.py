@@ -105,9 +105,10 @@ def _step(simulation: Simulation) -> Step:
         (gone - q["runoff"] * days) * area
     ).sum() - outflow[outlets].sum() - ((stored - before["cell_water_stored"]) * area).sum() - (
         held - before["reach_storage"]).sum()
+    water = (came + gone + np.abs(stored)) * area  # stores may be in deficit
     return Step(
-        cell, (came + gone + stored) * area, reach, inflow + outflow + held, own - q["lateral_inflow"] * dt,
-        own + q["lateral_inflow"] * dt, float(total), float(((came + gone + stored) * area).sum() + held.sum()),
+        cell, water, reach, inflow + outflow + held, own - q["lateral_inflow"] * dt,
+        own + q["lateral_inflow"] * dt, float(total), float(water.sum() + held.sum()),
         float((rain * area).sum() / max(area.sum(), TINY)),
     )
 

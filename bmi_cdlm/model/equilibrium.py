@@ -13,6 +13,7 @@ import numpy as np
 
 from bmi_cdlm.kernels.loops.plan import CellPlan
 from bmi_cdlm.names.declaration import LIQUID_WATER, Store
+from bmi_cdlm.names.parameters import parameter
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 
@@ -87,7 +88,9 @@ class _Settling:
             if given is not None and given.ndim == 2:  # [component, cell], for a step
                 series[name] = given[:, None].copy()
             else:
-                series[name] = np.ones(shape) if given is None else np.broadcast_to(given, shape).copy()
+                # Of those that the caller or a network gives at every step, nothing is known yet.
+                usual = parameter(name).range_at(model.step).default
+                series[name] = np.broadcast_to(usual if given is None else given, shape).copy()
         return series
 
     def settle(self, rain: np.ndarray) -> np.ndarray:
@@ -128,10 +131,8 @@ class _Settling:
     def _is_steady(self, depth: float) -> bool:
         """Whether a step from here leaves all stores as they are, to the rounding of what flows through."""
         self._step()
-        return all(
-            (np.abs(self._own[name] - self._held[name]) <= CLOSE * CLOSE + 1e-12 * (self._held[name] + depth)).all()
-            for name in self._names
-        )
+        off = {name: np.abs(self._own[name] - self._held[name]) for name in self._names}
+        return all((off[n] <= CLOSE * CLOSE + 1e-12 * (np.abs(self._held[n]) + depth)).all() for n in off)
 
     def _fill(self, queues: list[str]) -> None:
         """Fill queues with what a steady inflow leaves in them: what a step leaves of its own, over and over."""
@@ -156,10 +157,25 @@ class _Settling:
                     break
                 full = np.where(rising, 2.0 * full, full)
             rising = gain(full) > 0.0
+        if store.bounds[0] == -np.inf:
+            return _root(gain, self._deficit(gain, full.size), full, 1.0, STEADY)
         # Groundwater that flows in holds a store up, and an empty one is balanced as a pencil on its tip.
         low = ALMOST_EMPTY * full
         low[gain(low) <= 0.0] = max(0.0, store.bounds[0])
         return np.where(rising, self._start[name], _root(gain, low, full, OUTFLOW_POWER, STEADY))
+
+    def _deficit(self, gain: Callable[[np.ndarray], np.ndarray], units: int) -> np.ndarray:
+        """A content below 0 at which a store that may be in deficit rises; where it sinks from any, one at which it
+        gives off hardly anything.
+        """
+        low = np.full(units, -1.0)
+        for _ in range(MOST_DOUBLINGS):
+            now, deeper = gain(low), gain(2.0 * low)
+            sinking = (now <= 0.0) & (deeper > now + ALMOST_EMPTY)
+            if not sinking.any():
+                break
+            low = np.where(sinking, 2.0 * low, low)
+        return low
 
     def _full(self, name: str, store: Store) -> tuple[np.ndarray, bool]:
         """A content that a store has at most, and whether it has a limit."""

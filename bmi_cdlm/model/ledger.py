@@ -9,6 +9,7 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import M3_PER_MM_KM2, Domain
 from bmi_cdlm.model.state import State
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import LedgerError
 
 
@@ -54,7 +55,7 @@ class Ledger:
             return
         residuals = self._residuals(live)
         for a in self._accounts(state, live):
-            limit = tolerance * (a.stored + a.moved)
+            limit = tolerance * (np.abs(a.stored) + a.moved)  # stores may be in deficit
             bad = np.flatnonzero(~(np.abs(residuals[a.grid]) <= limit))
             if bad.size:
                 self._refuse(a.grid, residuals[a.grid], limit, bad, when)
@@ -63,8 +64,9 @@ class Ledger:
         ids = {"cell": self._domain.cells.id, "reach": self._domain.reaches.id, "domain": [""]}[grid]
         i = int(bad[np.abs(residual[bad]).argmax()])
         units = "mm" if grid == "cell" else "m3"
+        told = date_text(when) if isinstance(when, np.datetime64) else when
         raise LedgerError(
-            f"ledger: {grid} {ids[i]} has a residual of {residual[i]:.6g} {units} at {when}, "
+            f"ledger: {grid} {ids[i]} has a residual of {residual[i]:.6g} {units} at {told}, "
             f"expected at most {limit[i]:.3g} (ledger_tolerance; {bad.size} of {residual.size} exceed it). Water that "
             "is written through get_value_ptr is not accounted: use set_value, or raise the tolerance."
         )

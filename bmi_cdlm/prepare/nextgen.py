@@ -15,6 +15,7 @@ import numpy as np
 
 from bmi_cdlm.files.netcdf import same_units
 from bmi_cdlm.files.yaml_dumper import dump_yaml
+from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.model.pet import takes_elevation
 from bmi_cdlm.names.errors import ConfigError, DomainError, nearest
 from bmi_cdlm.names.file_names import is_safe
@@ -45,7 +46,7 @@ class Options(NamedTuple):
     """What all catchments share; start, end: datetime64[s], of ngen's run; parameters: a file, or `default`.
 
     restart: datetime64[s], time of the state that ngen gives back at its begin: the run starts there. components:
-    parameter sets per catchment of the runoff process.
+    parameter sets per catchment of the runoff process. member: of a checkpoint that is an ensemble, from 1.
     """
 
     start: np.datetime64
@@ -57,6 +58,7 @@ class Options(NamedTuple):
     restart: np.datetime64 | None = None
     runoff: str = RUNOFF
     components: int = 1
+    member: int | None = None
 
     @property
     def chain(self) -> Chain:
@@ -125,6 +127,8 @@ def _read_hydrofabric(path: Path) -> list[Catchment]:
 def write_catchments(table: Path, folder: Path, options: Options) -> list[Path]:
     """Write `ID.nc` and `ID.yaml` of every catchment in a table, and `realization.json`; returns the paths."""
     catchments = read_table(table)
+    if isinstance(options.parameters, Path) and options.parameters.suffix == ".safetensors":
+        load_checkpoint(options.parameters, options.member)  # one that ngen can run: no ensemble without a member
     if not options.start <= options.begin < options.end:
         raise ConfigError(
             f"restart is {options.begin}, expected a time from start, {options.start}, to end, {options.end}. Give the "
@@ -252,6 +256,8 @@ def _configuration(domain: str, folder: Path, options: Options) -> str:
         content = {**content, "runoff": options.runoff}
     if options.components > 1:
         content = {**content, "components": options.components}
+    if options.member is not None:
+        content = {**content, "member": options.member}
     return dump_yaml(content)
 
 

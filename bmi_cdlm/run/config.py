@@ -312,6 +312,12 @@ class Config(BaseModel):
             for name in getattr(self, key):
                 if name not in [v.short for v in select(role="input")]:
                     raise ValueError(f"{key}: there is no input '{name}'")
+        checkpoint = isinstance(self.parameters, Path) and self.parameters.suffix == ".safetensors"
+        if self.member is not None and not checkpoint and self.training is None:  # which may start from an ensemble
+            raise ValueError(
+                f"member is {self.member}, and parameters is {self.parameters}; expected a checkpoint that holds an "
+                "ensemble. Name one, or leave member out"
+            )
         if self.initial_rain is not None and self.initial_runoff is not None:
             raise ValueError("initial_rain and initial_runoff are both given; expected one of them, or none")
         if self.initial_state != "equilibrium" and (self.initial_rain, self.initial_runoff) != (None, None):

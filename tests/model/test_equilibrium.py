@@ -196,3 +196,40 @@ def test_a_store_without_an_equilibrium_stays_as_it_starts():
         model.settle(rain=5.0)
         assert model.live["test_lower"][0] == 5.0 and np.isfinite(model.live["discharge"]).all()
         model.close()
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("exchange", "rain"), [(0.5, 2.0), (0.0, 0.3), (-5.0, 2.0)])
+def test_a_store_in_deficit_gives_off_what_flows_in(step, exchange, rain):
+    """The exponential store of gr6: k ln(1 + e^(x / k)) leaves it, so that x is as far below 0 as little comes in.
+
+    Where exchange takes more than comes, there is no equilibrium: it gives off hardly anything.
+    """
+    share = step / DAY
+    given = {"exchange_coefficient": np.full(1, exchange * share), "exchange_threshold": np.full(1, 0.1),
+             "exponential_coefficient": np.full(1, 3.0), "routing_capacity": np.full(1, 40.0)}
+    model = Model(lumped_domain(1), given, step=step, runoff="gr6", ledger=True)
+    model.settle(rain=rain)
+    before = model.state.arrays()["exponential_store"].copy()
+    model.advance(constant(model, rain, steps=2))
+    after = model.state.arrays()["exponential_store"]
+    filled = model.state.arrays()["routing_store"] / 40.0
+    coming = 0.36 * rain + exchange * (filled - 0.1)
+    if exchange < 0.0:
+        assert coming < 0.0 and model.live["exponential_store_outflow"][0] * share < 2e-3
+        assert before < -3.0 * np.log(1e3)
+    else:
+        np.testing.assert_allclose(after, before, rtol=1e-8)
+        np.testing.assert_allclose(model.live["exponential_store_outflow"], coming, rtol=1e-6)
+    model.ledger.check(1e-9, model.state, model.live, "the end")
+    model.close()
+
+
+def test_parameters_that_vary_have_their_default_in_equilibrium():
+    found = []
+    for varying in ((), ("quickflow_rate", "recharge_shape")):
+        model = Model(lumped_domain(1), {}, step=DAY, runoff="hbv", varying=varying)
+        model.settle(rain=20.0)
+        found.append([model.state.arrays()[name][0] for name in ("soil_moisture", "upper_zone", "lower_zone")])
+        model.close()
+    assert found[0] == found[1] and found[0][1] > 0.0

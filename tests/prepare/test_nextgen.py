@@ -8,10 +8,12 @@ import netCDF4
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from generator_cases import specify, write_attribute_domain, write_drawn_checkpoint
 
 from bmi_cdlm.bmi import BmiCdlm
 from bmi_cdlm.cli import main
 from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.generator.checkpoint import load_checkpoint, save_ensemble
 from bmi_cdlm.names.errors import DomainError
 from bmi_cdlm.prepare.nextgen import Options, read_table, write_catchments
 from bmi_cdlm.run.config import load_config
@@ -59,7 +61,8 @@ def test_what_is_written_is_a_domain_and_runs(tmp_path):
 
 def test_the_command(tmp_path):
     (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "model.safetensors").write_bytes(b"")
+    spec = specify(write_attribute_domain(tmp_path / "domain.nc"), snow="none")
+    model = write_drawn_checkpoint(tmp_path / "there" / "model.safetensors", spec)
     arguments = [
         "nextgen", "init", str(table(tmp_path)), "--to", str(tmp_path / "made" / "deep"), "--start", "2016-01-01",
         "--end", "2016-03-01", "--time-step", "1 d", "--pet", "penman_monteith", "--parameters",
@@ -82,6 +85,12 @@ def test_the_command(tmp_path):
     assert "upper-zone_water" in content and "snowpack_ice" in content and "production-store" not in content
     double = CliRunner().invoke(main, [*arguments[:-2], "--runoff", "hbv", "--snow", "cemaneige"])
     assert double.exit_code == 1 and "snow" in double.output
+    save_ensemble(tmp_path / "both.safetensors", [load_checkpoint(model)] * 2)
+    both = [*arguments[:4], str(tmp_path / "both"), *arguments[5:-1], str(tmp_path / "both.safetensors")]
+    refused = CliRunner().invoke(main, both)
+    assert "is an ensemble of 2 members" in refused.output and not (tmp_path / "both").exists()
+    assert CliRunner().invoke(main, [*both, "--member", "2"]).exit_code == 0
+    assert load_config(tmp_path / "both" / "cat-1.yaml").member == 2
     wrong = CliRunner().invoke(main, [*arguments[:6], "soon", *arguments[7:]])
     assert wrong.exit_code == 1 and "'soon' is not a date" in wrong.output
 

@@ -7,12 +7,15 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
+from cases import N_CELLS, simulated, write_case, write_parameters
 from make_domain import lumped_domain
 
+from bmi_cdlm.evaluate.balance import balance
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.operators import CellOperator
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.gr_structures import GR4, GR5, GR6
+from bmi_cdlm.run.config import load_config
 
 REFERENCES = Path(__file__).resolve().parents[3] / "shared" / "refs"
 STRUCTURES = {p.name: p for p in (GR4, GR5, GR6)}
@@ -149,3 +152,20 @@ def test_reference_series(name, basin, step, which):
         np.testing.assert_allclose(getattr(run.state, store), expected[fill][-1] * given[scale], rtol=1e-9)
     if name == "gr6":
         np.testing.assert_allclose(run.state.exponential_store, expected["he"][-1], rtol=1e-9)
+
+
+def test_a_balance_is_closed_though_stores_are_in_deficit(tmp_path):
+    """Stored water below 0 is no share of which a residual could be too much."""
+    config = write_case(
+        tmp_path, n_steps=3, runoff="gr6", parameters="p.nc", ledger_tolerance=1e-12, initial_state="equilibrium",
+    )
+    write_parameters(tmp_path / "p.nc", {
+        "production_capacity": np.full(N_CELLS, 1.0), "routing_capacity": np.full(N_CELLS, 1.0),
+        "exponential_coefficient": np.full(N_CELLS, 20.0),
+    })
+    with simulated(config) as simulation:
+        for k in range(3):
+            simulation.advance(simulation.read_forcing(k, 1))
+            assert simulation.model.live["cell_water_stored"].max() < 0.0
+            simulation.check_ledger()
+    assert all(row.closed for row in balance(load_config(config)))

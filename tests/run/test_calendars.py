@@ -25,7 +25,7 @@ from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import OutputFile, read_output
 from bmi_cdlm.model.pet import Demand, make_place
 from bmi_cdlm.names.calendars import at_seconds, date_text, days_of_months, in_calendar, months_since, parse
-from bmi_cdlm.names.errors import ConfigError, ForcingError, OutputError, StateError
+from bmi_cdlm.names.errors import ConfigError, ForcingError, LedgerError, OutputError, StateError
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.processes.catalogue import find_formula
@@ -187,3 +187,11 @@ def test_an_output_takes_no_dates_of_another_calendar(tmp_path):
         pytest.raises(OutputError, match=r"steps from 2000-02-30T00:00:00 are in the calendar 360_day, expected stand"),
     ):
         file.append(np.array([parse("2000-02-30", "360_day")]), {"discharge": np.ones((1, 1))})
+
+
+def test_a_ledger_that_is_open_says_when(tmp_path):
+    with opened(calendar_case(tmp_path, "360_day", ledger_tolerance=1e-9)) as component:
+        component.update()
+        component.get_value_ptr("soil_production-store_water__volume-per-area_storage_density")[:] += 1.0
+        with pytest.raises(LedgerError, match="at 2000-02-30T00:00:00, expected at most"):
+            component.update()

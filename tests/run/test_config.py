@@ -127,6 +127,7 @@ def test_what_a_run_needs(load, keys, inputs):
 @pytest.mark.parametrize(("keys", "message"), [
     ({"pet": "hargreaves", "time_step": "1 h"}, "no hourly form"),
     ({"pet": "oudin", "pet_kind": "penman_monteith"}, "pet_kind is penman_monteith while pet is oudin"),
+    ({"member": 2}, "member is 2, and parameters is default; expected a checkpoint"),
     ({"published_inputs": ["precipitation", "precipitation"]}, "one input twice"),
     ({"published_inputs": ["precipitatoin"]}, "Did you mean 'precipitation'"),
     ({"published_inputs": ["runoff"]}, "no input 'runoff'"),
