@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.evaluate.evaluation import GaugeResult, rain_above
+from bmi_cdlm.evaluate.plot import plot_event
 from bmi_cdlm.evaluate.signatures import OF_EVENTS, OF_PERIODS, Window, signatures, slow_flow, step_of
+from bmi_cdlm.evaluate.summary import number
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.names.file_names import file_names
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import Config
 
 QUANTILE = 0.995
@@ -23,6 +30,8 @@ STEEP, STRONG = 0.8, 0.2
 """Quantile of the rise of rain that is steep; share of the largest energy of rain that begins a flood."""
 ENERGY = (1, 23)
 """Hours before and after a rise of rain whose energy (root of the sum of squares) tells how strong it is."""
+
+FLOWS = ("observed", "simulated")
 
 
 class Event(NamedTuple):
@@ -147,7 +156,7 @@ def _steps(hours: int, step: int) -> int:
 def read_period(rain: np.ndarray, observed: np.ndarray, simulated: np.ndarray, step: int, area: float) -> Read:
     """Signatures of a period, over the parts of its observations without a gap that are at least 240 h long.
 
-    Base flow is found in each part alone; NaN where there is none. Arrays and units as of `find_events`.
+    Baseflow is found in each part alone; NaN where there is none. Arrays and units as of `find_events`.
     """
     edges = np.flatnonzero(np.diff(np.r_[False, ~np.isnan(observed), False].astype(np.int8)))
     parts = [slice(a, b) for a, b in edges.reshape(-1, 2).tolist() if b - a >= _steps(LONGEST, step)]
@@ -166,7 +175,7 @@ def read_period(rain: np.ndarray, observed: np.ndarray, simulated: np.ndarray, s
 def read_event(
     event: Event, rain: np.ndarray, observed: np.ndarray, simulated: np.ndarray, step: int, area: float
 ) -> Read:
-    """Signatures of a flood; base flow is found within it. Arrays and units as of `find_events`."""
+    """Signatures of a flood; baseflow is found within it. Arrays and units as of `find_events`."""
     part = slice(event.first, event.last + 1)
 
     def read(flow: np.ndarray) -> dict[str, float]:
@@ -242,3 +251,49 @@ def _ready(config: Config, results: Sequence[GaugeResult], what: str) -> tuple[M
             "runoff coefficients are read off the rain above a gauge. Set 'forcing'."
         )
     return rain, step
+
+
+def write_reads(path: Path, gauges: Sequence[GaugeReads], *, floods: bool) -> None:
+    """Write signatures as CSV, a row per gauge, or per flood with the begins of its first and last step and those of
+    its largest rain and flow; what is not defined stays empty.
+    """
+    wanted = OF_EVENTS if floods else OF_PERIODS
+    about = ("begin", "end", "rain_peak", "flood_peak", "several_peaks") if floods else ("area_km2",)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["gauge", *about, *(f"{one.name}_{flow}" for one in wanted for flow in FLOWS)])
+        for gauge in gauges:
+            for read in gauge.reads:
+                table.writerow([
+                    gauge.result.gauge_id, *_about(gauge.result, read),
+                    *(number(values[one.name]) for one in wanted for values in (read.observed, read.simulated)),
+                ])
+
+
+def _about(result: GaugeResult, read: Read) -> list[str]:
+    event = read.event
+    if event is None:
+        return [f"{result.area:g}"]
+    when = (event.first, event.last, event.rain, event.peak)
+    return [*(date_text(result.starts[t]) for t in when), "yes" if event.several else "no"]
+
+
+def draw_events(config: Config, gauges: Sequence[GaugeReads]) -> list[Path]:
+    """Draw a picture of every flood beside the output file; return the paths."""
+    assert config.output is not None
+    names, paths = file_names(gauge.result.gauge_id for gauge in gauges), []
+    for gauge in gauges:
+        result = gauge.result
+        for read in gauge.reads:
+            assert read.event is not None
+            part, when = slice(read.event.first, read.event.last + 1), date_text(result.starts[read.event.peak])
+            safe = re.sub("[^0-9T]", "", when)
+            path = config.output.with_name(f"{config.output.stem}_{names[result.gauge_id]}_flood_{safe}.png")
+            o, s = read.observed, read.simulated
+            plot_event(
+                path, result.starts[part], result.simulated[part], result.observed[part], gauge.rain[part],
+                f"{result.gauge_id}, flood of {when}",
+                f"peak {o['Epf']:.4g}, simulated {s['Epf']:.4g} m³/s   runoff {o['Erc']:.2f}, simulated {s['Erc']:.2f}",
+            )
+            paths.append(path)
+    return paths

@@ -108,12 +108,12 @@ def baseflow_index(daily: np.ndarray, area: float) -> float:
 
 
 def slow_flow(flow: np.ndarray) -> np.ndarray:
-    """Base flow by the recursive filter, float64[time], in the unit of the flow and nowhere above it.
+    """Baseflow by the recursive filter, float64[time], in the unit of the flow and nowhere above it.
 
-    Quick flow follows f = a f' + (1 + a) / 2 (q - q'), kept from 0 to q, of which base flow is what is left [Lyne and
-    Hollick 1979]. Each pass goes over the base flow of the one before, the other way [Nathan and McMahon 1990]. A pass
+    Quick flow follows f = a f' + (1 + a) / 2 (q - q'), kept from 0 to q, of which baseflow is what is left [Lyne and
+    Hollick 1979]. Each pass goes over the baseflow of the one before, the other way [Nathan and McMahon 1990]. A pass
     begins with a guess: the first with q where that is below its lower quartile, else with the mean over 1.5; a further
-    one with q / 1.2 where that q is below the mean of base flow, else with that mean.
+    one with q / 1.2 where that q is below the mean of baseflow, else with that mean.
 
     flow : float[time], without NaN, at equal steps, at least one.
     """
@@ -184,7 +184,7 @@ def _ratios(letter: str, over: str) -> tuple[Signature, ...]:
     return (
         Signature(f"{letter}rc", "1", f"Runoff coefficient: flow over rain of {over}", lambda w: _of_rain(w, w.flow)),
         Signature(f"{letter}rchf", "1", "The same of quick flow", lambda w: _of_rain(w, w.quick)),
-        Signature(f"{letter}rclf", "1", "The same of base flow", lambda w: _of_rain(w, w.flow - w.quick)),
+        Signature(f"{letter}rclf", "1", "The same of baseflow", lambda w: _of_rain(w, w.flow - w.quick)),
         Signature(f"{letter}rch2r", "1", f"Quick flow over flow of {over}", _quick_share),
     )
 
@@ -201,7 +201,7 @@ OF_PERIODS: tuple[Signature, ...] = (
 OF_EVENTS: tuple[Signature, ...] = (
     *_ratios("E", "the event"),
     Signature("Eff", "m3 s-1", "Mean quick flow", lambda w: float(w.quick.mean()), ".4g"),
-    Signature("Ebf", "m3 s-1", "Mean base flow", lambda w: float((w.flow - w.quick).mean()), ".4g"),
+    Signature("Ebf", "m3 s-1", "Mean baseflow", lambda w: float((w.flow - w.quick).mean()), ".4g"),
     Signature("Epf", "m3 s-1", "Largest flow", lambda w: float(w.flow.max()), ".4g"),
     Signature("Elt", "steps", "Lag: from the step of the largest rain to that of the largest flow",
               lambda w: float(w.flow.argmax() - w.rain.argmax()), ".0f"),
