@@ -92,7 +92,8 @@ def _signatures() -> list[str]:
         "2023]; rain is the mean above the gauge. A flood is a peak not below a quantile of the observed flow, of the "
         f"same gauge; it begins with the first steep and strong rise of rain in the {BEFORE} h before, and ends where "
         f"the {RECEDING} h that follow have the least quick flow, at most {LONGEST} h after its begin. Floods that "
-        "overlap are joined. Quick flow and baseflow are told apart by the recursive filter of Lyne and Hollick "
+        "overlap are joined; those near an end or a gap of the record, or without rain, are left out and told. "
+        "Quick flow and baseflow are told apart by the recursive filter of Lyne and Hollick "
         f"({RECESSION:g}, {PASSES} passes). In CSV the end of a flood is the begin of its last step.\n",
         "| signature | unit | meaning |", "|---|---|---|",
     ]

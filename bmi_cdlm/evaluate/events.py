@@ -85,7 +85,7 @@ def find_events(
     -------
     events : list of Event, one after the other
     left_out : dict of int to str
-        Peaks that make no event, and why: the record begins, ends or has a gap near them, or no rain came before.
+        Peaks that make no event, and why: the record begins, ends or has a gap near them, or no rain sets in before.
     """
     events: list[Event] = []
     left_out: dict[int, str] = {}
@@ -109,9 +109,9 @@ def _event(rain: np.ndarray, flow: np.ndarray, peak: int, step: int) -> Event | 
     begin = peak - _steps(BEFORE, step)
     if begin < 0:
         return f"the record begins less than {BEFORE} h before it"
-    if not rain[begin:peak].any():
-        return f"no rain fell in the {BEFORE} h before it"
     first = begin + _rise(rain, begin, peak, step)
+    if not rain[first:peak].any():
+        return f"no rain sets in within the {BEFORE} h before it"
     tops = _tops(rain[first:peak])
     tops = tops if tops.size else np.arange(peak - first)
     largest = first + int(tops[rain[first:peak][tops].argmax()])
@@ -292,7 +292,7 @@ def draw_events(config: Config, gauges: Sequence[GaugeReads]) -> list[Path]:
             o, s = read.observed, read.simulated
             plot_event(
                 path, result.starts[part], result.simulated[part], result.observed[part], gauge.rain[part],
-                f"{result.gauge_id}, flood of {when}",
+                f"{result.gauge_id}, flood of {when.removesuffix(':00:00')}",
                 f"peak {o['Epf']:.4g}, simulated {s['Epf']:.4g} m³/s   runoff {o['Erc']:.2f}, simulated {s['Erc']:.2f}",
             )
             paths.append(path)
