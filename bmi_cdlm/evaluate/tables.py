@@ -62,6 +62,8 @@ def signature_table(gauges: Sequence[GaugeReads], title: str) -> Table:
     known = OF_EVENTS if floods else OF_PERIODS
     about = ["begin", "end", "peak"] if floods else []
     table = _table(["gauge", *about, "", *(f"{one.name}\n{_in_units(one.units)}" for one in known)], title)
+    for column in table.columns:
+        column.overflow = "fold"  # on a narrow screen no date is cut
     for gauge in gauges:
         starts = gauge.result.starts
         for read in gauge.reads:
