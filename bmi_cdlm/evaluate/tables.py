@@ -56,26 +56,26 @@ def difference_table(differences: Mapping[str, Interval], title: str) -> Table:
 
 
 def signature_table(gauges: Sequence[GaugeReads], title: str) -> Table:
-    """Signatures of the period, or of floods, of gauges: a row observed, a row simulated, the median error last."""
+    """Signatures of the period, or of floods, of gauges: a row observed, a row simulated, the median error last [%]."""
     reads = [read for gauge in gauges for read in gauge.reads]
     floods = any(read.event is not None for read in reads)
     known = OF_EVENTS if floods else OF_PERIODS
-    about = ["begin", "end", "peak"] if floods else []
+    about = ["flood"] if floods else []
     table = _table(["gauge", *about, "", *(f"{one.name}\n{_in_units(one.units)}" for one in known)], title)
     for column in table.columns:
-        column.overflow = "fold"  # on a narrow screen no date is cut
+        column.overflow = "fold"  # on a narrow screen nothing is cut
     for gauge in gauges:
         starts = gauge.result.starts
         for read in gauge.reads:
-            event = read.event
-            at = () if event is None else (event.first, event.last, event.peak)
+            at = () if read.event is None else (read.event.first, read.event.last)
             when = [date_text(starts[t]).removesuffix(":00:00") for t in at]
-            for place, (flow, values) in enumerate((("observed", read.observed), ("simulated", read.simulated))):
-                head = [gauge.result.gauge_id, *when] if place == 0 else ["" for _ in range(1 + len(when))]
-                table.add_row(*head, flow, *(_format(values[one.name], one.style) for one in known))
+            above, below = ([when[0]], [f"to {when[1]}"]) if when else ([], [])
+            own, other = ([_format(of[one.name], one.style) for one in known] for of in (read.observed, read.simulated))
+            table.add_row(gauge.result.gauge_id, *above, "obs", *own)
+            table.add_row("", *below, "sim", *other)
     errors = [_format(median_error(reads, one.name), "+.1f") for one in known]
     table.add_section()
-    table.add_row("median error %", *("" for _ in about), "", *errors)
+    table.add_row("median", *("" for _ in about), "%", *errors)
     return table
 
 
