@@ -23,9 +23,25 @@ from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.balance import CLOSED, balance
 from bmi_cdlm.evaluate.evaluation import GaugeResult, Wanted, draw, evaluate
+from bmi_cdlm.evaluate.events import (
+    QUANTILE,
+    GaugeReads,
+    draw_events,
+    evaluate_events,
+    evaluate_signatures,
+    write_reads,
+)
 from bmi_cdlm.evaluate.plot_map import plot_map
 from bmi_cdlm.evaluate.summary import compare, make_groups, read_regions, summarise, write_scores
-from bmi_cdlm.evaluate.tables import COMPARED, OF_ENSEMBLES, PER_GROUP, difference_table, score_table, summary_table
+from bmi_cdlm.evaluate.tables import (
+    COMPARED,
+    OF_ENSEMBLES,
+    PER_GROUP,
+    difference_table,
+    score_table,
+    signature_table,
+    summary_table,
+)
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ConfigError, LedgerError, shown
@@ -219,12 +235,21 @@ def run(
               help="Discharge of another model (NetCDF, as observations): on the same steps, with the difference.")
 @click.option("--table", type=click.Path(path_type=Path), help="CSV to write, every score of every gauge.")
 @click.option("--plots/--no-plots", default=True, help="Draw a hydrograph per gauge (needs matplotlib).")
+@click.option("--events", "floods", is_flag=True, help="Find floods and tell their signatures instead of scores.")
+@click.option("--flood-quantile", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=QUANTILE,
+              show_default=True, help="With --events: a peak not below this quantile of observed flow is a flood.")
+@click.option("--signatures", "whole", is_flag=True, help="Tell signatures of the whole period instead of scores.")
 @click.option("--balance", "adds_up", is_flag=True, help="Run CONFIG and add up its water instead; needs no records.")
 def evaluate_command(
     config: Path, first: str | None, last: str | None, by: Literal["step", "day", "month"], regions: Path | None,
-    against: Path | None, table: Path | None, plots: bool, adds_up: bool,
+    against: Path | None, table: Path | None, plots: bool, floods: bool, flood_quantile: float, whole: bool,
+    adds_up: bool,
 ) -> None:
     """Score the output of CONFIG against observed discharge and draw hydrographs."""
+    if floods + whole + adds_up > 1:
+        raise click.UsageError("--events, --signatures and --balance go one at a time.")
+    if (floods or whole) and (by != "step" or against is not None or regions is not None):
+        raise click.UsageError("--events and --signatures go without --by, --against and --regions.")
     settings = load_config(config)
     if adds_up:
         _print_balance(settings, config.stem)
@@ -234,9 +259,13 @@ def evaluate_command(
     except ValueError as cause:
         raise ConfigError(f"cdlm evaluate: {cause}.") from cause
     results = evaluate(settings, Wanted(period[0], period[1], by, against))
+    told = f"{first or date_text(results[0].starts[0])} to {last or date_text(settings.end)}"
+    if floods or whole:
+        found = evaluate_events(settings, results, flood_quantile) if floods else evaluate_signatures(settings, results)
+        _print_signatures(settings, found, table, f"{config.stem}, {told}", floods=floods, plots=plots)
+        return
     areas = {result.gauge_id: result.area for result in results}
     groups = make_groups(areas, None if regions is None else read_regions(regions, list(areas)))
-    told = f"{first or date_text(results[0].starts[0])} to {last or date_text(settings.end)}"
     _print_scores(results, groups, f"{config.stem}, {told}")
     if table is not None:
         write_scores(table, {r.gauge_id: r.scores for r in results}, {"area_km2": lambda g: f"{areas[g]:g}"})
@@ -244,6 +273,23 @@ def evaluate_command(
     if plots:
         for path in draw(settings, results):
             console.print(f"wrote {path}")
+
+
+def _print_signatures(
+    config: Config, found: list[GaugeReads], table: Path | None, title: str, *, floods: bool, plots: bool
+) -> None:
+    """Signatures per gauge or flood; what was left out; the files that are wanted."""
+    if any(gauge.reads for gauge in found):
+        console.print(signature_table(found, title))
+    else:
+        console.print(f"{title}: there are no floods")
+    for note in (note for gauge in found for note in gauge.notes):
+        console.print(note)
+    if table is not None:
+        write_reads(table, found, floods=floods)
+        console.print(f"wrote {table}")
+    for path in draw_events(config, found) if floods and plots else ():
+        console.print(f"wrote {path}")
 
 
 def _print_scores(results: list[GaugeResult], groups: dict[str, list[str]], title: str) -> None:

@@ -12,6 +12,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bmi_cdlm.evaluate.catalogue import METRICS
+from bmi_cdlm.evaluate.events import BEFORE, LONGEST, RECEDING
+from bmi_cdlm.evaluate.signatures import OF_EVENTS, OF_PERIODS, PASSES, RECESSION
 from bmi_cdlm.model.pet import required, takes_elevation
 from bmi_cdlm.names.declaration import CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.errors import ConfigError, nearest
@@ -78,7 +80,24 @@ def _scores() -> list[str]:
     for one in METRICS:
         best = "" if math.isnan(one.best) else f"{one.best:g}"
         lines.append(f"| `{one.name}` | {one.units} | {best} | {one.meaning} | {one.source} |")
-    return lines
+    return [*lines, *_signatures()]
+
+
+def _signatures() -> list[str]:
+    """The signatures that `cdlm evaluate --signatures` and `--events` give."""
+    lines = [
+        "\n### Signatures\n",
+        "Of `cdlm evaluate --signatures` (C) over the parts of the record that are at least "
+        f"{LONGEST} h long without a gap, and of `--events` (E) over each flood, observed and simulated [Huynh et al. "
+        "2023]; rain is the mean above the gauge. A flood is a peak not below a quantile of the observed flow, of the "
+        f"same gauge; it begins with the first steep and strong rise of rain in the {BEFORE} h before, and ends where "
+        f"the {RECEDING} h that follow have the least quick flow, at most {LONGEST} h after its begin. Floods that "
+        "overlap are joined; those near an end or a gap of the record, or without rain, are left out and told. "
+        "Quick flow and baseflow are told apart by the recursive filter of Lyne and Hollick "
+        f"({RECESSION:g}, {PASSES} passes). In CSV the end of a flood is the begin of its last step.\n",
+        "| signature | unit | meaning |", "|---|---|---|",
+    ]
+    return [*lines, *(f"| `{one.name}` | {one.units} | {one.meaning} |" for one in (*OF_PERIODS, *OF_EVENTS))]
 
 
 def describe_processes(name: str | None = None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -128,7 +129,7 @@ def gauge_areas(domain: Domain) -> dict[str, float]:
 def draw(config: Config, results: list[GaugeResult]) -> list[Path]:
     """Draw one hydrograph per gauge beside the output file; return the paths."""
     assert config.output is not None
-    rain = _rain_of(config, results)
+    rain = rain_above(config, results)
     paths, names = [], file_names(result.gauge_id for result in results)
     for result in results:
         path = config.output.with_name(f"{config.output.stem}_{names[result.gauge_id]}.png")
@@ -139,8 +140,8 @@ def draw(config: Config, results: list[GaugeResult]) -> list[Path]:
     return paths
 
 
-def _rain_of(config: Config, results: list[GaugeResult]) -> dict[str, np.ndarray] | None:
-    """Rain above each gauge at the steps that are drawn; None without a forcing file, or where means are drawn."""
+def rain_above(config: Config, results: Sequence[GaugeResult]) -> dict[str, np.ndarray] | None:
+    """Mean rain above each gauge at the steps of results [mm per step]; None without a forcing file, or of means."""
     starts, step = results[0].starts, np.timedelta64(config.time_step * config.steps_per_output, "s")
     if starts.size > 1 and starts[1] - starts[0] != step:
         return None

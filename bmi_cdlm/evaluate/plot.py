@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bmi_cdlm.evaluate.signatures import slow_flow
 from bmi_cdlm.names.calendars import on_axis
 from bmi_cdlm.names.errors import OutputError
 from bmi_cdlm.names.writing import replacing
@@ -46,15 +47,39 @@ def plot_hydrograph(
     OutputError
         The file cannot be written, or matplotlib is not there.
     """
+    shown = (("nse", "NSE {:.2f}"), ("kge", "KGE {:.2f}"), ("pbias", "bias {:+.1f} %"))
+    parts = [text.format(scores[key]) for key, text in shown if np.isfinite(scores.get(key, np.nan))]
+    figure = new_figure(path, (10, 5.2))
+    _draw(figure, _edges(on_axis(np.asarray(starts))), simulated, observed, rain)
+    _save(path, figure, title, "   ".join(parts))
+
+
+def plot_event(
+    path: Path, starts: np.ndarray, simulated: np.ndarray, observed: np.ndarray, rain: np.ndarray, title: str, told: str
+) -> None:
+    """Draw a flood as a PNG: as `plot_hydrograph`, with the baseflow of both flows; told : what stands on its right."""
     figure = new_figure(path, (10, 5.2))
     edges = _edges(on_axis(np.asarray(starts)))
+    below = _draw(figure, edges, simulated, observed, rain)
+    _draw_baseflow(below, edges, simulated, observed)
+    _save(path, figure, title, told)
+
+
+def _draw(
+    figure: Figure, edges: np.ndarray, simulated: np.ndarray, observed: np.ndarray | None, rain: np.ndarray | None
+) -> Axes:
+    """Rain, where there is some, above discharge, whose axes are returned."""
     if rain is None:
         below = figure.add_subplot()
     else:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 3))
         _draw_rain(above, edges, np.asarray(rain, np.float64))
     _draw_discharge(below, edges, simulated, observed)
-    _write_heading(figure.axes[0], title, scores)
+    return below
+
+
+def _save(path: Path, figure: Figure, title: str, told: str) -> None:
+    _write_heading(figure.axes[0], title, told)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -107,12 +132,19 @@ def _draw_discharge(
         axes.legend(frameon=False, loc="upper right", ncols=2)
 
 
-def _write_heading(axes: Axes, title: str, scores: Mapping[str, float]) -> None:
-    shown = (("nse", "NSE {:.2f}"), ("kge", "KGE {:.2f}"), ("pbias", "bias {:+.1f} %"))
-    parts = [text.format(scores[key]) for key, text in shown if np.isfinite(scores.get(key, np.nan))]
+def _draw_baseflow(axes: Axes, edges: np.ndarray, simulated: np.ndarray, observed: np.ndarray) -> None:
+    from matplotlib.dates import date2num
+
+    for label, values, colour in (("baseflow", observed, OBSERVED), ("", simulated, SIMULATED)):
+        slow = slow_flow(values)
+        axes.stairs(slow, date2num(edges), baseline=None, color=colour, linewidth=1.0, linestyle=":", label=label)
+    axes.legend(frameon=False, loc="upper right", ncols=3)
+
+
+def _write_heading(axes: Axes, title: str, told: str) -> None:
     title = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold", pad=10, parse_math=False)
-    axes.set_title("   ".join(parts).replace("-", "−"), loc="right", fontsize=10, color=MUTED, pad=10)
+    axes.set_title(told.replace("-", "−"), loc="right", fontsize=10, color=MUTED, pad=10)
 
 
 def _edges(starts: np.ndarray) -> np.ndarray:

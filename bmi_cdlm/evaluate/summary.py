@@ -141,8 +141,9 @@ def write_scores(path: Path, scores: Scores, more: Mapping[str, Callable[[str], 
         table = csv.writer(file)
         table.writerow(["gauge", *extra, *names])
         for gauge, own in scores.items():
-            table.writerow([gauge, *(f(gauge) for f in extra.values()), *(_number(own[name]) for name in names)])
+            table.writerow([gauge, *(f(gauge) for f in extra.values()), *(number(own[name]) for name in names)])
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number as a table of ours holds it; empty where there is none."""
     return "" if np.isnan(value) else f"{value:.9g}"

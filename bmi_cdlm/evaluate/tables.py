@@ -1,4 +1,4 @@
-"""Scores as tables for a screen."""
+"""Scores and signatures as tables for a screen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from rich.table import Table
 
 from bmi_cdlm.evaluate.catalogue import metric
 from bmi_cdlm.evaluate.evaluation import GaugeResult
+from bmi_cdlm.evaluate.events import GaugeReads, median_error
+from bmi_cdlm.evaluate.signatures import OF_EVENTS, OF_PERIODS
 from bmi_cdlm.evaluate.summary import LEVEL, Interval, Row
+from bmi_cdlm.names.calendars import date_text
 
 PER_GAUGE = ("nse", "kge", "kge_r", "kge_alpha", "kge_beta", "pbias", "years", "n")
 PER_GROUP = (
@@ -52,9 +55,41 @@ def difference_table(differences: Mapping[str, Interval], title: str) -> Table:
     return table
 
 
+def signature_table(gauges: Sequence[GaugeReads], title: str) -> Table:
+    """Signatures of the period, or of floods, of gauges: a row observed, a row simulated, the median error last [%]."""
+    reads = [read for gauge in gauges for read in gauge.reads]
+    floods = any(read.event is not None for read in reads)
+    known = OF_EVENTS if floods else OF_PERIODS
+    about = ["flood"] if floods else []
+    table = _table(["gauge", *about, "", *(f"{one.name}\n{_in_units(one.units)}" for one in known)], title)
+    for column in table.columns:
+        column.overflow = "fold"  # on a narrow screen nothing is cut
+    for gauge in gauges:
+        starts = gauge.result.starts
+        for read in gauge.reads:
+            at = () if read.event is None else (read.event.first, read.event.last)
+            when = [date_text(starts[t]).removesuffix(":00:00") for t in at]
+            above, below = ([when[0]], [f"to {when[1]}"]) if when else ([], [])
+            own, other = ([_format(of[one.name], one.style) for one in known] for of in (read.observed, read.simulated))
+            table.add_row(gauge.result.gauge_id, *above, "obs", *own)
+            table.add_row("", *below, "sim", *other)
+    errors = [_format(median_error(reads, one.name), "+.1f") for one in known]
+    table.add_section()
+    table.add_row("median", *("" for _ in about), "%", *errors)
+    return table
+
+
+def _in_units(units: str) -> str:
+    return "" if units == "1" else f"[{units}]"
+
+
 def shown(name: str, value: float) -> str:
     """A score in the form of its column, or a dash where there is none."""
-    return "-" if np.isnan(value) else format(value, metric(name).style)
+    return _format(value, metric(name).style)
+
+
+def _format(value: float, style: str) -> str:
+    return "-" if np.isnan(value) else format(value, style)
 
 
 def _table(headings: Sequence[str], title: str) -> Table:
