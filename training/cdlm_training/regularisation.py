@@ -120,7 +120,7 @@ def shared_edges(cells: Cells) -> np.ndarray:
     _, corner = np.unique(np.stack([lon.ravel(), lat.ravel()], axis=1), axis=0, return_inverse=True)
     corner = corner.reshape(lon.shape)
     edges = np.sort(np.stack([corner, np.roll(corner, -1, axis=1)], axis=2), axis=2).reshape(-1, 2)
-    cell = np.repeat(np.arange(corner.shape[0]), corner.shape[1])
+    cell = np.repeat(np.arange(cells.corner_lon.shape[0]), cells.corner_lon.shape[1])
     order = np.lexsort((cell, edges[:, 1], edges[:, 0]))
     edges, cell = edges[order], cell[order]
     same = (edges[1:] == edges[:-1]).all(axis=1) & (cell[1:] != cell[:-1])
