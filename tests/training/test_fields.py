@@ -16,14 +16,16 @@ from bmi_cdlm.generator.specification import Target
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.parameter_file import read_parameters
-from cdlm_training.config import Regularisation, load_train_config
+from cdlm_training.config import load_train_config
 from cdlm_training.evaluate import load_best, write_checkpoint
 from cdlm_training.fields import FARTHEST, LEVEL, Field, parameters_of, unbounded
 from cdlm_training.fits import Fit
 from cdlm_training.loop import Trainer
 from cdlm_training.objective import TrainingError
-from cdlm_training.regularisation import POWERS, Regulariser, corner_of, next_weight, shared_edges
+from cdlm_training.regularisation import Regulariser, shared_edges
 from cdlm_training.scores import simulate_gauges
+from cdlm_training.search import POWERS, corner_of, next_weight
+from cdlm_training.terms import Regularisation
 
 DISTRIBUTED = {
     "mapping": "distributed", "output": "out/field.nc", "cell_attributes": None, "reach_attributes": None,

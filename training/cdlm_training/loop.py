@@ -34,8 +34,9 @@ from cdlm_training.generator import Generator
 from cdlm_training.log import Log
 from cdlm_training.loss import BatchSums
 from cdlm_training.objective import Objective, TrainingError
-from cdlm_training.regularisation import CURVE, Regulariser, corner_of, count_fits, draw_curve, next_weight, told
+from cdlm_training.regularisation import Regulariser
 from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
+from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_parts
 from cdlm_training.transfer import Prior, adopt, freeze
 
@@ -134,7 +135,7 @@ class Trainer:
         """Scores of the best checkpoint; what a user should know of it goes to `findings`."""
         config, chosen = self.config, None
         if self.config.searches_weight:
-            chosen = self._choose_fit()
+            chosen = choose(self)
         ids, simulated = simulate_gauges(self.run, config.output)
         values = load_best(self)
         self.findings = [
@@ -152,7 +153,7 @@ class Trainer:
                 self._run_epoch(report, progress)
                 continue
             if config.searches_weight:
-                self.fits[-1] = self._ended(fit)
+                self.fits[-1] = ended(self)
             if len(self.fits) == self.n_fits:
                 return
             self._begin_anew()
@@ -160,7 +161,7 @@ class Trainer:
     def _run_epoch(self, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> None:
         began = time.perf_counter()
         if self.config.searches_weight and not self.fits[-1].epochs:
-            self.fits[-1] = self.fits[-1]._replace(cost_before=self._cost())
+            self.fits[-1] = self.fits[-1]._replace(cost_before=cost(self))
         losses = [self._update(progress) for _ in range(self.updates)]
         self.epoch += 1
         scores = self._validate()
@@ -169,7 +170,7 @@ class Trainer:
         if value > self.best:
             self.best = value
             if self.team.leads:
-                kept = [self._of_fit(len(self.fits) - 1)] if self.config.searches_weight else []
+                kept = [file_of(self, len(self.fits) - 1)] if self.config.searches_weight else []
                 for path in (self.config.output, *kept):
                     with replacing(path) as temporary:
                         shutil.copyfile(self._last, temporary)
@@ -201,38 +202,11 @@ class Trainer:
             return make_fields(self.run, self.config, self.spec, self.data.domain, dtype)
         return Generator(self.spec, seed, dtype, dropout)
 
-    # ---- how much a regularisation weighs ------------------------------------------------------------------
-
     @property
     def n_fits(self) -> int:
         """How many fits there are, from several starts or with several weights of the regularisation."""
         held = self.config.regularisation
         return count_fits(held) if held is not None and self.config.searches_weight else self.config.n_starts
-
-    def _penalty(self) -> float:
-        assert self.regulariser is not None
-        return float(self.regulariser().detach())
-
-    def _cost(self) -> float:
-        """The loss of the training period without the regularisation."""
-        return self.gradient(self._all_windows()) - self.fits[-1].weight * self._penalty()
-
-    def _ended(self, fit: Fit) -> Fit:
-        return fit._replace(cost=self._cost(), penalty=self._penalty())
-
-    def _of_fit(self, place: int) -> Path:
-        return self.config.log_folder / f"fit{place}{self.config.output.suffix}"
-
-    def _choose_fit(self) -> int:
-        """Which of the fits with several weights is the result, which the output then has."""
-        lcurve = self.config.regularisation is not None and self.config.regularisation.weight == "lcurve"
-        chosen = corner_of(self.fits) if lcurve else len(self.fits) - 1
-        with replacing(self.config.output) as temporary:
-            shutil.copyfile(self._of_fit(chosen), temporary)
-        self.best = self.fits[chosen].score
-        if lcurve:
-            draw_curve(self.config.log_folder / CURVE, self.fits, chosen)
-        return chosen
 
     def mean_parameters(self) -> dict[str, float]:
         """Mean over cells or reaches of every generated parameter, by registry name."""
@@ -262,7 +236,7 @@ class Trainer:
 
     def _update(self, progress: Callable[[float], None]) -> float:
         if self.config.optimizer == "lbfgs":
-            windows = self._all_windows()
+            windows = self.all_windows()
             loss = float(self.optimizer.step(lambda: self.gradient(windows)))
         else:
             self.generator.draw_dropout(self.random)
@@ -334,7 +308,8 @@ class Trainer:
         """The weights that are learned."""
         return [w for w in self.generator.parameters() if w.requires_grad]
 
-    def _all_windows(self) -> list[Window]:
+    def all_windows(self) -> list[Window]:
+        """Windows that cover the training period, but for a rest shorter than one."""
         train = self.data.steps_of(self.config.train)
         length = min(self.config.window, train.stop - train.start)
         return [self.data.window(first, length) for first in range(train.start, train.stop - length + 1, length)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bmi_cdlm.reference import key_table
-from cdlm_training.config import LossWeights, Regularisation, TrainConfig
+from cdlm_training.config import TrainConfig
 from cdlm_training.experiment.config import ExperimentConfig
+from cdlm_training.terms import LossWeights, Regularisation
 
 HEAD = """# Training
 
