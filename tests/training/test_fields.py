@@ -230,6 +230,18 @@ def test_the_weight_is_found_and_a_broken_fit_goes_on(case, tmp_path):
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
+def test_the_corner_is_the_result(case, tmp_path):
+    pytest.importorskip("matplotlib")
+    keys = {"regularisation": {"prior": 1.0, "weight": "lcurve"}, "output": str(tmp_path / "curve.nc")}
+    trainer, scores, _ = train(field(case, **keys, start_from="out/trained.safetensors"))
+    weights = [fit.weight for fit in trainer.fits]
+    assert weights[0] == 0 and weights[1:] == pytest.approx([weights[3] * 10**p for p in POWERS], rel=1e-12)
+    chosen = trainer.fits[corner_of(trainer.fits)]
+    assert scores.nse == chosen.score and f"weighs {chosen.weight:.4g}, of 6 fits" in trainer.findings[-1]
+    assert (trainer.config.log_folder / "lcurve.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_corner_of_the_curve():
     held = Regularisation(prior=1.0, weight="lcurve")
     fits = [Fit.new()._replace(cost_before=10.0, cost=2.0, penalty=4.0)]
