@@ -15,7 +15,7 @@ from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, DomainError
 from bmi_cdlm.names.parameters import STARTS, Grid, check
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.parameter_file import read_parameters
+from bmi_cdlm.run.parameter_file import read_attribute_of, read_parameters
 
 
 def check_parameters(case: Case) -> Iterator[Finding]:
@@ -80,7 +80,9 @@ def starts_as_learned(case: Case) -> bool:
     path = Path(config.parameters)
     try:
         if path.suffix != ".safetensors":
-            return any(name in STARTS for name in read_parameters(path, case.domain, config.time_step))
+            learned = read_attribute_of(path, STARTS_AT)
+            there = any(name in STARTS for name in read_parameters(path, case.domain, config.time_step))
+            return there and learned in (None, date_text(config.start))
         members = load_members(path)
     except CdlmError:  # told where parameters are
         return False

@@ -18,10 +18,9 @@ from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, same_units, select_ids
 from bmi_cdlm.names.errors import ConfigError, ParameterError, nearest
 from bmi_cdlm.names.parameters import Parameter, check
-from bmi_cdlm.names.time_steps import DAY, STEP_NAMES
-from bmi_cdlm.names.writing import replacing
+from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.parameter_file import COMPONENT
+from bmi_cdlm.run.parameter_file import COMPONENT, save_parameters
 
 FAMILY = "hbv"
 IDS = ("id", "cell_id", "divide_id", "basin_id", "gage_id", "gauge_id", "comid")
@@ -97,21 +96,10 @@ def import_parameters(
 
 def write_parameters(path: Path, config: Config, imported: Imported, source: Path) -> None:
     """Write the parameter file that the key `parameters` of a run takes."""
-    ids, units = read_domain(config.domain).cells.id, {p.name: p.units for p in config.chain.cells[-1].parameters}
-    with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as dataset:
-        dataset.setncatts({
-            "title": f"parameters of a dHBV run for {config.runoff}", "source": source.name,
-            "comment": " | ".join(imported.notes), "time_step": STEP_NAMES[config.time_step],
-        })
-        dataset.createDimension("cell", len(ids))
-        if config.components > 1:
-            dataset.createDimension(COMPONENT, config.components)
-        dataset.createVariable("cell_id", str, ("cell",))[:] = np.array(list(ids), object)
-        for name, values in imported.values.items():
-            dims = ("cell",) if values.ndim == 1 else (COMPONENT, "cell")
-            variable = dataset.createVariable(name, "f8", dims)
-            variable.units = units[name]
-            variable[:] = values
+    save_parameters(path, read_domain(config.domain), config.time_step, imported.values, {
+        "title": f"parameters of a dHBV run for {config.runoff}", "source": source.name,
+        "comment": " | ".join(imported.notes),
+    })
 
 
 def _plain(name: str) -> str:

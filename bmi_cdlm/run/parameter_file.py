@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import netCDF4
@@ -21,6 +22,7 @@ from bmi_cdlm.files.netcdf import (
 from bmi_cdlm.names.errors import ParameterError, nearest
 from bmi_cdlm.names.parameters import BY_NAME, COMPONENT_WEIGHT, STARTS, TRAVEL_TIME, WEIGHT
 from bmi_cdlm.names.time_steps import STEP_NAMES
+from bmi_cdlm.names.writing import replacing
 
 COMPONENT = "component"
 
@@ -82,6 +84,38 @@ def read_parameters(path: Path, domain: Domain, step: int | None = None) -> dict
                 )
             values[name] = array[..., order[grid]]
     return values
+
+
+@one_at_a_time
+def read_attribute_of(path: Path, name: str) -> str | None:
+    """An attribute of a parameter file, such as the time of the start that it holds; None where it has none."""
+    with open_input(path, ParameterError) as dataset:
+        return str(dataset.getncattr(name)) if name in dataset.ncattrs() else None
+
+
+@one_at_a_time
+def save_parameters(
+    path: Path, domain: Domain, step: int, values: Mapping[str, np.ndarray], attributes: Mapping[str, str]
+) -> None:
+    """Write what `read_parameters` reads, beside its place and moved onto it.
+
+    step : of the run [s]; values : float64[cell | reach] or [component, cell] by registry name, in the order of the
+    domain; attributes : of the file, such as its title and what it was made of.
+    """
+    known, ids = known_parameters(), {"cell": domain.cells.id, "reach": domain.reaches.id}
+    components = {array.shape[0] for array in values.values() if array.ndim == 2}
+    with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as dataset:
+        dataset.setncatts({**attributes, "time_step": STEP_NAMES[step]})
+        for grid in dict.fromkeys(known[name][0] for name in values):
+            dataset.createDimension(grid, len(ids[grid]))
+            dataset.createVariable(f"{grid}_id", str, (grid,))[:] = np.array(list(ids[grid]), object)
+        for count in components:
+            dataset.createDimension(COMPONENT, count)
+        for name, array in values.items():
+            grid, units, meaning = known[name]
+            variable = dataset.createVariable(name, "f8", (COMPONENT, grid) if array.ndim == 2 else (grid,))
+            variable.setncatts({"units": units, "long_name": meaning})
+            variable[:] = array
 
 
 def known_parameters() -> dict[str, tuple[str, str, str]]:

@@ -24,7 +24,7 @@ from bmi_cdlm.names.errors import CheckpointError, ConfigError
 from bmi_cdlm.names.parameters import STARTS, TRAVEL_TIME
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.parameter_file import read_parameters
+from bmi_cdlm.run.parameter_file import read_attribute_of, read_parameters
 
 logger = logging.getLogger(__name__)
 RAIN, DEMAND, TEMPERATURE = "precipitation", "potential_evapotranspiration", "air_temperature"
@@ -46,10 +46,13 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     if path.suffix != ".safetensors":
         found = read_parameters(path, domain, config.time_step)
         _tell_defaults(config, found)
-        return found, None
+        learned = read_attribute_of(path, STARTS_AT)
+        return found if learned is None else _with_start(config, str(path), learned, found), None
     checkpoint = fitting_checkpoint(config)
     values, pet = checkpoint.evaluate(config.domain, domain)
-    return _with_start(config, checkpoint, values), pet if config.takes_demand else None
+    if checkpoint.spec.has_start:
+        values = _with_start(config, checkpoint.where, checkpoint.record.get(STARTS_AT), values)
+    return values, pet if config.takes_demand else None
 
 
 def fitting_checkpoint(config: Config) -> Checkpoint:
@@ -77,17 +80,17 @@ def fitting_checkpoint(config: Config) -> Checkpoint:
     return checkpoint
 
 
-def _with_start(config: Config, checkpoint: Checkpoint, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _with_start(
+    config: Config, where: str, learned: str | None, values: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Leave a learned start out where it is that of another time, or a restart file has the state, and say so."""
-    if not checkpoint.spec.has_start:
-        return values
-    learned, stored = checkpoint.record.get(STARTS_AT), isinstance(config.initial_state, Path)
+    stored = isinstance(config.initial_state, Path)
     if learned == date_text(config.start) and not stored:
         return values
     if not stored:
         logger.warning(
             "%s: learned how full stores are at %s; this run starts at %s, with initial_state: %s and spin_up: %d",
-            checkpoint.where, learned, date_text(config.start), config.initial_state, config.spin_up,
+            where, learned, date_text(config.start), config.initial_state, config.spin_up,
         )
     return {name: value for name, value in values.items() if name not in STARTS}
 

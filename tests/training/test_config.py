@@ -12,9 +12,10 @@ from training_cases import ALONE, at, change_training, write_training_case
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, DomainError
 from bmi_cdlm.names.time_steps import DAY
-from cdlm_training.config import LossWeights, TrainConfig, load_train_config
+from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.loop import Trainer
 from cdlm_training.reference import render
+from cdlm_training.terms import LossWeights
 
 ROOT = Path(__file__).resolve().parents[2]
 

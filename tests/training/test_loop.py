@@ -145,7 +145,7 @@ def test_lbfgs_improves_a_uniform_mapping(case, tmp_path):
     )
     losses: list[float] = []
     trainer, _, epochs = train(config, progress=losses.append)
-    assert len(trainer._all_windows()) == 2
+    assert len(trainer.all_windows()) == 2
     assert losses[-1] < 0.75 * losses[0] and (np.diff(losses) <= 1e-9).all()
     assert epochs[-1].scores.nse > epochs[0].scores.nse - 0.05
     resumed = here(case, tmp_path, mapping="uniform", cell_attributes=None, reach_attributes=None, pet_factor=False,

@@ -119,7 +119,7 @@ def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
         TimeRemainingColumn(), console=console, disable=not here.leads,
     ) as bar:
         nothing = float("nan")
-        total = trainer.config.n_starts * trainer.config.epochs * trainer.updates
+        total = trainer.n_fits * trainer.config.epochs * trainer.updates
         task = bar.add_task("", total=total, loss=nothing, nse=nothing, kge=nothing)
 
         def report(epoch: Epoch) -> None:

@@ -14,37 +14,17 @@ from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import Config, explain, load_config
 from bmi_cdlm.run.parameters import UNKNOWN, same_kind
 from bmi_cdlm.run.values import Date, parse_places
+from cdlm_training.terms import LossWeights, Regularisation
 
 Period = tuple[Date, Date]
 DeviceName = Literal["cpu", "cuda"]
 WHOLE_STEPS = {"lbfgs": 1.0, "adadelta": 1.0}
 """Learning rate of optimizers that find the size of a step themselves, where none is given."""
+OF_FIELDS = {"optimizer": "lbfgs", "precision": "float64", "pet_factor": False}
+"""What mapping: distributed takes where nothing else is given."""
 MANY_STARTS = 5
 """Of a fit so small that it ends where it happens to begin."""
 Gauges = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(parse_places)]
-
-
-class LossWeights(BaseModel):
-    """How much each term of the loss counts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    nse: float = Field(default=1.0, ge=0, description="Squared error over the variance of a gauge's observations.")
-    kge: float = Field(default=0.0, ge=0, description="1 - KGE per gauge and window; windows of a year or more.")
-    rmse_log: float = Field(default=0.0, ge=0, description="RMSE of depth and of its logarithm, 3 to 1, per gauge.")
-    nse_batch: float = Field(
-        default=0.0, ge=0, description="As nse, but the mean over all samples of an update: NseBatchLoss of dHBV 1.1p."
-    )
-    rmse_comb: float = Field(
-        default=0.0, ge=0, description="As rmse_log, but over all samples of an update: RmseCombLoss of dHBV 1.0 and "
-        "2.0. Where an update has several parts, they are run once more, for the sums under the roots."
-    )
-    mean_runoff: float = Field(default=0.0, ge=0, description="Squared relative error against a map of mean runoff.")
-    prior: float = Field(
-        default=0.0, ge=0, description="Squared distance of parameters, before bounds, from those of `start_from`."
-    )
-    pet_factor: float = Field(default=0.01, ge=0, description="Squared deviation of the mean PET factor from 1.")
-    pet_roughness: float = Field(default=0.0, ge=0, description="Squared change of the PET factor from step to step.")
 
 
 class TrainConfig(BaseModel):
@@ -52,7 +32,10 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    output: Path = Field(description="Checkpoint to write (.safetensors); the log folder stands beside it.")
+    output: Path = Field(
+        description="Checkpoint to write (.safetensors), or the parameter file of mapping: distributed (.nc); the log "
+        "folder stands beside it."
+    )
     train: Period = Field(description="Start and end of the training period.")
     validate_on: Period | None = Field(
         default=None, description="Start and end of the validation period; none: the training period."
@@ -67,8 +50,9 @@ class TrainConfig(BaseModel):
     reach_attributes: tuple[str, ...] = Field(
         default=(), description="Attributes of reaches for their parameters, such as the celerity."
     )
-    mapping: Literal["uniform", "linear", "power", "mlp"] = Field(
-        default="mlp", description="From attributes to parameters."
+    mapping: Literal["uniform", "linear", "power", "mlp", "distributed"] = Field(
+        default="mlp", description="From attributes to parameters; `distributed`: none, every cell and reach has "
+        "values of its own, which become a parameter file and hold in this domain alone."
     )
     hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of the hidden layers of the mapping [1].")
     starts: dict[str, float] = Field(
@@ -86,7 +70,7 @@ class TrainConfig(BaseModel):
     start_from: Path | None = Field(
         default=None, description="Checkpoint whose weights and scales of attributes the fit starts from; the "
         "generator is to be described as it was there; of an ensemble `member` of the run says which. A weight in "
-        "`loss.prior` pulls the fit towards it."
+        "`loss.prior` pulls the fit towards it. With mapping: distributed any generator's parameters are the start."
     )
     frozen: tuple[str, ...] = Field(
         default=(), description="Weights that stay as they are: `cell`, `reach`, `pet`, or a layer such as `cell.0`."
@@ -108,7 +92,9 @@ class TrainConfig(BaseModel):
         default=False, description="Learn how much each of the parameter sets of a cell (`components`) weighs in its "
         "runoff; without, each weighs the same."
     )
-    pet_factor: bool = Field(default=True, description="Learn a factor on PET from forcing and season.")
+    pet_factor: bool = Field(
+        default=True, description="Learn a factor on PET from forcing and season; without where mapping is distributed."
+    )
     pet_hidden: tuple[int, ...] = Field(default=(8,), description="Units of the hidden layers of the PET factor [1].")
     pet_limits: tuple[float, float] = Field(default=(0.3, 2.0), description="Limits of the PET factor [1].")
     pet_kind: str = Field(
@@ -135,19 +121,24 @@ class TrainConfig(BaseModel):
         "the best is kept, the spread is told. none: 5 for LBFGS on a uniform mapping, else 1 [1]."
     )
     optimizer: Literal["adamw", "adadelta", "lbfgs"] = Field(
-        default="adamw", description="AdamW, Adadelta (as in dHBV), or LBFGS for small mappings."
+        default="adamw", description="AdamW, Adadelta (as in dHBV), or LBFGS for small mappings and for distributed, "
+        "which takes it unless another is given."
     )
     learning_rate: float = Field(
         default=0.01, gt=0, description="Learning rate at the start; 1 where LBFGS or Adadelta is not given one [1]."
     )
     final_learning_rate: float = Field(default=0.1, gt=0, le=1, description="Its share at the end (cosine) [1].")
-    weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay of AdamW and Adadelta [1].")
+    weight_decay: float = Field(default=1e-4, ge=0, description="Weight decay of AdamW and Adadelta; of "
+                                "distributed nothing decays [1].")
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="Share of the units of every hidden layer of the mapping, and of the "
         "weights of the LSTM's gates, that an update leaves out, drawn anew for each; 0.5 in dHBV 2.0 [1]."
     )
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient [1].")
     loss: LossWeights = Field(default=LossWeights(), description="Weights of the terms of the loss.")
+    regularisation: Regularisation | None = Field(
+        default=None, description="Of mapping: distributed: prior, smoothing, and what they weigh; none: only the loss."
+    )
     gauge_weights: Literal["equal", "incremental_area"] = Field(
         default="equal", description="Nested gauges: all equal, or by the area that a gauge adds."
     )
@@ -158,7 +149,8 @@ class TrainConfig(BaseModel):
     device: DeviceName = Field(
         default="cpu", description="Where forcing is kept, networks and kernels run: the processors, or a CUDA device."
     )
-    precision: Literal["float32", "float64"] = Field(default="float32", description="Of the training.")
+    precision: Literal["float32", "float64"] = Field(default="float32", description="Of the training; "
+                                                       "float64 for distributed where none is given.")
     threads: int = Field(default=1, ge=1, description="Threads for the kernels of each process [1].")
     select_by: Literal["nse", "kge", "median_nse", "median_kge"] = Field(
         default="nse", description="Validation score that chooses the best epoch: its mean over the training gauges, "
@@ -176,6 +168,8 @@ class TrainConfig(BaseModel):
         """
         if not isinstance(given, dict):
             return given
+        if given.get("mapping") == "distributed":
+            given = {**OF_FIELDS, **given}
         optimizer = given.get("optimizer") if isinstance(given.get("optimizer"), str) else None
         small = given.get("mapping") == "uniform" and given.get("start_from") is None
         return {
@@ -192,12 +186,17 @@ class TrainConfig(BaseModel):
                 raise ValueError(
                     f"{name} ends at {date_text(period[1])}; expected a time after its start, {date_text(period[0])}"
                 )
-        if self.output.suffix != ".safetensors":
-            raise ValueError(f"output is {self.output.name}; expected a name that ends in .safetensors")
+        suffix, what = (".nc", ", a parameter file") if self.is_field else (".safetensors", "")
+        if self.output.suffix != suffix:
+            raise ValueError(
+                f"output is {self.output.name}; expected a name that ends in {suffix}{what}, with mapping: "
+                f"{self.mapping}"
+            )
+        self._check_field()
         low, high = self.pet_limits
         if not 0 < low < 1 < high:
             raise ValueError(f"pet_limits are {low} and {high}; expected 0 < low < 1 < high")
-        if self.mapping != "uniform" and not self.cell_attributes:
+        if self.mapping not in ("uniform", "distributed") and not self.cell_attributes:
             raise ValueError(f"mapping is {self.mapping}, but cell_attributes is empty; name some, or use uniform")
         if self.gauges != "all" and len(set(self.gauges)) < max(1, len(self.gauges)):
             raise ValueError("gauges holds no id or one twice; expected different ids, or all")
@@ -226,6 +225,32 @@ class TrainConfig(BaseModel):
             raise ValueError("loss.mean_runoff needs mean_runoff_attribute")
         return self
 
+    def _check_field(self) -> None:
+        """Refuse what a field of parameters cannot have, and what nothing else has."""
+        if not self.is_field:
+            if self.regularisation is not None:
+                raise ValueError(
+                    f"regularisation is of mapping: distributed, and mapping is {self.mapping}: the weights of a "
+                    "generator have no neighbours; expected none (loss.prior pulls a generator towards start_from)"
+                )
+            return
+        for name in ("cell_attributes", "reach_attributes", "varying"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} is {', '.join(getattr(self, name))}, and mapping is distributed: a field reads no "
+                    "attributes and no forcing; leave it out"
+                )
+        if self.pet_factor:
+            raise ValueError("pet_factor is on, and mapping is distributed: a parameter file holds no network; turn "
+                             "it off")
+        if self.loss.prior:
+            raise ValueError("loss.prior is of generators, and mapping is distributed; expected regularisation.prior")
+        if self.n_starts > 1 and self.searches_weight:
+            raise ValueError(
+                f"restarts is {self.restarts}, and regularisation.weight needs several fits from one start; expected "
+                "restarts: 1, or a number as the weight"
+            )
+
     def _check_draws(self) -> None:
         """Refuse draws that contradict each other or the optimizer."""
         for name in ("gauges_per_update", "pairs_per_update"):
@@ -244,6 +269,16 @@ class TrainConfig(BaseModel):
                 "pairs_per_update draws gauges and windows together; expected no gauges_per_update and no "
                 "windows_per_update beside it"
             )
+
+    @property
+    def is_field(self) -> bool:
+        """Whether every place has parameters of its own."""
+        return self.mapping == "distributed"
+
+    @property
+    def searches_weight(self) -> bool:
+        """Whether several fits find what the regularisation weighs."""
+        return self.regularisation is not None and isinstance(self.regularisation.weight, str)
 
     @property
     def draws_parts(self) -> bool:
@@ -286,6 +321,8 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
     _check_keys(content, TrainConfig, f"{path}: unknown key 'training.")
     if isinstance(content.get("loss"), dict):
         _check_keys(content["loss"], LossWeights, f"{path}: unknown key 'training.loss.")
+    if isinstance(content.get("regularisation"), dict):
+        _check_keys(content["regularisation"], Regularisation, f"{path}: unknown key 'training.regularisation.")
     for key in ("output", "start_from"):
         if isinstance(content.get(key), str):
             content = {**content, key: path.parent / expand(content[key], ConfigError)}

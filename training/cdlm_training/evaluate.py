@@ -1,15 +1,18 @@
-"""Validation by the runtime itself: a checkpoint is written, loaded and run in float64."""
+"""What a training writes, which the runtime itself validates in float64: a checkpoint, or a parameter file."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bmi_cdlm.generator.checkpoint import STARTS_AT, save_checkpoint
+from bmi_cdlm.generator.checkpoint import STARTS_AT, load_checkpoint, save_checkpoint
+from bmi_cdlm.generator.generator import static_parameters
 from bmi_cdlm.names.calendars import date_text
+from bmi_cdlm.version import __version__
+from cdlm_training.fields import Fields, read_fields, write_fields
 from cdlm_training.scores import Scores
 
 if TYPE_CHECKING:
@@ -22,9 +25,27 @@ def _or_none(value: float) -> float | None:
 
 
 def write_checkpoint(path: Path, trainer: Trainer, scores: Scores | None) -> None:
-    """Write the generator as it is, with the record of its training."""
+    """Write the generator as it is, or the parameters of a field, with the record of its training."""
+    record = _record(trainer, scores)
+    if isinstance(trainer.generator, Fields):
+        write_fields(path, trainer.generator, trainer.run, trainer.data.domain, {"code_version": __version__, **record})
+    else:
+        save_checkpoint(path, trainer.spec, trainer.generator.tensors(), record)
+
+
+def load_best(trainer: Trainer) -> dict[str, np.ndarray]:
+    """Let the trainer have what it wrote to its output; returns the parameters by registry name."""
+    output = trainer.config.output
+    if isinstance(trainer.generator, Fields):
+        return read_fields(output, trainer.generator, trainer.run, trainer.data.domain)
+    best = load_checkpoint(output)
+    trainer.generator.load(best.tensors)
+    return static_parameters(best.spec, best.tensors, trainer.chain.attributes)
+
+
+def _record(trainer: Trainer, scores: Scores | None) -> dict[str, Any]:
     config, ids = trainer.config, trainer.data.domain.gauges.id
-    save_checkpoint(path, trainer.spec, trainer.generator.tensors(), {
+    return {
         "gauges": [ids[i] for i in trainer.data.gauges],
         "periods": {name: [date_text(t) for t in period] for name, period in (
             ("train", config.train), ("validation", config.validation),
@@ -38,4 +59,4 @@ def write_checkpoint(path: Path, trainer: Trainer, scores: Scores | None) -> Non
         "epoch": trainer.epoch,
         "training": config.model_dump(mode="json", exclude={"output"}),
         **({STARTS_AT: date_text(trainer.run.start)} if trainer.spec.has_start else {}),
-    })
+    }

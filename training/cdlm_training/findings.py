@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from bmi_cdlm.generator.checkpoint import Checkpoint
-from bmi_cdlm.generator.generator import Inputs, static_parameters
-from bmi_cdlm.generator.specification import Target
+from bmi_cdlm.generator.specification import GeneratorSpec, Target
 from bmi_cdlm.names.parameters import parameter
 
 if TYPE_CHECKING:
@@ -25,10 +24,10 @@ DIFFERENT = 0.05
 """Mean difference of discharge, over its mean, by which the run starts otherwise than the training did."""
 
 
-def against_bounds(checkpoint: Checkpoint, inputs: Inputs) -> list[str]:
-    """Parameters that learned against a bound of their range, and how to widen it."""
-    values, told = static_parameters(checkpoint.spec, checkpoint.tensors, inputs), []
-    for target in (*checkpoint.spec.cell.targets, *checkpoint.spec.reach.targets):
+def against_bounds(spec: GeneratorSpec, values: Mapping[str, np.ndarray]) -> list[str]:
+    """Parameters, by registry name, that learned against a bound of their range, and how to widen it."""
+    told = []
+    for target in (*spec.cell.targets, *spec.reach.targets):
         if target.scale == "share":
             continue
         place = _place(target, values[target.name])

@@ -12,23 +12,33 @@ from cdlm_training.config import TrainConfig
 
 
 class Fit(NamedTuple):
-    """A fit from one beginning: epochs so far, the best of them, its validation score, loss and mean parameters."""
+    """A fit from one beginning: epochs so far, the best of them, its validation score, loss and mean parameters.
+
+    weight: of the regularisation; where several fits find it, the loss without it before the first step, and at the
+    end both the loss without it and the regularisation itself, `penalty`.
+    """
 
     epochs: int
     best_epoch: int
     score: float
     loss: float
     parameters: dict[str, float]
+    weight: float = 0.0
+    cost_before: float = 0.0
+    cost: float = 0.0
+    penalty: float = 0.0
 
     @staticmethod
-    def new() -> Fit:
+    def new(weight: float = 0.0) -> Fit:
         """A fit that has not begun."""
-        return Fit(0, 0, -np.inf, float("nan"), {})
+        return Fit(0, 0, -np.inf, float("nan"), {}, weight)
 
     def after(self, score: float, loss: float, parameters: Callable[[], dict[str, float]]) -> Fit:
         """The fit after one more epoch."""
         if score > self.score:
-            return Fit(self.epochs + 1, self.epochs + 1, score, loss, parameters())
+            return self._replace(
+                epochs=self.epochs + 1, best_epoch=self.epochs + 1, score=score, loss=loss, parameters=parameters()
+            )
         return self._replace(epochs=self.epochs + 1)
 
 
@@ -41,9 +51,9 @@ def make_optimizer(
     """
     if config.optimizer == "lbfgs":
         return torch.optim.LBFGS(weights, lr=config.learning_rate, max_iter=5, line_search_fn="strong_wolfe"), None
-    # A bias that decayed would pull its parameter to the middle of its range.
-    decaying = [w for w in weights if w.ndim > 1]
-    others = [w for w in weights if w.ndim <= 1]
+    # A bias that decayed would pull its parameter to the middle of its range; so would a field.
+    decaying = [w for w in weights if w.ndim > 1 and not config.is_field]
+    others = [w for w in weights if w.ndim <= 1 or config.is_field]
     groups = [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
     kind = torch.optim.Adadelta if config.optimizer == "adadelta" else torch.optim.AdamW
     found: torch.optim.Optimizer = kind(groups, lr=config.learning_rate)

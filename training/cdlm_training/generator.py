@@ -227,7 +227,7 @@ class Generator(nn.Module):
                 for target, rows in zip(network.spec.targets, network.spec.rows, strict=True):
                     if target.scale != "share":
                         off = torch.randn(target.components, generator=draw, dtype=torch.float64)
-                        bias[rows] += off.to(bias)
+                        bias[..., rows] += off.to(bias)
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of every weight array by its name in the checkpoint."""

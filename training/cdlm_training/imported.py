@@ -75,6 +75,8 @@ def import_weights(path: Path, weights: Path, statistics: Path) -> list[str]:
         A runoff process that is no HBV, statistics that are missing or no numbers.
     """
     run, config = load_train_config(path)
+    if config.is_field:
+        raise ConfigError("--weights makes a checkpoint, and training.mapping is distributed. Leave the mapping out.")
     tensors, where = read_weights(weights), str(weights)
     found = _statistics(statistics, (*config.cell_attributes, *(FORCING if config.varying else ())))
     static, dynamic = _split(tensors, where)

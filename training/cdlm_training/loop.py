@@ -26,14 +26,17 @@ from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
-from cdlm_training.evaluate import write_checkpoint
+from cdlm_training.evaluate import load_best, write_checkpoint
+from cdlm_training.fields import make_fields, places
 from cdlm_training.findings import against_bounds, spread_of, unlike_starts
 from cdlm_training.fits import Fit, make_optimizer
 from cdlm_training.generator import Generator
 from cdlm_training.log import Log
 from cdlm_training.loss import BatchSums
 from cdlm_training.objective import Objective, TrainingError
+from cdlm_training.regularisation import Regulariser
 from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
+from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_parts
 from cdlm_training.transfer import Prior, adopt, check_terms, freeze
 
@@ -77,18 +80,19 @@ class Trainer:
         self.device = choose_device(self.config.device)
         self.data = Dataset(self.run, self.config, domain)
         self.spec = self._specify()
-        origin = None if self.config.start_from is None else load_checkpoint(self.config.start_from, self.run.member)
-        if origin is not None:
+        origin = None
+        if self.config.start_from is not None and not self.config.is_field:
+            origin = load_checkpoint(self.config.start_from, self.run.member)
             self.spec = adopt(self.spec, origin)
-        dtype = torch.float32 if self.config.precision == "float32" else torch.float64
-        self.generator = Generator(self.spec, self.config.seed, dtype, self.config.dropout).to(self.device)
+        self.generator = self._make_generator(self.config.seed, self.config.dropout).to(self.device)
         if origin is not None:
             self.generator.load(origin.tensors)
         self.generator.reach.requires_grad_(self.config.learn_routing)
         freeze(self.generator, self.config.frozen)
         check_terms(self.generator, self.config.loss)
         self.chain = Chain(
-            self.data, self.generator, read_inputs(self.spec, self.run.domain, domain),
+            self.data, self.generator,
+            places(domain) if self.config.is_field else read_inputs(self.spec, self.run.domain, domain),
             read_lstm_attributes(self.spec, self.run.domain, domain),
         )
         assert self.run.observations is not None
@@ -99,10 +103,12 @@ class Trainer:
         self.parts = make_parts(self.data, self.workers)
         self.objective = Objective(self.chain)
         self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
+        held = self.config.regularisation
+        self.regulariser = None if held is None else Regulariser(self.generator, domain, held)
         self.random = np.random.default_rng(self.config.seed)
         self.optimizer, self.schedule = make_optimizer(self.config, self._weights(), self.updates)
         self.epoch, self.best = 0, -np.inf
-        self.fits, self.findings = [Fit.new()], list[str]()
+        self.fits, self.findings = [Fit.new(0.0 if held is None else next_weight(held, []))], list[str]()
 
     def train(self, *, resume: bool, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> Scores:
         """Train to the end, or until the validation score has not risen for `patience` epochs.
@@ -128,12 +134,14 @@ class Trainer:
 
     def _conclude(self) -> Scores:
         """Scores of the best checkpoint; what a user should know of it goes to `findings`."""
-        config, best = self.config, load_checkpoint(self.config.output)
+        config, chosen = self.config, None
+        if self.config.searches_weight:
+            chosen = choose(self)
         ids, simulated = simulate_gauges(self.run, config.output)
-        self.generator.load(best.tensors)
+        values = load_best(self)
         self.findings = [
-            *unlike_starts(self, simulated), *against_bounds(best, self.chain.attributes),
-            *spread_of(self.fits, config.select_by),
+            *unlike_starts(self, simulated), *against_bounds(self.spec, values),
+            *(spread_of(self.fits, config.select_by) if chosen is None else told(self.fits, chosen)),
         ]
         (config.log_folder / FINDINGS).write_text("".join(f"{one}\n" for one in self.findings), encoding="utf-8")
         return score(self.run, config, ids, simulated, config.validation)
@@ -144,13 +152,17 @@ class Trainer:
             fit = self.fits[-1]
             if fit.epochs < config.epochs and fit.epochs - fit.best_epoch < config.patience:
                 self._run_epoch(report, progress)
-            elif len(self.fits) < config.n_starts:
-                self._begin_anew()
-            else:
+                continue
+            if config.searches_weight:
+                self.fits[-1] = ended(self)
+            if len(self.fits) == self.n_fits:
                 return
+            self._begin_anew()
 
     def _run_epoch(self, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> None:
         began = time.perf_counter()
+        if self.config.searches_weight and not self.fits[-1].epochs:
+            self.fits[-1] = self.fits[-1]._replace(cost_before=cost(self))
         losses = [self._update(progress) for _ in range(self.updates)]
         self.epoch += 1
         scores = self._validate()
@@ -159,8 +171,10 @@ class Trainer:
         if value > self.best:
             self.best = value
             if self.team.leads:
-                with replacing(self.config.output) as temporary:
-                    shutil.copyfile(self._last, temporary)
+                kept = [file_of(self, len(self.fits) - 1)] if self.config.searches_weight else []
+                for path in (self.config.output, *kept):
+                    with replacing(path) as temporary:
+                        shutil.copyfile(self._last, temporary)
         if self.team.leads:
             epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
             # In this order: whatever a kill leaves without a saved state is done, and logged, again.
@@ -169,14 +183,31 @@ class Trainer:
             report(epoch)
 
     def _begin_anew(self) -> None:
-        """Begin another fit, from drawn parameters; what is not learned stays."""
-        seed = self.config.seed + 1000 * len(self.fits)
-        fresh = Generator(self.spec, seed, self.generator.cell.each[-1].bias.dtype)
-        fresh.scatter(seed)
+        """Begin another fit, from drawn parameters, or with another weight; what is not learned stays."""
+        seed, weight = self.config.seed + 1000 * len(self.fits), self.fits[-1].weight
+        fresh = self._make_generator(seed)
+        if self.config.searches_weight and self.config.regularisation is not None:
+            weight = next_weight(self.config.regularisation, self.fits)
+            self.best = -np.inf  # a fit is not compared with one of another weight
+        else:
+            fresh.scatter(seed)
         stays = {name: w.detach() for name, w in self.generator.named_parameters() if not w.requires_grad}
         self.generator.load_state_dict({**fresh.state_dict(), **stays})
         self.optimizer, self.schedule = make_optimizer(self.config, self._weights(), self.updates)
-        self.fits.append(Fit.new())
+        self.fits.append(Fit.new(weight))
+
+    def _make_generator(self, seed: int, dropout: float = 0.0) -> Generator:
+        """A generator where a fit begins."""
+        dtype = torch.float32 if self.config.precision == "float32" else torch.float64
+        if self.config.is_field:
+            return make_fields(self.run, self.config, self.spec, self.data.domain, dtype)
+        return Generator(self.spec, seed, dtype, dropout)
+
+    @property
+    def n_fits(self) -> int:
+        """How many fits there are, from several starts or with several weights of the regularisation."""
+        held = self.config.regularisation
+        return count_fits(held) if held is not None and self.config.searches_weight else self.config.n_starts
 
     def mean_parameters(self) -> dict[str, float]:
         """Mean over cells or reaches of every generated parameter, by registry name."""
@@ -192,7 +223,8 @@ class Trainer:
         return make_spec(
             run.domain, cell_attributes=config.cell_attributes,
             reach_attributes=config.reach_attributes if config.learn_routing else (),
-            mapping=config.mapping, hidden=config.hidden, snow=run.snow, step=run.time_step,
+            mapping="uniform" if config.mapping == "distributed" else config.mapping, hidden=config.hidden,
+            snow=run.snow, step=run.time_step,
             routing_step=run.routing_step, learn_weighting=config.learn_weighting,
             learn_component_weights=config.learn_component_weights, pet=config.pet_factor,
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
@@ -205,7 +237,7 @@ class Trainer:
 
     def _update(self, progress: Callable[[float], None]) -> float:
         if self.config.optimizer == "lbfgs":
-            windows = self._all_windows()
+            windows = self.all_windows()
             loss = float(self.optimizer.step(lambda: self.gradient(windows)))
         else:
             self.generator.draw_dropout(self.random)
@@ -256,6 +288,11 @@ class Trainer:
             term = self.config.loss.prior * self.prior(cells, reaches)
             term.backward()
             loss += float(term.detach())
+        weight = self.fits[-1].weight
+        if self.regulariser is not None and weight and self.team.leads:
+            term = weight * self.regulariser()
+            term.backward()
+            loss += float(term.detach())
         self.team.add_gradients(self._weights())
         self.objective.check_gradients([window for window, _ in items])
         return self.team.total(loss)
@@ -272,7 +309,8 @@ class Trainer:
         """The weights that are learned."""
         return [w for w in self.generator.parameters() if w.requires_grad]
 
-    def _all_windows(self) -> list[Window]:
+    def all_windows(self) -> list[Window]:
+        """Windows that cover the training period, but for a rest shorter than one."""
         train = self.data.steps_of(self.config.train)
         length = min(self.config.window, train.stop - train.start)
         return [self.data.window(first, length) for first in range(train.start, train.stop - length + 1, length)]
@@ -293,7 +331,7 @@ class Trainer:
 
     @property
     def _last(self) -> Path:
-        return self.config.log_folder / "last.safetensors"
+        return self.config.log_folder / f"last{self.config.output.suffix}"
 
     def _validate(self) -> Scores:
         """Scores of the weights as they are, by the runtime in float64; the leader runs, all get the selected one."""

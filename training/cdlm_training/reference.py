@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bmi_cdlm.reference import key_table
-from cdlm_training.config import LossWeights, TrainConfig
+from cdlm_training.config import TrainConfig
 from cdlm_training.experiment.config import ExperimentConfig
+from cdlm_training.terms import LossWeights, Regularisation
 
 HEAD = """# Training
 
@@ -34,6 +35,29 @@ widens it), and how far several fits of one lie apart (`restarts`).
 `start_from: CHECKPOINT` begins where another training ended, with `gauges: [...]` on a few gauges, say; `loss.prior`
 pulls the parameters towards those of that checkpoint, and `frozen: [pet, cell.0]` leaves weights as they are. The
 generator has to be described as it was there; scales of attributes and forcing are those of the checkpoint.
+
+## Every cell its own parameters
+
+`mapping: distributed` fits a value of every parameter in every cell (of the celerity: in every reach), by LBFGS in
+float64 unless told otherwise, from `starts`, or from whatever generator `start_from` names: the region says where the
+fit begins, the gauges assimilate from there. A field is no generator: it reads no attributes, holds in this domain
+alone, and its `output` is a parameter file (`.nc`), which `parameters:` of a run takes; what it was made of stands in
+the attributes of the file.
+
+```yaml
+training:
+  output: local.nc
+  mapping: distributed
+  start_from: regional.safetensors
+  regularisation: {prior: 1, smoothing: 100}
+```
+
+There are more values than gauges can tell apart. `regularisation` holds them where they began (`prior`) and lets
+neighbours change alike (`smoothing`; `hard_smoothing` makes neighbours alike): with z = z0 at the start and
+p = sigmoid(z), the place of a parameter in its range, sums over parameters of the means over places of (z - z0)^2, and
+of the squared Laplacian of p(z) - p(z0), or of p(z), over cells that share an edge and reaches that drain into each
+other. They count `weight` times their sum beside the loss: a number, or `fast` (two fits: what one without them gains
+over what it costs in them), or `lcurve` (six fits and a plot, `lcurve.png` in the folder of the training).
 
 ## Ensembles
 
@@ -130,6 +154,7 @@ times the time of HBV with four sets, 16 units 3.9 times ([benchmarks](../benchm
 def render() -> str:
     """Return the reference as Markdown."""
     return "\n".join([
-        HEAD, *key_table(TrainConfig), "## Keys of `loss`\n", *key_table(LossWeights), "## Keys of `experiment`\n",
+        HEAD, *key_table(TrainConfig), "## Keys of `loss`\n", *key_table(LossWeights), "## Keys of `regularisation`\n",
+        *key_table(Regularisation), "## Keys of `experiment`\n",
         *key_table(ExperimentConfig),
     ])

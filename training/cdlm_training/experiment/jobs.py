@@ -25,7 +25,8 @@ from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.experiment.config import Experiment, told
 from cdlm_training.experiment.splits import Split
 
-RUNS, CONFIG, CHECKPOINT, DISCHARGE, DONE = "runs", "config.yaml", "trained.safetensors", "discharge.nc", "done.json"
+RUNS, CONFIG, DISCHARGE, DONE = "runs", "config.yaml", "discharge.nc", "done.json"
+CHECKPOINT, FIELD = "trained.safetensors", "trained.nc"
 SAME = ("domain", "observations", "calendar", "start", "end", "time_step")
 """Keys that all variants share: gauges and steps are those of one table."""
 
@@ -69,9 +70,10 @@ def make_jobs(experiment: Experiment, splits: Sequence[Split]) -> list[Job]:
 
 def _write_config(experiment: Experiment, job: Job) -> None:
     content = experiment.variant(job.variant)
+    is_field = content["training"].get("mapping") == "distributed"
     content["training"] = {
-        **content["training"], "output": CHECKPOINT, "gauges": list(job.split.fitted), "held_out_fold": None,
-        "seed": job.seed,
+        **content["training"], "output": FIELD if is_field else CHECKPOINT, "gauges": list(job.split.fitted),
+        "held_out_fold": None, "seed": job.seed,
     }
     job.folder.mkdir(parents=True, exist_ok=True)
     with replacing(job.folder / CONFIG) as temporary:

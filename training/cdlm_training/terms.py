@@ -1,0 +1,60 @@
+"""The terms of a loss and of a regularisation, as keys below `training`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class LossWeights(BaseModel):
+    """How much each term of the loss counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nse: float = Field(default=1.0, ge=0, description="Squared error over the variance of a gauge's observations.")
+    kge: float = Field(default=0.0, ge=0, description="1 - KGE per gauge and window; windows of a year or more.")
+    rmse_log: float = Field(default=0.0, ge=0, description="RMSE of depth and of its logarithm, 3 to 1, per gauge.")
+    nse_batch: float = Field(
+        default=0.0, ge=0, description="As nse, but the mean over all samples of an update: NseBatchLoss of dHBV 1.1p."
+    )
+    rmse_comb: float = Field(
+        default=0.0, ge=0, description="As rmse_log, but over all samples of an update: RmseCombLoss of dHBV 1.0 and "
+        "2.0. Where an update has several parts, they are run once more, for the sums under the roots."
+    )
+    mean_runoff: float = Field(default=0.0, ge=0, description="Squared relative error against a map of mean runoff.")
+    prior: float = Field(
+        default=0.0, ge=0, description="Squared distance of parameters, before bounds, from those of `start_from`."
+    )
+    pet_factor: float = Field(default=0.01, ge=0, description="Squared deviation of the mean PET factor from 1.")
+    pet_roughness: float = Field(default=0.0, ge=0, description="Squared change of the PET factor from step to step.")
+
+
+class Regularisation(BaseModel):
+    """How much holds a field of parameters (`mapping: distributed`) to its start and to its neighbours."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prior: float = Field(
+        default=0.0, ge=0, description="Squared distance of parameters, before bounds, from where the fit began: mean "
+        "over places, sum over parameters."
+    )
+    smoothing: float = Field(
+        default=0.0, ge=0, description="The same of the squared Laplacian of what the fit changed, each parameter as "
+        "its place in its range, over cells that share an edge and along the river."
+    )
+    hard_smoothing: float = Field(
+        default=0.0, ge=0, description="As smoothing, of the parameters themselves: patterns of the start are smoothed "
+        "too."
+    )
+    weight: Annotated[float, Field(gt=0)] | Literal["fast", "lcurve"] = Field(
+        default="fast", description="What their sum counts beside the loss. `fast`: a first fit goes without it, and "
+        "what that gains in loss over what it costs in the sum is the weight of a second. `lcurve`: five fits around "
+        "that weight, of which the corner of the L-curve is taken, and a plot of it."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Regularisation:
+        if not (self.prior or self.smoothing or self.hard_smoothing):
+            raise ValueError("regularisation has no term; expected prior, smoothing or hard_smoothing above 0")
+        return self
