@@ -12,6 +12,7 @@ from types import ModuleType
 import numba
 import pytest
 from hypothesis import settings
+from process_cases import restored
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -50,6 +51,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("torch.autograd.gradcheck, float64")
         for line in checked:
             terminalreporter.line(line)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registries_as_they_were() -> Iterator[None]:
+    """A file of tests that lists or runs processes of other packages leaves none of them to the next."""
+    with restored():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import pytest
 from cases import START, change_config, write_case, write_series
 from click.testing import CliRunner
 
+from bmi_cdlm import cli
 from bmi_cdlm.cli import main
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.events import Event, find_events, median_error, read_event, read_period
@@ -163,7 +164,9 @@ def test_signatures_of_a_period_are_over_what_is_long_enough_without_a_gap():
 
 
 @pytest.mark.slow
-def test_the_command_finds_floods_tells_and_draws_them_and_refuses_what_it_cannot_read(tmp_path: Path) -> None:
+def test_the_command_finds_floods_tells_and_draws_them_and_refuses_what_it_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = write_case(tmp_path, step=HOUR, n_steps=HOURS, routing_step="1 h", output="run.nc")
     gauge_id = read_domain(tmp_path / "domain.nc").gauges.id
     flow = np.stack([record()[1] for _ in gauge_id], axis=1)
@@ -173,8 +176,11 @@ def test_the_command_finds_floods_tells_and_draws_them_and_refuses_what_it_canno
     series = {"discharge": (flow, "m3 s-1")}
     write_series(tmp_path / "observations.nc", "gauge", np.array(gauge_id), series, START, HOUR)
 
+    for one in (cli.console, cli.screen):
+        monkeypatch.setattr(one, "_width", 200)
+
     def call(*words: object) -> tuple[int, str]:
-        result = CliRunner().invoke(main, [str(word) for word in words], env={"COLUMNS": "200"})
+        result = CliRunner().invoke(main, [str(word) for word in words])
         return result.exit_code, result.output
 
     assert call("run", config, "--quiet")[0] == 0
