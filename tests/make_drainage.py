@@ -70,3 +70,10 @@ def write_grid(
         variable.setncatts({"units": units, **attributes} if units else attributes)
         variable[:] = np.ma.masked_invalid(values)
     return path
+
+
+def read_all(path):
+    """Every variable of a NetCDF file, as it is stored."""
+    with netCDF4.Dataset(path) as dataset:
+        dataset.set_auto_mask(False)
+        return {name: v[:] for name, v in dataset.variables.items()}

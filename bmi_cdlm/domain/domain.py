@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.domain.network import NONE, accumulate_downstream, order_reaches, upstream_of
+from bmi_cdlm.domain.network import NONE, accumulate_downstream, order_reaches, places_in, renumbered, upstream_of
 from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_strings, read_values, same_units
 from bmi_cdlm.kernels.groups import Links
 from bmi_cdlm.names.errors import DomainError
@@ -276,10 +276,7 @@ def _read_reaches(
     def read(name: str, units: str) -> np.ndarray:
         return read_values(dataset, name, ("reach",), units, where, DomainError)[order]
 
-    position = np.empty(order.size, np.int64)
-    position[order] = np.arange(order.size)
-    below = downstream[order]
-    below = np.where(below >= 0, position[below], -1)
+    below = renumbered(downstream, order)
     area = _positive(read("reach_area", "km2"), "reach_area", where, zero_ok=True)
     return Reaches(
         id=[reach_id[i] for i in order],
@@ -306,9 +303,7 @@ def _read_links(dataset: netCDF4.Dataset, order: np.ndarray, where: str) -> Link
         bad = np.flatnonzero((index < 0) | (index >= n))
         if bad.size:
             raise DomainError(f"{where}: '{name}' is {index[bad[0]]} at link {bad[0]}, expected 0 to {n - 1}.")
-    position = np.empty(order.size, np.int64)
-    position[order] = np.arange(order.size)
-    reach = position[reach]
+    reach = places_in(order)[reach]
     sort = np.lexsort((cell, reach))
     first = np.r_[0, np.cumsum(np.bincount(reach, minlength=order.size))].astype(np.int64)
     return Links(first, cell[sort], area[sort])
@@ -379,10 +374,8 @@ def _read_gauges(dataset: netCDF4.Dataset, order: np.ndarray, where: str) -> Gau
         raise DomainError(
             f"{where}: 'gauge_reach' of gauge {gauge_id[bad[0]]} is {reach[bad[0]]}, expected 0 to {order.size - 1}."
         )
-    position = np.empty(order.size, np.int64)
-    position[order] = np.arange(order.size)
     area = read_values(dataset, "gauge_area", ("gauge",), "km2", where, DomainError, nan_ok=True)
-    return Gauges(gauge_id, names, position[reach], area)
+    return Gauges(gauge_id, names, places_in(order)[reach], area)
 
 
 def _check_areas(reaches: Reaches, links: Links, gauges: Gauges, uncovered: np.ndarray, where: str) -> None:

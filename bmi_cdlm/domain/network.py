@@ -143,6 +143,19 @@ def order_reaches(
     return order
 
 
+def places_in(order: np.ndarray) -> np.ndarray:
+    """Return the place in an order, int64[reach] of former places, of every reach by its former place."""
+    place = np.empty(order.size, np.int64)
+    place[order] = np.arange(order.size)
+    return place
+
+
+def renumbered(downstream: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return the reaches below, int64[reach], -1 at outlets, in an order of former places and by places in it."""
+    below = downstream[order]
+    return np.where(below >= 0, places_in(order)[below], -1)
+
+
 def accumulate_downstream(downstream: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return, per reach in routing order, the sum of `values` over all that drains through it (float64[reach])."""
     total = np.array(values, np.float64)

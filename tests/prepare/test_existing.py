@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import netCDF4
 import numpy as np
 import pytest
 import yaml
-from make_drainage import write_grid
+from make_drainage import read_all, write_grid
 
 from bmi_cdlm.doctor import examine
 from bmi_cdlm.names.errors import CdlmError, ConfigError
@@ -19,12 +18,6 @@ for package in ("rasterio", "pyproj", "pyflwdir", "shapely", "scipy"):
     pytest.importorskip(package, reason=f"{package} is not installed")
 
 SIZE, ROWS, COLS = 0.05, 4, 6
-
-
-def read_all(path):
-    with netCDF4.Dataset(path) as dataset:
-        dataset.set_auto_mask(False)
-        return {name: v[:] for name, v in dataset.variables.items()}
 
 
 def change(config, **keys):

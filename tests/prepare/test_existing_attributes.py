@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from make_domain import random_fields, write_domain
+from make_drainage import read_all
 
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.names.errors import ConfigError, DomainError
@@ -17,12 +18,6 @@ for package in ("rasterio", "pyproj", "pyflwdir", "shapely", "geopandas"):
     pytest.importorskip(package, reason=f"{package} is not installed")
 
 SIZE, ROWS, COLS = 0.05, 4, 6
-
-
-def read_all(path):
-    with netCDF4.Dataset(path) as dataset:
-        dataset.set_auto_mask(False)
-        return {name: v[:] for name, v in dataset.variables.items()}
 
 
 def configure(path, attributes, **keys):

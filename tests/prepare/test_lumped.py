@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from make_drainage import read_all
 
 from bmi_cdlm.cli import main
 from bmi_cdlm.doctor import examine
@@ -26,12 +27,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 DAYS = np.arange("2000-01-01", "2001-01-01", dtype="datetime64[D]")
 FOOT3 = 0.3048**3
-
-
-def read_all(path):
-    with netCDF4.Dataset(path) as dataset:
-        dataset.set_auto_mask(False)
-        return {name: v[:] for name, v in dataset.variables.items()}
 
 
 def save(folder, prepare_block, start=DAYS[0], end=DAYS[-1] + 1, **keys):

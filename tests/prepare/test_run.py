@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from make_drainage import write_grid
+from make_drainage import read_all, write_grid
 
 from bmi_cdlm.cli import main
 from bmi_cdlm.doctor import examine
@@ -31,12 +31,6 @@ for package in ("rasterio", "pyproj", "pyflwdir", "sklearn"):
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 GRID_LEFT, GRID_TOP = 75_000.0, 7_125_000.0  # corner of the flow directions of France
-
-
-def read_all(path):
-    with netCDF4.Dataset(path) as dataset:
-        dataset.set_auto_mask(False)
-        return {name: variable[:] for name, variable in dataset.variables.items()}
 
 
 def attributes_of(path):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import netCDF4
 import numpy as np
 import pytest
 import yaml
-from make_drainage import write_grid
+from make_drainage import read_all, write_grid
 
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.names.errors import CdlmError
@@ -75,12 +74,6 @@ def run_of(folder, network, **block):
     }
     (folder / "net.yaml").write_text(yaml.safe_dump(content))
     return folder / "net.yaml"
-
-
-def read_all(path):
-    with netCDF4.Dataset(path) as dataset:
-        dataset.set_auto_mask(False)
-        return {name: v[:] for name, v in dataset.variables.items()}
 
 
 def assert_network(made, ids, *, slope=True, digits=1e-9):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.domain.network import accumulate_downstream, order_reaches
+from bmi_cdlm.domain.network import accumulate_downstream, order_reaches, renumbered
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings
 from bmi_cdlm.names.errors import ConfigError, DomainError, nearest
 from bmi_cdlm.prepare.gauges.gauge_table import GaugeSite
@@ -303,9 +303,7 @@ def _build(config: NetworkConfig, columns: Columns, where: Path) -> TableNetwork
             )
     downstream, notes = find_downstream(columns, where)
     order = order_reaches(downstream, ids, str(where))
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n)
-    below = np.where(downstream[order] >= 0, place[np.maximum(downstream[order], 0)], -1)
+    below = renumbered(downstream, order)
     length, slope, more = find_lengths(columns, downstream, where, ids)
     notes += more
     area, lon, lat = area[order], lon[order], lat[order]

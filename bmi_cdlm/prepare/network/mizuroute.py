@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.domain.network import accumulate_downstream, order_reaches
+from bmi_cdlm.domain.network import accumulate_downstream, order_reaches, renumbered
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings
 from bmi_cdlm.names.errors import DomainError, nearest
 from bmi_cdlm.prepare.gauges.record_sources import id_text
@@ -211,9 +211,7 @@ def _build(config: NetworkConfig, segments: Columns, every: set[str], hrus: _Hru
     ids, n = segments.text["id"], len(segments.text["id"])
     downstream, notes = find_downstream(segments, where)
     order = order_reaches(downstream, ids, str(where))
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n)
-    below = np.where(downstream[order] >= 0, place[np.maximum(downstream[order], 0)], -1)
+    below = renumbered(downstream, order)
     length, slope, more = find_lengths(segments, downstream, where, ids)
     names = np.array([ids[i] for i in order])
     rows, reach, told = _drained(hrus, {one: k for k, one in enumerate(names.tolist())}, every, where)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.domain.network import order_reaches
+from bmi_cdlm.domain.network import order_reaches, places_in, renumbered
 from bmi_cdlm.prepare.network.directions import Flow
 from bmi_cdlm.prepare.network.upscale import block_of, drain_to
 from bmi_cdlm.prepare.packages import load
@@ -105,10 +105,7 @@ def order_tree(tree: Tree, flow: Flow) -> tuple[Tree, np.ndarray, np.ndarray]:
         ids = ids.astype(f"U{ids.dtype.itemsize // 4 + 6}")
         ids[empty] = np.char.add(np.char.add(ids[empty], "_"), tree.part[empty].astype("U5"))
     order = order_reaches(tree.downstream, ids.tolist(), "network")
-    position = np.empty(order.size, np.int64)
-    position[order] = np.arange(order.size)
-    below = tree.downstream[order]
-    below = np.where(below >= 0, position[below], -1)
+    below, position = renumbered(tree.downstream, order), places_in(order)
     catchment = np.where(tree.catchment >= 0, position[tree.catchment], -1).astype(np.int32)
     ordered = Tree(tree.end[order], below, tree.length[order], tree.slope[order], tree.part[order], catchment)
     return ordered, ids[order], strahler_order(below)
