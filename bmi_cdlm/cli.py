@@ -236,13 +236,13 @@ def run(
 @click.option("--table", type=click.Path(path_type=Path), help="CSV to write, every score of every gauge.")
 @click.option("--plots/--no-plots", default=True, help="Draw a hydrograph per gauge (needs matplotlib).")
 @click.option("--events", "floods", is_flag=True, help="Find floods and tell their signatures instead of scores.")
-@click.option("--flood-quantile", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=QUANTILE,
-              show_default=True, help="With --events: a peak not below this quantile of observed flow is a flood.")
+@click.option("--flood-quantile", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              help=f"With --events: a peak not below this quantile of observed flow is a flood.  [default: {QUANTILE}]")
 @click.option("--signatures", "whole", is_flag=True, help="Tell signatures of the whole period instead of scores.")
 @click.option("--balance", "adds_up", is_flag=True, help="Run CONFIG and add up its water instead; needs no records.")
 def evaluate_command(
     config: Path, first: str | None, last: str | None, by: Literal["step", "day", "month"], regions: Path | None,
-    against: Path | None, table: Path | None, plots: bool, floods: bool, flood_quantile: float, whole: bool,
+    against: Path | None, table: Path | None, plots: bool, floods: bool, flood_quantile: float | None, whole: bool,
     adds_up: bool,
 ) -> None:
     """Score the output of CONFIG against observed discharge and draw hydrographs."""
@@ -250,6 +250,8 @@ def evaluate_command(
         raise click.UsageError("--events, --signatures and --balance go one at a time.")
     if (floods or whole) and (by != "step" or against is not None or regions is not None):
         raise click.UsageError("--events and --signatures go without --by, --against and --regions.")
+    if flood_quantile is not None and not floods:
+        raise click.UsageError("--flood-quantile goes with --events.")
     settings = load_config(config)
     if adds_up:
         _print_balance(settings, config.stem)
@@ -261,7 +263,8 @@ def evaluate_command(
     results = evaluate(settings, Wanted(period[0], period[1], by, against))
     told = f"{first or date_text(results[0].starts[0])} to {last or date_text(settings.end)}"
     if floods or whole:
-        found = evaluate_events(settings, results, flood_quantile) if floods else evaluate_signatures(settings, results)
+        quantile = QUANTILE if flood_quantile is None else flood_quantile
+        found = evaluate_events(settings, results, quantile) if floods else evaluate_signatures(settings, results)
         _print_signatures(settings, found, table, f"{config.stem}, {told}", floods=floods, plots=plots)
         return
     areas = {result.gauge_id: result.area for result in results}

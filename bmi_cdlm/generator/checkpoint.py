@@ -132,10 +132,11 @@ def save_ensemble(path: Path, members: Sequence[Checkpoint]) -> None:
     Raises
     ------
     CheckpointError
-        Fewer than two, or of other processes or steps.
+        Fewer than two, one twice, or of other processes or steps.
     """
     where = str(path)
     _check_members(members, where)
+    _check_twice(members, where)
     weights = {
         f"{k}{OF_MEMBER}{name}": np.ascontiguousarray(value)
         for k, one in enumerate(members, 1) for name, value in one.tensors.items()
@@ -208,6 +209,17 @@ def _load(path: str, where: str, mtime_ns: int, size: int) -> tuple[Checkpoint, 
         members.append(_checked(own, mine, f"{where}, member {k}"))
     _check_members(members, where)
     return tuple(members)
+
+
+def _check_twice(members: Sequence[Checkpoint], where: str) -> None:
+    """Refuse a member that stands twice: it would weigh double, and take from the spread."""
+    for k, one in enumerate(members):
+        for other in members[:k]:
+            if one.spec == other.spec and all(np.array_equal(a, other.tensors[n]) for n, a in one.tensors.items()):
+                raise CheckpointError(
+                    f"{where}: {other.where} and {one.where} have the same weights, expected members that differ. "
+                    "Leave one out."
+                )
 
 
 def _check_members(members: Sequence[Checkpoint], where: str) -> None:

@@ -209,6 +209,9 @@ def test_the_command_finds_floods_tells_and_draws_them_and_refuses_what_it_canno
     assert (code, "expected a file with precipitation" in told) == (1, True)
     assert call("evaluate", config, "--events", "--by", "day")[0] == 2
     assert call("evaluate", config, "--events", "--balance")[0] == 2
+    for words in ((), ("--signatures",)):
+        code, told = call("evaluate", config, *words, "--flood-quantile", "0.9")
+        assert (code, "--flood-quantile goes with --events" in told) == (2, True)
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,9 @@ def test_the_file_holds_every_member_whole(made, tmp_path):
         load_members(spoilt)
     with pytest.raises(CheckpointError, match="has 1 members, expected two or more"):
         save_ensemble(tmp_path / "one.safetensors", load_members(path)[:1])
+    with pytest.raises(CheckpointError, match="have the same weights, expected members that differ"):
+        save_ensemble(tmp_path / "twice.safetensors", [*load_members(path), load_members(path)[0]])
+    assert not (tmp_path / "twice.safetensors").exists()
 
 
 def test_the_mean_of_a_run_is_that_of_the_trainers(made):
@@ -142,13 +145,13 @@ def test_no_member_runs_where_another_does_not_fit(made, tmp_path):
 
 def test_members_of_ensembles_are_joined_and_started_from(made, tmp_path):
     _, trainers, path = made
-    said = call(cdlm_train, "ensemble", tmp_path / "all.safetensors", path, trainers[0].config.output)
-    assert "an ensemble of 4 members" in said and len(load_members(tmp_path / "all.safetensors")) == 4
     tuned = change_training(change_config(trainers[0].path, "tuned.yaml", member=2), "tuned.yaml", start_from=str(path),
                             output=str(tmp_path / "tuned.safetensors"), learning_rate=1e-12)
     train(tuned)
     found, expected = weights_of(tmp_path / "tuned.safetensors"), load_checkpoint(path, 2).tensors
     assert all(np.allclose(found[n], expected[n], atol=1e-9) for n in expected)
+    said = call(cdlm_train, "ensemble", tmp_path / "all.safetensors", path, tmp_path / "tuned.safetensors")
+    assert "an ensemble of 4 members" in said and len(load_members(tmp_path / "all.safetensors")) == 4
 
 
 def test_evaluate_tells_what_the_spread_is_worth(made):
