@@ -85,7 +85,8 @@ def test_the_command(tmp_path):
     assert "upper-zone_water" in content and "snowpack_ice" in content and "production-store" not in content
     double = CliRunner().invoke(main, [*arguments[:-2], "--runoff", "hbv", "--snow", "cemaneige"])
     assert double.exit_code == 1 and "snow" in double.output
-    save_ensemble(tmp_path / "both.safetensors", [load_checkpoint(model)] * 2)
+    other = write_drawn_checkpoint(tmp_path / "there" / "other.safetensors", spec, seed=1)
+    save_ensemble(tmp_path / "both.safetensors", [load_checkpoint(model), load_checkpoint(other)])
     both = [*arguments[:4], str(tmp_path / "both"), *arguments[5:-1], str(tmp_path / "both.safetensors")]
     refused = CliRunner().invoke(main, both)
     assert "is an ensemble of 2 members" in refused.output and not (tmp_path / "both").exists()
