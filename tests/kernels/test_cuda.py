@@ -48,8 +48,10 @@ def allowance(operator: str, name: str, usual: float) -> float:
 
 
 def compare(*, simulated: bool) -> dict:
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"}
-    environment["NUMBA_ENABLE_CUDASIM"] = "1" if simulated else "0"
+    """In a process of its own; beside the simulator the host is interpreted, too: that has the bits of what is compiled
+    (test_processes.py), and nothing has to be compiled for a few steps.
+    """
+    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": f"{simulated:d}", "NUMBA_DISABLE_JIT": f"{simulated:d}"}
     run = subprocess.run([sys.executable, PROGRAM], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
