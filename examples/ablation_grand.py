@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 from rich.table import Table
 
-from bmi_cdlm.cli import console
+from bmi_cdlm.commands.common import console
 from cdlm_training.config import load_train_config
 from cdlm_training.distributed import Team
 from cdlm_training.loop import Trainer

@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from bmi_cdlm import BmiCdlm
-from bmi_cdlm.cli import console
+from bmi_cdlm.commands.common import console
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.generator.generator import read_inputs

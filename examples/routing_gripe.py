@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 from rich.table import Table
 
-from bmi_cdlm.cli import console
+from bmi_cdlm.commands.common import console
 from bmi_cdlm.evaluate.metrics import kge, nse
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.prepare.run import prepare

@@ -15,7 +15,7 @@ import netCDF4
 import numpy as np
 from rich.table import Table
 
-from bmi_cdlm.cli import console
+from bmi_cdlm.commands.common import console
 from bmi_cdlm.evaluate.metrics import kge, nse
 from bmi_cdlm.files.observations import read_observations
 from cdlm_training.config import load_train_config

@@ -16,7 +16,7 @@ import numpy as np
 import yaml
 
 from bmi_cdlm import BmiCdlm
-from bmi_cdlm.cli import console
+from bmi_cdlm.commands.common import console
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.evaluation import draw, evaluate
 from bmi_cdlm.evaluate.tables import score_table

@@ -39,7 +39,7 @@ import yaml
 from rich.table import Table
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from bmi_cdlm.cli import console
+from bmi_cdlm.commands.common import console
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.metrics import nse
 from bmi_cdlm.files.netcdf import create_time, write_time

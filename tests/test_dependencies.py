@@ -73,6 +73,7 @@ def test_the_package_without_the_extras(lock):
 import sys
 sys.modules.update(dict.fromkeys({modules}))
 import bmi_cdlm, bmi_cdlm.cli, bmi_cdlm.doctor, bmi_cdlm.evaluate, bmi_cdlm.run, bmi_cdlm.files
+bmi_cdlm.BmiCdlm
 bmi_cdlm.cli.main(["--help"])
 """
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=120, stdout=subprocess.DEVNULL)

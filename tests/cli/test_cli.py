@@ -168,3 +168,12 @@ def test_a_score_that_is_none_is_a_dash() -> None:
 
     assert {shown(name, float("nan")) for name in PER_GAUGE} == {"-"}
     assert (shown("pbias", -7.46), shown("nse", 0.5)) == ("-7.5", "0.500")
+
+
+def test_the_command_starts_without_what_runs_models() -> None:
+    script = (
+        "import sys; from bmi_cdlm.cli import main; main(['--version'], standalone_mode=False); "
+        "assert not {'numba', 'numpy', 'netCDF4', 'pydantic'} & set(sys.modules); "
+        "import bmi_cdlm; assert vars(bmi_cdlm)['BmiCdlm'] is bmi_cdlm.BmiCdlm"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -12,8 +12,8 @@ import pytest
 from cases import START, change_config, write_case, write_series
 from click.testing import CliRunner
 
-from bmi_cdlm import cli
 from bmi_cdlm.cli import main
+from bmi_cdlm.commands import common
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.events import Event, find_events, median_error, read_event, read_period
 from bmi_cdlm.evaluate.signatures import OF_EVENTS, OF_PERIODS, Window, signatures, slow_flow
@@ -176,7 +176,7 @@ def test_the_command_finds_floods_tells_and_draws_them_and_refuses_what_it_canno
     series = {"discharge": (flow, "m3 s-1")}
     write_series(tmp_path / "observations.nc", "gauge", np.array(gauge_id), series, START, HOUR)
 
-    for one in (cli.console, cli.screen):
+    for one in (common.console, common.screen):
         monkeypatch.setattr(one, "_width", 200)
 
     def call(*words: object) -> tuple[int, str]:

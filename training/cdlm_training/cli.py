@@ -11,7 +11,7 @@ import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bmi_cdlm.cli import CleanErrors, CleanGroup, console
+from bmi_cdlm.commands.common import CleanErrors, CleanGroup, console
 from bmi_cdlm.generator.checkpoint import load_members, save_ensemble
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
