@@ -145,13 +145,14 @@ def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(compare, capsy
     ("measure.py", "--repeats", "1", "--precisions", "float32"), ("epoch.py", "--epochs", "1"),
 ], ids=lambda words: words[0])
 def test_gpu_scripts_under_the_simulator_and_without_a_device(words):
+    """Interpreted on the host, too: nothing has to be compiled for a few steps."""
     pytest.importorskip("numba.cuda")
     pytest.importorskip("torch")
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"}
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
     script, *options = words
     command = [sys.executable, str(FOLDER / "gpu" / script), "--cells", "6", "--reaches", "7", "--days", "3", *options]
-    environment["NUMBA_ENABLE_CUDASIM"] = "1"
-    run = subprocess.run([*command, "--simulated"], env=environment, capture_output=True, text=True, check=False)
+    simulated = environment | {"NUMBA_ENABLE_CUDASIM": "1"}
+    run = subprocess.run([*command, "--simulated"], env=simulated, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert ("routing, forward + backward" if script == "measure.py" else "million reach-steps/s") in run.stdout
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -183,19 +184,3 @@ def test_bmi_prints_its_tables(forward, capsys):
     printed = capsys.readouterr().out
     for heading in ("one cell, median of a call", "hourly, Penman-Monteith", "3 catchments in a process, each"):
         assert heading in printed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("program", "days", "said"), [
-    ("measure", ("--days", "3", "--repeats", "1", "--precisions", "float32"), "routing, forward + backward"),
-    ("epoch", ("--days", "4", "--epochs", "1"), "epoch "),
-])
-def test_benchmarks_of_a_device_go_through_on_the_simulator(program, days, said):
-    pytest.importorskip("numba.cuda")
-    if program == "epoch":
-        pytest.importorskip("torch")
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"} | {"NUMBA_ENABLE_CUDASIM": "1"}
-    command = [sys.executable, FOLDER / "gpu" / f"{program}.py", "--simulated", "--cells", "4", "--reaches", "7", *days]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert said in run.stdout
