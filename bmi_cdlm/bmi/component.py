@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,25 @@ class Published(NamedTuple):
     values: np.ndarray
 
 
+class Listed(NamedTuple):
+    """Names of inputs and of outputs, as frameworks ask for them again and again."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def listed(variables: Mapping[str, Variable]) -> Listed:
+    """Names of the variables by their roles; parameters are not among them."""
+    return Listed(
+        tuple(name for name, v in variables.items() if v.role == "input"),
+        tuple(name for name, v in variables.items() if v.role not in ("input", "parameter")),
+    )
+
+
+ALL_NAMES = listed({v.name: v for v in VARIABLES})
+"""Of all that a configuration may publish."""
+
+
 class BmiCdlm(Bmi):
     """The model as a BMI component.
 
@@ -48,6 +68,7 @@ class BmiCdlm(Bmi):
     def __init__(self) -> None:
         self._stepper: Stepper | None = None
         self._variables: dict[str, Published] = {}
+        self._listed = ALL_NAMES
         self._unpublished: dict[str, Published] = {}
         self._serialization: Serialization | None = None
         self._grids: dict[int, BmiGrid] = {}
@@ -88,6 +109,7 @@ class BmiCdlm(Bmi):
         if lattice is not None:
             self._spread_cells(lattice)
         self._unpublished = {v.name: Published(v, v.units, model.masses[v.short]) for v in MASSES}
+        self._listed = listed({name: p.variable for name, p in self._variables.items()})
         self._serialization = Serialization(simulation.to_bytes, simulation.take_over)
         self._stepper = stepper
 
@@ -128,6 +150,7 @@ class BmiCdlm(Bmi):
             self._stepper.simulation.close()
         self._stepper = self._serialization = None
         self._variables, self._unpublished, self._grids = {}, {}, {}
+        self._listed = ALL_NAMES
         self._lattice, self._on_cells, self._spread = None, {}, {}
 
     # ---- model and variables -----------------------------------------------------------------------------
@@ -146,19 +169,11 @@ class BmiCdlm(Bmi):
 
     def get_input_var_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the inputs; before initialize, all that a configuration may publish."""
-        return self._names(inputs=True)
+        return self._listed.inputs
 
     def get_output_var_names(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of the outputs; before initialize, all that a configuration may publish."""
-        return self._names(inputs=False)
-
-    def _names(self, *, inputs: bool) -> tuple[str, ...]:
-        if self._stepper is None:
-            return tuple(v.name for v in VARIABLES if (v.role == "input") == inputs)
-        return tuple(
-            name for name, p in self._variables.items()
-            if p.variable.role != "parameter" and (p.variable.role == "input") == inputs
-        )
+        return self._listed.outputs
 
     def get_var_grid(self, name: str) -> int:
         """Id of the variable's grid: 0 cells, 1 reaches, 2 gauges, 3 domain, 10 links of cells and reaches, 11 reaches
