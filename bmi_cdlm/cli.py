@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bmi_cdlm.commands.assimilate import assimilate_command
 from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.balance import CLOSED, balance
@@ -175,6 +176,8 @@ def _draw_map(made: Prepared, title: str) -> None:
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file to use.")
+@click.option("--from", "state", type=click.Path(path_type=Path), help="Restart file to go on from, in place of "
+              "`initial_state` and `spin_up`.")
 @click.option("--resume", is_flag=True, help="Go on from the last restart file of a run that was killed.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler, tcp://host:port.")
@@ -183,8 +186,8 @@ def _draw_map(made: Prepared, title: str) -> None:
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Own certificate (PEM).")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the own certificate (PEM).")
 def run(
-    config: Path, parameters: Path | None, resume: bool, quiet: bool, scheduler: str | None, partitions: int | None,
-    tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None,
+    config: Path, parameters: Path | None, state: Path | None, resume: bool, quiet: bool, scheduler: str | None,
+    partitions: int | None, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None,
 ) -> None:
     """Run the model as a CONFIG file says; output streams to its file."""
     if partitions is not None and scheduler is None:
@@ -196,7 +199,8 @@ def run(
         raise click.UsageError("--tls-ca, --tls-cert and --tls-key go with --scheduler tls://host:port.")
     if resume and scheduler is not None:
         raise click.UsageError("--resume goes without --scheduler, which keeps no restart files on the way.")
-    settings = load_config(config, {} if parameters is None else {"parameters": parameters})
+    overrides: dict[str, object] = {} if parameters is None else {"parameters": parameters}
+    settings = load_config(config, overrides | ({} if state is None else {"initial_state": state, "spin_up": 0}))
     model: Model | None
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn(),
@@ -222,6 +226,9 @@ def run(
     elif settings.output is not None:
         last = member_path(settings.output, n_members)
         console.print(f"wrote {settings.output}, the mean of {n_members} members, and each beside it, to {last.name}")
+
+
+main.add_command(assimilate_command)
 
 
 @main.command("evaluate")
