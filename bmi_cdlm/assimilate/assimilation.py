@@ -12,7 +12,7 @@ import numpy as np
 
 from bmi_cdlm.assimilate.choice import Choice
 from bmi_cdlm.assimilate.cost import Cost, Fit, Observed, Scored
-from bmi_cdlm.assimilate.parts import Moved, make_parts
+from bmi_cdlm.assimilate.parts import Moved, Setting, make_parts
 from bmi_cdlm.assimilate.window import advance_to, check_model, read_window, run_to_window, window_config
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.files.restart import write_restart
@@ -34,7 +34,8 @@ class Analysis(NamedTuple):
     """What became of one start.
 
     path : the restart file; observed : the window as it was fitted, perturbed for a member; before, after : the
-    background and the fit; moved : how far each that is fitted; fit : how the minimisation went.
+    background and the fit; moved : how far each that is fitted; setting : what it was set to at the begin of the window;
+    fit : how the minimisation went.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Analysis(NamedTuple):
     before: Scored
     after: Scored
     moved: list[Moved]
+    setting: Setting
     fit: Fit
 
 
@@ -120,7 +122,7 @@ def _analyse(
     simulation.restore_from(start)
     replace_states(simulation.model, setting.stores, setting.reach)
     advance_to(simulation, last, lambda steps: None, setting.rain)
-    found = Analysis(path, observed, before, after, parts.moved(fit.w), fit)
+    found = Analysis(path, observed, before, after, parts.moved(fit.w), setting, fit)
     restart = simulation.snapshot()
     words = {**restart.attributes, PROVENANCE: json.dumps(_record(config, choice, found, random is not None))}
     write_restart(path, restart._replace(attributes=words))

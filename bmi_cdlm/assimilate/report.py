@@ -24,7 +24,7 @@ def fit_table(found: Sequence[Analysis], title: str) -> Table:
     """
     o = found[0].observed
     title = title if len(found) == 1 else f"{title}, means of {len(found)} members"
-    table = Table("term", "observations", "cost before", "after", "RMSE [m3 s-1] before", "after", title=title)
+    table = Table("term", "observations", "cost before", "after", "RMSE before, m³/s", "after", title=title)
     for g, name in enumerate(o.gauge_id):
         n = int(np.count_nonzero(~np.isnan(o.discharge[:, g])))
         costs = [np.mean([one.before.terms[g] for one in found]), np.mean([one.after.terms[g] for one in found])]
@@ -46,8 +46,8 @@ def _rmse(one: Analysis, scored: Scored, gauge: int) -> float:
 
 
 def moved_table(found: Sequence[Analysis]) -> Table:
-    """How far everything was moved; with members, the mean over them, and the largest change of all."""
-    table = Table("fitted", "units", "mean before", "after", "largest change", "standard deviation", "at a bound, new")
+    """Mean before and after, largest change and standard deviation; with members the mean and largest over them."""
+    table = Table("fitted", "units", "mean", "after", "largest", "sd", "new at a bound")
     for place, one in enumerate(found[0].moved):
         each = [other.moved[place] for other in found]
         table.add_row(

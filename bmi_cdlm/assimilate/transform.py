@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-SOFT = 0.25
+SOFT = 0.1
 """Over which part of its standard deviation a store feels its bound."""
-EDGE = 0.01
+EDGE = 0.1
 """A store that lies at a bound is taken to lie so many soft widths within; what it holds stays as it is."""
 
 
