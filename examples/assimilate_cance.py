@@ -78,7 +78,7 @@ def main(
 ) -> None:
     """Forecast the floods of CONFIG with and without assimilation."""
     folder.mkdir(parents=True, exist_ok=True)
-    case = open_case(path, parameters)
+    case = open_case(path, parameters, folder)
     choice = Choice(parse_duration(window), fit=tuple(fit.split(",")), errors=Errors())
     floods = find_floods(case, flood_quantile)
     forecasts: dict[int, np.ndarray] = {}
@@ -97,8 +97,8 @@ def main(
         console.print(f"wrote {draw(case, flood, forecast, folder)}")
 
 
-def open_case(path: Path, parameters: Path | None) -> Case:
-    """Read the case, and run it as it is."""
+def open_case(path: Path, parameters: Path | None, folder: Path) -> Case:
+    """Read the case, and run it as it is; all forecasts go on from its start, after any spin-up."""
     config = load_config(path, {} if parameters is None else {"parameters": parameters.resolve()})
     domain = read_domain(config.domain)
     assert config.observations is not None
@@ -108,8 +108,10 @@ def open_case(path: Path, parameters: Path | None) -> Case:
     rain, rows = basin_rain(config, domain), []
     assert rain is not None
     simulation = Simulation(config)
+    simulation.save(folder / "start.restart")
     simulation.run_blocks(["gauge_discharge"], lambda starts, values: rows.append(values["gauge_discharge"].copy()))
     simulation.close()
+    config = config.model_copy(update={"initial_state": folder / "start.restart", "spin_up": 0})
     return Case(
         path, config, domain.gauges.id, starts, observed, np.concatenate(rows),
         np.stack([rain[g] for g in domain.gauges.id], axis=1),

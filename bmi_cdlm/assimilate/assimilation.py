@@ -34,8 +34,8 @@ class Analysis(NamedTuple):
     """What became of one start.
 
     path : the restart file; observed : the window as it was fitted, perturbed for a member; before, after : the
-    background and the fit; moved : how far each that is fitted; setting : what it was set to at the begin of the window;
-    fit : how the minimisation went.
+    background and the fit; moved : how far each that is fitted; setting : what it was set to at the begin of the
+    window; fit : how the minimisation went.
     """
 
     path: Path

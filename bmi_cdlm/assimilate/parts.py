@@ -16,7 +16,7 @@ from bmi_cdlm.model.sensitivity import PRECIPITATION, Gradients
 from bmi_cdlm.names.declaration import Store
 from bmi_cdlm.names.errors import ConfigError, nearest
 
-LEAST_SCALE = 10.0
+LEAST_SCALE = 50.0
 """mm. A store without a capacity has at least this for one."""
 FAR = 3.0
 """Standard deviations beyond which something has moved far."""
@@ -231,7 +231,7 @@ def _store_parts(model: Model, choice: Choice, fields: Fields) -> list[Part]:
 def scale_of(store: Store, held: np.ndarray, high: np.ndarray, symbols: Mapping[str, np.ndarray]) -> np.ndarray:
     """What the standard deviation of a store is a share of, in the shape of what it holds.
 
-    Its capacity; else the parameter that says how full it starts; else the mean of what all of them hold now, and 10 mm
+    Its capacity; else the parameter that says how full it starts; else the mean of what all of them hold now, and 50 mm
     at least.
     """
     if np.isfinite(high).all():

@@ -51,7 +51,7 @@ def moved_table(found: Sequence[Analysis]) -> Table:
     for place, one in enumerate(found[0].moved):
         each = [other.moved[place] for other in found]
         table.add_row(
-            one.name, one.units, f"{one.before:.4g}", f"{np.mean([m.after for m in each]):.4g}",
+            one.name, one.units, f"{np.mean([m.before for m in each]):.4g}", f"{np.mean([m.after for m in each]):.4g}",
             f"{max((m.largest for m in each), key=abs):+.4g}", f"{one.deviation:.3g}",
             f"{max(m.at_bound for m in each)} of {one.total}",
         )

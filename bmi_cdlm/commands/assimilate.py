@@ -13,6 +13,7 @@ from rich.console import Console
 from bmi_cdlm.assimilate.assimilation import Analysis, assimilate
 from bmi_cdlm.assimilate.choice import FITTED, Choice, Errors
 from bmi_cdlm.assimilate.report import findings, fit_table, moved_table
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import HOUR
 from bmi_cdlm.run.config import load_config
@@ -92,8 +93,11 @@ def assimilate_command(
         found = assimilate(
             settings, choice, target, lambda text: None if status is None else status.update(text), force=force
         )
-    _tell(found, f"{config.stem}, {window} to {at or settings.end}")
-    console.print(f"go on with `initial_state: {target}` and `spin_up: 0`, or `cdlm run {config} --from {target}`")
+    _tell(found, f"{config.stem}, {window} to {date_text(settings.end if choice.at is None else choice.at)}")
+    more = "" if parameters is None else f" --parameters {parameters}"
+    console.print(
+        f"go on with `initial_state: {target}` and `spin_up: 0`, or `cdlm run {config}{more} --from {target}`"
+    )
 
 
 def _tell(found: list[Analysis], title: str) -> None:
