@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 # Imported where an option asks for them, with the extra that brings them.
-OPTIONAL = {"matplotlib": "plot", "zarr": "zarr", "distributed": "distributed"}
+OPTIONAL = {"matplotlib": "plot", "zarr": "zarr", "distributed": "distributed", "scipy": "assimilate"}
 # Imported, and brought by the package that they are a part of.
 PARTS = {"llvmlite": "numba", "pydantic-core": "pydantic"}
 

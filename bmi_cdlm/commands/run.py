@@ -22,6 +22,8 @@ MOST_SHOWN = 20
 @click.command(cls=CleanErrors)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file to use.")
+@click.option("--from", "state", type=click.Path(path_type=Path), help="Restart file to go on from, in place of "
+              "`initial_state` and `spin_up`.")
 @click.option("--resume", is_flag=True, help="Go on from the last restart file of a run that was killed.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler, tcp://host:port.")
@@ -30,8 +32,8 @@ MOST_SHOWN = 20
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Own certificate (PEM).")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Key of the own certificate (PEM).")
 def run(
-    config: Path, parameters: Path | None, resume: bool, quiet: bool, scheduler: str | None, partitions: int | None,
-    tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None,
+    config: Path, parameters: Path | None, state: Path | None, resume: bool, quiet: bool, scheduler: str | None,
+    partitions: int | None, tls_ca: Path | None, tls_cert: Path | None, tls_key: Path | None,
 ) -> None:
     """Run the model as a CONFIG file says; output streams to its file."""
     if partitions is not None and scheduler is None:
@@ -43,7 +45,8 @@ def run(
         raise click.UsageError("--tls-ca, --tls-cert and --tls-key go with --scheduler tls://host:port.")
     if resume and scheduler is not None:
         raise click.UsageError("--resume goes without --scheduler, which keeps no restart files on the way.")
-    settings = load_config(config, {} if parameters is None else {"parameters": parameters})
+    overrides: dict[str, object] = {} if parameters is None else {"parameters": parameters}
+    settings = load_config(config, overrides | ({} if state is None else {"initial_state": state, "spin_up": 0}))
     model: Model | None
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn(),

@@ -6,6 +6,7 @@ parameter neither makes nor loses water.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -169,3 +170,23 @@ def _fill_queue(model: Model, name: str, places: np.ndarray, values: np.ndarray)
         return sums
     weights = model.parameters.get(WEIGHT)
     return mean_of_components(sums, None if weights is None else weights[:, places])
+
+
+def replace_states(model: Model, stores: Mapping[str, np.ndarray], reach: np.ndarray | None) -> None:
+    """Set whole stores, float64[cell] or [component, cell], and the state of all reaches; water put in counts as added.
+
+    For who has kept within `bounds` already; a store that keeps its value keeps the account as it is.
+    """
+    state, weights = model.state, model.parameters.get(WEIGHT)
+    declared = {name: s for process in model.chain.cells for name, s in process.stores.items()}
+    for name, values in stores.items():
+        held = state.on_cells()[name]
+        added = values - held
+        held[...] = values
+        if declared[name].holds_water:
+            state.added_total[:] += added if added.ndim == 1 else mean_of_components(added, weights)
+    if reach is not None:
+        before = model.reach_volume
+        state.reach[:] = reach
+        state.reach_added_total[:] += model.reach_volume - before
+    model.refresh()

@@ -23,7 +23,23 @@ MEMBERS = "members"
 
 
 def count_members(config: Config) -> int:
-    """Members that a run of this configuration has: 1 but for an ensemble of which none is chosen."""
+    """Members that a run of this configuration has: 1 but for an ensemble of parameters, or of states to go on from.
+
+    Of parameters, unless one of them is chosen; of states, where `initial_state` is not there and its members are.
+    """
+    n = _count_checkpoints(config)
+    return n if n > 1 else max(1, _count_states(config))
+
+
+def _count_states(config: Config) -> int:
+    state, n = config.initial_state, 0
+    if isinstance(state, Path) and not state.exists():
+        while member_path(state, n + 1).exists():
+            n += 1
+    return n
+
+
+def _count_checkpoints(config: Config) -> int:
     path = config.parameters
     if config.member is not None or not isinstance(path, Path) or path.suffix != ".safetensors":
         return 1
@@ -41,11 +57,15 @@ def member_config(config: Config, member: int) -> Config:
     It goes on from the restart file that a run of the ensemble has left of it; from `initial_state` itself, if it is
     there, all members do.
     """
-    own = {key: member_path(p, member) for key in ("output", "restart") if (p := getattr(config, key)) is not None}
+    own: dict[str, object] = {
+        key: member_path(p, member) for key in ("output", "restart") if (p := getattr(config, key)) is not None
+    }
     state = config.initial_state
     if isinstance(state, Path) and not state.exists() and member_path(state, member).exists():
         own["initial_state"] = member_path(state, member)
-    return config.model_copy(update={"member": member, **own})
+    if _count_checkpoints(config) > 1:
+        own["member"] = member
+    return config.model_copy(update=own)
 
 
 def member_configs(config: Config) -> list[Config]:
@@ -68,7 +88,7 @@ def run_ensemble(config: Config, progress: Callable[[int], None], *, resume: boo
     members = member_configs(config)
     check_outputs(config)
     domain = read_domain(config.domain)
-    for own in members:  # before any of them runs
+    for own in members if _count_checkpoints(config) > 1 else ():  # before any of them runs
         fitting_checkpoint(own).evaluate(own.domain, domain)
         read_lstm(own, domain)
     for own in members:

@@ -1,0 +1,1 @@
+"""Variational assimilation: the state that a forecast starts from, fitted to the discharge of the last days."""
