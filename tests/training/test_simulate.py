@@ -220,6 +220,35 @@ def test_the_gradient_of_every_weight_is_that_of_the_loss(tmp_path, run, monkeyp
         assert (losses[0] - losses[1]) / (2 * h) == pytest.approx(slope, rel=2e-4, abs=1e-8), name
 
 
+TRANSFORMED = {"nse": 0, "nse_root": 0.5, "nse_inverse": 0.1, "nse_log": 0.3, "nse_box_cox": 0.7, "kge_root": 0.2,
+               "kge_inverse": 0.4, "signatures": {"Crc": 0.2}, "events": {"Epf": 0.3}, "flood_quantile": 0.7}
+
+
+@pytest.mark.parametrize("weights", ["lower_quartile", "upper_quartile", {"g0": 1, "g1": 4, "g2": 2, "g3": 3}])
+def test_gauges_come_together_as_they_are_weighed(tmp_path, weights):
+    """The loss is a quantile, or a mean, of what each gauge costs alone; its slope is that of its values."""
+    case = write_training_case(tmp_path, loss={**TRANSFORMED, "pet_factor": 0}, gauge_weights=weights, missing=0.01)
+    trainer = drawn_trainer(case)
+    windows = [trainer.data.window(first, 25) for first in (3, 20)]
+    costs = np.zeros(4)
+    for k in range(4):
+        for part in make_parts(trainer.data, trainer.workers, np.array([k])):
+            costs[k] += np.mean([trainer.objective.costs(window, part)[0] for window in windows])
+    if isinstance(weights, str):
+        expected = np.quantile(costs, {"lower_quartile": 0.25, "upper_quartile": 0.75}[weights])
+    else:
+        expected = np.dot(costs, [0.1, 0.4, 0.2, 0.3])
+    loss = trainer.gradient(windows)
+    assert loss == pytest.approx(expected, rel=1e-9) and np.ptp(costs) > 0.01 * loss
+    weight = trainer.generator.cell.each[-1].bias
+    slopes, values = weight.grad.clone(), []
+    for step in (1e-5, -2e-5):
+        with torch.no_grad():
+            weight += step
+        values.append(trainer.gradient(windows))
+    assert (values[0] - values[1]) / 2e-5 == pytest.approx(float(slopes.sum()), rel=1e-5)
+
+
 @pytest.mark.parametrize("step", [DAY, HOUR])
 @pytest.mark.parametrize("snow", ["none", "cemaneige", "cemaneige_hysteresis"])
 def test_the_adjoint_of_the_model_is_the_gradient_of_torch(tmp_path, snow, step):

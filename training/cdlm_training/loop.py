@@ -32,7 +32,7 @@ from cdlm_training.findings import against_bounds, spread_of, unlike_starts
 from cdlm_training.fits import Fit, make_optimizer
 from cdlm_training.generator import Generator
 from cdlm_training.log import Log
-from cdlm_training.loss import BatchSums
+from cdlm_training.loss import BatchSums, quantile_weights
 from cdlm_training.objective import Objective, TrainingError
 from cdlm_training.regularisation import Regulariser
 from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
@@ -277,9 +277,9 @@ class Trainer:
         n_cells = sum(part.cells.size for _, part in items) / n_windows
         own, loss = self.team.share(items, [part.work for _, part in items]), 0.0
         sums = self._batch_sums(items, own)._replace(windows=n_windows) if self.objective.is_over_batch else None
+        weights = None if self.config.quartile is None else self._ranked(own, self.config.quartile)
         for window, part in own:
-            share = part.cells.size / n_cells
-            term = self.objective(window, part, share, *([] if sums is None else [sums])) / n_windows
+            term = self.objective(window, part, part.cells.size / n_cells, sums, weights) / n_windows
             term.backward()
             loss += float(term.detach())
         if self.prior is not None and self.team.leads:
@@ -296,6 +296,15 @@ class Trainer:
         self.team.add_gradients(self._weights())
         self.objective.check_gradients([window for window, _ in items])
         return self.team.total(loss)
+
+    def _ranked(self, own: list[tuple[Window, Part]], quartile: float) -> np.ndarray:
+        """Weights of the gauges by the rank of their costs, means over the windows in which they are observed."""
+        sums = np.zeros((2, self.data.gauges.size))
+        for window, part in own:
+            found = self.objective.costs(window, part)
+            sums[:, part.gauges] += np.nan_to_num(found), ~np.isnan(found)
+        cost, count = np.array([[self.team.total(value) for value in row] for row in sums.tolist()])
+        return quantile_weights(np.where(count > 0, cost / np.maximum(count, 1), np.nan), quartile)
 
     def _batch_sums(self, items: list[tuple[Window, Part]], own: list[tuple[Window, Part]]) -> BatchSums:
         """Samples of an update and the sums of their squares, over all processes."""
