@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import netCDF4
 import numpy as np
 import pytest
 import torch
-from cases import START, case_forcing
+from cases import START, case_forcing, change_config
 from make_domain import lumped_domain
 from training_cases import ALONE, N_CELLS, Trainer, change_training, drawn_trainer, write_training_case
 
@@ -18,6 +19,7 @@ from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.run.parameter_file import read_parameters
 from cdlm_training import simulate
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.operators import Route
@@ -295,3 +297,24 @@ def test_the_adjoint_of_the_model_is_the_gradient_of_torch(tmp_path, snow, step)
         np.testing.assert_allclose(found[name], gradient, rtol=1e-7, atol=atol, err_msg=name)
     needed = {*values, *(p.name for process in (*model.chain.cells, model.chain.reach) for p in process.parameters)}
     assert needed - expected.keys() <= {"thermal_weighting", "accumulation_threshold", "pet_factor"}  # switches, mostly
+
+
+def test_what_no_generator_gives_is_that_of_the_domain(tmp_path):
+    """And of the fields of a training, so that a run elsewhere has it too."""
+    held = np.linspace(0.5, 1.2, 8)
+    config = write_training_case(tmp_path)
+    config = change_config(config, runoff="gr4")
+    with netCDF4.Dataset(tmp_path / "domain.nc", "a") as file:
+        values = file.createVariable("cell_interception_capacity", "f8", ("cell",))
+        values.units = "mm"
+        values[:] = held
+    trainer = Trainer(config, ALONE)
+    for part in trainer.parts:
+        made = trainer.chain._cell_parameters(part)
+        assert made["interception_capacity"].tolist() == held[part.cells].tolist()
+        assert made["production_capacity"].requires_grad
+    field = change_training(config, "field.yaml", mapping="distributed", output="out/f.nc", cell_attributes=None,
+                            reach_attributes=None, hidden=None, pet_factor=None)
+    trainer = Trainer(field, ALONE)
+    write_checkpoint(tmp_path / "f.nc", trainer, None)
+    assert read_parameters(tmp_path / "f.nc", trainer.data.domain)["interception_capacity"].tolist() == held.tolist()

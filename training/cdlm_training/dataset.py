@@ -19,7 +19,7 @@ from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.gauges.hierarchy import folds, nest
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.parameters import make_demand, make_forcing, read_elevation
+from bmi_cdlm.run.parameters import make_demand, make_forcing, parameters_of_domain, read_elevation
 from cdlm_training.config import Period, TrainConfig
 
 BLOCK_VALUES = 2**24
@@ -70,6 +70,8 @@ class Dataset:
         hardly any flow does not rule [m3 s-1].
     offset : [gauge]
         A hundredth of the mean observation in the training period, which `transformed` adds to flow [m3 s-1].
+    of_domain : dict of float64[cell]
+        Parameters that the domain has, by registry name, for where no generator gives them.
     area, to_depth : [gauge]
         Official area [km2]; mm d-1 per m3 s-1 over it.
     weights : [gauge]
@@ -109,6 +111,7 @@ class Dataset:
                     f"{date_text(run.start)} to {date_text(run.end)}."
                 )
         self.forcing = read_forcing(run, domain, dtype, config.threads)
+        self.of_domain = parameters_of_domain(run, domain)
         starts, observed = read_observations(
             run.observations, domain.gauges.id, run.start, run.end, run.time_step
         )
