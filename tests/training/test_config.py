@@ -111,6 +111,7 @@ def test_what_is_required(case, key):
     ({"starts": {"X1": 300}}, "starts: 'X1' is not generated"),
     ({"starts": {"celerity": 50}}, "starts: 'celerity' is 50.0, expected a value from 0.1 to 5"),
     ({"starts": {"celerity": "fast"}}, "starts is 'fast'"),
+    ({"starts": {"celerity": 0.1}}, "starts: 'celerity' is 0.1, a bound of its range, 0.1 to 5; expected a value"),
     ({"window": 0}, "window is 0"),
     ({"warm_up": -1}, "warm_up is -1"),
     ({"windows_per_update": 0}, "windows_per_update is 0"),

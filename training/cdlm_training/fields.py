@@ -94,17 +94,9 @@ def make_fields(run: Config, config: TrainConfig, spec: GeneratorSpec, domain: D
     CheckpointError
         The checkpoint was trained for another run.
     ConfigError
-        A start at a bound or outside of its range, a checkpoint whose parameters are no field here.
+        A checkpoint whose parameters are no field here.
     """
     targets = {target.name: target for target in (*spec.cell.targets, *spec.reach.targets)}
-    for name in config.starts:
-        target = targets[name]
-        if target.default in (target.low, target.high):
-            raise ConfigError(
-                f"starts: '{name}' is {target.default:g}, a bound of its range, {target.low:g} to {target.high:g}; "
-                "mapping: distributed expects a value between: at a bound a parameter has no slope. Move it, or widen "
-                "its range with training.ranges."
-            )
     fields = Fields(spec, domain.n_cells, domain.n_reaches, dtype)
     if config.start_from is not None:
         fields.take(_generated(config.start_from, run, config, targets, domain), FARTHEST)

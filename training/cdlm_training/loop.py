@@ -230,7 +230,7 @@ class Trainer:
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
             starts=config.starts, ranges=config.ranges, learn_start=config.learn_start,
             runoff=run.runoff, routing=run.routing, components=run.components,
-            varying=config.varying, lstm_hidden=config.lstm_hidden,
+            varying=config.varying, lstm_hidden=config.lstm_hidden, adopts=config.start_from is not None,
         )
 
     # ---- one update --------------------------------------------------------------------------------------
