@@ -164,6 +164,15 @@ class TrainConfig(BaseModel):
         default="nse", description="Validation score that chooses the best epoch: its mean over the training gauges, "
         "or its median, which a few gauges on dry rivers do not rule."
     )
+    posterior: Literal["none", "laplace"] = Field(
+        default="none", description="`laplace`: after the fit, standard deviations and correlations of its parameters "
+        "by the second derivatives of its likelihood, in `NAME_posterior.csv` beside the output. Of mapping: uniform, "
+        "loss: {gaussian: 1} and at most 50 parameters."
+    )
+    posterior_prior: Annotated[float, Field(gt=0)] | Literal["flat", "uniform"] = Field(
+        default="flat", description="What was known of parameters before: nothing (`flat` before bounds, or `uniform` "
+        "within their ranges), or a standard deviation before bounds about where they start [1]."
+    )
     seed: int = Field(default=1, ge=0, description="Seed of weights and windows [1].")
     licence: str = Field(default="not stated", description="Licence of the weights, written into the checkpoint.")
 
@@ -227,6 +236,7 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"learn_start is on and warm_up is {self.warm_up}; expected 0: there is nothing before the start"
             )
+        self._check_posterior()
         if self.learn_weighting and not self.learn_routing:
             raise ValueError("learn_weighting needs learn_routing; set both, or neither")
         if self.loss.mean_runoff and self.mean_runoff_attribute is None:
@@ -257,6 +267,24 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"restarts is {self.restarts}, and regularisation.weight needs several fits from one start; expected "
                 "restarts: 1, or a number as the weight"
+            )
+
+    def _check_posterior(self) -> None:
+        """Refuse a posterior of what has no likelihood or too many parameters."""
+        if self.posterior == "none":
+            return
+        others = [name for name in (*OF_DISCHARGE, "mean_runoff", "prior") if name != "gaussian" and
+                  getattr(self.loss, name)]
+        if not self.loss.gaussian or others:
+            raise ValueError(
+                f"posterior is {self.posterior}, which needs a likelihood; expected gaussian in loss, and no other "
+                f"term of the flow ({', '.join(others) or 'it is 0'}; nse is 1 unless set to 0)"
+            )
+        if self.mapping != "uniform" or self.pet_factor or self.precision != "float64":
+            raise ValueError(
+                f"posterior is {self.posterior}, mapping is {self.mapping}, pet_factor is {self.pet_factor} and "
+                f"precision is {self.precision}; expected uniform, false and float64: it is made of few parameters, "
+                "by differences"
             )
 
     def _check_quartile(self) -> None:

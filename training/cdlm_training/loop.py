@@ -26,6 +26,7 @@ from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
+from cdlm_training.errors import GaugeErrors
 from cdlm_training.evaluate import load_best, write_checkpoint
 from cdlm_training.fields import make_fields, places
 from cdlm_training.findings import against_bounds, spread_of, unlike_starts
@@ -34,6 +35,7 @@ from cdlm_training.generator import Generator
 from cdlm_training.log import Log
 from cdlm_training.loss import BatchSums, quantile_weights
 from cdlm_training.objective import Objective, TrainingError
+from cdlm_training.posterior import check_size, make_posterior
 from cdlm_training.regularisation import Regulariser
 from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
@@ -90,6 +92,7 @@ class Trainer:
         self.generator.reach.requires_grad_(self.config.learn_routing)
         freeze(self.generator, self.config.frozen)
         check_terms(self.generator, self.config.loss)
+        check_size(self)
         self.chain = Chain(
             self.data, self.generator,
             places(domain) if self.config.is_field else read_inputs(self.spec, self.run.domain, domain),
@@ -142,6 +145,7 @@ class Trainer:
         self.findings = [
             *unlike_starts(self, simulated), *against_bounds(self.spec, values),
             *(spread_of(self.fits, config.select_by) if chosen is None else told(self.fits, chosen)),
+            *make_posterior(self),
         ]
         (config.log_folder / FINDINGS).write_text("".join(f"{one}\n" for one in self.findings), encoding="utf-8")
         return score(self.run, config, ids, simulated, config.validation)
@@ -199,9 +203,13 @@ class Trainer:
     def _make_generator(self, seed: int, dropout: float = 0.0) -> Generator:
         """A generator where a fit begins."""
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
-        if self.config.is_field:
-            return make_fields(self.run, self.config, self.spec, self.data.domain, dtype)
-        return Generator(self.spec, seed, dtype, dropout)
+        made = (
+            make_fields(self.run, self.config, self.spec, self.data.domain, dtype) if self.config.is_field
+            else Generator(self.spec, seed, dtype, dropout)
+        )
+        if self.config.loss.gaussian:
+            made.errors = GaugeErrors(self.data.spread)
+        return made
 
     @property
     def n_fits(self) -> int:

@@ -12,6 +12,7 @@ from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError
 from cdlm_training.dataset import Window
+from cdlm_training.errors import gaussian_term
 from cdlm_training.floods import SignatureTerms
 from cdlm_training.loss import (
     TRANSFORMS,
@@ -133,6 +134,11 @@ class Objective:
         if weigh.rmse_log:
             to_depth = self._place(dataset.to_depth[part.gauges])
             terms = terms + weigh.rmse_log * rmse_log_term(discharge, observed, to_depth)
+        if weigh.gaussian:
+            errors = self.generator.errors
+            assert errors is not None
+            deviation = errors.deviation(discharge, part.gauges)
+            terms = terms + weigh.gaussian * gaussian_term(discharge, observed, deviation, weigh.observation_error)
         for transform, spread in self.spreads.items():
             offset = self._place(dataset.offset[part.gauges])
             s, o = (transformed(flow, transform, offset) for flow in (discharge, observed))

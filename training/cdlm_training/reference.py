@@ -47,6 +47,14 @@ Signatures are those of `cdlm evaluate --signatures` and `--events`, by the same
 a slope almost everywhere, not the lag, nor what goes through the filter of baseflow. Floods are found once, in the
 observed discharge of the training period, and count where they lie in a window whole.
 
+## How well parameters are known
+
+`loss: {nse: 0, gaussian: 1}` makes the likelihood of normal errors large whose standard deviation is s0 + s1 Q; s0 and
+s1 of every gauge are learned too, and stand in the record of the checkpoint (or in the attributes of a parameter
+file). For one parameter set (`mapping: uniform`), `posterior: laplace` then inverts the second derivatives of that
+likelihood: values, standard deviations and correlations are told and written to `NAME_posterior.csv` beside the
+output. It is the posterior of independent errors, which those of an hourly flow are not: with them, it is too narrow.
+
 ## From a region to a few gauges
 
 `start_from: CHECKPOINT` begins where another training ended, with `gauges: [...]` on a few gauges, say; `loss.prior`

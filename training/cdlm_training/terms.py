@@ -17,7 +17,7 @@ LEARNABLE = {
 Signatures = dict[str, Annotated[float, Field(gt=0)]]
 OF_GAUGES = (
     "nse", "kge", "rmse_log", "nse_root", "nse_inverse", "nse_log", "nse_box_cox", "kge_root", "kge_inverse",
-    "signatures", "events",
+    "signatures", "events", "gaussian",
 )
 OF_SAMPLES = ("nse_batch", "rmse_comb")
 OF_DISCHARGE = (*OF_GAUGES, *OF_SAMPLES)
@@ -56,6 +56,15 @@ class LossWeights(BaseModel):
     flood_quantile: float = Field(
         default=QUANTILE, ge=0, lt=1, description="Of loss.events: a peak is a flood where it is not below this "
         "quantile of the observed flow of the training period [1]."
+    )
+    gaussian: float = Field(
+        default=0.0, ge=0, description="Mean of -ln of the density of the observations, for normal errors with the "
+        "variance u^2 + (s0 + s1 Q)^2 of simulated flow Q; s0 and s1 of every gauge are learned, and told in the "
+        "result."
+    )
+    observation_error: float = Field(
+        default=0.0, ge=0, lt=1, description="Of loss.gaussian: u, the error of the observations themselves, a share "
+        "of the observed flow [1]."
     )
     nse_batch: float = Field(
         default=0.0, ge=0, description="As nse, but the mean over all samples of an update: NseBatchLoss of dHBV 1.1p."
