@@ -76,6 +76,14 @@ def read_attribute(path: Path, domain: Domain, name: str, grid: Grid, units: str
     return read_attributes(path, domain, grid, [name], [units]).values[:, 0]
 
 
+def find_attribute(path: Path, domain: Domain, name: str, grid: Grid, units: str) -> np.ndarray | None:
+    """Read one attribute as `read_attribute`; None where the file has none of that name."""
+    with open_input(path, DomainError) as dataset:
+        if name not in _variables(dataset, grid):
+            return None
+    return read_attribute(path, domain, name, grid, units)
+
+
 def _read_one(
     dataset: netCDF4.Dataset, domain: Domain, grid: Grid, name: str, where: str
 ) -> tuple[np.ndarray, str]:

@@ -154,7 +154,7 @@ def basin_rain(config: Config, domain: Domain) -> dict[str, np.ndarray] | None:
     """Mean precipitation above each gauge [mm per step of the output], float64[time]; None without a forcing file."""
     if config.forcing == "caller":
         return None
-    weights = {g: _cell_weights(domain, int(r)) for g, r in zip(domain.gauges.id, domain.gauges.reach, strict=True)}
+    weights = {g: cell_weights(domain, int(r)) for g, r in zip(domain.gauges.id, domain.gauges.reach, strict=True)}
     with ForcingFile(
         Path(config.forcing), ["precipitation"], domain.cells.id, config.start, config.end, config.time_step,
         config.forcing_fill,
@@ -164,7 +164,7 @@ def basin_rain(config: Config, domain: Domain) -> dict[str, np.ndarray] | None:
     return {g: values.reshape(-1, config.steps_per_output).sum(axis=1) for g, values in depth.items()}
 
 
-def _cell_weights(domain: Domain, reach: int) -> np.ndarray:
+def cell_weights(domain: Domain, reach: int) -> np.ndarray:
     """Share of each cell in the area above a reach, float64[cell]."""
     links, weights = domain.links, np.zeros(domain.n_cells)
     lo, hi = upstream_of(domain.reaches.downstream, reach)

@@ -26,6 +26,8 @@ QUANTILE = 0.995
 """A peak is a flood where it is not below this quantile of the observed flow."""
 BEFORE, LONGEST, RECEDING = 72, 240, 48
 """Hours: before the peak in which rain begins a flood; how long it goes on; over which its quick flow must be least."""
+SEARCHED = BEFORE + LONGEST + RECEDING
+"""Hours about a flood in which it is looked for: no shorter record has one."""
 STEEP, STRONG = 0.8, 0.2
 """Quantile of the rise of rain that is steep; share of the largest energy of rain that begins a flood."""
 ENERGY = (1, 23)
@@ -158,8 +160,7 @@ def read_period(rain: np.ndarray, observed: np.ndarray, simulated: np.ndarray, s
 
     Baseflow is found in each part alone; NaN where there is none. Arrays and units as of `find_events`.
     """
-    edges = np.flatnonzero(np.diff(np.r_[False, ~np.isnan(observed), False].astype(np.int8)))
-    parts = [slice(a, b) for a, b in edges.reshape(-1, 2).tolist() if b - a >= _steps(LONGEST, step)]
+    parts = whole_parts(observed, step)
     if not parts:
         nothing = {one.name: math.nan for one in OF_PERIODS}
         return Read(nothing, nothing)
@@ -170,6 +171,12 @@ def read_period(rain: np.ndarray, observed: np.ndarray, simulated: np.ndarray, s
         return signatures(OF_PERIODS, Window(whole[0], whole[1], quick, step, area))
 
     return Read(read(observed), read(simulated))
+
+
+def whole_parts(observed: np.ndarray, step: int) -> list[slice]:
+    """Parts of a record without a gap that are at least 240 h long; step [s]."""
+    edges = np.flatnonzero(np.diff(np.r_[False, ~np.isnan(observed), False].astype(np.int8)))
+    return [slice(a, b) for a, b in edges.reshape(-1, 2).tolist() if b - a >= _steps(LONGEST, step)]
 
 
 def read_event(
@@ -238,7 +245,7 @@ def _ready(config: Config, results: Sequence[GaugeResult], what: str) -> tuple[M
             f"cdlm evaluate {what}: steps of the output are {step / HOUR:g} h, expected at most a day. Write an output "
             "of shorter steps."
         )
-    least = (BEFORE + LONGEST + RECEDING) if what == "--events" else LONGEST
+    least = SEARCHED if what == "--events" else LONGEST
     if starts.size * step < least * HOUR:
         raise ConfigError(
             f"cdlm evaluate {what}: the period has {starts.size * step / HOUR:g} h from {date_text(starts[0])}, "

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -146,68 +146,77 @@ def duration_slope(flow: np.ndarray) -> float:
 
 
 class Window(NamedTuple):
-    """What a signature is read off: rain [mm per step], flow and its quick part [m3 s-1], float64[time]; step [s]; area
-    [km2].
+    """What a signature is read off: rain [mm per step], float64[time]; flow and its quick part [m3 s-1], [time], arrays
+    or tensors of a training; step [s]; area [km2].
     """
 
     rain: np.ndarray
-    flow: np.ndarray
-    quick: np.ndarray
+    flow: Any
+    quick: Any
     step: int
     area: float
 
 
 class Signature(NamedTuple):
-    """A signature: of : from a window, NaN where it is not defined; style : of its column."""
+    """A signature: of : from a window, NaN where it is not defined; style : of its column; has_slope : it changes
+    smoothly with the flow almost everywhere, and reads no quick flow, so that a training can take it.
+    """
 
     name: str
     units: str
     meaning: str
-    of: Callable[[Window], float]
+    of: Callable[[Window], Any]
     style: str = ".3f"
+    has_slope: bool = False
 
 
-def _of_rain(window: Window, flow: np.ndarray) -> float:
+def _of_rain(window: Window, flow: Any) -> Any:
     """Depth of a flow over that of rain; NaN without rain or area."""
     rain = float(window.rain.sum())
     if not (rain > 0 and window.area > 0):
         return math.nan
-    return float(flow.sum()) * window.step / (window.area * 1e3) / rain
+    return flow.sum() * window.step / (window.area * 1e3) / rain
 
 
-def _quick_share(window: Window) -> float:
-    flow = float(window.flow.sum())
-    return float(window.quick.sum()) / flow if flow > 0 else math.nan
+def _quick_share(window: Window) -> Any:
+    flow = window.flow.sum()
+    return window.quick.sum() / flow if flow > 0 else math.nan
 
 
 def _ratios(letter: str, over: str) -> tuple[Signature, ...]:
     return (
-        Signature(f"{letter}rc", "1", f"Runoff coefficient: flow over rain of {over}", lambda w: _of_rain(w, w.flow)),
+        Signature(f"{letter}rc", "1", f"Runoff coefficient: flow over rain of {over}", lambda w: _of_rain(w, w.flow),
+                  has_slope=True),
         Signature(f"{letter}rchf", "1", "The same of quick flow", lambda w: _of_rain(w, w.quick)),
         Signature(f"{letter}rclf", "1", "The same of baseflow", lambda w: _of_rain(w, w.flow - w.quick)),
         Signature(f"{letter}rch2r", "1", f"Quick flow over flow of {over}", _quick_share),
     )
 
 
-def _quantile(percent: int, window: Window) -> float:
-    return float(np.quantile(window.flow, percent / 100))
+def _quantile(percent: int, window: Window) -> Any:
+    """Linear between the two values beside it, as numpy's; by their places, so that a slope goes to them."""
+    flow, order = window.flow, window.flow.argsort()
+    place = percent / 100 * (len(flow) - 1)
+    below = int(place)
+    low, high = (flow[order[min(k, len(flow) - 1)]] for k in (below, below + 1))
+    return low + (high - low) * (place - below)
 
 
 OF_PERIODS: tuple[Signature, ...] = (
     *_ratios("C", "the period"),
-    *(Signature(f"Cfp{p}", "m3 s-1", f"Flow that is not exceeded at {p} % of the times", partial(_quantile, p), ".4g")
-      for p in (2, 10, 50, 90)),
+    *(Signature(f"Cfp{p}", "m3 s-1", f"Flow that is not exceeded at {p} % of the times", partial(_quantile, p), ".4g",
+                has_slope=True) for p in (2, 10, 50, 90)),
 )
 OF_EVENTS: tuple[Signature, ...] = (
     *_ratios("E", "the event"),
-    Signature("Eff", "m3 s-1", "Mean quick flow", lambda w: float(w.quick.mean()), ".4g"),
-    Signature("Ebf", "m3 s-1", "Mean baseflow", lambda w: float((w.flow - w.quick).mean()), ".4g"),
-    Signature("Epf", "m3 s-1", "Largest flow", lambda w: float(w.flow.max()), ".4g"),
+    Signature("Eff", "m3 s-1", "Mean quick flow", lambda w: w.quick.mean(), ".4g"),
+    Signature("Ebf", "m3 s-1", "Mean baseflow", lambda w: (w.flow - w.quick).mean(), ".4g"),
+    Signature("Epf", "m3 s-1", "Largest flow", lambda w: w.flow.max(), ".4g", has_slope=True),
     Signature("Elt", "steps", "Lag: from the step of the largest rain to that of the largest flow",
-              lambda w: float(w.flow.argmax() - w.rain.argmax()), ".0f"),
+              lambda w: w.flow.argmax() - w.rain.argmax(), ".0f"),
 )
 
 
 def signatures(wanted: Sequence[Signature], window: Window) -> dict[str, float]:
-    """Some signatures of a window by name."""
-    return {one.name: one.of(window) for one in wanted}
+    """Some signatures of a window of arrays by name."""
+    return {one.name: float(one.of(window)) for one in wanted}

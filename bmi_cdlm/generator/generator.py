@@ -7,7 +7,6 @@ evapotranspiration. Its weights are named arrays, `<part>.<layer>.<weight | bias
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ from bmi_cdlm.generator.specification import (
 )
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.names.declaration import CellProcess, ReachProcess
-from bmi_cdlm.names.errors import CdlmError, ConfigError, nearest
+from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, nearest
 from bmi_cdlm.names.parameters import COMPONENT_WEIGHT, WEIGHT, Grid, Parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable
@@ -47,7 +46,6 @@ __all__ = [
     "Attribute", "Feature", "GeneratorSpec", "Inputs", "NetworkSpec", "PetSpec", "Target", "describe_forcing",
     "make_spec", "pet_network", "read_inputs", "static_parameters",
 ]
-logger = logging.getLogger(__name__)
 LANES = 4
 """The compiled loops take the inputs of a layer in fours: layers are padded with zeros."""
 TILE = 8192
@@ -85,7 +83,7 @@ def make_spec(
     features: Sequence[Feature] = (), starts: Mapping[str, float] | None = None, runoff: str = "gr4j",
     routing: str = "muskingum", components: int = 1, learn_component_weights: bool = False,
     varying: Sequence[str] = (), lstm_hidden: int = 64,
-    ranges: Mapping[str, tuple[float, float]] | None = None, learn_start: bool = False,
+    ranges: Mapping[str, tuple[float, float]] | None = None, learn_start: bool = False, adopts: bool = False,
 ) -> GeneratorSpec:
     """Specify a generator for a training domain, whose attributes give means and standard deviations.
 
@@ -115,11 +113,13 @@ def make_spec(
         Between which generated parameters are learned, in place of the range of the registry.
     learn_start : bool
         Generate how full the stores of the runoff process are when a run starts.
+    adopts : bool
+        The scales of attributes will be those of a checkpoint: here they may be constant.
 
     Raises
     ------
     DomainError
-        An attribute that the domain lacks.
+        An attribute that the domain lacks, or that is the same everywhere.
     ConfigError
         Options that contradict each other.
     """
@@ -156,7 +156,7 @@ def make_spec(
     def network(grid: Grid, names: Names) -> NetworkSpec:
         kind = mapping if names else "uniform"
         return NetworkSpec(
-            kind, () if kind == "uniform" else _describe_attributes(domain_path, domain, grid, names),
+            kind, () if kind == "uniform" else _describe_attributes(domain_path, domain, grid, names, adopts),
             tuple(hidden) if kind == "mlp" else (), activation, targets[grid],
         )
 
@@ -166,13 +166,13 @@ def make_spec(
             PetSpec(
                 tuple(features),
                 _describe_attributes(domain_path, domain, "cell", cell_attributes if pet_attributes is None else
-                                     pet_attributes),
+                                     pet_attributes, adopts),
                 tuple(pet_hidden), *pet_limits, pet_kind,
             ) if pet else None,
             step, routing_step, snow, runoff, routing, {one.name: one.version for one in processes},
             LstmSpec(
-                tuple(features), _describe_attributes(domain_path, domain, "cell", cell_attributes), lstm_hidden,
-                by_lstm,
+                tuple(features), _describe_attributes(domain_path, domain, "cell", cell_attributes, adopts),
+                lstm_hidden, by_lstm,
             ) if varying else None,
         )
     except ValueError as cause:
@@ -222,6 +222,11 @@ def _targets(
         low, high = ranges[name].low, ranges[name].high
         if not low <= value <= high:
             raise ConfigError(f"starts: '{name}' is {value}, expected a value from {low:g} to {high:g}.")
+        if value in (low, high):
+            raise ConfigError(
+                f"starts: '{name}' is {value:g}, a bound of its range, {low:g} to {high:g}; expected a value between: "
+                "at a bound a parameter has no slope. Move it, or widen its range with training.ranges."
+            )
         ranges[name] = ranges[name]._replace(default=value)
 
     def on(grid: Grid) -> tuple[Target, ...]:
@@ -232,7 +237,9 @@ def _targets(
     return {"cell": on("cell"), "reach": on("reach")}
 
 
-def _describe_attributes(path: Path, domain: Domain, grid: Grid, names: Names) -> tuple[Attribute, ...]:
+def _describe_attributes(
+    path: Path, domain: Domain, grid: Grid, names: Names, adopts: bool
+) -> tuple[Attribute, ...]:
     table = read_attributes(path, domain, grid, list(names))
     described = []
     for name, units, values in zip(table.names, table.units, table.values.T, strict=True):
@@ -242,10 +249,10 @@ def _describe_attributes(path: Path, domain: Domain, grid: Grid, names: Names) -
         positive = values[values > 0]
         floor = FLOOR_SHARE * float(np.median(positive)) if positive.size else 1.0
         v = transformed(transform, floor, values)
-        if v.size > 1 and v.min() == v.max():
-            logger.warning(
-                "%s: the %s attribute '%s' is %g everywhere: nothing can be learned from it. Leave it out, or check "
-                "its source.", path, grid, name, values[0],
+        if v.size > 1 and v.min() == v.max() and not adopts:
+            raise DomainError(
+                f"{path}: the {grid} attribute '{name}' is {values[0]:g} everywhere, expected one that differs: "
+                "nothing can be learned from it. Leave it out, or check its source."
             )
         described.append(
             Attribute(name, units, transform, floor, float(v.mean()), _spread(v), float(v.min()), float(v.max()))

@@ -30,7 +30,8 @@ class Parameter(NamedTuple):
     symbol : in the literature, and in the steps of its process; legal : closed interval outside which the equations
     have no meaning; daily, hourly : learning range and default at that model step; scale : how a generator moves
     between the bounds; grid : where it is given; may_vary : it may come as [time, cell]; optional : without it, the
-    equations do without.
+    equations do without; of_domain : where nothing gives it, the attribute of cells of that name does, if the domain
+    has it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Parameter(NamedTuple):
     grid: Grid = "cell"
     may_vary: bool = False
     optional: bool = False
+    of_domain: bool = False
 
     def range_at(self, step_seconds: int) -> Range:
         """Return bounds and default at a model step of 86400 or 3600 s."""

@@ -260,17 +260,24 @@ def _outputs(plan: _Plan) -> dict[str, Path]:
 
 
 def _check_climate(plan: _Plan) -> None:
-    """Refuse climate attributes without a year of forcing, before any is made."""
+    """Refuse attributes of the forcing without one, climate without a year of it, before any is made."""
     run, config, *_ = plan
-    if not config.attributes.climate:
-        return
-    if config.forcing is None:
+    wanted = config.attributes.of_forcing
+    if "interception_capacity" in wanted and run.time_step >= DAY:
+        raise ConfigError(
+            "prepare.attributes.interception_capacity is true, but time_step is a day, expected less: in steps of "
+            "a day nothing is left on the leaves to find it by. Set it to false."
+        )
+    if wanted and config.forcing is None:
         if run.forcing == "caller" or not Path(run.forcing).is_file():
             raise ConfigError(
-                "prepare.attributes.climate is true, but there is neither a block prepare.forcing nor the file that "
-                f"'forcing' names ({run.forcing}). Expected one of both. Add the block, or set climate: false."
+                f"prepare.attributes.{wanted[0]} is true, but there is neither a block prepare.forcing nor the file "
+                f"that 'forcing' names ({run.forcing}). Expected one of both. Add the block, or set it to false."
             )
         return
+    if not config.attributes.climate:
+        return
+    assert config.forcing is not None
     steps = steps_of(run, config.forcing.start, config.forcing.end)
     days = steps.starts.size * steps.step // DAY
     if days < SHORTEST_CLIMATE:
@@ -306,7 +313,7 @@ def weather_of(run: Config, config: PrepareConfig) -> Weather:
     assert config.forcing is not None
     needed, pet = (*run.needed(),), config.pet
     weather = Weather(config.forcing, pet, needed)
-    if run.pet != "given" and weather.method is None and config.attributes.climate:
+    if run.pet != "given" and weather.method is None and config.attributes.of_forcing:
         weather = weather._replace(pet=pet.model_copy(update={"method": run.pet}))
     return weather
 

@@ -79,7 +79,8 @@ BEFORE = (
 BELOW = ("Q", "exchange", "F", "AE1", "AE2", "Qr", "Qd")
 INTERCEPTION = Parameter(
     "interception_capacity", "ci", "mm", (0.0, INFINITE), Range(0, 5, 0), Range(0, 5, 1), "linear",
-    "Depth that leaves hold before water falls through", SOURCE,
+    "Depth that leaves hold before water falls through; cell_interception_capacity of the domain where it has that",
+    SOURCE, of_domain=True,
 )
 THRESHOLD = Parameter(
     "exchange_threshold", "threshold", "1", (-INFINITE, INFINITE), Range(0, 1, 0.1), Range(0, 1, 0.1), "linear",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bmi_cdlm.domain.attributes import read_attribute
+from bmi_cdlm.domain.attributes import find_attribute, read_attribute
 from bmi_cdlm.domain.domain import Cells, Domain
 from bmi_cdlm.files.shared import version
 from bmi_cdlm.generator.checkpoint import STARTS_AT, Checkpoint, load_checkpoint
@@ -40,11 +40,12 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     CheckpointError, DomainError, ParameterError
         A file that is refused, or that does not fit the run or the domain.
     """
+    own = parameters_of_domain(config, domain)
     if config.parameters == "default":
-        return {}, None
+        return own, None
     path = Path(config.parameters)
     if path.suffix != ".safetensors":
-        found = read_parameters(path, domain, config.time_step)
+        found = own | read_parameters(path, domain, config.time_step)
         _tell_defaults(config, found)
         learned = read_attribute_of(path, STARTS_AT)
         return found if learned is None else _with_start(config, str(path), learned, found), None
@@ -52,7 +53,20 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     values, pet = checkpoint.evaluate(config.domain, domain)
     if checkpoint.spec.has_start:
         values = _with_start(config, checkpoint.where, checkpoint.record.get(STARTS_AT), values)
-    return values, pet if config.takes_demand else None
+    return own | values, pet if config.takes_demand else None
+
+
+def parameters_of_domain(config: Config, domain: Domain) -> dict[str, np.ndarray]:
+    """Parameters of cells that the domain file has as attributes, by registry name, for where nothing else gives them.
+
+    Raises
+    ------
+    DomainError
+        Such an attribute in other units, or missing in some cell.
+    """
+    wanted = [p for process in config.chain.cells for p in process.parameters if p.of_domain]
+    found = {p.name: find_attribute(config.domain, domain, p.name, p.grid, p.units) for p in wanted}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def fitting_checkpoint(config: Config) -> Checkpoint:

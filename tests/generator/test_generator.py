@@ -317,9 +317,11 @@ def test_the_season_must_be_given(path):
         corrected_model(path).advance(forcing(2, 25)._replace(day_of_year=None))
 
 
-def test_a_constant_attribute_is_told(tmp_path, caplog):
+def test_a_constant_attribute_is_refused(tmp_path):
+    """But where the scales are those of a checkpoint, which has learned from it elsewhere."""
     fields = attribute_fields(7, 40, 25)
     fields["cell_forest"] = fields["cell_forest"]._replace(values=np.full(25, 0.25))
-    specify(write_domain(tmp_path / "domain.nc", fields))
-    (said,) = {record.getMessage() for record in caplog.records if "everywhere" in record.getMessage()}
-    assert "the cell attribute 'forest' is 0.25 everywhere: nothing can be learned from it" in said
+    path = write_domain(tmp_path / "domain.nc", fields)
+    with pytest.raises(DomainError, match=r"cell attribute 'forest' is 0\.25 everywhere, expected one that differs"):
+        specify(path)
+    specify(path, adopts=True)

@@ -11,6 +11,7 @@ from bmi_cdlm.files.netcdf import create_time, write_time
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.network.attributes import Table, add_climate
 from bmi_cdlm.prepare.weather.climate import NAMES, climate_of_cells
+from bmi_cdlm.prepare.weather.interception import CAPACITIES, interception_capacity_of_cells
 from bmi_cdlm.prepare.weather.weather_config import AttributesConfig
 
 N = 4 * 365 + 1
@@ -119,3 +120,53 @@ def test_cells_and_reaches(tmp_path):
     assert "mean_annual_snowfall" not in table.reach
     assert table.reach["p_mean"].values[0] == pytest.approx((1 * 2 + 2 * 1) / 3)  # a pixel further east
     assert table.reach["upstream_p_mean"].values[1] == pytest.approx((4 / 3 + 16 / 3) / 2, rel=1e-3)
+
+
+# ---- capacity of interception ------------------------------------------------------------------------------
+
+
+def showers(n_days=30):
+    """An hour of 20 mm d-1 in the night of every third day; all demand, of 3 d-1, at noon [mm d-1]."""
+    rain, demand = np.zeros((2, n_days * 24, 2))
+    rain[2::72, 0] = 24 * 1.7
+    rain[2::72, 1] = 24 * 9.0
+    demand[12::24] = 24 * 2.3
+    return rain, demand
+
+
+def test_it_is_known_where_a_night_rains_and_the_noon_evaporates(tmp_path):
+    """1.7 mm fall before a demand of 2.3: all of it evaporates by day, so leaves hold it; of 9 mm, as much as 2.3."""
+    path = forcing(tmp_path / "f.nc", *showers(), step=3600)
+    assert interception_capacity_of_cells(path, ["b", "a"]).tolist() == [2.3, 1.7]
+
+
+def test_it_is_that_of_a_program_of_its_own(tmp_path, monkeypatch):
+    """Steps of three hours from 21:00; a gap; read in blocks. A day is one of the calendar."""
+    rng = np.random.default_rng(7)
+    rain = np.where(rng.random((83, 2)) < 0.3, rng.gamma(0.5, 40.0, (83, 2)), 0.0)
+    demand = np.maximum(0, 9 * np.sin(2 * np.pi * (np.arange(83)[:, None] + [1.5, 0.5]) / 8))
+    rain[20, 1] = np.nan
+    path = forcing(tmp_path / "f.nc", rain, demand, step=10800)
+    with netCDF4.Dataset(path, "a") as file:
+        for name in ("time", "time_bnds"):
+            file[name][:] = file[name][:] - 10800  # seconds
+    monkeypatch.setattr("bmi_cdlm.prepare.weather.interception.BLOCK_BYTES", 16 * 2 * 8 * 3)
+    found = interception_capacity_of_cells(path, ["a", "b"])
+    for i in range(2):
+        P, E = (np.where(np.isnan(rain[1:81, i]), 0, x[1:81, i]) / 8 for x in (rain, demand))
+        target, off = np.minimum(P.reshape(10, 8).sum(1), E.reshape(10, 8).sum(1)).sum(), []
+        for ci in CAPACITIES:
+            store = total = 0.0
+            for p, e in zip(P, E, strict=True):
+                ei = min(e, p + store)
+                store, total = min(ci, store + p - ei), total + ei
+            off.append(abs(total - target))
+        assert found[i] == CAPACITIES[int(np.argmin(off))]
+
+
+def test_days_have_none(tmp_path):
+    rain = np.ones((5, 2))
+    with pytest.raises(ForcingError, match="5 whole days in steps of 86400 s, expected one or more in steps shorter"):
+        interception_capacity_of_cells(forcing(tmp_path / "d.nc", rain, rain), ["a"])
+    with pytest.raises(ForcingError, match="holds 0 whole days in steps of 3600 s"):
+        interception_capacity_of_cells(forcing(tmp_path / "h.nc", rain, rain, step=3600), ["a"])

@@ -275,6 +275,7 @@ def test_legacy_parameters_and_priors_come_with_the_domain(toy: Path, tmp_path: 
         ("", {"network": None}, "gauges, forcing, observations, attributes without network"),
         ("", {"gauges": None}, "observations without gauges"),
         ("attributes", {"climate": True}, "climate is true, but the forcing has 2 days, expected 365 or more"),
+        ("attributes", {"interception_capacity": True}, "true, but time_step is a day, expected less"),
         ("attributes", {"upstream": ["clax"]}, "upstream: there is no attribute 'clax' of reaches.*'clay'"),
     ],
 )

@@ -7,12 +7,13 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
-from cases import N_CELLS, simulated, write_case, write_parameters
+from cases import N_CELLS, change_config, simulated, write_case, write_parameters
 from make_domain import lumped_domain
 
 from bmi_cdlm.evaluate.balance import balance
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.names.errors import DomainError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.gr_structures import GR4, GR5, GR6
 from bmi_cdlm.run.config import load_config
@@ -169,3 +170,28 @@ def test_a_balance_is_closed_though_stores_are_in_deficit(tmp_path):
             assert simulation.model.live["cell_water_stored"].max() < 0.0
             simulation.check_ledger()
     assert all(row.closed for row in balance(load_config(config)))
+
+
+def test_the_domain_says_what_leaves_hold_unless_parameters_do(tmp_path):
+    held = np.linspace(0.5, 1.4, N_CELLS)
+    config = write_case(tmp_path, runoff="gr4", parameters="default", step=HOUR, n_steps=20)
+    write_parameters(tmp_path / "p.nc", {"interception_capacity": held})
+    given = change_config(config, "given.yaml", parameters="p.nc")
+
+    def leaves(path):
+        with simulated(path) as simulation:
+            simulation.advance(simulation.read_forcing(0, 20))
+            return simulation.model.live["interception_store"].copy()
+
+    without, expected = leaves(config), leaves(given)
+    with netCDF4.Dataset(tmp_path / "domain.nc", "a") as file:
+        values = file.createVariable("cell_interception_capacity", "f8", ("cell",))
+        values.units = "mm"
+        values[:] = held
+    assert np.array_equal(leaves(config), expected) and not np.array_equal(without, expected)
+    write_parameters(tmp_path / "p.nc", {"interception_capacity": np.ones(N_CELLS)})
+    assert np.array_equal(leaves(given), without), "1 mm, the default, in place of the domain's"
+    with netCDF4.Dataset(tmp_path / "domain.nc", "a") as file:
+        file["cell_interception_capacity"].units = "m"
+    with pytest.raises(DomainError, match="'interception_capacity' has units 'm', expected 'mm'"):
+        leaves(config)

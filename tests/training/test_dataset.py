@@ -129,6 +129,20 @@ def test_weights_by_incremental_area(case):
     np.testing.assert_allclose(dataset(case).weights, 0.25)
 
 
+def test_weights_by_gauge(case):
+    data = dataset(case, gauge_weights={"g2": 3, "g0": 1, "g1": 9}, gauges=["g0", "g2"])
+    np.testing.assert_allclose(data.weights, [0.25, 0.75])
+    with pytest.raises(ConfigError, match=r"gauge g1 is trained on and has none \(2 of 4\), expected one for every"):
+        dataset(case, gauge_weights={"g0": 1, "g2": 3})
+    with pytest.raises(ConfigError, match="gauge_weights: the domain has no gauge 'gX'"):
+        dataset(case, gauge_weights={"g0": 1, "gX": 3})
+
+
+def test_the_offset_of_transforms_is_a_hundredth_of_the_mean(case):
+    data = dataset(case)
+    np.testing.assert_allclose(data.offset, np.nanmean(data.observed[:50].astype(float), axis=0) / 100, rtol=1e-6)
+
+
 def test_incremental_area_of_a_chain_of_gauges(tmp_path):
     """Reaches 0 -> 1 -> 2 -> 3 and 4 -> 2, one cell each; gauges at 3, 1, 2, 1 again and 4."""
     n = 5

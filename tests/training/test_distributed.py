@@ -42,9 +42,9 @@ with team() as here:
         trainer = Trainer(Path(config), here)
         windows = trainer.data.windows(np.random.default_rng(5), trainer.config.windows_per_update)
         objective, done = trainer.objective.__call__, []
-        type(trainer.objective).__call__ = lambda self, window, part, share: done.append(
+        type(trainer.objective).__call__ = lambda self, window, part, share, *more: done.append(
             (int(window.target[0]), int(part.gauges[0]), part.work)
-        ) or objective(window, part, share)
+        ) or objective(window, part, share, *more)
         loss = trainer.gradient(windows)
         type(trainer.objective).__call__ = objective.__func__
         gradients = {{n: w.grad.numpy() for n, w in trainer.generator.named_parameters()}}

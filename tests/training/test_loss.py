@@ -10,6 +10,7 @@ from bmi_cdlm.evaluate import metrics
 from cdlm_training.loss import (
     LOG_OFFSET,
     LOG_SHARE,
+    TRANSFORMS,
     BatchSums,
     depth_squares,
     kge_term,
@@ -18,11 +19,14 @@ from cdlm_training.loss import (
     nse_term,
     pet_factor_term,
     pet_roughness_term,
+    quantile_weights,
     rmse_comb_term,
     rmse_log_term,
+    transformed,
 )
 
 N_STEPS, N_GAUGES = 40, 5
+OFFSET = torch.tensor([0.03, 0.02, 0.4, 0.1, 0.05], dtype=torch.float64)
 SPREAD, TO_DEPTH = np.array([1.0, 0.3, 2.0, 5.0, 0.7]), np.array([0.5, 2.0, 0.1, 1.0, 8.0])
 
 
@@ -42,6 +46,11 @@ TERMS = {
     "nse": lambda s, o: nse_term(s, o, torch.from_numpy(SPREAD)),
     "kge": kge_term,
     "rmse_log": lambda s, o: rmse_log_term(s, o, torch.from_numpy(TO_DEPTH)),
+    "transformed": lambda s, o: sum(
+        nse_term(transformed(s, name, OFFSET), transformed(o, name, OFFSET), torch.from_numpy(SPREAD))
+        for name in TRANSFORMS
+    ),
+    "kge_inverse": lambda s, o: kge_term(transformed(s, "inverse", OFFSET), transformed(o, "inverse", OFFSET)),
 }
 
 
@@ -91,6 +100,26 @@ def test_rmse_log_follows_its_formula(series):
         expected += LOG_SHARE * np.sqrt(((logs[0] - logs[1]) ** 2).mean())
         assert got[g] == pytest.approx(expected, rel=1e-12)
     assert got[3] == pytest.approx(0, abs=1e-11)
+
+
+def test_transforms_are_of_the_flow_itself(series):
+    s, _ = series
+    s[0, 0] = 0.0
+    q = s + OFFSET.numpy()
+    expected = {"root": np.sqrt(q), "inverse": 1 / q, "log": np.log(q), "box_cox": (q**0.25 - 1) / 0.25}
+    for name, values in expected.items():
+        np.testing.assert_allclose(transformed(torch.from_numpy(s), name, OFFSET).numpy(), values, rtol=1e-13)
+    assert set(expected) == set(TRANSFORMS)
+
+
+def test_the_quantile_of_costs():
+    costs = np.array([4.0, np.nan, 1.0, 3.0, 10.0])
+    for share in (0.25, 0.5, 0.75, 0.1):
+        weights = quantile_weights(costs, share)
+        assert weights.sum() == pytest.approx(1.0) and weights[1] == 0
+        assert np.nansum(weights * costs) == pytest.approx(np.nanquantile(costs, share), rel=1e-14)
+    assert quantile_weights(np.array([np.nan, 7.0]), 0.75).tolist() == [0, 1]
+    assert not quantile_weights(np.full(3, np.nan), 0.5).any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

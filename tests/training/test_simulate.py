@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import netCDF4
 import numpy as np
 import pytest
 import torch
-from cases import START, case_forcing
+from cases import START, case_forcing, change_config
 from make_domain import lumped_domain
 from training_cases import ALONE, N_CELLS, Trainer, change_training, drawn_trainer, write_training_case
 
@@ -18,6 +19,7 @@ from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.run.parameter_file import read_parameters
 from cdlm_training import simulate
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.operators import Route
@@ -220,6 +222,35 @@ def test_the_gradient_of_every_weight_is_that_of_the_loss(tmp_path, run, monkeyp
         assert (losses[0] - losses[1]) / (2 * h) == pytest.approx(slope, rel=2e-4, abs=1e-8), name
 
 
+TRANSFORMED = {"nse": 0, "nse_root": 0.5, "nse_inverse": 0.1, "nse_log": 0.3, "nse_box_cox": 0.7, "kge_root": 0.2,
+               "kge_inverse": 0.4, "signatures": {"Crc": 0.2}, "events": {"Epf": 0.3}, "flood_quantile": 0.7}
+
+
+@pytest.mark.parametrize("weights", ["lower_quartile", "upper_quartile", {"g0": 1, "g1": 4, "g2": 2, "g3": 3}])
+def test_gauges_come_together_as_they_are_weighed(tmp_path, weights):
+    """The loss is a quantile, or a mean, of what each gauge costs alone; its slope is that of its values."""
+    case = write_training_case(tmp_path, loss={**TRANSFORMED, "pet_factor": 0}, gauge_weights=weights, missing=0.01)
+    trainer = drawn_trainer(case)
+    windows = [trainer.data.window(first, 25) for first in (3, 20)]
+    costs = np.zeros(4)
+    for k in range(4):
+        for part in make_parts(trainer.data, trainer.workers, np.array([k])):
+            costs[k] += np.mean([trainer.objective.costs(window, part)[0] for window in windows])
+    if isinstance(weights, str):
+        expected = np.quantile(costs, {"lower_quartile": 0.25, "upper_quartile": 0.75}[weights])
+    else:
+        expected = np.dot(costs, [0.1, 0.4, 0.2, 0.3])
+    loss = trainer.gradient(windows)
+    assert loss == pytest.approx(expected, rel=1e-9) and np.ptp(costs) > 0.01 * loss
+    weight = trainer.generator.cell.each[-1].bias
+    slopes, values = weight.grad.clone(), []
+    for step in (1e-5, -2e-5):
+        with torch.no_grad():
+            weight += step
+        values.append(trainer.gradient(windows))
+    assert (values[0] - values[1]) / 2e-5 == pytest.approx(float(slopes.sum()), rel=1e-5)
+
+
 @pytest.mark.parametrize("step", [DAY, HOUR])
 @pytest.mark.parametrize("snow", ["none", "cemaneige", "cemaneige_hysteresis"])
 def test_the_adjoint_of_the_model_is_the_gradient_of_torch(tmp_path, snow, step):
@@ -266,3 +297,24 @@ def test_the_adjoint_of_the_model_is_the_gradient_of_torch(tmp_path, snow, step)
         np.testing.assert_allclose(found[name], gradient, rtol=1e-7, atol=atol, err_msg=name)
     needed = {*values, *(p.name for process in (*model.chain.cells, model.chain.reach) for p in process.parameters)}
     assert needed - expected.keys() <= {"thermal_weighting", "accumulation_threshold", "pet_factor"}  # switches, mostly
+
+
+def test_what_no_generator_gives_is_that_of_the_domain(tmp_path):
+    """And of the fields of a training, so that a run elsewhere has it too."""
+    held = np.linspace(0.5, 1.2, 8)
+    config = write_training_case(tmp_path)
+    config = change_config(config, runoff="gr4")
+    with netCDF4.Dataset(tmp_path / "domain.nc", "a") as file:
+        values = file.createVariable("cell_interception_capacity", "f8", ("cell",))
+        values.units = "mm"
+        values[:] = held
+    trainer = Trainer(config, ALONE)
+    for part in trainer.parts:
+        made = trainer.chain._cell_parameters(part)
+        assert made["interception_capacity"].tolist() == held[part.cells].tolist()
+        assert made["production_capacity"].requires_grad
+    field = change_training(config, "field.yaml", mapping="distributed", output="out/f.nc", cell_attributes=None,
+                            reach_attributes=None, hidden=None, pet_factor=None)
+    trainer = Trainer(field, ALONE)
+    write_checkpoint(tmp_path / "f.nc", trainer, None)
+    assert read_parameters(tmp_path / "f.nc", trainer.data.domain)["interception_capacity"].tolist() == held.tolist()

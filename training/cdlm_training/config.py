@@ -14,7 +14,7 @@ from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import Config, explain, load_config
 from bmi_cdlm.run.parameters import UNKNOWN, same_kind
 from bmi_cdlm.run.values import Date, parse_places
-from cdlm_training.terms import LossWeights, Regularisation
+from cdlm_training.terms import OF_DISCHARGE, OF_GAUGES, OF_SAMPLES, LossWeights, Regularisation
 
 Period = tuple[Date, Date]
 DeviceName = Literal["cpu", "cuda"]
@@ -24,6 +24,12 @@ OF_FIELDS = {"optimizer": "lbfgs", "precision": "float64", "pet_factor": False}
 """What mapping: distributed takes where nothing else is given."""
 MANY_STARTS = 5
 """Of a fit so small that it ends where it happens to begin."""
+QUARTILES = {"lower_quartile": 0.25, "median": 0.5, "upper_quartile": 0.75}
+"""Quantile over the costs of gauges."""
+GaugeWeights = (
+    Literal["equal", "incremental_area", "lower_quartile", "median", "upper_quartile"]
+    | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+)
 Gauges = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(parse_places)]
 
 
@@ -139,8 +145,10 @@ class TrainConfig(BaseModel):
     regularisation: Regularisation | None = Field(
         default=None, description="Of mapping: distributed: prior, smoothing, and what they weigh; none: only the loss."
     )
-    gauge_weights: Literal["equal", "incremental_area"] = Field(
-        default="equal", description="Nested gauges: all equal, or by the area that a gauge adds."
+    gauge_weights: GaugeWeights = Field(
+        default="equal", description="How the costs of gauges come together: all equal; by the area that a gauge adds "
+        "to those above; a number for each by id, `{V3524010: 2, V3515010: 1}`, whose share in the sum counts; "
+        "or a quartile or the median of the costs, which one odd gauge does not rule."
     )
     mean_runoff_attribute: str | None = Field(
         default=None, description="Cell attribute with the map of mean runoff [mm yr-1], for loss.mean_runoff."
@@ -155,6 +163,15 @@ class TrainConfig(BaseModel):
     select_by: Literal["nse", "kge", "median_nse", "median_kge"] = Field(
         default="nse", description="Validation score that chooses the best epoch: its mean over the training gauges, "
         "or its median, which a few gauges on dry rivers do not rule."
+    )
+    posterior: Literal["none", "laplace"] = Field(
+        default="none", description="`laplace`: after the fit, standard deviations and correlations of its parameters "
+        "by the second derivatives of its likelihood, in `NAME_posterior.csv` beside the output. Of mapping: uniform, "
+        "loss: {gaussian: 1} and at most 50 parameters."
+    )
+    posterior_prior: Annotated[float, Field(gt=0)] | Literal["flat", "uniform"] = Field(
+        default="flat", description="What was known of parameters before: nothing (`flat` before bounds, or `uniform` "
+        "within their ranges), or a standard deviation before bounds about where they start [1]."
     )
     seed: int = Field(default=1, ge=0, description="Seed of weights and windows [1].")
     licence: str = Field(default="not stated", description="Licence of the weights, written into the checkpoint.")
@@ -202,12 +219,12 @@ class TrainConfig(BaseModel):
             raise ValueError("gauges holds no id or one twice; expected different ids, or all")
         if self.held_out_fold is not None and self.held_out_fold >= self.folds:
             raise ValueError(f"held_out_fold is {self.held_out_fold}; expected 0 to {self.folds - 1}")
-        terms = self.loss
-        of_flow = [n for n in LossWeights.model_fields if n != "prior" and not n.startswith("pet_")]
-        if not any(getattr(terms, name) for name in of_flow):
+        of_flow = [*OF_DISCHARGE, "mean_runoff"]
+        if not any(getattr(self.loss, name) for name in of_flow):
             raise ValueError(
                 f"loss has no term of the flow; expected one of {', '.join(of_flow)} above 0"
             )
+        self._check_quartile()
         self._check_draws()
         if len(set(self.varying)) < len(self.varying):
             raise ValueError(f"varying names a parameter twice: {', '.join(self.varying)}; expected different ones")
@@ -219,6 +236,7 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"learn_start is on and warm_up is {self.warm_up}; expected 0: there is nothing before the start"
             )
+        self._check_posterior()
         if self.learn_weighting and not self.learn_routing:
             raise ValueError("learn_weighting needs learn_routing; set both, or neither")
         if self.loss.mean_runoff and self.mean_runoff_attribute is None:
@@ -251,6 +269,40 @@ class TrainConfig(BaseModel):
                 "restarts: 1, or a number as the weight"
             )
 
+    def _check_posterior(self) -> None:
+        """Refuse a posterior of what has no likelihood or too many parameters."""
+        if self.posterior == "none":
+            return
+        others = [name for name in (*OF_DISCHARGE, "mean_runoff", "prior") if name != "gaussian" and
+                  getattr(self.loss, name)]
+        if not self.loss.gaussian or others:
+            raise ValueError(
+                f"posterior is {self.posterior}, which needs a likelihood; expected gaussian in loss, and no other "
+                f"term of the flow ({', '.join(others) or 'it is 0'}; nse is 1 unless set to 0)"
+            )
+        if self.mapping != "uniform" or self.pet_factor or self.precision != "float64":
+            raise ValueError(
+                f"posterior is {self.posterior}, mapping is {self.mapping}, pet_factor is {self.pet_factor} and "
+                f"precision is {self.precision}; expected uniform, false and float64: it is made of few parameters, "
+                "by differences"
+            )
+
+    def _check_quartile(self) -> None:
+        """Refuse a quartile over gauges where an update has not one cost of every gauge."""
+        if self.quartile is None:
+            return
+        for name in ("gauges_per_update", "pairs_per_update"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"gauge_weights is {self.gauge_weights}, which compares all gauges at every update, and {name} "
+                    "draws some; leave one out"
+                )
+        if self.loss.of_samples or not self.loss.of_gauges:
+            raise ValueError(
+                f"gauge_weights is {self.gauge_weights}, which ranks gauges by their own costs; expected terms of each "
+                f"gauge in loss ({', '.join(OF_GAUGES)}), and none over all samples ({', '.join(OF_SAMPLES)})"
+            )
+
     def _check_draws(self) -> None:
         """Refuse draws that contradict each other or the optimizer."""
         for name in ("gauges_per_update", "pairs_per_update"):
@@ -274,6 +326,11 @@ class TrainConfig(BaseModel):
     def is_field(self) -> bool:
         """Whether every place has parameters of its own."""
         return self.mapping == "distributed"
+
+    @property
+    def quartile(self) -> float | None:
+        """Which quantile of the costs of gauges is the loss; None where it is a weighted mean."""
+        return QUARTILES.get(self.gauge_weights) if isinstance(self.gauge_weights, str) else None
 
     @property
     def searches_weight(self) -> bool:

@@ -19,13 +19,15 @@ from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.gauges.hierarchy import folds, nest
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.parameters import make_demand, make_forcing, read_elevation
+from bmi_cdlm.run.parameters import make_demand, make_forcing, parameters_of_domain, read_elevation
 from cdlm_training.config import Period, TrainConfig
 
 BLOCK_VALUES = 2**24
 """Values of inputs that are read at once."""
 SPREAD_FLOOR = 0.1
 """Depth [mm d-1] added to a gauge's standard deviation."""
+OFFSET = 0.01
+"""Share of a gauge's mean observation that transforms add to its flow [Pushpalatha et al. 2012]."""
 
 
 class Window(NamedTuple):
@@ -66,10 +68,14 @@ class Dataset:
     spread : [gauge]
         Standard deviation of the observations in the training period, and 0.1 mm d-1 more, so that a gauge with
         hardly any flow does not rule [m3 s-1].
-    to_depth : [gauge]
-        mm d-1 per m3 s-1 over the official area.
+    offset : [gauge]
+        A hundredth of the mean observation in the training period, which `transformed` adds to flow [m3 s-1].
+    of_domain : dict of float64[cell]
+        Parameters that the domain has, by registry name, for where no generator gives them.
+    area, to_depth : [gauge]
+        Official area [km2]; mm d-1 per m3 s-1 over it.
     weights : [gauge]
-        Weight of each gauge, summing to one.
+        Weight of each gauge, summing to one; equal where a quantile of their costs is the loss.
     """
 
     def __init__(self, run: Config, config: TrainConfig, domain: Domain) -> None:
@@ -105,6 +111,7 @@ class Dataset:
                     f"{date_text(run.start)} to {date_text(run.end)}."
                 )
         self.forcing = read_forcing(run, domain, dtype, config.threads)
+        self.of_domain = parameters_of_domain(run, domain)
         starts, observed = read_observations(
             run.observations, domain.gauges.id, run.start, run.end, run.time_step
         )
@@ -115,9 +122,10 @@ class Dataset:
         self._check_observations(observed[train][:, self.gauges])
         if config.validate_on is not None:
             self._check_validation(observed[self.steps_of(config.validate_on)][:, self.gauges])
-        area = np.where(np.isfinite(domain.gauges.area), domain.gauges.area, self._drained())[self.gauges]
-        self.to_depth = (DAY / (1000.0 * area)).astype(dtype)
+        self.area = np.where(np.isfinite(domain.gauges.area), domain.gauges.area, self._drained())[self.gauges]
+        self.to_depth = (DAY / (1000.0 * self.area)).astype(dtype)
         deviation = np.nanstd(observed[train][:, self.gauges], axis=0)
+        self.offset = np.nanmean(observed[train][:, self.gauges], axis=0) * OFFSET
         self.spread = (deviation + SPREAD_FLOOR / self.to_depth).astype(dtype)
         self.weights = self._gauge_weights().astype(dtype)
 
@@ -188,9 +196,26 @@ class Dataset:
 
     def _gauge_weights(self) -> np.ndarray:
         weights = np.ones(self.gauges.size)
-        if self.config.gauge_weights == "incremental_area":
+        given = self.config.gauge_weights
+        if given == "incremental_area":
             weights = _incremental_area(self.domain, self.gauges)
+        elif isinstance(given, dict):
+            weights = self._given_weights(given)
         return weights / weights.sum()
+
+    def _given_weights(self, given: dict[str, float]) -> np.ndarray:
+        """Weights of the training gauges by id; others of the domain may have one too."""
+        ids = self.domain.gauges.id
+        unknown = [g for g in given if g not in ids]
+        if unknown:
+            raise ConfigError(f"gauge_weights: the domain has no gauge '{unknown[0]}'. Known: {', '.join(ids)}.")
+        without = [ids[g] for g in self.gauges if ids[g] not in given]
+        if without:
+            raise ConfigError(
+                f"gauge_weights: gauge {without[0]} is trained on and has none ({len(without)} of {self.gauges.size}), "
+                "expected one for every gauge. Add it, or leave the gauge out with 'gauges'."
+            )
+        return np.array([given[ids[g]] for g in self.gauges])
 
 
 def read_forcing(

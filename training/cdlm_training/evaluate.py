@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,13 @@ import numpy as np
 from bmi_cdlm.generator.checkpoint import STARTS_AT, load_checkpoint, save_checkpoint
 from bmi_cdlm.generator.generator import static_parameters
 from bmi_cdlm.names.calendars import date_text
+from bmi_cdlm.run.parameter_file import read_attribute_of
 from bmi_cdlm.version import __version__
 from cdlm_training.fields import Fields, read_fields, write_fields
 from cdlm_training.scores import Scores
+
+ERRORS = "errors"
+"""In the record: what loss.gaussian learned of the errors."""
 
 if TYPE_CHECKING:
     from cdlm_training.loop import Trainer
@@ -33,13 +38,24 @@ def write_checkpoint(path: Path, trainer: Trainer, scores: Scores | None) -> Non
         save_checkpoint(path, trainer.spec, trainer.generator.tensors(), record)
 
 
+def _errors(trainer: Trainer) -> dict[str, list[float]]:
+    """s0 [m3 s-1] and s1 [1] of every training gauge by id."""
+    ids, errors = trainer.data.domain.gauges.id, trainer.generator.errors
+    assert errors is not None
+    return {ids[g]: values for g, values in zip(trainer.data.gauges, errors.values().T.tolist(), strict=True)}
+
+
 def load_best(trainer: Trainer) -> dict[str, np.ndarray]:
     """Let the trainer have what it wrote to its output; returns the parameters by registry name."""
-    output = trainer.config.output
+    output, errors = trainer.config.output, trainer.generator.errors
     if isinstance(trainer.generator, Fields):
+        if errors is not None:
+            errors.take(np.array([*json.loads(read_attribute_of(output, ERRORS) or "{}").values()]).T)
         return read_fields(output, trainer.generator, trainer.run, trainer.data.domain)
     best = load_checkpoint(output)
     trainer.generator.load(best.tensors)
+    if errors is not None:
+        errors.take(np.array([*best.record[ERRORS].values()]).T)
     return static_parameters(best.spec, best.tensors, trainer.chain.attributes)
 
 
@@ -58,5 +74,6 @@ def _record(trainer: Trainer, scores: Scores | None) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "epoch": trainer.epoch,
         "training": config.model_dump(mode="json", exclude={"output"}),
+        **({ERRORS: _errors(trainer)} if trainer.generator.errors is not None else {}),
         **({STARTS_AT: date_text(trainer.run.start)} if trainer.spec.has_start else {}),
     }

@@ -23,6 +23,7 @@ from bmi_cdlm.generator.specification import GeneratorSpec, NetworkSpec, Target
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameter_file import read_parameters, save_parameters
+from bmi_cdlm.run.parameters import parameters_of_domain
 from cdlm_training.config import TrainConfig
 from cdlm_training.generator import Generator, StaticNetwork
 
@@ -93,17 +94,9 @@ def make_fields(run: Config, config: TrainConfig, spec: GeneratorSpec, domain: D
     CheckpointError
         The checkpoint was trained for another run.
     ConfigError
-        A start at a bound or outside of its range, a checkpoint whose parameters are no field here.
+        A checkpoint whose parameters are no field here.
     """
     targets = {target.name: target for target in (*spec.cell.targets, *spec.reach.targets)}
-    for name in config.starts:
-        target = targets[name]
-        if target.default in (target.low, target.high):
-            raise ConfigError(
-                f"starts: '{name}' is {target.default:g}, a bound of its range, {target.low:g} to {target.high:g}; "
-                "mapping: distributed expects a value between: at a bound a parameter has no slope. Move it, or widen "
-                "its range with training.ranges."
-            )
     fields = Fields(spec, domain.n_cells, domain.n_reaches, dtype)
     if config.start_from is not None:
         fields.take(_generated(config.start_from, run, config, targets, domain), FARTHEST)
@@ -155,7 +148,8 @@ def write_fields(
     path: Path, fields: Fields, run: Config, domain: Domain, record: Mapping[str, Any]
 ) -> None:
     """Write the parameter file that a run takes, with the record of its training as attributes."""
-    values, size = parameters_of(fields, places(domain)), {"cell": domain.n_cells, "reach": domain.n_reaches}
+    values = parameters_of_domain(run, domain) | parameters_of(fields, places(domain))
+    size = {"cell": domain.n_cells, "reach": domain.n_reaches}
     for p in (p for process in run.chain.processes for p in process.parameters):
         if p.name not in values and not p.optional:  # what is not fitted is that of this fit in later versions too
             values[p.name] = np.full(size[p.grid], p.range_at(run.time_step).default)

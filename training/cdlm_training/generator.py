@@ -22,6 +22,7 @@ from bmi_cdlm.generator.specification import (
     standardise,
 )
 from bmi_cdlm.names.season import YEAR
+from cdlm_training.errors import GaugeErrors
 from cdlm_training.lstm import LstmGenerator, mask
 
 BLOCK_VALUES = 2**22
@@ -99,7 +100,7 @@ class StaticNetwork(Layers):
         z, last, found = self.free(attributes), self.each[-1], {}
         for target, rows in zip(self.spec.targets, self.spec.rows, strict=True):
             own = z[:, rows.start] if target.components == 1 else z[:, rows].T
-            value = torch.softmax(own, 0) if target.scale == "share" else _within(target, own)
+            value = torch.softmax(own, 0) if target.scale == "share" else within(target, own)
             found[target.name] = value.to(last.bias.dtype)
         return found
 
@@ -175,6 +176,7 @@ class Generator(nn.Module):
         self.spec = spec
         self.cell = StaticNetwork(spec.cell, draw, dropout)
         self.reach = StaticNetwork(spec.reach, draw, dropout)
+        self.errors: GaugeErrors | None = None  # of a loss that learns them; no part of what is generated
         self.pet = PetNetwork(spec.pet, draw) if spec.pet is not None else None
         self.lstm = LstmGenerator(spec.lstm, draw, dropout) if spec.lstm is not None else None
         self.to(dtype)
@@ -215,7 +217,7 @@ class Generator(nn.Module):
         if self.lstm is None:
             return {}
         z = self.lstm(forcing, attributes)
-        found = {t.name: _within(t, z[t.name]).to(self.cell.each[-1].bias.dtype) for t in self.lstm.spec.targets}
+        found = {t.name: within(t, z[t.name]).to(self.cell.each[-1].bias.dtype) for t in self.lstm.spec.targets}
         return {name: value[0] if value.shape[0] == 1 else value for name, value in found.items()}
 
     def scatter(self, seed: int) -> None:
@@ -231,11 +233,13 @@ class Generator(nn.Module):
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return a copy of every weight array by its name in the checkpoint."""
-        return {name: value.detach().cpu().numpy().copy() for name, value in self.state_dict().items()}
+        own = {name: value for name, value in self.state_dict().items() if not name.startswith("errors.")}
+        return {name: value.detach().cpu().numpy().copy() for name, value in own.items()}
 
     def load(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take over weights by name, in this generator's precision."""
-        self.load_state_dict({name: torch.tensor(np.asarray(value)) for name, value in tensors.items()})
+        errors = {} if self.errors is None else {f"errors.{n}": v for n, v in self.errors.state_dict().items()}
+        self.load_state_dict({**errors, **{name: torch.tensor(np.asarray(value)) for name, value in tensors.items()}})
 
 
 def _raw(attributes: Tensor | np.ndarray) -> np.ndarray:
@@ -243,7 +247,7 @@ def _raw(attributes: Tensor | np.ndarray) -> np.ndarray:
     return np.asarray(values, np.float64)
 
 
-def _within(target: Target, z: Tensor) -> Tensor:
+def within(target: Target, z: Tensor) -> Tensor:
     """Bring z into the bounds of a parameter."""
     if target.scale == "log":
         low, high = math.log(target.low), math.log(target.high)

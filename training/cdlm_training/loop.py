@@ -26,14 +26,16 @@ from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
+from cdlm_training.errors import GaugeErrors
 from cdlm_training.evaluate import load_best, write_checkpoint
 from cdlm_training.fields import make_fields, places
 from cdlm_training.findings import against_bounds, spread_of, unlike_starts
 from cdlm_training.fits import Fit, make_optimizer
 from cdlm_training.generator import Generator
 from cdlm_training.log import Log
-from cdlm_training.loss import BatchSums
+from cdlm_training.loss import BatchSums, quantile_weights
 from cdlm_training.objective import Objective, TrainingError
+from cdlm_training.posterior import check_size, make_posterior
 from cdlm_training.regularisation import Regulariser
 from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
@@ -90,6 +92,7 @@ class Trainer:
         self.generator.reach.requires_grad_(self.config.learn_routing)
         freeze(self.generator, self.config.frozen)
         check_terms(self.generator, self.config.loss)
+        check_size(self)
         self.chain = Chain(
             self.data, self.generator,
             places(domain) if self.config.is_field else read_inputs(self.spec, self.run.domain, domain),
@@ -142,6 +145,7 @@ class Trainer:
         self.findings = [
             *unlike_starts(self, simulated), *against_bounds(self.spec, values),
             *(spread_of(self.fits, config.select_by) if chosen is None else told(self.fits, chosen)),
+            *make_posterior(self),
         ]
         (config.log_folder / FINDINGS).write_text("".join(f"{one}\n" for one in self.findings), encoding="utf-8")
         return score(self.run, config, ids, simulated, config.validation)
@@ -199,9 +203,13 @@ class Trainer:
     def _make_generator(self, seed: int, dropout: float = 0.0) -> Generator:
         """A generator where a fit begins."""
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
-        if self.config.is_field:
-            return make_fields(self.run, self.config, self.spec, self.data.domain, dtype)
-        return Generator(self.spec, seed, dtype, dropout)
+        made = (
+            make_fields(self.run, self.config, self.spec, self.data.domain, dtype) if self.config.is_field
+            else Generator(self.spec, seed, dtype, dropout)
+        )
+        if self.config.loss.gaussian:
+            made.errors = GaugeErrors(self.data.spread)
+        return made
 
     @property
     def n_fits(self) -> int:
@@ -230,7 +238,7 @@ class Trainer:
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
             starts=config.starts, ranges=config.ranges, learn_start=config.learn_start,
             runoff=run.runoff, routing=run.routing, components=run.components,
-            varying=config.varying, lstm_hidden=config.lstm_hidden,
+            varying=config.varying, lstm_hidden=config.lstm_hidden, adopts=config.start_from is not None,
         )
 
     # ---- one update --------------------------------------------------------------------------------------
@@ -277,9 +285,9 @@ class Trainer:
         n_cells = sum(part.cells.size for _, part in items) / n_windows
         own, loss = self.team.share(items, [part.work for _, part in items]), 0.0
         sums = self._batch_sums(items, own)._replace(windows=n_windows) if self.objective.is_over_batch else None
+        weights = None if self.config.quartile is None else self._ranked(own, self.config.quartile)
         for window, part in own:
-            share = part.cells.size / n_cells
-            term = self.objective(window, part, share, *([] if sums is None else [sums])) / n_windows
+            term = self.objective(window, part, part.cells.size / n_cells, sums, weights) / n_windows
             term.backward()
             loss += float(term.detach())
         if self.prior is not None and self.team.leads:
@@ -296,6 +304,15 @@ class Trainer:
         self.team.add_gradients(self._weights())
         self.objective.check_gradients([window for window, _ in items])
         return self.team.total(loss)
+
+    def _ranked(self, own: list[tuple[Window, Part]], quartile: float) -> np.ndarray:
+        """Weights of the gauges by the rank of their costs, means over the windows in which they are observed."""
+        sums = np.zeros((2, self.data.gauges.size))
+        for window, part in own:
+            found = self.objective.costs(window, part)
+            sums[:, part.gauges] += np.nan_to_num(found), ~np.isnan(found)
+        cost, count = np.array([[self.team.total(value) for value in row] for row in sums.tolist()])
+        return quantile_weights(np.where(count > 0, cost / np.maximum(count, 1), np.nan), quartile)
 
     def _batch_sums(self, items: list[tuple[Window, Part]], own: list[tuple[Window, Part]]) -> BatchSums:
         """Samples of an update and the sums of their squares, over all processes."""

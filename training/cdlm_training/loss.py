@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +14,37 @@ TINY = 1e-13
 """Share of the observed variance that keeps the slope of KGE finite where a simulation is constant."""
 LOG_OFFSET = 1e-6
 LOG_SHARE = 0.25
+BOX_COX = 0.25
+"""Power of Box and Cox's transform, between the root and the logarithm."""
+TRANSFORMS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "root": torch.sqrt,
+    "inverse": torch.reciprocal,
+    "log": torch.log,
+    "box_cox": lambda flow: (flow**BOX_COX - 1.0) / BOX_COX,
+}
+"""Of flow and an offset."""
+
+
+def transformed(flow: Tensor, transform: str, offset: Tensor) -> Tensor:
+    """A transform of flow and an offset above 0, in float64, [time, gauge]; offset : [gauge]. NaN stays NaN."""
+    return TRANSFORMS[transform](flow.double().clamp(min=0) + offset.double())
+
+
+def quantile_weights(costs: np.ndarray, share: float) -> np.ndarray:
+    """What each cost counts in a quantile of them, linear between two costs; float64[gauge], NaN counts nothing.
+
+    Where no two costs are equal, these are the slopes of the quantile.
+    """
+    weights, known = np.zeros(costs.size), np.flatnonzero(~np.isnan(costs))
+    if not known.size:
+        return weights
+    order = known[np.argsort(costs[known], kind="stable")]
+    place = share * (order.size - 1)
+    below = int(place)
+    weights[order[below]] = 1.0 - (place - below)
+    if place > below:
+        weights[order[below + 1]] = place - below
+    return weights
 
 
 def nse_term(simulated: Tensor, observed: Tensor, spread: Tensor) -> Tensor:

@@ -12,7 +12,10 @@ from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError
 from cdlm_training.dataset import Window
+from cdlm_training.errors import gaussian_term
+from cdlm_training.floods import SignatureTerms
 from cdlm_training.loss import (
+    TRANSFORMS,
     BatchSums,
     depth_squares,
     kge_term,
@@ -23,6 +26,7 @@ from cdlm_training.loss import (
     pet_roughness_term,
     rmse_comb_term,
     rmse_log_term,
+    transformed,
 )
 from cdlm_training.simulate import Chain, Part, Simulated
 
@@ -43,16 +47,24 @@ class Objective:
     def __init__(self, chain: Chain) -> None:
         self.chain, self.dataset, self.generator = chain, chain.dataset, chain.generator
         self.target = self._mean_runoff()
+        loss = self.dataset.config.loss
+        self.signatures = SignatureTerms(self.dataset) if loss.signatures or loss.events else None
+        self.spreads = {name: self._spread(name) for name in TRANSFORMS if any(self._weights_of(name))}
 
-    def __call__(self, window: Window, part: Part, share: float, sums: BatchSums | None = None) -> Tensor:
+    def __call__(
+        self, window: Window, part: Part, share: float, sums: BatchSums | None = None,
+        weights: np.ndarray | None = None,
+    ) -> Tensor:
         """Loss of one window and part, which holds a share of the cells of this update; TrainingError without value.
 
-        sums : those of the whole update, where the loss has terms over all of its samples.
+        sums : those of the whole update, where the loss has terms over all of its samples; weights : of the training
+        gauges, where they differ from update to update: see `quantile_weights`.
         """
         simulated, weigh = self.chain(part, window), self.dataset.config.loss
         terms = self._gauge_terms(simulated.discharge, window, part)
         self._check_terms(terms, window, part)
-        loss = (self._place(self.dataset.weights[part.gauges]).double() * part.stands_for * terms).sum()
+        counted = (self.dataset.weights if weights is None else weights)[part.gauges]
+        loss = (self._place(counted).double() * part.stands_for * terms).sum()
         if sums is not None:
             loss = loss + sums.windows * self._batch_terms(simulated.discharge, window, part, sums)
         if weigh.mean_runoff and self.target is not None:
@@ -60,11 +72,29 @@ class Objective:
             loss = loss + share * weigh.mean_runoff * mean_runoff_term(simulated.runoff, target, area)
         return loss + share * self._factor_terms(simulated)
 
+    def costs(self, window: Window, part: Part) -> np.ndarray:
+        """Cost of every gauge of a part in a window, float64[gauge], without a gradient; NaN where none is observed."""
+        with torch.no_grad():
+            terms = self._gauge_terms(self.chain(part, window).discharge, window, part)
+        self._check_terms(terms, window, part)
+        missing = np.isnan(window.observed(self.dataset.observed, part.gauges)).all(axis=0)
+        return np.where(missing, np.nan, terms.cpu().numpy())
+
+    def _weights_of(self, transform: str) -> tuple[float, float]:
+        """What NSE and KGE of a transform count."""
+        loss = self.dataset.config.loss
+        return getattr(loss, f"nse_{transform}"), getattr(loss, f"kge_{transform}", 0.0)
+
+    def _spread(self, transform: str) -> np.ndarray:
+        """Standard deviation of the transformed observations in the training period, float64[gauge]."""
+        data = self.dataset
+        observed = torch.from_numpy(data.observed[data.steps_of(data.config.train)])
+        return np.nanstd(transformed(observed, transform, torch.from_numpy(data.offset)).numpy(), axis=0)
+
     @property
     def is_over_batch(self) -> bool:
         """Whether the loss has terms over all samples of an update."""
-        weigh = self.dataset.config.loss
-        return bool(weigh.nse_batch or weigh.rmse_comb)
+        return bool(self.dataset.config.loss.of_samples)
 
     def batch_count(self, items: Sequence[tuple[Window, Part]]) -> int:
         """Samples of an update: observations in its windows."""
@@ -104,6 +134,21 @@ class Objective:
         if weigh.rmse_log:
             to_depth = self._place(dataset.to_depth[part.gauges])
             terms = terms + weigh.rmse_log * rmse_log_term(discharge, observed, to_depth)
+        if weigh.gaussian:
+            errors = self.generator.errors
+            assert errors is not None
+            deviation = errors.deviation(discharge, part.gauges)
+            terms = terms + weigh.gaussian * gaussian_term(discharge, observed, deviation, weigh.observation_error)
+        for transform, spread in self.spreads.items():
+            offset = self._place(dataset.offset[part.gauges])
+            s, o = (transformed(flow, transform, offset) for flow in (discharge, observed))
+            of_nse, of_kge = self._weights_of(transform)
+            if of_nse:
+                terms = terms + of_nse * nse_term(s, o, self._place(spread[part.gauges]))
+            if of_kge:
+                terms = terms + of_kge * kge_term(s, o)
+        if self.signatures is not None:
+            terms = terms + self.signatures(discharge, window, part.gauges)
         return terms
 
     def _factor_terms(self, simulated: Simulated) -> Tensor | float:

@@ -30,6 +30,31 @@ widens it), and how far several fits of one lie apart (`restarts`).
 [RESULTS.md](RESULTS.md) has scores, an ablation and a twin experiment on the Grand River, and scores of HBV and GR4J on
 241 basins, and what routing is worth around Lake Erie.
 
+## What is made small
+
+The terms of `loss` are of each gauge, so much of each as its weight says: squared errors or KGE, of the flow or of a
+transform of it that looks at low flow, signatures of the period and of floods. What a gauge costs is their sum;
+`gauge_weights` says how gauges come together: by weights, or by a quartile or the median of their costs (an update then
+runs forward once more, to rank them).
+
+```yaml
+training:
+  gauge_weights: lower_quartile
+  loss: {nse: 1, nse_log: 0.3, signatures: {Crc: 0.1}, events: {Epf: 0.1, Erc: 0.1}}
+```
+
+Signatures are those of `cdlm evaluate --signatures` and `--events`, by the same equations; a training takes those with
+a slope almost everywhere, not the lag, nor what goes through the filter of baseflow. Floods are found once, in the
+observed discharge of the training period, and count where they lie in a window whole.
+
+## How well parameters are known
+
+`loss: {nse: 0, gaussian: 1}` makes the likelihood of normal errors large whose standard deviation is s0 + s1 Q; s0 and
+s1 of every gauge are learned too, and stand in the record of the checkpoint (or in the attributes of a parameter
+file). For one parameter set (`mapping: uniform`), `posterior: laplace` then inverts the second derivatives of that
+likelihood: values, standard deviations and correlations are told and written to `NAME_posterior.csv` beside the
+output. It is the posterior of independent errors, which those of an hourly flow are not: with them, it is too narrow.
+
 ## From a region to a few gauges
 
 `start_from: CHECKPOINT` begins where another training ended, with `gauges: [...]` on a few gauges, say; `loss.prior`

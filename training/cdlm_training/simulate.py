@@ -187,19 +187,23 @@ class Chain:
     def _route(self, part: Part, runoff: Tensor) -> Tensor:
         generated = self.generator.reach_parameters(self.attributes.reach[part.reach_places])
         reach = part.operators.chain.reach
-        p = self._filled(reach.parameters, generated, (part.reach_places.size,))
+        p = self._filled(reach.parameters, generated, (part.reach_places.size,), part.reach_places)
         return Route.apply(part.operators.reach, part.reaches, tuple(p), runoff, *p.values())
 
     def _filled(
-        self, parameters: Sequence[Parameter], generated: dict[str, Tensor], shape: tuple[int, ...]
+        self, parameters: Sequence[Parameter], generated: dict[str, Tensor], shape: tuple[int, ...], places: np.ndarray
     ) -> dict[str, Tensor]:
-        """Generated parameters, and the defaults of those that are not."""
-        return {
-            p.name: generated[p.name] if p.name in generated else torch.full(
-                shape, self._default(p.name), dtype=self.dtype, device=self.device
-            )
-            for p in parameters if not p.optional
-        }
+        """Generated parameters, and those of the domain or the defaults of the others; places : in the whole domain."""
+        found = {}
+        for p in parameters:
+            if p.name in generated:
+                found[p.name] = generated[p.name]
+            elif p.name in self.dataset.of_domain:
+                own = torch.from_numpy(self.dataset.of_domain[p.name][places])
+                found[p.name] = own.to(dtype=self.dtype, device=self.device).expand(shape).contiguous()
+            elif not p.optional:
+                found[p.name] = torch.full(shape, self._default(p.name), dtype=self.dtype, device=self.device)
+        return found
 
     def _cell_parameters(self, part: Part) -> dict[str, Tensor]:
         """Parameters of all processes of cells, [cell] or [component, cell]."""
@@ -207,7 +211,7 @@ class Chain:
         found: dict[str, Tensor] = {}
         for operator in part.operators.cells:
             shape = (part.cells.size,) if operator.components == 1 else (operator.components, part.cells.size)
-            found |= self._filled(operator.process.parameters, generated, shape)
+            found |= self._filled(operator.process.parameters, generated, shape, part.cells)
             found |= {p.name: generated[p.name] for p in operator.process.starts.values() if p.name in generated}
         return found | ({WEIGHT: generated[WEIGHT]} if WEIGHT in generated else {})
 

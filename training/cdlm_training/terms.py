@@ -6,6 +6,23 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bmi_cdlm.evaluate.events import QUANTILE
+from bmi_cdlm.evaluate.signatures import OF_EVENTS, OF_PERIODS
+
+LEARNABLE = {
+    key: tuple(one.name for one in signatures if one.has_slope)
+    for key, signatures in (("signatures", OF_PERIODS), ("events", OF_EVENTS))
+}
+"""Names of signatures with a slope almost everywhere, of periods and of floods."""
+Signatures = dict[str, Annotated[float, Field(gt=0)]]
+OF_GAUGES = (
+    "nse", "kge", "rmse_log", "nse_root", "nse_inverse", "nse_log", "nse_box_cox", "kge_root", "kge_inverse",
+    "signatures", "events", "gaussian",
+)
+OF_SAMPLES = ("nse_batch", "rmse_comb")
+OF_DISCHARGE = (*OF_GAUGES, *OF_SAMPLES)
+"""Terms of the loss that compare discharge: those of each gauge, and those over all samples of an update."""
+
 
 class LossWeights(BaseModel):
     """How much each term of the loss counts."""
@@ -15,6 +32,40 @@ class LossWeights(BaseModel):
     nse: float = Field(default=1.0, ge=0, description="Squared error over the variance of a gauge's observations.")
     kge: float = Field(default=0.0, ge=0, description="1 - KGE per gauge and window; windows of a year or more.")
     rmse_log: float = Field(default=0.0, ge=0, description="RMSE of depth and of its logarithm, 3 to 1, per gauge.")
+    nse_root: float = Field(
+        default=0.0, ge=0, description="As nse, of sqrt(q + e); here and below e is a hundredth of the mean observed "
+        "flow of the gauge in the training period, and every transform is of the flow itself."
+    )
+    nse_inverse: float = Field(default=0.0, ge=0, description="As nse, of 1 / (q + e): low flow counts most.")
+    nse_log: float = Field(default=0.0, ge=0, description="As nse, of ln(q + e).")
+    nse_box_cox: float = Field(default=0.0, ge=0, description="As nse, of ((q + e)^0.25 - 1) / 0.25 (Box and Cox).")
+    kge_root: float = Field(default=0.0, ge=0, description="As kge, of sqrt(q + e).")
+    kge_inverse: float = Field(
+        default=0.0, ge=0, description="As kge, of 1 / (q + e). There is none of logarithms, whose KGE depends on the "
+        "unit of flow."
+    )
+    signatures: Signatures = Field(
+        default={}, description="Weights of signatures of the period, by name (`cdlm evaluate --signatures`), such as "
+        "`{Crc: 0.1, Cfp10: 0.1}`: (simulated / observed - 1)^2 per gauge and window, over what was observed without a "
+        f"gap for 240 h or more. Any of {', '.join(LEARNABLE['signatures'])}."
+    )
+    events: Signatures = Field(
+        default={}, description="Weights of signatures of floods, by name (`cdlm evaluate --events`): the same, its "
+        f"mean over the floods that lie in the window. Any of {', '.join(LEARNABLE['events'])}."
+    )
+    flood_quantile: float = Field(
+        default=QUANTILE, ge=0, lt=1, description="Of loss.events: a peak is a flood where it is not below this "
+        "quantile of the observed flow of the training period [1]."
+    )
+    gaussian: float = Field(
+        default=0.0, ge=0, description="Mean of -ln of the density of the observations, for normal errors with the "
+        "variance u^2 + (s0 + s1 Q)^2 of simulated flow Q; s0 and s1 of every gauge are learned, and told in the "
+        "result."
+    )
+    observation_error: float = Field(
+        default=0.0, ge=0, lt=1, description="Of loss.gaussian: u, the error of the observations themselves, a share "
+        "of the observed flow [1]."
+    )
     nse_batch: float = Field(
         default=0.0, ge=0, description="As nse, but the mean over all samples of an update: NseBatchLoss of dHBV 1.1p."
     )
@@ -28,6 +79,26 @@ class LossWeights(BaseModel):
     )
     pet_factor: float = Field(default=0.01, ge=0, description="Squared deviation of the mean PET factor from 1.")
     pet_roughness: float = Field(default=0.0, ge=0, description="Squared change of the PET factor from step to step.")
+
+    @model_validator(mode="after")
+    def _check(self) -> LossWeights:
+        for key, known in LEARNABLE.items():
+            for name in getattr(self, key):
+                if name not in known:
+                    raise ValueError(
+                        f"loss.{key} has '{name}', expected signatures that have a slope: {', '.join(known)}"
+                    )
+        return self
+
+    @property
+    def of_gauges(self) -> list[str]:
+        """Terms above 0 that every gauge has one of, so that gauges can be weighed and ranked."""
+        return [name for name in OF_GAUGES if getattr(self, name)]
+
+    @property
+    def of_samples(self) -> list[str]:
+        """Terms above 0 over all samples of an update."""
+        return [name for name in OF_SAMPLES if getattr(self, name)]
 
 
 class Regularisation(BaseModel):

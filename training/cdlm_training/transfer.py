@@ -16,9 +16,8 @@ from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.names.errors import ConfigError, nearest
 from cdlm_training.config import LossWeights
 from cdlm_training.generator import Generator
+from cdlm_training.terms import OF_DISCHARGE
 
-OF_DISCHARGE = ("nse", "kge", "rmse_log", "nse_batch", "rmse_comb")
-"""Terms of the loss that compare discharge."""
 MEASURED = ("floor", "mean", "std", "low", "high", "half")
 """Of attributes and features, what was measured in the domain and period of the training."""
 

@@ -19,6 +19,7 @@ from bmi_cdlm.prepare.network.resample import Extent, blocks, choose, extent_of,
 from bmi_cdlm.prepare.network.terrain import slope
 from bmi_cdlm.prepare.weather.climate import NAMES, climate_of_cells
 from bmi_cdlm.prepare.weather.conversion import conversion
+from bmi_cdlm.prepare.weather.interception import CAPACITY_COMMENT, interception_capacity_of_cells
 from bmi_cdlm.prepare.weather.nearest import nearest_of
 from bmi_cdlm.prepare.weather.weather_config import AttributesConfig, Fill, RasterConfig
 
@@ -96,12 +97,15 @@ def add_climate(table: Table, config: AttributesConfig, drainage: Drainage, forc
     Raises
     ------
     ForcingError
-        Less than a year of forcing, or a cell without precipitation.
+        Less than a year of forcing for the climate, no whole day for the interception, a cell without precipitation.
     ConfigError
         `upstream` names an attribute that there is not.
     """
     if config.climate and forcing is not None:
         _add_climate(table, forcing, drainage)
+    if config.interception_capacity and forcing is not None:
+        values = interception_capacity_of_cells(forcing, drainage.cells.id.tolist())
+        table.cell["interception_capacity"] = Attribute(values, "mm", "depth that leaves hold", CAPACITY_COMMENT)
     for name in config.upstream:
         _add_upstream(table, name, drainage.reaches)
 
@@ -141,6 +145,7 @@ def check_names(config: AttributesConfig) -> None:
     names = [one for name, raster in config.rasters.items() for one in (raster.classes or (name,))]
     names += ["elevation", "terrain_slope"] if config.elevation is not None else []
     names += [] if config.table is None else [*config.table.columns]
+    names += ["interception_capacity"] if config.interception_capacity else []
     for name in names:
         check_name(name)
         if names.count(name) > 1:

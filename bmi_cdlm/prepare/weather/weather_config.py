@@ -102,6 +102,15 @@ class AttributesConfig(Block):
         default=False, description="Climate attributes from the forcing [CAMELS: Addor et al. 2017], and with air "
         "temperature the mean annual snowfall."
     )
+    interception_capacity: bool = Field(
+        default=False, description="`interception_capacity` [mm] of cells, for gr4, gr5 and gr6 in steps shorter than "
+        "a day: with it, what evaporates from leaves is nearest to what it would be by days [Colleoni et al. 2025]."
+    )
+
+    @property
+    def of_forcing(self) -> tuple[str, ...]:
+        """Keys of attributes that are made of the forcing."""
+        return tuple(key for key in ("climate", "interception_capacity") if getattr(self, key))
 
 
 def text_or_place(value: object) -> object:
