@@ -1,0 +1,1 @@
+"""Commands of `cdlm` that stand in files of their own."""
