@@ -60,8 +60,8 @@ def write_maps(
         _put(out, "cell_lat", ("cell",), domain.cells.lat, units="degrees_north", standard_name="latitude")
         _put(out, "out_of_range", ("cell",), outside, units="1", coordinates="cell_lon cell_lat",
              long_name="predictors outside of the range of the basins that were learned from")
-        _put(out, "hysep_window", (), np.array(basins.window, np.int32), units="d", long_name="sliding interval of the median "
-             "basin")
+        _put(out, "hysep_window", (), np.array(basins.window, np.int32), units="d",
+             long_name="sliding interval of the median basin")
         _put(out, "gauge_id", ("gauge",), np.array(basins.ids, object), long_name="gauge")
         _put(out, "gauge_fold", ("gauge",), basins.fold.astype(np.int32),
              long_name="fold whose map never saw the gauge")

@@ -1,4 +1,4 @@
-"""Signature maps: what gauges are learned from, who is left out, and maps that must not be validated by what they saw."""
+"""Signature maps: what gauges are learned from, who is left out, and maps that saw a gauge."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ EVERY_KEY = {
     "threads": (2, 2), "sub_step_policy": ("refuse", "refuse"), "name_profile": ("ngen", "ngen"),
     "grid_profile": ("points", "points"), "training": ({"epochs": 3}, {"epochs": 3}),
     "experiment": ({"folds": 3}, {"folds": 3}), "member": (2, 2),
- "prepare": ({"title": "a case"}, {"title": "a case"}),
+    "signatures": ({"search": 3}, {"search": 3}), "prepare": ({"title": "a case"}, {"title": "a case"}),
     "ledger_tolerance": (1e-9, 1e-9), "time_units": ("since", "since"),
     "forcing_fill_limit": ({"precipitation": "3 d"}, {"precipitation": 3 * 86400}),
     "pet": ("oudin", "oudin"), "pet_kind": ("oudin", "oudin"),
