@@ -99,7 +99,7 @@ class StaticNetwork(Layers):
         z, last, found = self.free(attributes), self.each[-1], {}
         for target, rows in zip(self.spec.targets, self.spec.rows, strict=True):
             own = z[:, rows.start] if target.components == 1 else z[:, rows].T
-            value = torch.softmax(own, 0) if target.scale == "share" else _within(target, own)
+            value = torch.softmax(own, 0) if target.scale == "share" else within(target, own)
             found[target.name] = value.to(last.bias.dtype)
         return found
 
@@ -215,7 +215,7 @@ class Generator(nn.Module):
         if self.lstm is None:
             return {}
         z = self.lstm(forcing, attributes)
-        found = {t.name: _within(t, z[t.name]).to(self.cell.each[-1].bias.dtype) for t in self.lstm.spec.targets}
+        found = {t.name: within(t, z[t.name]).to(self.cell.each[-1].bias.dtype) for t in self.lstm.spec.targets}
         return {name: value[0] if value.shape[0] == 1 else value for name, value in found.items()}
 
     def scatter(self, seed: int) -> None:
@@ -243,7 +243,7 @@ def _raw(attributes: Tensor | np.ndarray) -> np.ndarray:
     return np.asarray(values, np.float64)
 
 
-def _within(target: Target, z: Tensor) -> Tensor:
+def within(target: Target, z: Tensor) -> Tensor:
     """Bring z into the bounds of a parameter."""
     if target.scale == "log":
         low, high = math.log(target.low), math.log(target.high)
