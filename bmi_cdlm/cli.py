@@ -22,6 +22,7 @@ COMMANDS = {
     "processes": "bmi_cdlm.commands.processes:processes",
     "reference": "bmi_cdlm.commands.reference:reference",
     "run": "bmi_cdlm.commands.run:run",
+    "signatures": "bmi_cdlm.commands.signatures:signatures",
     "subset": "bmi_cdlm.commands.subset:subset_command",
 }
 

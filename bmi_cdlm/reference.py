@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 from bmi_cdlm.evaluate.catalogue import METRICS
 from bmi_cdlm.evaluate.events import BEFORE, LONGEST, RECEDING
 from bmi_cdlm.evaluate.signatures import OF_EVENTS, OF_PERIODS, PASSES, RECESSION
+from bmi_cdlm.maps.config import SignaturesConfig
 from bmi_cdlm.model.pet import required, takes_elevation
 from bmi_cdlm.names.declaration import CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.errors import ConfigError, nearest
@@ -65,7 +66,7 @@ BLOCKS: tuple[tuple[str, type[BaseModel]], ...] = (
 
 def render() -> str:
     """Return the reference as Markdown."""
-    parts = [_prepare(), render_files(), _formulas(), _variables(), _parameters(), _scores()]
+    parts = [_signature_maps(), _prepare(), render_files(), _formulas(), _variables(), _parameters(), _scores()]
     return "\n".join([HEAD, "## Configuration keys\n", *key_table(Config), *(line for p in parts for line in p)]) + "\n"
 
 
@@ -146,6 +147,19 @@ def _describe_water(p: CellProcess | ReachProcess) -> list[str]:
     return [*lines, "", "fluxes", *(
         f"  {name} ({f.symbol}) [{variable(name).units}]: {variable(name).meaning}" for name, f in p.fluxes.items()
     )]
+
+
+SIGNATURES_HEAD = """\
+`cdlm signatures CONFIG [--to-domain]` learns mean runoff and the baseflow index of gauged basins from means of the
+attributes of their cells, and maps both to all cells: maps of all gauges, and of every fold of independent basins one
+that never saw its gauges. The report has R2 at gauges left out one by one, by fold, by region, and of a random split
+beside it, which leaks; importance of the predictors; and means of the maps above gauges against records. What was
+learned once is kept. `--to-domain` lays the maps into the domain file, as attributes of its cells.
+"""
+
+
+def _signature_maps() -> list[str]:
+    return [f"\n## Keys of `signatures`\n\n{SIGNATURES_HEAD}", *key_table(SignaturesConfig)]
 
 
 def _prepare() -> list[str]:

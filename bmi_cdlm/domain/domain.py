@@ -190,6 +190,8 @@ def take_reaches(
 
 def places(rising: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Place of each wanted number among rising ones, -1 where it is not among them."""
+    if not rising.size:
+        return np.full(np.shape(wanted), -1)
     found = np.minimum(np.searchsorted(rising, wanted), rising.size - 1)
     return np.where(rising[found] == wanted, found, -1)
 

@@ -147,3 +147,29 @@ def write_scores(path: Path, scores: Scores, more: Mapping[str, Callable[[str], 
 def number(value: float) -> str:
     """A number as a table of ours holds it; empty where there is none."""
     return "" if np.isnan(value) else f"{value:.9g}"
+
+
+class Running(NamedTuple):
+    """Median and quartiles of a score over gauges about a value of something else, such as their area."""
+
+    at: float
+    median: float
+    low: float
+    high: float
+
+
+def running(along: np.ndarray, values: np.ndarray, windows: int = 5) -> list[Running]:
+    """Running median and quartiles of values along something, over half-overlapping windows of as many gauges each.
+
+    along, values : float64[gauge]; gauges without a value of either are left out. windows : how many, at least 1.
+    """
+    known = ~(np.isnan(along) | np.isnan(values))
+    order = np.argsort(along[known], kind="stable")
+    along, values = along[known][order], values[known][order]
+    length = max(1, 2 * along.size // (windows + 1))
+    found = []
+    for first in np.unique(np.linspace(0, along.size - length, windows).round().astype(int)) if along.size else ():
+        own = values[first : first + length]
+        low, middle, high = (float(q) for q in np.quantile(own, [0.25, 0.5, 0.75]))
+        found.append(Running(float(np.median(along[first : first + length])), middle, low, high))
+    return found

@@ -210,6 +210,14 @@ class Config(BaseModel):
     experiment: dict[str, Any] | None = Field(
         default=None, description="Keys of `cdlm-train experiment`, which runs ignore; see training/README.md."
     )
+    signatures: dict[str, Any] | None = Field(
+        default=None, description="How `cdlm signatures` maps signatures of flow to regions without gauges; runs "
+        "ignore it. See below."
+    )
+    map_fit: dict[str, Any] | None = Field(
+        default=None, description="How `cdlm-train fit-maps` fits cells to maps of signatures; runs ignore it. See "
+        "training/README.md."
+    )
     prepare: dict[str, Any] | None = Field(
         default=None, description="How `cdlm prepare` makes domain, forcing and observations; runs ignore it. See "
             "below."

@@ -15,6 +15,7 @@ from cases import START, change_config, write_series
 from click.testing import CliRunner
 from training_cases import at, weights_of, write_training_case
 
+from bmi_cdlm.domain.basins import basin_means, nested
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.catalogue import scores
 from bmi_cdlm.files.observations import read_observations
@@ -23,7 +24,7 @@ from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import load_config
 from cdlm_training.cli import main
-from cdlm_training.experiment.baselines import basin_means, choose_donors, climatology, distances, nested
+from cdlm_training.experiment.baselines import choose_donors, climatology, distances
 from cdlm_training.experiment.config import load_experiment
 from cdlm_training.experiment.splits import make_splits
 

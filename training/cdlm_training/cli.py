@@ -16,6 +16,7 @@ from bmi_cdlm.generator.checkpoint import load_members, save_ensemble
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
+from cdlm_training.commands.fit_maps import fit_maps
 from cdlm_training.config import TrainConfig, load_train_config
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def main() -> None:
     """Train generators of parameters on discharge: `cdlm-train CONFIG`, which is `cdlm-train train CONFIG`."""
 
 
+main.add_command(fit_maps)
+
+
 @main.command("ensemble", cls=CleanErrors)
 @click.argument("output", type=click.Path(path_type=Path))
 @click.argument("checkpoints", type=click.Path(path_type=Path), nargs=-1, required=True)
@@ -62,7 +66,7 @@ def experiment_command(config: Path) -> None:
 
     What was done before is not done again; a training that was killed goes on.
     """
-    _require_torch()
+    require_torch()
     from cdlm_training.experiment.run import run_experiment
 
     console.print(run_experiment(config, console.print))
@@ -79,7 +83,7 @@ def train_command(config: Path, resume: bool, weights: Path | None, statistics: 
     """Train as CONFIG says; the best checkpoint is written to its `output`."""
     if (weights is None) != (statistics is None) or (weights is not None and resume):
         raise click.UsageError("--weights goes with --statistics, and without --resume.")
-    _require_torch()
+    require_torch()
     from cdlm_training.distributed import team
     from cdlm_training.loop import Trainer
 
@@ -101,7 +105,7 @@ def train_command(config: Path, resume: bool, weights: Path | None, statistics: 
             console.print(f"wrote {trainer.config.output}")
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
     """Refuse, with the remedy, where what trains is not installed."""
     try:
         import cdlm_training.loop  # noqa: F401

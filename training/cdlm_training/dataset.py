@@ -17,7 +17,7 @@ from bmi_cdlm.names.calendars import date_text, year_length
 from bmi_cdlm.names.errors import ConfigError, ObservationError
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.prepare.gauges.hierarchy import folds, nest
+from bmi_cdlm.prepare.gauges.hierarchy import fold_gauges
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameters import make_demand, make_forcing, parameters_of_domain, read_elevation
 from cdlm_training.config import Period, TrainConfig
@@ -243,12 +243,6 @@ def read_forcing(
     finally:
         workers.close()
     return forcing
-
-
-def fold_gauges(domain: Domain, n_folds: int) -> np.ndarray:
-    """Fold of every gauge, int64[gauge]; ConfigError where there are fewer independent basins than folds."""
-    hierarchy = nest(domain.reaches.downstream, domain.reaches.upstream_area, domain.gauges.reach)
-    return folds(hierarchy.tree, hierarchy.incremental_area, n_folds)
 
 
 def _incremental_area(domain: Domain, gauges: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ TINY = 1e-13
 """Share of the observed variance that keeps the slope of KGE finite where a simulation is constant."""
 LOG_OFFSET = 1e-6
 LOG_SHARE = 0.25
+YEAR = 365.25
+"""[d]"""
 BOX_COX = 0.25
 """Power of Box and Cox's transform, between the root and the logarithm."""
 TRANSFORMS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -144,10 +146,26 @@ def mean_runoff_term(runoff: Tensor, target: Tensor, area: Tensor) -> Tensor:
     runoff : [time, cell] [mm d-1]; target : [cell] [mm yr-1], NaN where unknown; area : [cell]. Returns a scalar.
     """
     known = ~torch.isnan(target) & (target > 0)
-    mean = runoff.double().mean(dim=0) * 365.25
-    error = torch.where(known, mean / torch.where(known, target, torch.ones_like(target)).double() - 1.0, 0.0)
+    safe = torch.where(known, target, torch.ones_like(target)).double()
+    error = torch.where(known, mean_depths(runoff) / safe - 1.0, 0.0)
     weight = area.double() * known
     return (weight * error**2).sum() / weight.sum().clamp(min=1e-12)
+
+
+def mean_depths(runoff: Tensor) -> Tensor:
+    """Mean depth of each cell [mm yr-1], of runoff [time, cell] [mm d-1]. Returns [cell]."""
+    return runoff.double().mean(dim=0) * YEAR
+
+
+def baseflow_indices(runoff: Tensor, window: int) -> Tensor:
+    """Baseflow over flow of each cell, of daily runoff [time, cell], by HYSEP's interval [Sloto and Crouse 1996].
+
+    window : odd width of the interval [d], which is cut at the ends. The slope of a minimum goes to the least day. 0
+    where nothing flows. Returns [cell].
+    """
+    half = window // 2
+    slow = -torch.nn.functional.max_pool2d(-runoff[None, None], (window, 1), stride=1, padding=(half, 0))[0, 0]
+    return slow.double().sum(dim=0) / runoff.double().sum(dim=0).clamp(min=1e-30)
 
 
 def pet_factor_term(factor: Tensor) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.names.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bmi_cdlm.domain.domain import Domain
 
 
 class Hierarchy(NamedTuple):
@@ -104,3 +107,9 @@ def folds(
         load[place] += first[one]
         spare[place] += second[one]
     return fold[member]
+
+
+def fold_gauges(domain: Domain, n_folds: int) -> np.ndarray:
+    """Fold of every gauge, int64[gauge]; ConfigError where there are fewer independent basins than folds."""
+    hierarchy = nest(domain.reaches.downstream, domain.reaches.upstream_area, domain.gauges.reach)
+    return folds(hierarchy.tree, hierarchy.incremental_area, n_folds)

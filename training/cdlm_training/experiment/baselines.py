@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.domain.basins import basin_means, nested
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.writing import replacing
@@ -142,20 +142,6 @@ class LocalFits:
         return out
 
 
-def basin_means(domain: Domain, values: np.ndarray) -> np.ndarray:
-    """Means of values of cells over what drains to each gauge, float64[gauge, value], by drained area.
-
-    values : float64[cell, value].
-    """
-    means = np.empty((len(domain.gauges.id), values.shape[1]))
-    links = domain.links
-    for k, reach in enumerate(domain.gauges.reach.tolist()):
-        lo, hi = upstream_of(domain.reaches.downstream, reach)
-        own = slice(links.first[lo], links.first[hi])
-        means[k] = np.average(values[links.cell[own]], axis=0, weights=np.maximum(links.area[own], 1e-12))
-    return means
-
-
 def distances(domain: Domain, path: Path, attributes: Sequence[str] | None) -> np.ndarray:
     """How far gauges are from each other, float64[gauge, gauge]: in standardised attributes, or in place [km].
 
@@ -170,14 +156,6 @@ def distances(domain: Domain, path: Path, attributes: Sequence[str] | None) -> n
     across = np.sin((lat[:, None] - lat) / 2) ** 2
     along = np.cos(lat[:, None]) * np.cos(lat) * np.sin((lon[:, None] - lon) / 2) ** 2
     return 2 * EARTH * np.arcsin(np.sqrt(np.clip(across + along, 0, 1)))
-
-
-def nested(domain: Domain) -> np.ndarray:
-    """Whether water passes from one gauge to the other, bool[gauge, gauge]; a gauge is nested with itself."""
-    reach = domain.gauges.reach
-    ranges = np.array([upstream_of(domain.reaches.downstream, int(r)) for r in reach])
-    above = (ranges[:, :1] <= reach) & (reach < ranges[:, 1:])
-    return above | above.T
 
 
 def choose_donors(

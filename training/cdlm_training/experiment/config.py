@@ -24,7 +24,7 @@ LUMPED: dict[str, Any] = {
 }
 """One set of parameters for the whole domain. So few weights take larger steps than those of networks, or a training of
 their length ends on the way."""
-OTHER_KEYS = ("experiment", "prepare", "output", "restart")
+OTHER_KEYS = ("experiment", "signatures", "map_fit", "prepare", "output", "restart")
 """Keys of the file that a training of an experiment has not."""
 
 

@@ -164,7 +164,8 @@ class Identities:
         files = {key: self._of_file(getattr(run, key)) for key in ("domain", "forcing", "observations")}
         own = training.model_dump(mode="json", exclude={"output", "threads"})
         keys = run.model_dump(mode="json", exclude={
-            "domain", "forcing", "observations", "training", "prepare", "output", "restart", "memory", "threads",
+            "domain", "forcing", "observations", "training", "signatures", "map_fit", "prepare", "output", "restart",
+            "memory", "threads",
         })
         return json.dumps([__version__, files, keys, own])
 

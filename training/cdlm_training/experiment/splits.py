@@ -11,8 +11,7 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.evaluate.summary import read_regions
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.file_names import file_names
-from bmi_cdlm.prepare.gauges.hierarchy import nest
-from cdlm_training.dataset import fold_gauges
+from bmi_cdlm.prepare.gauges.hierarchy import fold_gauges, nest
 from cdlm_training.experiment.config import Design, ExperimentConfig
 
 

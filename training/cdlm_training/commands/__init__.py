@@ -1,0 +1,1 @@
+"""Commands of `cdlm-train` that stand in files of their own."""
