@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -65,7 +65,23 @@ class Fields(Generator):
                         z[:, rows] = torch.from_numpy(own.copy()).to(z)
 
 
-def unbounded(target: Target, values: np.ndarray, farthest: float) -> np.ndarray:
+class Ranged(Protocol):
+    """A parameter with a range: a `Target`, or that of a label."""
+
+    @property
+    def low(self) -> float:
+        """Lower bound."""
+
+    @property
+    def high(self) -> float:
+        """Upper bound."""
+
+    @property
+    def scale(self) -> str:
+        """`linear`, `log` or `share`."""
+
+
+def unbounded(target: Ranged, values: np.ndarray, farthest: float) -> np.ndarray:
     """The z of parameters, as far from 0 as `farthest` and no farther; they are to be within the range of the target.
     """
     if target.scale == "share":
@@ -77,6 +93,14 @@ def unbounded(target: Target, values: np.ndarray, farthest: float) -> np.ndarray
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.log(np.maximum(values - low, 0.0)) - np.log(np.maximum(high - values, 0.0))
     return np.clip(z, -farthest, farthest)
+
+
+def bounded(target: Ranged, share: np.ndarray) -> np.ndarray:
+    """Parameters from their places in the range of the target, 0 to 1."""
+    if target.scale == "log":
+        low, high = math.log(target.low), math.log(target.high)
+        return np.clip(np.exp(low + (high - low) * share), target.low, target.high)
+    return target.low + (target.high - target.low) * share
 
 
 def places(domain: Domain) -> Inputs:
