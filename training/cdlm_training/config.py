@@ -14,7 +14,7 @@ from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import Config, explain, load_config
 from bmi_cdlm.run.parameters import UNKNOWN, same_kind
 from bmi_cdlm.run.values import Date, parse_places
-from cdlm_training.terms import LossWeights, Regularisation
+from cdlm_training.terms import LossWeights, Pretraining, Regularisation
 
 Period = tuple[Date, Date]
 DeviceName = Literal["cpu", "cuda"]
@@ -139,6 +139,10 @@ class TrainConfig(BaseModel):
     regularisation: Regularisation | None = Field(
         default=None, description="Of mapping: distributed: prior, smoothing, and what they weigh; none: only the loss."
     )
+    pretrain: Pretraining | None = Field(
+        default=None, description="Learn from labels of `cdlm-train labels` first; none: from discharge alone. The "
+        "training then goes on from there, and a weight in `loss.prior` pulls it back."
+    )
     gauge_weights: Literal["equal", "incremental_area"] = Field(
         default="equal", description="Nested gauges: all equal, or by the area that a gauge adds."
     )
@@ -171,7 +175,8 @@ class TrainConfig(BaseModel):
         if given.get("mapping") == "distributed":
             given = {**OF_FIELDS, **given}
         optimizer = given.get("optimizer") if isinstance(given.get("optimizer"), str) else None
-        small = given.get("mapping") == "uniform" and given.get("start_from") is None
+        anew = given.get("start_from") is None and given.get("pretrain") is None
+        small = given.get("mapping") == "uniform" and anew
         return {
             **({"learning_rate": WHOLE_STEPS[optimizer]} if optimizer in WHOLE_STEPS else {}),
             **({"restarts": MANY_STARTS} if optimizer == "lbfgs" and small else {}),
@@ -211,10 +216,12 @@ class TrainConfig(BaseModel):
         self._check_draws()
         if len(set(self.varying)) < len(self.varying):
             raise ValueError(f"varying names a parameter twice: {', '.join(self.varying)}; expected different ones")
-        if self.loss.prior and self.start_from is None:
-            raise ValueError("loss.prior needs start_from, the checkpoint towards which it pulls")
-        if self.start_from is not None and self.n_starts > 1:
-            raise ValueError(f"start_from and restarts: {self.restarts} exclude each other; expected one of them")
+        if self.loss.prior and self.start_from is None and self.pretrain is None:
+            raise ValueError("loss.prior needs start_from or pretrain, towards which it pulls")
+        origins = [name for name in ("start_from", "pretrain") if getattr(self, name) is not None]
+        if len(origins) > 1 or (origins and self.n_starts > 1):
+            others = origins[1] if len(origins) > 1 else f"restarts: {self.restarts}"
+            raise ValueError(f"{origins[0]} and {others} exclude each other; expected one of them")
         if self.learn_start and self.warm_up:
             raise ValueError(
                 f"learn_start is on and warm_up is {self.warm_up}; expected 0: there is nothing before the start"
@@ -240,6 +247,8 @@ class TrainConfig(BaseModel):
                     f"{name} is {', '.join(getattr(self, name))}, and mapping is distributed: a field reads no "
                     "attributes and no forcing; leave it out"
                 )
+        if self.pretrain is not None:
+            raise ValueError("pretrain is of generators, and mapping is distributed; expected none")
         if self.pet_factor:
             raise ValueError("pet_factor is on, and mapping is distributed: a parameter file holds no network; turn "
                              "it off")
@@ -323,13 +332,25 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
         _check_keys(content["loss"], LossWeights, f"{path}: unknown key 'training.loss.")
     if isinstance(content.get("regularisation"), dict):
         _check_keys(content["regularisation"], Regularisation, f"{path}: unknown key 'training.regularisation.")
-    for key in ("output", "start_from"):
-        if isinstance(content.get(key), str):
-            content = {**content, key: path.parent / expand(content[key], ConfigError)}
+    if isinstance(content.get("pretrain"), dict):
+        _check_keys(content["pretrain"], Pretraining, f"{path}: unknown key 'training.pretrain.")
+    content = with_paths(content, path.parent)
     try:
         return run, _with_pet_kind(run, TrainConfig.model_validate(content, context={"calendar": run.calendar}), path)
     except ValidationError as cause:
         raise ConfigError(f"{path}: training: {explain(cause)} See training/README.md.") from cause
+
+
+def with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The keys of a training with the files that they name, relative to a folder, as paths."""
+    found = dict(content)
+    for key in ("output", "start_from"):
+        if isinstance(found.get(key), str):
+            found[key] = folder / expand(found[key], ConfigError)
+    pretrain = found.get("pretrain")
+    if isinstance(pretrain, dict) and isinstance(pretrain.get("labels"), str):
+        found["pretrain"] = {**pretrain, "labels": folder / expand(pretrain["labels"], ConfigError)}
+    return found
 
 
 def _with_pet_kind(run: Config, config: TrainConfig, path: Path) -> TrainConfig:

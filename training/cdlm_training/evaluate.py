@@ -58,5 +58,6 @@ def _record(trainer: Trainer, scores: Scores | None) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "epoch": trainer.epoch,
         "training": config.model_dump(mode="json", exclude={"output"}),
+        **({} if trainer.learned is None else {"pretrained": trainer.learned._asdict()}),
         **({STARTS_AT: date_text(trainer.run.start)} if trainer.spec.has_start else {}),
     }

@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +31,18 @@ from cdlm_training.fields import make_fields, places
 from cdlm_training.findings import against_bounds, spread_of, unlike_starts
 from cdlm_training.fits import Fit, make_optimizer
 from cdlm_training.generator import Generator
+from cdlm_training.labels.teach import make_lessons
 from cdlm_training.log import Log
 from cdlm_training.loss import BatchSums
 from cdlm_training.objective import Objective, TrainingError
+from cdlm_training.pretraining import Learned, teach
 from cdlm_training.regularisation import Regulariser
 from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_parts
 from cdlm_training.transfer import Prior, adopt, check_terms, freeze
 
-STATE, FINDINGS = "state.pt", "findings.txt"
+STATE, FINDINGS, PRETRAINED = "state.pt", "findings.txt", "pretrained"
 STATE_FORMAT = "bmi_cdlm training 2"
 STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
 RUN_KEYS = (
@@ -98,10 +100,15 @@ class Trainer:
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         files |= {} if self.config.start_from is None else {"start_from": self.config.start_from}
+        files |= {} if self.config.pretrain is None else {"labels": self.config.pretrain.labels}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
         self.workers = Workers(self.config.threads)
         self.parts = make_parts(self.data, self.workers)
         self.objective = Objective(self.chain)
+        self.lessons = None
+        if self.config.pretrain is not None:
+            self.lessons = make_lessons(self.config.pretrain, self.run, self.spec, domain)
+        self.learned: Learned | None = None
         self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
         held = self.config.regularisation
         self.regulariser = None if held is None else Regulariser(self.generator, domain, held)
@@ -116,14 +123,19 @@ class Trainer:
         report is called after each epoch, progress after each update with its loss. Returns the scores of the best
         checkpoint, which is written to the configured output.
         """
+        if self.team.leads:
+            check_writable(self.config.output)
+        if self.lessons is not None:  # before --resume too, whose prior may be what comes of it: it takes seconds
+            self.learned = teach(self, self.lessons)
         if resume:
             self._load_state()
         if self.team.leads:
-            check_writable(self.config.output)
             if not resume:
                 (self.config.log_folder / STATE).unlink(missing_ok=True)
             self.log = Log(self.config.log_folder, self.path, self.epoch if resume else None)
         try:
+            if self.learned is not None and not resume:
+                self._begin_taught()
             self._run_epochs(report, progress)
             # The others would read the best checkpoint while the leader may still be writing it.
             return self._conclude() if self.team.leads else NO_SCORES
@@ -140,6 +152,7 @@ class Trainer:
         ids, simulated = simulate_gauges(self.run, config.output)
         values = load_best(self)
         self.findings = [
+            *([] if self.learned is None else [self.learned.told()]),
             *unlike_starts(self, simulated), *against_bounds(self.spec, values),
             *(spread_of(self.fits, config.select_by) if chosen is None else told(self.fits, chosen)),
         ]
@@ -166,21 +179,32 @@ class Trainer:
         losses = [self._update(progress) for _ in range(self.updates)]
         self.epoch += 1
         scores = self._validate()
-        value, fit = self._selected(scores), self.fits[-1]
-        self.fits[-1] = fit.after(value, float(np.mean(losses)), self.mean_parameters)
-        if value > self.best:
-            self.best = value
-            if self.team.leads:
-                kept = [file_of(self, len(self.fits) - 1)] if self.config.searches_weight else []
-                for path in (self.config.output, *kept):
-                    with replacing(path) as temporary:
-                        shutil.copyfile(self._last, temporary)
+        self.fits[-1] = self.fits[-1].after(self._selected(scores), float(np.mean(losses)), self.mean_parameters)
+        self._keep(scores, [file_of(self, len(self.fits) - 1)] if self.config.searches_weight else [])
         if self.team.leads:
             epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
             # In this order: whatever a kill leaves without a saved state is done, and logged, again.
             self.log.write(epoch)
             self._save_state()
             report(epoch)
+
+    def _keep(self, scores: Scores, more: Sequence[Path] = ()) -> None:
+        """Let the weights that were scored be the output, and that of other files, if none so far were better."""
+        if not self._selected(scores) > self.best:
+            return
+        self.best = self._selected(scores)
+        if self.team.leads:
+            for path in (self.config.output, *more):
+                with replacing(path) as temporary:
+                    shutil.copyfile(self._last, temporary)
+
+    def _begin_taught(self) -> None:
+        """What labels came to is a checkpoint of its own, and the best one so far."""
+        scores = self._validate()
+        self.fits[-1] = self.fits[-1]._replace(score=self._selected(scores), parameters=self.mean_parameters())
+        if self.team.leads:
+            shutil.copyfile(self._last, self._last.with_stem(PRETRAINED))
+        self._keep(scores)
 
     def _begin_anew(self) -> None:
         """Begin another fit, from drawn parameters, or with another weight; what is not learned stays."""

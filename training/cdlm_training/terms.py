@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -28,6 +29,32 @@ class LossWeights(BaseModel):
     )
     pet_factor: float = Field(default=0.01, ge=0, description="Squared deviation of the mean PET factor from 1.")
     pet_roughness: float = Field(default=0.0, ge=0, description="Squared change of the PET factor from step to step.")
+
+
+class Pretraining(BaseModel):
+    """What a generator learns from labels before it is trained on discharge."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: Path = Field(
+        description="Label file of `cdlm-train labels`, at gauges or cells of this domain, of the runoff process of "
+        "the run."
+    )
+    weight_by: Literal["kge", "equal"] = Field(
+        default="kge", description="What a site weighs: by how much its KGE in the part that its fit has not seen "
+        "exceeds `mask_below`, or all alike. A label that differs between restarts weighs less."
+    )
+    mask_below: float = Field(default=0.0, lt=1, description="Sites with a smaller KGE are left out [1].")
+    epochs: int = Field(
+        default=300, ge=1, description="Updates over all labels, at most: as many are taken as serve labels of folds "
+        "that are held out [1]."
+    )
+    learning_rate: float = Field(default=0.01, gt=0, description="Of AdamW [1].")
+    split: Literal["blocks", "folds"] = Field(
+        default="blocks", description="What is held out together: blocks of 3 by 3 degrees, or nested gauges; never "
+        "sites at random, whose neighbours would give them away."
+    )
+    folds: int = Field(default=5, ge=2, description="Folds of these [1].")
 
 
 class Regularisation(BaseModel):

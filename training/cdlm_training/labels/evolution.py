@@ -2,7 +2,7 @@
 
 Libraries evolve one population at a time, and a monthly model of one site is hardly any work: a loop over months in
 numpy costs the same for one population as for a hundred. So populations go in step here, and leave when they have come
-together. The variant is that of scipy.optimize.differential_evolution (best/1/bin with dither; a test holds both equal).
+together. The variant is that of scipy.optimize.differential_evolution, best/1/bin with dither; a test holds both equal.
 """
 
 from __future__ import annotations

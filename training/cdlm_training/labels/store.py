@@ -172,8 +172,8 @@ def read_labels(path: Path, model: str) -> ReadLabels:
         for name, variable in file.variables.items():
             if name.startswith(f"{model}_") and "scale" in variable.ncattrs():
                 own = name.removeprefix(f"{model}_")
-                columns[own] = Column(own, variable.units, float(variable.low), float(variable.high), variable.scale,
-                                      variable.long_name)
+                said = {key: variable.getncattr(key) for key in ("units", "low", "high", "scale", "long_name")}
+                columns[own] = Column(own, *said.values())
                 require(file, [f"{name}_spread"], where, LabelError)
                 values[own] = filled(variable, slice(None))
                 spread[own] = filled(file.variables[f"{name}_spread"], slice(None))
