@@ -97,6 +97,8 @@ class Trainer:
             places(domain) if self.config.is_field else read_inputs(self.spec, self.run.domain, domain),
             read_lstm_attributes(self.spec, self.run.domain, domain),
         )
+        taught = self.config.pretrain
+        self.lessons = None if taught is None else make_lessons(taught, self.run, self.spec, domain)
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         files |= {} if self.config.start_from is None else {"start_from": self.config.start_from}
@@ -105,9 +107,6 @@ class Trainer:
         self.workers = Workers(self.config.threads)
         self.parts = make_parts(self.data, self.workers)
         self.objective = Objective(self.chain)
-        self.lessons = None
-        if self.config.pretrain is not None:
-            self.lessons = make_lessons(self.config.pretrain, self.run, self.spec, domain)
         self.learned: Learned | None = None
         self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
         held = self.config.regularisation

@@ -105,14 +105,18 @@ class Teacher:
         return torch.cat(found).numpy()
 
     def explained(self, squares: np.ndarray) -> dict[str, float]:
-        """Share of the weighted variance of all labels that is left out by such squares, by parameter."""
+        """Share of the weighted variance of all labels that such squares leave explained, by parameter.
+
+        Parameters whose labels do not vary have none.
+        """
         names = [name for _, lesson, _ in self.parts for name in lesson.names]
         every = self.lessons.fold >= 0
         centres = [
             ((lesson.weight * lesson.label).sum(0) / lesson.weight.sum(0).clamp(min=1e-12)).expand_as(lesson.label)
             for _, lesson, _ in self.parts
         ]
-        return {n: float(1 - s / v) for n, s, v in zip(names, squares, self.squares(centres, every), strict=True)}
+        varies = zip(names, squares, self.squares(centres, every), strict=True)
+        return {name: float(1 - own / all_of) for name, own, all_of in varies if all_of > 0}
 
 
 def teach(trainer: Trainer, lessons: Lessons) -> Learned:

@@ -22,14 +22,14 @@ from cdlm_training.labels.months import own_runoff, read_product, whole_months
 from cdlm_training.labels.store import LabelError, read_labels
 from cdlm_training.scores import simulate_gauges
 
-N_STEPS = 400
+N_STEPS = 500
 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
     """A uniform truth on all cells and reaches, so that every gauge has the same labels, whatever is above it."""
     config = write_training_case(
-        tmp_path_factory.mktemp("labels"), n_steps=N_STEPS, spin_up=1, missing=0.0, pet_factor=False, warm_up=100,
+        tmp_path_factory.mktemp("labels"), n_steps=N_STEPS, spin_up=1, missing=0.0, pet_factor=False, warm_up=200,
         train=[str(START), str(START + np.timedelta64(N_STEPS, "D"))], window=300,
     )
     with netCDF4.Dataset(config.parent / "even.nc", "w") as file:

@@ -13,7 +13,7 @@ from cdlm_training.labels.areas import Areas, main_owner
 
 
 class Zone(StaticNetwork):
-    """z of the zones that are fitted already is held; that of all other places is learned, as of the zone that is fitted.
+    """z of zones that were fitted is held; all other places have that of the zone that is being fitted, and learned.
 
     A cell that lies in two zones is of the larger part; before that one is fitted, it goes with the smaller. Raw
     attributes are the places, [n, 1]; zone : int64[place], -1 of none.
