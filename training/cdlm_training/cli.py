@@ -16,6 +16,7 @@ from bmi_cdlm.generator.checkpoint import load_members, save_ensemble
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
+from cdlm_training.apply import apply_command
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.labels.command import labels_command
 
@@ -70,6 +71,7 @@ def experiment_command(config: Path) -> None:
 
 
 main.add_command(labels_command)
+main.add_command(apply_command)
 
 
 @main.command("train", cls=CleanErrors)

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from bmi_cdlm.generator.specification import LAYERED, MappingName
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import Config, explain, load_config
 from bmi_cdlm.run.parameters import UNKNOWN, same_kind
 from bmi_cdlm.run.values import Date, parse_places
-from cdlm_training.terms import LossWeights, Pretraining, Regularisation
+from cdlm_training.terms import LossWeights, Pretraining, Regularisation, WindowShape
 
 Period = tuple[Date, Date]
 DeviceName = Literal["cpu", "cuda"]
@@ -50,11 +51,14 @@ class TrainConfig(BaseModel):
     reach_attributes: tuple[str, ...] = Field(
         default=(), description="Attributes of reaches for their parameters, such as the celerity."
     )
-    mapping: Literal["uniform", "linear", "power", "mlp", "distributed"] = Field(
-        default="mlp", description="From attributes to parameters; `distributed`: none, every cell and reach has "
+    mapping: Literal["uniform", "linear", "power", "mlp", "residual_mlp", "resnet", "distributed"] = Field(
+        default="mlp", description="From attributes to parameters; `resnet`: of the cells around each too, on a grid; "
+        "what it gives becomes a parameter file. `distributed`: none, every cell and reach has "
         "values of its own, which become a parameter file and hold in this domain alone."
     )
-    hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of the hidden layers of the mapping [1].")
+    resnet: WindowShape = Field(default=WindowShape(), description="Of mapping: resnet: window and network.")
+    hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of the hidden "
+                                   "layers of the mapping (of reaches, with resnet) [1].")
     starts: dict[str, float] = Field(
         default={}, description="Where learned parameters start, by registry name [units of each]; others start at "
         "their default. Some are learned only where they stand here (`cdlm processes NAME`). The switch of melt has no "
@@ -174,6 +178,8 @@ class TrainConfig(BaseModel):
             return given
         if given.get("mapping") == "distributed":
             given = {**OF_FIELDS, **given}
+        if given.get("mapping") == "resnet":
+            given = {"pet_factor": False, **given}
         optimizer = given.get("optimizer") if isinstance(given.get("optimizer"), str) else None
         anew = given.get("start_from") is None and given.get("pretrain") is None
         small = given.get("mapping") == "uniform" and anew
@@ -191,13 +197,14 @@ class TrainConfig(BaseModel):
                 raise ValueError(
                     f"{name} ends at {date_text(period[1])}; expected a time after its start, {date_text(period[0])}"
                 )
-        suffix, what = (".nc", ", a parameter file") if self.is_field else (".safetensors", "")
+        suffix, what = (".nc", ", a parameter file") if self.gives_file else (".safetensors", "")
         if self.output.suffix != suffix:
             raise ValueError(
                 f"output is {self.output.name}; expected a name that ends in {suffix}{what}, with mapping: "
                 f"{self.mapping}"
             )
         self._check_field()
+        self._check_file()
         low, high = self.pet_limits
         if not 0 < low < 1 < high:
             raise ValueError(f"pet_limits are {low} and {high}; expected 0 < low < 1 < high")
@@ -249,15 +256,26 @@ class TrainConfig(BaseModel):
                 )
         if self.pretrain is not None:
             raise ValueError("pretrain is of generators, and mapping is distributed; expected none")
-        if self.pet_factor:
-            raise ValueError("pet_factor is on, and mapping is distributed: a parameter file holds no network; turn "
-                             "it off")
         if self.loss.prior:
             raise ValueError("loss.prior is of generators, and mapping is distributed; expected regularisation.prior")
         if self.n_starts > 1 and self.searches_weight:
             raise ValueError(
                 f"restarts is {self.restarts}, and regularisation.weight needs several fits from one start; expected "
                 "restarts: 1, or a number as the weight"
+            )
+
+    def _check_file(self) -> None:
+        """Refuse what a parameter file cannot hold."""
+        if not self.gives_file:
+            return
+        if self.pet_factor:
+            raise ValueError(
+                f"pet_factor is on, and mapping is {self.mapping}: a parameter file holds no network; turn it off"
+            )
+        if self.varying:
+            raise ValueError(
+                f"varying is {', '.join(self.varying)}, and mapping is {self.mapping}: a parameter file holds no "
+                "network; leave it out"
             )
 
     def _check_draws(self) -> None:
@@ -267,7 +285,7 @@ class TrainConfig(BaseModel):
                 raise ValueError(f"{name} needs adamw: LBFGS takes the same gauges at every update; leave it out")
         if self.dropout and self.optimizer == "lbfgs":
             raise ValueError("dropout needs adamw or adadelta: LBFGS takes the same units at every update")
-        if self.dropout and self.mapping != "mlp" and not self.varying:
+        if self.dropout and self.mapping not in LAYERED and not self.varying:
             raise ValueError(f"dropout is {self.dropout} and mapping is {self.mapping}; expected mlp, which has units")
         if self.pairs_per_update is None:
             if self.updates == "cover":
@@ -283,6 +301,18 @@ class TrainConfig(BaseModel):
     def is_field(self) -> bool:
         """Whether every place has parameters of its own."""
         return self.mapping == "distributed"
+
+    @property
+    def gives_file(self) -> bool:
+        """Whether the result is a parameter file."""
+        return self.mapping in ("distributed", "resnet")
+
+    @property
+    def in_specification(self) -> MappingName:
+        """What a specification says of the mapping: of those that no checkpoint has, that of the reaches."""
+        if self.mapping == "distributed":
+            return "uniform"
+        return "mlp" if self.mapping == "resnet" else self.mapping
 
     @property
     def searches_weight(self) -> bool:
@@ -332,6 +362,8 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
         _check_keys(content["loss"], LossWeights, f"{path}: unknown key 'training.loss.")
     if isinstance(content.get("regularisation"), dict):
         _check_keys(content["regularisation"], Regularisation, f"{path}: unknown key 'training.regularisation.")
+    if isinstance(content.get("resnet"), dict):
+        _check_keys(content["resnet"], WindowShape, f"{path}: unknown key 'training.resnet.")
     if isinstance(content.get("pretrain"), dict):
         _check_keys(content["pretrain"], Pretraining, f"{path}: unknown key 'training.pretrain.")
     content = with_paths(content, path.parent)

@@ -176,17 +176,20 @@ def parameters_of(generator: Generator, attributes: Inputs) -> dict[str, np.ndar
 
 
 def write_fields(
-    path: Path, fields: Fields, run: Config, domain: Domain, record: Mapping[str, Any]
+    path: Path, fitted: Mapping[str, np.ndarray], run: Config, domain: Domain, mapping: str, record: Mapping[str, Any]
 ) -> None:
-    """Write the parameter file that a run takes, with the record of its training as attributes."""
-    values, size = parameters_of(fields, places(domain)), {"cell": domain.n_cells, "reach": domain.n_reaches}
+    """Write the parameter file that a run takes, with the record of its training as attributes.
+
+    fitted : parameters by registry name, as of `parameters_of`; mapping : what they come from.
+    """
+    values, size = dict(fitted), {"cell": domain.n_cells, "reach": domain.n_reaches}
     for p in (p for process in run.chain.processes for p in process.parameters):
         if p.name not in values and not p.optional:  # what is not fitted is that of this fit in later versions too
             values[p.name] = np.full(size[p.grid], p.range_at(run.time_step).default)
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
     save_parameters(path, domain, run.time_step, values, {
         "title": f"parameters of every cell and reach for {', '.join(run.chain.names)}, fitted to discharge",
-        "mapping": "distributed", **texts,
+        "mapping": mapping, **texts,
     })
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.generator.checkpoint import fingerprint, load_checkpoint
-from bmi_cdlm.generator.generator import describe_forcing, make_spec, read_inputs
+from bmi_cdlm.generator.generator import Inputs, describe_forcing, make_spec, read_inputs
 from bmi_cdlm.generator.lstm import read_lstm_attributes
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.kernels.workers import Workers
@@ -26,7 +25,7 @@ from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
-from cdlm_training.evaluate import load_best, write_checkpoint
+from cdlm_training.evaluate import copy_written, load_best, write_checkpoint
 from cdlm_training.fields import make_fields, places
 from cdlm_training.findings import against_bounds, spread_of, unlike_starts
 from cdlm_training.fits import Fit, make_optimizer
@@ -41,6 +40,7 @@ from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_parts
 from cdlm_training.transfer import Prior, adopt, check_terms, freeze
+from cdlm_training.window_file import as_checkpoint, begin_from, make_windowed, window_inputs
 
 STATE, FINDINGS, PRETRAINED = "state.pt", "findings.txt", "pretrained"
 STATE_FORMAT = "bmi_cdlm training 2"
@@ -84,7 +84,10 @@ class Trainer:
         self.spec = self._specify()
         origin = None
         if self.config.start_from is not None and not self.config.is_field:
-            origin = load_checkpoint(self.config.start_from, self.run.member)
+            path = self.config.start_from
+            origin = load_checkpoint(path, self.run.member) if self.config.mapping != "resnet" else as_checkpoint(
+                begin_from(path, self.spec, self.config.resnet)
+            )
             self.spec = adopt(self.spec, origin)
         self.generator = self._make_generator(self.config.seed, self.config.dropout).to(self.device)
         if origin is not None:
@@ -94,7 +97,7 @@ class Trainer:
         check_terms(self.generator, self.config.loss)
         self.chain = Chain(
             self.data, self.generator,
-            places(domain) if self.config.is_field else read_inputs(self.spec, self.run.domain, domain),
+            self._inputs(domain),
             read_lstm_attributes(self.spec, self.run.domain, domain),
         )
         taught = self.config.pretrain
@@ -194,15 +197,14 @@ class Trainer:
         self.best = self._selected(scores)
         if self.team.leads:
             for path in (self.config.output, *more):
-                with replacing(path) as temporary:
-                    shutil.copyfile(self._last, temporary)
+                copy_written(self._last, path)
 
     def _begin_taught(self) -> None:
         """What labels came to is a checkpoint of its own, and the best one so far."""
         scores = self._validate()
         self.fits[-1] = self.fits[-1]._replace(score=self._selected(scores), parameters=self.mean_parameters())
         if self.team.leads:
-            shutil.copyfile(self._last, self._last.with_stem(PRETRAINED))
+            copy_written(self._last, self._last.with_stem(PRETRAINED))
         self._keep(scores)
 
     def _begin_anew(self) -> None:
@@ -224,6 +226,8 @@ class Trainer:
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
         if self.config.is_field:
             return make_fields(self.run, self.config, self.spec, self.data.domain, dtype)
+        if self.config.mapping == "resnet":
+            return make_windowed(self.spec, self.config.resnet, self.run.domain, self.data.domain, seed, dtype)
         return Generator(self.spec, seed, dtype, dropout)
 
     @property
@@ -231,6 +235,13 @@ class Trainer:
         """How many fits there are, from several starts or with several weights of the regularisation."""
         held = self.config.regularisation
         return count_fits(held) if held is not None and self.config.searches_weight else self.config.n_starts
+
+    def _inputs(self, domain: Domain) -> Inputs:
+        """What the generator takes for attributes."""
+        if self.config.is_field:
+            return places(domain)
+        read = window_inputs if self.config.mapping == "resnet" else read_inputs
+        return read(self.spec, self.run.domain, domain)
 
     def mean_parameters(self) -> dict[str, float]:
         """Mean over cells or reaches of every generated parameter, by registry name."""
@@ -246,7 +257,7 @@ class Trainer:
         return make_spec(
             run.domain, cell_attributes=config.cell_attributes,
             reach_attributes=config.reach_attributes if config.learn_routing else (),
-            mapping="uniform" if config.mapping == "distributed" else config.mapping, hidden=config.hidden,
+            mapping=config.in_specification, hidden=config.hidden,
             snow=run.snow, step=run.time_step,
             routing_step=run.routing_step, learn_weighting=config.learn_weighting,
             learn_component_weights=config.learn_component_weights, pet=config.pet_factor,

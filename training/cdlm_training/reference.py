@@ -5,7 +5,7 @@ from __future__ import annotations
 from bmi_cdlm.reference import key_table
 from cdlm_training.config import TrainConfig
 from cdlm_training.experiment.config import ExperimentConfig
-from cdlm_training.terms import LossWeights, Pretraining, Regularisation
+from cdlm_training.terms import LossWeights, Pretraining, Regularisation, WindowShape
 
 HEAD = """# Training
 
@@ -155,6 +155,7 @@ def render() -> str:
     """Return the reference as Markdown."""
     return "\n".join([
         HEAD, *key_table(TrainConfig), "## Keys of `loss`\n", *key_table(LossWeights), "## Keys of `regularisation`\n",
-        *key_table(Regularisation), "## Keys of `pretrain`\n", *key_table(Pretraining), "## Keys of `experiment`\n",
+        *key_table(Regularisation), "## Keys of `pretrain`\n", *key_table(Pretraining),
+        "## Keys of `resnet`\n", *key_table(WindowShape), "## Keys of `experiment`\n",
         *key_table(ExperimentConfig),
     ])

@@ -57,6 +57,22 @@ class Pretraining(BaseModel):
     folds: int = Field(default=5, ge=2, description="Folds of these [1].")
 
 
+class WindowShape(BaseModel):
+    """The network of mapping: resnet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window: int = Field(default=9, ge=1, le=31, description="Cells along each side of a window, an odd number [1].")
+    blocks: int = Field(default=2, ge=1, le=3, description="Residual blocks of two convolutions, 3 by 3 [1].")
+    width: int = Field(default=32, ge=8, le=64, multiple_of=8, description="Channels [1].")
+
+    @model_validator(mode="after")
+    def _check(self) -> WindowShape:
+        if self.window % 2 == 0:
+            raise ValueError(f"window is {self.window}; expected an odd number, with the cell in the middle")
+        return self
+
+
 class Regularisation(BaseModel):
     """How much holds a field of parameters (`mapping: distributed`) to its start and to its neighbours."""
 

@@ -70,7 +70,7 @@ def make_jobs(experiment: Experiment, splits: Sequence[Split]) -> list[Job]:
 
 def _write_config(experiment: Experiment, job: Job) -> None:
     content = experiment.variant(job.variant)
-    is_field = content["training"].get("mapping") == "distributed"
+    is_field = content["training"].get("mapping") in ("distributed", "resnet")
     content["training"] = {
         **content["training"], "output": FIELD if is_field else CHECKPOINT, "gauges": list(job.split.fitted),
         "held_out_fold": None, "seed": job.seed,
