@@ -27,8 +27,8 @@ from cdlm_training.terms import WindowShape
 from cdlm_training.windows import WindowNetwork, grid_places, window_index
 
 RESNET = {
-    "mapping": "resnet", "output": "out/windows.nc", "resnet": {"window": 3, "blocks": 1, "width": 8}, "pet_factor": None,
-    "pet_hidden": None, "epochs": 1,
+    "mapping": "resnet", "output": "out/windows.nc", "resnet": {"window": 3, "blocks": 1, "width": 8},
+    "pet_factor": None, "pet_hidden": None, "epochs": 1,
 }
 SPEC = NetworkSpec(
     "mlp", (Attribute("forest", "1", "none", 1.0, 0.5, 0.25, 0.0, 1.0),), (4,), "tanh",
@@ -61,7 +61,8 @@ def test_cells_find_their_places(turn):
     rows, columns = [3, 0, 1, 1, 7], [2, 4, 0, 1, 3]
     found = grid_places(cells_on(rows, columns, turn=turn))
     steps = found - found[0]
-    np.testing.assert_array_equal(np.abs(steps).sum(axis=1), np.abs(np.subtract(rows, 3)) + np.abs(np.subtract(columns, 2)))
+    expected = np.abs(np.subtract(rows, 3)) + np.abs(np.subtract(columns, 2))
+    np.testing.assert_array_equal(np.abs(steps).sum(axis=1), expected)
     index = window_index(found, 3)
     assert (index[:, 1, 1] == np.arange(5)).all()
     beside = {k: {int(i) for i in index[k].ravel()} - {k, 5} for k in range(5)}
@@ -69,7 +70,7 @@ def test_cells_find_their_places(turn):
 
 
 def test_what_is_no_grid_is_refused():
-    with pytest.raises(ConfigError, match="cell c2 0.40 of a side off its place"):
+    with pytest.raises(ConfigError, match=r"cell c2 0\.40 of a side off its place"):
         grid_places(cells_on([0, 0, 0, 1, 1], [0, 1, 2.4, 0, 1]))
     with pytest.raises(ConfigError, match="two cells on one place"):
         grid_places(cells_on([0, 0, 0], [0, 1, 1]))
@@ -77,7 +78,8 @@ def test_what_is_no_grid_is_refused():
 
 def test_a_cell_sees_its_window_and_nothing_beyond():
     cells = cells_on(*np.divmod(np.arange(30), 6))
-    network = WindowNetwork(SPEC, WindowShape(window=3, blocks=2, width=8), torch.Generator().manual_seed(1), 1).double()
+    shape = WindowShape(window=3, blocks=2, width=8)
+    network = WindowNetwork(SPEC, shape, torch.Generator().manual_seed(1), 1).double()
     raw = np.random.default_rng(1).random((30, 1))
     network.look_at(cells, raw)
     places = np.arange(30.0)[:, None]
@@ -146,7 +148,7 @@ def test_apply_gives_the_same_on_the_same_domain_and_refuses_others(case, tmp_pa
     tuned = Trainer(change_training(case, "tuned.yaml", start_from="out/windows.safetensors", output="out/t.nc"), ALONE)
     for name, values in parameters_of(tuned.generator, tuned.chain.attributes).items():
         np.testing.assert_allclose(values, before[name], rtol=1e-6, err_msg=name)
-    with pytest.raises(ConfigError, match="has resnet: .*'blocks': 1.*, expected that of the configuration"):
+    with pytest.raises(ConfigError, match=r"has resnet: .*'blocks': 1.*, expected that of"):
         Trainer(change_training(case, "tuned.yaml", start_from="out/windows.safetensors", output="out/t.nc",
                                 resnet={"window": 3, "blocks": 2, "width": 8}), ALONE)
     with pytest.raises(CheckpointError, match="there is no such file"):
