@@ -67,8 +67,8 @@ first three quarters of its period; the last quarter says what a label is worth.
 their parameters, so that a gauge's label is that of its own area. `--model gr2m`, `dwbm` and `abcd` are monthly models
 that are run here alone, fitted by differential evolution to the monthly runoff of own areas; several `--model` join
 their storage capacities, by exp of the mean of the logarithm, weighted by max(KGE, 0). `--per cell --runoff
-FILE:VARIABLE` fits cells to a gridded runoff product, without routing. `labels.nc` has parameters, their spread over the
-restarts, the KGE of the unseen quarter, and what it was made of; fits of gauges that are done are not done again.
+FILE:VARIABLE` fits cells to a gridded runoff product, without routing. `labels.nc` has parameters, their spread over
+the restarts, the KGE of the unseen quarter, and what it was made of; fits of gauges that are done are not done again.
 
 `training.pretrain` lets a generator learn from them before it learns from discharge. What it gives on a label's area is
 set against the label: the mean over the area, of the logarithm for parameters that move by it, on the scale without
@@ -87,8 +87,8 @@ training:
 ## The cells around a cell
 
 `mapping: resnet` reads a window of cells on their grid, by convolutions; what is outside of the domain is marked. Only
-torch knows it: `output` is a parameter file, and beside it stands the network (`.safetensors`), which `start_from` takes,
-and `cdlm-train apply NETWORK CONFIG --to parameters.nc` evaluates on another domain. `mapping: residual_mlp` has as many
+torch knows it: `output` is a parameter file, and beside it stands the network (`.safetensors`), which `start_from`
+takes, and `cdlm-train apply NETWORK CONFIG --to parameters.nc` evaluates on another domain. `mapping: residual_mlp` has
 layers as `hidden` says, each of which but the first adds to what enters it, and sees one cell: the difference is what
 neighbours are worth. It is an ordinary checkpoint.
 
