@@ -19,6 +19,7 @@ from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.generator.specification import (
     EXPONENTS,
     FORCING_FEATURES,
+    LAYERED,
     SEASON_FEATURES,
     Attribute,
     Feature,
@@ -93,8 +94,8 @@ def make_spec(
         By names alone, lengths, slopes and areas are taken by their logarithm, others as they are; pet_attributes
         are the cell attributes unless given.
     mapping, hidden, activation
-        Of the networks of cells and of reaches; hidden sizes are read with `mlp` only, and a network without
-        attributes is `uniform`.
+        Of the networks of cells and of reaches; hidden sizes are read with `mlp` and `residual_mlp` only, and a network
+        without attributes is `uniform`.
     learn_weighting : bool
         Generate Muskingum's x too, which is inert in reaches much shorter than a sub-step's way.
     pet, pet_hidden, pet_limits, pet_kind, features
@@ -157,7 +158,7 @@ def make_spec(
         kind = mapping if names else "uniform"
         return NetworkSpec(
             kind, () if kind == "uniform" else _describe_attributes(domain_path, domain, grid, names, adopts),
-            tuple(hidden) if kind == "mlp" else (), activation, targets[grid],
+            tuple(hidden) if kind in LAYERED else (), activation, targets[grid],
         )
 
     try:
@@ -310,7 +311,8 @@ def _evaluate(part: str, network: NetworkSpec, tensors: Mapping[str, np.ndarray]
     last = len(network.hidden)
     for k in range(last):
         z = dense(tensors[f"{part}.{k}.weight"], tensors[f"{part}.{k}.bias"], x)
-        x = np.tanh(z) if network.activation == "tanh" else np.maximum(z, 0.0)
+        more = np.tanh(z) if network.activation == "tanh" else np.maximum(z, 0.0)
+        x = x + more if k and network.mapping == "residual_mlp" else more
     bias = tensors[f"{part}.{last}.bias"]
     if network.mapping == "uniform":
         z = np.repeat(np.asarray(bias, np.float64)[:, None], raw.shape[0], axis=1)

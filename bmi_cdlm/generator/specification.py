@@ -16,7 +16,9 @@ from bmi_cdlm.names.errors import nearest
 from bmi_cdlm.names.parameters import BY_NAME, STARTS, WEIGHT, parameter
 from bmi_cdlm.processes.catalogue import choose
 
-MappingName = Literal["uniform", "linear", "power", "mlp"]
+MappingName = Literal["uniform", "linear", "power", "mlp", "residual_mlp"]
+LAYERED = ("mlp", "residual_mlp")
+"""Mappings with hidden layers."""
 Transform = Literal["none", "log", "log1p"]
 FORCING_FEATURES = ("precipitation", "potential_evapotranspiration", "air_temperature")
 SEASON_FEATURES = 2
@@ -103,7 +105,8 @@ class NetworkSpec:
     """A network from attributes to parameters.
 
     mapping: `uniform` (biases only), `linear` (affine in the standardised attributes), `power` (a weighted sum
-    of attributes, scaled to (0, 1], to learned exponents) or `mlp` (dense layers of the sizes `hidden`).
+    of attributes, scaled to (0, 1], to learned exponents), `mlp` (dense layers of the sizes `hidden`) or `residual_mlp`
+    (each hidden layer but the first adds to what enters it, so that all are of one size).
     """
 
     mapping: MappingName
@@ -114,7 +117,10 @@ class NetworkSpec:
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
-        _expect(bool(self.hidden) == (self.mapping == "mlp"), f"mapping {self.mapping} with hidden sizes {self.hidden}")
+        _expect(bool(self.hidden) == (self.mapping in LAYERED),
+                f"mapping {self.mapping} with hidden sizes {self.hidden}")
+        _expect(self.mapping != "residual_mlp" or len(set(self.hidden)) == 1,
+                f"mapping residual_mlp with hidden sizes {self.hidden}, expected layers of one size")
         _expect(bool(self.attributes) == (self.mapping != "uniform"),
                 f"mapping {self.mapping} with {len(self.attributes)} attributes")
         _expect(all(0 < n <= 65536 for n in self.hidden), f"hidden sizes are {self.hidden}, expected positive ones")

@@ -9,12 +9,19 @@ from types import ModuleType
 import netCDF4
 import numpy as np
 import pytest
+from cases import START
 from click.testing import CliRunner, Result
-from training_cases import drawn_trainer, write_training_case
+from training_cases import at, drawn_trainer, write_training_case
 
 from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.evaluate.metrics import nse
+from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.generator.checkpoint import load_checkpoint
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.run.config import load_config
+from cdlm_training.config import load_train_config
 from cdlm_training.evaluate import write_checkpoint
+from cdlm_training.scores import simulate_gauges
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,3 +114,28 @@ def test_a_twin_is_made_trained_and_judged(tmp_path, mapping):
     level = [t.name for t in truth.spec.cell.targets].index("thermal_weighting")
     assert not truth.tensors["cell.0.weight"][level].any() and truth.tensors["cell.0.weight"].any()
     assert student.spec.cell.mapping == mapping
+
+
+def test_few_gauges_are_trained_once_with_and_without_a_start(tmp_path):
+    """The table's numbers are those of the gauges that were not fitted; a second call trains nothing."""
+    config = write_training_case(
+        tmp_path, pet_factor=False, epochs=1, updates=1, gauges=["g0", "g1", "g2", "g3"], missing=0.0,
+    )
+    checkpoint = tmp_path / "drawn.safetensors"
+    write_checkpoint(checkpoint, drawn_trainer(config), None)
+    words = (config, "--from", checkpoint, "--to", tmp_path / "few", "--count", 2, "--seeds", 1, "--until", at(DAY, 50))
+    module = example("few_gauges")
+    first = invoke(module, *words)
+    assert first.exit_code == 0, first.output
+    kept = {name: np.load(tmp_path / "few" / f"2_1_{name}.npy") for name in ("plain", "taught0")}
+    assert {v.size for v in kept.values()} == {2} and not np.array_equal(*kept.values())
+    run, training = load_train_config(tmp_path / "few" / "2_1_taught0.yaml")
+    assert str(training.start_from) == str(checkpoint) and str(run.end) == str(START + np.timedelta64(50, "D"))
+    ids, simulated = simulate_gauges(load_config(config), training.output)
+    whole = load_config(config)
+    observed = read_observations(whole.observations, ids, whole.start, whole.end, DAY)[1]
+    own = [k for k, g in enumerate(ids) if g not in training.gauges]
+    np.testing.assert_allclose(kept["taught0"], [nse(simulated[50:, k], observed[50:, k]) for k in own])
+    trained = (tmp_path / "few" / "2_1_plain.safetensors").stat().st_mtime_ns
+    assert invoke(module, *words).output == first.output
+    assert (tmp_path / "few" / "2_1_plain.safetensors").stat().st_mtime_ns == trained

@@ -102,3 +102,14 @@ def test_another_generator_is_refused(case):
         Trainer(change_training(case, **{**FEW, "start_from": "out/none.safetensors"}), ALONE)
     with pytest.raises(ConfigError, match=r"loss\.prior needs start_from"):
         load_train_config(change_training(case, loss={"nse": 1.0, "prior": 1.0}))
+
+
+def test_a_uniform_mapping_is_pulled_too(case):
+    """Its parameters are its weights themselves, of which the prior needs a copy."""
+    uniform = {"reach_attributes": [], "output": "out/uniform.safetensors", "epochs": 1, "updates": 1}
+    train(change_training(case, "uniform.yaml", **uniform))
+    keys = {**FEW, **uniform, "start_from": "out/uniform.safetensors", "output": "out/pulled.safetensors"}
+    trainer = Trainer(change_training(case, **keys, loss={"nse": 1.0, "prior": 1.0}), ALONE)
+    with torch.no_grad():
+        trainer.generator.reach.each[-1].bias += 0.5
+    assert pull(trainer) == pytest.approx(0.25, rel=1e-12)

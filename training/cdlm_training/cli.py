@@ -16,8 +16,10 @@ from bmi_cdlm.generator.checkpoint import load_members, save_ensemble
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
+from cdlm_training.apply import apply_command
 from cdlm_training.commands.fit_maps import fit_maps
 from cdlm_training.config import TrainConfig, load_train_config
+from cdlm_training.labels.command import labels_command
 
 if TYPE_CHECKING:
     from cdlm_training.distributed import Team
@@ -70,6 +72,10 @@ def experiment_command(config: Path) -> None:
     from cdlm_training.experiment.run import run_experiment
 
     console.print(run_experiment(config, console.print))
+
+
+main.add_command(labels_command)
+main.add_command(apply_command)
 
 
 @main.command("train", cls=CleanErrors)

@@ -8,13 +8,22 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from bmi_cdlm.generator.specification import LAYERED, MappingName
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import Config, explain, load_config
 from bmi_cdlm.run.parameters import UNKNOWN, same_kind
 from bmi_cdlm.run.values import Date, parse_places
-from cdlm_training.terms import OF_DISCHARGE, OF_GAUGES, OF_SAMPLES, LossWeights, Regularisation
+from cdlm_training.terms import (
+    OF_DISCHARGE,
+    OF_GAUGES,
+    OF_SAMPLES,
+    LossWeights,
+    Pretraining,
+    Regularisation,
+    WindowShape,
+)
 
 Period = tuple[Date, Date]
 DeviceName = Literal["cpu", "cuda"]
@@ -56,11 +65,14 @@ class TrainConfig(BaseModel):
     reach_attributes: tuple[str, ...] = Field(
         default=(), description="Attributes of reaches for their parameters, such as the celerity."
     )
-    mapping: Literal["uniform", "linear", "power", "mlp", "distributed"] = Field(
-        default="mlp", description="From attributes to parameters; `distributed`: none, every cell and reach has "
+    mapping: Literal["uniform", "linear", "power", "mlp", "residual_mlp", "resnet", "distributed"] = Field(
+        default="mlp", description="From attributes to parameters; `resnet`: of the cells around each too, on a grid; "
+        "what it gives becomes a parameter file. `distributed`: none, every cell and reach has "
         "values of its own, which become a parameter file and hold in this domain alone."
     )
-    hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of the hidden layers of the mapping [1].")
+    resnet: WindowShape = Field(default=WindowShape(), description="Of mapping: resnet: window and network.")
+    hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of the hidden "
+                                   "layers of the mapping (of reaches, with resnet) [1].")
     starts: dict[str, float] = Field(
         default={}, description="Where learned parameters start, by registry name [units of each]; others start at "
         "their default. Some are learned only where they stand here (`cdlm processes NAME`). The switch of melt has no "
@@ -145,6 +157,10 @@ class TrainConfig(BaseModel):
     regularisation: Regularisation | None = Field(
         default=None, description="Of mapping: distributed: prior, smoothing, and what they weigh; none: only the loss."
     )
+    pretrain: Pretraining | None = Field(
+        default=None, description="Learn from labels of `cdlm-train labels` first; none: from discharge alone. The "
+        "training then goes on from there, and a weight in `loss.prior` pulls it back."
+    )
     gauge_weights: GaugeWeights = Field(
         default="equal", description="How the costs of gauges come together: all equal; by the area that a gauge adds "
         "to those above; a number for each by id, `{V3524010: 2, V3515010: 1}`, whose share in the sum counts; "
@@ -187,8 +203,11 @@ class TrainConfig(BaseModel):
             return given
         if given.get("mapping") == "distributed":
             given = {**OF_FIELDS, **given}
+        if given.get("mapping") == "resnet":
+            given = {"pet_factor": False, **given}
         optimizer = given.get("optimizer") if isinstance(given.get("optimizer"), str) else None
-        small = given.get("mapping") == "uniform" and given.get("start_from") is None
+        anew = given.get("start_from") is None and given.get("pretrain") is None
+        small = given.get("mapping") == "uniform" and anew
         return {
             **({"learning_rate": WHOLE_STEPS[optimizer]} if optimizer in WHOLE_STEPS else {}),
             **({"restarts": MANY_STARTS} if optimizer == "lbfgs" and small else {}),
@@ -203,13 +222,14 @@ class TrainConfig(BaseModel):
                 raise ValueError(
                     f"{name} ends at {date_text(period[1])}; expected a time after its start, {date_text(period[0])}"
                 )
-        suffix, what = (".nc", ", a parameter file") if self.is_field else (".safetensors", "")
+        suffix, what = (".nc", ", a parameter file") if self.gives_file else (".safetensors", "")
         if self.output.suffix != suffix:
             raise ValueError(
                 f"output is {self.output.name}; expected a name that ends in {suffix}{what}, with mapping: "
                 f"{self.mapping}"
             )
         self._check_field()
+        self._check_file()
         low, high = self.pet_limits
         if not 0 < low < 1 < high:
             raise ValueError(f"pet_limits are {low} and {high}; expected 0 < low < 1 < high")
@@ -228,10 +248,12 @@ class TrainConfig(BaseModel):
         self._check_draws()
         if len(set(self.varying)) < len(self.varying):
             raise ValueError(f"varying names a parameter twice: {', '.join(self.varying)}; expected different ones")
-        if self.loss.prior and self.start_from is None:
-            raise ValueError("loss.prior needs start_from, the checkpoint towards which it pulls")
-        if self.start_from is not None and self.n_starts > 1:
-            raise ValueError(f"start_from and restarts: {self.restarts} exclude each other; expected one of them")
+        if self.loss.prior and self.start_from is None and self.pretrain is None:
+            raise ValueError("loss.prior needs start_from or pretrain, towards which it pulls")
+        origins = [name for name in ("start_from", "pretrain") if getattr(self, name) is not None]
+        if len(origins) > 1 or (origins and self.n_starts > 1):
+            others = origins[1] if len(origins) > 1 else f"restarts: {self.restarts}"
+            raise ValueError(f"{origins[0]} and {others} exclude each other; expected one of them")
         if self.learn_start and self.warm_up:
             raise ValueError(
                 f"learn_start is on and warm_up is {self.warm_up}; expected 0: there is nothing before the start"
@@ -258,9 +280,8 @@ class TrainConfig(BaseModel):
                     f"{name} is {', '.join(getattr(self, name))}, and mapping is distributed: a field reads no "
                     "attributes and no forcing; leave it out"
                 )
-        if self.pet_factor:
-            raise ValueError("pet_factor is on, and mapping is distributed: a parameter file holds no network; turn "
-                             "it off")
+        if self.pretrain is not None:
+            raise ValueError("pretrain is of generators, and mapping is distributed; expected none")
         if self.loss.prior:
             raise ValueError("loss.prior is of generators, and mapping is distributed; expected regularisation.prior")
         if self.n_starts > 1 and self.searches_weight:
@@ -303,6 +324,20 @@ class TrainConfig(BaseModel):
                 f"gauge in loss ({', '.join(OF_GAUGES)}), and none over all samples ({', '.join(OF_SAMPLES)})"
             )
 
+    def _check_file(self) -> None:
+        """Refuse what a parameter file cannot hold."""
+        if not self.gives_file:
+            return
+        if self.pet_factor:
+            raise ValueError(
+                f"pet_factor is on, and mapping is {self.mapping}: a parameter file holds no network; turn it off"
+            )
+        if self.varying:
+            raise ValueError(
+                f"varying is {', '.join(self.varying)}, and mapping is {self.mapping}: a parameter file holds no "
+                "network; leave it out"
+            )
+
     def _check_draws(self) -> None:
         """Refuse draws that contradict each other or the optimizer."""
         for name in ("gauges_per_update", "pairs_per_update"):
@@ -310,7 +345,7 @@ class TrainConfig(BaseModel):
                 raise ValueError(f"{name} needs adamw: LBFGS takes the same gauges at every update; leave it out")
         if self.dropout and self.optimizer == "lbfgs":
             raise ValueError("dropout needs adamw or adadelta: LBFGS takes the same units at every update")
-        if self.dropout and self.mapping != "mlp" and not self.varying:
+        if self.dropout and self.mapping not in LAYERED and not self.varying:
             raise ValueError(f"dropout is {self.dropout} and mapping is {self.mapping}; expected mlp, which has units")
         if self.pairs_per_update is None:
             if self.updates == "cover":
@@ -331,6 +366,18 @@ class TrainConfig(BaseModel):
     def quartile(self) -> float | None:
         """Which quantile of the costs of gauges is the loss; None where it is a weighted mean."""
         return QUARTILES.get(self.gauge_weights) if isinstance(self.gauge_weights, str) else None
+
+    @property
+    def gives_file(self) -> bool:
+        """Whether the result is a parameter file."""
+        return self.mapping in ("distributed", "resnet")
+
+    @property
+    def in_specification(self) -> MappingName:
+        """What a specification says of the mapping: of those that no checkpoint has, that of the reaches."""
+        if self.mapping == "distributed":
+            return "uniform"
+        return "mlp" if self.mapping == "resnet" else self.mapping
 
     @property
     def searches_weight(self) -> bool:
@@ -380,13 +427,27 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
         _check_keys(content["loss"], LossWeights, f"{path}: unknown key 'training.loss.")
     if isinstance(content.get("regularisation"), dict):
         _check_keys(content["regularisation"], Regularisation, f"{path}: unknown key 'training.regularisation.")
-    for key in ("output", "start_from"):
-        if isinstance(content.get(key), str):
-            content = {**content, key: path.parent / expand(content[key], ConfigError)}
+    if isinstance(content.get("resnet"), dict):
+        _check_keys(content["resnet"], WindowShape, f"{path}: unknown key 'training.resnet.")
+    if isinstance(content.get("pretrain"), dict):
+        _check_keys(content["pretrain"], Pretraining, f"{path}: unknown key 'training.pretrain.")
+    content = with_paths(content, path.parent)
     try:
         return run, _with_pet_kind(run, TrainConfig.model_validate(content, context={"calendar": run.calendar}), path)
     except ValidationError as cause:
         raise ConfigError(f"{path}: training: {explain(cause)} See training/README.md.") from cause
+
+
+def with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The keys of a training with the files that they name, relative to a folder, as paths."""
+    found = dict(content)
+    for key in ("output", "start_from"):
+        if isinstance(found.get(key), str):
+            found[key] = folder / expand(found[key], ConfigError)
+    pretrain = found.get("pretrain")
+    if isinstance(pretrain, dict) and isinstance(pretrain.get("labels"), str):
+        found["pretrain"] = {**pretrain, "labels": folder / expand(pretrain["labels"], ConfigError)}
+    return found
 
 
 def _with_pet_kind(run: Config, config: TrainConfig, path: Path) -> TrainConfig:

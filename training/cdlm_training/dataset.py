@@ -148,9 +148,7 @@ class Dataset:
         """
         if self.config.learn_start:
             return Window(np.arange(first + length), length)
-        steps = np.arange(first - self.config.warm_up, first + length)
-        year = min(year_length(self.run.start) * DAY // self.run.time_step, self.run.n_steps)
-        return Window(np.where(steps >= 0, steps, steps % year), length)
+        return with_warm_up(self.run, first, length, self.config.warm_up)
 
     def _choose_gauges(self) -> np.ndarray:
         ids = self.domain.gauges.id
@@ -216,6 +214,13 @@ class Dataset:
                 "expected one for every gauge. Add it, or leave the gauge out with 'gauges'."
             )
         return np.array([given[ids[g]] for g in self.gauges])
+
+
+def with_warm_up(run: Config, first: int, length: int, warm_up: int) -> Window:
+    """A window of a run and the steps before it; those before the record cycle through its first year."""
+    steps = np.arange(first - warm_up, first + length)
+    year = min(year_length(run.start) * DAY // run.time_step, run.n_steps)
+    return Window(np.where(steps >= 0, steps, steps % year), length)
 
 
 def read_forcing(

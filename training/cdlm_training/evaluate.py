@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,13 @@ import numpy as np
 from bmi_cdlm.generator.checkpoint import STARTS_AT, load_checkpoint, save_checkpoint
 from bmi_cdlm.generator.generator import static_parameters
 from bmi_cdlm.names.calendars import date_text
+from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.parameter_file import read_attribute_of
 from bmi_cdlm.version import __version__
-from cdlm_training.fields import Fields, read_fields, write_fields
+from cdlm_training.fields import Fields, parameters_of, read_fields, write_fields
 from cdlm_training.scores import Scores
+from cdlm_training.window_file import load_windowed, network_file, save_windowed
+from cdlm_training.windows import Windowed
 
 ERRORS = "errors"
 """In the record: what loss.gaussian learned of the errors."""
@@ -32,8 +36,13 @@ def _or_none(value: float) -> float | None:
 def write_checkpoint(path: Path, trainer: Trainer, scores: Scores | None) -> None:
     """Write the generator as it is, or the parameters of a field, with the record of its training."""
     record = _record(trainer, scores)
-    if isinstance(trainer.generator, Fields):
-        write_fields(path, trainer.generator, trainer.run, trainer.data.domain, {"code_version": __version__, **record})
+    if trainer.config.gives_file:
+        values = parameters_of(trainer.generator, trainer.chain.attributes)
+        write_fields(path, values, trainer.run, trainer.data.domain, trainer.config.mapping, {
+            "code_version": __version__, **record,
+        })
+        if isinstance(trainer.generator, Windowed):
+            save_windowed(network_file(path), trainer.generator, {"code_version": __version__, **record})
     else:
         save_checkpoint(path, trainer.spec, trainer.generator.tensors(), record)
 
@@ -45,6 +54,14 @@ def _errors(trainer: Trainer) -> dict[str, list[float]]:
     return {ids[g]: values for g, values in zip(trainer.data.gauges, errors.values().T.tolist(), strict=True)}
 
 
+def copy_written(source: Path, target: Path) -> None:
+    """Copy what `write_checkpoint` wrote: a file, or two."""
+    for old, new in {source: target, network_file(source): network_file(target)}.items():
+        if old.is_file():
+            with replacing(new) as temporary:
+                shutil.copyfile(old, temporary)
+
+
 def load_best(trainer: Trainer) -> dict[str, np.ndarray]:
     """Let the trainer have what it wrote to its output; returns the parameters by registry name."""
     output, errors = trainer.config.output, trainer.generator.errors
@@ -52,6 +69,9 @@ def load_best(trainer: Trainer) -> dict[str, np.ndarray]:
         if errors is not None:
             errors.take(np.array([*json.loads(read_attribute_of(output, ERRORS) or "{}").values()]).T)
         return read_fields(output, trainer.generator, trainer.run, trainer.data.domain)
+    if isinstance(trainer.generator, Windowed):
+        trainer.generator.load(load_windowed(network_file(output)).tensors)
+        return parameters_of(trainer.generator, trainer.chain.attributes)
     best = load_checkpoint(output)
     trainer.generator.load(best.tensors)
     if errors is not None:
@@ -75,5 +95,6 @@ def _record(trainer: Trainer, scores: Scores | None) -> dict[str, Any]:
         "epoch": trainer.epoch,
         "training": config.model_dump(mode="json", exclude={"output"}),
         **({ERRORS: _errors(trainer)} if trainer.generator.errors is not None else {}),
+        **({} if trainer.learned is None else {"pretrained": trainer.learned._asdict()}),
         **({STARTS_AT: date_text(trainer.run.start)} if trainer.spec.has_start else {}),
     }

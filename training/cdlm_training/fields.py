@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -66,7 +66,23 @@ class Fields(Generator):
                         z[:, rows] = torch.from_numpy(own.copy()).to(z)
 
 
-def unbounded(target: Target, values: np.ndarray, farthest: float) -> np.ndarray:
+class Ranged(Protocol):
+    """A parameter with a range: a `Target`, or that of a label."""
+
+    @property
+    def low(self) -> float:
+        """Lower bound."""
+
+    @property
+    def high(self) -> float:
+        """Upper bound."""
+
+    @property
+    def scale(self) -> str:
+        """`linear`, `log` or `share`."""
+
+
+def unbounded(target: Ranged, values: np.ndarray, farthest: float) -> np.ndarray:
     """The z of parameters, as far from 0 as `farthest` and no farther; they are to be within the range of the target.
     """
     if target.scale == "share":
@@ -78,6 +94,14 @@ def unbounded(target: Target, values: np.ndarray, farthest: float) -> np.ndarray
     with np.errstate(divide="ignore", invalid="ignore"):
         z = np.log(np.maximum(values - low, 0.0)) - np.log(np.maximum(high - values, 0.0))
     return np.clip(z, -farthest, farthest)
+
+
+def bounded(target: Ranged, share: np.ndarray) -> np.ndarray:
+    """Parameters from their places in the range of the target, 0 to 1."""
+    if target.scale == "log":
+        low, high = math.log(target.low), math.log(target.high)
+        return np.clip(np.exp(low + (high - low) * share), target.low, target.high)
+    return target.low + (target.high - target.low) * share
 
 
 def places(domain: Domain) -> Inputs:
@@ -145,10 +169,13 @@ def parameters_of(generator: Generator, attributes: Inputs) -> dict[str, np.ndar
 
 
 def write_fields(
-    path: Path, fields: Fields, run: Config, domain: Domain, record: Mapping[str, Any]
+    path: Path, fitted: Mapping[str, np.ndarray], run: Config, domain: Domain, mapping: str, record: Mapping[str, Any]
 ) -> None:
-    """Write the parameter file that a run takes, with the record of its training as attributes."""
-    values = parameters_of_domain(run, domain) | parameters_of(fields, places(domain))
+    """Write the parameter file that a run takes, with the record of its training as attributes.
+
+    fitted : parameters by registry name, as of `parameters_of`; mapping : what they come from.
+    """
+    values = parameters_of_domain(run, domain) | dict(fitted)
     size = {"cell": domain.n_cells, "reach": domain.n_reaches}
     for p in (p for process in run.chain.processes for p in process.parameters):
         if p.name not in values and not p.optional:  # what is not fitted is that of this fit in later versions too
@@ -156,7 +183,7 @@ def write_fields(
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
     save_parameters(path, domain, run.time_step, values, {
         "title": f"parameters of every cell and reach for {', '.join(run.chain.names)}, fitted to discharge",
-        "mapping": "distributed", **texts,
+        "mapping": mapping, **texts,
     })
 
 

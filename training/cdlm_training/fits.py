@@ -10,6 +10,9 @@ import torch
 
 from cdlm_training.config import TrainConfig
 
+ITERATIONS = 60
+"""Of LBFGS, for a fit to one gauge."""
+
 
 class Fit(NamedTuple):
     """A fit from one beginning: epochs so far, the best of them, its validation score, loss and mean parameters.
@@ -61,3 +64,18 @@ def make_optimizer(
         found, T_max=config.epochs * updates, eta_min=config.learning_rate * config.final_learning_rate
     )
     return found, schedule
+
+
+def descend(weights: list[torch.nn.Parameter], objective: Callable[[], torch.Tensor]) -> float:
+    """Fit weights by LBFGS to the end, and return the last loss; for fits to one gauge."""
+    optimizer = torch.optim.LBFGS(weights, lr=1.0, max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        value = objective()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    with torch.no_grad():
+        return float(objective())

@@ -83,9 +83,10 @@ class StaticNetwork(Layers):
         *hidden, last = self.each
         masks = None if self.dropped is None else torch.Generator().manual_seed(self.dropped)
         x = torch.from_numpy(network_inputs(self.spec, _raw(attributes))).to(last.bias.device)
-        for layer in hidden:
-            x = torch.tanh(layer(x)) if self.spec.activation == "tanh" else torch.relu(layer(x))
-            x = x if masks is None else x * mask(x.shape, self.dropout, masks).to(x)
+        for k, layer in enumerate(hidden):
+            more = torch.tanh(layer(x)) if self.spec.activation == "tanh" else torch.relu(layer(x))
+            more = more if masks is None else more * mask(more.shape, self.dropout, masks).to(more)
+            x = x + more if k and self.spec.mapping == "residual_mlp" else more
         if self.spec.mapping == "uniform":
             z = last.bias.to(x).expand(x.shape[0], -1)
         elif self.spec.mapping == "power":

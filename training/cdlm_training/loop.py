@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.generator.checkpoint import fingerprint, load_checkpoint
-from bmi_cdlm.generator.generator import describe_forcing, make_spec, read_inputs
+from bmi_cdlm.generator.generator import Inputs, describe_forcing, make_spec, read_inputs
 from bmi_cdlm.generator.lstm import read_lstm_attributes
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.kernels.workers import Workers
@@ -27,22 +26,25 @@ from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
 from cdlm_training.errors import GaugeErrors
-from cdlm_training.evaluate import load_best, write_checkpoint
+from cdlm_training.evaluate import copy_written, load_best, write_checkpoint
 from cdlm_training.fields import make_fields, places
 from cdlm_training.findings import against_bounds, spread_of, unlike_starts
 from cdlm_training.fits import Fit, make_optimizer
 from cdlm_training.generator import Generator
+from cdlm_training.labels.teach import make_lessons
 from cdlm_training.log import Log
 from cdlm_training.loss import BatchSums, quantile_weights
 from cdlm_training.objective import Objective, TrainingError
 from cdlm_training.posterior import check_size, make_posterior
+from cdlm_training.pretraining import Learned, teach
 from cdlm_training.regularisation import Regulariser
 from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_parts
 from cdlm_training.transfer import Prior, adopt, check_terms, freeze
+from cdlm_training.window_file import as_checkpoint, begin_from, make_windowed, window_inputs
 
-STATE, FINDINGS = "state.pt", "findings.txt"
+STATE, FINDINGS, PRETRAINED = "state.pt", "findings.txt", "pretrained"
 STATE_FORMAT = "bmi_cdlm training 2"
 STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
 RUN_KEYS = (
@@ -84,7 +86,10 @@ class Trainer:
         self.spec = self._specify()
         origin = None
         if self.config.start_from is not None and not self.config.is_field:
-            origin = load_checkpoint(self.config.start_from, self.run.member)
+            path = self.config.start_from
+            origin = load_checkpoint(path, self.run.member) if self.config.mapping != "resnet" else as_checkpoint(
+                begin_from(path, self.spec, self.config.resnet)
+            )
             self.spec = adopt(self.spec, origin)
         self.generator = self._make_generator(self.config.seed, self.config.dropout).to(self.device)
         if origin is not None:
@@ -95,16 +100,20 @@ class Trainer:
         check_size(self)
         self.chain = Chain(
             self.data, self.generator,
-            places(domain) if self.config.is_field else read_inputs(self.spec, self.run.domain, domain),
+            self._inputs(domain),
             read_lstm_attributes(self.spec, self.run.domain, domain),
         )
+        taught = self.config.pretrain
+        self.lessons = None if taught is None else make_lessons(taught, self.run, self.spec, domain)
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         files |= {} if self.config.start_from is None else {"start_from": self.config.start_from}
+        files |= {} if self.config.pretrain is None else {"labels": self.config.pretrain.labels}
         self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
         self.workers = Workers(self.config.threads)
         self.parts = make_parts(self.data, self.workers)
         self.objective = Objective(self.chain)
+        self.learned: Learned | None = None
         self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
         held = self.config.regularisation
         self.regulariser = None if held is None else Regulariser(self.generator, domain, held)
@@ -119,14 +128,19 @@ class Trainer:
         report is called after each epoch, progress after each update with its loss. Returns the scores of the best
         checkpoint, which is written to the configured output.
         """
+        if self.team.leads:
+            check_writable(self.config.output)
+        if self.lessons is not None:  # before --resume too, whose prior may be what comes of it: it takes seconds
+            self.learned = teach(self, self.lessons)
         if resume:
             self._load_state()
         if self.team.leads:
-            check_writable(self.config.output)
             if not resume:
                 (self.config.log_folder / STATE).unlink(missing_ok=True)
             self.log = Log(self.config.log_folder, self.path, self.epoch if resume else None)
         try:
+            if self.learned is not None and not resume:
+                self._begin_taught()
             self._run_epochs(report, progress)
             # The others would read the best checkpoint while the leader may still be writing it.
             return self._conclude() if self.team.leads else NO_SCORES
@@ -143,6 +157,7 @@ class Trainer:
         ids, simulated = simulate_gauges(self.run, config.output)
         values = load_best(self)
         self.findings = [
+            *([] if self.learned is None else [self.learned.told()]),
             *unlike_starts(self, simulated), *against_bounds(self.spec, values),
             *(spread_of(self.fits, config.select_by) if chosen is None else told(self.fits, chosen)),
             *make_posterior(self),
@@ -170,21 +185,31 @@ class Trainer:
         losses = [self._update(progress) for _ in range(self.updates)]
         self.epoch += 1
         scores = self._validate()
-        value, fit = self._selected(scores), self.fits[-1]
-        self.fits[-1] = fit.after(value, float(np.mean(losses)), self.mean_parameters)
-        if value > self.best:
-            self.best = value
-            if self.team.leads:
-                kept = [file_of(self, len(self.fits) - 1)] if self.config.searches_weight else []
-                for path in (self.config.output, *kept):
-                    with replacing(path) as temporary:
-                        shutil.copyfile(self._last, temporary)
+        self.fits[-1] = self.fits[-1].after(self._selected(scores), float(np.mean(losses)), self.mean_parameters)
+        self._keep(scores, [file_of(self, len(self.fits) - 1)] if self.config.searches_weight else [])
         if self.team.leads:
             epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
             # In this order: whatever a kill leaves without a saved state is done, and logged, again.
             self.log.write(epoch)
             self._save_state()
             report(epoch)
+
+    def _keep(self, scores: Scores, more: Sequence[Path] = ()) -> None:
+        """Let the weights that were scored be the output, and that of other files, if none so far were better."""
+        if not self._selected(scores) > self.best:
+            return
+        self.best = self._selected(scores)
+        if self.team.leads:
+            for path in (self.config.output, *more):
+                copy_written(self._last, path)
+
+    def _begin_taught(self) -> None:
+        """What labels came to is a checkpoint of its own, and the best one so far."""
+        scores = self._validate()
+        self.fits[-1] = self.fits[-1]._replace(score=self._selected(scores), parameters=self.mean_parameters())
+        if self.team.leads:
+            copy_written(self._last, self._last.with_stem(PRETRAINED))
+        self._keep(scores)
 
     def _begin_anew(self) -> None:
         """Begin another fit, from drawn parameters, or with another weight; what is not learned stays."""
@@ -203,10 +228,13 @@ class Trainer:
     def _make_generator(self, seed: int, dropout: float = 0.0) -> Generator:
         """A generator where a fit begins."""
         dtype = torch.float32 if self.config.precision == "float32" else torch.float64
-        made = (
-            make_fields(self.run, self.config, self.spec, self.data.domain, dtype) if self.config.is_field
-            else Generator(self.spec, seed, dtype, dropout)
-        )
+        made: Generator
+        if self.config.is_field:
+            made = make_fields(self.run, self.config, self.spec, self.data.domain, dtype)
+        elif self.config.mapping == "resnet":
+            made = make_windowed(self.spec, self.config.resnet, self.run.domain, self.data.domain, seed, dtype)
+        else:
+            made = Generator(self.spec, seed, dtype, dropout)
         if self.config.loss.gaussian:
             made.errors = GaugeErrors(self.data.spread)
         return made
@@ -216,6 +244,13 @@ class Trainer:
         """How many fits there are, from several starts or with several weights of the regularisation."""
         held = self.config.regularisation
         return count_fits(held) if held is not None and self.config.searches_weight else self.config.n_starts
+
+    def _inputs(self, domain: Domain) -> Inputs:
+        """What the generator takes for attributes."""
+        if self.config.is_field:
+            return places(domain)
+        read = window_inputs if self.config.mapping == "resnet" else read_inputs
+        return read(self.spec, self.run.domain, domain)
 
     def mean_parameters(self) -> dict[str, float]:
         """Mean over cells or reaches of every generated parameter, by registry name."""
@@ -231,7 +266,7 @@ class Trainer:
         return make_spec(
             run.domain, cell_attributes=config.cell_attributes,
             reach_attributes=config.reach_attributes if config.learn_routing else (),
-            mapping="uniform" if config.mapping == "distributed" else config.mapping, hidden=config.hidden,
+            mapping=config.in_specification, hidden=config.hidden,
             snow=run.snow, step=run.time_step,
             routing_step=run.routing_step, learn_weighting=config.learn_weighting,
             learn_component_weights=config.learn_component_weights, pet=config.pet_factor,

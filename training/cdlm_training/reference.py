@@ -5,7 +5,7 @@ from __future__ import annotations
 from bmi_cdlm.reference import key_table
 from cdlm_training.config import TrainConfig
 from cdlm_training.experiment.config import ExperimentConfig
-from cdlm_training.terms import LossWeights, Regularisation
+from cdlm_training.terms import LossWeights, Pretraining, Regularisation, WindowShape
 
 HEAD = """# Training
 
@@ -83,6 +83,39 @@ p = sigmoid(z), the place of a parameter in its range, sums over parameters of t
 of the squared Laplacian of p(z) - p(z0), or of p(z), over cells that share an edge and reaches that drain into each
 other. They count `weight` times their sum beside the loss: a number, or `fast` (two fits: what one without them gains
 over what it costs in them), or `lcurve` (six fits and a plot, `lcurve.png` in the folder of the training).
+
+## Labels: from gauges elsewhere to places without
+
+`cdlm-train labels CONFIG --model gr4j` fits the runoff process of the run (and snow, and the celerity where
+`learn_routing` is on) to every gauge of the training by itself: LBFGS, five starts, the loss of `training`, over the
+first three quarters of its period; the last quarter says what a label is worth. Gauges upstream come first and keep
+their parameters, so that a gauge's label is that of its own area. `--model gr2m`, `dwbm` and `abcd` are monthly models
+that are run here alone, fitted by differential evolution to the monthly runoff of own areas; several `--model` join
+their storage capacities, by exp of the mean of the logarithm, weighted by max(KGE, 0). `--per cell --runoff
+FILE:VARIABLE` fits cells to a gridded runoff product, without routing. `labels.nc` has parameters, their spread over
+the restarts, the KGE of the unseen quarter, and what it was made of; fits of gauges that are done are not done again.
+
+`training.pretrain` lets a generator learn from them before it learns from discharge. What it gives on a label's area is
+set against the label: the mean over the area, of the logarithm for parameters that move by it, on the scale without
+bounds. A label weighs by its KGE and by how alike its restarts are. How many updates it takes, folds say that are held
+out: blocks of 3 degrees or nested gauges, for a site's neighbours would give it away. The training then goes on end to
+end; `NAME_training/pretrained.safetensors` is what came of the labels, an ordinary checkpoint, from which a training in
+another domain may go on with `start_from` (its attributes have to be there, in the same units).
+
+```yaml
+training:
+  pretrain: {labels: labels.nc, mask_below: 0.3}
+```
+
+`python examples/few_gauges.py` compares trainings on a few gauges with and without such a start.
+
+## The cells around a cell
+
+`mapping: resnet` reads a window of cells on their grid, by convolutions; what is outside of the domain is marked. Only
+torch knows it: `output` is a parameter file, and beside it stands the network (`.safetensors`), which `start_from`
+takes, and `cdlm-train apply NETWORK CONFIG --to parameters.nc` evaluates on another domain. `mapping: residual_mlp` has
+layers as `hidden` says, each of which but the first adds to what enters it, and sees one cell: the difference is what
+neighbours are worth. It is an ordinary checkpoint.
 
 ## Ensembles
 
@@ -180,6 +213,7 @@ def render() -> str:
     """Return the reference as Markdown."""
     return "\n".join([
         HEAD, *key_table(TrainConfig), "## Keys of `loss`\n", *key_table(LossWeights), "## Keys of `regularisation`\n",
-        *key_table(Regularisation), "## Keys of `experiment`\n",
+        *key_table(Regularisation), "## Keys of `pretrain`\n", *key_table(Pretraining),
+        "## Keys of `resnet`\n", *key_table(WindowShape), "## Keys of `experiment`\n",
         *key_table(ExperimentConfig),
     ])

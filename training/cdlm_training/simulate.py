@@ -134,6 +134,13 @@ class Chain:
 
     def __call__(self, part: Part, window: Window) -> Simulated:
         """Simulate; only the counted steps are returned."""
+        runoff, factor = self.runoff(part, window)
+        discharge = self._route(part, runoff)
+        counted = slice(window.steps.shape[0] - window.counted, None)
+        return Simulated(discharge[counted], runoff[counted], None if factor is None else factor[counted])
+
+    def runoff(self, part: Part, window: Window) -> tuple[Tensor, Tensor | None]:
+        """Runoff of cells and the PET factor (None without), [time, cell], of all steps of a window."""
         steps = torch.from_numpy(window.steps).to(self.device)
         inputs = self._inputs(part, steps)
         p = self._cell_parameters(part)
@@ -152,10 +159,7 @@ class Chain:
             p = {name: value for name, value in p.items() if name not in varying}
         for operator in part.operators.cells:  # snow, runoff
             inputs[operator.gives] = self._advance(operator, inputs, p)
-        runoff = inputs[RUNOFF]
-        discharge = self._route(part, runoff)
-        counted = slice(window.steps.shape[0] - window.counted, None)
-        return Simulated(discharge[counted], runoff[counted], None if factor is None else factor[counted])
+        return inputs[RUNOFF], factor
 
     def _inputs(self, part: Part, steps: Tensor) -> dict[str, Tensor]:
         """Forcing of a part at some steps; a part that stays is placed where it is first run, by its process alone.

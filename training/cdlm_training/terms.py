@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -99,6 +100,48 @@ class LossWeights(BaseModel):
     def of_samples(self) -> list[str]:
         """Terms above 0 over all samples of an update."""
         return [name for name in OF_SAMPLES if getattr(self, name)]
+
+
+class Pretraining(BaseModel):
+    """What a generator learns from labels before it is trained on discharge."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: Path = Field(
+        description="Label file of `cdlm-train labels`, at gauges or cells of this domain, of the runoff process of "
+        "the run."
+    )
+    weight_by: Literal["kge", "equal"] = Field(
+        default="kge", description="What a site weighs: by how much its KGE in the part that its fit has not seen "
+        "exceeds `mask_below`, or all alike. A label that differs between restarts weighs less."
+    )
+    mask_below: float = Field(default=0.0, lt=1, description="Sites with a smaller KGE are left out [1].")
+    epochs: int = Field(
+        default=300, ge=1, description="Updates over all labels, at most: as many are taken as serve labels of folds "
+        "that are held out [1]."
+    )
+    learning_rate: float = Field(default=0.01, gt=0, description="Of AdamW [1].")
+    split: Literal["blocks", "folds"] = Field(
+        default="blocks", description="What is held out together: blocks of 3 by 3 degrees, or nested gauges; never "
+        "sites at random, whose neighbours would give them away."
+    )
+    folds: int = Field(default=5, ge=2, description="Folds of these [1].")
+
+
+class WindowShape(BaseModel):
+    """The network of mapping: resnet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    window: int = Field(default=9, ge=1, le=31, description="Cells along each side of a window, an odd number [1].")
+    blocks: int = Field(default=2, ge=1, le=3, description="Residual blocks of two convolutions, 3 by 3 [1].")
+    width: int = Field(default=32, ge=8, le=64, multiple_of=8, description="Channels [1].")
+
+    @model_validator(mode="after")
+    def _check(self) -> WindowShape:
+        if self.window % 2 == 0:
+            raise ValueError(f"window is {self.window}; expected an odd number, with the cell in the middle")
+        return self
 
 
 class Regularisation(BaseModel):

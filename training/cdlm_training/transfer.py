@@ -122,8 +122,9 @@ class Prior:
     def __init__(self, generator: Generator, attributes: Inputs) -> None:
         self.generator, self.attributes = generator, attributes
         with torch.no_grad():
-            self.cell = generator.cell.free(attributes.cell)
-            self.reach = generator.reach.free(attributes.reach)
+            # Copies: of a uniform mapping z is a view of the weights, and would change with them.
+            self.cell = generator.cell.free(attributes.cell).clone()
+            self.reach = generator.reach.free(attributes.reach).clone()
 
     def __call__(self, cells: np.ndarray, reaches: np.ndarray) -> Tensor:
         """Squared distance from the checkpoint's parameters at some places, mean over them, sum over parameters.

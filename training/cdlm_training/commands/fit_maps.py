@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bmi_cdlm.cli import CleanErrors, console
+from bmi_cdlm.commands.common import CleanErrors, console
 
 
 @click.command("fit-maps", cls=CleanErrors)

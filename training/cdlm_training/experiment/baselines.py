@@ -19,13 +19,12 @@ from cdlm_training.distributed import Team
 from cdlm_training.experiment.config import LUMPED, Experiment, merged
 from cdlm_training.experiment.jobs import CONFIG, Identities, Job
 from cdlm_training.experiment.splits import Split
+from cdlm_training.fits import descend
 from cdlm_training.loop import Trainer
 from cdlm_training.simulate import Part, make_parts
 
 HALF_WIDTH = 15
 """Days before and after a calendar day that make its climatology."""
-ITERATIONS = 60
-"""Of LBFGS, for a fit to one gauge."""
 EARTH = 6371.0
 """Radius [km]."""
 LOCAL = "local"
@@ -106,15 +105,7 @@ class LocalFits:
         train = trainer.data.steps_of(trainer.config.train)
         window = trainer.data.window(train.start, train.stop - train.start)  # one warm-up, whatever `window` is
         weights = [w for w in trainer.generator.parameters() if w.requires_grad]
-        optimizer = torch.optim.LBFGS(weights, lr=1.0, max_iter=ITERATIONS, line_search_fn="strong_wolfe")
-
-        def loss() -> torch.Tensor:
-            optimizer.zero_grad(set_to_none=True)
-            value = trainer.objective(window, part, 1.0)
-            value.backward()
-            return value
-
-        optimizer.step(loss)
+        descend(weights, lambda: trainer.objective(window, part, 1.0))
         return self._free()
 
     def _free(self) -> np.ndarray:

@@ -13,7 +13,7 @@ from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config, explain
-from cdlm_training.config import Period, TrainConfig, load_train_config
+from cdlm_training.config import Period, TrainConfig, load_train_config, with_paths
 
 Design = Literal["temporal", "folds", "regions", "upstream", "downstream"]
 Baseline = Literal["lumped", "climatology", "nearest", "similar"]
@@ -102,7 +102,8 @@ class Experiment(NamedTuple):
     def variant(self, name: str) -> dict[str, Any]:
         """The keys of a variant, or of the baseline `lumped`."""
         changes = LUMPED if name == "lumped" else self.config.variants[name]
-        return merged(self.content, changes)
+        found = merged(self.content, changes)
+        return {**found, "training": _with_files(found["training"], self.path.parent)}
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -135,7 +136,7 @@ def load_experiment(path: Path) -> Experiment:
     except ValidationError as cause:
         raise ConfigError(f"{path}: experiment: {explain(cause)} See training/README.md.") from cause
     _check_test(path, run, training, config)
-    return Experiment(path, run, training, config, _absolute(load_yaml(path, ConfigError), path.parent))
+    return Experiment(path, run, training, config, content_of(path))
 
 
 def _check_test(path: Path, run: Config, training: TrainConfig, config: ExperimentConfig) -> None:
@@ -167,16 +168,26 @@ def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+def content_of(path: Path) -> dict[str, Any]:
     """The keys of a file for a copy of it elsewhere: paths made absolute, without those that a training has not."""
+    content, folder = load_yaml(path, ConfigError), path.parent
     found = {key: value for key, value in content.items() if key not in OTHER_KEYS}
     for key in PATH_KEYS:
         if isinstance(found.get(key), str) and found[key] not in KEYWORDS:
             found[key] = str((folder / expand(found[key], ConfigError)).resolve())
-    training = dict(found["training"])
-    if isinstance(training.get("start_from"), str):
-        training["start_from"] = str((folder / expand(training["start_from"], ConfigError)).resolve())
-    return {**found, "training": training}
+    return plain({**found, "training": _with_files(found["training"], folder)})
 
 
+def _with_files(training: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The keys of a training with absolute paths of what it reads; where it writes is up to the copy."""
+    found = with_paths({key: value for key, value in training.items() if key != "output"}, folder.resolve())
+    return {**({"output": training["output"]} if "output" in training else {}), **found}
 
+
+def plain(value: Any) -> Any:
+    """Keys as YAML has them: dates and paths by their text."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -22,7 +22,7 @@ from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.version import __version__
 from cdlm_training.config import TrainConfig, load_train_config
-from cdlm_training.experiment.config import Experiment, told
+from cdlm_training.experiment.config import Experiment, plain, told
 from cdlm_training.experiment.splits import Split
 
 RUNS, CONFIG, DISCHARGE, DONE = "runs", "config.yaml", "discharge.nc", "done.json"
@@ -70,23 +70,14 @@ def make_jobs(experiment: Experiment, splits: Sequence[Split]) -> list[Job]:
 
 def _write_config(experiment: Experiment, job: Job) -> None:
     content = experiment.variant(job.variant)
-    is_field = content["training"].get("mapping") == "distributed"
+    is_field = content["training"].get("mapping") in ("distributed", "resnet")
     content["training"] = {
         **content["training"], "output": FIELD if is_field else CHECKPOINT, "gauges": list(job.split.fitted),
         "held_out_fold": None, "seed": job.seed,
     }
     job.folder.mkdir(parents=True, exist_ok=True)
     with replacing(job.folder / CONFIG) as temporary:
-        temporary.write_text(dump_yaml(_plain(content)), encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    """Keys as YAML has them: dates and paths by their text."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+        temporary.write_text(dump_yaml(plain(content)), encoding="utf-8")
 
 
 def _check_variant(experiment: Experiment, name: str, path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Labels: parameters that were calibrated locally, per gauge or cell, for a generator to learn from."""
