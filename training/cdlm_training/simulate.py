@@ -32,7 +32,8 @@ class Part(NamedTuple):
     """An independent piece of the domain: what drains through the lowest of some training gauges, or several such.
 
     gauges: places among the training gauges; reaches: of those gauges, in `domain`; cells, reach_places: places of
-    its cells and reaches in the whole domain; stands_for: training gauges that each of its gauges stands for.
+    its cells and reaches in the whole domain; stands_for: training gauges that each of its gauges stands for; workers:
+    threads of the host.
     """
 
     domain: Domain
@@ -42,6 +43,7 @@ class Part(NamedTuple):
     cells: np.ndarray
     reach_places: np.ndarray
     stands_for: float
+    workers: Workers
 
     @property
     def work(self) -> int:
@@ -89,7 +91,7 @@ def make_part(
     varying = (*config.varying, *((FACTOR,) if config.pet_factor else ()))
     operators = make_operators(run, piece, config.dtype, config.device, workers, varying)
     at = np.searchsorted(places, dataset.domain.gauges.reach[dataset.gauges[gauges]])
-    return Part(piece, operators, gauges, at, cells, places, stands_for)
+    return Part(piece, operators, gauges, at, cells, places, stands_for, workers)
 
 
 MANY_PARTS, ENOUGH_CELLS = 16, 64
@@ -141,7 +143,7 @@ class Chain:
         if self.generator.spec.pet is not None:
             factor = self.generator.pet_factor(
                 inputs["precipitation"], inputs["potential_evapotranspiration"], inputs.get("air_temperature"),
-                self.day_of_year[steps], self.attributes.pet[part.cells],
+                self.day_of_year[steps], self.attributes.pet[part.cells], part.workers,
             )
             assert any(FACTOR in operator.taken for operator in part.operators.cells), "made without a PET factor"
             inputs[FACTOR] = factor
