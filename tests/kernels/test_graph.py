@@ -185,6 +185,7 @@ def test_marks_stand_at_the_function_and_change_nothing_else():
         (routing.sum_sub_steps, "free_sums"), (routing.gather_upstream, "uncounted"),
         *((made.route, "uncounted") for made in ROUTING.values()), *GIVEN, (pet_network.fill_factor_tile, "uncounted"),
         (lstm.fill_lstm_tile, "uncounted"),
+        *((getattr(pet_network_adjoint, name), "free_sums") for name in ("sum_row", "sum_products", "sum_inputs")),
     )}
 
     def plain(v):

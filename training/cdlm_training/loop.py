@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +41,8 @@ from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_
 from cdlm_training.simulate import Chain, Part, make_parts
 from cdlm_training.transfer import Prior, adopt, check_terms, freeze
 
+Item = tuple[Window, Part]
+Result = TypeVar("Result")
 STATE, FINDINGS = "state.pt", "findings.txt"
 STATE_FORMAT = "bmi_cdlm training 2"
 STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
@@ -277,11 +280,19 @@ class Trainer:
         n_cells = sum(part.cells.size for _, part in items) / n_windows
         own, loss = self.team.share(items, [part.work for _, part in items]), 0.0
         sums = self._batch_sums(items, own)._replace(windows=n_windows) if self.objective.is_over_batch else None
-        for window, part in own:
+        weights = self._weights()
+
+        def differentiate(item: Item) -> tuple[float, tuple[torch.Tensor | None, ...]]:
+            window, part = item
             share = part.cells.size / n_cells
             term = self.objective(window, part, share, *([] if sums is None else [sums])) / n_windows
-            term.backward()
-            loss += float(term.detach())
+            return float(term.detach()), torch.autograd.grad(term, weights, allow_unused=True)
+
+        for value, gradients in self._each(differentiate, own):  # in one order, whoever was first
+            loss += value
+            for one, found in zip(weights, gradients, strict=True):
+                if found is not None:
+                    one.grad = found if one.grad is None else one.grad + found
         if self.prior is not None and self.team.leads:
             cells = np.unique(np.concatenate([part.cells for _, part in items]))
             reaches = np.unique(np.concatenate([part.reach_places for _, part in items]))
@@ -302,8 +313,14 @@ class Trainer:
         count = float(max(1, self.objective.batch_count(items)))
         if not self.config.loss.rmse_comb:
             return BatchSums(count)
-        found = np.sum([np.zeros(2), *(self.objective.batch_squares(*one) for one in own)], axis=0)
+        found = np.sum([np.zeros(2), *self._each(lambda one: self.objective.batch_squares(*one), own)], axis=0)
         return BatchSums(count, self.team.total(float(found[0])), self.team.total(float(found[1])))
+
+    def _each(self, function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+        """Call a function for every window and part, by the threads of the host or in turn on a device."""
+        if self.config.device != "cpu":
+            return [function(item) for item in items]
+        return self.workers.each(function, items, [part.work for _, part in items])
 
     def _weights(self) -> list[torch.nn.Parameter]:
         """The weights that are learned."""
