@@ -22,7 +22,7 @@ from bmi_cdlm.kernels.loops.plan import CellPlan
 from bmi_cdlm.kernels.loops.reach_flows import flow_loops
 from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.marks import free_sums, marks_of, uncounted
-from bmi_cdlm.processes import cemaneige, gr4j, lstm, pet_network
+from bmi_cdlm.processes import cemaneige, gr4j, lstm, pet_network, pet_network_adjoint
 from bmi_cdlm.processes.links import LINKS
 
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="inspects what the compiler makes")
