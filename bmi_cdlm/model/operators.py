@@ -323,7 +323,7 @@ class ReachOperator:
         compiled(self.loops.collect, self.dtype)(self.links, runoff, lateral, 0, self.domain.n_reaches)
 
     def settling_steps(self, p: Parameters) -> float:
-        """Model steps after which less of what stood in the rivers is left than a hundredth of rounding; inf: unknown.
+        """Model steps after which less of what stood in the rivers is left than a hundredth of rounding; inf: unknown, NaN as K.
 
         Of a linear process. Of what enters a reach of the travel time K less than exp(-t / K) is still there after t,
         and less after so many reaches of K in all; of reaches shorter than a sub-step no more than of a Poisson process
@@ -334,7 +334,7 @@ class ReachOperator:
             return math.inf
         longest = longest_way(self.domain.reaches.downstream, p.symbols[process.travel_time])
         folds = -math.log(np.finfo(self.dtype).eps / 100.0)
-        return math.ceil(folds * (longest / float(self._seconds) + 1.0) / self.n_sub)
+        return float(np.ceil(folds * (longest / float(self._seconds) + 1.0) / self.n_sub))
 
     def run(
         self, runoff: np.ndarray, p: Parameters, state: np.ndarray, reaches: np.ndarray

@@ -21,7 +21,7 @@ from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.model.pet import Demand, make_place, takes_elevation
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
-from bmi_cdlm.names.parameters import STARTS, TRAVEL_TIME
+from bmi_cdlm.names.parameters import STARTS, TRAVEL_TIME, grid_of
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameter_file import read_attribute_of, read_parameters
@@ -32,8 +32,12 @@ UNKNOWN = "unknown"
 """What a checkpoint says of its potential evapotranspiration when nobody told it."""
 
 
-def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
+def read_any_parameters(
+    config: Config, domain: Domain, places: Mapping[str, np.ndarray] | None = None
+) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
     """Parameters by registry name and the PET network, from whatever the configuration names.
+
+    places : int64[], by grid, `cell` and `reach`, at which they are wanted; everywhere where None.
 
     Raises
     ------
@@ -45,11 +49,13 @@ def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.nd
     path = Path(config.parameters)
     if path.suffix != ".safetensors":
         found = read_parameters(path, domain, config.time_step)
+        if places is not None:
+            found = {name: values[..., places[grid_of(name)]] for name, values in found.items()}
         _tell_defaults(config, found)
         learned = read_attribute_of(path, STARTS_AT)
         return found if learned is None else _with_start(config, str(path), learned, found), None
     checkpoint = fitting_checkpoint(config)
-    values, pet = checkpoint.evaluate(config.domain, domain)
+    values, pet = checkpoint.evaluate(config.domain, domain, places)
     if checkpoint.spec.has_start:
         values = _with_start(config, checkpoint.where, checkpoint.record.get(STARTS_AT), values)
     return values, pet if config.takes_demand else None

@@ -36,7 +36,7 @@ from cdlm_training.log import Log
 from cdlm_training.loss import BatchSums
 from cdlm_training.objective import Objective, TrainingError
 from cdlm_training.regularisation import Regulariser
-from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
+from cdlm_training.scores import Epoch, GaugeRuns, Scores, score, simulate_gauges
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_parts
 from cdlm_training.transfer import Prior, adopt, check_terms, freeze
@@ -105,6 +105,7 @@ class Trainer:
         self.workers = Workers(self.config.threads)
         self.parts = make_parts(self.data, self.workers)
         self.objective = Objective(self.chain)
+        self.validation = GaugeRuns(self.run, self.config.validation[1])
         self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
         held = self.config.regularisation
         self.regulariser = None if held is None else Regulariser(self.generator, domain, held)
@@ -132,6 +133,7 @@ class Trainer:
             return self._conclude() if self.team.leads else NO_SCORES
         finally:
             self.workers.close()
+            self.validation.close()
             if self.team.leads:
                 self.log.close()
 
@@ -355,7 +357,7 @@ class Trainer:
         scores = NO_SCORES
         if self.team.leads:
             write_checkpoint(self._last, self, None)
-            scores = validate(self.run, self.config, self._last)
+            scores = score(self.run, self.config, *self.validation(self._last), self.config.validation)
             write_checkpoint(self._last, self, scores)
         tell = self.team.from_leader
         return Scores(

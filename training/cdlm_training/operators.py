@@ -6,6 +6,7 @@ the operators: those of the host run on numpy's view of a tensor, those of a CUD
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +102,8 @@ class Route(torch.autograd.Function):
         """
         depth, *values = _arrays(operator, runoff, *tensors)
         p = operator.prepare(dict(zip(parameters, values, strict=True)))
-        remembered = int(min(warm_up, operator.settling_steps(p))) if isinstance(operator, ReachOperator) else warm_up
+        settling = operator.settling_steps(p) if isinstance(operator, ReachOperator) else math.inf
+        remembered = int(settling) if settling < warm_up else warm_up
         ctx.first, ctx.warm_up = warm_up - remembered, remembered
         (state,) = _arrays(operator, runoff.new_zeros(operator.domain.n_reaches))
         discharge, ctx.record = operator.run(depth[ctx.first :], p, state, reaches)
