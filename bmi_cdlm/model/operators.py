@@ -323,7 +323,9 @@ class ReachOperator:
         compiled(self.loops.collect, self.dtype)(self.links, runoff, lateral, 0, self.domain.n_reaches)
 
     def settling_steps(self, p: Parameters) -> float:
-        """Model steps after which less of what stood in the rivers is left than a hundredth of rounding; inf: unknown, NaN as K.
+        """Model steps after which less of what stood in the rivers is left than a hundredth of rounding.
+
+        inf where nobody knows, NaN where a travel time has no value.
 
         Of a linear process. Of what enters a reach of the travel time K less than exp(-t / K) is still there after t,
         and less after so many reaches of K in all; of reaches shorter than a sub-step no more than of a Poisson process
