@@ -163,6 +163,15 @@ def accumulate_downstream(downstream: np.ndarray, values: np.ndarray) -> np.ndar
     return total
 
 
+def longest_way(downstream: np.ndarray, values: np.ndarray) -> float:
+    """The largest sum of `values` [reach], none of them negative, along any way down the rivers to their ends."""
+    total, jump = np.array(values, np.float64), downstream.astype(np.int64)
+    while (inner := np.flatnonzero(jump >= 0)).size:  # twice as far at every turn
+        total[inner] += total[jump[inner]]
+        jump[inner] = jump[jump[inner]]
+    return float(total.max(initial=0.0))
+
+
 def upstream_of(downstream: np.ndarray, reach: int) -> tuple[int, int]:
     """Range lo, hi of the reaches that drain through `reach`, itself included: a sub-tree is contiguous."""
     size = int(accumulate_downstream(downstream, np.ones(downstream.size))[reach])

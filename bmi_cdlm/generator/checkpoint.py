@@ -73,12 +73,20 @@ class Checkpoint(NamedTuple):
                     f"{expected} in the configuration, or train anew."
                 )
 
-    def evaluate(self, domain_path: Path, domain: Domain) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
-        """Return parameters by registry name and the PET network; DomainError where the domain lacks attributes."""
+    def evaluate(
+        self, domain_path: Path, domain: Domain, places: Mapping[str, np.ndarray] | None = None
+    ) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
+        """Return parameters by registry name and the PET network; DomainError where the domain lacks attributes.
+
+        places : int64[], by grid, `cell` and `reach`, at which they are wanted; everywhere where None.
+        """
         try:
             inputs: Inputs = read_inputs(self.spec, domain_path, domain)
         except DomainError as cause:
             raise DomainError(f"{cause} The checkpoint {self.where} reads this attribute.") from cause
+        if places is not None:
+            inputs = Inputs(*(values[places["reach" if name == "reach" else "cell"]]
+                              for name, values in inputs._asdict().items()))
         return static_parameters(self.spec, self.tensors, inputs), pet_network(self.spec, self.tensors, inputs)
 
     def lstm(self, domain_path: Path, domain: Domain) -> LstmNetwork | None:

@@ -376,7 +376,7 @@ def pet_network(spec: GeneratorSpec, tensors: Mapping[str, np.ndarray], inputs: 
     pet = spec.pet
     if pet is None:
         return None
-    sizes = [-(-n // LANES) * LANES for n in pet.hidden]
+    sizes = padded_sizes(pet)
     first, n = np.asarray(tensors["pet.0.weight"], np.float64), len(pet.features)
     scaled = first[:, :n] / np.array([f.std for f in pet.features])
     static = dense(first[:, n + SEASON_FEATURES :], tensors["pet.0.bias"], standardise(pet.attributes, inputs.pet).T)
@@ -399,6 +399,11 @@ def pet_network(spec: GeneratorSpec, tensors: Mapping[str, np.ndarray], inputs: 
         last_weight=padded(np.asarray(tensors[f"pet.{depth}.weight"], np.float64)[0], sizes[-1]),
         last_bias=float(tensors[f"pet.{depth}.bias"][0]), low=pet.low, high=pet.high,
     )
+
+
+def padded_sizes(pet: PetSpec) -> list[int]:
+    """Units of the hidden layers as the compiled loops take them."""
+    return [-(-n // LANES) * LANES for n in pet.hidden]
 
 
 def padded(values: np.ndarray, n: int) -> np.ndarray:

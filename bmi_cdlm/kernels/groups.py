@@ -85,6 +85,19 @@ class PetNetwork(NamedTuple):
     high: float
 
 
+class PetNetworkAdjoint(NamedTuple):
+    """Adjoint of a `PetNetwork`, by its names: static : float[unit, cell]; the others float64[tile, ...], of tiles of
+    cells whose sum each is."""
+
+    static: np.ndarray
+    forcing_weight: np.ndarray
+    season_weight: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+    last_weight: np.ndarray
+    last_bias: np.ndarray
+
+
 class LstmNetwork(NamedTuple):
     """The network to parameters that vary in time, padded to a multiple of four units, `unit`.
 

@@ -6,8 +6,10 @@ import heapq
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 TASKS_PER_THREAD = 2
 WORTH_A_THREAD = 20_000
 """Cell-steps or reach-steps below which handing work to a thread costs more than it saves."""
@@ -21,12 +23,16 @@ class Task(NamedTuple):
 
 
 class Workers:
-    """Our own threads for kernels without the interpreter lock: nothing starts before it is needed."""
+    """Our own threads for kernels without the interpreter lock: nothing starts before it is needed.
+
+    What one of the threads hands over itself runs in that thread: it is busy, and so are the others.
+    """
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._pool: ThreadPoolExecutor | None = None
         self._starting = threading.Lock()
+        self._here = threading.local()
 
     def tasks(self, n: int) -> list[tuple[int, int]]:
         """Cut 0..n into ranges: one for one thread, else a few per thread, shared by whoever is free."""
@@ -38,7 +44,7 @@ class Workers:
 
         work: cell-steps or reach-steps in all; a small job is not worth a thread.
         """
-        if self.threads == 1 or len(ranges) == 1 or work < WORTH_A_THREAD:
+        if self._is_alone or len(ranges) == 1 or work < WORTH_A_THREAD:
             for part in ranges:
                 function(*arguments, *part)
             return
@@ -50,7 +56,7 @@ class Workers:
 
         A thread that is free takes the first task of the list that waits for nothing; nobody waits for the others.
         """
-        if self.threads == 1 or len(tasks) == 1 or work < WORTH_A_THREAD:
+        if self._is_alone or len(tasks) == 1 or work < WORTH_A_THREAD:
             for part, _ in tasks:
                 function(*arguments, *part)
             return
@@ -58,10 +64,34 @@ class Workers:
         for future in [self._started().submit(queue.work_off, function, arguments) for _ in range(self.threads)]:
             future.result()
 
+    def each(self, function: Callable[[Item], Found], items: Sequence[Item], work: Sequence[float]) -> list[Found]:
+        """Call function(item) for every item; results in their order.
+
+        work: of each item. One that is more than a thread's share of all is left to all threads, by what it hands over
+        itself; the others run beside each other, a thread each, the largest first.
+        """
+        if self._is_alone or len(items) < 2:
+            return [function(item) for item in items]
+        share = sum(work) / self.threads
+        first = [k for k in range(len(items)) if work[k] > share]
+        found = {k: function(items[k]) for k in first}
+        rest = sorted(set(range(len(items))) - set(first), key=lambda k: (-work[k], k))
+        running = {k: self._started().submit(function, items[k]) for k in rest}
+        found |= {k: running[k].result() for k in rest}
+        return [found[k] for k in range(len(items))]
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether there are no other threads than the one that asks, or it is one of ours."""
+        return self.threads == 1 or getattr(self._here, "is_ours", False)
+
+    def _mark(self) -> None:
+        self._here.is_ours = True
+
     def _started(self) -> ThreadPoolExecutor:
         with self._starting:  # kernels and the preparation of the next block's inputs may come at once
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="cdlm")
+                self._pool = ThreadPoolExecutor(self.threads, "cdlm", self._mark)
             return self._pool
 
     def close(self) -> None:

@@ -14,12 +14,11 @@ from bmi_cdlm.evaluate.evaluation import gauge_areas
 from bmi_cdlm.evaluate.signatures import hysep_window
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.maps.config import Signatures, Target
+from bmi_cdlm.names.calendars import MEAN_YEAR
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.gauges.hierarchy import fold_gauges, nest
 
-YEAR = 365.25
-"""[d]"""
 UNITS: dict[Target, str] = {"mean_runoff": "mm yr-1", "baseflow_index": "1"}
 
 
@@ -119,5 +118,5 @@ def signatures_of(flow: np.ndarray, starts: np.ndarray, area: float) -> dict[Tar
     flow : float64[time], NaN where missing [m3 s-1]; starts : datetime64[time]; area [km2].
     """
     known = flow[np.isfinite(flow)]
-    depth = float(known.mean()) * DAY / (area * 1e3) * YEAR if known.size else np.nan
+    depth = float(known.mean()) * DAY / (area * 1e3) * MEAN_YEAR if known.size else np.nan
     return {"mean_runoff": depth, "baseflow_index": scores(flow, flow, starts, area)["bfi_observed"]}

@@ -8,13 +8,14 @@ reach-day 4 / 16 for the state, with 24 sub-steps a day. Everything else has the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.domain.network import NetworkPlan, plan_network
+from bmi_cdlm.domain.network import NetworkPlan, longest_way, plan_network
 from bmi_cdlm.kernels.groups import GivenFlows, ReachSeries
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.cells import cell_loops
@@ -320,6 +321,22 @@ class ReachOperator:
     def collect(self, runoff: np.ndarray, lateral: ReachSeries) -> None:
         """Lateral inflow of every reach from runoff [time, cell]."""
         compiled(self.loops.collect, self.dtype)(self.links, runoff, lateral, 0, self.domain.n_reaches)
+
+    def settling_steps(self, p: Parameters) -> float:
+        """Model steps after which less of what stood in the rivers is left than a hundredth of rounding.
+
+        inf where nobody knows, NaN where a travel time has no value.
+
+        Of a linear process. Of what enters a reach of the travel time K less than exp(-t / K) is still there after t,
+        and less after so many reaches of K in all; of reaches shorter than a sub-step no more than of a Poisson process
+        of sub-steps, which is why there is one more.
+        """
+        process = self.process
+        if not process.linear or process.travel_time is None:
+            return math.inf
+        longest = longest_way(self.domain.reaches.downstream, p.symbols[process.travel_time])
+        folds = -math.log(np.finfo(self.dtype).eps / 100.0)
+        return float(np.ceil(folds * (longest / float(self._seconds) + 1.0) / self.n_sub))
 
     def run(
         self, runoff: np.ndarray, p: Parameters, state: np.ndarray, reaches: np.ndarray

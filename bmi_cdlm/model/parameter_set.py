@@ -104,7 +104,7 @@ class ParameterSet:
         """One value per cell or reach, and per component: a copy."""
         found = np.shape(value)
         if found not in ((), shape, shape[-1:]):
-            grid = "reach" if name == registry.TRAVEL_TIME else registry.parameter(name).grid
+            grid = registry.grid_of(name)
             more = f", or {shape} by component" if len(shape) > 1 else ""
             raise ParameterError(
                 f"parameter '{name}' has shape {found}, expected one value per {grid}: {shape[-1]}{more}."

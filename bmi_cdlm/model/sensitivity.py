@@ -14,7 +14,7 @@ from bmi_cdlm.model.parameter_set import ParameterSet
 from bmi_cdlm.model.state import State, by_component
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
 from bmi_cdlm.names.parameters import WEIGHT
-from bmi_cdlm.processes.pet_network import fill_factor_adjoint
+from bmi_cdlm.processes.pet_network_adjoint import fill_factor_adjoint
 
 PRECIPITATION, DEMAND, TEMPERATURE = "precipitation", "potential_evapotranspiration", "air_temperature"
 

@@ -97,6 +97,11 @@ def parameter(name: str) -> Parameter:
         ) from None
 
 
+def grid_of(name: str) -> Grid:
+    """The grid of a parameter, or of what may be given in place of one."""
+    return "reach" if name == TRAVEL_TIME else parameter(name).grid
+
+
 def defaults(step_seconds: int, n_cells: int, n_reaches: int) -> dict[str, np.ndarray]:
     """Return every parameter at its default, as float64 arrays on its grid."""
     size = {"cell": n_cells, "reach": n_reaches}

@@ -21,7 +21,7 @@ from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.model.pet import Demand, make_place, takes_elevation
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
-from bmi_cdlm.names.parameters import STARTS, TRAVEL_TIME
+from bmi_cdlm.names.parameters import STARTS, TRAVEL_TIME, grid_of
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameter_file import read_attribute_of, read_parameters
@@ -32,25 +32,32 @@ UNKNOWN = "unknown"
 """What a checkpoint says of its potential evapotranspiration when nobody told it."""
 
 
-def read_any_parameters(config: Config, domain: Domain) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
+def read_any_parameters(
+    config: Config, domain: Domain, places: Mapping[str, np.ndarray] | None = None
+) -> tuple[dict[str, np.ndarray], PetNetwork | None]:
     """Parameters by registry name and the PET network, from whatever the configuration names.
+
+    places : int64[], by grid, `cell` and `reach`, at which they are wanted; everywhere where None.
 
     Raises
     ------
     CheckpointError, DomainError, ParameterError
         A file that is refused, or that does not fit the run or the domain.
     """
-    own = parameters_of_domain(config, domain)
+    def at_places(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return found if places is None else {name: v[..., places[grid_of(name)]] for name, v in found.items()}
+
+    own = at_places(parameters_of_domain(config, domain))
     if config.parameters == "default":
         return own, None
     path = Path(config.parameters)
     if path.suffix != ".safetensors":
-        found = own | read_parameters(path, domain, config.time_step)
+        found = own | at_places(read_parameters(path, domain, config.time_step))
         _tell_defaults(config, found)
         learned = read_attribute_of(path, STARTS_AT)
         return found if learned is None else _with_start(config, str(path), learned, found), None
     checkpoint = fitting_checkpoint(config)
-    values, pet = checkpoint.evaluate(config.domain, domain)
+    values, pet = checkpoint.evaluate(config.domain, domain, places)
     if checkpoint.spec.has_start:
         values = _with_start(config, checkpoint.where, checkpoint.record.get(STARTS_AT), values)
     return own | values, pet if config.takes_demand else None

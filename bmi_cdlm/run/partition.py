@@ -18,7 +18,7 @@ from bmi_cdlm.domain.network import accumulate_downstream
 from bmi_cdlm.kernels.groups import Links, LstmNetwork, PetNetwork
 from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.names.errors import StateError
-from bmi_cdlm.names.parameters import TRAVEL_TIME, parameter
+from bmi_cdlm.names.parameters import TRAVEL_TIME, grid_of
 
 CUT_SHARE = 64
 """A tributary smaller than a partition by this factor is not worth being cut off: its outflow is handed on in full."""
@@ -123,7 +123,7 @@ def make_part(
     place = {"cell": cells, "reach": reaches}
     boundary = np.searchsorted(reaches, own.boundary)
     taken = {
-        name: values[..., place["reach" if name == TRAVEL_TIME else parameter(name).grid]]
+        name: values[..., place[grid_of(name)]]
         for name, values in parameters.items()
     }
     if TRAVEL_TIME in taken:

@@ -95,6 +95,9 @@ def by_hand(dtype) -> dict[str, tuple]:
         "add_scaled_row": (one(), number, one()),
         "mask_row": (one(), one()),
         "saturate_row_adjoint": (one(), dtype(5), one(), one()),
+        "sum_row": (one(),),
+        "sum_products": (one(), one()),
+        "sum_inputs": (*(one() for _ in range(5)),),
     }
 
 
@@ -343,6 +346,25 @@ def test_workers_cover_every_range_once_and_hand_errors_on():
         workers.close()
         workers.run(count, (seen,), [], 0)
     assert (seen == 2).all()
+
+
+def test_items_are_shared_out_and_what_they_hand_over_themselves_runs_where_they_are():
+    workers = Workers(2)
+
+    def run(item):
+        parts: list[tuple[int, str]] = []
+        workers.run(lambda lo, hi: parts.append((lo, threading.current_thread().name)), (), [(0, 1), (1, 2)],
+                    WORTH_A_THREAD)
+        return item, threading.current_thread().name, {name for _, name in parts}, len(parts)
+
+    found = workers.each(run, "abcd", [1.0, 9.0, 2.0, 3.0])
+    assert [item for item, *_ in found] == list("abcd") and all(count == 2 for *_, count in found)
+    here = threading.current_thread().name
+    assert found[1][1] == here and here not in found[1][2]  # more than half of all: both threads work on it
+    assert all(own.startswith("cdlm") and inside == {own} for k, (_, own, inside, _) in enumerate(found) if k != 1)
+    with pytest.raises(ZeroDivisionError):
+        workers.each(lambda item: item // 0, [1, 2, 3], [1.0, 1.0, 1.0])
+    workers.close()
 
 
 def test_small_work_starts_no_thread(monkeypatch):

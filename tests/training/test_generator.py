@@ -13,7 +13,8 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.processes.pet_network import fill_factor, fill_factor_adjoint
+from bmi_cdlm.processes.pet_network import fill_factor
+from bmi_cdlm.processes.pet_network_adjoint import fill_factor_adjoint
 from cdlm_training.generator import Generator
 
 N_STEPS = 30
@@ -68,7 +69,7 @@ def test_the_pet_factor_equals_that_of_the_runtime(path, snow, dtype, tolerance,
     got = factor_of(generator, values, inputs.pet)
     assert got.dtype == dtype and got.shape == expected.shape
     np.testing.assert_allclose(got.detach().numpy(), expected, rtol=tolerance)
-    monkeypatch.setattr("cdlm_training.generator.BLOCK_VALUES", 4 * domain.n_cells * 7)
+    monkeypatch.setattr("cdlm_training.pet.BLOCK_VALUES", 4 * domain.n_cells * 7)
     torch.testing.assert_close(factor_of(generator, values, inputs.pet), got, rtol=tolerance, atol=0)
 
 
@@ -101,6 +102,32 @@ def test_the_adjoint_of_the_pet_network_is_the_gradient_of_torch(path, snow, hid
             np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-13, err_msg=name)
         else:
             assert not got.any()  # the network has no weight on it
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), PRECISIONS)
+@pytest.mark.parametrize(("hidden", "snow"), [((3,), "none"), ((7, 5), "cemaneige"), ((4, 9, 6), "cemaneige")])
+def test_gradients_of_the_kernels_to_the_weights_of_the_pet_network_are_those_of_torch(
+    path, snow, hidden, dtype, tolerance, monkeypatch
+):
+    monkeypatch.setattr("cdlm_training.pet.CELLS_OF_A_SUM", 10)  # three tiles of the 25 cells
+    spec = specify(path, snow=snow, pet_hidden=hidden)
+    generator = Generator(spec, 1, dtype)
+    generator.load(drawn_tensors(spec, 2))
+    domain = read_domain(path)
+    attributes = read_inputs(spec, path, domain).pet
+    values = {k: torch.from_numpy(v).to(dtype) for k, v in
+              forcing_values(9, N_STEPS, domain.n_cells, warm=snow != "none").items()}
+    pull = torch.from_numpy(np.random.default_rng(1).normal(size=(N_STEPS, domain.n_cells))).to(dtype)
+    found = []
+    for way in (generator.pet, generator.pet.by_torch):
+        generator.zero_grad()
+        (way(values, torch.from_numpy(DAYS), attributes) * pull).sum().backward()
+        found.append({name: w.grad.numpy() for name, w in generator.pet.named_parameters()})
+    assert found[0].keys() == found[1].keys()
+    for name, got in found[0].items():
+        scale = np.abs(found[1][name]).max()
+        assert scale > 1e-3
+        np.testing.assert_allclose(got / scale, found[1][name] / scale, atol=30 * tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize("mapping", ["uniform", "linear", "power", "mlp"])

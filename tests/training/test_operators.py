@@ -106,7 +106,7 @@ def run_chain(case, ops, values):
     values = dict(values)
     for operator in ops.cells:
         values[operator.gives] = advance(operator, values)
-    return Route.apply(ops.reach, case.at, RIVER, values["runoff"], *(values[n] for n in RIVER))
+    return Route.apply(ops.reach, case.at, 0, RIVER, values["runoff"], *(values[n] for n in RIVER))
 
 
 def check(function, values) -> None:
@@ -147,11 +147,36 @@ def test_gradcheck_of_route(step, monkeypatch):
     assert len(reach._blocks(N_STEPS)) == 4
     runoff = torch.from_numpy(np.random.default_rng(1).exponential(3.0, (N_STEPS, N_CELLS))).requires_grad_()
     values = {"runoff": runoff, **case.tensors(*RIVER)}
-    check(lambda x: Route.apply(reach, case.at, RIVER, *x.values()), values)
+    check(lambda x: Route.apply(reach, case.at, 0, RIVER, *x.values()), values)
     length = case.domain.reaches.length
     celerity = torch.from_numpy(np.maximum(length, 500.0) / case.inputs["travel_time"]).requires_grad_()
     values = {"runoff": runoff, "celerity": celerity, "weighting": values["weighting"]}
-    check(lambda x: Route.apply(reach, case.at, ("celerity", "weighting"), *x.values()), values)
+    check(lambda x: Route.apply(reach, case.at, 0, ("celerity", "weighting"), *x.values()), values)
+
+
+def test_only_what_the_rivers_remember_of_a_warm_up_is_routed():
+    """Discharge after it, and every gradient of it, are those of the whole within some of rounding."""
+    case, warm_up, kept = smooth_case(DAY), 300, 12
+    reach = case.operators().reach
+    travel_time = case.inputs["travel_time"]
+    below, longest = case.domain.reaches.downstream, 0.0
+    for i in range(N_REACHES):
+        way, j = 0.0, i
+        while j >= 0:
+            way, j = way + travel_time[j], below[j]
+        longest = max(longest, way)
+    values = {"runoff": torch.from_numpy(np.random.default_rng(1).exponential(3.0, (warm_up + kept, N_CELLS)))}
+    values = {n: v.requires_grad_() for n, v in (values | case.tensors(*RIVER)).items()}
+    settled = reach.settling_steps(reach.prepare({n: case.inputs[n] for n in RIVER}))
+    assert settled == np.ceil(np.log(100 / 2.0**-52) * (longest * N_SUB / DAY + 1) / N_SUB) and 20 < settled < 290
+    found = []
+    for cut in (0, warm_up):
+        discharge = Route.apply(reach, case.at, cut, RIVER, *values.values())[warm_up - cut :]
+        gradients = torch.autograd.grad(discharge.square().sum(), list(values.values()))
+        found.append([discharge.detach(), *gradients])
+    assert bool((found[0][1][: warm_up - settled] != 0).any()) and not found[1][1][: warm_up - settled].any()
+    for whole, part in zip(*found, strict=True):
+        torch.testing.assert_close(part, whole, rtol=1e-13, atol=1e-13 * float(whole.abs().max()))
 
 
 @pytest.mark.slow

@@ -42,6 +42,13 @@ class Window(NamedTuple):
     at_gauges: np.ndarray | None = None
 
     @property
+    def run_of_record(self) -> slice | None:
+        """The steps as a slice of the record, where they follow each other in it and are those of all cells."""
+        if self.steps.ndim > 1 or not self.steps.size or (np.diff(self.steps) != 1).any():
+            return None
+        return slice(int(self.steps[0]), int(self.steps[-1]) + 1)
+
+    @property
     def target(self) -> np.ndarray:
         """The counted steps, [time] or [time, gauge]."""
         steps = self.steps if self.at_gauges is None else self.at_gauges

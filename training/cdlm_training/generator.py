@@ -8,58 +8,22 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from bmi_cdlm.generator.specification import (
     EXPONENTS,
-    LARGEST_Z,
-    SEASON_FEATURES,
     GeneratorSpec,
     NetworkSpec,
-    PetSpec,
     Target,
     network_inputs,
-    standardise,
 )
-from bmi_cdlm.names.season import YEAR
+from bmi_cdlm.kernels.workers import Workers
 from cdlm_training.errors import GaugeErrors
+from cdlm_training.layers import Layer, Layers, raw
 from cdlm_training.lstm import LstmGenerator, mask
+from cdlm_training.pet import PetNetwork
 
-BLOCK_VALUES = 2**22
 START_SPREAD = 0.01
 """Standard deviation of what the last layer adds to z at the start, per unit of its inputs' length."""
-
-
-class Layer(nn.Module):
-    """Weights of one layer, drawn in float64 so that both precisions start alike."""
-
-    weight: nn.Parameter
-    exponent: nn.Parameter
-    bias: nn.Parameter
-
-    def __init__(self, n_in: int, n_out: int, spread: float, draw: torch.Generator, mapping: str = "mlp") -> None:
-        super().__init__()
-        if mapping != "uniform":
-            values = torch.randn((n_out, n_in), generator=draw, dtype=torch.float64)
-            self.weight = nn.Parameter(values * (spread / math.sqrt(n_in)))
-        if mapping == "power":
-            at_one = (1 - EXPONENTS[0]) / (EXPONENTS[1] - EXPONENTS[0])
-            start = math.log(at_one / (1 - at_one))
-            self.exponent = nn.Parameter(torch.full((n_out, n_in), start, dtype=torch.float64))
-        self.bias = nn.Parameter(torch.zeros(n_out, dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x W' + b, [n, n_out], in the precision of x."""
-        return x @ self.weight.T.to(x) + self.bias.to(x)
-
-
-class Layers(nn.ModuleList):
-    """Layers by their place, which is their name in the checkpoint."""
-
-    @property
-    def each(self) -> list[Layer]:
-        """The layers, first to last."""
-        return [layer for layer in self if isinstance(layer, Layer)]
 
 
 class StaticNetwork(Layers):
@@ -82,7 +46,7 @@ class StaticNetwork(Layers):
         """Return parameters without bounds, z [n, output], from raw attributes [n, attribute]."""
         *hidden, last = self.each
         masks = None if self.dropped is None else torch.Generator().manual_seed(self.dropped)
-        x = torch.from_numpy(network_inputs(self.spec, _raw(attributes))).to(last.bias.device)
+        x = torch.from_numpy(network_inputs(self.spec, raw(attributes))).to(last.bias.device)
         for k, layer in enumerate(hidden):
             more = torch.tanh(layer(x)) if self.spec.activation == "tanh" else torch.relu(layer(x))
             more = more if masks is None else more * mask(more.shape, self.dropout, masks).to(more)
@@ -104,55 +68,6 @@ class StaticNetwork(Layers):
             value = torch.softmax(own, 0) if target.scale == "share" else within(target, own)
             found[target.name] = value.to(last.bias.dtype)
         return found
-
-
-class PetNetwork(Layers):
-    """A network from forcing, season and attributes to the factor on potential evapotranspiration."""
-
-    def __init__(self, spec: PetSpec, draw: torch.Generator) -> None:
-        sizes, gain = spec.sizes, math.sqrt(2.0)
-        super().__init__(
-            Layer(sizes[k], sizes[k + 1], 0.0 if k == len(spec.hidden) else gain, draw) for k in range(len(sizes) - 1)
-        )
-        self.spec = spec
-        with torch.no_grad():
-            self.each[-1].bias.add_(spec.start)
-
-    def forward(self, forcing: Mapping[str, Tensor], day_of_year: Tensor, attributes: Tensor | np.ndarray) -> Tensor:
-        """Return the factor [time, cell]; memory for the gradient is that of one block of steps."""
-        first = self.each[0]
-        n = len(self.spec.features)
-        x = torch.from_numpy(standardise(self.spec.attributes, _raw(attributes))).to(first.bias)
-        static = x @ first.weight[:, n + SEASON_FEATURES :].T + first.bias
-        angle = day_of_year.to(torch.float64) * (2 * math.pi / YEAR)
-        season = torch.stack([torch.sin(angle), torch.cos(angle)], -1).to(static) @ first.weight[
-            :, n : n + SEASON_FEATURES
-        ].T
-        season = season if season.ndim == 3 else season[:, None, :]
-        inputs = [forcing[f.name] for f in self.spec.features]
-        block = max(1, BLOCK_VALUES // (static.shape[0] * max(self.spec.hidden)))
-        parts = []
-        for lo in range(0, season.shape[0], block):
-            part = slice(lo, lo + block)
-            rows = [v[part] for v in inputs]
-            if torch.is_grad_enabled():
-                parts.append(checkpoint(self._block, static, season[part], *rows, use_reentrant=False))
-            else:
-                parts.append(self._block(static, season[part], *rows))
-        return torch.cat(parts)
-
-    def _block(self, static: Tensor, season: Tensor, *inputs: Tensor) -> Tensor:
-        first, *later = self.each
-        x = static + season
-        for k, (feature, value) in enumerate(zip(self.spec.features, inputs, strict=True)):
-            value = value.to(static)
-            if feature.half:
-                value = value / (value + feature.half)
-            x = x + ((value - feature.mean) / feature.std)[..., None] * first.weight[:, k]
-        for layer in later:
-            x = layer(torch.relu(x))
-        z = x[..., 0].clamp(-LARGEST_Z, LARGEST_Z)
-        return self.spec.low + (self.spec.high - self.spec.low) * torch.sigmoid(z)
 
 
 class Generator(nn.Module):
@@ -200,7 +115,7 @@ class Generator(nn.Module):
 
     def pet_factor(
         self, precipitation: Tensor, potential_evapotranspiration: Tensor, air_temperature: Tensor | None,
-        day_of_year: Tensor, attributes: Tensor | np.ndarray,
+        day_of_year: Tensor, attributes: Tensor | np.ndarray, workers: Workers | None = None,
     ) -> Tensor:
         """Return the factor on potential evapotranspiration, [time, cell]; 1 where there is no network for it."""
         if self.pet is None:
@@ -208,7 +123,7 @@ class Generator(nn.Module):
         forcing = {"precipitation": precipitation, "potential_evapotranspiration": potential_evapotranspiration}
         if air_temperature is not None:
             forcing["air_temperature"] = air_temperature
-        return self.pet(forcing, day_of_year, attributes)
+        return self.pet(forcing, day_of_year, attributes, workers)
 
     def varying(self, forcing: Mapping[str, Tensor], attributes: np.ndarray) -> dict[str, Tensor]:
         """Return the parameters of the LSTM by registry name, [time, cell], or [component, time, cell] of several.
@@ -241,11 +156,6 @@ class Generator(nn.Module):
         """Take over weights by name, in this generator's precision."""
         errors = {} if self.errors is None else {f"errors.{n}": v for n, v in self.errors.state_dict().items()}
         self.load_state_dict({**errors, **{name: torch.tensor(np.asarray(value)) for name, value in tensors.items()}})
-
-
-def _raw(attributes: Tensor | np.ndarray) -> np.ndarray:
-    values = attributes.detach().cpu().numpy() if isinstance(attributes, Tensor) else attributes
-    return np.asarray(values, np.float64)
 
 
 def within(target: Target, z: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -38,12 +39,14 @@ from cdlm_training.objective import Objective, TrainingError
 from cdlm_training.posterior import check_size, make_posterior
 from cdlm_training.pretraining import Learned, teach
 from cdlm_training.regularisation import Regulariser
-from cdlm_training.scores import Epoch, Scores, score, simulate_gauges, validate
+from cdlm_training.scores import Epoch, GaugeRuns, Scores, score, simulate_gauges
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_parts
 from cdlm_training.transfer import Prior, adopt, check_terms, freeze
 from cdlm_training.window_file import as_checkpoint, begin_from, make_windowed, window_inputs
 
+Item = tuple[Window, Part]
+Result = TypeVar("Result")
 STATE, FINDINGS, PRETRAINED = "state.pt", "findings.txt", "pretrained"
 STATE_FORMAT = "bmi_cdlm training 2"
 STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
@@ -114,6 +117,7 @@ class Trainer:
         self.parts = make_parts(self.data, self.workers)
         self.objective = Objective(self.chain)
         self.learned: Learned | None = None
+        self.validation = GaugeRuns(self.run, self.config.validation[1])
         self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
         held = self.config.regularisation
         self.regulariser = None if held is None else Regulariser(self.generator, domain, held)
@@ -146,6 +150,7 @@ class Trainer:
             return self._conclude() if self.team.leads else NO_SCORES
         finally:
             self.workers.close()
+            self.validation.close()
             if self.team.leads:
                 self.log.close()
 
@@ -320,11 +325,20 @@ class Trainer:
         n_cells = sum(part.cells.size for _, part in items) / n_windows
         own, loss = self.team.share(items, [part.work for _, part in items]), 0.0
         sums = self._batch_sums(items, own)._replace(windows=n_windows) if self.objective.is_over_batch else None
-        weights = None if self.config.quartile is None else self._ranked(own, self.config.quartile)
-        for window, part in own:
-            term = self.objective(window, part, part.cells.size / n_cells, sums, weights) / n_windows
-            term.backward()
-            loss += float(term.detach())
+        ranked = None if self.config.quartile is None else self._ranked(own, self.config.quartile)
+        weights = self._weights()
+
+        def differentiate(item: Item) -> tuple[float, tuple[torch.Tensor | None, ...]]:
+            window, part = item
+            share = part.cells.size / n_cells
+            term = self.objective(window, part, share, sums, ranked) / n_windows
+            return float(term.detach()), torch.autograd.grad(term, weights, allow_unused=True)
+
+        for value, gradients in self._each(differentiate, own):  # in one order, whoever was first
+            loss += value
+            for one, found in zip(weights, gradients, strict=True):
+                if found is not None:
+                    one.grad = found if one.grad is None else one.grad + found
         if self.prior is not None and self.team.leads:
             cells = np.unique(np.concatenate([part.cells for _, part in items]))
             reaches = np.unique(np.concatenate([part.reach_places for _, part in items]))
@@ -354,8 +368,14 @@ class Trainer:
         count = float(max(1, self.objective.batch_count(items)))
         if not self.config.loss.rmse_comb:
             return BatchSums(count)
-        found = np.sum([np.zeros(2), *(self.objective.batch_squares(*one) for one in own)], axis=0)
+        found = np.sum([np.zeros(2), *self._each(lambda one: self.objective.batch_squares(*one), own)], axis=0)
         return BatchSums(count, self.team.total(float(found[0])), self.team.total(float(found[1])))
+
+    def _each(self, function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
+        """Call a function for every window and part, by the threads of the host or in turn on a device."""
+        if self.config.device != "cpu":
+            return [function(item) for item in items]
+        return self.workers.each(function, items, [part.work for _, part in items])
 
     def _weights(self) -> list[torch.nn.Parameter]:
         """The weights that are learned."""
@@ -390,7 +410,7 @@ class Trainer:
         scores = NO_SCORES
         if self.team.leads:
             write_checkpoint(self._last, self, None)
-            scores = validate(self.run, self.config, self._last)
+            scores = score(self.run, self.config, *self.validation(self._last), self.config.validation)
             write_checkpoint(self._last, self, scores)
         tell = self.team.from_leader
         return Scores(

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bmi_cdlm.names.calendars import MEAN_YEAR
+
 TINY = 1e-13
 """Share of the observed variance that keeps the slope of KGE finite where a simulation is constant."""
 LOG_OFFSET = 1e-6
 LOG_SHARE = 0.25
-YEAR = 365.25
-"""[d]"""
 BOX_COX = 0.25
 """Power of Box and Cox's transform, between the root and the logarithm."""
 TRANSFORMS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -154,7 +154,7 @@ def mean_runoff_term(runoff: Tensor, target: Tensor, area: Tensor) -> Tensor:
 
 def mean_depths(runoff: Tensor) -> Tensor:
     """Mean depth of each cell [mm yr-1], of runoff [time, cell] [mm d-1]. Returns [cell]."""
-    return runoff.double().mean(dim=0) * YEAR
+    return runoff.double().mean(dim=0) * MEAN_YEAR
 
 
 def baseflow_indices(runoff: Tensor, window: int) -> Tensor:

@@ -6,12 +6,14 @@ the operators: those of the host run on numpy's view of a tensor, those of a CUD
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad
 
 from bmi_cdlm.model.operators import CellOperator, ReachOperator
 from bmi_cdlm.names.declaration import LIQUID_WATER
@@ -84,32 +86,43 @@ class Advance(torch.autograd.Function):
 
 
 class Route(torch.autograd.Function):
-    """Discharge [m3 s-1] of some reaches, [time, reach], from runoff, with rivers that start empty."""
+    """Discharge [m3 s-1] of some reaches, [time - warm_up, reach], from runoff, with rivers that start empty.
+
+    Of the warm-up only as many steps are routed as the rivers remember: what was in them before is less than rounding.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, operator: ReachOperator | CudaReachOperator, reaches: np.ndarray, parameters: tuple[str, ...],
-        runoff: Tensor, *tensors: Tensor,
+        ctx: Any, operator: ReachOperator | CudaReachOperator, reaches: np.ndarray, warm_up: int,
+        parameters: tuple[str, ...], runoff: Tensor, *tensors: Tensor,
     ) -> Tensor:
-        """Run the kernels; keep the states at block starts. tensors : parameters [reach] of the names `parameters`."""
+        """Run the kernels; keep the states at block starts.
+
+        warm_up : steps whose discharge is not returned; tensors : parameters [reach] of the names `parameters`.
+        """
         depth, *values = _arrays(operator, runoff, *tensors)
         p = operator.prepare(dict(zip(parameters, values, strict=True)))
+        settling = operator.settling_steps(p) if isinstance(operator, ReachOperator) else math.inf
+        remembered = int(settling) if settling < warm_up else warm_up
+        ctx.first, ctx.warm_up = warm_up - remembered, remembered
         (state,) = _arrays(operator, runoff.new_zeros(operator.domain.n_reaches))
-        discharge, ctx.record = operator.run(depth, p, state, reaches)
+        discharge, ctx.record = operator.run(depth[ctx.first :], p, state, reaches)
         ctx.operator, ctx.names = operator, parameters
         ctx.save_for_backward(*tensors)
-        return torch.as_tensor(discharge).to(runoff.dtype)
+        return torch.as_tensor(discharge[remembered:]).to(runoff.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, discharge_adj: Tensor) -> tuple[Tensor | None, ...]:
         """Run the adjoint kernels."""
         operator = ctx.operator
+        whole_adj = pad(discharge_adj, (0, 0, ctx.warm_up, 0))
         (state_adj,) = _arrays(operator, discharge_adj.new_zeros(operator.domain.n_reaches))
-        runoff, p_adj = operator.reverse(ctx.record, *_arrays(operator, discharge_adj), state_adj)
+        runoff, p_adj = operator.reverse(ctx.record, *_arrays(operator, whole_adj), state_adj)
         found = operator.prepare_adjoint(ctx.record.parameters, p_adj)
         gradients = [
             _gradient(discharge_adj.dtype, found, name, like)
             for name, like in zip(ctx.names, ctx.saved_tensors, strict=True)
         ]
-        return (None, None, None, torch.as_tensor(runoff).to(discharge_adj.dtype), *gradients)
+        runoff_adj = pad(torch.as_tensor(runoff).to(discharge_adj.dtype), (0, 0, ctx.first, 0))
+        return (None, None, None, None, runoff_adj, *gradients)

@@ -32,7 +32,8 @@ class Part(NamedTuple):
     """An independent piece of the domain: what drains through the lowest of some training gauges, or several such.
 
     gauges: places among the training gauges; reaches: of those gauges, in `domain`; cells, reach_places: places of
-    its cells and reaches in the whole domain; stands_for: training gauges that each of its gauges stands for.
+    its cells and reaches in the whole domain; stands_for: training gauges that each of its gauges stands for; workers:
+    threads of the host.
     """
 
     domain: Domain
@@ -42,6 +43,7 @@ class Part(NamedTuple):
     cells: np.ndarray
     reach_places: np.ndarray
     stands_for: float
+    workers: Workers
 
     @property
     def work(self) -> int:
@@ -89,7 +91,7 @@ def make_part(
     varying = (*config.varying, *((FACTOR,) if config.pet_factor else ()))
     operators = make_operators(run, piece, config.dtype, config.device, workers, varying)
     at = np.searchsorted(places, dataset.domain.gauges.reach[dataset.gauges[gauges]])
-    return Part(piece, operators, gauges, at, cells, places, stands_for)
+    return Part(piece, operators, gauges, at, cells, places, stands_for, workers)
 
 
 MANY_PARTS, ENOUGH_CELLS = 16, 64
@@ -135,20 +137,20 @@ class Chain:
     def __call__(self, part: Part, window: Window) -> Simulated:
         """Simulate; only the counted steps are returned."""
         runoff, factor = self.runoff(part, window)
-        discharge = self._route(part, runoff)
-        counted = slice(window.steps.shape[0] - window.counted, None)
-        return Simulated(discharge[counted], runoff[counted], None if factor is None else factor[counted])
+        warm_up = window.steps.shape[0] - window.counted
+        discharge, counted = self._route(part, runoff, warm_up), slice(warm_up, None)
+        return Simulated(discharge, runoff[counted], None if factor is None else factor[counted])
 
     def runoff(self, part: Part, window: Window) -> tuple[Tensor, Tensor | None]:
         """Runoff of cells and the PET factor (None without), [time, cell], of all steps of a window."""
         steps = torch.from_numpy(window.steps).to(self.device)
-        inputs = self._inputs(part, steps)
+        inputs = self._inputs(part, window.run_of_record or steps)
         p = self._cell_parameters(part)
         factor = None
         if self.generator.spec.pet is not None:
             factor = self.generator.pet_factor(
                 inputs["precipitation"], inputs["potential_evapotranspiration"], inputs.get("air_temperature"),
-                self.day_of_year[steps], self.attributes.pet[part.cells],
+                self.day_of_year[steps], self.attributes.pet[part.cells], part.workers,
             )
             assert any(FACTOR in operator.taken for operator in part.operators.cells), "made without a PET factor"
             inputs[FACTOR] = factor
@@ -161,20 +163,26 @@ class Chain:
             inputs[operator.gives] = self._advance(operator, inputs, p)
         return inputs[RUNOFF], factor
 
-    def _inputs(self, part: Part, steps: Tensor) -> dict[str, Tensor]:
-        """Forcing of a part at some steps; a part that stays is placed where it is first run, by its process alone.
+    def _inputs(self, part: Part, steps: Tensor | slice) -> dict[str, Tensor]:
+        """Forcing of a part at some steps, a view where they follow each other.
 
-        Parts that are drawn anew for every update are taken out of the whole domain's forcing on the device.
+        A part that stays is placed where it is first run, by its process alone. Parts that are drawn anew for every
+        update are taken out of the whole domain's forcing on the device.
         """
         forcing = self.dataset.forcing
         if self.dataset.config.draws_parts:
             if not self._whole:
                 self._whole = {name: torch.from_numpy(values).to(self.device) for name, values in forcing.items()}
             cells = torch.from_numpy(part.cells).to(self.device)
+            if isinstance(steps, slice):
+                return {name: values[steps][:, cells] for name, values in self._whole.items()}
             rows = steps if steps.ndim > 1 else steps[:, None]
             return {name: values[rows, cells] for name, values in self._whole.items()}
         if id(part.cells) not in self._placed:
-            own = {name: torch.from_numpy(values[:, part.cells]).to(self.device) for name, values in forcing.items()}
+            own = {
+                name: torch.from_numpy(np.ascontiguousarray(values[:, part.cells])).to(self.device)
+                for name, values in forcing.items()
+            }
             self._placed[id(part.cells)] = part, own
         return {name: values[steps] for name, values in self._placed[id(part.cells)][1].items()}
 
@@ -188,11 +196,11 @@ class Chain:
         names += (WEIGHT,) if operator.is_weighted and WEIGHT in p else ()
         return Advance.apply(operator, self.places, series, names, *(inputs[n] for n in series), *(p[n] for n in names))
 
-    def _route(self, part: Part, runoff: Tensor) -> Tensor:
+    def _route(self, part: Part, runoff: Tensor, warm_up: int) -> Tensor:
         generated = self.generator.reach_parameters(self.attributes.reach[part.reach_places])
         reach = part.operators.chain.reach
         p = self._filled(reach.parameters, generated, (part.reach_places.size,), part.reach_places)
-        return Route.apply(part.operators.reach, part.reaches, tuple(p), runoff, *p.values())
+        return Route.apply(part.operators.reach, part.reaches, warm_up, tuple(p), runoff, *p.values())
 
     def _filled(
         self, parameters: Sequence[Parameter], generated: dict[str, Tensor], shape: tuple[int, ...], places: np.ndarray

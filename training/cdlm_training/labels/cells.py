@@ -70,7 +70,7 @@ class CellFits:
         nothing = np.zeros(0, np.int64)
         self.part = Part(
             domain, make_operators(weather.run, domain, np.float64, "cpu", self.workers), nothing, nothing,
-            np.arange(domain.n_cells), np.arange(domain.n_reaches), 1.0,
+            np.arange(domain.n_cells), np.arange(domain.n_reaches), 1.0, self.workers,
         )
         first, stop = int(months.first[0]), int(months.stop[-1])
         self.window = with_warm_up(weather.run, first, stop - first, config.warm_up)

@@ -20,8 +20,9 @@ from bmi_cdlm.files.output import OutputFile
 from bmi_cdlm.generator.checkpoint import fingerprint
 from bmi_cdlm.generator.specification import Target
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.maps.basins import UNITS, YEAR
+from bmi_cdlm.maps.basins import UNITS
 from bmi_cdlm.maps.files import LEARNED_FROM, Maps, check_unseen, read_maps
+from bmi_cdlm.names.calendars import MEAN_YEAR
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.writing import check_writable, replacing
@@ -73,7 +74,7 @@ def run_map_fit(path: Path, tell: Callable[[str], None]) -> list[FitResult]:
     for maps in wanted:
         if set(maps.values) != {"mean_runoff", "baseflow_index"}:
             raise ConfigError(f"{config.maps}: has {', '.join(maps.values)}, expected mean_runoff and baseflow_index.")
-    years = (fit.steps[1] - fit.steps[0] - config.warm_up) * run.time_step / DAY / YEAR
+    years = (fit.steps[1] - fit.steps[0] - config.warm_up) * run.time_step / DAY / MEAN_YEAR
     if years < ENOUGH_YEARS - 0.01:
         tell(f"note: {years:.1f} years count, and a mean over fewer than {ENOUGH_YEARS} is not that of the maps")
     config.output.parent.mkdir(parents=True, exist_ok=True)
