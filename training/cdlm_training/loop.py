@@ -132,14 +132,16 @@ class Trainer:
         report is called after each epoch, progress after each update with its loss. Returns the scores of the best
         checkpoint, which is written to the configured output.
         """
-        if self.team.leads:
+        if self.team.leads and not resume:
             check_writable(self.config.output)
         if self.lessons is not None:  # before --resume too, whose prior may be what comes of it: it takes seconds
             self.learned = teach(self, self.lessons)
         if resume:
             self._load_state()
         if self.team.leads:
-            if not resume:
+            if resume:
+                check_writable(self.config.output)
+            else:
                 (self.config.log_folder / STATE).unlink(missing_ok=True)
             self.log = Log(self.config.log_folder, self.path, self.epoch if resume else None)
         try:
