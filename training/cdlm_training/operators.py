@@ -85,6 +85,11 @@ class Advance(torch.autograd.Function):
         return (None, None, None, None, *of_series, *of_parameters)
 
 
+def _after(n_steps: int, series: Tensor) -> Tensor:
+    """A series [time, place] behind so many steps of zeros; the series itself, not a copy, behind none."""
+    return pad(series, (0, 0, n_steps, 0)) if n_steps else series
+
+
 class Route(torch.autograd.Function):
     """Discharge [m3 s-1] of some reaches, [time - warm_up, reach], from runoff, with rivers that start empty.
 
@@ -116,7 +121,7 @@ class Route(torch.autograd.Function):
     def backward(ctx: Any, discharge_adj: Tensor) -> tuple[Tensor | None, ...]:
         """Run the adjoint kernels."""
         operator = ctx.operator
-        whole_adj = pad(discharge_adj, (0, 0, ctx.warm_up, 0))
+        whole_adj = _after(ctx.warm_up, discharge_adj)
         (state_adj,) = _arrays(operator, discharge_adj.new_zeros(operator.domain.n_reaches))
         runoff, p_adj = operator.reverse(ctx.record, *_arrays(operator, whole_adj), state_adj)
         found = operator.prepare_adjoint(ctx.record.parameters, p_adj)
@@ -124,5 +129,5 @@ class Route(torch.autograd.Function):
             _gradient(discharge_adj.dtype, found, name, like)
             for name, like in zip(ctx.names, ctx.saved_tensors, strict=True)
         ]
-        runoff_adj = pad(torch.as_tensor(runoff).to(discharge_adj.dtype), (0, 0, ctx.first, 0))
+        runoff_adj = _after(ctx.first, torch.as_tensor(runoff).to(discharge_adj.dtype))
         return (None, None, None, None, runoff_adj, *gradients)

@@ -41,6 +41,7 @@ class Weather(NamedTuple):
     config: TrainConfig
     forcing: Mapping[str, np.ndarray]
     day_of_year: np.ndarray
+    of_domain: Mapping[str, np.ndarray]
 
 
 class CellFits:

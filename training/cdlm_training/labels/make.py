@@ -17,6 +17,7 @@ from bmi_cdlm.names.errors import ConfigError, nearest
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.writing import check_writable
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.parameters import parameters_of_domain
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, read_forcing
 from cdlm_training.distributed import Team
@@ -172,7 +173,7 @@ def _fit_cells(
     config = training.model_copy(update={"precision": "float64", "pet_factor": False, "varying": (), "device": "cpu",
                                          "gauges_per_update": None, "pairs_per_update": None})
     of_run = months._replace(first=months.first + rows.start, stop=months.stop + rows.start)
-    weather = Weather(run, config, forcing, day_of_year(_starts(run)))
+    weather = Weather(run, config, forcing, day_of_year(_starts(run)), parameters_of_domain(run, domain))
     return CellFits(spec, weather, domain, of_run, product).run(restarts, tell)
 
 
