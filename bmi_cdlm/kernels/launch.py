@@ -21,6 +21,7 @@ from bmi_cdlm.kernels import bits
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.graph import Linker, call_graph, digest, is_scalar, retyped
+from bmi_cdlm.kernels.linked import LINKED
 from bmi_cdlm.kernels.marks import marks_of
 
 __all__ = ["call_graph", "callee", "compiled", "options", "retyped"]
@@ -50,13 +51,16 @@ def new_root(function: Callable, dtype: type[np.floating]) -> Any:
     made = callee(function, dtype)
     if not hasattr(made, "py_func"):
         return made
-    root = njit(**options(function))(made.py_func)  # another one: what callers compile into themselves is not cached
+    root = njit(**options(function), no_cfunc_wrapper=True)(made.py_func)  # another one: what callers compile into themselves is not cached
     root._cache = KernelCache(function, np.dtype(dtype).name)
     return root
 
 
 def callee(function: Callable, dtype: type[np.floating] = np.float64) -> Any:
-    """Return a plain function compiled as others call it, without a file of its own."""
+    """Return a plain function compiled as others call it, without a file of its own: for compiled functions alone.
+
+    Python cannot call it: there is no machine code of it by itself (`linked`).
+    """
     return _linker(dtype)(function)  # type: ignore[arg-type]
 
 
@@ -66,7 +70,7 @@ def _linker(dtype: type[np.floating]) -> Linker:
         # Symbols of machine code carry this name, and what is read from the folder finds its callees by it: of two
         # functions of one name one would run the other's.
         plain.__qualname__ = f"{np.dtype(dtype).name}_{digest(function)[:20]}.{function.__name__}"
-        return njit(**options(function))(plain)
+        return njit(**options(function), **LINKED)(plain)
 
     return Linker(dtype, make, {} if INTERPRETED else {fma: compiled_fma, **bits.COMPILED})
 

@@ -168,7 +168,7 @@ def body_of(dtype, name: str) -> str:
     """The row itself, without what hands over Python objects."""
     function, arguments = rows_of(dtype)[name]
     made = callee(function, dtype)
-    made(*arguments)
+    made.compile(typeof_all(arguments))
     code = made.inspect_llvm(typeof_all(arguments))
     [body] = re.findall(r"^define [^\n]*@_ZN8bmi_cdlm[^\n]*\n(.*?)^}", code, re.DOTALL | re.MULTILINE)
     return body
@@ -244,7 +244,7 @@ def test_a_row_of_too_many_arrays_is_seen(dtype):
     whole = make_functions(writer.row(0, plan.reverses[0].returns, None), "one row", known)[writer.row_name(0, None)]
     arguments = of_cells(plan, whole, dtype)[""]
     made = callee(whole, dtype)
-    made(*arguments)
+    made.compile(typeof_all(arguments))
     assert not re.search(r"^vector\.body", made.inspect_llvm(typeof_all(arguments)), re.MULTILINE)
 
 
@@ -264,7 +264,7 @@ def test_scalar_steps_return_their_own_precision(dtype):
     for function in set(SCALARS) - set(OF_COUNTS):
         scalar = callee(function, dtype)
         count = function.__code__.co_argcount
-        scalar(*[dtype(0.5)] * count)
+        scalar.compile((expected,) * count)
         signature = next(s for s in scalar.overloads if s == (expected,) * count)
         returned = scalar.overloads[signature].signature.return_type
         parts = set(returned) if isinstance(returned, types.BaseTuple) else {returned}

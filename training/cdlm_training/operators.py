@@ -38,6 +38,11 @@ def _gradient(dtype: torch.dtype, found: dict[str, Any], name: str, like: Tensor
     return torch.as_tensor(found[name]).to(dtype).reshape(like.shape)
 
 
+def _after(count: int, values: Tensor) -> Tensor:
+    """Series [time, ...] after so many steps of zeros; itself where there are none."""
+    return pad(values, (0, 0, count, 0)) if count else values
+
+
 class Advance(torch.autograd.Function):
     """What a process of cells gives over a period, [time, cell], from its cold start or the one that is learned."""
 
@@ -116,7 +121,7 @@ class Route(torch.autograd.Function):
     def backward(ctx: Any, discharge_adj: Tensor) -> tuple[Tensor | None, ...]:
         """Run the adjoint kernels."""
         operator = ctx.operator
-        whole_adj = pad(discharge_adj, (0, 0, ctx.warm_up, 0))
+        whole_adj = _after(ctx.warm_up, discharge_adj)
         (state_adj,) = _arrays(operator, discharge_adj.new_zeros(operator.domain.n_reaches))
         runoff, p_adj = operator.reverse(ctx.record, *_arrays(operator, whole_adj), state_adj)
         found = operator.prepare_adjoint(ctx.record.parameters, p_adj)
@@ -124,5 +129,5 @@ class Route(torch.autograd.Function):
             _gradient(discharge_adj.dtype, found, name, like)
             for name, like in zip(ctx.names, ctx.saved_tensors, strict=True)
         ]
-        runoff_adj = pad(torch.as_tensor(runoff).to(discharge_adj.dtype), (0, 0, ctx.first, 0))
+        runoff_adj = _after(ctx.first, torch.as_tensor(runoff).to(discharge_adj.dtype))
         return (None, None, None, None, runoff_adj, *gradients)
