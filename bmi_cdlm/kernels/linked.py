@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
-try:
-    from numba.core.codegen import JITCodeLibrary
-
-    HAS_LIBRARY = all(hasattr(JITCodeLibrary, name) for name in (
-        "_finalize_final_module", "_finalize_dynamic_globals", "_verify_declare_only_symbols", "get_pointer_to_function",
-    ))
-except ImportError:
-    JITCodeLibrary, HAS_LIBRARY = object, False
+NEEDED = (
+    "_finalize_final_module", "_finalize_dynamic_globals", "_verify_declare_only_symbols", "get_pointer_to_function",
+)
+HAS_LIBRARY = all(hasattr(JITCodeLibrary, name) for name in NEEDED)
 
 
 class NoEnvironment:
@@ -28,7 +25,7 @@ class NoEnvironment:
         """Keep nothing: what is compiled into callers, and what comes from disk, has none either."""
 
 
-class LinkedLibrary(JITCodeLibrary):  # type: ignore[misc, valid-type]
+class LinkedLibrary(JITCodeLibrary):
     """The code of one function for its callers; nothing of it goes to the engine that makes machine code."""
 
     @property

@@ -46,7 +46,7 @@ HAND_ON = ("caller", "none")
 """Processes that calculate nothing."""
 EMPTY = ("reverse_reach of loops of none",)
 """Rows that do nothing: there is no parameter."""
-WITHOUT_NUMBERS = {"tile_rows", "place_family", "part_of"}
+WITHOUT_NUMBERS = {"tile_rows", "place_family", "part_of", "sort_family"}
 """Not over a row, but leaves of the call graph with subscripts."""
 N = 64
 
