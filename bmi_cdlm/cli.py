@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bmi_cdlm.commands.compile import compile_command
 from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.balance import CLOSED, balance
@@ -346,6 +347,9 @@ def reference(path: Path | None, folder: Path | None) -> None:
         return
     with replacing(path) as temporary:
         temporary.write_text(render(), encoding="utf-8")
+
+
+main.add_command(compile_command)
 
 
 @main.command()

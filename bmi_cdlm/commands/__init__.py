@@ -1,0 +1,1 @@
+"""Commands of `cdlm` that have a module of their own."""
