@@ -14,6 +14,7 @@ import pytest
 from kernels.every_kernel import GENERATED, KERNELS, PLANS, REACH_PLANS, ROWS, SCALARS, label
 from numba import config, njit, typeof, types
 
+from bmi_cdlm.kernels import launch, linked
 from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.graph import Linker
 from bmi_cdlm.kernels.groups import Links, ReachSeries
@@ -26,6 +27,7 @@ from bmi_cdlm.kernels.loops.queues import ring_length
 from bmi_cdlm.kernels.loops.reaches import ReachPlan
 from bmi_cdlm.kernels.loops.rows import in_fours, tile_width
 from bmi_cdlm.kernels.loops.source import make_functions
+from bmi_cdlm.kernels.loops.topology import gather_children
 from bmi_cdlm.kernels.workers import WORTH_A_THREAD, Workers
 from bmi_cdlm.processes import gr4j
 
@@ -330,6 +332,30 @@ class Roots:
     """np.sqrt keeps single precision where math.sqrt does not."""
 
     sqrt = staticmethod(np.sqrt)
+
+
+@compiled_only
+def test_what_others_compile_into_themselves_gets_no_machine_code():
+    """Pins what `linked` takes of numba: with another one it would be as slow as before, and nobody would know."""
+    assert linked.HAS_LIBRARY
+    plain, called = compiled(gr4j.production_step), callee(gr4j.production_step)
+    arguments = (0.5,) * gr4j.production_step.__code__.co_argcount
+    assert np.isfinite(plain(*arguments)).all()
+    called.compile(tuple(map(typeof, arguments)))
+    [one] = called.overloads.values()
+    assert isinstance(one.library, linked.LinkedLibrary) and "define" in one.library.get_llvm_str()
+    assert one.library.get_pointer_to_function(one.fndesc.llvm_func_name) == 0
+    assert one.fndesc.llvm_cpython_wrapper_name not in one.library.get_llvm_str()
+
+
+@compiled_only
+def test_a_loop_over_little_is_run_as_it_is_until_it_is_worth_compiling(monkeypatch):
+    monkeypatch.setattr(launch, "_roots", {})
+    monkeypatch.setattr(launch, "_gone_through", {})
+    found = [launch.compiled_if_worth(gather_children, n) for n in (900, 100, 1, 5)]
+    assert found[:2] == [gather_children] * 2 and found[2] is found[3] is compiled(gather_children)
+    monkeypatch.setattr(launch, "_gone_through", {})
+    assert launch.compiled_if_worth(gather_children, 1) is compiled(gather_children)
 
 
 def test_workers_cover_every_range_once_and_hand_errors_on():

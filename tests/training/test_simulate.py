@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from itertools import combinations
 
 import numpy as np
@@ -18,10 +19,11 @@ from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.run.simulation import Simulation
 from cdlm_training import simulate
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.operators import Route
-from cdlm_training.scores import simulate_gauges
+from cdlm_training.scores import GaugeRuns, simulate_gauges
 from cdlm_training.simulate import make_parts
 
 RUNS = {
@@ -55,6 +57,26 @@ def test_the_chain_equals_the_runtime(tmp_path, run):
         seen += [ids[i] for i in places]
     assert sorted(seen) == ["g0", "g1", "g2", "g3"]
     assert expected.std(axis=0).min() > 0
+
+
+def test_gauges_alone_have_the_bits_of_the_whole_domain_one_checkpoint_after_another(tmp_path):
+    trainer = drawn_trainer(write_training_case(tmp_path, snow="cemaneige", spin_up=1))
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    write_checkpoint(first, trainer, None)
+    with torch.no_grad():
+        for weight in trainer.generator.parameters():
+            weight.mul_(0.5)
+    write_checkpoint(second, trainer, None)
+    end = trainer.run.start + np.timedelta64(30, "D")
+    with closing(GaugeRuns(trainer.run)) as runs, closing(GaugeRuns(trainer.run, end)) as shorter:
+        for path in (first, second, first):
+            whole: list[np.ndarray] = []
+            with closing(Simulation(trainer.run.model_copy(update={"parameters": path}))) as simulation:
+                simulation.run_blocks(["gauge_discharge"], lambda _, v: whole.append(v["gauge_discharge"].copy()))
+            ids, found = runs(path)
+            assert ids == simulation.model.domain.gauges.id
+            assert found.tobytes() == np.concatenate(whole).tobytes()
+            assert shorter(path)[1].tobytes() == found.tobytes()  # a year of the record for the spin-up: all of it
 
 
 def test_without_routing_learned_the_celerity_keeps_its_default(tmp_path):
