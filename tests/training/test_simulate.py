@@ -70,13 +70,18 @@ def test_gauges_alone_have_the_bits_of_the_whole_domain_one_checkpoint_after_ano
     end = trainer.run.start + np.timedelta64(30, "D")
     with closing(GaugeRuns(trainer.run)) as runs, closing(GaugeRuns(trainer.run, end)) as shorter:
         for path in (first, second, first):
-            whole: list[np.ndarray] = []
-            with closing(Simulation(trainer.run.model_copy(update={"parameters": path}))) as simulation:
-                simulation.run_blocks(["gauge_discharge"], lambda _, v: whole.append(v["gauge_discharge"].copy()))
             ids, found = runs(path)
-            assert ids == simulation.model.domain.gauges.id
-            assert found.tobytes() == np.concatenate(whole).tobytes()
+            expected_ids, expected = run_of_the_whole(trainer.run.model_copy(update={"parameters": path}))
+            assert ids == expected_ids and found.tobytes() == expected.tobytes()
             assert shorter(path)[1].tobytes() == found.tobytes()  # a year of the record for the spin-up: all of it
+
+
+def run_of_the_whole(run):
+    """Gauge ids and discharge [time, gauge] of a run of all reaches."""
+    blocks: list[np.ndarray] = []
+    with closing(Simulation(run)) as simulation:
+        simulation.run_blocks(["gauge_discharge"], lambda _, values: blocks.append(values["gauge_discharge"].copy()))
+    return simulation.model.domain.gauges.id, np.concatenate(blocks)
 
 
 def test_without_routing_learned_the_celerity_keeps_its_default(tmp_path):
