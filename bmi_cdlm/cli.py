@@ -14,6 +14,7 @@ from bmi_cdlm.version import __version__
 # A line each: loaded when it is asked for, so that the command starts at once.
 COMMANDS = {
     "assimilate": "bmi_cdlm.commands.assimilate:assimilate_command",
+    "compile": "bmi_cdlm.commands.compile:compile_command",
     "doctor": "bmi_cdlm.commands.doctor:doctor",
     "evaluate": "bmi_cdlm.commands.evaluate:evaluate_command",
     "import-dhbv": "bmi_cdlm.commands.import_dhbv:import_dhbv",

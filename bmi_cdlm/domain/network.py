@@ -9,7 +9,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from bmi_cdlm.kernels.groups import Network
-from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.launch import compiled_if_worth
 from bmi_cdlm.kernels.loops.routing import accumulate, assign_slots
 from bmi_cdlm.kernels.loops.topology import (
     add_downstream,
@@ -123,21 +123,21 @@ def order_reaches(
     n = downstream.size
     downstream = np.ascontiguousarray(downstream, np.int64)
     waiting, downward = np.empty(n, np.int64), np.empty(n, np.int64)
-    if compiled(sort_downstream)(downstream, waiting, downward) < n:
+    if compiled_if_worth(sort_downstream, n)(downstream, waiting, downward) < n:
         _raise_cycle(downstream, waiting, reach_id, where)
     size = np.ones(n, np.int64)
-    compiled(add_downstream)(downstream, downward, size)
+    compiled_if_worth(add_downstream, n)(downstream, downward, size)
     first_child, child = np.empty(n + 2, np.int64), np.empty(n, np.int64)
-    compiled(gather_children)(downstream, first_child, child)
+    compiled_if_worth(gather_children, n)(downstream, first_child, child)
     tied = np.empty(n, bool)
     weight = size
     if stands_for is not None:
         weight = np.array(stands_for, np.int64)
-        compiled(add_downstream)(downstream, downward, weight)
-    compiled(sort_siblings)(first_child, child, weight, tied)
+        compiled_if_worth(add_downstream, n)(downstream, downward, weight)
+    compiled_if_worth(sort_siblings, n)(first_child, child, weight, tied)
     _break_ties(child, tied, reach_id)
     start = np.empty(n, np.int64)
-    compiled(place_subtrees)(downward, first_child, child, size, start)
+    compiled_if_worth(place_subtrees, n)(downward, first_child, child, size, start)
     order = np.empty(n, np.int64)
     order[start + size - 1] = np.arange(n)
     return order
@@ -159,7 +159,7 @@ def renumbered(downstream: np.ndarray, order: np.ndarray) -> np.ndarray:
 def accumulate_downstream(downstream: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Return, per reach in routing order, the sum of `values` over all that drains through it (float64[reach])."""
     total = np.array(values, np.float64)
-    compiled(accumulate)(downstream, total)
+    compiled_if_worth(accumulate, downstream.size)(downstream, total)
     return total
 
 
@@ -238,12 +238,13 @@ def plan_network(
     missing, starts = np.full(n, -1, np.int64), np.empty(n, np.int64)
     for lo, hi in ranges:
         reaches = sequence[lo:hi].copy()
-        compiled(arrange_in_step)(reaches, downstream, IN_STEP, missing, starts, sequence[lo:hi], in_step[lo:hi])
+        arrange = compiled_if_worth(arrange_in_step, hi - lo)
+        arrange(reaches, downstream, IN_STEP, missing, starts, sequence[lo:hi], in_step[lo:hi])
     network = Network(sequence, in_step, first_child, child, np.empty(n, np.int64))
     piece_end = np.array([boundary.size, *(hi for _, hi in ranges)], np.int64)
     leaving = downstream.copy()
     leaving[kept] = n  # only what leaves the network gives its buffer back
-    n_slots = int(compiled(assign_slots)(network, leaving, piece_end, starts))
+    n_slots = int(compiled_if_worth(assign_slots, n)(network, leaving, piece_end, starts))
     n_parts, ahead = len(ranges) - len(pieces), PARTS_AHEAD * threads
     if n_parts > ahead:
         into = np.empty(n, np.int64)
@@ -325,7 +326,7 @@ def _children(downstream: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Children of every reach in routing order, as first_child int64[reach + 1] and child int64[]."""
     n = downstream.size
     first_child, child = np.empty(n + 2, np.int64), np.empty(n, np.int64)
-    compiled(gather_children)(downstream, first_child, child)
+    compiled_if_worth(gather_children, n)(downstream, first_child, child)
     return first_child[:-1].copy(), child[: first_child[-2]].copy()
 
 

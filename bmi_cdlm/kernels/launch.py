@@ -21,11 +21,15 @@ from bmi_cdlm.kernels import bits
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.graph import Linker, call_graph, digest, is_scalar, retyped
+from bmi_cdlm.kernels.linked import LINKED
 from bmi_cdlm.kernels.marks import marks_of
 
-__all__ = ["call_graph", "callee", "compiled", "options", "retyped"]
+__all__ = ["call_graph", "callee", "compiled", "compiled_if_worth", "options", "retyped"]
 
 INTERPRETED = bool(getattr(config, "DISABLE_JIT", False))
+WORTH_COMPILING = 1_000
+"""Places that a loop may go through in a process before it is compiled; see `compiled_if_worth`."""
+_gone_through: dict[Callable, int] = {}
 _roots: dict[tuple[Callable, Any], Any] = {}
 _making = threading.Lock()
 
@@ -43,6 +47,19 @@ def compiled(function: Callable, dtype: type[np.floating] = np.float64) -> Any:
     return found
 
 
+def compiled_if_worth(function: Callable, size: int) -> Any:
+    """Return a plain function as it is for the first few small things that it works on, then compiled.
+
+    size : places that it goes through. To compile a loop takes a quarter of a second, to run it a hundredth for every
+    thousand places.
+    """
+    if (function, np.float64) not in _roots:
+        _gone_through[function] = _gone_through.get(function, 0) + size
+        if _gone_through[function] <= WORTH_COMPILING:
+            return function
+    return compiled(function)
+
+
 def new_root(function: Callable, dtype: type[np.floating]) -> Any:
     """Return a function compiled as by `compiled`, once more."""
     if "whole_arrays" in marks_of(function):
@@ -50,13 +67,17 @@ def new_root(function: Callable, dtype: type[np.floating]) -> Any:
     made = callee(function, dtype)
     if not hasattr(made, "py_func"):
         return made
-    root = njit(**options(function))(made.py_func)  # another one: what callers compile into themselves is not cached
+    # Another one: what callers compile into themselves is not cached.
+    root = njit(**(options(function) | {"no_cfunc_wrapper": True}))(made.py_func)
     root._cache = KernelCache(function, np.dtype(dtype).name)
     return root
 
 
 def callee(function: Callable, dtype: type[np.floating] = np.float64) -> Any:
-    """Return a plain function compiled as others call it, without a file of its own."""
+    """Return a plain function compiled as others call it, without a file of its own: for compiled functions alone.
+
+    Python cannot call it: there is no machine code of it by itself (`linked`).
+    """
     return _linker(dtype)(function)  # type: ignore[arg-type]
 
 
@@ -66,7 +87,7 @@ def _linker(dtype: type[np.floating]) -> Linker:
         # Symbols of machine code carry this name, and what is read from the folder finds its callees by it: of two
         # functions of one name one would run the other's.
         plain.__qualname__ = f"{np.dtype(dtype).name}_{digest(function)[:20]}.{function.__name__}"
-        return njit(**options(function))(plain)
+        return njit(**(options(function) | LINKED))(plain)
 
     return Linker(dtype, make, {} if INTERPRETED else {fma: compiled_fma, **bits.COMPILED})
 

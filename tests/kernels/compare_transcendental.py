@@ -12,7 +12,7 @@ from numba import cuda
 
 from bmi_cdlm.kernels import transcendental
 from bmi_cdlm.kernels.device.launch import SIMULATED, cuda_compiled
-from bmi_cdlm.kernels.launch import callee
+from bmi_cdlm.kernels.launch import compiled
 
 WIDTH = 32
 NAMES = ("power", "log of power", "exp", "log", "tanh")
@@ -32,7 +32,7 @@ def points(dtype) -> tuple[np.ndarray, np.ndarray]:
 def compare(dtype) -> dict[str, int]:
     functions = (transcendental.power_and_log, transcendental.exp, transcendental.log, transcendental.tanh)
     power_and_log, exp, log, tanh = (cuda_compiled(f, dtype) for f in functions)
-    of_cpu = [callee(f, dtype) for f in functions]
+    of_cpu = [compiled(f, dtype) for f in functions]
 
     @cuda.jit
     def fill(x, b, out):

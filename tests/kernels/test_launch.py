@@ -14,6 +14,7 @@ import pytest
 from kernels.every_kernel import GENERATED, KERNELS, PLANS, REACH_PLANS, ROWS, SCALARS, label
 from numba import config, njit, typeof, types
 
+from bmi_cdlm.kernels import launch, linked
 from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.graph import Linker
 from bmi_cdlm.kernels.groups import Links, ReachSeries
@@ -26,6 +27,7 @@ from bmi_cdlm.kernels.loops.queues import ring_length
 from bmi_cdlm.kernels.loops.reaches import ReachPlan
 from bmi_cdlm.kernels.loops.rows import in_fours, tile_width
 from bmi_cdlm.kernels.loops.source import make_functions
+from bmi_cdlm.kernels.loops.topology import gather_children
 from bmi_cdlm.kernels.workers import WORTH_A_THREAD, Workers
 from bmi_cdlm.processes import gr4j
 
@@ -46,7 +48,7 @@ HAND_ON = ("caller", "none")
 """Processes that calculate nothing."""
 EMPTY = ("reverse_reach of loops of none",)
 """Rows that do nothing: there is no parameter."""
-WITHOUT_NUMBERS = {"tile_rows", "place_family", "part_of"}
+WITHOUT_NUMBERS = {"tile_rows", "place_family", "part_of", "sort_family"}
 """Not over a row, but leaves of the call graph with subscripts."""
 N = 64
 
@@ -168,7 +170,7 @@ def body_of(dtype, name: str) -> str:
     """The row itself, without what hands over Python objects."""
     function, arguments = rows_of(dtype)[name]
     made = callee(function, dtype)
-    made(*arguments)
+    made.compile(typeof_all(arguments))
     code = made.inspect_llvm(typeof_all(arguments))
     [body] = re.findall(r"^define [^\n]*@_ZN8bmi_cdlm[^\n]*\n(.*?)^}", code, re.DOTALL | re.MULTILINE)
     return body
@@ -244,7 +246,7 @@ def test_a_row_of_too_many_arrays_is_seen(dtype):
     whole = make_functions(writer.row(0, plan.reverses[0].returns, None), "one row", known)[writer.row_name(0, None)]
     arguments = of_cells(plan, whole, dtype)[""]
     made = callee(whole, dtype)
-    made(*arguments)
+    made.compile(typeof_all(arguments))
     assert not re.search(r"^vector\.body", made.inspect_llvm(typeof_all(arguments)), re.MULTILINE)
 
 
@@ -264,7 +266,7 @@ def test_scalar_steps_return_their_own_precision(dtype):
     for function in set(SCALARS) - set(OF_COUNTS):
         scalar = callee(function, dtype)
         count = function.__code__.co_argcount
-        scalar(*[dtype(0.5)] * count)
+        scalar.compile((expected,) * count)
         signature = next(s for s in scalar.overloads if s == (expected,) * count)
         returned = scalar.overloads[signature].signature.return_type
         parts = set(returned) if isinstance(returned, types.BaseTuple) else {returned}
@@ -330,6 +332,30 @@ class Roots:
     """np.sqrt keeps single precision where math.sqrt does not."""
 
     sqrt = staticmethod(np.sqrt)
+
+
+@compiled_only
+def test_what_others_compile_into_themselves_gets_no_machine_code():
+    """Pins what `linked` takes of numba: with another one it would be as slow as before, and nobody would know."""
+    assert linked.HAS_LIBRARY
+    plain, called = compiled(gr4j.production_step), callee(gr4j.production_step)
+    arguments = (0.5,) * gr4j.production_step.__code__.co_argcount
+    assert np.isfinite(plain(*arguments)).all()
+    called.compile(tuple(map(typeof, arguments)))
+    [one] = called.overloads.values()
+    assert isinstance(one.library, linked.LinkedLibrary) and "define" in one.library.get_llvm_str()
+    assert one.library.get_pointer_to_function(one.fndesc.llvm_func_name) == 0
+    assert one.fndesc.llvm_cpython_wrapper_name not in one.library.get_llvm_str()
+
+
+@compiled_only
+def test_a_loop_over_little_is_run_as_it_is_until_it_is_worth_compiling(monkeypatch):
+    monkeypatch.setattr(launch, "_roots", {})
+    monkeypatch.setattr(launch, "_gone_through", {})
+    found = [launch.compiled_if_worth(gather_children, n) for n in (900, 100, 1, 5)]
+    assert found[:2] == [gather_children] * 2 and found[2] is found[3] is compiled(gather_children)
+    monkeypatch.setattr(launch, "_gone_through", {})
+    assert launch.compiled_if_worth(gather_children, 1) is compiled(gather_children)
 
 
 def test_workers_cover_every_range_once_and_hand_errors_on():

@@ -19,7 +19,7 @@ from numba import config, njit
 from bmi_cdlm.kernels import transcendental
 from bmi_cdlm.kernels.bits import COMPILED
 from bmi_cdlm.kernels.fused import fma
-from bmi_cdlm.kernels.launch import callee, retyped
+from bmi_cdlm.kernels.launch import compiled, retyped
 
 PROGRAM = Path(__file__).with_name("compare_transcendental.py")
 DTYPES = [np.float64, np.float32]
@@ -31,7 +31,7 @@ def kernels(dtype):
     """The functions of `transcendental` as kernels call them."""
     found = (f for f in vars(transcendental).values() if inspect.isfunction(f))
     own = (f for f in found if f.__module__ == transcendental.__name__)
-    return types.SimpleNamespace(**{f.__name__: callee(f, dtype) for f in own})
+    return types.SimpleNamespace(**{f.__name__: compiled(f, dtype) for f in own})
 
 
 INTERPRETED = {plain.__name__: plain for plain in COMPILED}

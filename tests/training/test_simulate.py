@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from itertools import combinations
 
 import netCDF4
@@ -20,10 +21,11 @@ from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.run.parameter_file import read_parameters
+from bmi_cdlm.run.simulation import Simulation
 from cdlm_training import simulate
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.operators import Route
-from cdlm_training.scores import simulate_gauges
+from cdlm_training.scores import GaugeRuns, simulate_gauges
 from cdlm_training.simulate import make_parts
 
 RUNS = {
@@ -57,6 +59,31 @@ def test_the_chain_equals_the_runtime(tmp_path, run):
         seen += [ids[i] for i in places]
     assert sorted(seen) == ["g0", "g1", "g2", "g3"]
     assert expected.std(axis=0).min() > 0
+
+
+def test_gauges_alone_have_the_bits_of_the_whole_domain_one_checkpoint_after_another(tmp_path):
+    trainer = drawn_trainer(write_training_case(tmp_path, snow="cemaneige", spin_up=1))
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    write_checkpoint(first, trainer, None)
+    with torch.no_grad():
+        for weight in trainer.generator.parameters():
+            weight.mul_(0.5)
+    write_checkpoint(second, trainer, None)
+    end = trainer.run.start + np.timedelta64(30, "D")
+    with closing(GaugeRuns(trainer.run)) as runs, closing(GaugeRuns(trainer.run, end)) as shorter:
+        for path in (first, second, first):
+            ids, found = runs(path)
+            expected_ids, expected = run_of_the_whole(trainer.run.model_copy(update={"parameters": path}))
+            assert ids == expected_ids and found.tobytes() == expected.tobytes()
+            assert shorter(path)[1].tobytes() == found.tobytes()  # a year of the record for the spin-up: all of it
+
+
+def run_of_the_whole(run):
+    """Gauge ids and discharge [time, gauge] of a run of all reaches."""
+    blocks: list[np.ndarray] = []
+    with closing(Simulation(run)) as simulation:
+        simulation.run_blocks(["gauge_discharge"], lambda _, values: blocks.append(values["gauge_discharge"].copy()))
+    return simulation.model.domain.gauges.id, np.concatenate(blocks)
 
 
 def test_without_routing_learned_the_celerity_keeps_its_default(tmp_path):

@@ -38,6 +38,11 @@ def _gradient(dtype: torch.dtype, found: dict[str, Any], name: str, like: Tensor
     return torch.as_tensor(found[name]).to(dtype).reshape(like.shape)
 
 
+def _after(count: int, values: Tensor) -> Tensor:
+    """Series [time, ...] after so many steps of zeros; itself where there are none."""
+    return pad(values, (0, 0, count, 0)) if count else values
+
+
 class Advance(torch.autograd.Function):
     """What a process of cells gives over a period, [time, cell], from its cold start or the one that is learned."""
 

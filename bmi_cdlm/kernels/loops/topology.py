@@ -59,12 +59,34 @@ def sort_siblings(first_child, child, size, tied):
     for parent in range(first_child.size - 1):
         first, last = first_child[parent], first_child[parent + 1]
         if last - first > 2:
-            family = child[first:last]
-            family[:] = family[np.argsort(-size[family], kind="mergesort")]
+            sort_family(child[first:last], size)
         elif last - first == 2 and size[child[first]] < size[child[first + 1]]:
             child[first], child[first + 1] = child[first + 1], child[first]
         for place in range(first, last):
             tied[place] = place + 1 < last and size[child[place]] == size[child[place + 1]]
+
+
+def sort_family(family, size):
+    """Sort reaches, the largest sub-tree first, those of one size as they come: runs of twice the length at a time.
+
+    numba's own sort takes as long to compile as the routing.
+    """
+    n, length = family.size, 1
+    merged = np.empty(n, np.int64)
+    while length < n:
+        for begin in range(0, n, 2 * length):
+            middle, end = min(begin + length, n), min(begin + 2 * length, n)
+            a, b = begin, middle
+            for place in range(begin, end):
+                if b >= end or (a < middle and size[family[a]] >= size[family[b]]):
+                    merged[place] = family[a]
+                    a += 1
+                else:
+                    merged[place] = family[b]
+                    b += 1
+        for place in range(n):
+            family[place] = merged[place]
+        length *= 2
 
 
 def place_subtrees(order, first_child, child, size, start):
