@@ -12,7 +12,9 @@ from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any
 
+from bmi_cdlm.kernels import lanes
 from bmi_cdlm.kernels.adjoint import derive
+from bmi_cdlm.kernels.dialect import is_arithmetic
 from bmi_cdlm.kernels.loops import routing, rows
 from bmi_cdlm.kernels.loops.groups import group
 from bmi_cdlm.kernels.loops.plan import returned_count
@@ -31,7 +33,7 @@ SECONDS = "seconds"
 KNOWN: dict[str, Any] = {
     f.__name__: f for f in (
         rows.add_row, rows.copy_row, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
-        routing.sum_sub_steps, routing.sweep_states,
+        routing.sum_sub_steps, routing.sweep_states, *lanes.COMPILED,
     )
 } | {"real": routing.real, "np": routing.np}
 
@@ -109,6 +111,11 @@ class ReachPlan:
         )
 
     @cached_property
+    def in_lanes(self) -> bool:
+        """Whether the step can be taken by eight reaches at once: it is arithmetic alone."""
+        return is_arithmetic(self.process.step)
+
+    @cached_property
     def adjoint_takes(self) -> tuple[str, ...]:
         """Arguments of the adjoint."""
         return arguments_of(self.adjoint)
@@ -160,7 +167,9 @@ def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
         "link_flow": links.flow, "link_flow_adjoint": links.adjoint,
     }
     made = make_functions(text, f"loops of {name}", known)
-    uncounted(made[f"route_{name}"])
+    for one in (f"route_{name}", "prepare_reach", "route_eight"):
+        if one in made:
+            uncounted(made[one])
     free_sums(made["reverse_reach"])
     return types.SimpleNamespace(
         **made, route=made[f"route_{name}"], reverse=made[f"reverse_{name}"], collect=made["collect_runoff"],
@@ -231,7 +240,7 @@ def call(plan: ReachPlan, inflow: str, k: str = "") -> str:
 
 
 def forward_texts(plan: ReachPlan) -> list[str]:
-    """`route_reach`, `route_two` and the loop over reaches."""
+    """`route_reach`, `route_two`, `route_eight` where the step can be taken in lanes, and the loop over reaches."""
     name, coefficients = plan.process.name, list(plan.coefficients)
     one = "".join(f"{c}, " for c in coefficients)
     own = "".join(f"p.{c}[i], " for c in coefficients)
@@ -301,6 +310,16 @@ def route_two(
         volume_1 += mean_1 * step_seconds
         volume_2 += mean_2 * step_seconds
     return state_1, state_2, volume_1, volume_2
+''', eight_text(plan) if plan.in_lanes else "", f'''
+def prepare_reach(network, links, i, runoff, lateral_inflow, hydrographs, begin, end, first, last, n_sub, inflow):
+    """Sum what flows into reach i: from the reaches above in its own hydrograph, and from cells."""
+    flow = hydrographs[network.slot[i], begin:end]
+    gather_upstream(network, i, hydrographs, begin, flow)
+    lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
+    collect_row(links, i, runoff, lateral)
+    lateral_inflow.last[i] = lateral[lateral.size - 1]
+    if inflow.size > 0:
+        keep_inflow(flow, lateral, n_sub, inflow[begin:end])
 ''', f'''
 def route_{name}(
     network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
@@ -314,41 +333,119 @@ def route_{name}(
     [m3], in place; seconds: length of a sub-step. A reach collects its lateral inflow just before it is routed: a
     country's would go to memory and come back.
     """
-    place, begin, end, taping = lo, first * n_sub, last * n_sub, inflow.shape[1] > 0
+    place, begin, end = lo, first * n_sub, last * n_sub
     runoff = runoff[first:last]
     while place < hi:
-        i = network.sequence[place]
-        flow = hydrographs[network.slot[i], begin:end]
-        gather_upstream(network, i, hydrographs, begin, flow)
+        together = network.in_step[place]
+{EIGHT if plan.in_lanes else PAIRS}
+        for one in range(place, place + together):
+            prepare_reach(
+                network, links, network.sequence[one], runoff, lateral_inflow, hydrographs, begin, end, first, last,
+                n_sub, inflow[one],
+            )
+        i, j = network.sequence[place], network.sequence[place + together - 1]
+        flow, other = hydrographs[network.slot[i], begin:end], hydrographs[network.slot[j], begin:end]
         lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
+        lateral_2 = lateral_inflow.values[lateral_inflow.row[j], first:last]
         mean = discharge.values[discharge.row[i], first:last]
-        collect_row(links, i, runoff, lateral)
-        lateral_inflow.last[i] = lateral[lateral.size - 1]
-        if taping:
-            keep_inflow(flow, lateral, n_sub, inflow[place, begin:end])
-        if network.in_step[place] == 2:
-            j = network.sequence[place + 1]
-            other = hydrographs[network.slot[j], begin:end]
-            gather_upstream(network, j, hydrographs, begin, other)
-            lateral_2 = lateral_inflow.values[lateral_inflow.row[j], first:last]
-            mean_2 = discharge.values[discharge.row[j], first:last]
-            collect_row(links, j, runoff, lateral_2)
-            lateral_inflow.last[j] = lateral_2[lateral_2.size - 1]
-            if taping:
-                keep_inflow(other, lateral_2, n_sub, inflow[place + 1, begin:end])
+        mean_2 = discharge.values[discharge.row[j], first:last]
+        if together == 2:
             state[i], state[j], outflow_total[i], outflow_total[j] = route_two(
                 flow, other, lateral, lateral_2, state[i], state[j], {both}seconds, n_sub, mean, mean_2,
                 outflow_total[i], outflow_total[j], step_seconds,
             )
             discharge.last[j] = mean_2[mean_2.size - 1]
-            place += 2
         else:
             state[i], outflow_total[i] = route_reach(
                 flow, lateral, state[i], {own}seconds, n_sub, mean, outflow_total[i], step_seconds
             )
-            place += 1
         discharge.last[i] = mean[mean.size - 1]
+        place += together
 ''']
+
+
+PAIRS = "        together = 2 if together > 2 else together"
+EIGHT = '''        if together == 8:
+            if n_sub == 1 or n_sub % 8 == 0:
+                for one in range(place, place + 8):
+                    prepare_reach(
+                        network, links, network.sequence[one], runoff, lateral_inflow, hydrographs, begin, end, first,
+                        last, n_sub, inflow[one],
+                    )
+                route_eight(
+                    network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub,
+                    step_seconds, first, last,
+                )
+                place += 8
+                continue
+            together = 2'''
+
+
+def eight_text(plan: ReachPlan) -> str:
+    """`route_eight`."""
+    coefficients = list(plan.coefficients)
+    taking = "\n".join(f"    {c} = take(p.{c}, network.sequence, place)" for c in coefficients)
+    outflows = ", ".join(f"outflow_{k}" for k in range(8))
+
+    def lane_call(inflow: str) -> str:
+        values = {plan.process.symbol: "state_", "inflow": inflow, SECONDS: "sub_step"}
+        return f"{plan.process.step.__name__}({', '.join(values.get(a, a) for a in plan.takes)})"
+
+    def eight_steps(indent: str, inflow: str, after: str) -> str:
+        lines = [
+            line for k in range(8)
+            for line in (f"outflow_{k}, state_ = {lane_call(inflow.format(k))}", after.format(k))
+        ]
+        return "\n".join(indent + line for line in lines)
+
+    own = "".join(f"p.{c}[i], " for c in coefficients)
+    return f'''
+def route_eight(
+    network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub, step_seconds, first,
+    last,
+):
+    """`route_reach` of the reaches sequence[place : place + 8], none upstream of another, one in each lane.
+
+    What flows in stands in their hydrographs and `lateral_inflow`. n_sub is 1 or a multiple of 8.
+    """
+    flows = eight(network.slot, network.sequence, place)
+    laterals = eight(lateral_inflow.row, network.sequence, place)
+    means = eight(discharge.row, network.sequence, place)
+    state_ = take(state, network.sequence, place)
+    volume = take(outflow_total, network.sequence, place)
+{taking}
+    sub_step, step_length = spread(seconds), spread(step_seconds)
+    if n_sub == 1:
+        whole = first + (last - first) // 8 * 8
+        for t in range(first, whole, 8):
+            inflow = across_sum(hydrographs, flows, t, lateral_inflow.values, laterals, t)
+{eight_steps("            ", "inflow[{}]", "volume = volume + outflow_{} * step_length")}
+            along_two(hydrographs, flows, t, discharge.values, means, t, ({outflows}))
+        give(state, network.sequence, place, state_)
+        give(outflow_total, network.sequence, place, volume)
+        if whole < last:
+            for one in range(place, place + 8):
+                i = network.sequence[one]
+                state[i], outflow_total[i] = route_reach(
+                    hydrographs[network.slot[i], whole:last], lateral_inflow.values[lateral_inflow.row[i], whole:last],
+                    state[i], {own}seconds, n_sub, discharge.values[discharge.row[i], whole:last], outflow_total[i],
+                    step_seconds,
+                )
+    else:
+        count, nothing = spread(real(n_sub)), spread(real(0.0))
+        for t in range(first, last):
+            lateral, total = take_column(lateral_inflow.values, laterals, t), nothing
+            for k in range(t * n_sub, (t + 1) * n_sub, 8):
+                inflow = across(hydrographs, flows, k)
+{eight_steps("                ", "inflow[{}] + lateral", "total = total + outflow_{}")}
+                along(hydrographs, flows, k, ({outflows}))
+            mean = total / count
+            volume = volume + mean * step_length
+            give_column(discharge.values, means, t, mean)
+        give(state, network.sequence, place, state_)
+        give(outflow_total, network.sequence, place, volume)
+    give(discharge.last, network.sequence, place, take_column(discharge.values, means, last - 1))
+'''
 
 
 def adjoint_call(plan: ReachPlan, values: dict[str, str]) -> str:
@@ -400,7 +497,7 @@ def linear_texts(plan: ReachPlan) -> list[str]:
         i = network.sequence[place]
         flow_adj = hydrographs_adj[network.slot[i]]
         receive(downstream, i, discharge_adj, flow_adj, n_sub)
-        if network.in_step[place] == 2:
+        if network.in_step[place] > 1:
             j = network.sequence[place - 1]
             flow_2_adj = hydrographs_adj[network.slot[j]]
             receive(downstream, j, discharge_adj, flow_2_adj, n_sub)
@@ -497,7 +594,7 @@ def nonlinear_texts(plan: ReachPlan) -> list[str]:
     reverse = f'''    space = np.empty((5, inflow.shape[1]), state_adj.dtype)
     y, y_2, outflow_slope, state_slope, y_adj = space[0], space[1], space[2], space[3], space[4]
     while place >= lo:
-        i, single = network.sequence[place], network.in_step[place] != 2
+        i, single = network.sequence[place], network.in_step[place] == 1
         flow_adj = hydrographs_adj[network.slot[i]]
         receive(downstream, i, discharge_adj, flow_adj, n_sub)
         if single:
