@@ -82,9 +82,9 @@ def along(values, rows, t, steps):
 
 
 @primitive
-def along_two(values, rows, t, others, other_rows, other_t, steps):
-    """`along` into two arrays."""
-    values[list(rows), t : t + LANES] = others[list(other_rows), other_t : other_t + LANES] = np.stack(steps).T
+def turn_block(values, t, column, turned, row, column_t):
+    """Write the columns column to column + 7 of the rows t to t + 7 along eight rows of another array."""
+    turned[row : row + LANES, column_t : column_t + LANES] = values[t : t + LANES, column : column + LANES].T
 
 
 # ---- compiled ----------------------------------------------------------------------------------------------
@@ -332,20 +332,25 @@ def compiled_along(_context, values, rows, t, steps):
 
 
 @intrinsic
-def compiled_along_two(_context, values, rows, t, others, other_rows, other_t, steps):
-    """`along_two` of either precision."""
+def compiled_turn_block(_context, values, t, column, turned_values, row, column_t):
+    """`turn_block` of either precision."""
     def lower(context, builder, sig, arguments):
-        vectors = turned(builder, cgutils.unpack_tuple(builder, arguments[6], LANES))
-        write(context, builder, values, *arguments[:3], vectors)
-        write(context, builder, others, *arguments[3:6], vectors)
+        array, first, left, target, top, start = arguments
+
+        def eight_from(number):
+            return cgutils.pack_array(builder, [builder.add(number, ir.Constant(number.type, k)) for k in range(LANES)])
+
+        vectors = turned(builder, read(context, builder, values, array, eight_from(first), left))
+        write(context, builder, turned_values, target, eight_from(top), start, vectors)
         return context.get_dummy_value()
 
-    return types.none(values, rows, types.intp, others, other_rows, types.intp, steps), lower
+    index = types.intp
+    return types.none(values, index, index, turned_values, index, index), lower
 
 
 COMPILED = {
     eight: compiled_eight, spread: compiled_spread, take: compiled_take, give: compiled_give,
     take_column: compiled_take_column, give_column: compiled_give_column, across: compiled_across,
-    across_sum: compiled_across_sum, along: compiled_along, along_two: compiled_along_two,
+    across_sum: compiled_across_sum, along: compiled_along, turn_block: compiled_turn_block,
 }
 """What stands in the place of each in compiled kernels."""

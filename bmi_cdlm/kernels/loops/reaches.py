@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any
 
-from bmi_cdlm.kernels import lanes
+from bmi_cdlm.kernels import lanes, streaming
 from bmi_cdlm.kernels.adjoint import derive
 from bmi_cdlm.kernels.dialect import is_arithmetic
 from bmi_cdlm.kernels.loops import routing, rows
@@ -32,8 +32,9 @@ SECONDS = "seconds"
 """Symbol of the length of a routing step [s]."""
 KNOWN: dict[str, Any] = {
     f.__name__: f for f in (
-        rows.add_row, rows.copy_row, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
+        rows.add_row, rows.copy_row, rows.fill_row, rows.tile_rows, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
         routing.sum_sub_steps, routing.sweep_states, *lanes.COMPILED,
+        *streaming.COMPILED,
     )
 } | {"real": routing.real, "np": routing.np}
 
@@ -167,7 +168,7 @@ def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
         "link_flow": links.flow, "link_flow_adjoint": links.adjoint,
     }
     made = make_functions(text, f"loops of {name}", known)
-    for one in (f"route_{name}", "prepare_reach", "route_eight"):
+    for one in ("route_range", "prepare_group", "route_eight"):
         if one in made:
             uncounted(made[one])
     free_sums(made["reverse_reach"])
@@ -192,6 +193,51 @@ def collect_row(links, i, runoff, row):
             cell, area = links.cell[link], links.area[link]
             for t in range(row.size):
                 row[t] += link_flow(runoff[t, cell], area)
+
+
+def turn_cells(runoff, first, turned, row):
+    """Put runoff of the cells first to first + 7 along rows of `turned`, whole lines of the cache at a time."""
+    n_steps, width = runoff.shape[0], min(8, runoff.shape[1] - first)
+    whole = n_steps // 8 * 8 if width == 8 else 0
+    for t in range(0, whole, 8):
+        turn_block(runoff, t, first, turned, row, t)
+    for t in range(whole, n_steps):
+        for k in range(width):
+            turned[row + k, t] = runoff[t, first + k]
+
+
+def collect_turned(links, i, runoff, turned, held, row):
+    """`collect_row` from cells along rows: a column of runoff has a line of the cache, and a page, for each step.
+
+    turned: float[8 * place, >= time], and held: int64[place], which eight cells stand there, -1 for none.
+    """
+    first, last = links.first[i], links.first[i + 1]
+    if first == last:
+        fill_row(row, 0.0)
+    for link in range(first, last):
+        cell, area = links.cell[link], links.area[link]
+        block = cell // 8
+        place = block % held.size
+        if held[place] != block:
+            turn_cells(runoff, 8 * block, turned, 8 * place)
+            held[place] = block
+        column = turned[8 * place + cell % 8, : row.size]
+        if link == first:
+            set_link(row, column, area)
+        else:
+            more_link(row, column, area)
+
+
+def set_link(row, column, area):
+    """Lateral inflow of a reach through its first link."""
+    for t in range(row.size):
+        row[t] = link_flow(column[t], area)
+
+
+def more_link(row, column, area):
+    """Lateral inflow of a reach through a further link."""
+    for t in range(row.size):
+        row[t] += link_flow(column[t], area)
 
 
 def collect_runoff(links, runoff, lateral_inflow, lo, hi):
@@ -311,15 +357,30 @@ def route_two(
         volume_2 += mean_2 * step_seconds
     return state_1, state_2, volume_1, volume_2
 ''', eight_text(plan) if plan.in_lanes else "", f'''
-def prepare_reach(network, links, i, runoff, lateral_inflow, hydrographs, begin, end, first, last, n_sub, inflow):
-    """Sum what flows into reach i: from the reaches above in its own hydrograph, and from cells."""
-    flow = hydrographs[network.slot[i], begin:end]
-    gather_upstream(network, i, hydrographs, begin, flow)
-    lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
-    collect_row(links, i, runoff, lateral)
-    lateral_inflow.last[i] = lateral[lateral.size - 1]
-    if inflow.size > 0:
-        keep_inflow(flow, lateral, n_sub, inflow[begin:end])
+def prepare_group(
+    network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last, n_sub,
+    inflow,
+):
+    """Sum what flows into the reaches sequence[place : place + together].
+
+    That of the reaches above in the hydrograph of its own, that of cells in `lateral_inflow`.
+    """
+    for one in range(place, place + together):
+        i = network.sequence[one]
+        flow = hydrographs[network.slot[i], begin:end]
+        above, stop = network.first_child[i], network.first_child[i + 1]
+        if above == stop:
+            fill_row(flow, 0.0)
+        for c in range(above + 1, stop):
+            add_row(flow, hydrographs[network.slot[network.child[c]], begin:end])
+        lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
+        if held.size > 0:
+            collect_turned(links, i, runoff, turned, held, lateral)
+        else:
+            collect_row(links, i, runoff, lateral)
+        lateral_inflow.last[i] = lateral[lateral.size - 1]
+        if inflow.shape[1] > 0:
+            keep_inflow(flow, lateral, n_sub, inflow[one, begin:end])
 ''', f'''
 def route_{name}(
     network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
@@ -333,16 +394,28 @@ def route_{name}(
     [m3], in place; seconds: length of a sub-step. A reach collects its lateral inflow just before it is routed: a
     country's would go to memory and come back.
     """
+    n_steps = last - first
+    blocks = 0 if n_steps < 8 else min(64, (runoff.shape[1] + 7) // 8, 1 + 8192 // n_steps)
+    turned, held = tile_rows(8 * blocks, n_steps, state), np.full(blocks, -1)
+    route_range(
+        network, links, p, state, runoff[first:last], lateral_inflow, hydrographs, discharge, inflow, outflow_total,
+        seconds, n_sub, step_seconds, lo, hi, first, last, turned, held,
+    )
+
+
+def route_range(
+    network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
+    step_seconds, lo, hi, first, last, turned, held,
+):
+    """`route_{name}` with working space for runoff along rows."""
     place, begin, end = lo, first * n_sub, last * n_sub
-    runoff = runoff[first:last]
     while place < hi:
         together = network.in_step[place]
 {EIGHT if plan.in_lanes else PAIRS}
-        for one in range(place, place + together):
-            prepare_reach(
-                network, links, network.sequence[one], runoff, lateral_inflow, hydrographs, begin, end, first, last,
-                n_sub, inflow[one],
-            )
+        prepare_group(
+            network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last,
+            n_sub, inflow,
+        )
         i, j = network.sequence[place], network.sequence[place + together - 1]
         flow, other = hydrographs[network.slot[i], begin:end], hydrographs[network.slot[j], begin:end]
         lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
@@ -361,17 +434,17 @@ def route_{name}(
             )
         discharge.last[i] = mean[mean.size - 1]
         place += together
+    settle()
 ''']
 
 
 PAIRS = "        together = 2 if together > 2 else together"
 EIGHT = '''        if together == 8:
             if n_sub == 1 or n_sub % 8 == 0:
-                for one in range(place, place + 8):
-                    prepare_reach(
-                        network, links, network.sequence[one], runoff, lateral_inflow, hydrographs, begin, end, first,
-                        last, n_sub, inflow[one],
-                    )
+                prepare_group(
+                    network, links, place, 8, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last,
+                    n_sub, inflow,
+                )
                 route_eight(
                     network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub,
                     step_seconds, first, last,
@@ -410,7 +483,6 @@ def route_eight(
     """
     flows = eight(network.slot, network.sequence, place)
     laterals = eight(lateral_inflow.row, network.sequence, place)
-    means = eight(discharge.row, network.sequence, place)
     state_ = take(state, network.sequence, place)
     volume = take(outflow_total, network.sequence, place)
 {taking}
@@ -420,7 +492,15 @@ def route_eight(
         for t in range(first, whole, 8):
             inflow = across_sum(hydrographs, flows, t, lateral_inflow.values, laterals, t)
 {eight_steps("            ", "inflow[{}]", "volume = volume + outflow_{} * step_length")}
-            along_two(hydrographs, flows, t, discharge.values, means, t, ({outflows}))
+            along(hydrographs, flows, t, ({outflows}))
+        far = discharge.values.size > 1048576  # what is kept of every reach is no good in the caches
+        for one in range(place, place + 8):
+            i = network.sequence[one]
+            outflow, mean = hydrographs[network.slot[i], first:whole], discharge.values[discharge.row[i], first:whole]
+            if far and discharge.row[i] != network.slot[i]:
+                stream_row(outflow, mean)
+            else:
+                copy_row(outflow, mean)
         give(state, network.sequence, place, state_)
         give(outflow_total, network.sequence, place, volume)
         if whole < last:
@@ -431,8 +511,10 @@ def route_eight(
                     state[i], {own}seconds, n_sub, discharge.values[discharge.row[i], whole:last], outflow_total[i],
                     step_seconds,
                 )
+        give(discharge.last, network.sequence, place, take_column(hydrographs, flows, last - 1))
     else:
         count, nothing = spread(real(n_sub)), spread(real(0.0))
+        means, mean = eight(discharge.row, network.sequence, place), nothing
         for t in range(first, last):
             lateral, total = take_column(lateral_inflow.values, laterals, t), nothing
             for k in range(t * n_sub, (t + 1) * n_sub, 8):
@@ -444,7 +526,7 @@ def route_eight(
             give_column(discharge.values, means, t, mean)
         give(state, network.sequence, place, state_)
         give(outflow_total, network.sequence, place, volume)
-    give(discharge.last, network.sequence, place, take_column(discharge.values, means, last - 1))
+        give(discharge.last, network.sequence, place, mean)
 '''
 
 
