@@ -32,7 +32,7 @@ SECONDS = "seconds"
 """Symbol of the length of a routing step [s]."""
 KNOWN: dict[str, Any] = {
     f.__name__: f for f in (
-        rows.add_row, rows.copy_row, rows.fill_row, rows.tile_rows, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
+        rows.add_row, rows.copy_row, rows.fill_row, rows.loose_rows, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
         routing.sum_sub_steps, routing.sweep_states, *lanes.COMPILED,
         *streaming.COMPILED,
     )
@@ -196,36 +196,50 @@ def collect_row(links, i, runoff, row):
 
 
 def turn_cells(runoff, first, turned, row):
-    """Put runoff of the cells first to first + 7 along rows of `turned`, whole lines of the cache at a time."""
-    n_steps, width = runoff.shape[0], min(8, runoff.shape[1] - first)
-    whole = n_steps // 8 * 8 if width == 8 else 0
+    """Put runoff of the cells first to first + 31 along rows of `turned`, whole lines of the cache at a time."""
+    n_steps, stop = runoff.shape[0], min(first + 32, runoff.shape[1])
+    whole, right = n_steps // 8 * 8, first + (stop - first) // 8 * 8
     for t in range(0, whole, 8):
-        turn_block(runoff, t, first, turned, row, t)
-    for t in range(whole, n_steps):
-        for k in range(width):
-            turned[row + k, t] = runoff[t, first + k]
+        for cell in range(first, right, 8):
+            turn_block(runoff, t, cell, turned, row + cell - first, t)
+    for cell in range(first, stop):
+        for t in range(whole if cell < right else 0, n_steps):
+            turned[row + cell - first, t] = runoff[t, cell]
 
 
 def collect_turned(links, i, runoff, turned, held, row):
     """`collect_row` from cells along rows: a column of runoff has a line of the cache, and a page, for each step.
 
-    turned: float[8 * place, >= time], and held: int64[place], which eight cells stand there, -1 for none.
+    turned: float[32 * place, >= time]; held: int64[place + 2], which 32 cells stand there, -1 for none, then how many
+    cells were turned and how many links asked. Where cells lie so that few are found again, columns are read as they
+    are: no more than three cells are turned for two links.
     """
-    first, last = links.first[i], links.first[i + 1]
+    first, last, n_places = links.first[i], links.first[i + 1], held.size - 2
     if first == last:
         fill_row(row, 0.0)
+    held[n_places + 1] += last - first
     for link in range(first, last):
         cell, area = links.cell[link], links.area[link]
-        block = cell // 8
-        place = block % held.size
-        if held[place] != block:
-            turn_cells(runoff, 8 * block, turned, 8 * place)
-            held[place] = block
-        column = turned[8 * place + cell % 8, : row.size]
+        place, within = cell // 32 % n_places, cell % 32
+        if held[place] != cell // 32:
+            if 2 * (held[n_places] - 64 * n_places) > 3 * held[n_places + 1]:
+                add_column(runoff, cell, area, row, link == first)
+                continue
+            turn_cells(runoff, cell - within, turned, 32 * place)
+            held[place] = cell // 32
+            held[n_places] += 32
+        column = turned[32 * place + within, : row.size]
         if link == first:
             set_link(row, column, area)
         else:
             more_link(row, column, area)
+
+
+def add_column(runoff, cell, area, row, first):
+    """A link of `collect_turned` from a column of runoff."""
+    for t in range(row.size):
+        before = 0.0 if first else row[t]
+        row[t] = before + link_flow(runoff[t, cell], area)
 
 
 def set_link(row, column, area):
@@ -395,8 +409,9 @@ def route_{name}(
     country's would go to memory and come back.
     """
     n_steps = last - first
-    blocks = 0 if n_steps < 8 else min(64, (runoff.shape[1] + 7) // 8, 1 + 8192 // n_steps)
-    turned, held = tile_rows(8 * blocks, n_steps, state), np.full(blocks, -1)
+    places = 0 if n_steps < 8 else min(64, (runoff.shape[1] + 31) // 32, 1 + 16384 // n_steps)
+    turned, held = loose_rows(32 * places, n_steps, state), np.full(places + 2 if places > 0 else 0, -1)
+    held[places:] = 0
     route_range(
         network, links, p, state, runoff[first:last], lateral_inflow, hydrographs, discharge, inflow, outflow_total,
         seconds, n_sub, step_seconds, lo, hi, first, last, turned, held,

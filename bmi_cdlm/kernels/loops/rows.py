@@ -24,14 +24,22 @@ def add_row(total, values):
 
 
 def tile_rows(count, width, like):
-    """Zeros, [count, at least width], whose rows begin on lines of the cache and differ in where they lie in it.
+    """Zeros in the shape of `loose_rows`."""
+    rows = loose_rows(count, width, like)
+    for k in range(count):
+        fill_row(rows[k], 0.0)
+    return rows
+
+
+def loose_rows(count, width, like):
+    """Space, [count, at least width], whose rows begin on lines of the cache and differ in where they lie in it.
 
     Rows a power of two apart would share the few lines of one set and drive each other out.
     """
     line = 64 // like.itemsize
     lines = (width + line - 1) // line
     stride = (lines + 1 - lines % 2) * line
-    space = np.zeros(count * stride + line, like.dtype)
+    space = np.empty(count * stride + line, like.dtype)
     first = (-space.ctypes.data % 64) // like.itemsize
     return space[first : first + count * stride].reshape(count, stride)
 
