@@ -68,14 +68,6 @@ def across(values, rows, t):
 
 
 @primitive
-def across_sum(values, rows, t, others, other_rows, other_t):
-    """`across` of the sums of two arrays."""
-    return tuple(np.ascontiguousarray(
-        (values[list(rows), t : t + LANES] + others[list(other_rows), other_t : other_t + LANES]).T
-    ))
-
-
-@primitive
 def along(values, rows, t, steps):
     """Write the steps t to t + 7 of eight rows from lanes, one for each step."""
     values[list(rows), t : t + LANES] = np.stack(steps).T
@@ -307,20 +299,6 @@ def compiled_across(_context, values, rows, t):
 
 
 @intrinsic
-def compiled_across_sum(_context, values, rows, t, others, other_rows, other_t):
-    """`across_sum` of either precision."""
-    result = types.UniTuple(Lanes(values.dtype), LANES)
-
-    def lower(context, builder, sig, arguments):
-        sums = map(
-            builder.fadd, read(context, builder, values, *arguments[:3]), read(context, builder, others, *arguments[3:])
-        )
-        return context.make_tuple(builder, result, turned(builder, list(sums)))
-
-    return result(values, rows, types.intp, others, other_rows, types.intp), lower
-
-
-@intrinsic
 def compiled_along(_context, values, rows, t, steps):
     """`along` of either precision."""
     def lower(context, builder, sig, arguments):
@@ -351,6 +329,6 @@ def compiled_turn_block(_context, values, t, column, turned_values, row, column_
 COMPILED = {
     eight: compiled_eight, spread: compiled_spread, take: compiled_take, give: compiled_give,
     take_column: compiled_take_column, give_column: compiled_give_column, across: compiled_across,
-    across_sum: compiled_across_sum, along: compiled_along, turn_block: compiled_turn_block,
+    along: compiled_along, turn_block: compiled_turn_block,
 }
 """What stands in the place of each in compiled kernels."""

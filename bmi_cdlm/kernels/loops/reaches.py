@@ -168,7 +168,7 @@ def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
         "link_flow": links.flow, "link_flow_adjoint": links.adjoint,
     }
     made = make_functions(text, f"loops of {name}", known)
-    for one in ("route_range", "prepare_group", "route_eight"):
+    for one in ("route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means"):
         if one in made:
             uncounted(made[one])
     free_sums(made["reverse_reach"])
@@ -207,39 +207,53 @@ def turn_cells(runoff, first, turned, row):
             turned[row + cell - first, t] = runoff[t, cell]
 
 
-def collect_turned(links, i, runoff, turned, held, row):
-    """`collect_row` from cells along rows: a column of runoff has a line of the cache, and a page, for each step.
+def turned_row(cell, runoff, turned, held):
+    """The row of `turned` in which the runoff of a cell stands, or -1 where its column is to be read as it is.
 
     turned: float[32 * place, >= time]; held: int64[place + 2], which 32 cells stand there, -1 for none, then how many
-    cells were turned and how many links asked. Where cells lie so that few are found again, columns are read as they
-    are: no more than three cells are turned for two links.
+    cells were turned and how many links asked. Where cells lie so that few are found again, no more than three are
+    turned for two links.
     """
-    first, last, n_places = links.first[i], links.first[i + 1], held.size - 2
+    n_places = held.size - 2
+    place, within = cell // 32 % n_places, cell % 32
+    held[n_places + 1] += 1
+    if held[place] != cell // 32:
+        if 2 * (held[n_places] - 64 * n_places) > 3 * held[n_places + 1]:
+            return -1
+        turn_cells(runoff, cell - within, turned, 32 * place)
+        held[place] = cell // 32
+        held[n_places] += 32
+    return 32 * place + within
+
+
+def collect_turned(links, i, runoff, turned, held, row):
+    """`collect_row` from cells along rows: a column of runoff has a line of the cache, and a page, for each step."""
+    first, last = links.first[i], links.first[i + 1]
     if first == last:
         fill_row(row, 0.0)
-    held[n_places + 1] += last - first
     for link in range(first, last):
         cell, area = links.cell[link], links.area[link]
-        place, within = cell // 32 % n_places, cell % 32
-        if held[place] != cell // 32:
-            if 2 * (held[n_places] - 64 * n_places) > 3 * held[n_places + 1]:
-                add_column(runoff, cell, area, row, link == first)
-                continue
-            turn_cells(runoff, cell - within, turned, 32 * place)
-            held[place] = cell // 32
-            held[n_places] += 32
-        column = turned[32 * place + within, : row.size]
-        if link == first:
-            set_link(row, column, area)
+        k = turned_row(cell, runoff, turned, held)
+        if k >= 0 and link == first:
+            set_link(row, turned[k, : row.size], area)
+        elif k >= 0:
+            more_link(row, turned[k, : row.size], area)
+        elif link == first:
+            set_column(row, runoff, cell, area)
         else:
-            more_link(row, column, area)
+            more_column(row, runoff, cell, area)
 
 
-def add_column(runoff, cell, area, row, first):
-    """A link of `collect_turned` from a column of runoff."""
+def set_column(row, runoff, cell, area):
+    """`set_link` from a column of runoff."""
     for t in range(row.size):
-        before = 0.0 if first else row[t]
-        row[t] = before + link_flow(runoff[t, cell], area)
+        row[t] = link_flow(runoff[t, cell], area)
+
+
+def more_column(row, runoff, cell, area):
+    """`more_link` from a column of runoff."""
+    for t in range(row.size):
+        row[t] += link_flow(runoff[t, cell], area)
 
 
 def set_link(row, column, area):
@@ -395,6 +409,47 @@ def prepare_group(
         lateral_inflow.last[i] = lateral[lateral.size - 1]
         if inflow.shape[1] > 0:
             keep_inflow(flow, lateral, n_sub, inflow[one, begin:end])
+
+def gather_eight(network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last, inflow):
+    """All that flows into the reaches sequence[place : place + 8], in the hydrograph of each; with one sub-step.
+
+    A lateral inflow that nobody reads gets no row: of the time that is left every pass over a row is a tenth.
+    """
+    shared = 0 if lateral_inflow.values.shape[0] == lateral_inflow.row.size else hydrographs.shape[0]
+    for one in range(place, place + 8):
+        i = network.sequence[one]
+        flow = hydrographs[network.slot[i], first:last]
+        above, stop = network.first_child[i], network.first_child[i + 1]
+        for c in range(above + 1, stop):
+            add_row(flow, hydrographs[network.slot[network.child[c]], first:last])
+        link, n_links, row = links.first[i], links.first[i + 1] - links.first[i], -1
+        unread = lateral_inflow.row[i] < shared
+        if unread and n_links == 1 and held.size > 0:
+            row = turned_row(links.cell[link], runoff, turned, held)
+        if row >= 0:
+            column, area = turned[row, : flow.size], links.area[link]
+            if above == stop:
+                set_link(flow, column, area)
+            else:
+                more_link(flow, column, area)
+            lateral_inflow.last[i] = link_flow(column[flow.size - 1], area)
+        elif unread and n_links == 0:
+            if above == stop:
+                fill_row(flow, 0.0)
+            lateral_inflow.last[i] = 0.0
+        else:
+            lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
+            if held.size > 0:
+                collect_turned(links, i, runoff, turned, held, lateral)
+            else:
+                collect_row(links, i, runoff, lateral)
+            lateral_inflow.last[i] = lateral[lateral.size - 1]
+            if above == stop:
+                copy_row(lateral, flow)
+            else:
+                add_row(flow, lateral)
+        if inflow.shape[1] > 0:
+            copy_row(flow, inflow[one, first:last])
 ''', f'''
 def route_{name}(
     network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
@@ -455,15 +510,23 @@ def route_range(
 
 PAIRS = "        together = 2 if together > 2 else together"
 EIGHT = '''        if together == 8:
-            if n_sub == 1 or n_sub % 8 == 0:
+            if n_sub == 1:
+                gather_eight(
+                    network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last, inflow
+                )
+                route_eight(
+                    network, place, p, state, hydrographs, discharge, outflow_total, seconds, step_seconds, first, last
+                )
+            elif n_sub % 8 == 0:
                 prepare_group(
                     network, links, place, 8, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last,
                     n_sub, inflow,
                 )
-                route_eight(
+                route_eight_means(
                     network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub,
                     step_seconds, first, last,
                 )
+            if n_sub == 1 or n_sub % 8 == 0:
                 place += 8
                 continue
             together = 2'''
@@ -486,62 +549,71 @@ def eight_text(plan: ReachPlan) -> str:
         ]
         return "\n".join(indent + line for line in lines)
 
-    own = "".join(f"p.{c}[i], " for c in coefficients)
     return f'''
 def route_eight(
+    network, place, p, state, hydrographs, discharge, outflow_total, seconds, step_seconds, first, last,
+):
+    """`route_reach` with one sub-step of the reaches sequence[place : place + 8], none upstream of another.
+
+    One in each lane; all that flows in stands in their hydrographs.
+    """
+    flows = eight(network.slot, network.sequence, place)
+    state_, volume = take(state, network.sequence, place), take(outflow_total, network.sequence, place)
+{taking}
+    sub_step, step_length = spread(seconds), spread(step_seconds)
+    whole = first + (last - first) // 8 * 8
+    for t in range(first, whole, 8):
+        inflow = across(hydrographs, flows, t)
+{eight_steps("        ", "inflow[{}]", "volume = volume + outflow_{} * step_length")}
+        along(hydrographs, flows, t, ({outflows}))
+    for t in range(whole, last):
+        inflow = take_column(hydrographs, flows, t)
+        outflow_0, state_ = {lane_call("inflow")}
+        volume = volume + outflow_0 * step_length
+        give_column(hydrographs, flows, t, outflow_0)
+    give(state, network.sequence, place, state_)
+    give(outflow_total, network.sequence, place, volume)
+    give(discharge.last, network.sequence, place, take_column(hydrographs, flows, last - 1))
+    shared = 0 if discharge.values.shape[0] == discharge.row.size else hydrographs.shape[0]
+    far = discharge.values.size > 1048576  # what is kept of every reach is no good in the caches
+    for one in range(place, place + 8):
+        i = network.sequence[one]
+        if discharge.row[i] >= shared:
+            outflow, mean = hydrographs[network.slot[i], first:last], discharge.values[discharge.row[i], first:last]
+            if far:
+                stream_row(outflow, mean)
+            else:
+                copy_row(outflow, mean)
+
+
+def route_eight_means(
     network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub, step_seconds, first,
     last,
 ):
     """`route_reach` of the reaches sequence[place : place + 8], none upstream of another, one in each lane.
 
-    What flows in stands in their hydrographs and `lateral_inflow`. n_sub is 1 or a multiple of 8.
+    What flows in stands in their hydrographs and `lateral_inflow`. n_sub is a multiple of 8.
     """
     flows = eight(network.slot, network.sequence, place)
     laterals = eight(lateral_inflow.row, network.sequence, place)
-    state_ = take(state, network.sequence, place)
-    volume = take(outflow_total, network.sequence, place)
+    means = eight(discharge.row, network.sequence, place)
+    state_, volume = take(state, network.sequence, place), take(outflow_total, network.sequence, place)
 {taking}
-    sub_step, step_length = spread(seconds), spread(step_seconds)
-    if n_sub == 1:
-        whole = first + (last - first) // 8 * 8
-        for t in range(first, whole, 8):
-            inflow = across_sum(hydrographs, flows, t, lateral_inflow.values, laterals, t)
-{eight_steps("            ", "inflow[{}]", "volume = volume + outflow_{} * step_length")}
-            along(hydrographs, flows, t, ({outflows}))
-        far = discharge.values.size > 1048576  # what is kept of every reach is no good in the caches
-        for one in range(place, place + 8):
-            i = network.sequence[one]
-            outflow, mean = hydrographs[network.slot[i], first:whole], discharge.values[discharge.row[i], first:whole]
-            if far and discharge.row[i] != network.slot[i]:
-                stream_row(outflow, mean)
-            else:
-                copy_row(outflow, mean)
-        give(state, network.sequence, place, state_)
-        give(outflow_total, network.sequence, place, volume)
-        if whole < last:
-            for one in range(place, place + 8):
-                i = network.sequence[one]
-                state[i], outflow_total[i] = route_reach(
-                    hydrographs[network.slot[i], whole:last], lateral_inflow.values[lateral_inflow.row[i], whole:last],
-                    state[i], {own}seconds, n_sub, discharge.values[discharge.row[i], whole:last], outflow_total[i],
-                    step_seconds,
-                )
-        give(discharge.last, network.sequence, place, take_column(hydrographs, flows, last - 1))
-    else:
-        count, nothing = spread(real(n_sub)), spread(real(0.0))
-        means, mean = eight(discharge.row, network.sequence, place), nothing
-        for t in range(first, last):
-            lateral, total = take_column(lateral_inflow.values, laterals, t), nothing
-            for k in range(t * n_sub, (t + 1) * n_sub, 8):
-                inflow = across(hydrographs, flows, k)
-{eight_steps("                ", "inflow[{}] + lateral", "total = total + outflow_{}")}
-                along(hydrographs, flows, k, ({outflows}))
-            mean = total / count
-            volume = volume + mean * step_length
-            give_column(discharge.values, means, t, mean)
-        give(state, network.sequence, place, state_)
-        give(outflow_total, network.sequence, place, volume)
-        give(discharge.last, network.sequence, place, mean)
+    sub_step, step_length, count = spread(seconds), spread(step_seconds), spread(real(n_sub))
+    nothing = spread(real(0))
+    mean = nothing
+    for t in range(first, last):
+        lateral, total = take_column(lateral_inflow.values, laterals, t), nothing
+        for k in range(t * n_sub, (t + 1) * n_sub, 8):
+            inflow = across(hydrographs, flows, k)
+{eight_steps("            ", "inflow[{}] + lateral", "total = total + outflow_{}")}
+            along(hydrographs, flows, k, ({outflows}))
+        mean = total / count
+        volume = volume + mean * step_length
+        give_column(discharge.values, means, t, mean)
+    give(state, network.sequence, place, state_)
+    give(outflow_total, network.sequence, place, volume)
+    give(discharge.last, network.sequence, place, mean)
 '''
 
 
