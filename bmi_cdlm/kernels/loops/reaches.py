@@ -32,7 +32,7 @@ SECONDS = "seconds"
 """Symbol of the length of a routing step [s]."""
 KNOWN: dict[str, Any] = {
     f.__name__: f for f in (
-        rows.add_row, rows.copy_row, rows.fill_row, rows.loose_rows, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
+        rows.add_row, rows.copy_row, rows.fill_row, rows.give_row, rows.loose_rows, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
         routing.sum_sub_steps, routing.sweep_states, *lanes.COMPILED,
         *streaming.COMPILED,
     )
@@ -287,21 +287,22 @@ def spread_runoff(first_link, link_row, link_area, lateral_adj, runoff_adj, lo, 
 
     first_link, link_row, link_area: the links sorted by cell. Cells are summed along time, then put across it.
     """
-    n_steps, width = runoff_adj.shape[0], 64
-    tile = np.empty((width, n_steps), runoff_adj.dtype)
+    n_steps, width = runoff_adj.shape[0], 128
+    tile, across_time = loose_rows(width, n_steps, runoff_adj), loose_rows(8, width, runoff_adj)
     for left in range(lo, hi, width):
         right = left + width if left + width < hi else hi
         for cell in range(left, right):
-            row = tile[cell - left]
+            row = tile[cell - left, :n_steps]
             fill_row(row, 0.0)
             for link in range(first_link[cell], first_link[cell + 1]):
                 add_link(row, lateral_adj[link_row[link]], link_area[link])
-        whole, stop = n_steps // 8 * 8, left + (right - left) // 8 * 8
-        for t in range(0, whole, 8):
-            for cell in range(left, stop, 8):
-                turn_block(tile, cell - left, t, runoff_adj, t, cell)
-        for t in range(n_steps):
-            for cell in range(stop if t < whole else left, right):
+        for t in range(0, n_steps // 8 * 8, 8):
+            for k in range(0, right - left, 8):
+                turn_block(tile, k, t, across_time, 0, k)
+            for k in range(8):
+                copy_row(across_time[k, : right - left], runoff_adj[t + k, left:right])
+        for t in range(n_steps // 8 * 8, n_steps):
+            for cell in range(left, right):
                 runoff_adj[t, cell] = tile[cell - left, t]
 '''
 
@@ -468,7 +469,8 @@ def route_{name}(
     country's would go to memory and come back.
     """
     n_steps = last - first
-    places = 0 if n_steps < 8 else min(64, (runoff.shape[1] + 31) // 32, 1 + 16384 // n_steps)
+    most = 1 + 786432 // (32 * n_steps * state.itemsize)  # of 32 cells each: they stay in the second cache
+    places = 0 if n_steps < 8 else min(64, most, (runoff.shape[1] + 31) // 32)
     turned, held = loose_rows(32 * places, n_steps, state), np.full(places + 2 if places > 0 else 0, -1)
     held[places:] = 0
     route_range(
@@ -584,10 +586,7 @@ def route_eight(
         i = network.sequence[one]
         if discharge.row[i] >= shared:
             outflow, mean = hydrographs[network.slot[i], first:last], discharge.values[discharge.row[i], first:last]
-            if far:
-                stream_row(outflow, mean)
-            else:
-                copy_row(outflow, mean)
+            give_row(outflow, mean, far)
 
 
 def route_eight_means(

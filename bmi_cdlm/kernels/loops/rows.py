@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from bmi_cdlm.kernels.streaming import stream_row
+
 
 def copy_row(values, copy):
     """Copy a row; numba's assignment of a slice takes four times as long."""
     for i in range(values.size):
         copy[i] = values[i]
+
+
+def give_row(values, copy, far):
+    """Copy a row, past the caches if it goes `far`: a large array is read much later."""
+    if far:
+        stream_row(values, copy)
+    else:
+        copy_row(values, copy)
 
 
 def fill_row(values, value):
