@@ -1,7 +1,7 @@
 """This model beside its peers, on the same units, reaches and days in one run: `make bench-peers`, two minutes.
 
-hydro-smash (gr4-lr), HBV 2.0 of hydrodl2 (beside our HBV on its parameters, and GR4J with snow), and routing by sparse
-triangular systems as in DDR and RAPID; a peer that is not installed is left out, and the reason printed. All runs on
+hydro-smash (gr4-lr), HBV 2.0 of hydrodl2 (beside our HBV on its parameters, and GR4J with snow), routing by sparse
+triangular systems as in DDR and RAPID, and by river-route's kernel; a peer that is not installed is left out, and the reason printed. All runs on
 one core, forward and forward with gradient, in turns; the last column is the ratio of the medians.
 benchmarks/README.md says what is counted.
 """
@@ -21,12 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import basin
 from forward import machine, spread
 from gradient import Gradient, smash_gradient_case
-from kernel_cases import Weather, in_routing_order, random_river, random_weather
+from kernel_cases import Weather, in_routing_order, random_river, random_weather, routing_arguments
 from rich.console import Console
 from rich.table import Table
 from timing import Case, interleave
 
-from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.domain.domain import Domain, Links
+from bmi_cdlm.domain.network import plan_network
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.operators import CellOperator, Operators, zeros_of
@@ -36,6 +37,7 @@ from bmi_cdlm.processes.catalogue import choose, find
 from bmi_cdlm.processes.cemaneige import CEMANEIGE
 
 REMEDY = "pip install 'bmi-cdlm[peers]'"
+REMEDIES = {"river-route": "pip install river-route, on Python 3.14 or newer; rr compile"}
 
 
 class Sizes(NamedTuple):
@@ -47,6 +49,7 @@ class Sizes(NamedTuple):
     unit_days: int = 365
     sources: int = 20_000
     river_days: int = 8
+    river_steps: int = 240
     repeats: int = 3
 
 
@@ -228,10 +231,52 @@ def beside_solve(sizes: Sizes) -> tuple[list[Row], str]:
     )
 
 
+def beside_river_route(sizes: Sizes) -> tuple[list[Row], str]:
+    """Routing in one step per step of inflow, every reach with a cell of its own, which gives it water at every step.
+
+    The peer keeps the discharge of every reach in every case.
+    """
+    from river import RiverRoute
+
+    downstream = in_routing_order(random_river(3, sizes.sources))
+    n, n_steps = downstream.size, sizes.river_steps
+    plan, workers, rng = plan_network(downstream, 1), Workers(1), np.random.default_rng(2)
+    K, runoff = rng.lognormal(np.log(3600.0), 0.5, n), rng.uniform(0.01, 10.0, (n, n_steps)).astype(np.float32)
+    peers = {step: RiverRoute(downstream, K, np.full(n, 0.2), step, runoff) for step in (HOUR, DAY)}
+    kept = {}
+
+    def ours(name: str, dtype: type, every: bool) -> Case:
+        kernel, found = routing_arguments(dtype, plan, downstream, n_steps, 1, True, every)
+        links = Links(np.arange(n + 1), np.arange(n), np.full(n, 86.4, dtype))  # 1 mm d-1 on it is 1 m3 s-1
+        arguments = (found[0], links, *found[2:4], np.ascontiguousarray(runoff.T, dtype), *found[5:])
+        kept[every] = arguments[7]
+        return Case(
+            name, np.dtype(dtype).name, 1, n * n_steps, lambda: plan.route(workers, kernel, arguments, n_steps, 1)
+        )
+
+    def theirs(name: str, step: int) -> Case:
+        return Case(f"river-route ({peers[step].kernel}), {name}", "float32", 1, n * n_steps, peers[step].run)
+
+    rows = []
+    for dtype in (np.float32, np.float64):
+        rows += timed([
+            (ours(f"routing, {name}", dtype, every), theirs(name, step))
+            for name, step, every in (
+                ("hourly, every reach kept", HOUR, True), ("hourly, one outlet", HOUR, False),
+                ("daily, every reach kept", DAY, True),
+            )
+        ], "reach-steps", sizes.repeats)
+    # Runoff goes on as it began: near the end all that flows in flows out, in both.
+    flows = [float(q[-1, n_steps // 2 :].mean()) for q in (kept[True].values, peers[DAY].discharge[:, 1:])]
+    assert abs(flows[0] / flows[1] - 1) < 0.02, flows
+    return rows, f"{n} reaches x {n_steps} steps in both; mean discharge at the outlet within {abs(flows[0] / flows[1] - 1):.1%}"
+
+
 PEERS: dict[str, tuple[Callable[[Sizes], tuple[list[Row], str]], tuple[str, ...]]] = {
     "hydro-smash": (beside_smash, ("smash", "rasterio", "pyflwdir")),
     "hydrodl2": (beside_hbv, ("torch", "hydrodl2")),
     "sparse triangular systems": (beside_solve, ("scipy",)),
+    "river-route": (beside_river_route, ("river_route",)),
 }
 
 
@@ -259,7 +304,7 @@ def main(sizes: Sizes = FULL) -> None:
     for name, (measure, needed) in PEERS.items():
         missing = [package for package in needed if importlib.util.find_spec(package) is None]
         if missing:
-            said.append(f"{name}: left out, {', '.join(missing)} not installed ({REMEDY})")
+            said.append(f"{name}: left out, {', '.join(missing)} not installed ({REMEDIES.get(name, REMEDY)})")
             continue
         try:
             new, checked = measure(sizes)

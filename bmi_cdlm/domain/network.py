@@ -29,7 +29,7 @@ SMALLEST_PART, MOST_WAITING = 128, 512
 """Reaches of a part of the trunk that are worth a task; hydrographs that flow into it and stay in the caches."""
 PARTS_AHEAD = 2
 """Parts of the trunk per thread by which pieces may run ahead of it: threads seldom wait, and few buffers are held."""
-IN_STEP = 2
+IN_STEP = 8
 """Reaches that the kernels route at once."""
 NONE = np.empty(0, np.int64)
 

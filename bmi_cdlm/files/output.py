@@ -19,7 +19,7 @@ import numpy as np
 from bmi_cdlm.files.cf import Dimension, Layout, define
 from bmi_cdlm.files.fingerprints import FINGERPRINTS, check_fingerprints
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, require, write_time
-from bmi_cdlm.files.packing import rounded
+from bmi_cdlm.files.packing import round_into
 from bmi_cdlm.files.zarr import SUFFIX, copy_to_store, require_zarr
 from bmi_cdlm.names.calendars import NAMES_IN_FILES, STANDARD, at_seconds, calendar_of, date_text
 from bmi_cdlm.names.errors import OutputError
@@ -154,7 +154,7 @@ class OutputFile:
             rows = slice(self._waiting, self._waiting + count)
             self._starts[rows] = starts[done : done + count]
             for name in self.names:
-                self._values[name][rows] = self._packed(values[name][done : done + count])
+                self._pack(values[name][done : done + count], self._values[name][rows])
             self._waiting += count
             done += count
             if self._waiting == self.block_steps:
@@ -167,8 +167,11 @@ class OutputFile:
         if self._dataset is not None and self._waiting:
             self._write(self._dataset)
 
-    def _packed(self, values: np.ndarray) -> np.ndarray:
-        return values if self._layout.precision is None else rounded(values, self._layout.precision)
+    def _pack(self, values: np.ndarray, rows: np.ndarray) -> None:
+        if self._layout.precision is None:
+            rows[:] = values
+        else:
+            round_into(values, self._layout.precision, rows)
 
     @one_at_a_time
     def close(self) -> None:

@@ -6,6 +6,9 @@ import math
 
 import numpy as np
 
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.packing import round_block
+
 FLOAT32_BITS = 23
 MOST_DIGITS = 7
 
@@ -27,6 +30,17 @@ def rounded(values: np.ndarray, digits: int) -> np.ndarray:
     up = bits + (np.uint64(1) << (drop - np.uint64(1))) - np.uint64(1) + last
     bits[finite] = ((up >> drop) << drop)[finite]
     return bits.view(np.float64).astype(np.float32)
+
+
+def round_into(values: np.ndarray, digits: int, out: np.ndarray) -> None:
+    """Fill `out`, float32[time, point], with `rounded` values, float64[time, point] in any order in memory.
+
+    A kernel takes a fortieth of the time; where a number is inf, NaN or too small for it, numpy takes its time.
+    """
+    bits = np.asarray(values, np.float64).view(np.uint64)
+    usual = compiled(round_block)(bits, 52 - kept_bits(digits), out.view(np.uint32))
+    if not usual:
+        out[:] = rounded(values, digits)
 
 
 def describe(digits: int) -> str:

@@ -56,7 +56,7 @@ def compiler_digest() -> str:
     from numba.core import config
 
     found = hashlib.sha256(FORMAT.encode())
-    for source in ("launch.py", "linked.py", "graph.py", "marks.py", "fused.py"):
+    for source in ("launch.py", "linked.py", "graph.py", "marks.py", "fused.py", "lanes.py", "streaming.py"):
         found.update(Path(__file__).with_name(source).read_bytes() + b"\0")
     found.update(repr((
         numba.__version__, llvmlite.__version__, numpy.__version__, sys.version, platform.platform(),

@@ -549,6 +549,14 @@ def check(function: Callable) -> None:
     flatten(function)
 
 
+def is_arithmetic(function: Callable) -> bool:
+    """Whether a step is + - * / and fma of its arguments alone, which a vector of numbers can take as it stands."""
+    values = flatten(function)[0].values
+    return {v.operation for v in values} <= {"argument", *SUMS.values(), "fma"} and not any(
+        isinstance(o, float) for v in values if v.operation == "fma" for o in v.operands
+    )
+
+
 def write(lines: Lines, function: Callable, operands: Mapping[str, Operand]) -> list[Operand]:
     """Write a function into lines, its arguments given by name; returns what it returns."""
     reader = Reader(lines, function)

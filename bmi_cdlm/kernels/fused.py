@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numba.extending import intrinsic
 
+from bmi_cdlm.kernels.lanes import Lanes, fused
 from bmi_cdlm.kernels.marks import primitive
 
 
@@ -29,7 +30,9 @@ def c_fma(single: bool) -> Callable[[float, float, float], float]:
 
 @primitive
 def fma(a: float, b: float, c: float) -> np.floating:
-    """Return a b + c, in float32 if c is; for interpreted kernels."""
+    """Return a b + c, in float32 if c is; for interpreted kernels. Arrays are `lanes`."""
+    if isinstance(c, np.ndarray):
+        return np.array([fma(*abc) for abc in zip(a, b, c, strict=True)], c.dtype)
     single = type(c) is np.float32
     rounded = c_fma(single)(a, b, c)
     return np.float32(rounded) if single else np.float64(rounded)
@@ -37,5 +40,7 @@ def fma(a: float, b: float, c: float) -> np.floating:
 
 @intrinsic
 def compiled_fma(_context: Any, a: Any, _b: Any, _c: Any) -> tuple[Any, Any]:
-    """`fma` as the one instruction it is; a, b, c of one precision."""
+    """`fma` as the one instruction it is; a, b, c of one precision, or lanes."""
+    if isinstance(a, Lanes):
+        return a(a, a, a), lambda _context, builder, _signature, arguments: fused(builder, a, arguments)
     return a(a, a, a), lambda _context, builder, _signature, arguments: builder.fma(*arguments)

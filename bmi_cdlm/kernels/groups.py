@@ -10,8 +10,8 @@ import numpy as np
 class Network(NamedTuple):
     """River network in processing order.
 
-    sequence: int64[reach], order of processing; in_step: int8[reach], 2 where a place of the sequence and the next
-    are routed at once, else 1; first_child: int64[reach + 1] and child: int64[], children of
+    sequence: int64[reach], order of processing; in_step: int8[reach], how many places of the sequence, this one among
+    them, may be routed at once: 8, 2 or 1; first_child: int64[reach + 1] and child: int64[], children of
     reach i in their stored order; slot: int64[reach], buffer that holds the reach's hydrograph.
     """
 

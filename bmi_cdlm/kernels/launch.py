@@ -17,7 +17,7 @@ import numpy as np
 from numba import config, njit
 from numba.core.options import DefaultOptions
 
-from bmi_cdlm.kernels import bits
+from bmi_cdlm.kernels import bits, lanes, streaming
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.fused import compiled_fma, fma
 from bmi_cdlm.kernels.graph import Linker, call_graph, digest, is_scalar, retyped
@@ -89,7 +89,7 @@ def _linker(dtype: type[np.floating]) -> Linker:
         plain.__qualname__ = f"{np.dtype(dtype).name}_{digest(function)[:20]}.{function.__name__}"
         return njit(**(options(function) | LINKED))(plain)
 
-    return Linker(dtype, make, {} if INTERPRETED else {fma: compiled_fma, **bits.COMPILED})
+    return Linker(dtype, make, {} if INTERPRETED else {fma: compiled_fma, **bits.COMPILED, **lanes.COMPILED, **streaming.COMPILED})
 
 
 def options(function: Callable) -> dict[str, Any]:

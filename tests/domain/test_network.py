@@ -126,12 +126,16 @@ def check_plan(downstream, plan, rng):
         children = network.child[network.first_child[i]:network.first_child[i + 1]]
         assert children.tolist() == np.flatnonzero(downstream == i).tolist()
     size = accumulate_downstream(downstream, np.ones(n)).astype(int)
-    for place in np.flatnonzero(network.in_step == 2)[::2]:
-        i, j = network.sequence[place : place + 2]
-        assert network.in_step[place + 1] == 2
-        assert j < i + 1 - size[i] or j > i, f"{j} drains into {i}, beside which it is routed"
-        assert i < j + 1 - size[j] or i > j, f"{i} drains into {j}, beside which it is routed"
-        assert network.slot[i] != network.slot[j]
+    place = 0
+    while place < n:
+        together = network.in_step[place]
+        group = network.sequence[place : place + together]
+        assert together in (1, 2, IN_STEP) and (network.in_step[place : place + together] == together).all()
+        for i in group:
+            beside = group[group != i]
+            assert ((beside < i + 1 - size[i]) | (beside > i)).all(), f"a reach drains into {i}, beside which it is routed"
+        assert np.unique(network.slot[group]).size == together
+        place += together
 
     n_steps = int(rng.integers(1, 6))
     owner = np.full((plan.n_slots, n_steps), -1)
@@ -230,7 +234,7 @@ def test_reaches_in_step_leave_few_alone(forest, together):
         assert (in_step[place : place + size] == size).all()
         for i in group:
             assert set(np.flatnonzero(downstream == i).tolist()) <= done, "a tributary comes later, or at once"
-        if size == 1:
+        if size < together:
             assert sources <= done | set(sequence[place : place + together].tolist())
         done.update(group)
         place += size

@@ -210,3 +210,19 @@ def test_daily_means_of_an_hourly_run_are_scored_against_daily_observations(tmp_
         assert result.scores["kge_beta"] == pytest.approx(0.5)
     rain = basin_rain(load_config(config), read_domain(tmp_path / "daily" / "domain.nc"))
     assert rain is not None and all(values.size == 4 for values in rain.values())
+
+
+@pytest.mark.parametrize("digits", [1, 3, 7])
+def test_a_kernel_rounds_as_numpy_does(digits):
+    """Numbers of every size, halves, zeros of either sign; among them one that the kernel leaves to numpy."""
+    rng = np.random.default_rng(digits)
+    values = np.exp(rng.uniform(-80, 80, (37, 9))) * rng.choice([-1.0, 1.0], (37, 9))
+    values[0, :4] = 0.0, -0.0, 1.0 + 2.0 ** -(packing.kept_bits(digits) + 1), 1.0 + 3 * 2.0 ** -(packing.kept_bits(digits) + 1)
+    for odd in (1.0, np.nan, -np.inf, 1e-40, 3.5e38, 1e300):
+        values[3, 3] = odd
+        with np.errstate(over="ignore"):
+            expected = packing.rounded(values, digits)
+            for given in (values, np.asfortranarray(values), values[:, ::2]):
+                out = np.empty(given.shape, np.float32)
+                packing.round_into(given, digits, out)
+                assert out.tobytes() == (expected if given.shape == (37, 9) else expected[:, ::2]).tobytes()

@@ -92,7 +92,7 @@ def route_given_{process.name}(
     place, begin, end = lo, first * n_sub, last * n_sub
     runoff = runoff[first:last]
     while place < hi:
-        pair = network.in_step[place] == 2
+        pair = network.in_step[place] > 1
         if pair and given.row[network.sequence[place]] < 0 and given.row[network.sequence[place + 1]] < 0:
             i, j = network.sequence[place], network.sequence[place + 1]
             flow, other = hydrographs[network.slot[i], begin:end], hydrographs[network.slot[j], begin:end]

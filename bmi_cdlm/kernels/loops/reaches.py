@@ -12,7 +12,9 @@ from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any
 
+from bmi_cdlm.kernels import lanes, streaming
 from bmi_cdlm.kernels.adjoint import derive
+from bmi_cdlm.kernels.dialect import is_arithmetic
 from bmi_cdlm.kernels.loops import routing, rows
 from bmi_cdlm.kernels.loops.groups import group
 from bmi_cdlm.kernels.loops.plan import returned_count
@@ -30,8 +32,9 @@ SECONDS = "seconds"
 """Symbol of the length of a routing step [s]."""
 KNOWN: dict[str, Any] = {
     f.__name__: f for f in (
-        rows.add_row, rows.copy_row, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
-        routing.sum_sub_steps, routing.sweep_states,
+        rows.add_row, rows.copy_row, rows.fill_row, rows.give_row, rows.loose_rows, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
+        routing.sum_sub_steps, routing.sweep_states, *lanes.COMPILED,
+        *streaming.COMPILED,
     )
 } | {"real": routing.real, "np": routing.np}
 
@@ -109,6 +112,11 @@ class ReachPlan:
         )
 
     @cached_property
+    def in_lanes(self) -> bool:
+        """Whether the step can be taken by eight reaches at once: it is arithmetic alone."""
+        return is_arithmetic(self.process.step)
+
+    @cached_property
     def adjoint_takes(self) -> tuple[str, ...]:
         """Arguments of the adjoint."""
         return arguments_of(self.adjoint)
@@ -160,7 +168,9 @@ def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
         "link_flow": links.flow, "link_flow_adjoint": links.adjoint,
     }
     made = make_functions(text, f"loops of {name}", known)
-    uncounted(made[f"route_{name}"])
+    for one in ("route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means", "reverse_eight"):
+        if one in made:
+            uncounted(made[one])
     free_sums(made["reverse_reach"])
     return types.SimpleNamespace(
         **made, route=made[f"route_{name}"], reverse=made[f"reverse_{name}"], collect=made["collect_runoff"],
@@ -185,6 +195,79 @@ def collect_row(links, i, runoff, row):
                 row[t] += link_flow(runoff[t, cell], area)
 
 
+def turn_cells(runoff, first, turned, row):
+    """Put runoff of the cells first to first + 31 along rows of `turned`, whole lines of the cache at a time."""
+    n_steps, stop = runoff.shape[0], min(first + 32, runoff.shape[1])
+    whole, right = n_steps // 8 * 8, first + (stop - first) // 8 * 8
+    for t in range(0, whole, 8):
+        for cell in range(first, right, 8):
+            turn_block(runoff, t, cell, turned, row + cell - first, t)
+    for cell in range(first, stop):
+        for t in range(whole if cell < right else 0, n_steps):
+            turned[row + cell - first, t] = runoff[t, cell]
+
+
+def turned_row(cell, runoff, turned, held):
+    """The row of `turned` in which the runoff of a cell stands, or -1 where its column is to be read as it is.
+
+    turned: float[32 * place, >= time]; held: int64[place + 2], which 32 cells stand there, -1 for none, then how many
+    cells were turned and how many links asked. Where cells lie so that few are found again, no more than three are
+    turned for two links.
+    """
+    n_places = held.size - 2
+    place, within = cell // 32 % n_places, cell % 32
+    held[n_places + 1] += 1
+    if held[place] != cell // 32:
+        if 2 * (held[n_places] - 64 * n_places) > 3 * held[n_places + 1]:
+            return -1
+        turn_cells(runoff, cell - within, turned, 32 * place)
+        held[place] = cell // 32
+        held[n_places] += 32
+    return 32 * place + within
+
+
+def collect_turned(links, i, runoff, turned, held, row):
+    """`collect_row` from cells along rows: a column of runoff has a line of the cache, and a page, for each step."""
+    first, last = links.first[i], links.first[i + 1]
+    if first == last:
+        fill_row(row, 0.0)
+    for link in range(first, last):
+        cell, area = links.cell[link], links.area[link]
+        k = turned_row(cell, runoff, turned, held)
+        if k >= 0 and link == first:
+            set_link(row, turned[k, : row.size], area)
+        elif k >= 0:
+            more_link(row, turned[k, : row.size], area)
+        elif link == first:
+            set_column(row, runoff, cell, area)
+        else:
+            more_column(row, runoff, cell, area)
+
+
+def set_column(row, runoff, cell, area):
+    """`set_link` from a column of runoff."""
+    for t in range(row.size):
+        row[t] = link_flow(runoff[t, cell], area)
+
+
+def more_column(row, runoff, cell, area):
+    """`more_link` from a column of runoff."""
+    for t in range(row.size):
+        row[t] += link_flow(runoff[t, cell], area)
+
+
+def set_link(row, column, area):
+    """Lateral inflow of a reach through its first link."""
+    for t in range(row.size):
+        row[t] = link_flow(column[t], area)
+
+
+def more_link(row, column, area):
+    """Lateral inflow of a reach through a further link."""
+    for t in range(row.size):
+        row[t] += link_flow(column[t], area)
+
+
 def collect_runoff(links, runoff, lateral_inflow, lo, hi):
     """Lateral inflow (`ReachSeries`) of the reaches lo to hi from runoff [time, cell]."""
     for i in range(lo, hi):
@@ -204,16 +287,21 @@ def spread_runoff(first_link, link_row, link_area, lateral_adj, runoff_adj, lo, 
 
     first_link, link_row, link_area: the links sorted by cell. Cells are summed along time, then put across it.
     """
-    n_steps, width = runoff_adj.shape[0], 64
-    tile = np.empty((width, n_steps), runoff_adj.dtype)
+    n_steps, width = runoff_adj.shape[0], 128
+    tile, across_time = loose_rows(width, n_steps, runoff_adj), loose_rows(8, width, runoff_adj)
     for left in range(lo, hi, width):
         right = left + width if left + width < hi else hi
         for cell in range(left, right):
-            row = tile[cell - left]
-            row[:] = 0.0
+            row = tile[cell - left, :n_steps]
+            fill_row(row, 0.0)
             for link in range(first_link[cell], first_link[cell + 1]):
                 add_link(row, lateral_adj[link_row[link]], link_area[link])
-        for t in range(n_steps):
+        for t in range(0, n_steps // 8 * 8, 8):
+            for k in range(0, right - left, 8):
+                turn_block(tile, k, t, across_time, 0, k)
+            for k in range(8):
+                copy_row(across_time[k, : right - left], runoff_adj[t + k, left:right])
+        for t in range(n_steps // 8 * 8, n_steps):
             for cell in range(left, right):
                 runoff_adj[t, cell] = tile[cell - left, t]
 '''
@@ -231,7 +319,7 @@ def call(plan: ReachPlan, inflow: str, k: str = "") -> str:
 
 
 def forward_texts(plan: ReachPlan) -> list[str]:
-    """`route_reach`, `route_two` and the loop over reaches."""
+    """`route_reach`, `route_two`, `route_eight` where the step can be taken in lanes, and the loop over reaches."""
     name, coefficients = plan.process.name, list(plan.coefficients)
     one = "".join(f"{c}, " for c in coefficients)
     own = "".join(f"p.{c}[i], " for c in coefficients)
@@ -301,6 +389,72 @@ def route_two(
         volume_1 += mean_1 * step_seconds
         volume_2 += mean_2 * step_seconds
     return state_1, state_2, volume_1, volume_2
+''', eight_text(plan) if plan.in_lanes else "", f'''
+def prepare_group(
+    network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last, n_sub,
+    inflow,
+):
+    """Sum what flows into the reaches sequence[place : place + together].
+
+    That of the reaches above in the hydrograph of its own, that of cells in `lateral_inflow`.
+    """
+    for one in range(place, place + together):
+        i = network.sequence[one]
+        flow = hydrographs[network.slot[i], begin:end]
+        above, stop = network.first_child[i], network.first_child[i + 1]
+        if above == stop:
+            fill_row(flow, 0.0)
+        for c in range(above + 1, stop):
+            add_row(flow, hydrographs[network.slot[network.child[c]], begin:end])
+        lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
+        if held.size > 0:
+            collect_turned(links, i, runoff, turned, held, lateral)
+        else:
+            collect_row(links, i, runoff, lateral)
+        lateral_inflow.last[i] = lateral[lateral.size - 1]
+        if inflow.shape[1] > 0:
+            keep_inflow(flow, lateral, n_sub, inflow[one, begin:end])
+
+def gather_eight(network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last, inflow):
+    """All that flows into the reaches sequence[place : place + 8], in the hydrograph of each; with one sub-step.
+
+    A lateral inflow that nobody reads gets no row: of the time that is left every pass over a row is a tenth.
+    """
+    shared = 0 if lateral_inflow.values.shape[0] == lateral_inflow.row.size else hydrographs.shape[0]
+    for one in range(place, place + 8):
+        i = network.sequence[one]
+        flow = hydrographs[network.slot[i], first:last]
+        above, stop = network.first_child[i], network.first_child[i + 1]
+        for c in range(above + 1, stop):
+            add_row(flow, hydrographs[network.slot[network.child[c]], first:last])
+        link, n_links, row = links.first[i], links.first[i + 1] - links.first[i], -1
+        unread = lateral_inflow.row[i] < shared
+        if unread and n_links == 1 and held.size > 0:
+            row = turned_row(links.cell[link], runoff, turned, held)
+        if row >= 0:
+            column, area = turned[row, : flow.size], links.area[link]
+            if above == stop:
+                set_link(flow, column, area)
+            else:
+                more_link(flow, column, area)
+            lateral_inflow.last[i] = link_flow(column[flow.size - 1], area)
+        elif unread and n_links == 0:
+            if above == stop:
+                fill_row(flow, 0.0)
+            lateral_inflow.last[i] = 0.0
+        else:
+            lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
+            if held.size > 0:
+                collect_turned(links, i, runoff, turned, held, lateral)
+            else:
+                collect_row(links, i, runoff, lateral)
+            lateral_inflow.last[i] = lateral[lateral.size - 1]
+            if above == stop:
+                copy_row(lateral, flow)
+            else:
+                add_row(flow, lateral)
+        if inflow.shape[1] > 0:
+            copy_row(flow, inflow[one, first:last])
 ''', f'''
 def route_{name}(
     network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
@@ -314,41 +468,156 @@ def route_{name}(
     [m3], in place; seconds: length of a sub-step. A reach collects its lateral inflow just before it is routed: a
     country's would go to memory and come back.
     """
-    place, begin, end, taping = lo, first * n_sub, last * n_sub, inflow.shape[1] > 0
-    runoff = runoff[first:last]
+    n_steps = last - first
+    most = 1 + 786432 // (32 * n_steps * state.itemsize)  # of 32 cells each: they stay in the second cache
+    places = 0 if n_steps < 8 else min(64, most, (runoff.shape[1] + 31) // 32)
+    turned, held = loose_rows(32 * places, n_steps, state), np.full(places + 2 if places > 0 else 0, -1)
+    held[places:] = 0
+    route_range(
+        network, links, p, state, runoff[first:last], lateral_inflow, hydrographs, discharge, inflow, outflow_total,
+        seconds, n_sub, step_seconds, lo, hi, first, last, turned, held,
+    )
+
+
+def route_range(
+    network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
+    step_seconds, lo, hi, first, last, turned, held,
+):
+    """`route_{name}` with working space for runoff along rows."""
+    place, begin, end = lo, first * n_sub, last * n_sub
     while place < hi:
-        i = network.sequence[place]
-        flow = hydrographs[network.slot[i], begin:end]
-        gather_upstream(network, i, hydrographs, begin, flow)
+        together = network.in_step[place]
+{EIGHT if plan.in_lanes else PAIRS}
+        prepare_group(
+            network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last,
+            n_sub, inflow,
+        )
+        i, j = network.sequence[place], network.sequence[place + together - 1]
+        flow, other = hydrographs[network.slot[i], begin:end], hydrographs[network.slot[j], begin:end]
         lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
+        lateral_2 = lateral_inflow.values[lateral_inflow.row[j], first:last]
         mean = discharge.values[discharge.row[i], first:last]
-        collect_row(links, i, runoff, lateral)
-        lateral_inflow.last[i] = lateral[lateral.size - 1]
-        if taping:
-            keep_inflow(flow, lateral, n_sub, inflow[place, begin:end])
-        if network.in_step[place] == 2:
-            j = network.sequence[place + 1]
-            other = hydrographs[network.slot[j], begin:end]
-            gather_upstream(network, j, hydrographs, begin, other)
-            lateral_2 = lateral_inflow.values[lateral_inflow.row[j], first:last]
-            mean_2 = discharge.values[discharge.row[j], first:last]
-            collect_row(links, j, runoff, lateral_2)
-            lateral_inflow.last[j] = lateral_2[lateral_2.size - 1]
-            if taping:
-                keep_inflow(other, lateral_2, n_sub, inflow[place + 1, begin:end])
+        mean_2 = discharge.values[discharge.row[j], first:last]
+        if together == 2:
             state[i], state[j], outflow_total[i], outflow_total[j] = route_two(
                 flow, other, lateral, lateral_2, state[i], state[j], {both}seconds, n_sub, mean, mean_2,
                 outflow_total[i], outflow_total[j], step_seconds,
             )
             discharge.last[j] = mean_2[mean_2.size - 1]
-            place += 2
         else:
             state[i], outflow_total[i] = route_reach(
                 flow, lateral, state[i], {own}seconds, n_sub, mean, outflow_total[i], step_seconds
             )
-            place += 1
         discharge.last[i] = mean[mean.size - 1]
+        place += together
+    settle()
 ''']
+
+
+PAIRS = "        together = 2 if together > 2 else together"
+EIGHT = '''        if together == 8:
+            if n_sub == 1:
+                gather_eight(
+                    network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last, inflow
+                )
+                route_eight(
+                    network, place, p, state, hydrographs, discharge, outflow_total, seconds, step_seconds, first, last
+                )
+            elif n_sub % 8 == 0:
+                prepare_group(
+                    network, links, place, 8, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last,
+                    n_sub, inflow,
+                )
+                route_eight_means(
+                    network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub,
+                    step_seconds, first, last,
+                )
+            if n_sub == 1 or n_sub % 8 == 0:
+                place += 8
+                continue
+            together = 2'''
+
+
+def eight_text(plan: ReachPlan) -> str:
+    """`route_eight`."""
+    coefficients = list(plan.coefficients)
+    taking = "\n".join(f"    {c} = take(p.{c}, network.sequence, place)" for c in coefficients)
+    outflows = ", ".join(f"outflow_{k}" for k in range(8))
+
+    def lane_call(inflow: str) -> str:
+        values = {plan.process.symbol: "state_", "inflow": inflow, SECONDS: "sub_step"}
+        return f"{plan.process.step.__name__}({', '.join(values.get(a, a) for a in plan.takes)})"
+
+    def eight_steps(indent: str, inflow: str, after: str) -> str:
+        lines = [
+            line for k in range(8)
+            for line in (f"outflow_{k}, state_ = {lane_call(inflow.format(k))}", after.format(k))
+        ]
+        return "\n".join(indent + line for line in lines)
+
+    return f'''
+def route_eight(
+    network, place, p, state, hydrographs, discharge, outflow_total, seconds, step_seconds, first, last,
+):
+    """`route_reach` with one sub-step of the reaches sequence[place : place + 8], none upstream of another.
+
+    One in each lane; all that flows in stands in their hydrographs.
+    """
+    flows = eight(network.slot, network.sequence, place)
+    state_, volume = take(state, network.sequence, place), take(outflow_total, network.sequence, place)
+{taking}
+    sub_step, step_length = spread(seconds), spread(step_seconds)
+    whole = first + (last - first) // 8 * 8
+    for t in range(first, whole, 8):
+        inflow = across(hydrographs, flows, t)
+{eight_steps("        ", "inflow[{}]", "volume = volume + outflow_{} * step_length")}
+        along(hydrographs, flows, t, ({outflows}))
+    for t in range(whole, last):
+        inflow = take_column(hydrographs, flows, t)
+        outflow_0, state_ = {lane_call("inflow")}
+        volume = volume + outflow_0 * step_length
+        give_column(hydrographs, flows, t, outflow_0)
+    give(state, network.sequence, place, state_)
+    give(outflow_total, network.sequence, place, volume)
+    give(discharge.last, network.sequence, place, take_column(hydrographs, flows, last - 1))
+    shared = 0 if discharge.values.shape[0] == discharge.row.size else hydrographs.shape[0]
+    far = discharge.values.size > 1048576  # what is kept of every reach is no good in the caches
+    for one in range(place, place + 8):
+        i = network.sequence[one]
+        if discharge.row[i] >= shared:
+            outflow, mean = hydrographs[network.slot[i], first:last], discharge.values[discharge.row[i], first:last]
+            give_row(outflow, mean, far)
+
+
+def route_eight_means(
+    network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub, step_seconds, first,
+    last,
+):
+    """`route_reach` of the reaches sequence[place : place + 8], none upstream of another, one in each lane.
+
+    What flows in stands in their hydrographs and `lateral_inflow`. n_sub is a multiple of 8.
+    """
+    flows = eight(network.slot, network.sequence, place)
+    laterals = eight(lateral_inflow.row, network.sequence, place)
+    means = eight(discharge.row, network.sequence, place)
+    state_, volume = take(state, network.sequence, place), take(outflow_total, network.sequence, place)
+{taking}
+    sub_step, step_length, count = spread(seconds), spread(step_seconds), spread(real(n_sub))
+    nothing = spread(real(0))
+    mean = nothing
+    for t in range(first, last):
+        lateral, total = take_column(lateral_inflow.values, laterals, t), nothing
+        for k in range(t * n_sub, (t + 1) * n_sub, 8):
+            inflow = across(hydrographs, flows, k)
+{eight_steps("            ", "inflow[{}] + lateral", "total = total + outflow_{}")}
+            along(hydrographs, flows, k, ({outflows}))
+        mean = total / count
+        volume = volume + mean * step_length
+        give_column(discharge.values, means, t, mean)
+    give(state, network.sequence, place, state_)
+    give(outflow_total, network.sequence, place, volume)
+    give(discharge.last, network.sequence, place, mean)
+'''
 
 
 def adjoint_call(plan: ReachPlan, values: dict[str, str]) -> str:
@@ -374,6 +643,83 @@ def reverse_{plan.process.name}(
 {body}'''
 
 
+REVERSE_EIGHT = '''        if network.in_step[place] == 8:
+            for one in range(place, place - 8, -1):
+                i = network.sequence[one]
+                receive(downstream, i, discharge_adj, hydrographs_adj[network.slot[i]], n_sub)
+            reverse_eight(
+                network, place - 7, p, start, inflow, state_adj, p_adj, hydrographs_adj, lane_space, seconds
+            )
+            for one in range(place, place - 8, -1):
+                i = network.sequence[one]
+                flow_adj = hydrographs_adj[network.slot[i]]
+                sum_sub_steps(flow_adj, n_sub, lateral_adj[one])
+                hand_up(network, i, flow_adj, hydrographs_adj)
+            place -= 8
+            continue'''
+
+
+def reverse_eight_text(plan: ReachPlan) -> str:
+    """`reverse_eight`: the adjoint of eight reaches of a linear process, none upstream of another, one in each lane."""
+    process, coefficients = plan.process, list(plan.coefficients)
+    taking = "\n".join(f"    {c} = take(p.{c}, network.sequence, place)" for c in coefficients)
+    sums = "\n".join(f"    {c}_adj = take(p_adj.{c}, network.sequence, place)" for c in coefficients)
+    giving = "\n".join(f"    give(p_adj.{c}, network.sequence, place, {c}_adj)" for c in coefficients)
+    assigned = "".join(f", d_{c}" for c in coefficients)
+
+    def forth(k: str) -> list[str]:
+        values = {process.symbol: "y", "inflow": f"came[{k}]", SECONDS: "sub_step"}
+        step = f"{process.step.__name__}({', '.join(values.get(a, a) for a in plan.takes)})"
+        return [f"put(lane_space, t + {k}, y)", f"put(lane_space, n + t + {k}, came[{k}])", f"_waste, y = {step}"]
+
+    def back(k: str, outflow_adj: str, inflow_adj: str) -> list[str]:
+        values = {process.symbol: f"get(lane_space, t + {k})", "inflow": f"get(lane_space, n + t + {k})",
+                  "outflow_adj": outflow_adj, f"{process.symbol}_adj": "y_adj", SECONDS: "sub_step"}
+        return [f"y_adj, {inflow_adj}{assigned} = {adjoint_call(plan, values)}"] + [
+            f"{c}_adj = {c}_adj + d_{c}" for c in coefficients
+        ]
+
+    def lines(indent: str, found: list[str]) -> str:
+        return "\n".join(indent + line for line in found)
+
+    eight_forth = lines("        ", [line for k in range(8) for line in forth(str(k))])
+    eight_back = lines("        ", [
+        line for k in reversed(range(8)) for line in back(str(k), f"left[{k}]", f"came_adj_{k}")
+    ])
+    results = ", ".join(f"came_adj_{k}" for k in range(8))
+    return f'''
+def reverse_eight(network, place, p, start, inflow, state_adj, p_adj, hydrographs_adj, lane_space, seconds):
+    """The adjoint of the reaches sequence[place : place + 8], none upstream of another, one in each lane.
+
+    Adjoints of outflow come in their hydrographs, where those of inflow go out; adds to the adjoints of coefficients.
+    lane_space: float[2 * sub-step, 8], working space: states before each sub-step, and inflow.
+    """
+    n = inflow.shape[1]
+    whole = n // 8 * 8
+    rows = (place, place + 1, place + 2, place + 3, place + 4, place + 5, place + 6, place + 7)
+    flows = eight(network.slot, network.sequence, place)
+{taking}
+    sub_step, y = spread(seconds), take(start, network.sequence, place)
+    for t in range(0, whole, 8):
+        came = across(inflow, rows, t)
+{eight_forth}
+    for t in range(whole, n):
+        came = (take_column(inflow, rows, t),)
+{lines("        ", forth("0"))}
+    y_adj = take(state_adj, network.sequence, place)
+{sums}
+    for t in range(n - 1, whole - 1, -1):
+{lines("        ", back("0", "take_column(hydrographs_adj, flows, t)", "came_adj"))}
+        give_column(hydrographs_adj, flows, t, came_adj)
+    for t in range(whole - 8, -1, -8):
+        left = across(hydrographs_adj, flows, t)
+{eight_back}
+        along(hydrographs_adj, flows, t, ({results}))
+    give(state_adj, network.sequence, place, y_adj)
+{giving}
+'''
+
+
 def linear_texts(plan: ReachPlan) -> list[str]:
     """The adjoint of a linear process: state forward and its adjoint backward in one loop, all else in vectors."""
     process, coefficients = plan.process, list(plan.coefficients)
@@ -388,19 +734,23 @@ def linear_texts(plan: ReachPlan) -> list[str]:
                   f"{symbol}_adj": f"state{k}_adj"} | {c: f"{c}{k}" for c in coefficients}
         return adjoint_call(plan, values)
 
+    in_lanes = plan.in_lanes and is_arithmetic(plan.adjoint)
     assigned = ", ".join(f"d_{c}" for c in coefficients)
     sums = "\n".join(f"    {c}_adj = real(0)" for c in coefficients)
     adding = "\n".join(f"        {c}_adj += d_{c}" for c in coefficients)
     giving = "\n".join(f"    p_adj.{c}[i] += {c}_adj" for c in coefficients)
     taking = "\n".join(f"    {c} = p.{c}[i]" for c in coefficients)
     values = {symbol: "y[k]", "inflow": "inflow[k]", "outflow_adj": "flow_adj[k]", f"{symbol}_adj": "y_adj[k]"}
-    reverse = f'''    space = np.empty((4, inflow.shape[1]), state_adj.dtype)
+    reverse = f'''    n_sub_steps = inflow.shape[1]
+    space = np.empty((4, n_sub_steps), state_adj.dtype)
     y_1, y_2, y_1_adj, y_2_adj = space[0], space[1], space[2], space[3]
+    {"lane_space = np.empty((2 * n_sub_steps, 8), state_adj.dtype)" if in_lanes else ""}
     while place >= lo:
+{REVERSE_EIGHT if in_lanes else ""}
         i = network.sequence[place]
         flow_adj = hydrographs_adj[network.slot[i]]
         receive(downstream, i, discharge_adj, flow_adj, n_sub)
-        if network.in_step[place] == 2:
+        if network.in_step[place] > 1:
             j = network.sequence[place - 1]
             flow_2_adj = hydrographs_adj[network.slot[j]]
             receive(downstream, j, discharge_adj, flow_2_adj, n_sub)
@@ -424,7 +774,7 @@ def linear_texts(plan: ReachPlan) -> list[str]:
             hand_up(network, i, flow_adj, hydrographs_adj)
             place -= 1
 '''
-    return [f'''
+    return [reverse_eight_text(plan) if in_lanes else "", f'''
 def sweep_reach(inflow, outflow_adj, state, state_adj, {one}seconds, y, y_adj):
     """What waits from sub-step to sub-step, `y` before each, forward, and `y_adj` after each, backward.
 
@@ -497,7 +847,7 @@ def nonlinear_texts(plan: ReachPlan) -> list[str]:
     reverse = f'''    space = np.empty((5, inflow.shape[1]), state_adj.dtype)
     y, y_2, outflow_slope, state_slope, y_adj = space[0], space[1], space[2], space[3], space[4]
     while place >= lo:
-        i, single = network.sequence[place], network.in_step[place] != 2
+        i, single = network.sequence[place], network.in_step[place] == 1
         flow_adj = hydrographs_adj[network.slot[i]]
         receive(downstream, i, discharge_adj, flow_adj, n_sub)
         if single:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy import float64 as real  # launch puts the compiled precision in its place
 
 from bmi_cdlm.kernels.fused import fma
-from bmi_cdlm.kernels.loops.rows import add_row, copy_row
+from bmi_cdlm.kernels.loops.rows import add_row, copy_row, fill_row
 from bmi_cdlm.kernels.marks import free_sums, uncounted
 
 
@@ -15,7 +15,7 @@ def gather_upstream(network, i, hydrographs, begin, flow):
     """Sum what the reaches above send into reach i from sub-step `begin` on, in its own buffer `flow`."""
     first, last = network.first_child[i], network.first_child[i + 1]
     if first == last:
-        flow[:] = 0.0
+        fill_row(flow, 0.0)
     for c in range(first + 1, last):
         add_row(flow, hydrographs[network.slot[network.child[c]], begin : begin + flow.size])
 
@@ -39,7 +39,7 @@ def keep_inflow(flow, lateral_inflow, n_sub, inflow):
 def receive(downstream, i, discharge_adj, flow_adj, n_sub):
     """Adjoint of the outflow of reach i, in its own buffer: from the reach below and from its discharge."""
     if downstream[i] < 0:
-        flow_adj[:] = 0.0
+        fill_row(flow_adj, 0.0)
     if discharge_adj.row[i] > 0:
         mean_adj = discharge_adj.values[discharge_adj.row[i]]
         for t in range(mean_adj.size):
@@ -107,16 +107,24 @@ def assign_slots(network, downstream, piece_end, free):
     """Give every reach a hydrograph buffer, reused within a piece only; returns the number of buffers.
 
     piece_end: int64[piece], where each piece ends in the sequence; free: int64[reach], working space. A reach
-    takes over the buffer of its first child; an outlet's buffer is free again after the reach that follows, with which
-    it may be routed at once.
+    takes over the buffer of its first child; an outlet's buffer is free again after the reaches with which it may be
+    routed at once.
     """
     sequence, first_child, child, slot = network.sequence, network.first_child, network.child, network.slot
+    leaving = np.empty(128, np.int64)
     used = 0
     start = 0
     for piece in range(piece_end.size):
         n_free = 0
-        leaving = -1
+        n_leaving = 0
+        group_end = start
         for place in range(start, piece_end[piece]):
+            if place == group_end:
+                group_end = place + network.in_step[place]
+                for k in range(n_leaving):
+                    free[n_free] = leaving[k]
+                    n_free += 1
+                n_leaving = 0
             i = sequence[place]
             first, last = first_child[i], first_child[i + 1]
             if first < last:
@@ -130,10 +138,9 @@ def assign_slots(network, downstream, piece_end, free):
             else:
                 slot[i] = used
                 used += 1
-            if leaving >= 0:
-                free[n_free] = leaving
-                n_free += 1
-            leaving = slot[i] if downstream[i] < 0 else -1
+            if downstream[i] < 0:
+                leaving[n_leaving] = slot[i]
+                n_leaving += 1
         start = piece_end[piece]
     return used
 

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from bmi_cdlm.kernels.streaming import stream_row
+
 
 def copy_row(values, copy):
     """Copy a row; numba's assignment of a slice takes four times as long."""
     for i in range(values.size):
         copy[i] = values[i]
+
+
+def give_row(values, copy, far):
+    """Copy a row, past the caches if it goes `far`: a large array is read much later."""
+    if far:
+        stream_row(values, copy)
+    else:
+        copy_row(values, copy)
 
 
 def fill_row(values, value):
@@ -24,14 +34,22 @@ def add_row(total, values):
 
 
 def tile_rows(count, width, like):
-    """Zeros, [count, at least width], whose rows begin on lines of the cache and differ in where they lie in it.
+    """Zeros in the shape of `loose_rows`."""
+    rows = loose_rows(count, width, like)
+    for k in range(count):
+        fill_row(rows[k], 0.0)
+    return rows
+
+
+def loose_rows(count, width, like):
+    """Space, [count, at least width], whose rows begin on lines of the cache and differ in where they lie in it.
 
     Rows a power of two apart would share the few lines of one set and drive each other out.
     """
     line = 64 // like.itemsize
     lines = (width + line - 1) // line
     stride = (lines + 1 - lines % 2) * line
-    space = np.zeros(count * stride + line, like.dtype)
+    space = np.empty(count * stride + line, like.dtype)
     first = (-space.ctypes.data % 64) // like.itemsize
     return space[first : first + count * stride].reshape(count, stride)
 

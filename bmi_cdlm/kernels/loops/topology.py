@@ -107,8 +107,8 @@ def arrange_in_step(reaches, downstream, together, missing, starts, sequence, in
     """Arrange reaches so that as many as `together` are routed at once, none of which drains into another.
 
     reaches: int64[m] in routing order; missing: int64[reach], -1, and so again after; starts: int64[>= m], working
-    space; sequence: int64[m] and in_step: int8[m], filled: `together` for every reach of a full group, else 1. A reach
-    that may be routed comes before the next source, so that few hydrographs wait.
+    space; sequence: int64[m] and in_step: int8[m], filled: the reaches of the group, `together`, 2 or 1, for every reach
+    of it. A reach that may be routed comes before the next source, so that few hydrographs wait.
     """
     for k in range(reaches.size):
         missing[reaches[k]] = 0
@@ -133,7 +133,7 @@ def arrange_in_step(reaches, downstream, together, missing, starts, sequence, in
         for k in range(group):
             i = ready[k]
             sequence[done + k] = i
-            in_step[done + k] = together if group == together else 1
+            in_step[done + k] = together if group == together else (2 if k < group - group % 2 else 1)
             missing[i] = -1
         for k in range(group):
             below = downstream[sequence[done + k]]

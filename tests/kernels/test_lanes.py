@@ -1,0 +1,137 @@
+"""Eight reaches at once have the bits of each alone; what is written in vectors is taken in vectors."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from numba import config
+
+from bmi_cdlm.domain import network
+from bmi_cdlm.domain.domain import Links
+from bmi_cdlm.domain.network import plan_network
+from bmi_cdlm.kernels import dialect, lanes, streaming
+from bmi_cdlm.kernels.fused import fma
+from bmi_cdlm.kernels.groups import ReachSeries
+from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.loops.reaches import reach_loops, reach_plan
+from bmi_cdlm.kernels.loops.rows import loose_rows
+from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.buffers import whole_series
+from bmi_cdlm.processes.links import LINKS
+from bmi_cdlm.processes.muskingum import MUSKINGUM, muskingum_coefficients, muskingum_step, muskingum_step_adjoint
+
+PLAN = reach_plan(MUSKINGUM)
+N = 61
+
+
+def river(seed: int) -> np.ndarray:
+    """A forest of some sixty reaches in routing order, with confluences of up to four."""
+    rng = np.random.default_rng(seed)
+    below = np.array([i + 1 + int(rng.integers(min(6, N - 1 - i))) if i < N - 3 else -1 for i in range(N)])
+    from bmi_cdlm.domain.network import order_reaches, renumbered
+
+    return renumbered(below, order_reaches(below, [f"{i:02d}" for i in range(N)]))
+
+
+def routed(downstream, dtype, n_steps, n_sub, kept, plan):
+    """State, last values, volumes, tape by reach, and discharge of what is kept, after a block."""
+    rng, n = np.random.default_rng(1), downstream.size
+    K, x = rng.lognormal(np.log(3600.0), 1.5, n), rng.uniform(0, 0.5, n)
+    found = np.array([muskingum_coefficients(k, w, 86400.0 / n_sub) for k, w in zip(K, x, strict=True)])
+    p = PLAN.parameter_group(*(found[:, "direct gain keep storage_time".split().index(s)].astype(dtype)
+                               for s in PLAN.parameter_group._fields))
+    links = Links(np.r_[0, np.cumsum(np.arange(n) % 3)], rng.integers(0, 70, int((np.arange(n) % 3).sum())),
+                  np.ones(int((np.arange(n) % 3).sum()), dtype))
+    runoff, state = rng.uniform(0, 9, (n_steps, 70)).astype(dtype), rng.random(n).astype(dtype)
+    slot, gauges = plan.network.slot, np.arange(0, n, 5)
+
+    def series(whole: bool) -> ReachSeries:
+        if whole:
+            return whole_series(np.empty((n, n_steps), dtype))
+        row = slot.copy()
+        row[gauges] = plan.n_slots + np.arange(gauges.size)
+        return ReachSeries(np.empty((plan.n_slots + gauges.size, n_steps), dtype), row, np.empty(n, dtype))
+
+    lateral, discharge = series(kept), series(kept)
+    volume, tape = np.zeros(n, dtype), np.empty((n, n_steps * n_sub), dtype)
+    hydrographs = np.empty((plan.n_slots, n_steps * n_sub), dtype)
+    with Workers(1) as workers:
+        plan.route(workers, compiled(reach_loops(PLAN, LINKS).route, dtype), (
+            plan.network, links, p, state, runoff, lateral, hydrographs, discharge, tape, volume,
+            dtype(86400 // n_sub), n_sub, dtype(86400),
+        ), n_steps, n_sub)
+    by_reach = np.empty_like(tape)
+    by_reach[plan.network.sequence] = tape
+    places = np.arange(n) if kept else gauges
+    return state, volume, by_reach, lateral.last, discharge.last, *(
+        s.values[s.row[places]] for s in (lateral, discharge)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("n_steps", "n_sub"), [(19, 1), (5, 1), (2, 24), (3, 4)])
+def test_eight_at_once_are_eight_alone(monkeypatch, dtype, n_steps, n_sub):
+    downstream = river(n_steps)
+    plans = []
+    for together in (8, 1):
+        monkeypatch.setattr(network, "IN_STEP", together)
+        plans.append(plan_network(downstream, 2, 9))
+    assert set(plans[0].network.in_step.tolist()) >= {8} and set(plans[1].network.in_step.tolist()) == {1}
+    for kept in (True, False):
+        for a, b in zip(*(routed(downstream, dtype, n_steps, n_sub, kept, plan) for plan in plans), strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="inspects machine code: needs the compiler")
+def test_lanes_are_vectors():
+    for dtype, word in ((np.float64, "f64"), (np.float32, "f32")):
+        plan = plan_network(river(0), 1)
+        routed(river(0), dtype, 9, 1, True, plan)
+        [code] = compiled(reach_loops(PLAN, LINKS).route, dtype).inspect_llvm().values()
+        assert len(re.findall(rf"call [^\n]*@llvm\.fma\.v8{word}", code)) >= 2 * 2 * 8
+        assert "!nontemporal" in code
+
+
+def test_primitives_are_what_they_stand_for():
+    values = np.arange(20.0 * 30).reshape(20, 30)
+    rows = tuple(range(3, 11))
+    steps = lanes.across(values, rows, 5)
+    assert [s.tolist() for s in steps] == values[3:11, 5:13].T.tolist()
+    copy = np.zeros_like(values)
+    lanes.along(copy, rows, 5, steps)
+    lanes.turn_block(values, 1, 2, copy, 12, 20)
+    assert (copy[3:11, 5:13] == values[3:11, 5:13]).all() and (copy[12:20, 20:28] == values[1:9, 2:10].T).all()
+    assert fma(np.full(8, 2.0), np.full(8, 3.0), np.arange(8.0)).tolist() == (6.0 + np.arange(8.0)).tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("size", [0, 3, 15, 16, 17, 100])
+def test_rows_past_the_caches_arrive_whole(dtype, size):
+    space, source = np.zeros(140, dtype), np.arange(1, size + 1, dtype=dtype)
+    for begin in range(0, 18, 5):
+        space[:] = -1
+        compiled(stream, dtype)(source, space[begin : begin + size])
+        assert (space[begin : begin + size] == source).all() and np.count_nonzero(space == -1) == 140 - size
+
+
+def stream(values, copy):
+    stream_row(values, copy)
+    settle()
+
+
+stream_row, settle = streaming.stream_row, streaming.settle
+
+
+def test_rows_lie_apart():
+    rows = compiled(loose_rows)(5, 512, np.empty(1))
+    assert rows.shape[0] == 5 and rows.shape[1] >= 512 and rows.strides[0] % 128 == 64
+
+
+def test_arithmetic_steps_only():
+    def choosing(y, inflow, keep):
+        return y if inflow > 0.0 else keep * y, y
+
+    assert dialect.is_arithmetic(muskingum_step) and dialect.is_arithmetic(muskingum_step_adjoint)
+    assert not dialect.is_arithmetic(choosing)
