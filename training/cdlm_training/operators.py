@@ -90,11 +90,6 @@ class Advance(torch.autograd.Function):
         return (None, None, None, None, *of_series, *of_parameters)
 
 
-def _after(n_steps: int, series: Tensor) -> Tensor:
-    """A series [time, place] behind so many steps of zeros; the series itself, not a copy, behind none."""
-    return pad(series, (0, 0, n_steps, 0)) if n_steps else series
-
-
 class Route(torch.autograd.Function):
     """Discharge [m3 s-1] of some reaches, [time - warm_up, reach], from runoff, with rivers that start empty.
 
