@@ -34,7 +34,7 @@ from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.simulation import Simulation
-from bmi_cdlm.run.values import parse_duration
+from bmi_cdlm.run.values import parse_date, parse_duration
 
 GAUGES = "drainage-basin_outlet_water_flowing_x-section__volume_rate"
 HOUR = np.timedelta64(1, "h")
@@ -72,16 +72,19 @@ class Flood(NamedTuple):
 @click.option("--window", default="2 d", show_default=True, help="How far back observations go.")
 @click.option("--fit", default="stores,rain", show_default=True, help=f"Of {', '.join(FITTED)}.")
 @click.option("--flood-quantile", default=QUANTILE, show_default=True)
-@click.option("--every", default=3, show_default=True, help="Hours between the forecasts that are scored by lead time.")
+@click.option("--after", metavar="DATE", help="Only floods with a peak after this time, such as the end of a training.")
+@click.option("--every", default=12, show_default=True, help="Hours between the forecasts that are scored by lead time.")
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="Folder for what is written.")
 def main(
-    path: Path, parameters: Path | None, window: str, fit: str, flood_quantile: float, every: int, folder: Path
+    path: Path, parameters: Path | None, window: str, fit: str, flood_quantile: float, after: str | None, every: int,
+    folder: Path,
 ) -> None:
     """Forecast the floods of CONFIG with and without assimilation."""
     folder.mkdir(parents=True, exist_ok=True)
     case = open_case(path, parameters, folder)
     choice = Choice(parse_duration(window), fit=tuple(fit.split(",")), errors=Errors())
-    floods = find_floods(case, flood_quantile)
+    first = case.starts[0] if after is None else parse_date(after)
+    floods = [flood for flood in find_floods(case, flood_quantile) if case.starts[flood.peak] >= first]
     forecasts: dict[int, np.ndarray] = {}
 
     def forecast(step: int) -> np.ndarray:
