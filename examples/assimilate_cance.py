@@ -72,8 +72,8 @@ class Flood(NamedTuple):
 @click.option("--window", default="2 d", show_default=True, help="How far back observations go.")
 @click.option("--fit", default="stores,rain", show_default=True, help=f"Of {', '.join(FITTED)}.")
 @click.option("--flood-quantile", default=QUANTILE, show_default=True)
-@click.option("--after", metavar="DATE", help="Only floods with a peak after this time, such as the end of a training.")
-@click.option("--every", default=12, show_default=True, help="Hours between the forecasts that are scored by lead time.")
+@click.option("--after", metavar="DATE", help="Only floods that peak after this, such as the end of a training.")
+@click.option("--every", default=12, show_default=True, help="Hours between forecasts that are scored by lead time.")
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="Folder for what is written.")
 def main(
     path: Path, parameters: Path | None, window: str, fit: str, flood_quantile: float, after: str | None, every: int,
