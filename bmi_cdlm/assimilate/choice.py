@@ -24,7 +24,7 @@ class Errors(NamedTuple):
     none.
     """
 
-    store: float = 0.1
+    store: float = 0.05
     stores: Mapping[str, float] = {}
     river: float = 0.3
     rain: float = 0.3
