@@ -3,11 +3,12 @@
     cdlm prepare cance && cdlm-train cfg/cance.yaml
     python examples/assimilate_cance.py cfg/cance.yaml --parameters cfg/cance/cance.safetensors --to FOLDER
 
-For every flood of every gauge (`cdlm evaluate --events` finds the same) a forecast is made 6 and 12 h before the observed
-peak: `assimilate` fits the stores to the gauges of the window before that time and writes a restart file, from which a
-component is stepped through BMI, hour by hour. Further forecasts are made every few hours around the floods, for the
-errors by lead time. It is a hindcast: rain after the time of the forecast is what was observed, as if a weather forecast
-were perfect; no discharge after it is seen. Without assimilation means the run of the configuration itself.
+For every flood of every gauge (`cdlm evaluate --events` finds the same) a forecast is made 6 and 12 h before the
+observed peak: `assimilate` fits the stores, and a factor on the rain of the window, to the gauges before that time and
+writes a restart file, from which a component is stepped through BMI, hour by hour. Further forecasts are made every few
+hours around the floods, for the errors by lead time. It is a hindcast: rain after the time of the forecast is what was
+observed, as if a weather forecast were perfect; no discharge after it is seen. Without assimilation means the run of
+the configuration itself.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.simulation import Simulation
-from bmi_cdlm.run.values import parse_duration
+from bmi_cdlm.run.values import parse_date, parse_duration
 
 GAUGES = "drainage-basin_outlet_water_flowing_x-section__volume_rate"
 HOUR = np.timedelta64(1, "h")
@@ -69,18 +70,21 @@ class Flood(NamedTuple):
 @click.argument("path", metavar="CONFIG", type=click.Path(path_type=Path, exists=True))
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file.")
 @click.option("--window", default="2 d", show_default=True, help="How far back observations go.")
-@click.option("--fit", default="stores", show_default=True, help=f"Of {', '.join(FITTED)}.")
+@click.option("--fit", default="stores,rain", show_default=True, help=f"Of {', '.join(FITTED)}.")
 @click.option("--flood-quantile", default=QUANTILE, show_default=True)
-@click.option("--every", default=3, show_default=True, help="Hours between the forecasts that are scored by lead time.")
+@click.option("--after", metavar="DATE", help="Only floods that peak after this, such as the end of a training.")
+@click.option("--every", default=12, show_default=True, help="Hours between forecasts that are scored by lead time.")
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="Folder for what is written.")
 def main(
-    path: Path, parameters: Path | None, window: str, fit: str, flood_quantile: float, every: int, folder: Path
+    path: Path, parameters: Path | None, window: str, fit: str, flood_quantile: float, after: str | None, every: int,
+    folder: Path,
 ) -> None:
     """Forecast the floods of CONFIG with and without assimilation."""
     folder.mkdir(parents=True, exist_ok=True)
     case = open_case(path, parameters, folder)
     choice = Choice(parse_duration(window), fit=tuple(fit.split(",")), errors=Errors())
-    floods = find_floods(case, flood_quantile)
+    first = case.starts[0] if after is None else parse_date(after)
+    floods = [flood for flood in find_floods(case, flood_quantile) if case.starts[flood.peak] >= first]
     forecasts: dict[int, np.ndarray] = {}
 
     def forecast(step: int) -> np.ndarray:
@@ -182,7 +186,9 @@ def report_leads(case: Case, forecasts: dict[int, np.ndarray]) -> None:
     table = Table("gauge", "lead", "forecasts", "RMSE without", "with", "NSE without", "with")
     for g, name in enumerate(case.gauges):
         for lead in LEADS:
-            used = [t for t, q in forecasts.items() if q.shape[0] >= lead and np.isfinite(case.observed[t + lead - 1, g])]
+            used = [
+                t for t, q in forecasts.items() if q.shape[0] >= lead and np.isfinite(case.observed[t + lead - 1, g])
+            ]
             o = np.array([case.observed[t + lead - 1, g] for t in used])
             both = [np.array([case.open_loop[t + lead - 1, g] for t in used]),
                     np.array([forecasts[t][lead - 1, g] for t in used])]
@@ -209,13 +215,15 @@ def draw(case: Case, flood: Flood, forecast, folder: Path) -> Path:
     for lead, colour in zip(PEAK_LEADS, ("tab:blue", "tab:green"), strict=True):
         at = flood.peak + 1 - lead
         flow = forecast(at)[:, flood.gauge]
-        below.plot(case.starts[at : at + flow.size], flow, color=colour, lw=1.4, label=f"forecast {lead} h before the peak")
+        label = f"forecast {lead} h before the peak"
+        below.plot(case.starts[at : at + flow.size], flow, color=colour, lw=1.4, label=label)
         below.axvline(case.starts[at], color=colour, lw=0.7, ls=":")
     below.set_ylabel("discharge [m3 s-1]", fontsize=8)
     below.legend(fontsize=8, frameon=False)
-    above.set_title(f"{case.gauges[flood.gauge]}, flood of {str(case.starts[flood.peak])[:10]}", loc="left", fontsize=10)
+    name, day = case.gauges[flood.gauge], str(case.starts[flood.peak])[:10]
+    above.set_title(f"{name}, flood of {day}", loc="left", fontsize=10)
     figure.autofmt_xdate()
-    path = folder / f"forecast_{case.gauges[flood.gauge]}_{str(case.starts[flood.peak])[:10]}.png"
+    path = folder / f"forecast_{name}_{day}.png"
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
     return path

@@ -71,11 +71,11 @@ def assimilate(
         with closing(Simulation(own)) as simulation:
             check_model(simulation)
             run_to_window(simulation, choice, lambda steps: None)
-            start = simulation.to_bytes()
+            start, made_of = simulation.to_bytes(), json.loads(fingerprints(own))
             for place in places:
                 say(f"fitting {paths[place].name}")
                 perturbed = random[place] if choice.members else None
-                found.append(_analyse(simulation, start, choice, observed, perturbed, paths[place]))
+                found.append(_analyse(simulation, start, choice, observed, perturbed, paths[place], made_of))
     return found
 
 
@@ -103,9 +103,9 @@ def _targets(to: Path, n_members: int, choice: Choice, *, force: bool) -> list[P
 
 def _analyse(
     simulation: Simulation, start: bytes, choice: Choice, observed: Observed, random: np.random.Generator | None,
-    path: Path,
+    path: Path, made_of: dict[str, str],
 ) -> Analysis:
-    """Fit one start, go on from it to the end of the window, and write the state."""
+    """Fit one start, go on from it to the end of the window, and write the state; made_of : fingerprints of the run."""
     config = simulation.config
     simulation.restore_from(start)
     first, last = simulation.n_done, config.n_steps
@@ -124,12 +124,12 @@ def _analyse(
     advance_to(simulation, last, lambda steps: None, setting.rain)
     found = Analysis(path, observed, before, after, parts.moved(fit.w), setting, fit)
     restart = simulation.snapshot()
-    words = {**restart.attributes, PROVENANCE: json.dumps(_record(config, choice, found, random is not None))}
+    words = {**restart.attributes, PROVENANCE: json.dumps(_record(config, choice, found, made_of))}
     write_restart(path, restart._replace(attributes=words))
     return found
 
 
-def _record(config: Config, choice: Choice, found: Analysis, perturbed: bool) -> dict[str, object]:
+def _record(config: Config, choice: Choice, found: Analysis, made_of: dict[str, str]) -> dict[str, object]:
     """What a restart file keeps of its making."""
     used = ~np.isnan(found.observed.discharge)
     return {
@@ -137,13 +137,13 @@ def _record(config: Config, choice: Choice, found: Analysis, perturbed: bool) ->
         "observations": str(config.observations),
         "gauges": {g: int(n) for g, n in zip(found.observed.gauge_id, used.sum(axis=0), strict=True)},
         "fit": list(choice.fit), "errors": choice.errors._asdict(),
-        "member": {"seed": choice.seed} if perturbed else None,
+        "seed": choice.seed if choice.members else None,
         "cost": {
             "before": {"observations": float(found.before.terms.sum()), "background": found.before.background},
             "after": {"observations": float(found.after.terms.sum()), "background": found.after.background},
         },
         "moved": [one._asdict() for one in found.moved], "iterations": found.fit.iterations,
-        "run": json.loads(fingerprints(config)),
+        "run": made_of,
     }
 
 

@@ -24,12 +24,12 @@ class Errors(NamedTuple):
     none.
     """
 
-    store: float = 0.1
+    store: float = 0.05
     stores: Mapping[str, float] = {}
     river: float = 0.3
     rain: float = 0.3
-    flow: float = 0.2
-    floor: float = 0.2
+    flow: float = 0.1
+    floor: float = 0.5
     time: int = 6 * HOUR
     distance: float = 20.0
 

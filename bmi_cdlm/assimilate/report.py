@@ -52,7 +52,7 @@ def moved_table(found: Sequence[Analysis]) -> Table:
         each = [other.moved[place] for other in found]
         table.add_row(
             one.name, one.units, f"{np.mean([m.before for m in each]):.4g}", f"{np.mean([m.after for m in each]):.4g}",
-            f"{max((m.largest for m in each), key=abs):+.4g}", f"{one.deviation:.3g}",
+            f"{max((m.largest for m in each), key=abs):+.4g}", f"{np.mean([m.deviation for m in each]):.3g}",
             f"{max(m.at_bound for m in each)} of {one.total}",
         )
     return table

@@ -22,8 +22,8 @@ MOST_SHOWN = 20
 @click.command(cls=CleanErrors)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file to use.")
-@click.option("--from", "state", type=click.Path(path_type=Path), help="Restart file to go on from, in place of "
-              "`initial_state` and `spin_up`.")
+@click.option("--from", "state", type=click.Path(path_type=Path), help="Restart file to go on from, with its clock, in "
+              "place of `initial_state` and `spin_up`.")
 @click.option("--resume", is_flag=True, help="Go on from the last restart file of a run that was killed.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler, tcp://host:port.")
@@ -46,7 +46,9 @@ def run(
     if resume and scheduler is not None:
         raise click.UsageError("--resume goes without --scheduler, which keeps no restart files on the way.")
     overrides: dict[str, object] = {} if parameters is None else {"parameters": parameters}
-    settings = load_config(config, overrides | ({} if state is None else {"initial_state": state, "spin_up": 0}))
+    if state is not None:
+        overrides |= {"initial_state": state, "spin_up": 0, "restart_mode": "resume"}
+    settings = load_config(config, overrides)
     model: Model | None
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn(),

@@ -151,9 +151,10 @@ class Config(BaseModel):
     )
     initial_state: Path | Literal["steady", "equilibrium"] = Field(
         default="steady", description="`steady` (customary stores, rivers in steady state), `equilibrium` (stores and "
-        "rivers that `initial_rain` or `initial_runoff` would leave as they are) or a restart file; of an ensemble "
-        "the file that the run before named in `restart`: each member goes on from its own. An hourly run without "
-        "spin-up starts in `equilibrium` where nothing is stated."
+        "rivers that `initial_rain` or `initial_runoff` would leave as they are) or a restart file, of a run or "
+        "of `cdlm assimilate`; of an ensemble the file that the run before named in `restart`, or `cdlm assimilate` "
+        "wrote to: each member goes on from its own. An hourly run without spin-up starts in `equilibrium` where "
+        "nothing is stated."
     )
     initial_rain: float | None = Field(
         default=None, ge=0, le=1000, description="Net rain of an equilibrium: rain less evapotranspiration "
