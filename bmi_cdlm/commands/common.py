@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,37 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.logging import RichHandler
 
 from bmi_cdlm.names.errors import CdlmError, shown
 
 LONGEST_ARGUMENT = 4096
 console = Console(markup=False, highlight=False, soft_wrap=True)
 screen = Console(highlight=False)
+
+
+class Once(logging.Filter):
+    """Lets a warning pass once, however often its cause comes again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[str, str]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this one is new."""
+        told = (record.name, record.getMessage())
+        if record.levelno < logging.WARNING or told not in self.seen:
+            self.seen.add(told)
+            return True
+        return False
+
+
+def start_log(*, verbose: bool = False) -> None:
+    """Show what modules log: warnings, each once; with `verbose` also what is filled, cached and reordered."""
+    logging.raiseExceptions = False  # a full disk under the screen is no reason for a traceback
+    handler = RichHandler(console=console)
+    handler.addFilter(Once())
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler])
 
 
 class CleanErrors(click.Command):

@@ -297,7 +297,7 @@ def _make_forcing(plan: _Plan, path: Path, target: Target) -> None:
     assert config is not None
     steps = steps_of(plan.run, config.start, config.end)
     notes = _words(_titled(plan.labels, "forcing"))
-    made = write_forcing(path, weather_of(plan.run, plan.config), target, steps, plan.folder, notes)
+    made = write_forcing(path, weather_of(plan.run, plan.config), target, steps, plan.folder, notes, plan.say)
     plan.notes.extend(f"forcing: {note}" for note in made)
 
 

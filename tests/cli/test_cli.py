@@ -130,7 +130,7 @@ def test_a_run_that_was_killed_is_resumed(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("arguments", [["--help"], ["reference"], ["run", "case.yaml"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["reference"], ["run", "case.yaml", "--quiet"]])
 def test_a_full_disk_under_the_screen_is_one_error(tmp_path: Path, arguments: list[str]) -> None:
     write_case(tmp_path, output="run.nc")
     with Path("/dev/full").open("w") as full:
