@@ -11,6 +11,7 @@ from bmi_cdlm.version import __version__
 
 # A line each: loaded when it is asked for, so that the command starts at once.
 COMMANDS = {
+    "demo": "bmi_cdlm.commands.demo:demo",
     "doctor": "bmi_cdlm.commands.doctor:doctor",
     "evaluate": "bmi_cdlm.commands.evaluate:evaluate_command",
     "import-dhbv": "bmi_cdlm.commands.import_dhbv:import_dhbv",

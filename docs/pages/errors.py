@@ -25,8 +25,8 @@ HEAD = """# Errors
 
 Every error of bmi_cdlm is one message: what is wrong, where, what was found, what was expected, and what to do. A
 command shows it after `Error:`; in Python it is an exception of a class below, all of them
-`bmi_cdlm.names.errors.CdlmError`. A part in angle brackets ‹ › stands for what is put in. Paste a message here, or search
-the site for its words.
+`bmi_cdlm.names.errors.CdlmError`. A part in angle brackets ‹ › stands for what is put in. Paste a message here,
+or search the site for its words.
 
 ```{raw} html
 <p><input id="find-message" type="search" placeholder="Paste a message" aria-label="Paste a message"></p>
