@@ -69,7 +69,15 @@ def examine(path: Path, parameters: Path | None = None, source: Path | None = No
         findings += attempt("estimate", check_estimate, case)
     else:
         findings.append(Finding("note", "estimate", "memory and time are estimated once the problems above are solved"))
-    return findings
+    return _to_be_made(findings, path)
+
+
+def _to_be_made(findings: list[Finding], path: Path) -> list[Finding]:
+    """Files that a preparation makes, whose inputs fit, are no problem before it: they are noted."""
+    if any(f.level == "fail" and f.subject == "prepare" for f in findings):
+        return findings
+    last = f"`cdlm prepare {path}` makes it."
+    return [f._replace(level="note") if f.level == "fail" and f.text.endswith(last) else f for f in findings]
 
 
 def findings_table(findings: list[Finding], title: str) -> Table:

@@ -80,7 +80,8 @@ def plot_event(
 
 
 def _draw(
-    figure: Figure | SubFigure, edges: np.ndarray, simulated: np.ndarray, observed: np.ndarray | None, rain: np.ndarray | None
+    figure: Figure | SubFigure, edges: np.ndarray, simulated: np.ndarray, observed: np.ndarray | None,
+    rain: np.ndarray | None,
 ) -> Axes:
     """Rain, where there is some, above discharge, whose axes are returned."""
     if rain is None:
