@@ -5,7 +5,7 @@
 A page runs in a folder of its own, `build/docs/NAME`, or in that of the page that it continues. What counts:
 
     ```{code-block} yaml          a file that is written; the caption is its name
-    :caption: basin.yaml
+    :caption: basin.yaml          (in the README, whose readers know no captions: a first line `# file: basin.yaml`)
     ```sh                         commands, run by bash, which must not fail
     ```python                     a script, which must not fail
 
@@ -52,10 +52,11 @@ def read(path: Path) -> Page:
     notes: dict[str, list[str]] = {}
     for kind, value in COMMENT.findall(text):
         notes.setdefault(kind, []).append(value)
-    blocks = [
-        (kind, caption or None, body) for _, directive, kind, caption, body in BLOCK.findall(text)
-        if caption or (not directive and kind in ("sh", "python"))
-    ]
+    blocks = []
+    for _, directive, kind, caption, body in BLOCK.findall(text):
+        named = caption or next(iter(re.findall(r"\A# file: (\S+)\n", body)), None)
+        if named or (not directive and kind in ("sh", "python")):
+            blocks.append((kind, named, body))
     name = path.relative_to(DOCS).with_suffix("") if path.is_relative_to(DOCS) else path.stem
     return Page(str(name), blocks, notes)
 

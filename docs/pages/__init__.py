@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pages.command_line import command_pages
 from pages.errors import error_page
+from pages.licences import licence_page
 from pages.processes import process_pages
 from pages.reference import reference_pages
 from pages.taken import taken_pages
@@ -19,6 +20,7 @@ def all_pages() -> Iterator[tuple[str, str]]:
     yield from command_pages()
     yield error_page()
     yield from process_pages()
+    yield licence_page()
     yield from taken_pages()
 
 
