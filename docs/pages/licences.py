@@ -21,8 +21,8 @@ def licence_page() -> tuple[str, str]:
     lines = [
         "# Licences of dependencies", "",
         "bmi_cdlm is under the MIT licence. What it needs at run time, and what the extras add, directly or because a "
-        "package asks for it, states these licences of itself, in the versions that this page was made with. The demo's "
-        "hydro-smash (GPL) is only read from, its rasters and tables: nothing of it is imported or shipped. hydrodl2 (extra "
+        "package asks for it, states these licences of itself, in the versions that this page was made with. Of the "
+        "demo's hydro-smash (GPL) rasters and tables are read: nothing of it is imported or shipped. hydrodl2 (extra "
         "`peers`, for benchmarks) is free for non-commercial use only.", "",
     ]
     seen: set[str] = set()
