@@ -79,23 +79,23 @@ def functions(p: Process) -> list[tuple[str, Callable]]:
     """The functions that are the process, with a heading each."""
     if isinstance(p, PetFormula):
         return [(f"Demand at a step of {STEP_NAMES[step]}", one) for step, one in p.steps.items()] + [("Sun", p.sun)]
-    before = [(f"Prepared: {', '.join(one.returns)}", one.step) for one in p.prepared]
+    before = [(f"Once before the steps: {', '.join(one.returns)}", one.step) for one in p.prepared]
     if isinstance(p, ReachProcess):
-        return [*before, ("Step of a reach", p.step), ("Water in a reach", p.volume)]
+        return [("Step of a reach", p.step), ("Water in a reach", p.volume), *before]
     curves = [
         (f"{'Queue' if q.curve is None else 'Unit hydrograph'}: {name}", q.curve or q.weight)
         for name, q in p.queues.items()
     ]
     stages = [(f"Stage {k}: gives {', '.join(one.returns)}", one.step) for k, one in enumerate(p.stages, 1)]
-    return [*before, *stages, *curves]
+    return [*stages, *curves, *before]
 
 
 def stage(title: str, function: Callable) -> list[str]:
     """A function: its text, its equations, and its code."""
     return [
         f"## {title}", "", module_text(inspect.getdoc(function)), "", equations(function), "",
-        f":::{{admonition}} The code of `{function.__name__}`", ":class: dropdown", "", "```python",
-        inspect.getsource(function).rstrip(), "```", ":::", "",
+        "```{raw} html", f"<details><summary>The code of <code>{function.__name__}</code></summary>", "```", "",
+        "```python", inspect.getsource(function).rstrip(), "```", "", "```{raw} html", "</details>", "```", "",
     ]
 
 
