@@ -35,6 +35,7 @@ ROOT = DOCS.parent
 BUILD = ROOT / "build" / "docs"
 BLOCK = re.compile(r"^(`{3,})(\{code-block\} *)?(\w+)\n(?::caption: *(\S+)\n(?::\w+:.*\n)*\n?)?(.*?)^\1$",
                    re.MULTILINE | re.DOTALL)
+WIDEST, HIGHEST = 1300, 1000
 COMMENT = re.compile(r"<!-- (continues|needs|files|picture|long)(?:: *(.*?))? -->")
 
 
@@ -97,7 +98,18 @@ def run(page: Page, pages: dict[str, Page]) -> None:
         subprocess.run(command, cwd=folder, env=environment, check=True)
     for note in page.notes.get("picture", []):
         made, _, name = note.partition(" -> ")
-        shutil.copyfile(folder / made, DOCS / "pictures" / name)
+        shrink(folder / made, DOCS / "pictures" / name)
+
+
+def shrink(source: Path, target: Path) -> None:
+    """Keep a picture as a repository and a page can bear it: at most WIDEST pixels wide, in few colours."""
+    from PIL import Image
+
+    with Image.open(source) as picture:
+        scale = min(1.0, WIDEST / picture.width, HIGHEST / picture.height)
+        size = (round(picture.width * scale), round(picture.height * scale))
+        made = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(64, dither=Image.Dither.NONE)
+        made.save(target, optimize=True)
 
 
 def chosen(pages: dict[str, Page], names: list[str], *, long: bool) -> list[Page]:
