@@ -93,7 +93,9 @@ def evaluate_command(
     wrote = [] if table is None else [table]
     if table is not None:
         write_scores(table, {r.gauge_id: r.scores for r in results}, {"area_km2": lambda g: f"{areas[g]:g}"})
-    wrote += draw(settings, results) if plots and not as_json else []
+    if plots and not as_json:
+        with Watch("pictures", len(results), "gauges", quiet=quiet) as watch:
+            wrote += draw(settings, results, watch.advance)
     for path in wrote if not as_json else ():
         console.print(f"wrote {path}")
 

@@ -55,9 +55,8 @@ document.getElementById("find-message").addEventListener("input", (event) => {
 | code | of a command |
 |---|---|
 | 0 | it did what was asked |
-| 1 | one of the errors below; `cdlm doctor` found problems; `cdlm evaluate --balance` did not close |
+| 1 | an error of those below; problems that `cdlm doctor` found; a balance that does not close; `Aborted!` by Ctrl-C |
 | 2 | an option or argument that is none, or that does not go with another |
-| 130 | interrupted (Ctrl-C) in a training; elsewhere click ends with 1 after `Aborted!` |
 """
 
 
