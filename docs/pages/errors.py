@@ -41,7 +41,7 @@ document.getElementById("find-message").addEventListener("input", (event) => {
     const own = words(item.textContent);
     let common = 0;
     for (const word of own) if (asked.has(word)) common += 1;
-    const alike = own.size ? common / own.size * Math.min(1, own.size / 6) : 0;
+    const alike = own.size ? common / own.size * Math.min(1, own.size / 6) + 0.02 * common : 0;
     if (alike > most) { most = alike; best = item; }
   }
   document.getElementById("found-message").textContent = best || !asked.size ? "" : "No message is like this one.";

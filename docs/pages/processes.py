@@ -100,8 +100,8 @@ def stage(title: str, function: Callable) -> list[str]:
 
 
 def module_text(text: str | None) -> str:
-    """A docstring as Markdown; what is in backticks stays as it is."""
-    spans = re.split(r"(`[^`]*`)", text or "")
+    """A docstring as Markdown; what is in backticks stays as it is, sections of our own specification are left out."""
+    spans = re.split(r"(`[^`]*`)", re.sub(r"; SPEC [\d.]+|\s*\[SPEC [\d.]+\]", "", text or ""))
     return "".join(one if one.startswith("`") else re.sub(r"([*\[_<])", r"\\\1", one) for one in spans)
 
 
