@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -38,9 +39,9 @@ class Once(logging.Filter):
 
 
 def start_log(*, verbose: bool = False) -> None:
-    """Show what modules log: warnings, each once; with `verbose` also what is filled, cached and reordered."""
+    """Show what modules log, on stderr: warnings, each once; with `verbose` also what is filled, cached and reordered."""
     logging.raiseExceptions = False  # a full disk under the screen is no reason for a traceback
-    handler = RichHandler(console=console)
+    handler = RichHandler(console=Console(stderr=True, markup=False, highlight=False, soft_wrap=True))
     handler.addFilter(Once())
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler])
 
@@ -113,6 +114,12 @@ class LazyGroup(CleanGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in order."""
         return sorted({*self.where, *super().list_commands(ctx)})
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return names and options that begin so, without loading a command: a shell waits for it."""
+        if not incomplete.startswith("-"):
+            return [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return click.Command.shell_complete(self, ctx, incomplete)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, or nothing where there is none of this name."""
