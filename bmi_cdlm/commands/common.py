@@ -39,7 +39,7 @@ class Once(logging.Filter):
 
 
 def start_log(*, verbose: bool = False) -> None:
-    """Show what modules log, on stderr: warnings, each once; with `verbose` also what is filled, cached and reordered."""
+    """Show on stderr what modules log: warnings, once each; with `verbose` also what is filled, cached, reordered."""
     logging.raiseExceptions = False  # a full disk under the screen is no reason for a traceback
     handler = RichHandler(console=Console(stderr=True, markup=False, highlight=False, soft_wrap=True))
     handler.addFilter(Once())
