@@ -30,11 +30,11 @@ class _Lines:
         self.console, self.now, self.began = console, now, now()
         self.shown: float | None = None
 
-    def due(self) -> bool:
-        """Whether it is time for another line."""
+    def due(self, between: float = BETWEEN) -> bool:
+        """Whether it is time for another line, that many seconds after the one before."""
         if self.shown is None:
             return self.now() - self.began >= FIRST
-        return self.now() - self.shown >= BETWEEN
+        return self.now() - self.shown >= between
 
     def write(self, text: str) -> None:
         """Write a line."""
@@ -126,6 +126,6 @@ class Phases:
             return
         if self.console.is_terminal:
             self.status.update(text)
-        elif self.lines.due() or (self.lines.shown is not None and text.partition(":")[0] != self.told):
+        elif self.lines.due(BETWEEN if text.partition(":")[0] == self.told else FIRST):
             self.lines.write(f"{self.name}: {text} ({self.pace.told(0, 0)})")
         self.told = text.partition(":")[0]

@@ -77,7 +77,7 @@ def examine(
         say("memory and time")
         findings += attempt("estimate", check_estimate, case)
     else:
-        findings.append(Finding("note", "estimate", "memory and time are estimated once the problems above are solved"))
+        findings.append(Finding("note", "estimate", "memory and time are told once what is asked for above is there"))
     return _to_be_made(findings, path)
 
 

@@ -19,6 +19,9 @@ from bmi_cdlm.doctor.preparation import is_there
 from bmi_cdlm.generator.checkpoint import load_checkpoint, save_checkpoint
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select
+from bmi_cdlm.prepare.config import PrepareConfig
+from bmi_cdlm.prepare.run import unmet_needs
+from bmi_cdlm.run.config import Config
 
 
 def levels(findings: list[Finding], subject: str) -> list[str]:
@@ -101,6 +104,15 @@ def test_files_that_a_preparation_will_make_are_no_problem(tmp_path: Path, monke
     findings = examine(config)
     assert problems(findings) == ""
     assert sum(f.level == "note" and f.text.endswith(f"`cdlm prepare {config}` makes it.") for f in findings) == 3
+
+
+def test_what_the_processes_take_and_nothing_makes_is_told_before_anything_is_made() -> None:
+    run = Config.model_construct(snow="cemaneige", runoff="gr4j", routing="muskingum")
+    config = PrepareConfig(network={"directions": "d.tif"})
+    (text,) = unmet_needs(run, config, {})
+    assert "'cemaneige' of the run takes the attribute 'mean_annual_snowfall', which nothing here makes" in text
+    assert unmet_needs(run, config, {"mean_annual_snowfall"}) == []
+    assert unmet_needs(run, PrepareConfig(network={"directions": "d.tif"}, attributes={"climate": True}), {}) == []
 
 
 def test_forcing_from_the_caller(tmp_path: Path) -> None:
