@@ -12,7 +12,7 @@ LOCK := constraints.lock
 PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) $(RUN)/python -m pip install -q -c $(LOCK)
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo own-process test test-compiled test-interpreted fuzz kill lint cuda-compiler lock oldest newest bench bench-against bench-national bench-peers bmi-test clean
+.PHONY: demo docs docs-run docs-all wheel own-process test test-compiled test-interpreted fuzz kill lint cuda-compiler lock oldest newest bench bench-against bench-national bench-peers bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -67,6 +67,21 @@ lock: | $(RUN)/python
 oldest newest:
 	PYTHON="$(PYTHON)" .ci/$@
 
+# The site, into build/site; a warning is an error, links within it included. docs-run executes what its pages and the
+# README show, docs-all the long ones too.
+docs: $(MARK)-docs
+	$(RUN)/python -m sphinx -q -W --keep-going -n -b html docs build/site
+
+docs-run: $(MARK)-docs
+	$(RUN)/python docs/run.py
+
+docs-all: $(MARK)-docs
+	$(RUN)/python docs/run.py --long
+
+# Source and wheel, checked, and installed into an environment that has nothing else and knows no checkout.
+wheel: $(MARK)-docs
+	PYTHON="$(RUN)/python" .ci/wheel
+
 bench: $(MARK)-test
 	$(RUN)/python benchmarks/forward.py
 	$(RUN)/python benchmarks/gradient.py
@@ -101,6 +116,10 @@ $(MARK)-demo: pyproject.toml $(LOCK) | $(RUN)/python
 $(MARK)-test: pyproject.toml $(LOCK) | $(RUN)/python
 	$(PIP) -e ".[train,plot,examples,prepare,zarr,grib,distributed,dev]"
 	$(PIP) --no-deps -e examples/own_process
+	touch $@
+
+$(MARK)-docs: $(MARK)-test
+	$(PIP) -e ".[docs,release]"
 	touch $@
 
 # A peer that cannot be installed is left out of the table; pip says why.

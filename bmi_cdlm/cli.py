@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
 import click
-from rich.logging import RichHandler
 
-from bmi_cdlm.commands.common import LazyGroup, console
+from bmi_cdlm.commands.common import LazyGroup, start_log
 from bmi_cdlm.version import __version__
 
 # A line each: loaded when it is asked for, so that the command starts at once.
 COMMANDS = {
     "assimilate": "bmi_cdlm.commands.assimilate:assimilate_command",
     "compile": "bmi_cdlm.commands.compile:compile_command",
+    "demo": "bmi_cdlm.commands.demo:demo",
     "doctor": "bmi_cdlm.commands.doctor:doctor",
     "evaluate": "bmi_cdlm.commands.evaluate:evaluate_command",
     "import-dhbv": "bmi_cdlm.commands.import_dhbv:import_dhbv",
@@ -33,9 +32,7 @@ COMMANDS = {
 @click.option("--verbose", is_flag=True, help="Log what is filled, cached and reordered.")
 def main(verbose: bool) -> None:
     """CDLM: a fast, exact, distributed hydrological model."""
-    level = logging.INFO if verbose else logging.WARNING
-    logging.raiseExceptions = False  # a full disk under the screen is no reason for a traceback
-    logging.basicConfig(level=level, format="%(message)s", handlers=[RichHandler(console=console)])
+    start_log(verbose=verbose)
 
 
 if __name__ == "__main__":

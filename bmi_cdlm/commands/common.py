@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,13 +11,39 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
+from rich.logging import RichHandler
 
 from bmi_cdlm.names.errors import CdlmError, shown
 
 LONGEST_ARGUMENT = 4096
 console = Console(markup=False, highlight=False, soft_wrap=True)
 screen = Console(highlight=False)
+
+
+class Once(logging.Filter):
+    """Lets a warning pass once, however often its cause comes again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[str, str]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this one is new."""
+        told = (record.name, record.getMessage())
+        if record.levelno < logging.WARNING or told not in self.seen:
+            self.seen.add(told)
+            return True
+        return False
+
+
+def start_log(*, verbose: bool = False) -> None:
+    """Show on stderr what modules log: warnings, once each; with `verbose` also what is filled, cached, reordered."""
+    logging.raiseExceptions = False  # a full disk under the screen is no reason for a traceback
+    handler = RichHandler(console=Console(stderr=True, markup=False, highlight=False, soft_wrap=True))
+    handler.addFilter(Once())
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", handlers=[handler])
 
 
 class CleanErrors(click.Command):
@@ -87,6 +114,12 @@ class LazyGroup(CleanGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in order."""
         return sorted({*self.where, *super().list_commands(ctx)})
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return names and options that begin so, without loading a command: a shell waits for it."""
+        if not incomplete.startswith("-"):
+            return [CompletionItem(name) for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return click.Command.shell_complete(self, ctx, incomplete)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, or nothing where there is none of this name."""

@@ -9,6 +9,8 @@ import click
 from rich.table import Table
 
 from bmi_cdlm.commands.common import CleanErrors, console
+from bmi_cdlm.commands.progress import Watch
+from bmi_cdlm.evaluate.as_json import scores_as_json
 from bmi_cdlm.evaluate.balance import CLOSED, balance
 from bmi_cdlm.evaluate.evaluation import GaugeResult, Wanted, draw, evaluate
 from bmi_cdlm.evaluate.events import (
@@ -51,10 +53,12 @@ from bmi_cdlm.run.values import parse_date
               help=f"With --events: a peak not below this quantile of observed flow is a flood.  [default: {QUANTILE}]")
 @click.option("--signatures", "whole", is_flag=True, help="Tell signatures of the whole period instead of scores.")
 @click.option("--balance", "adds_up", is_flag=True, help="Run CONFIG and add up its water instead; needs no records.")
+@click.option("--json", "as_json", is_flag=True, help="Write the scores as JSON to the screen, and nothing else.")
+@click.option("--quiet", is_flag=True, help="Say nothing of how far it is.")
 def evaluate_command(
     config: Path, first: str | None, last: str | None, by: Literal["step", "day", "month"], regions: Path | None,
     against: Path | None, table: Path | None, plots: bool, floods: bool, flood_quantile: float | None, whole: bool,
-    adds_up: bool,
+    adds_up: bool, as_json: bool, quiet: bool,
 ) -> None:
     """Score the output of CONFIG against observed discharge and draw hydrographs."""
     if floods + whole + adds_up > 1:
@@ -63,9 +67,11 @@ def evaluate_command(
         raise click.UsageError("--events and --signatures go without --by, --against and --regions.")
     if flood_quantile is not None and not floods:
         raise click.UsageError("--flood-quantile goes with --events.")
+    if as_json and (floods or whole or adds_up):
+        raise click.UsageError("--json goes without --events, --signatures and --balance; --table writes floods.")
     settings = load_config(config)
     if adds_up:
-        _print_balance(settings, config.stem)
+        _print_balance(settings, config.stem, quiet=quiet)
         return
     try:
         period = [None if text is None else parse_date(text, settings.calendar) for text in (first, last)]
@@ -80,13 +86,18 @@ def evaluate_command(
         return
     areas = {result.gauge_id: result.area for result in results}
     groups = make_groups(areas, None if regions is None else read_regions(regions, list(areas)))
-    _print_scores(results, groups, f"{config.stem}, {told}")
+    if as_json:
+        click.echo(scores_as_json(results, groups))
+    else:
+        _print_scores(results, groups, f"{config.stem}, {told}")
+    wrote = [] if table is None else [table]
     if table is not None:
         write_scores(table, {r.gauge_id: r.scores for r in results}, {"area_km2": lambda g: f"{areas[g]:g}"})
-        console.print(f"wrote {table}")
-    if plots:
-        for path in draw(settings, results):
-            console.print(f"wrote {path}")
+    if plots and not as_json:
+        with Watch("pictures", len(results), "gauges", quiet=quiet) as watch:
+            wrote += draw(settings, results, watch.advance)
+    for path in wrote if not as_json else ():
+        console.print(f"wrote {path}")
 
 
 def _print_signatures(
@@ -119,8 +130,10 @@ def _print_scores(results: list[GaugeResult], groups: dict[str, list[str]], titl
         console.print(difference_table(compare(own, others, COMPARED, list(own)), "this run less the other model"))
 
 
-def _print_balance(settings: Config, title: str) -> None:
-    rows = balance(settings)
+def _print_balance(settings: Config, title: str, *, quiet: bool) -> None:
+    """Run, and tell whether the water adds up."""
+    with Watch(title, settings.n_steps, "steps", quiet=quiet) as watch:
+        rows = balance(settings, watch.advance)
     table = Table("balance of", "water [m3]", "missing in a step", "where", "missing in all", title=title)
     for row in rows:
         table.add_row(row.what, f"{row.water:.4g}", f"{row.per_step:.1e}", row.where, f"{row.whole:.1e}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bmi_cdlm.commands.common import CleanErrors, CleanGroup, console
+from bmi_cdlm.commands.progress import Phases
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.prepare.nextgen import RUNOFF, Options, write_catchments
 from bmi_cdlm.processes.catalogue import FORMULAS
@@ -33,11 +34,12 @@ def nextgen() -> None:
 @click.option("--components", type=click.IntRange(1, 4096), default=1, show_default=True, help="Parameter sets of it.")
 @click.option("--parameters", type=click.Path(path_type=Path), help="Checkpoint or parameter file.")
 @click.option("--member", type=click.IntRange(1), help="Member of a checkpoint that is an ensemble.")
+@click.option("--quiet", is_flag=True, help="Say nothing of how far it is.")
 @click.option("--restart", metavar="TIME", help="Time of the saved states that ngen gives back at its begin: "
               "configurations and realization start there.")
 def nextgen_init(
     table: Path, folder: Path, start: str, end: str, time_step: str, snow: str, pet: str, parameters: Path | None,
-    restart: str | None, runoff: str, components: int, member: int | None,
+    restart: str | None, runoff: str, components: int, member: int | None, quiet: bool,
 ) -> None:
     """Make a domain and a configuration of every catchment in a TABLE, and a realization for ngen.
 
@@ -53,8 +55,10 @@ def nextgen_init(
         )
     except ValueError as cause:
         raise ConfigError(f"cdlm nextgen init: {cause}.") from cause
-    paths = write_catchments(table, folder, options)
-    for path in paths:
-        if path.suffix == ".yaml":
-            load_config(path)
+    with Phases("nextgen", quiet=quiet) as phases:
+        paths = write_catchments(table, folder, options, phases.say)
+        for path in paths:
+            if path.suffix == ".yaml":
+                phases.say(f"check: {path.name}")
+                load_config(path)
     console.print(f"wrote {(len(paths) - 1) // 2} catchments and {paths[-1]}")

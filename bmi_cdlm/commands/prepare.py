@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
 from bmi_cdlm.commands.common import CleanErrors, console, screen
+from bmi_cdlm.commands.progress import Phases
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.plot_map import plot_map
 from bmi_cdlm.prepare.gauges.quality import report_table
@@ -21,7 +21,7 @@ from bmi_cdlm.prepare.run import prepare as make_files
 @click.option("--source", type=click.Path(path_type=Path), help="Folder of the inputs.  [default: that of CONFIG]")
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to write to.  [default: as CONFIG says]")
 @click.option("--map/--no-map", "draw_map", default=True, help="Draw a map of the domain (needs matplotlib).")
-@click.option("--quiet", is_flag=True, help="Say nothing of what is being done.")
+@click.option("--quiet", is_flag=True, help="Say nothing of how far it is.")
 @click.option("--force", is_flag=True, help="Replace files of another domain too.")
 def prepare(
     config: str, source: Path | None, folder: Path | None, draw_map: bool, quiet: bool, force: bool
@@ -31,10 +31,8 @@ def prepare(
     CONFIG is a file, or a word: `lez` stands for cfg/lez.yaml.
     """
     path = find_config(config)
-    with console.status("reading", spinner="dots") if not quiet else nullcontext() as status:
-        made = make_files(
-            path, source, folder, lambda text: None if status is None else status.update(text), force=force
-        )
+    with Phases(path.stem, quiet=quiet) as phases:
+        made = make_files(path, source, folder, phases.say, force=force)
     if made.report or made.dropped:
         screen.print(report_table(made.report, made.dropped))
     for note in made.notes:

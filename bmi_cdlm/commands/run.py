@@ -6,9 +6,9 @@ from itertools import islice
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bmi_cdlm.commands.common import CleanErrors, console
+from bmi_cdlm.commands.progress import Watch
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.distributed import Tls, run_distributed
@@ -25,7 +25,7 @@ MOST_SHOWN = 20
 @click.option("--from", "state", type=click.Path(path_type=Path), help="Restart file to go on from, with its clock, in "
               "place of `initial_state` and `spin_up`.")
 @click.option("--resume", is_flag=True, help="Go on from the last restart file of a run that was killed.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@click.option("--quiet", is_flag=True, help="Say nothing of how far it is.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the workers of this dask scheduler, tcp://host:port.")
 @click.option("--partitions", type=click.IntRange(1), help="With --scheduler: about how many pieces to make.")
 @click.option("--tls-ca", type=click.Path(path_type=Path), help="With --scheduler tls://...: authority that all trust.")
@@ -50,24 +50,18 @@ def run(
         overrides |= {"initial_state": state, "spin_up": 0, "restart_mode": "resume"}
     settings = load_config(config, overrides)
     model: Model | None
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn(),
-        TimeRemainingColumn(), console=console, disable=quiet,
-    ) as bar:
-        n_members = count_members(settings) if scheduler is None else 1
-        task = bar.add_task(config.stem, total=settings.n_steps * n_members)
+    n_members = count_members(settings) if scheduler is None else 1
+    with Watch(config.stem, settings.n_steps * n_members, "steps", quiet=quiet) as watch:
         if n_members > 1:
-            run_ensemble(settings, lambda steps: bar.update(task, advance=steps), resume=resume)
+            run_ensemble(settings, watch.advance, resume=resume)
             model = None
         elif scheduler is not None:
-            model = run_distributed(
-                settings, scheduler, partitions, lambda steps: bar.update(task, advance=steps), tls
-            )
+            model = run_distributed(settings, scheduler, partitions, watch.advance, tls)
         else:
             simulation = Simulation(settings, resume=resume)
             model = simulation.model
-            bar.update(task, completed=simulation.n_done)
-            simulation.run(lambda steps: bar.update(task, advance=steps))
+            watch.begin_at(simulation.n_done)
+            simulation.run(watch.advance)
             simulation.close()
     if model is not None:
         _print_run(settings, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.table import Table
@@ -29,7 +30,10 @@ STYLES = {"ok": "green", "note": "yellow", "fail": "bold red"}
 INPUT_KEYS = [key for key in PATH_KEYS if key not in ("output", "restart")]
 
 
-def examine(path: Path, parameters: Path | None = None, source: Path | None = None) -> list[Finding]:
+def examine(
+    path: Path, parameters: Path | None = None, source: Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Finding]:
     """Examine a configuration and all that it names; nothing is written.
 
     Parameters
@@ -40,6 +44,8 @@ def examine(path: Path, parameters: Path | None = None, source: Path | None = No
         Checkpoint or parameter file in place of the configured one.
     source : Path, optional
         Folder of the inputs of `prepare`; that of the configuration unless given.
+    say : callable
+        Told what is examined.
 
     Returns
     -------
@@ -60,16 +66,27 @@ def examine(path: Path, parameters: Path | None = None, source: Path | None = No
         ("initial state", check_initial_state),
         ("observations", check_observations), ("output", check_outputs), ("training", check_training),
     ):
+        say(subject)
         findings += attempt(subject, check, case)
+    say("inputs of prepare")
     findings += attempt("prepare", lambda c: check_prepare(c, source), case)
     findings += attempt("machine", check_machine, case)
     findings += attempt("packages", check_packages, case)
     runs = not any(f.level == "fail" and f.subject not in ("training", "prepare") for f in findings)
     if runs:
+        say("memory and time")
         findings += attempt("estimate", check_estimate, case)
     else:
-        findings.append(Finding("note", "estimate", "memory and time are estimated once the problems above are solved"))
-    return findings
+        findings.append(Finding("note", "estimate", "memory and time are told once what is asked for above is there"))
+    return _to_be_made(findings, path)
+
+
+def _to_be_made(findings: list[Finding], path: Path) -> list[Finding]:
+    """Files that a preparation makes, whose inputs fit, are no problem before it: they are noted."""
+    if any(f.level == "fail" and f.subject == "prepare" for f in findings):
+        return findings
+    last = f"`cdlm prepare {path}` makes it."
+    return [f._replace(level="note") if f.level == "fail" and f.text.endswith(last) else f for f in findings]
 
 
 def findings_table(findings: list[Finding], title: str) -> Table:

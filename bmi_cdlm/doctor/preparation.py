@@ -24,7 +24,7 @@ from bmi_cdlm.prepare.network.layers import open_layer
 from bmi_cdlm.prepare.network.mizuroute import read_listed
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.run import rehearse, steps_of, weather_of
+from bmi_cdlm.prepare.run import rehearse, steps_of, unmet_needs, weather_of
 from bmi_cdlm.prepare.weather.forcing_writer import Needs, Steps, needs
 from bmi_cdlm.prepare.weather.inputs import CellInput, Intervals, Target
 from bmi_cdlm.prepare.weather.quantities import keys_of
@@ -68,6 +68,10 @@ def check_prepare(case: Case, source: Path | None) -> Iterator[Finding]:
     yield from problems
     if not (absent or problems):
         yield from _rehearsed(case, config, folder)
+    network = config.network
+    if network is not None and not network.existing and network.table is None:
+        known = {*config.attributes.rasters, *(["elevation"] if config.attributes.elevation is not None else [])}
+        yield from (Finding("fail", "prepare", text) for text in unmet_needs(case.config, config, known))
     for key in ("domain", "forcing", "observations"):
         path = getattr(case.config, key)
         problem = why_not_writable(path) if isinstance(path, Path) else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -126,8 +126,10 @@ def gauge_areas(domain: Domain) -> dict[str, float]:
     return dict(zip(domain.gauges.id, areas.tolist(), strict=True))
 
 
-def draw(config: Config, results: list[GaugeResult]) -> list[Path]:
-    """Draw one hydrograph per gauge beside the output file; return the paths."""
+def draw(
+    config: Config, results: list[GaugeResult], progress: Callable[[int], None] = lambda pictures: None
+) -> list[Path]:
+    """Draw one hydrograph per gauge beside the output file; return the paths. progress : told of each picture."""
     assert config.output is not None
     rain = rain_above(config, results)
     paths, names = [], file_names(result.gauge_id for result in results)
@@ -137,6 +139,7 @@ def draw(config: Config, results: list[GaugeResult]) -> list[Path]:
         above = None if rain is None else rain[result.gauge_id]
         plot_hydrograph(path, result.starts, result.simulated, result.observed, above, title, result.scores)
         paths.append(path)
+        progress(1)
     return paths
 
 

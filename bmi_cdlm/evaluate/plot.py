@@ -15,7 +15,7 @@ from bmi_cdlm.names.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 OBSERVED, SIMULATED, RAIN = "#1a1a1a", "#d1495b", "#5b8db8"
 MUTED, GRID = "#666666", "#e6e6e6"
@@ -47,11 +47,25 @@ def plot_hydrograph(
     OutputError
         The file cannot be written, or matplotlib is not there.
     """
-    shown = (("nse", "NSE {:.2f}"), ("kge", "KGE {:.2f}"), ("pbias", "bias {:+.1f} %"))
-    parts = [text.format(scores[key]) for key, text in shown if np.isfinite(scores.get(key, np.nan))]
     figure = new_figure(path, (10, 5.2))
+    draw_hydrograph(figure, starts, simulated, observed, rain, title, score_words(scores))
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def score_words(scores: Mapping[str, float]) -> str:
+    """The scores that stand above a hydrograph."""
+    shown = (("nse", "NSE {:.2f}"), ("kge", "KGE {:.2f}"), ("pbias", "bias {:+.1f} %"))
+    return "   ".join(text.format(scores[key]) for key, text in shown if np.isfinite(scores.get(key, np.nan)))
+
+
+def draw_hydrograph(
+    figure: Figure | SubFigure, starts: np.ndarray, simulated: np.ndarray, observed: np.ndarray | None,
+    rain: np.ndarray | None, title: str, told: str,
+) -> None:
+    """Draw a hydrograph into a figure, or a part of one; arguments as of `plot_hydrograph`, told : on the right."""
     _draw(figure, _edges(on_axis(np.asarray(starts))), simulated, observed, rain)
-    _save(path, figure, title, "   ".join(parts))
+    _write_heading(figure.axes[0], title, told)
 
 
 def plot_event(
@@ -66,7 +80,8 @@ def plot_event(
 
 
 def _draw(
-    figure: Figure, edges: np.ndarray, simulated: np.ndarray, observed: np.ndarray | None, rain: np.ndarray | None
+    figure: Figure | SubFigure, edges: np.ndarray, simulated: np.ndarray, observed: np.ndarray | None,
+    rain: np.ndarray | None,
 ) -> Axes:
     """Rain, where there is some, above discharge, whose axes are returned."""
     if rain is None:

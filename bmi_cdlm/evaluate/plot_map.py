@@ -31,28 +31,37 @@ def plot_map(path: Path, domain: Domain, title: str) -> None:
     OutputError
         The file cannot be written, or matplotlib is not there.
     """
-    cells = domain.cells
-    lon, lat = cells.corner_lon, cells.corner_lat
-    aspect = 1.0 / max(np.cos(np.radians(lat.mean())), 0.1)
-    height = max(np.ptp(lat), 1e-6) * aspect / max(np.ptp(lon), 1e-6)
+    lon, lat = domain.cells.corner_lon, domain.cells.corner_lat
+    height = max(np.ptp(lat), 1e-6) * _aspect(domain) / max(np.ptp(lon), 1e-6)
     figure = new_figure(path, (10, float(np.clip(10 * height, 4, 14)) + 0.8))
     axes = figure.add_subplot()
-    _draw_cells(axes, domain)
-    _draw_rivers(axes, domain)
-    _draw_gauges(axes, domain)
-    axes.set_aspect(aspect)
-    axes.set_xlim(lon.min(), lon.max())
-    axes.set_ylim(lat.min(), lat.max())
-    axes.margins(0.02)
-    axes.set_xlabel("Longitude [°]")
-    axes.set_ylabel("Latitude [°]")
-    axes.spines[["right", "top"]].set_visible(False)
+    draw_map(axes, domain)
     axes.set_title(
         f"{title}: {domain.n_cells} cells, {domain.n_reaches} reaches, {len(domain.gauges.id)} gauges", loc="left",
         fontsize=11, parse_math=False,
     )
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def _aspect(domain: Domain) -> float:
+    """Degrees of latitude per degree of longitude, as long on the ground."""
+    return float(1.0 / max(np.cos(np.radians(domain.cells.corner_lat.mean())), 0.1))
+
+
+def draw_map(axes: Axes, domain: Domain) -> None:
+    """Draw rivers, cells and gauges into axes."""
+    lon, lat = domain.cells.corner_lon, domain.cells.corner_lat
+    _draw_cells(axes, domain)
+    _draw_rivers(axes, domain)
+    _draw_gauges(axes, domain)
+    axes.set_aspect(_aspect(domain))
+    axes.set_xlim(lon.min(), lon.max())
+    axes.set_ylim(lat.min(), lat.max())
+    axes.margins(0.02)
+    axes.set_xlabel("Longitude [°]")
+    axes.set_ylabel("Latitude [°]")
+    axes.spines[["right", "top"]].set_visible(False)
 
 
 def _draw_cells(axes: Axes, domain: Domain) -> None:

@@ -185,8 +185,8 @@ def check_attributes(chain: Chain, domain: Domain, where: str = "") -> None:
                 units = f"[{ATTRIBUTE_UNITS[name]}]"
                 raise DomainError(
                     f"{where + ': ' if where else ''}{kind_of(process)} is '{process.name}' but '{name}' {units} is "
-                    f"missing in the domain, expected on every cell. Add it to the domain file, or choose another "
-                    f"{kind_of(process)}."
+                    f"missing in the domain, expected on every cell. Add it to the domain file (of `cdlm prepare`, the "
+                    f"block attributes), or choose another {kind_of(process)}."
                 )
     reaches = domain.reaches
     if "slope" in chain.reach.attributes.values() and reaches.length.any() and not reaches.slope.any():

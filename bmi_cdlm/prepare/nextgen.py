@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.model.pet import takes_elevation
 from bmi_cdlm.names.errors import ConfigError, DomainError, nearest
 from bmi_cdlm.names.file_names import is_safe
+from bmi_cdlm.names.progress import Pace
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import replacing
@@ -124,8 +125,13 @@ def _read_hydrofabric(path: Path) -> list[Catchment]:
     return sorted(found, key=lambda c: (len(c.id), c.id))
 
 
-def write_catchments(table: Path, folder: Path, options: Options) -> list[Path]:
-    """Write `ID.nc` and `ID.yaml` of every catchment in a table, and `realization.json`; returns the paths."""
+def write_catchments(
+    table: Path, folder: Path, options: Options, say: Callable[[str], None] = lambda text: None
+) -> list[Path]:
+    """Write `ID.nc` and `ID.yaml` of every catchment in a table, and `realization.json`; returns the paths.
+
+    say : told how far it is.
+    """
     catchments = read_table(table)
     if isinstance(options.parameters, Path) and options.parameters.suffix == ".safetensors":
         load_checkpoint(options.parameters, options.member)  # one that ngen can run: no ensemble without a member
@@ -141,8 +147,9 @@ def write_catchments(table: Path, folder: Path, options: Options) -> list[Path]:
                 "and '.' only, as in cat-27. Rename it; ngen looks for files by these ids."
             )
         _check_needs(table, catchment, options)
-    paths = []
+    paths, pace = list[Path](), Pace()
     for catchment in catchments:
+        say(f"catchments: {catchment.id}, {pace.told(len(paths) // 2, len(catchments))}")
         domain, config = folder / f"{catchment.id}.nc", folder / f"{catchment.id}.yaml"
         with replacing(domain) as temporary:
             _write_domain(temporary, catchment, table.name)

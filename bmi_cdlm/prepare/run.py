@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +38,9 @@ from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.weather_config import AttributesConfig
 from bmi_cdlm.run.config import Config
 
+SNOWFALL = "mean_annual_snowfall"
+REMEDIES = {SNOWFALL: "{climate: true} (with air_temperature)", "elevation": "{elevation: {source: dem.tif}}"}
+"""How a preparation makes the attributes of cells that processes take."""
 logger = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
@@ -154,6 +157,8 @@ def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | N
     if table is None:
         say(f"attributes of {drainage.cells.area.size} cells and {drainage.reaches.length.size} reaches")
         table = cell_and_reach_attributes(config.attributes, drainage, folder)
+    if not config.network.existing:
+        plan.notes.extend(unmet_needs(run, config, table.cell))
     added = Table({}, {})
     if config.network.existing and "domain" in files:
         say(f"attributes of {drainage.cells.area.size} cells and {drainage.reaches.length.size} reaches")
@@ -259,6 +264,20 @@ def _outputs(plan: _Plan) -> dict[str, Path]:
     return files
 
 
+def unmet_needs(run: Config, config: PrepareConfig, made: Container[str]) -> list[str]:
+    """What the processes of the run take of cells and a new domain will not have; made : attributes that come along."""
+    told = []
+    for process in run.chain.cells:
+        for name in process.attributes.values():
+            if name in made or name not in REMEDIES or (config.attributes.climate and name == SNOWFALL):
+                continue
+            told.append(
+                f"'{process.name}' of the run takes the attribute '{name}', which nothing here makes: the run will be "
+                f"refused. Add prepare.attributes: {REMEDIES[name]}, or a raster called '{name}'."
+            )
+    return told
+
+
 def _check_climate(plan: _Plan) -> None:
     """Refuse attributes of the forcing without one, climate without a year of it, before any is made."""
     run, config, *_ = plan
@@ -304,7 +323,7 @@ def _make_forcing(plan: _Plan, path: Path, target: Target) -> None:
     assert config is not None
     steps = steps_of(plan.run, config.start, config.end)
     notes = _words(_titled(plan.labels, "forcing"))
-    made = write_forcing(path, weather_of(plan.run, plan.config), target, steps, plan.folder, notes)
+    made = write_forcing(path, weather_of(plan.run, plan.config), target, steps, plan.folder, notes, plan.say)
     plan.notes.extend(f"forcing: {note}" for note in made)
 
 

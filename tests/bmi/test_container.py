@@ -35,7 +35,7 @@ def test_it_names_what_there_is():
     assert project["project"]["name"].replace("-", "_") == Path(sources[1]).name.split("-")[0]
     assert json.loads(instruction("ENTRYPOINT")[0]) == ["run-bmi-server", "--name", "bmi_cdlm.BmiCdlm"]
     assert f"BMI_PORT={instruction('EXPOSE')[0]}" in instruction("ENV")[0]
-    assert "Containerfile" in (ROOT / "README.md").read_text()
+    assert "Containerfile" in (ROOT / "docs" / "tutorials" / "bmi.md").read_text()
 
 
 @pytest.mark.slow

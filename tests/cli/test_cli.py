@@ -11,6 +11,7 @@ import netCDF4
 import numpy as np
 import pytest
 from cases import change_config, write_case, write_parameters
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from bmi_cdlm.cli import main
@@ -130,7 +131,7 @@ def test_a_run_that_was_killed_is_resumed(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.parametrize("arguments", [["--help"], ["reference"], ["run", "case.yaml"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["reference"], ["run", "case.yaml", "--quiet"]])
 def test_a_full_disk_under_the_screen_is_one_error(tmp_path: Path, arguments: list[str]) -> None:
     write_case(tmp_path, output="run.nc")
     with Path("/dev/full").open("w") as full:
@@ -168,6 +169,13 @@ def test_a_score_that_is_none_is_a_dash() -> None:
 
     assert {shown(name, float("nan")) for name in PER_GAUGE} == {"-"}
     assert (shown("pbias", -7.46), shown("nse", 0.5)) == ("-7.5", "0.500")
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    complete = ShellComplete(main, {}, "cdlm", "_CDLM_COMPLETE")
+    assert [one.value for one in complete.get_completions([], "pr")] == ["prepare", "processes"]
+    assert "--resume" in [one.value for one in complete.get_completions(["run"], "--re")]
+    assert "--verbose" in [one.value for one in complete.get_completions([], "--v")]
 
 
 def test_the_command_starts_without_what_runs_models() -> None:

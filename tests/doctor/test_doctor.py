@@ -12,12 +12,16 @@ from click.testing import CliRunner, Result
 from generator_cases import attribute_fields, specify, write_drawn_checkpoint
 from make_domain import write_domain
 
+from bmi_cdlm import doctor
 from bmi_cdlm.cli import main
 from bmi_cdlm.doctor import Finding, examine
 from bmi_cdlm.doctor.preparation import is_there
 from bmi_cdlm.generator.checkpoint import load_checkpoint, save_checkpoint
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select
+from bmi_cdlm.prepare.config import PrepareConfig
+from bmi_cdlm.prepare.run import unmet_needs
+from bmi_cdlm.run.config import Config
 
 
 def levels(findings: list[Finding], subject: str) -> list[str]:
@@ -92,6 +96,23 @@ def test_a_missing_domain_names_the_command_that_makes_it(tmp_path: Path) -> Non
     text = problems(examine(config))
     assert text.count(f"`cdlm prepare {config}` makes it") == 3
     assert "gauges.table" in text
+
+
+def test_files_that_a_preparation_will_make_are_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_case(tmp_path, domain="gone.nc", forcing="lost.nc", observations="no.nc", prepare=block("g.csv"))
+    monkeypatch.setattr(doctor, "check_prepare", lambda case, source: iter([Finding("ok", "prepare", "all fits")]))
+    findings = examine(config)
+    assert problems(findings) == ""
+    assert sum(f.level == "note" and f.text.endswith(f"`cdlm prepare {config}` makes it.") for f in findings) == 3
+
+
+def test_what_the_processes_take_and_nothing_makes_is_told_before_anything_is_made() -> None:
+    run = Config.model_construct(snow="cemaneige", runoff="gr4j", routing="muskingum")
+    config = PrepareConfig(network={"directions": "d.tif"})
+    (text,) = unmet_needs(run, config, {})
+    assert "'cemaneige' of the run takes the attribute 'mean_annual_snowfall', which nothing here makes" in text
+    assert unmet_needs(run, config, {"mean_annual_snowfall"}) == []
+    assert unmet_needs(run, PrepareConfig(network={"directions": "d.tif"}, attributes={"climate": True}), {}) == []
 
 
 def test_forcing_from_the_caller(tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ def camels(tmp_path):
 
 def test_a_basin_of_camels_us_in_one_command_and_fifteen_lines(camels):
     folder, (rain, low, high, *_), flow = camels
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("# camels.yaml\n")[1].split("```")[0]
+    page = (ROOT / "docs" / "tutorials" / "lumped.md").read_text(encoding="utf-8")
+    text = page.split("# camels.yaml\n")[1].split("```")[0]
     assert len(text.strip().splitlines()) <= 15
     config = folder / "basin.yaml"
     config.write_text(text.replace("end: 2010", "end: 2001").replace(" basin/", " out/"))

@@ -1,4 +1,4 @@
-"""The README's configuration for a basin of one's own, run on inputs of the kinds that it names."""
+"""The site's configuration for a basin of one's own, run on inputs of the kinds that it names."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ HOURS = 366 * 24
 
 @pytest.fixture
 def basin(tmp_path: Path) -> Path:
-    """A valley that falls to the south, and a year of ERA5-Land; returns the README's configuration."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("# basin.yaml\n")[1].split("```")[0]
+    """A valley that falls to the south, and a year of ERA5-Land; returns that configuration."""
+    page = (ROOT / "docs" / "start" / "own_basin.md").read_text(encoding="utf-8")
+    text = page.split("# basin.yaml\n")[1].split("```")[0]
     content = yaml.safe_load(text)
     content["end"] = "2001-01-01"
     (tmp_path / "basin.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bmi_cdlm.commands.common import CleanErrors, CleanGroup, console
+from bmi_cdlm.commands.common import CleanErrors, CleanGroup, console, start_log
+from bmi_cdlm.commands.progress import Watch
 from bmi_cdlm.generator.checkpoint import load_members, save_ensemble
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
@@ -41,6 +41,7 @@ class TrainByDefault(CleanGroup):
 @click.version_option(__version__, prog_name="cdlm-train")
 def main() -> None:
     """Train generators of parameters on discharge: `cdlm-train CONFIG`, which is `cdlm-train train CONFIG`."""
+    start_log()
 
 
 main.add_command(fit_maps)
@@ -81,11 +82,12 @@ main.add_command(apply_command)
 @main.command("train", cls=CleanErrors)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on from the last epoch that was saved.")
+@click.option("--quiet", is_flag=True, help="Say nothing of how far it is.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Weights of dHBV's networks (.safetensors, or a "
               "state_dict): write the checkpoint of these, and train nothing.")
 @click.option("--statistics", type=click.Path(path_type=Path), help="With --weights: mean and std of every attribute "
               "and of the forcing, by name (JSON).")
-def train_command(config: Path, resume: bool, weights: Path | None, statistics: Path | None) -> None:
+def train_command(config: Path, resume: bool, quiet: bool, weights: Path | None, statistics: Path | None) -> None:
     """Train as CONFIG says; the best checkpoint is written to its `output`."""
     if (weights is None) != (statistics is None) or (weights is not None and resume):
         raise click.UsageError("--weights goes with --statistics, and without --resume.")
@@ -103,7 +105,7 @@ def train_command(config: Path, resume: bool, weights: Path | None, statistics: 
         return
     with team(settings.device) as here:
         trainer = Trainer(config, here)
-        scores = _train(trainer, here, resume=resume)
+        scores = _train(trainer, here, resume=resume, quiet=quiet)
         if here.leads:
             console.print(_table(scores, f"{trainer.config.output.name}, {_period(trainer.config)}"))
             for finding in trainer.findings:
@@ -122,24 +124,18 @@ def require_torch() -> None:
         ) from cause
 
 
-def _train(trainer: Trainer, here: Team, *, resume: bool) -> Scores:
-    with Progress(
-        TextColumn("loss {task.fields[loss]:.3f}, NSE {task.fields[nse]:.3f}, KGE {task.fields[kge]:.3f}"),
-        BarColumn(bar_width=20), MofNCompleteColumn(), TextColumn("updates"), TimeElapsedColumn(),
-        TimeRemainingColumn(), console=console, disable=not here.leads,
-    ) as bar:
-        nothing = float("nan")
-        total = trainer.n_fits * trainer.config.epochs * trainer.updates
-        task = bar.add_task("", total=total, loss=nothing, nse=nothing, kge=nothing)
+def _train(trainer: Trainer, here: Team, *, resume: bool, quiet: bool) -> Scores:
+    total = trainer.n_fits * trainer.config.epochs * trainer.updates
+    validated = ""
+    with Watch(trainer.config.output.stem, total, "updates", quiet=quiet or not here.leads) as watch:
 
         def report(epoch: Epoch) -> None:
-            bar.update(
-                task, completed=epoch.number * trainer.updates, loss=epoch.loss, nse=epoch.scores.nse,
-                kge=epoch.scores.kge,
-            )
+            nonlocal validated
+            validated = f", epoch {epoch.number} NSE {epoch.scores.nse:.3f} KGE {epoch.scores.kge:.3f}"
+            watch.catch_up(epoch.number * trainer.updates)
 
         return trainer.train(
-            resume=resume, report=report, progress=lambda loss: bar.update(task, advance=1, loss=loss)
+            resume=resume, report=report, progress=lambda loss: watch.advance(1, f"loss {loss:.3f}{validated}")
         )
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from bmi_cdlm.files.netcdf import create_time, one_at_a_time, write_time
 from bmi_cdlm.model.pet import MEAN
 from bmi_cdlm.names.calendars import calendar_of, date_text, mean_year
 from bmi_cdlm.names.errors import CdlmError, ForcingError
+from bmi_cdlm.names.progress import Pace
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import check_writable, replacing
@@ -99,7 +100,8 @@ def needs(weather: Weather, steps: Steps) -> Needs:
 
 
 def write_forcing(
-    path: Path, weather: Weather, target: Target, steps: Steps, folder: Path, attributes: Mapping[str, str]
+    path: Path, weather: Weather, target: Target, steps: Steps, folder: Path, attributes: Mapping[str, str],
+    say: Callable[[str], None] = logger.info,
 ) -> list[str]:
     """Make a forcing file; returns what there is to say: of stations, of neighbours that stood in, of yearly amounts.
 
@@ -117,6 +119,8 @@ def write_forcing(
         What the paths of sources are relative to.
     attributes : mapping of str to str
         Global attributes, such as title, source and license.
+    say : callable
+        Told after each block of time how far it is.
 
     Raises
     ------
@@ -127,6 +131,7 @@ def write_forcing(
     plan = _Plan(weather, target, steps, folder)
     partial = path.with_name(f"{path.name}.partial")
     _take_up(partial, plan.fingerprint())
+    pace = Pace()
     try:
         for first in range(0, steps.starts.size, plan.block_steps):
             block = partial / f"{first:08d}.npy"
@@ -136,7 +141,10 @@ def write_forcing(
                 counts = {name: n - before[name] for name, n in plan.neighbours().items()}
                 block.with_suffix(".json").write_text(json.dumps(counts))
                 _keep(block, values)
-                logger.info("%s: %s", path.name, date_text(steps.starts[first]))
+            else:
+                pace.before = min(first + plan.block_steps, steps.starts.size)
+            done = min(first + plan.block_steps, steps.starts.size)
+            say(f"forcing: {date_text(steps.starts[done - 1])}, {pace.told(done, steps.starts.size)}")
         notes, amounts = plan.report(partial), plan.amounts(partial)
         with replacing(path) as temporary:
             _assemble(temporary, partial, plan, {**attributes, "filling": " ".join(notes) or "none"})
