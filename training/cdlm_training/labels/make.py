@@ -31,7 +31,6 @@ from cdlm_training.labels.store import LabelSet, Per, Sites, save_labels
 from cdlm_training.loop import Trainer
 
 RAIN, DEMAND = "precipitation", "potential_evapotranspiration"
-RESTARTS = 5
 Tell = Callable[[str], None]
 
 
