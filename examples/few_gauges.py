@@ -7,7 +7,7 @@ from a checkpoint that learned from labels of another region, scored at all othe
 
 CONFIG's `training` is that of all runs; a seed draws the gauges too, the same with and without the checkpoint. Those
 that stand above or below a gauge of the training count as others: both trainings have them alike. A training that is
-done is not done again.
+done is not done again, one that was killed goes on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bmi_cdlm.evaluate.summary import bootstrap
 from bmi_cdlm.files.observations import read_observations
 from cdlm_training.config import load_train_config
 from cdlm_training.distributed import Team
-from cdlm_training.loop import Trainer
+from cdlm_training.loop import STATE, Trainer
 from cdlm_training.scores import simulate_gauges
 
 
@@ -79,7 +79,9 @@ def train(content: dict, folder: Path, name: str, changes: dict, until: str) -> 
     training = {**content["training"], **changes, "output": f"{name}.safetensors"}
     path.write_text(yaml.safe_dump({**content, "end": until, "training": training}), encoding="utf-8")
     if not path.with_suffix(".done").exists():
-        Trainer(path, Team(0, 1)).train(resume=False, report=lambda epoch: None, progress=lambda loss: None)
+        trainer = Trainer(path, Team(0, 1))
+        begun = (trainer.config.log_folder / STATE).is_file()
+        trainer.train(resume=begun, report=lambda epoch: None, progress=lambda loss: None)
         path.with_suffix(".done").touch()
     return path
 

@@ -8,7 +8,7 @@ import pytest
 from cdlm_training.labels.evolution import evolve
 from cdlm_training.labels.monthly import ABCD, DWBM, GR2M, run
 from cdlm_training.labels.offline import calibrate
-from cdlm_training.labels.store import LabelSet, join_capacities
+from cdlm_training.labels.store import FARTHEST, Column, LabelSet, chosen, join_capacities
 
 N = 72
 
@@ -77,6 +77,16 @@ def test_the_last_quarter_is_not_seen():
     a, b = (calibrate(GR2M, rain, demand, one, restarts=1, seed=5) for one in (runoff, other))
     np.testing.assert_array_equal(a.values, b.values)
     assert a.skill["kge_fitted"] == b.skill["kge_fitted"] and a.skill["kge"] > 0.99 > b.skill["kge"]
+
+
+def test_the_best_restart_is_taken_and_the_spread_is_over_those_that_ended():
+    """Of a linear range 0 to 1 the logit is the scale without bounds; at a bound it is cut."""
+    column = (Column("share", "1", 0.0, 1.0, "linear", ""),)
+    tries = np.array([[[0.5, 0.5, np.nan]], [[0.8, np.nan, np.nan]], [[1.0, 0.2, np.nan]]])
+    cost = np.array([[0.3, 0.9, np.inf], [0.2, np.inf, np.nan], [0.4, 0.5, np.inf]])
+    values, spread = chosen(column, tries, cost)
+    np.testing.assert_allclose(values, [[0.8, 0.2, np.nan]])
+    np.testing.assert_allclose(spread, [[np.std([0, np.log(4), FARTHEST]), np.std([0, -np.log(4)]), np.nan]])
 
 
 def test_capacities_are_joined_by_skill():

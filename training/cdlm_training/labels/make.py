@@ -24,7 +24,7 @@ from cdlm_training.distributed import Team
 from cdlm_training.experiment.config import content_of
 from cdlm_training.labels.areas import Areas, means, own_areas
 from cdlm_training.labels.cells import CellFits, Weather
-from cdlm_training.labels.fitted import UNIFORM, GaugeFits
+from cdlm_training.labels.fitted import GaugeFits, uniform_training
 from cdlm_training.labels.monthly import MODELS
 from cdlm_training.labels.months import Months, own_runoff, read_product, whole_months
 from cdlm_training.labels.offline import calibrate
@@ -32,7 +32,6 @@ from cdlm_training.labels.store import LabelSet, Per, Sites, save_labels
 from cdlm_training.loop import Trainer
 
 RAIN, DEMAND = "precipitation", "potential_evapotranspiration"
-RESTARTS = 5
 Tell = Callable[[str], None]
 
 
@@ -127,8 +126,7 @@ def _fit_gauges(path: Path, output: Path, areas: Areas, restarts: int, tell: Tel
     folder = output.with_name(f"{output.stem}_fits")
     folder.mkdir(parents=True, exist_ok=True)
     content = content_of(path)
-    training: dict[str, Any] = {**content["training"], **UNIFORM, "output": "uniform.safetensors"}
-    content["training"] = {key: value for key, value in training.items() if value is not None}
+    content["training"] = uniform_training(content["training"])
     config = folder / "config.yaml"
     config.write_text(dump_yaml(content), encoding="utf-8")
     trainer = Trainer(config, Team(0, 1))

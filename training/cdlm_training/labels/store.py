@@ -71,15 +71,19 @@ class Sites(NamedTuple):
 
 
 def chosen(columns: Sequence[Ranged], tries: np.ndarray, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values of the best of several restarts, and the spread over all: float64[parameter, site] both.
+    """Values of the best of several restarts, and the spread over those that came to an end: float64[parameter, site].
 
-    tries : float64[restart, parameter, site]; cost : float64[restart, site], finite where a site has labels.
+    tries : float64[restart, parameter, site]; cost : float64[restart, site], infinite or NaN where a fit failed.
     """
-    known = np.isfinite(cost).any(axis=0)
-    best = np.where(known, np.nan_to_num(cost, nan=np.inf).argmin(axis=0), 0)
+    ended = np.isfinite(cost)
+    best = np.where(ended, cost, np.inf).argmin(axis=0)
     values = tries[best, :, np.arange(tries.shape[2])].T
     free = np.stack([unbounded(c, tries[:, k], FARTHEST) for k, c in enumerate(columns)], axis=1)
-    return np.where(known, values, np.nan), np.where(known, free.std(axis=0), np.nan)
+    weight = ended[:, None] / np.maximum(ended.sum(axis=0), 1)
+    free = np.where(ended[:, None], free, 0.0)
+    spread = np.sqrt((weight * (free - (weight * free).sum(axis=0)) ** 2).sum(axis=0))
+    known = ended.any(axis=0)
+    return np.where(known, values, np.nan), np.where(known, spread, np.nan)
 
 
 def join_capacities(sets: Sequence[LabelSet]) -> np.ndarray | None:
