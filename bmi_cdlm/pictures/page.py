@@ -50,7 +50,8 @@ def pack(values: np.ndarray, *, changes: bool = False) -> dict[str, Any]:
     if changes:
         values = np.diff(values, axis=0, prepend=np.zeros((1, *values.shape[1:]), values.dtype))
     raw = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
-    found = {"array": TYPES[values.dtype.name], "shape": shape, "bytes": base64.b64encode(zlib.compress(raw, LEVEL)).decode()}
+    text = base64.b64encode(zlib.compress(raw, LEVEL)).decode()
+    found = {"array": TYPES[values.dtype.name], "shape": shape, "bytes": text}
     return {**found, "changes": True} if changes else found
 
 
