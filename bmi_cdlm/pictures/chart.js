@@ -100,8 +100,8 @@ function shown(v) {
   return String(Number(v.toPrecision(4))).replace("-", "−");
 }
 
-function numberTicks(low, high, most) {
-  const least = (high - low) / Math.max(most, 1), power = 10 ** Math.floor(Math.log10(least));
+function numberTicks(low, high, most, whole) {
+  const least = Math.max((high - low) / Math.max(most, 1), whole ? 1 : 0), power = 10 ** Math.floor(Math.log10(least));
   const step = [1, 2, 5, 10].find(n => n * power >= least) * power, ticks = [];
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) ticks.push([k * step, shown(k * step)]);
   return ticks;
@@ -182,12 +182,14 @@ class Chart {
     const log = this.spec.log;
     const take = v => { if (v < low && (!log || v > 0)) low = v; if (v > high) high = v; };
     for (const curve of this.spec.curves) for (let i = from; i < to; i++) take(curve.y[i]);
-    if (this.spec.band) for (let i = from; i < to; i++) take(this.spec.band[1][i]);
+    if (this.spec.band) for (const edge of this.spec.band) for (let i = from; i < to; i++) take(edge[i]);
     if (high === -Infinity) [low, high] = log ? [0.1, 1] : [0, 1];
     const [least, most] = this.spec.limits;
+    const room = 0.05 * (high - low || 1);
     if (least !== null) low = least;
+    else if (!log) low -= room;
     if (most !== null) high = most;
-    else if (!log) high += 0.05 * (high - low || 1);
+    else if (!log) high += room;
     if (log) { low = 10 ** Math.floor(Math.log10(low)); high = 10 ** Math.ceil(Math.log10(high) + 1e-9); if (low >= high) high = low * 10; }
     else if (low >= high) high = low + 1;
     return [low, high];
@@ -196,7 +198,7 @@ class Chart {
   draw() {
     if (!this.spec || !this.canvas.clientWidth) return;
     const [pen, w, h] = fitCanvas(this.canvas), spec = this.spec;
-    const box = {left: 74, right: w - 14, top: 34, bottom: h - (spec.xlabel ? 42 : 26)};
+    const box = {left: 74, right: w - 14, top: 14 + Math.max(20, this.names.offsetHeight), bottom: h - (spec.xlabel ? 42 : 26)};
     this.box = box;
     const [from, to] = this.seen(), [low, high] = this.range(from, to);
     const X = x => box.left + (x - this.low) / (this.high - this.low) * (box.right - box.left);
@@ -236,7 +238,7 @@ class Chart {
 
   axes(pen, X, Y, low, high) {
     const {left, right, top, bottom} = this.box, spec = this.spec, wide = Math.max(2, Math.floor((right - left) / 90));
-    const xs = spec.times ? timeTicks(this.low, this.high, wide, spec.times.calendar) : numberTicks(this.low, this.high, wide);
+    const xs = spec.times ? timeTicks(this.low, this.high, wide, spec.times.calendar) : numberTicks(this.low, this.high, wide, spec.whole);
     const ys = spec.log ? powerTicks(low, high) : numberTicks(low, high, Math.max(2, Math.floor((bottom - top) / 45)));
     pen.font = "12px system-ui, sans-serif";
     pen.lineWidth = 1;
@@ -295,12 +297,14 @@ class Chart {
   }
 
   shade(pen, X, Y, from, to, floor) {
-    const [low, high] = this.spec.band;
-    pen.fillStyle = "rgba(213,94,0,.22)";
+    const [low, high] = this.spec.band, end = this.spec.steps && this.spec.times ? this.spec.times.step : 0;
+    pen.fillStyle = this.spec.curves[this.spec.curves.length - 1].colour;
+    pen.globalAlpha = 0.22;
     pen.beginPath();
-    for (let i = from; i < to; i++) if (Number.isFinite(high[i])) pen.lineTo(X(this.xAt(i)), Y(high[i]));
-    for (let i = to - 1; i >= from; i--) if (Number.isFinite(low[i])) pen.lineTo(X(this.xAt(i)), Y(Math.max(low[i], floor)));
+    for (let i = from; i < to; i++) if (Number.isFinite(high[i])) for (const x of end ? [this.xAt(i), this.xAt(i) + end] : [this.xAt(i)]) pen.lineTo(X(x), Y(high[i]));
+    for (let i = to - 1; i >= from; i--) if (Number.isFinite(low[i])) for (const x of end ? [this.xAt(i) + end, this.xAt(i)] : [this.xAt(i)]) pen.lineTo(X(x), Y(Math.max(low[i], floor)));
     pen.fill();
+    pen.globalAlpha = 1;
   }
 
   back(px) { return this.low + (px - this.box.left) / (this.box.right - this.box.left) * (this.high - this.low); }

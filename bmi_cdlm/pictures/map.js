@@ -145,6 +145,11 @@ class Plan {
       pen.lineWidth = 0.6;
       pen.beginPath();
       for (const i of own) {
+        const x = this.X(corners[8 * i]), y = this.Y(corners[8 * i + 1]), r = 3.5;
+        if (n < 3000 && Math.abs(this.X(corners[8 * i + 4]) - x) < 2 * r && Math.abs(this.Y(corners[8 * i + 5]) - y) < 2 * r) {
+          pen.rect(x - r, y - r, 2 * r, 2 * r);  // few small cells, far apart, would not be seen
+          continue;
+        }
         for (let k = 0; k < 4; k++) {
           const x = this.X(corners[8 * i + 2 * k]), y = this.Y(corners[8 * i + 2 * k + 1]);
           k ? pen.lineTo(x, y) : pen.moveTo(x, y);

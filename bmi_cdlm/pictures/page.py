@@ -78,12 +78,13 @@ class Curve(NamedTuple):
 def chart(
     curves: Sequence[Curve], *, x: np.ndarray | None = None, starts: np.ndarray | None = None, xlabel: str = "",
     ylabel: str = "", limits: tuple[float | None, float | None] = (None, None), log: bool = False, steps: bool = False,
-    band: tuple[np.ndarray, np.ndarray] | None = None, title: str = "", told: str = "",
+    whole: bool = False, band: tuple[np.ndarray, np.ndarray] | None = None, title: str = "", told: str = "",
 ) -> dict[str, Any]:
     """What `chart.js` draws: curves over numbers `x` or over steps from `starts`.
 
     limits : of the axis upwards, None where the values say; log : whether that axis is in powers of ten; steps : draw a
-    value over the whole of its step; band : what is shaded between, float[n] each; told : what stands on the right.
+    value over the whole of its step; whole : x are whole numbers; band : what is shaded between, float[n] each; told :
+    what stands behind the title.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def chart(
         raise ValueError("a chart is over numbers x, or over steps from starts")
     found: dict[str, Any] = {
         "title": title, "told": told, "xlabel": xlabel, "ylabel": ylabel, "limits": list(limits), "log": log,
-        "steps": steps,
+        "steps": steps, "whole": whole,
         "curves": [
             {"name": c.name, "y": numbers(c.values), "colour": c.colour or SERIES_COLOURS[k % len(SERIES_COLOURS)],
              "dashed": c.dashed} for k, c in enumerate(curves)
@@ -111,10 +112,27 @@ def chart(
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
     """A table as HTML; what stands in it is text."""
-    head = "".join(f"<th>{escape(str(one))}</th>" for one in headings)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    cells = [[str(cell) for cell in row] for row in rows]
+    kinds = [' class="word"' if any(_is_word(row[k]) for row in cells) else "" for k in range(len(headings))]
+    head = "".join(f"<th{kind}>{escape(one)}</th>" for one, kind in zip(headings, kinds, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f"<td{kind}>{_cell(one)}</td>" for one, kind in zip(row, kinds, strict=True)) + "</tr>"
+        for row in cells
+    )
     told = f"<caption>{escape(caption)}</caption>" if caption else ""
     return f'<div class="wide"><table>{told}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _is_word(text: str) -> bool:
+    return bool(text) and text != "-" and not text.lstrip("+-−").startswith(tuple("0123456789"))
+
+
+def _cell(text: str) -> str:
+    """The text of a cell; an interval stands below its median."""
+    middle, opened, interval = text.partition(" [")
+    if opened and interval.endswith("]") and not _is_word(middle):
+        return f"{escape(middle)}<br><small>[{escape(interval)}</small>"
+    return escape(text)
 
 
 def paragraph(text: str, kind: str = "") -> str:

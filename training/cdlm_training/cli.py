@@ -16,6 +16,7 @@ from bmi_cdlm.generator.checkpoint import load_members, save_ensemble
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
+from cdlm_training.commands.report import compare_command, report_command
 from cdlm_training.config import TrainConfig, load_train_config
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def ensemble_command(output: Path, checkpoints: tuple[Path, ...]) -> None:
 @main.command("experiment", cls=CleanErrors)
 @click.argument("config", type=click.Path(path_type=Path))
 def experiment_command(config: Path) -> None:
-    """Train all splits, variants and seeds of CONFIG's `experiment`, and write one table.
+    """Train all splits, variants and seeds of CONFIG's `experiment`, and write one table and a report.
 
     What was done before is not done again; a training that was killed goes on.
     """
@@ -66,6 +67,10 @@ def experiment_command(config: Path) -> None:
     from cdlm_training.experiment.run import run_experiment
 
     console.print(run_experiment(config, console.print))
+
+
+for _command in (report_command, compare_command):
+    main.add_command(_command)
 
 
 @main.command("train", cls=CleanErrors)

@@ -37,7 +37,7 @@ def write_report(folder: Path) -> Path:
         The folder is not that of a finished experiment, or what it was made of is gone.
     """
     record, data = Record(folder), Data()
-    parts = make_parts(record.scores)
+    parts = sorted(make_parts(record.scores), key=lambda one: one.period != "test")
     body = "".join((
         _about(record), _tables(parts), _distributions(parts, data), _score_maps(record, parts, data),
         _hydrographs(record, parts, data), _parameter_maps(record, data), season_of_pet(record, data),
@@ -128,10 +128,10 @@ def _score_maps(record: Record, parts: Sequence[Part], data: Data) -> str:
                 fields.append(field._replace(name=f"{field.name}: {model}, {part.design}, {where}"))
     order = largest_first(record.domain)[:MOST_REACHES]
     data["scores"] = map_data(record.domain, fields, order, cells=False)
-    return section("Scores on the map", *_thinned(record, cells=False), place("map", "scores", 560))
+    return section("Scores on the map", *thinned(record, cells=False), place("map", "scores", 560))
 
 
-def _thinned(record: Record, *, cells: bool = True) -> list[str]:
+def thinned(record: Record, *, cells: bool = True) -> list[str]:
     """What a map leaves out, in words."""
     domain, told = record.domain, []
     if domain.n_reaches > MOST_REACHES:
@@ -161,7 +161,7 @@ def _parameter_maps(record: Record, data: Data) -> str:
         f", mean over {len(seeds)} seeds." if len(seeds) > 1 else "."
     )
     return section(
-        "Parameters", paragraph(told), *(paragraph(note) for note in notes), *_thinned(record),
+        "Parameters", paragraph(told), *(paragraph(note) for note in notes), *thinned(record),
         place("map", "parameters", 560),
     )
 

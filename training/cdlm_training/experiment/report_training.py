@@ -16,7 +16,7 @@ from cdlm_training.experiment.baselines import basin_means
 from cdlm_training.experiment.record import Record
 
 Data = dict[str, Any]
-CURVES = {"loss": "Loss", "nse": "NSE that chose the epoch, mean over fitted gauges"}
+CURVES = {"loss": "Loss", "nse": "NSE, mean of fitted gauges"}
 TAILS = (0.1, 0.9)
 """Quantiles of cells between which the factor on PET is shaded."""
 
@@ -39,7 +39,7 @@ def curves_of_training(record: Record, data: Data) -> str:
             if band is None and len(found) > 1 and len(logs) == 1:
                 band = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
         data[f"training_{name}"] = chart(
-            curves, x=np.arange(1.0, length + 1), xlabel="Epoch", ylabel=label, band=band,
+            curves, x=np.arange(1.0, length + 1), xlabel="Epoch", ylabel=label, band=band, whole=True,
             limits=(None, None) if name == "loss" else (_floor(curves), 1),
         )
         charts.append(place("chart", f"training_{name}", 300))
@@ -72,7 +72,7 @@ def season_of_pet(record: Record, data: Data) -> str:
     if not curves:
         return ""
     data["pet"] = chart(
-        curves, x=np.arange(1.0, 13), xlabel="Month", ylabel="Factor on PET [–]",
+        curves, x=np.arange(1.0, 13), xlabel="Month", ylabel="Factor on PET [–]", whole=True,
         band=band if len(curves) == 1 else None,
     )
     shaded = " Shaded: 80 % of cells." if len(curves) == 1 else ""

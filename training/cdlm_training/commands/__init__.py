@@ -1,0 +1,1 @@
+"""Commands of `cdlm-train`, a module each; `cdlm_training.cli` registers them."""
