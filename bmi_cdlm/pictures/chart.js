@@ -218,12 +218,13 @@ class Chart {
     pen.fillStyle = "#1c2430";
     pen.font = "600 14px system-ui, sans-serif";
     pen.textAlign = "left";
-    pen.fillText(spec.title, box.left, 18, Math.max(60, w * 0.5));
+    const room = Math.max(60, w - box.left - this.names.offsetWidth - 30);
+    pen.fillText(spec.title, box.left, 18, room);
     if (spec.told) {
-      const after = box.left + Math.min(pen.measureText(spec.title).width, w * 0.5) + 14;
+      const after = box.left + Math.min(pen.measureText(spec.title).width, room) + 14;
       pen.fillStyle = "#5d6875";
       pen.font = "12.5px system-ui, sans-serif";
-      pen.fillText(spec.told, after, 18, Math.max(40, w - after - this.names.offsetWidth - 24));
+      pen.fillText(spec.told, after, 18, Math.max(1, w - after - this.names.offsetWidth - 24));
     }
   }
 
