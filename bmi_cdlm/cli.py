@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bmi_cdlm.commands.plot import plot_command
 from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.balance import CLOSED, balance
@@ -373,6 +374,10 @@ def import_dhbv(config: Path, source: Path, path: Path, normalised: bool, when: 
     for note in found.notes:
         console.print(f"- {note}")
     console.print(f"wrote {path}: {len(found.values)} parameters of {settings.runoff}")
+
+
+for _command in (plot_command,):
+    main.add_command(_command)
 
 
 @main.group()

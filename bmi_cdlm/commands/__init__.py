@@ -1,0 +1,1 @@
+"""Commands of `cdlm`, a module each; `bmi_cdlm.cli` registers them."""
