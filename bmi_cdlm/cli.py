@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bmi_cdlm.commands.plot import plot_command
+from bmi_cdlm.commands.view import view_command
 from bmi_cdlm.doctor import examine, findings_table
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.balance import CLOSED, balance
@@ -376,7 +377,7 @@ def import_dhbv(config: Path, source: Path, path: Path, normalised: bool, when: 
     console.print(f"wrote {path}: {len(found.values)} parameters of {settings.runoff}")
 
 
-for _command in (plot_command,):
+for _command in (plot_command, view_command):
     main.add_command(_command)
 
 

@@ -72,7 +72,7 @@ def plot(canvas: Canvas, wanted: Sequence[str]) -> tuple[list[Path], list[str]]:
         except (ConfigError, UnknownNameError) as cause:
             if wanted:
                 raise
-            left_out.append(str(cause))
+            left_out += [str(cause)] if str(cause) not in left_out else []
     return paths, left_out
 
 

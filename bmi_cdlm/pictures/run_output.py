@@ -75,7 +75,7 @@ def gauge_results(config: Config, domain: Domain) -> list[GaugeResult]:
     ConfigError
         The run has no discharge at gauges or reaches; no place of it is a gauge, and there are many.
     """
-    output = require_output(config, "hydrographs", ("gauges", "reaches", "ids"), ("discharge",))
+    output = require_output(config, "hydrographs and scores", ("gauges", "reaches", "ids"), ("discharge",))
     columns, gauges, reaches = places_of_output(config, domain), domain.gauges, domain.reaches
     column = {int(reach): k for k, reach in enumerate(columns)}
     chosen = [g for g, reach in enumerate(gauges.reach.tolist()) if reach in column]
