@@ -9,8 +9,7 @@ const DAY = 86400;
 // ---- data in the page ----
 
 async function unpack(found) {
-  const text = atob(found.bytes), raw = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) raw[i] = text.charCodeAt(i);
+  const raw = Uint8Array.fromBase64 ? Uint8Array.fromBase64(found.bytes) : Uint8Array.from(atob(found.bytes), c => c.charCodeAt(0));
   const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
   const values = new KINDS[found.array](await new Response(stream).arrayBuffer());
   if (found.changes) {

@@ -1,5 +1,5 @@
 // A map on a canvas: cells, reaches and gauges, coloured by a layer; drag to move, wheel to zoom, double click goes back.
-// Reaches come with the largest first, so that those that matter are drawn where there is no room or no time for all.
+// Reaches come with the largest first; thin ones are put into the pixels where there are many, thick ones are drawn.
 
 const COLOURS = {
   viridis: ["#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"],
@@ -7,7 +7,7 @@ const COLOURS = {
   flow: ["#b9d3e8", "#8fbcdc", "#66a2cf", "#4587bf", "#2f6ba9", "#25508f", "#243a78", "#27265f", "#230f42"],
   diverging: ["#b35806", "#f1a340", "#fee0b6", "#f2f2f2", "#d8daeb", "#998ec3", "#542788"],
 };
-const BINS = 64, WIDTHS = 6, MOST_STILL = 30000, MOST_MOVING = 6000;
+const BINS = 64, WIDTHS = 6, FEW = 4000;
 const NOTHING = "#c9ced4";
 
 function ramp(name) {
@@ -20,6 +20,64 @@ function ramp(name) {
 }
 const RAMPS = Object.fromEntries(Object.keys(COLOURS).map(name => [name, ramp(name)]));
 
+// Many thin lines and many cells are put into the pixels themselves: a hundred thousand take some hundredths of a second.
+class Pixels {
+  constructor(pen, w, h) {
+    this.pen = pen;
+    [this.w, this.h] = [pen.canvas.width, pen.canvas.height];
+    this.ratio = this.w / w;
+    this.image = pen.createImageData(this.w, this.h);
+    this.words = new Uint32Array(this.image.data.buffer);
+  }
+
+  static word(colour) {
+    const [r, g, b] = colour[0] === "#" ? [1, 3, 5].map(k => parseInt(colour.slice(k, k + 2), 16)) : colour.match(/\d+/g).map(Number);
+    return (255 << 24 | b << 16 | g << 8 | r) >>> 0;
+  }
+
+  dot(x, y, word, part) {
+    if (x < 0 || y < 0 || x >= this.w || y >= this.h) return;
+    const at = y * this.w + x, old = this.words[at], has = old >>> 24;
+    if (part >= 0.99) { this.words[at] = word; return; }
+    if (!has) { this.words[at] = (word & 0xffffff | Math.round(255 * part) << 24) >>> 0; return; }
+    const mix = s => { const a = old >>> s & 255, b = word >>> s & 255; return Math.round(a + (b - a) * part) << s; };
+    this.words[at] = (Math.max(has, Math.round(255 * part)) << 24 | mix(16) | mix(8) | mix(0)) >>> 0;
+  }
+
+  // A line of one pixel, shared between the two that it passes between.
+  line(x0, y0, x1, y1, word) {
+    const r = this.ratio, steep = Math.abs(y1 - y0) > Math.abs(x1 - x0);
+    let [a, b, c, d] = steep ? [y0 * r, x0 * r, y1 * r, x1 * r] : [x0 * r, y0 * r, x1 * r, y1 * r];
+    if (a > c) [a, b, c, d] = [c, d, a, b];
+    const slope = c > a ? (d - b) / (c - a) : 0, first = Math.max(0, Math.round(a)), last = Math.min(steep ? this.h : this.w, Math.round(c));
+    for (let u = first; u <= last; u++) {
+      const v = b + slope * (u - a), low = Math.floor(v), part = v - low;
+      if (steep) { this.dot(low, u, word, 1 - part); this.dot(low + 1, u, word, part); }
+      else { this.dot(u, low, word, 1 - part); this.dot(u, low + 1, word, part); }
+    }
+  }
+
+  // A convex quadrilateral, row by row; x and y : its four corners.
+  fill(x, y, word) {
+    const r = this.ratio, top = Math.max(0, Math.floor(Math.min(...y) * r)), bottom = Math.min(this.h, Math.ceil(Math.max(...y) * r));
+    for (let row = top; row < bottom; row++) {
+      const at = (row + 0.5) / r;
+      let low = Infinity, high = -Infinity;
+      for (let k = 0, j = 3; k < 4; j = k++) {
+        if (y[k] > at === y[j] > at) continue;
+        const cut = x[j] + (x[k] - x[j]) * (at - y[j]) / (y[k] - y[j]);
+        if (cut < low) low = cut;
+        if (cut > high) high = cut;
+      }
+      if (high < low) continue;
+      const from = Math.max(0, Math.floor(low * r)), to = Math.min(this.w, Math.ceil(high * r));
+      if (to > from) this.words.fill(word, row * this.w + from, row * this.w + to);
+    }
+  }
+
+  show() { this.pen.putImageData(this.image, 0, 0); }
+}
+
 class Plan {
   constructor(parent, spec) {
     this.parent = parent;
@@ -30,7 +88,6 @@ class Plan {
     this.tip = make(parent, "div", "tip");
     this.frame = 0;
     this.chosen = null;
-    this.moving = false;
     const [west, south, east, north] = spec.extent;
     this.squeeze = Math.max(Math.cos((south + north) / 2 * Math.PI / 180), 0.1);
     if (spec.layers.length > 1) {
@@ -70,6 +127,8 @@ class Plan {
   setLayer(k) {
     this.layer = this.spec.layers[k] || {name: "", on: "none"};
     this.ramp = RAMPS[this.layer.colours || "viridis"];
+    const frames = this.layer.frames;
+    if (frames && !this.layer.bins) this.layer.bins = Int8Array.from({length: this.layer.codes + 1}, (_, code) => this.binOf(flowOf(this.layer, code)));
     this.showLegend();
     this.draw();
     if (this.onLayer) this.onLayer(this.layer);
@@ -98,19 +157,19 @@ class Plan {
   }
 
   bin(i) {
-    const layer = this.layer, v = this.value(i);
+    const layer = this.layer;
+    if (!layer.frames) return this.binOf(layer.values[i]);
+    const code = i < layer.kept ? layer.frames[this.frame * layer.kept + i] : 65535;
+    return code === 65535 ? -1 : layer.bins[code];
+  }
+
+  binOf(v) {
+    const layer = this.layer;
     if (Number.isNaN(v)) return -1;
     let part;
     if (layer.log) part = v <= 0 ? 0 : Math.log(v / layer.low) / Math.log(layer.high / layer.low);
     else part = layer.high > layer.low ? (v - layer.low) / (layer.high - layer.low) : 0.5;
     return Math.min(BINS - 1, Math.max(0, Math.floor(part * BINS)));
-  }
-
-  later() {
-    this.moving = true;
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => { this.moving = false; this.draw(); }, 160);
-    this.draw();
   }
 
   draw() {
@@ -122,66 +181,76 @@ class Plan {
   paint() {
     if (!this.canvas.clientWidth || !this.scale) return;
     const begun = performance.now(), [pen, w, h] = fitCanvas(this.canvas);
-    if (this.spec.cells) this.paintCells(pen, w, h);
-    if (this.spec.reaches) this.paintReaches(pen, w, h);
+    const pixels = new Pixels(pen, w, h);
+    if (this.spec.cells) this.paintCells(pixels, w, h);
+    const rest = this.spec.reaches ? this.paintSmall(pixels, w, h) : [];
+    pixels.show();
+    this.paintReaches(pen, rest);
     if (this.spec.gauges) this.paintGauges(pen);
     this.paintScale(pen, w, h);
     this.took = performance.now() - begun;
   }
 
-  paintCells(pen, w, h) {
-    const corners = this.spec.cells.corners, n = corners.length / 8, on = this.layer.on === "cells";
-    const groups = new Map();
+  paintCells(pixels, w, h) {
+    const corners = this.spec.cells.corners, n = corners.length / 8, on = this.layer.on === "cells", few = n < 3000, r = 3.5;
+    const words = this.ramp.map(Pixels.word), nothing = Pixels.word(NOTHING), plain = Pixels.word("#efece3"), x = [0, 0, 0, 0], y = [0, 0, 0, 0];
     for (let i = 0; i < n; i++) {
-      const x = this.X(corners[8 * i]), y = this.Y(corners[8 * i + 1]);
-      const far = Math.abs(this.X(corners[8 * i + 4]) - x) + Math.abs(this.Y(corners[8 * i + 5]) - y) + 4;
-      if (x < -far || x > w + far || y < -far || y > h + far) continue;
-      const key = on ? this.bin(i) : -2;
-      if (!groups.has(key)) groups.set(key, []);
-      groups.get(key).push(i);
-    }
-    for (const [key, own] of groups) {
-      pen.fillStyle = pen.strokeStyle = key === -2 ? "#efece3" : key < 0 ? NOTHING : this.ramp[key];
-      pen.lineWidth = 0.6;
-      pen.beginPath();
-      for (const i of own) {
-        const x = this.X(corners[8 * i]), y = this.Y(corners[8 * i + 1]), r = 3.5;
-        if (n < 3000 && Math.abs(this.X(corners[8 * i + 4]) - x) < 2 * r && Math.abs(this.Y(corners[8 * i + 5]) - y) < 2 * r) {
-          pen.rect(x - r, y - r, 2 * r, 2 * r);  // few small cells, far apart, would not be seen
-          continue;
-        }
-        for (let k = 0; k < 4; k++) {
-          const x = this.X(corners[8 * i + 2 * k]), y = this.Y(corners[8 * i + 2 * k + 1]);
-          k ? pen.lineTo(x, y) : pen.moveTo(x, y);
-        }
-        pen.closePath();
+      let west = Infinity, east = -Infinity, north = Infinity, south = -Infinity;
+      for (let k = 0; k < 4; k++) {
+        const px = x[k] = this.X(corners[8 * i + 2 * k]), py = y[k] = this.Y(corners[8 * i + 2 * k + 1]);
+        if (px < west) west = px;
+        if (px > east) east = px;
+        if (py < north) north = py;
+        if (py > south) south = py;
       }
-      pen.fill();
-      pen.stroke();
+      if (east < 0 || west > w || south < 0 || north > h) continue;
+      const bin = on ? this.bin(i) : -2, word = bin === -2 ? plain : bin < 0 ? nothing : words[bin];
+      if (few && east - west < 2 * r && south - north < 2 * r) {  // few small cells, far apart, would not be seen
+        const cx = (west + east) / 2, cy = (north + south) / 2;
+        pixels.fill([cx - r, cx + r, cx + r, cx - r], [cy - r, cy - r, cy + r, cy + r], word);
+      } else pixels.fill(x, y, word);
     }
   }
 
-  paintReaches(pen, w, h) {
-    const {lon, lat, below, width} = this.spec.reaches, on = this.layer.on === "reaches", n = lon.length;
-    const most = this.moving ? MOST_MOVING : MOST_STILL, groups = new Map(), drawn = [];
-    for (let i = 0; i < n && drawn.length < most; i++) {
-      const b = below[i], x = this.X(lon[i]), y = this.Y(lat[i]);
-      const x2 = b < 0 ? x : this.X(lon[b]), y2 = b < 0 ? y : this.Y(lat[b]);
-      if (Math.max(x, x2) < 0 || Math.min(x, x2) > w || Math.max(y, y2) < 0 || Math.min(y, y2) > h) continue;
-      drawn.push(i);
-      const key = (on ? this.bin(i) + 1 : 0) * WIDTHS + Math.min(WIDTHS - 1, Math.floor(width[i] * WIDTHS));
-      let own = groups.get(key);
-      if (!own) groups.set(key, own = {paths: [], dots: []});
-      b < 0 ? own.dots.push(x, y) : own.paths.push(x, y, x2, y2);
+  // Reaches that are seen, the smallest first: thin ones go into the pixels where there are many; the others are returned.
+  paintSmall(pixels, w, h) {
+    const {lon, lat, below, width} = this.spec.reaches, n = lon.length, X = new Float32Array(n), Y = new Float32Array(n), seen = [];
+    for (let i = 0; i < n; i++) { X[i] = this.X(lon[i]); Y[i] = this.Y(lat[i]); }
+    for (let i = n - 1; i >= 0; i--) {
+      const b = below[i] < 0 ? i : below[i];
+      if ((X[i] < 0 && X[b] < 0) || (X[i] > w && X[b] > w) || (Y[i] < 0 && Y[b] < 0) || (Y[i] > h && Y[b] > h)) continue;
+      seen.push(i);
     }
-    this.drawn = drawn;
+    this.seen = seen;
+    [this.px, this.py] = [X, Y];
+    if (seen.length <= FEW) return seen;
+    const on = this.layer.on === "reaches", words = this.ramp.map(Pixels.word), nothing = Pixels.word(NOTHING), plain = Pixels.word(this.layer.on === "cells" ? "#5d6f86" : "#9db4c9"), rest = [];
+    for (const i of seen) {
+      const b = below[i];
+      if (width[i] * WIDTHS >= 1) { rest.push(i); continue; }
+      const bin = on ? this.bin(i) : -2, word = bin === -2 ? plain : bin < 0 ? nothing : words[bin];
+      if (b >= 0) pixels.line(X[i], Y[i], X[b], Y[b], word);
+      else if (on) pixels.dot(Math.round(X[i] * pixels.ratio), Math.round(Y[i] * pixels.ratio), word, 1);
+    }
+    return rest;
+  }
+
+  paintReaches(pen, own) {
+    if (!this.spec.reaches) return;
+    const {below, width} = this.spec.reaches, on = this.layer.on === "reaches", groups = new Map(), X = this.px, Y = this.py;
+    for (const i of own) {
+      const b = below[i], key = Math.min(WIDTHS - 1, Math.floor(width[i] * WIDTHS)) * 100 + (on ? this.bin(i) + 1 : 0);
+      let group = groups.get(key);
+      if (!group) groups.set(key, group = {lines: [], dots: []});
+      b < 0 ? group.dots.push(X[i], Y[i]) : group.lines.push(X[i], Y[i], X[b], Y[b]);
+    }
     pen.lineCap = "round";
     for (const key of [...groups.keys()].sort((a, b) => a - b)) {
-      const {paths, dots} = groups.get(key), thick = 0.7 + 3.2 * (key % WIDTHS) / (WIDTHS - 1), colour = Math.floor(key / WIDTHS) - 1;
-      pen.strokeStyle = pen.fillStyle = !on ? (this.layer.on === "cells" ? "rgba(40,60,90,.45)" : "#9db4c9") : colour < 0 ? NOTHING : this.ramp[colour];
+      const {lines, dots} = groups.get(key), thick = 0.8 + 3.2 * Math.floor(key / 100) / (WIDTHS - 1), bin = key % 100 - 1;
+      pen.strokeStyle = pen.fillStyle = !on ? (this.layer.on === "cells" ? "rgba(40,60,90,.6)" : "#9db4c9") : bin < 0 ? NOTHING : this.ramp[bin];
       pen.lineWidth = thick;
       pen.beginPath();
-      for (let k = 0; k < paths.length; k += 4) { pen.moveTo(paths[k], paths[k + 1]); pen.lineTo(paths[k + 2], paths[k + 3]); }
+      for (let k = 0; k < lines.length; k += 4) { pen.moveTo(lines[k], lines[k + 1]); pen.lineTo(lines[k + 2], lines[k + 3]); }
       pen.stroke();
       const r = Math.max(1.6, thick * 0.8);
       for (let k = 0; k < dots.length; k += 2) pen.fillRect(dots[k] - r, dots[k + 1] - r, 2 * r, 2 * r);
@@ -235,13 +304,13 @@ class Plan {
     }
     if (found) return found;
     const r = this.spec.reaches;
-    best = 8 * 8;
-    for (const i of this.drawn || []) {
-      const b = r.below[i], x = this.X(r.lon[i]), y = this.Y(r.lat[i]);
-      const u = b < 0 ? 0 : this.X(r.lon[b]) - x, v = b < 0 ? 0 : this.Y(r.lat[b]) - y, l = u * u + v * v;
+    best = 8 * 8;  // of equals the last: the largest
+    for (const i of this.seen || []) {
+      const b = r.below[i], x = this.px[i], y = this.py[i];
+      const u = b < 0 ? 0 : this.px[b] - x, v = b < 0 ? 0 : this.py[b] - y, l = u * u + v * v;
       const t = l ? Math.min(1, Math.max(0, ((px - x) * u + (py - y) * v) / l)) : 0;
       const d = (x + t * u - px) ** 2 + (y + t * v - py) ** 2;
-      if (d < best) { best = d; found = {reach: i}; }
+      if (d <= best) { best = d; found = {reach: i}; }
     }
     return found || (cells ? this.cellUnder(px, py) : null);
   }
@@ -275,7 +344,7 @@ class Plan {
         this.middle[0] -= (e.offsetX - this.last[0]) / (this.squeeze * this.scale);
         this.middle[1] += (e.offsetY - this.last[1]) / this.scale;
         this.touched = true;
-        this.later();
+        this.draw();
       }
       this.last = [e.offsetX, e.offsetY];
       return;
@@ -305,12 +374,12 @@ class Plan {
     this.scale = Math.min(this.scale * factor, 5e6);
     this.middle = [lon - (e.offsetX - w / 2) / (this.squeeze * this.scale), lat + (e.offsetY - h / 2) / this.scale];
     this.touched = true;
-    this.later();
+    this.draw();
   }
 }
 
 // The flow that a code stands for: 0 is no flow, the last code is missing, those between lie evenly in the logarithm.
 function flowOf(layer, code) {
   if (code === 65535) return NaN;
-  return code === 0 ? 0 : layer.least * Math.exp((code - 1) / 65533 * Math.log(layer.most / layer.least));
+  return code === 0 ? 0 : layer.least * Math.exp((code - 1) / (layer.codes - 1) * Math.log(layer.most / layer.least));
 }

@@ -12,8 +12,9 @@ from bmi_cdlm.pictures.fields import MapField
 from bmi_cdlm.pictures.page import numbers, pack
 
 PLURAL = {"cell": "cells", "reach": "reaches", "gauge": "gauges"}
-NO_FLOW, MISSING, CODES = 0, 65535, 65534
-"""Codes of discharge: none, missing, and how many there are for the logarithms between the limits."""
+NO_FLOW, MISSING, CODES = 0, 65535, 8192
+"""Codes of discharge: none, missing, and how many there are for the logarithms between the limits: so few deflate well,
+and leave an error of 0.13 % at most."""
 SPAN = 1e9
 """Ratio of the largest to the smallest flow that has a code of its own."""
 
@@ -71,7 +72,7 @@ def flow_codes(flow: np.ndarray) -> tuple[np.ndarray, float, float]:
     """Discharge as codes of 16 bits, and the least and the greatest flow that has one.
 
     flow : float64[time, reach] [m3 s-1]. What is less than the greatest over `SPAN` is no flow (code 0), NaN is the
-    last code; those between lie evenly in the logarithm, 0.02 % apart at most.
+    last code; those between lie evenly in the logarithm.
     """
     greatest = float(np.nanmax(flow, initial=0.0))
     if greatest <= 0:
@@ -89,7 +90,7 @@ def flow_codes(flow: np.ndarray) -> tuple[np.ndarray, float, float]:
 def frames_layer(name: str, codes: np.ndarray, least: float, greatest: float) -> dict[str, Any]:
     """A layer of discharge that moves with time; codes : uint16[time, reach], of the first reaches of the map."""
     return {
-        "name": name, "on": "reaches", "units": "m³ s⁻¹", "frames": pack(codes, changes=True), "kept": codes.shape[1],
+        "name": name, "on": "reaches", "units": "m³ s⁻¹", "frames": pack(codes, changes=True), "kept": codes.shape[1], "codes": CODES,
         "least": least, "most": greatest, "log": True, "colours": "flow", "low": max(least, greatest * 1e-5),
         "high": greatest, "lower": least < greatest * 1e-5, "higher": False,
     }

@@ -20,7 +20,7 @@ from bmi_cdlm.pictures.run_output import gauge_results, places_of_output, read_b
 from bmi_cdlm.run.config import Config
 
 MOST_VALUES = 32_000_000
-"""Of discharge at reaches that a page holds: 64 MB in the browser's memory, a third of that in the file or so."""
+"""Of discharge at reaches that a page holds: 64 MB in the browser's memory."""
 MOST_CELLS = 100_000
 """Cells that a page shows."""
 ON_MAP = ("nse", "kge", "pbias")
@@ -78,8 +78,8 @@ def _how_to() -> list[str]:
     return [
         "Click on a gauge or reach for its hydrograph; drag over the hydrograph to zoom, click into it to choose the "
         "day, double-click to go back. Drag the map, use the wheel to zoom.",
-        "A line goes from the end of a reach to the end of the next, and has the value of the upper one. The largest "
-        "rivers are drawn first; where a map has no room for all, zoom in to see the others.",
+        "A line goes from the end of a reach to the end of the next, and has the value of the upper one. Where many are "
+        "seen at once all small ones are a pixel wide; zoom in to tell them apart.",
     ]
 
 
@@ -152,7 +152,7 @@ def _moving(
         )
     codes, least, greatest = flow_codes(flow)
     notes.append(
-        f"Discharge at reaches is rounded to 0.02 %; below {greatest / SPAN:.1g} m3 s-1 it is shown as none. That of "
+        f"Discharge at reaches is rounded to 0.2 %; below {greatest / SPAN:.1g} m3 s-1 it is shown as none. That of "
         "gauges has 7 digits."
     )
     return [frames_layer("Discharge", codes, least, greatest)]
