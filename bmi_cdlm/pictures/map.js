@@ -40,13 +40,16 @@ class Pixels {
     const at = y * this.w + x, old = this.words[at], has = old >>> 24;
     if (part >= 0.99) { this.words[at] = word; return; }
     if (!has) { this.words[at] = (word & 0xffffff | Math.round(255 * part) << 24) >>> 0; return; }
-    const mix = s => { const a = old >>> s & 255, b = word >>> s & 255; return Math.round(a + (b - a) * part) << s; };
-    this.words[at] = (Math.max(has, Math.round(255 * part)) << 24 | mix(16) | mix(8) | mix(0)) >>> 0;
+    const b = old >>> 16 & 255, g = old >>> 8 & 255, r = old & 255;
+    const blue = b + ((word >>> 16 & 255) - b) * part, green = g + ((word >>> 8 & 255) - g) * part, red = r + ((word & 255) - r) * part;
+    this.words[at] = (Math.max(has, 255 * part) << 24 | blue << 16 | green << 8 | red) >>> 0;
   }
 
   // A line of one pixel, shared between the two that it passes between.
   line(x0, y0, x1, y1, word) {
-    const r = this.ratio, steep = Math.abs(y1 - y0) > Math.abs(x1 - x0);
+    const r = this.ratio;
+    if (Math.abs(x1 - x0) * r < 1.5 && Math.abs(y1 - y0) * r < 1.5) return this.dot(Math.floor((x0 + x1) * r / 2), Math.floor((y0 + y1) * r / 2), word, 0.8);
+    const steep = Math.abs(y1 - y0) > Math.abs(x1 - x0);
     let [a, b, c, d] = steep ? [y0 * r, x0 * r, y1 * r, x1 * r] : [x0 * r, y0 * r, x1 * r, y1 * r];
     if (a > c) [a, b, c, d] = [c, d, a, b];
     const slope = c > a ? (d - b) / (c - a) : 0, first = Math.max(0, Math.round(a)), last = Math.min(steep ? this.h : this.w, Math.round(c));
@@ -88,6 +91,7 @@ class Plan {
     this.tip = make(parent, "div", "tip");
     this.frame = 0;
     this.chosen = null;
+    this.half = [0, 0];
     const [west, south, east, north] = spec.extent;
     this.squeeze = Math.max(Math.cos((south + north) / 2 * Math.PI / 180), 0.1);
     if (spec.layers.length > 1) {
@@ -121,8 +125,9 @@ class Plan {
     this.draw();
   }
 
-  X(lon) { return this.canvas.clientWidth / 2 + (lon - this.middle[0]) * this.squeeze * this.scale; }
-  Y(lat) { return this.canvas.clientHeight / 2 - (lat - this.middle[1]) * this.scale; }
+  // Asked for so often that the size of the canvas is kept, which a browser is slow to tell.
+  X(lon) { return this.half[0] + (lon - this.middle[0]) * this.squeeze * this.scale; }
+  Y(lat) { return this.half[1] - (lat - this.middle[1]) * this.scale; }
 
   setLayer(k) {
     this.layer = this.spec.layers[k] || {name: "", on: "none"};
@@ -181,6 +186,7 @@ class Plan {
   paint() {
     if (!this.canvas.clientWidth || !this.scale) return;
     const begun = performance.now(), [pen, w, h] = fitCanvas(this.canvas);
+    this.half = [w / 2, h / 2];
     const pixels = new Pixels(pen, w, h);
     if (this.spec.cells) this.paintCells(pixels, w, h);
     const rest = this.spec.reaches ? this.paintSmall(pixels, w, h) : [];
@@ -215,7 +221,8 @@ class Plan {
   // Reaches that are seen, the smallest first: thin ones go into the pixels where there are many; the others are returned.
   paintSmall(pixels, w, h) {
     const {lon, lat, below, width} = this.spec.reaches, n = lon.length, X = new Float32Array(n), Y = new Float32Array(n), seen = [];
-    for (let i = 0; i < n; i++) { X[i] = this.X(lon[i]); Y[i] = this.Y(lat[i]); }
+    const wide = this.squeeze * this.scale, high = this.scale, [mx, my] = this.middle, [hx, hy] = this.half;
+    for (let i = 0; i < n; i++) { X[i] = hx + (lon[i] - mx) * wide; Y[i] = hy - (lat[i] - my) * high; }
     for (let i = n - 1; i >= 0; i--) {
       const b = below[i] < 0 ? i : below[i];
       if ((X[i] < 0 && X[b] < 0) || (X[i] > w && X[b] > w) || (Y[i] < 0 && Y[b] < 0) || (Y[i] > h && Y[b] > h)) continue;

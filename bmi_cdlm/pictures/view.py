@@ -51,7 +51,8 @@ def view(
     domain = read_domain(config.domain)
     require_output(config, "view", ("reaches", "gauges", "ids"), ("discharge",))
     inside, starts = _period(config, first, last)
-    notes = [f"{title}: {date_text(starts[0])} to {date_text(config.end if last is None else last)}, {_sizes(domain)}."]
+    period = " to ".join(date_text(t).removesuffix("T00:00:00") for t in (starts[0], last or config.end))
+    notes = [f"{title}: {period}, {_sizes(domain)}."]
     results = [_cut(result, inside) for result in gauge_results(config, domain)] if domain.gauges.id else []
     order = largest_first(domain)
     fields, told = _fields(config, domain, results)
