@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.evaluate.places import reach_places
 from bmi_cdlm.evaluate.plot import new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def draw_rivers(axes: Axes, domain: Domain, colours: Callable[[np.ndarray], Any]
     if not inner.size:
         return
     below = reaches.downstream[inner]
-    ends = np.stack([reaches.lon, reaches.lat], axis=1)
+    ends = np.stack(reach_places(domain), axis=1)
     size = np.sqrt(reaches.upstream_area[inner] / reaches.upstream_area.max())
     axes.add_collection(LineCollection(
         list(np.stack([ends[inner], ends[below]], axis=1)), linewidths=0.15 + 2.6 * size, colors=colours(inner),
@@ -96,8 +97,8 @@ def draw_rivers(axes: Axes, domain: Domain, colours: Callable[[np.ndarray], Any]
 
 def draw_gauges(axes: Axes, domain: Domain) -> None:
     """Gauges, with their ids where there are not too many."""
-    gauges, reaches = domain.gauges, domain.reaches
-    lon, lat = reaches.lon[gauges.reach], reaches.lat[gauges.reach]
+    gauges = domain.gauges
+    lon, lat = (place[gauges.reach] for place in reach_places(domain))
     axes.scatter(lon, lat, s=22, marker="v", color=GAUGE, edgecolors="white", linewidths=0.5, zorder=3)
     if len(gauges.id) <= MOST_NAMED:
         for name, x, y in zip(gauges.id, lon, lat, strict=True):

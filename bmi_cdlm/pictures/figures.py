@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.evaluate.places import reach_places
 from bmi_cdlm.evaluate.plot import (
     OBSERVED,
     SIMULATED,
@@ -93,7 +94,7 @@ def plot_field(path: Path, domain: Domain, field: MapField, title: str) -> None:
     else:
         draw_rivers(axes, domain, lambda inner: FAINT_RIVER if field.on == "cell" else OTHER_RIVER)
     if field.on == "gauge":
-        lon, lat = domain.reaches.lon[domain.gauges.reach], domain.reaches.lat[domain.gauges.reach]
+        lon, lat = (place[domain.gauges.reach] for place in reach_places(domain))
         axes.scatter(
             lon, lat, s=46, color=_colours(scale, low, field.values), edgecolors="#3a4450", linewidths=0.6, zorder=3
         )
@@ -139,8 +140,9 @@ def _draw_reaches(axes: Axes, domain: Domain, colours: np.ndarray) -> None:
     draw_rivers(axes, domain, lambda inner: _rows(colours, inner))
     ends = domain.outlets
     alone = ends.size == domain.n_reaches
+    lon, lat = reach_places(domain)
     axes.scatter(
-        domain.reaches.lon[ends], domain.reaches.lat[ends], s=24 if alone else 8, color=colours[ends], zorder=2.5
+        lon[ends], lat[ends], s=24 if alone else 8, color=colours[ends], zorder=2.5
     )
 
 

@@ -118,7 +118,7 @@ class Plan {
 
   fit() {
     const [west, south, east, north] = this.spec.extent, w = this.canvas.clientWidth || 800, h = this.canvas.clientHeight || 500;
-    const wide = Math.max((east - west) * this.squeeze, 1e-6), high = Math.max(north - south, 1e-6);
+    const wide = Math.max((east - west) * this.squeeze, 1e-3), high = Math.max(north - south, 1e-3);
     this.scale = Math.min((w - 40) / wide, (h - 40) / high);
     this.middle = [(west + east) / 2, (south + north) / 2];
     this.touched = false;

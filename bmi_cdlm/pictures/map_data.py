@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.evaluate.places import reach_places
 from bmi_cdlm.pictures.fields import MapField
 from bmi_cdlm.pictures.page import numbers, pack
 
@@ -38,16 +39,17 @@ def map_data(
     place[order] = np.arange(order.size)
     below = np.where(downstream >= 0, place[downstream], -1)
     area = reaches.upstream_area[order]
+    lon, lat = reach_places(domain)
     corners = np.stack([domain.cells.corner_lon, domain.cells.corner_lat], axis=2)
     found: dict[str, Any] = {
-        "extent": _extent(domain, cells),
+        "extent": _extent(domain, lon, lat, cells),
         "reaches": {
-            "lon": pack(reaches.lon[order]), "lat": pack(reaches.lat[order]), "below": pack(below.astype(np.int32)),
+            "lon": pack(lon[order]), "lat": pack(lat[order]), "below": pack(below.astype(np.int32)),
             "width": numbers(np.sqrt(area / max(float(area.max(initial=0.0)), 1e-12))), "area": numbers(area),
             **({"ids": [reaches.id[i] for i in order]} if ids else {}),
         },
         "gauges": {
-            "lon": pack(reaches.lon[gauges.reach]), "lat": pack(reaches.lat[gauges.reach]), "ids": list(gauges.id),
+            "lon": pack(lon[gauges.reach]), "lat": pack(lat[gauges.reach]), "ids": list(gauges.id),
             "names": list(gauges.name),
         },
         "layers": [layer_data(field, order) for field in layers if cells or field.on != "cell"],
@@ -96,12 +98,10 @@ def frames_layer(name: str, codes: np.ndarray, least: float, greatest: float) ->
     }
 
 
-def _extent(domain: Domain, cells: bool) -> list[float]:
-    """West, south, east, north [degrees]."""
-    lon, lat = [domain.reaches.lon], [domain.reaches.lat]
+def _extent(domain: Domain, lon: np.ndarray, lat: np.ndarray, cells: bool) -> list[float]:
+    """West, south, east, north [degrees], of reaches, and of cells where they are shown."""
     if cells:
-        lon.append(domain.cells.corner_lon.ravel())
-        lat.append(domain.cells.corner_lat.ravel())
-    x, y = np.concatenate(lon), np.concatenate(lat)
-    return [float(x.min()), float(y.min()), float(x.max()), float(y.max())]
+        lon = np.concatenate([lon, domain.cells.corner_lon.ravel()])
+        lat = np.concatenate([lat, domain.cells.corner_lat.ravel()])
+    return [float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())]
 

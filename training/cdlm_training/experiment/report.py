@@ -94,7 +94,7 @@ def _distributions(parts: Sequence[Part], data: Data) -> str:
         for name in OF_CDF:
             key = f"cdf{k}_{name}"
             data[key] = _distribution(part, name)
-            charts.append(place("chart", key, 340))
+            charts.append(place("chart", key, 400))
         inside.append(f'<h3>{part.title}</h3><div class="pair">{"".join(charts)}</div>')
     told = "Share of gauges whose score is not above a value: the further to the right a curve, the better."
     return section("Distributions over gauges", paragraph(told), *inside)

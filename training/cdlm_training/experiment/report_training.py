@@ -40,7 +40,7 @@ def curves_of_training(record: Record, data: Data) -> str:
                 band = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
         data[f"training_{name}"] = chart(
             curves, x=np.arange(1.0, length + 1), xlabel="Epoch", ylabel=label, band=band, whole=True,
-            limits=(None, None) if name == "loss" else (_floor(curves), 1),
+            limits=(None if name == "loss" else _floor(curves), None),
         )
         charts.append(place("chart", f"training_{name}", 300))
     count = ", ".join(f"{variant} {len(found)}" for variant, found in logs.items())
@@ -53,10 +53,13 @@ def _middle(values: np.ndarray) -> np.ndarray:
     return np.array([np.median(c[~np.isnan(c)]) if (~np.isnan(c)).any() else np.nan for c in values.T])
 
 
-def _floor(curves: list[Curve]) -> float:
-    """The lowest value, but not below -1: first epochs may be far off."""
-    lowest = min((float(np.nanmin(c.values)) for c in curves if not np.isnan(c.values).all()), default=0.0)
-    return max(-1.0, min(0.0, lowest))
+def _floor(curves: list[Curve]) -> float | None:
+    """From where an efficiency is shown: not below -1, for first epochs may be far off, unless all are that low."""
+    values = np.concatenate([curve.values for curve in curves])
+    known = values[~np.isnan(values)]
+    if not known.size or known.max() < -0.5:
+        return None
+    return max(-1.0, min(0.0, float(known.min())))
 
 
 def season_of_pet(record: Record, data: Data) -> str:
