@@ -9,7 +9,7 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.evaluate.catalogue import metric
-from bmi_cdlm.names.parameters import TRAVEL_TIME, WEIGHT, parameter
+from bmi_cdlm.names.parameters import STARTS, TRAVEL_TIME, WEIGHT, parameter
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.ensemble import member_configs
 from bmi_cdlm.run.parameter_file import known_parameters
@@ -99,8 +99,7 @@ def _static(config: Config, domain: Domain) -> dict[str, np.ndarray]:
             elif not p.optional and not instead:
                 size = domain.n_cells if p.grid == "cell" else domain.n_reaches
                 found[p.name] = np.full(size, p.range_at(config.time_step).default)
-    known = known_parameters()
-    return found | {name: v for name, v in given.items() if name not in found and name in known}
+    return found | {name: given[name] for name in (TRAVEL_TIME, WEIGHT, *STARTS) if name in given}
 
 
 def score_field(name: str, values: Sequence[float] | np.ndarray) -> MapField:

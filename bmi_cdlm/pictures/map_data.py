@@ -92,7 +92,8 @@ def flow_codes(flow: np.ndarray) -> tuple[np.ndarray, float, float]:
 def frames_layer(name: str, codes: np.ndarray, least: float, greatest: float) -> dict[str, Any]:
     """A layer of discharge that moves with time; codes : uint16[time, reach], of the first reaches of the map."""
     return {
-        "name": name, "on": "reaches", "units": "m³ s⁻¹", "frames": pack(codes, changes=True), "kept": codes.shape[1], "codes": CODES,
+        "name": name, "on": "reaches", "units": "m³ s⁻¹", "frames": pack(codes, changes=True),
+        "kept": codes.shape[1], "codes": CODES,
         "least": least, "most": greatest, "log": True, "colours": "flow", "low": max(least, greatest * 1e-5),
         "high": greatest, "lower": least < greatest * 1e-5, "higher": False,
     }

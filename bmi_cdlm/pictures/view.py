@@ -79,8 +79,8 @@ def _how_to() -> list[str]:
     return [
         "Click on a gauge or reach for its hydrograph; drag over the hydrograph to zoom, click into it to choose the "
         "day, double-click to go back. Drag the map, use the wheel to zoom.",
-        "A line goes from the end of a reach to the end of the next, and has the value of the upper one. Where many are "
-        "seen at once all small ones are a pixel wide; zoom in to tell them apart.",
+        "A line goes from the end of a reach to the end of the next, and has the value of the upper one. Where many "
+        "are seen at once all small ones are a pixel wide; zoom in to tell them apart.",
     ]
 
 
