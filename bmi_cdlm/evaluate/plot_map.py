@@ -95,12 +95,12 @@ def draw_rivers(axes: Axes, domain: Domain, colours: Callable[[np.ndarray], Any]
     ))
 
 
-def draw_gauges(axes: Axes, domain: Domain) -> None:
+def draw_gauges(axes: Axes, domain: Domain, most_named: int = MOST_NAMED) -> None:
     """Gauges, with their ids where there are not too many."""
     gauges = domain.gauges
     lon, lat = (place[gauges.reach] for place in reach_places(domain))
     axes.scatter(lon, lat, s=22, marker="v", color=GAUGE, edgecolors="white", linewidths=0.5, zorder=3)
-    if len(gauges.id) <= MOST_NAMED:
+    if len(gauges.id) <= most_named:
         for name, x, y in zip(gauges.id, lon, lat, strict=True):
             axes.annotate(
                 name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…", (x, y), (3, 3),

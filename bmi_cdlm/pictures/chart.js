@@ -1,138 +1,4 @@
-"use strict";
-// Curves on a canvas: over numbers or over time, with zoom (drag; wheel; double click goes back) and values at the pointer.
-
-const KINDS = {f4: Float32Array, f8: Float64Array, u1: Uint8Array, u2: Uint16Array, i4: Int32Array};
-const YEARS = {noleap: [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], "360_day": Array(12).fill(30)};
-const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-const DAY = 86400;
-
-// ---- data in the page ----
-
-async function unpack(found) {
-  const raw = Uint8Array.fromBase64 ? Uint8Array.fromBase64(found.bytes) : Uint8Array.from(atob(found.bytes), c => c.charCodeAt(0));
-  const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const values = new KINDS[found.array](await new Response(stream).arrayBuffer());
-  if (found.changes) {
-    const row = values.length / found.shape[0];
-    for (let i = row; i < values.length; i++) values[i] += values[i - row];
-  }
-  return values;
-}
-
-async function unpackAll(node) {
-  if (Array.isArray(node)) return Promise.all(node.map(unpackAll));
-  if (node === null || typeof node !== "object") return node;
-  if ("array" in node) return unpack(node);
-  const keys = Object.keys(node), values = await Promise.all(keys.map(k => unpackAll(node[k])));
-  return Object.fromEntries(keys.map((k, i) => [k, values[i]]));
-}
-
-// ---- dates of any calendar, from seconds since 1970 of it ----
-
-function dateOf(seconds, calendar) {
-  const day = Math.floor(seconds / DAY), rest = seconds - day * DAY, months = YEARS[calendar];
-  if (!months) {
-    const date = new Date(day * DAY * 1000);
-    return {y: date.getUTCFullYear(), m: date.getUTCMonth(), d: date.getUTCDate(), rest};
-  }
-  const length = months.reduce((a, b) => a + b), y = 1970 + Math.floor(day / length);
-  let d = day - (y - 1970) * length, m = 0;
-  while (d >= months[m]) d -= months[m++];
-  return {y, m, d: d + 1, rest};
-}
-
-function secondsOf(y, m, d, calendar) {
-  y += Math.floor(m / 12);
-  m = ((m % 12) + 12) % 12;
-  const months = YEARS[calendar];
-  if (!months) return Date.UTC(y, m, d) / 1000;
-  const length = months.reduce((a, b) => a + b);
-  return ((y - 1970) * length + months.slice(0, m).reduce((a, b) => a + b, 0) + d - 1) * DAY;
-}
-
-const two = n => String(n).padStart(2, "0");
-function dateText(seconds, calendar, step) {
-  const t = dateOf(seconds, calendar), day = `${t.y}-${two(t.m + 1)}-${two(t.d)}`;
-  return step % DAY === 0 && t.rest === 0 ? day : `${day} ${two(Math.floor(t.rest / 3600))}:${two(Math.floor(t.rest / 60) % 60)}`;
-}
-
-function timeTicks(low, high, most, calendar) {
-  const least = (high - low) / most, ticks = [];
-  const span = [[3600, 1], [10800, 3], [21600, 6], [43200, 12]].find(([s]) => s >= least);
-  if (span) {
-    for (let t = Math.ceil(low / span[0]) * span[0]; t <= high; t += span[0]) {
-      const at = dateOf(t, calendar);
-      ticks.push([t, at.rest ? `${two(at.rest / 3600)}:00` : `${at.d} ${MONTHS[at.m]}`]);
-    }
-    return ticks;
-  }
-  const days = [1, 2, 5, 10].find(n => n * DAY >= least), months = [1, 2, 3, 6].find(n => n * 30.5 * DAY >= least);
-  const years = [1, 2, 5, 10, 20, 50, 100].find(n => n * 365.25 * DAY >= least) || 200, first = dateOf(low, calendar);
-  for (let k = 0; k < 4000; k++) {
-    let t, label;
-    if (days) {
-      t = (Math.floor(low / DAY) + k) * DAY;
-      const at = dateOf(t, calendar);
-      if (days > 1 && ((at.d - 1) % days || (at.d > 28 && at.d - 1 + days > 31))) { if (t > high) break; continue; }
-      label = `${at.d} ${MONTHS[at.m]}` + (at.d === 1 && at.m === 0 ? ` ${at.y}` : "");
-    } else if (months) {
-      t = secondsOf(first.y, k * months, 1, calendar);
-      const at = dateOf(t, calendar);
-      label = at.m === 0 ? String(at.y) : MONTHS[at.m];
-    } else {
-      const y = Math.floor(first.y / years) * years + k * years;
-      t = secondsOf(y, 0, 1, calendar);
-      label = String(y);
-    }
-    if (t > high) break;
-    if (t >= low) ticks.push([t, label]);
-  }
-  return ticks;
-}
-
-// ---- numbers ----
-
-function shown(v) {
-  if (!Number.isFinite(v)) return "–";
-  const a = Math.abs(v);
-  if (a !== 0 && (a < 1e-3 || a >= 1e6)) return v.toExponential(2).replace("-", "−");
-  return String(Number(v.toPrecision(4))).replace("-", "−");
-}
-
-function numberTicks(low, high, most, whole) {
-  const least = Math.max((high - low) / Math.max(most, 1), whole ? 1 : 0), power = 10 ** Math.floor(Math.log10(least));
-  const step = [1, 2, 5, 10].find(n => n * power >= least) * power, ticks = [];
-  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++) ticks.push([k * step, shown(k * step)]);
-  return ticks;
-}
-
-function powerTicks(low, high) {
-  const ticks = [], span = Math.log10(high / low), every = Math.max(1, Math.ceil(span / 7));
-  for (let p = Math.ceil(Math.log10(low) - 1e-9); p <= Math.log10(high) + 1e-9; p += every) ticks.push([10 ** p, shown(10 ** p)]);
-  return ticks.length > 1 ? ticks : [[low, shown(low)], [high, shown(high)]];
-}
-
-function make(parent, tag, kind, text) {
-  const found = document.createElement(tag);
-  if (kind) found.className = kind;
-  if (text !== undefined) found.textContent = text;
-  parent.appendChild(found);
-  return found;
-}
-
-function fitCanvas(canvas) {
-  const ratio = window.devicePixelRatio || 1, w = canvas.clientWidth, h = canvas.clientHeight;
-  if (canvas.width !== Math.round(w * ratio) || canvas.height !== Math.round(h * ratio)) {
-    canvas.width = Math.round(w * ratio);
-    canvas.height = Math.round(h * ratio);
-  }
-  const pen = canvas.getContext("2d");
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-  pen.clearRect(0, 0, w, h);
-  return [pen, w, h];
-}
-
-// ---- the chart ----
+// Curves on a canvas, over numbers or over time: drag or wheel to zoom, double click to go back, values at the pointer.
 
 class Chart {
   constructor(parent, spec) {
@@ -147,8 +13,15 @@ class Chart {
     this.canvas.addEventListener("pointerdown", e => this.down(e));
     this.canvas.addEventListener("pointermove", e => this.move(e));
     this.canvas.addEventListener("pointerup", e => this.up(e));
-    this.canvas.addEventListener("pointerleave", () => { this.tip.style.display = "none"; this.at = null; this.draw(); });
-    this.canvas.addEventListener("dblclick", () => { [this.low, this.high] = this.whole; this.draw(); });
+    this.canvas.addEventListener("pointerleave", () => {
+      this.tip.style.display = "none";
+      this.at = null;
+      this.draw();
+    });
+    this.canvas.addEventListener("dblclick", () => {
+      [this.low, this.high] = this.whole;
+      this.draw();
+    });
     this.canvas.addEventListener("wheel", e => this.wheel(e), {passive: false});
   }
 
@@ -157,7 +30,8 @@ class Chart {
     const t = spec.times;
     this.n = t ? t.n : spec.x.length;
     this.xAt = t ? i => t.first + i * t.step : i => spec.x[i];
-    const end = t ? t.first + t.n * t.step : Math.max(...spec.x), begin = t ? t.first : Math.min(...spec.x);
+    const end = t ? t.first + t.n * t.step : Math.max(...spec.x),
+      begin = t ? t.first : Math.min(...spec.x);
     this.whole = end > begin ? [begin, end] : [begin - 0.5, begin + 0.5];
     [this.low, this.high] = this.whole;
     this.names.replaceChildren();
@@ -172,14 +46,22 @@ class Chart {
   // Places that lie in what is shown: from the first to before the last, for x goes upwards.
   seen() {
     const t = this.spec.times;
-    if (t) return [Math.max(0, Math.floor((this.low - t.first) / t.step)), Math.min(t.n, Math.ceil((this.high - t.first) / t.step) + 1)];
+    if (t)
+      return [
+        Math.max(0, Math.floor((this.low - t.first) / t.step)),
+        Math.min(t.n, Math.ceil((this.high - t.first) / t.step) + 1),
+      ];
     return [0, this.n];
   }
 
   range(from, to) {
-    let low = Infinity, high = -Infinity;
+    let low = Infinity,
+      high = -Infinity;
     const log = this.spec.log;
-    const take = v => { if (v < low && (!log || v > 0)) low = v; if (v > high) high = v; };
+    const take = v => {
+      if (v < low && (!log || v > 0)) low = v;
+      if (v > high) high = v;
+    };
     for (const curve of this.spec.curves) for (let i = from; i < to; i++) take(curve.y[i]);
     if (this.spec.band) for (const edge of this.spec.band) for (let i = from; i < to; i++) take(edge[i]);
     if (high === -Infinity) [low, high] = log ? [0.1, 1] : [0, 1];
@@ -189,20 +71,32 @@ class Chart {
     else if (!log) low -= room;
     if (most !== null) high = most;
     else if (!log) high += room;
-    if (log) { low = 10 ** Math.floor(Math.log10(low)); high = 10 ** Math.ceil(Math.log10(high) + 1e-9); if (low >= high) high = low * 10; }
-    else if (low >= high) high = low + 1;
+    if (log) {
+      low = 10 ** Math.floor(Math.log10(low));
+      high = 10 ** Math.ceil(Math.log10(high) + 1e-9);
+      if (low >= high) high = low * 10;
+    } else if (low >= high) high = low + 1;
     return [low, high];
   }
 
   draw() {
     if (!this.spec || !this.canvas.clientWidth) return;
-    const [pen, w, h] = fitCanvas(this.canvas), spec = this.spec;
-    const box = {left: 74, right: w - 14, top: 14 + Math.max(20, this.names.offsetHeight), bottom: h - (spec.xlabel ? 42 : 26)};
+    const [pen, w, h] = fitCanvas(this.canvas),
+      spec = this.spec;
+    const box = {
+      left: 74,
+      right: w - 14,
+      top: 14 + Math.max(20, this.names.offsetHeight),
+      bottom: h - (spec.xlabel ? 42 : 26),
+    };
     this.box = box;
-    const [from, to] = this.seen(), [low, high] = this.range(from, to);
-    const X = x => box.left + (x - this.low) / (this.high - this.low) * (box.right - box.left);
-    const scale = spec.log ? v => Math.log10(v) : v => v, a = scale(low), b = scale(high);
-    const Y = v => box.bottom - (scale(v) - a) / (b - a) * (box.bottom - box.top);
+    const [from, to] = this.seen(),
+      [low, high] = this.range(from, to);
+    const X = x => box.left + ((x - this.low) / (this.high - this.low)) * (box.right - box.left);
+    const scale = spec.log ? v => Math.log10(v) : v => v,
+      a = scale(low),
+      b = scale(high);
+    const Y = v => box.bottom - ((scale(v) - a) / (b - a)) * (box.bottom - box.top);
     this.axes(pen, X, Y, low, high);
     pen.save();
     pen.beginPath();
@@ -211,8 +105,12 @@ class Chart {
     if (spec.band) this.shade(pen, X, Y, from, to, low);
     for (const curve of spec.curves) this.curve(pen, X, Y, curve, from, to);
     if (this.mark !== null) this.line(pen, X(this.mark), "#0b5cad");
-    if (this.drag) { pen.fillStyle = "rgba(11,92,173,.15)"; pen.fillRect(this.drag.from, box.top, this.drag.to - this.drag.from, box.bottom - box.top); }
-    if (this.at != null) this.line(pen, X(this.xAt(this.at) + (spec.steps && spec.times ? spec.times.step / 2 : 0)), "#9aa3ad");
+    if (this.drag) {
+      pen.fillStyle = "rgba(11,92,173,.15)";
+      pen.fillRect(this.drag.from, box.top, this.drag.to - this.drag.from, box.bottom - box.top);
+    }
+    if (this.at != null)
+      this.line(pen, X(this.xAt(this.at) + (spec.steps && spec.times ? spec.times.step / 2 : 0)), "#9aa3ad");
     pen.restore();
     pen.fillStyle = "#1c2430";
     pen.font = "600 14px system-ui, sans-serif";
@@ -237,8 +135,12 @@ class Chart {
   }
 
   axes(pen, X, Y, low, high) {
-    const {left, right, top, bottom} = this.box, spec = this.spec, wide = Math.max(2, Math.floor((right - left) / 90));
-    const xs = spec.times ? timeTicks(this.low, this.high, wide, spec.times.calendar) : numberTicks(this.low, this.high, wide, spec.whole);
+    const {left, right, top, bottom} = this.box,
+      spec = this.spec,
+      wide = Math.max(2, Math.floor((right - left) / 90));
+    const xs = spec.times
+      ? timeTicks(this.low, this.high, wide, spec.times.calendar)
+      : numberTicks(this.low, this.high, wide, spec.whole);
     const ys = spec.log ? powerTicks(low, high) : numberTicks(low, high, Math.max(2, Math.floor((bottom - top) / 45)));
     pen.font = "12px system-ui, sans-serif";
     pen.lineWidth = 1;
@@ -247,13 +149,19 @@ class Chart {
     pen.textAlign = "right";
     for (const [v, label] of ys) {
       const y = Math.round(Y(v)) + 0.5;
-      pen.beginPath(); pen.moveTo(left, y); pen.lineTo(right, y); pen.stroke();
+      pen.beginPath();
+      pen.moveTo(left, y);
+      pen.lineTo(right, y);
+      pen.stroke();
       pen.fillText(label, left - 6, y + 4);
     }
     pen.textAlign = "center";
     for (const [v, label] of xs) {
       const x = Math.round(X(v)) + 0.5;
-      pen.beginPath(); pen.moveTo(x, top); pen.lineTo(x, bottom); pen.stroke();
+      pen.beginPath();
+      pen.moveTo(x, top);
+      pen.lineTo(x, bottom);
+      pen.stroke();
       const half = pen.measureText(label).width / 2;
       pen.fillText(label, Math.min(Math.max(x, half), this.canvas.clientWidth - half), bottom + 16);
     }
@@ -266,27 +174,53 @@ class Chart {
   }
 
   curve(pen, X, Y, curve, from, to) {
-    const y = curve.y, pixels = this.box.right - this.box.left, steps = this.spec.steps && this.spec.times;
+    const y = curve.y,
+      pixels = this.box.right - this.box.left,
+      steps = this.spec.steps && this.spec.times;
     pen.strokeStyle = curve.colour;
     pen.lineWidth = 1.4;
     pen.setLineDash(curve.dashed ? [5, 4] : []);
     pen.beginPath();
     const there = v => Number.isFinite(v) && (!this.spec.log || v > 0);
-    if (to - from > 3 * pixels) {  // more values than pixels: in each its least and its greatest
-      let open = false, column = -1, least = 0, most = 0;
-      const put = () => { const x = this.box.left + column; open ? pen.lineTo(x, Y(least)) : pen.moveTo(x, Y(least)); pen.lineTo(x, Y(most)); open = true; };
+    if (to - from > 3 * pixels) {
+      // more values than pixels: in each its least and its greatest
+      let open = false,
+        column = -1,
+        least = 0,
+        most = 0;
+      const put = () => {
+        const x = this.box.left + column;
+        open ? pen.lineTo(x, Y(least)) : pen.moveTo(x, Y(least));
+        pen.lineTo(x, Y(most));
+        open = true;
+      };
       for (let i = from; i < to; i++) {
-        if (!there(y[i])) { if (column >= 0) put(); column = -1; open = false; continue; }
+        if (!there(y[i])) {
+          if (column >= 0) put();
+          column = -1;
+          open = false;
+          continue;
+        }
         const c = Math.round(X(this.xAt(i)) - this.box.left);
-        if (c !== column) { if (column >= 0) put(); column = c; least = most = y[i]; }
-        else { if (y[i] < least) least = y[i]; if (y[i] > most) most = y[i]; }
+        if (c !== column) {
+          if (column >= 0) put();
+          column = c;
+          least = most = y[i];
+        } else {
+          if (y[i] < least) least = y[i];
+          if (y[i] > most) most = y[i];
+        }
       }
       if (column >= 0) put();
     } else {
       let open = false;
       for (let i = from; i < to; i++) {
-        if (!there(y[i])) { open = false; continue; }
-        const x = X(this.xAt(i)), v = Y(y[i]);
+        if (!there(y[i])) {
+          open = false;
+          continue;
+        }
+        const x = X(this.xAt(i)),
+          v = Y(y[i]);
         open ? pen.lineTo(x, v) : pen.moveTo(x, v);
         if (steps) pen.lineTo(X(this.xAt(i) + this.spec.times.step), v);
         open = true;
@@ -297,22 +231,35 @@ class Chart {
   }
 
   shade(pen, X, Y, from, to, floor) {
-    const [low, high] = this.spec.band, end = this.spec.steps && this.spec.times ? this.spec.times.step : 0;
+    const [low, high] = this.spec.band,
+      end = this.spec.steps && this.spec.times ? this.spec.times.step : 0;
     pen.fillStyle = this.spec.curves[this.spec.curves.length - 1].colour;
     pen.globalAlpha = 0.22;
     pen.beginPath();
-    for (let i = from; i < to; i++) if (Number.isFinite(high[i])) for (const x of end ? [this.xAt(i), this.xAt(i) + end] : [this.xAt(i)]) pen.lineTo(X(x), Y(high[i]));
-    for (let i = to - 1; i >= from; i--) if (Number.isFinite(low[i])) for (const x of end ? [this.xAt(i) + end, this.xAt(i)] : [this.xAt(i)]) pen.lineTo(X(x), Y(Math.max(low[i], floor)));
+    for (let i = from; i < to; i++)
+      if (Number.isFinite(high[i]))
+        for (const x of end ? [this.xAt(i), this.xAt(i) + end] : [this.xAt(i)]) pen.lineTo(X(x), Y(high[i]));
+    for (let i = to - 1; i >= from; i--)
+      if (Number.isFinite(low[i]))
+        for (const x of end ? [this.xAt(i) + end, this.xAt(i)] : [this.xAt(i)])
+          pen.lineTo(X(x), Y(Math.max(low[i], floor)));
     pen.fill();
     pen.globalAlpha = 1;
   }
 
-  back(px) { return this.low + (px - this.box.left) / (this.box.right - this.box.left) * (this.high - this.low); }
-  down(e) { if (!this.spec) return; this.drag = {from: e.offsetX, to: e.offsetX}; this.canvas.setPointerCapture(e.pointerId); }
+  back(px) {
+    return this.low + ((px - this.box.left) / (this.box.right - this.box.left)) * (this.high - this.low);
+  }
+  down(e) {
+    if (!this.spec) return;
+    this.drag = {from: e.offsetX, to: e.offsetX};
+    this.canvas.setPointerCapture(e.pointerId);
+  }
   up() {
     if (!this.drag) return;
     const [a, b] = [this.drag.from, this.drag.to].sort((p, q) => p - q).map(p => this.back(p));
-    const wide = Math.abs(this.drag.to - this.drag.from) > 5, x = this.back(this.drag.to);
+    const wide = Math.abs(this.drag.to - this.drag.from) > 5,
+      x = this.back(this.drag.to);
     this.drag = null;
     if (wide) [this.low, this.high] = [Math.max(a, this.whole[0]), Math.min(b, this.whole[1])];
     else if (this.onPick) this.onPick(x);
@@ -322,14 +269,20 @@ class Chart {
   move(e) {
     if (!this.spec || !this.box) return;
     if (this.drag) this.drag.to = e.offsetX;
-    const x = this.back(e.offsetX), spec = this.spec;
+    const x = this.back(e.offsetX),
+      spec = this.spec;
     let i = spec.times ? Math.floor((x - spec.times.first) / spec.times.step) : this.nearest(x);
     i = Math.min(Math.max(i, 0), this.n - 1);
     this.at = i;
-    const head = spec.times ? dateText(this.xAt(i), spec.times.calendar, spec.times.step) : `${spec.xlabel} ${shown(this.xAt(i))}`;
+    const head = spec.times
+      ? dateText(this.xAt(i), spec.times.calendar, spec.times.step)
+      : `${spec.xlabel} ${shown(this.xAt(i))}`;
     this.tip.textContent = [head, ...spec.curves.map(c => `${c.name}: ${shown(c.y[i])}`)].join("\n");
     this.tip.style.display = "block";
-    const left = e.offsetX + 14 + this.tip.offsetWidth > this.canvas.clientWidth ? e.offsetX - this.tip.offsetWidth - 10 : e.offsetX + 14;
+    const left =
+      e.offsetX + 14 + this.tip.offsetWidth > this.canvas.clientWidth
+        ? e.offsetX - this.tip.offsetWidth - 10
+        : e.offsetX + 14;
     this.tip.style.left = `${Math.max(0, left)}px`;
     this.tip.style.top = `${Math.min(e.offsetY + 10, this.canvas.clientHeight - this.tip.offsetHeight)}px`;
     this.draw();
@@ -344,8 +297,10 @@ class Chart {
   wheel(e) {
     if (!this.spec || !this.box) return;
     e.preventDefault();
-    const x = this.back(e.offsetX), factor = Math.exp(e.deltaY * 0.0015);
-    const low = Math.max(this.whole[0], x - (x - this.low) * factor), high = Math.min(this.whole[1], x + (this.high - x) * factor);
+    const x = this.back(e.offsetX),
+      factor = Math.exp(e.deltaY * 0.0015);
+    const low = Math.max(this.whole[0], x - (x - this.low) * factor),
+      high = Math.min(this.whole[1], x + (this.high - x) * factor);
     const least = this.spec.times ? 2 * this.spec.times.step : (this.whole[1] - this.whole[0]) / 1e4;
     if (high - low >= least) [this.low, this.high] = [low, high];
     this.draw();

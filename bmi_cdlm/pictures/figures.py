@@ -32,8 +32,10 @@ FAINT_RIVER, OTHER_RIVER, MISSING = "#28405a66", "#9db4c9", "#c9ced4"
 MAPS = {"viridis": "viridis", "cividis": "cividis", "diverging": "PuOr"}
 FLOW = ("#b9d3e8", "#66a2cf", "#2f6ba9", "#243a78", "#230f42")
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1a1a1a", "#7a5195")
-SMALL = 0.006
-"""Width of a cell over that of the map below which it is shown as a dot."""
+SMALL, FEW_CELLS = 0.008, 3000
+"""Width of a cell over that of the map below which it is shown as a square of its own, where there are few."""
+MOST_NAMED = 20
+"""Gauges that are named on the map of a field."""
 
 
 def plot_duration(path: Path, simulated: np.ndarray, observed: np.ndarray, title: str, told: str) -> None:
@@ -98,8 +100,8 @@ def plot_field(path: Path, domain: Domain, field: MapField, title: str) -> None:
         axes.scatter(
             lon, lat, s=46, color=_colours(scale, low, field.values), edgecolors="#3a4450", linewidths=0.6, zorder=3
         )
-    elif field.on == "reach":
-        draw_gauges(axes, domain)
+    elif field.on == "reach" and domain.outlets.size < domain.n_reaches:
+        draw_gauges(axes, domain, MOST_NAMED)
     beyond = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
     figure.colorbar(scale, ax=axes, label=field.label, extend=beyond[lower, higher], shrink=0.8, pad=0.02)
     save_figure(path, figure)
@@ -127,12 +129,13 @@ def _colours(scale: ScalarMappable, low: float, values: np.ndarray) -> np.ndarra
 
 
 def _draw_cells(axes: Axes, domain: Domain, colours: np.ndarray) -> None:
+    """Cells as they lie; where they are few and far apart, small ones are squares that one can see."""
     cells = domain.cells
-    wide = np.ptp(cells.corner_lon, axis=1) / max(float(np.ptp(cells.corner_lon)), 1e-12)
-    if np.median(wide) < SMALL and cells.area.size < 5000:  # far apart: squares that one can see
-        axes.scatter(cells.lon, cells.lat, s=22, marker="s", color=colours)
-        return
     draw_cells(axes, domain, colours)
+    wide = np.ptp(cells.corner_lon, axis=1) / max(float(np.ptp(cells.corner_lon)), 1e-12)
+    small = wide < SMALL
+    if cells.area.size < FEW_CELLS and small.any():
+        axes.scatter(cells.lon[small], cells.lat[small], s=22, marker="s", color=colours[small], linewidths=0)
 
 
 def _draw_reaches(axes: Axes, domain: Domain, colours: np.ndarray) -> None:

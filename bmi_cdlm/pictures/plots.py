@@ -113,7 +113,7 @@ def _discharge(canvas: Canvas) -> list[Path]:
     columns = places_of_output(config, domain)
     values, when = np.zeros(columns.size), "mean"
     if canvas.at is not None:
-        values, when = read_at(config, output, "discharge", canvas.at), date_text(canvas.at)
+        values, when = read_at(config, output, "discharge", canvas.at), _told(canvas.at)
     else:
         count = 0
         for starts, block in read_blocks(output, "discharge", columns.size):
@@ -125,6 +125,10 @@ def _discharge(canvas: Canvas) -> list[Path]:
     flow = MapField("Discharge", "reach", "m³ s⁻¹", field, log=True, colours="flow")
     plot_field(path, domain, flow, f"Discharge, {when}")
     return [path]
+
+
+def _told(when: np.datetime64) -> str:
+    return date_text(when).removesuffix("T00:00:00")
 
 
 def _parameters(canvas: Canvas, name: str | None = None) -> list[Path]:
@@ -168,7 +172,7 @@ def _ledger(canvas: Canvas) -> list[Path]:
     grid: Place = "cell" if place == "cells" else "reach"
     field = MapField("Residual of the ledger", grid, one.units, values, colours="diverging")
     path = canvas.path("ledger")
-    plot_field(path, canvas.domain, field, f"Water that the ledger misses since the start, {date_text(at)}")
+    plot_field(path, canvas.domain, field, f"Water that the ledger misses since the start, {_told(at)}")
     return [path]
 
 
@@ -217,7 +221,7 @@ def _of_cells(canvas: Canvas, what: str, names: Sequence[str]) -> list[Path]:
         field = MapField(name, "cell" if places == "cells" else "reach", units, values)
         path = canvas.path(f"{what}_{name}")
         told = "when there is most of it, " if canvas.at is None else ""
-        plot_field(path, domain, field, f"{variable(name).meaning.split(';')[0]}: {told}{date_text(at)}")
+        plot_field(path, domain, field, f"{variable(name).meaning.split(';')[0]}: {told}{_told(at)}")
         paths.append(path)
     return paths
 

@@ -69,7 +69,7 @@ def test_dates_of_the_scripts_are_those_of_the_calendars():
     asked = {c: [int(seconds_of(np.asarray(t))) for t in days[c]] for c in CALENDARS}
     told = times(np.array(days["360_day"][:2]))
     assert told["first"] == asked["360_day"][0] and told["calendar"] == "360_day"
-    script = (FOLDER / "chart.js").read_text() + f"""
+    script = (FOLDER / "dates.js").read_text() + f"""
       const asked = {json.dumps(asked)}, found = {{}};
       for (const c in asked) found[c] = asked[c].map(s => dateText(s, c, 1800));
       const t = dateOf(asked.noleap[1], "noleap");
