@@ -56,8 +56,8 @@ class Plan {
       h = this.canvas.clientHeight || 500;
     const wide = Math.max((east - west) * this.squeeze, 1e-3),
       high = Math.max(north - south, 1e-3);
-    this.scale = Math.min((w - 40) / wide, (h - 40) / high);
-    this.middle = [(west + east) / 2, (south + north) / 2];
+    this.scale = Math.min((w - 40) / wide, (h - 70) / high);
+    this.middle = [(west + east) / 2, (south + north) / 2 + 15 / this.scale]; // below what stands at the top
     this.touched = false;
     this.draw();
   }

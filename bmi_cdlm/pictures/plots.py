@@ -66,9 +66,9 @@ def plot(canvas: Canvas, wanted: Sequence[str]) -> tuple[list[Path], list[str]]:
     """
     paths: list[Path] = []
     left_out: list[str] = []
-    for name in wanted or PICTURES:
+    for drawing in [find(name) for name in wanted or PICTURES]:
         try:
-            paths += find(name)(canvas)
+            paths += drawing(canvas)
         except (ConfigError, UnknownNameError) as cause:
             if wanted:
                 raise

@@ -102,7 +102,7 @@ def test_pictures_of_snow_stores_and_the_ledger(cells, tmp_path, drawn):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (("discharg",), "there is no picture 'discharg'. Did you mean 'discharge'? Known: hydrographs, duration"),
+    (("nse", "discharg"), "there is no picture 'discharg'. Did you mean 'discharge'? Known: hydrographs, duration"),
     (("snowpack",), "there is no picture 'snowpack'."),
     (("melt_factor",), "melt_factor: is no parameter of this run. It has: production_capacity"),
     (("snow",), "Set snow, or a runoff process with snow"),
@@ -111,8 +111,9 @@ def test_pictures_of_snow_stores_and_the_ledger(cells, tmp_path, drawn):
     (("nse", "--gauge", "g9"), "--gauge: there is no gauge 'g9'"),
     (("nse", "--at", "soon"), "--at: 'soon' is not a date"),
 ])
-def test_what_is_not_there_is_told_of(reaches, words, message):
-    assert message in call("plot", reaches, *words, code=1)
+def test_what_is_not_there_is_told_of(reaches, tmp_path, words, message):
+    assert message in call("plot", reaches, *words, "--to", tmp_path, code=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_was_not_done(reaches, tmp_path):
