@@ -1,8 +1,8 @@
 """A page of its own: text, tables and data in one HTML file, with the scripts that draw them; nothing is loaded.
 
 Data lie in the page as JSON; arrays in it are deflated and written in base64 (`pack`). The scripts are those of this
-folder: `dates.js` (dates of any calendar, ticks), `chart.js` (curves that one can zoom), `pixels.js` and `map.js` (cells,
-reaches and gauges), `page.js` (what goes where).
+folder: `dates.js` (dates of any calendar, ticks), `data.js` (arrays), `chart.js` (curves that one can zoom),
+`colours.js`, `pixels.js` and `map.js` (cells, reaches and gauges), `page.js` (what goes where).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from page_cases import decode, read_page
 
 from bmi_cdlm.names.calendars import CALENDARS, date_text, parse, seconds_of
 from bmi_cdlm.pictures import page
-from bmi_cdlm.pictures.map_data import CODES, MISSING, SPAN, flow_codes
+from bmi_cdlm.pictures.map_data import CODES, MISSING, SPAN, flow_codes, frames_layer
 from bmi_cdlm.pictures.page import Curve, chart, pack, render, table, times, write_page
 
 FOLDER = Path(page.__file__).parent
@@ -62,23 +62,48 @@ def test_codes_of_flow_are_near_the_flow():
     assert dry.tolist() == [[0, MISSING]]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node, which runs the scripts of a page")
+def run_scripts(names: tuple[str, ...], script: str) -> dict:
+    """What a script prints as JSON, run by node after some of the scripts of a page."""
+    text = "".join((FOLDER / name).read_text() for name in names) + script
+    done = subprocess.run(["node", "-e", text], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node, which runs the scripts of a page")
+
+
+@needs_node
+def test_the_scripts_read_what_was_packed():
+    flow = np.array([[0.5, 0.0, 7.0], [np.nan, 20.0, 0.02]])
+    codes, least, most = flow_codes(flow)
+    layer = frames_layer("Discharge", codes, least, most)
+    data = {"flow": pack(flow.astype(np.float32)), "layers": [layer], "above": pack(np.arange(-2, 3, dtype=np.int32))}
+    found = run_scripts(("data.js", "colours.js"), f"""
+      unpackAll({json.dumps(data)}).then(held => console.log(JSON.stringify({{
+        flow: [...held.flow], above: [...held.above], codes: [...held.layers[0].frames], kept: held.layers[0].kept,
+        back: [...held.layers[0].frames].map(code => flowOf(held.layers[0], code)),
+      }})));""")
+    assert found["above"] == [-2, -1, 0, 1, 2] and found["kept"] == 3 and found["codes"] == codes.ravel().tolist()
+    for got in (found["flow"], found["back"]):
+        values = np.array([np.nan if one is None else one for one in got])
+        np.testing.assert_allclose(values, flow.ravel(), rtol=5e-4)
+
+
+@needs_node
 def test_dates_of_the_scripts_are_those_of_the_calendars():
     texts = ("2011-12-30", "2012-02-28T06:00", "1969-03-01", "2000-06-15T23:30")
     days = {c: [parse(text, c) for text in texts] for c in CALENDARS}
     asked = {c: [int(seconds_of(np.asarray(t))) for t in days[c]] for c in CALENDARS}
     told = times(np.array(days["360_day"][:2]))
     assert told["first"] == asked["360_day"][0] and told["calendar"] == "360_day"
-    script = (FOLDER / "dates.js").read_text() + f"""
+    found = run_scripts(("dates.js",), f"""
       const asked = {json.dumps(asked)}, found = {{}};
       for (const c in asked) found[c] = asked[c].map(s => dateText(s, c, 1800));
       const t = dateOf(asked.noleap[1], "noleap");
       found.back = secondsOf(t.y, t.m, t.d, "noleap") + t.rest;
       const [low, high] = [2001, 2003].map(y => secondsOf(y, 0, 1, "360_day"));
       found.ticks = timeTicks(low, high, 8, "360_day").map(v => v[1]);
-      console.log(JSON.stringify(found));"""
-    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
+      console.log(JSON.stringify(found));""")
     for c in CALENDARS:
         expected = [date_text(t).replace("T", " ")[:16].removesuffix(" 00:00") for t in days[c]]
         assert [one.removesuffix(" 00:00") for one in found[c]] == expected

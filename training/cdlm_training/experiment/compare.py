@@ -18,6 +18,7 @@ from cdlm_training.experiment.report import MOST_REACHES, thinned
 from cdlm_training.experiment.table import Part, Role, make_parts, told
 
 SCORES = ("nse", "kge", "log_nse", "sqrt_nse")
+DRAWN = ("nse", "kge")
 HEADINGS = ("score", "gauges", "median of A", "median of B", "median of A - B", "A is better at")
 
 
@@ -131,44 +132,47 @@ def _unlike(first: Record, second: Record) -> list[str]:
 def write_comparison(path: Path, record: Record, compared: Compared) -> None:
     """Write a comparison as a page; record : of A, whose domain is drawn."""
     data: dict[str, Any] = {}
+    a, b = compared.names
     tables = [table(HEADINGS, part.rows(), part.title) for part in compared.parts]
     tested = [part for part in compared.parts if part.period == "test"]
-    curves, maps = [], []
-    for k, part in enumerate(tested):
-        charts = []
-        for score in ("nse", "kge"):
-            found = np.sort(part.differences(score))
-            found = found[~np.isnan(found)]
-            if not found.size:
-                continue
-            key = f"differences{k}_{score}"
+    words = (
+        "Medians over the gauges that both have, with 95 % bootstrap intervals; the difference is paired, gauge by "
+        "gauge. An interval without 0 is a difference that another sample of gauges would hardly undo."
+    )
+    notes = (paragraph(note) for note in compared.notes)
+    body = section("Differences", paragraph(f"A is {a}. B is {b}."), *notes, paragraph(words), *tables)
+    if tested:
+        rows = [_curves(part, f"differences{k}", data) for k, part in enumerate(tested)]
+        body += section("Gauge by gauge, in order of the difference", *rows)
+        order = largest_first(record.domain)[:MOST_REACHES]
+        fields = [_field(record, part, score) for part in tested for score in DRAWN]
+        data["map"] = map_data(record.domain, fields, order, cells=False)
+        body += section("On the map", *thinned(record, cells=False), place("map", "map", 560))
+    write_page(path, f"{a} and {b}", body, data)
+
+
+def _curves(part: Comparison, key: str, data: dict[str, Any]) -> str:
+    """Differences in their order, a chart for each score that is drawn."""
+    charts = []
+    for score in DRAWN:
+        found = np.sort(part.differences(score))
+        found = found[~np.isnan(found)]
+        if found.size:
             share = (np.arange(found.size) + 0.5) / found.size
-            data[key] = chart(
+            data[f"{key}_{score}"] = chart(
                 [Curve("A - B", found, "#0072b2"), Curve("alike", np.zeros(found.size), dashed=True)], x=share,
                 xlabel="Share of gauges", ylabel=f"Difference of {metric(score).heading}", title=part.title,
                 limits=_limits(found),
             )
-            charts.append(place("chart", key, 300))
-            values = dict(zip(part.a, part.differences(score), strict=True))
-            name = f"{metric(score).heading}, A - B: {part.title}"
-            column_of = np.array([values.get(g, np.nan) for g in record.domain.gauges.id])
-            maps.append(MapField(name, "gauge", "1", column_of, colours="diverging"))
-        curves.append(f'<div class="pair">{"".join(charts)}</div>')
-    order = largest_first(record.domain)[:MOST_REACHES]
-    data["map"] = map_data(record.domain, maps, order, cells=False)
-    a, b = compared.names
-    body = "".join((
-        section(
-            "Differences", paragraph(f"A is {a}. B is {b}."), *(paragraph(note) for note in compared.notes),
-            paragraph(
-                "Medians over the gauges that both have, with 95 % bootstrap intervals; the difference is paired, "
-                "gauge by gauge. An interval without 0 is a difference that another sample of gauges would hardly undo."
-            ), *tables,
-        ),
-        section("Gauge by gauge, in order of the difference", *curves) if tested else "",
-        section("On the map", *thinned(record, cells=False), place("map", "map", 560)) if maps else "",
-    ))
-    write_page(path, f"{a} and {b}", body, data)
+            charts.append(place("chart", f"{key}_{score}", 300))
+    return f'<div class="pair">{"".join(charts)}</div>'
+
+
+def _field(record: Record, part: Comparison, score: str) -> MapField:
+    """Differences at the gauges of the domain."""
+    values = dict(zip(part.a, part.differences(score), strict=True))
+    column_of = np.array([values.get(gauge, np.nan) for gauge in record.domain.gauges.id])
+    return MapField(f"{metric(score).heading}, A - B: {part.title}", "gauge", "1", column_of, colours="diverging")
 
 
 def _limits(found: np.ndarray) -> tuple[float | None, float | None]:
