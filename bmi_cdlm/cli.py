@@ -18,12 +18,14 @@ COMMANDS = {
     "evaluate": "bmi_cdlm.commands.evaluate:evaluate_command",
     "import-dhbv": "bmi_cdlm.commands.import_dhbv:import_dhbv",
     "nextgen": "bmi_cdlm.commands.nextgen:nextgen",
+    "plot": "bmi_cdlm.commands.plot:plot_command",
     "prepare": "bmi_cdlm.commands.prepare:prepare",
     "processes": "bmi_cdlm.commands.processes:processes",
     "reference": "bmi_cdlm.commands.reference:reference",
     "run": "bmi_cdlm.commands.run:run",
     "signatures": "bmi_cdlm.commands.signatures:signatures",
     "subset": "bmi_cdlm.commands.subset:subset_command",
+    "view": "bmi_cdlm.commands.view:view_command",
 }
 
 

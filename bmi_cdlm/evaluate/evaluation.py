@@ -39,6 +39,11 @@ class GaugeResult(NamedTuple):
     area: float = math.nan
     against: tuple[np.ndarray, dict[str, float]] | None = None
 
+    @property
+    def title(self) -> str:
+        """Name and id."""
+        return self.gauge_id if self.name == self.gauge_id else f"{self.name} ({self.gauge_id})"
+
 
 class Wanted(NamedTuple):
     """What of a run is scored: first and last : begin and end (exclusive) of the period, None for that of the output;
@@ -127,16 +132,20 @@ def gauge_areas(domain: Domain) -> dict[str, float]:
 
 
 def draw(
-    config: Config, results: list[GaugeResult], progress: Callable[[int], None] = lambda pictures: None
+    config: Config, results: list[GaugeResult], progress: Callable[[int], None] = lambda pictures: None,
+    folder: Path | None = None, suffix: str = ".png",
 ) -> list[Path]:
-    """Draw one hydrograph per gauge beside the output file; return the paths. progress : told of each picture."""
+    """Draw one hydrograph per gauge into a folder (that of the output file); return the paths.
+
+    progress : told of each picture.
+    """
     assert config.output is not None
     rain = rain_above(config, results)
     paths, names = [], file_names(result.gauge_id for result in results)
     for result in results:
-        path = config.output.with_name(f"{config.output.stem}_{names[result.gauge_id]}.png")
-        title = result.gauge_id if result.name == result.gauge_id else f"{result.name} ({result.gauge_id})"
-        above = None if rain is None else rain[result.gauge_id]
+        path = (folder or config.output.parent) / f"{config.output.stem}_{names[result.gauge_id]}{suffix}"
+        title = result.title
+        above = None if rain is None else rain.get(result.gauge_id)
         plot_hydrograph(path, result.starts, result.simulated, result.observed, above, title, result.scores)
         paths.append(path)
         progress(1)

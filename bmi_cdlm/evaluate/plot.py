@@ -26,7 +26,7 @@ def plot_hydrograph(
     path: Path, starts: np.ndarray, simulated: np.ndarray, observed: np.ndarray | None,
     rain: np.ndarray | None, title: str, scores: Mapping[str, float],
 ) -> None:
-    """Draw the hydrograph of a gauge as a PNG: discharge below, rain hanging from the top.
+    """Draw the hydrograph of a gauge, as PNG or SVG by the suffix: discharge below, rain hanging from the top.
 
     Parameters
     ----------
@@ -49,8 +49,7 @@ def plot_hydrograph(
     """
     figure = new_figure(path, (10, 5.2))
     draw_hydrograph(figure, starts, simulated, observed, rain, title, score_words(scores))
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save_figure(path, figure)
 
 
 def score_words(scores: Mapping[str, float]) -> str:
@@ -64,8 +63,8 @@ def draw_hydrograph(
     rain: np.ndarray | None, title: str, told: str,
 ) -> None:
     """Draw a hydrograph into a figure, or a part of one; arguments as of `plot_hydrograph`, told : on the right."""
-    _draw(figure, _edges(on_axis(np.asarray(starts))), simulated, observed, rain)
-    _write_heading(figure.axes[0], title, told)
+    _draw(figure, step_edges(on_axis(np.asarray(starts))), simulated, observed, rain)
+    write_heading(figure.axes[0], title, told)
 
 
 def plot_event(
@@ -73,7 +72,7 @@ def plot_event(
 ) -> None:
     """Draw a flood as a PNG: as `plot_hydrograph`, with the baseflow of both flows; told : what stands on its right."""
     figure = new_figure(path, (10, 5.2))
-    edges = _edges(on_axis(np.asarray(starts)))
+    edges = step_edges(on_axis(np.asarray(starts)))
     below = _draw(figure, edges, simulated, observed, rain)
     _draw_baseflow(below, edges, simulated, observed)
     _save(path, figure, title, told)
@@ -94,9 +93,14 @@ def _draw(
 
 
 def _save(path: Path, figure: Figure, title: str, told: str) -> None:
-    _write_heading(figure.axes[0], title, told)
+    write_heading(figure.axes[0], title, told)
+    save_figure(path, figure)
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a picture in the format that its suffix names, such as `.png` or `.svg`."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+        figure.savefig(temporary, format=path.suffix.removeprefix("."))
 
 
 def new_figure(path: Path, size: tuple[float, float]) -> Figure:
@@ -126,7 +130,7 @@ def _draw_rain(axes: Axes, edges: np.ndarray, rain: np.ndarray) -> None:
 def _draw_discharge(
     axes: Axes, edges: np.ndarray, simulated: np.ndarray, observed: np.ndarray | None
 ) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+    from matplotlib.dates import date2num
 
     days, largest = date2num(edges), 0.0
     for label, values, colour in (("observed", observed, OBSERVED), ("simulated", simulated, SIMULATED)):
@@ -135,16 +139,28 @@ def _draw_discharge(
         axes.stairs(values, days, baseline=None, color=colour, linewidth=1.2, label=label)
         largest = max(largest, float(np.nanmax(values)))
     axes.set_ylim(0.0, 1.06 * largest if largest > 0 else 1.0)
-    axes.set_xlim(days[0], days[-1])
     axes.set_ylabel("Discharge [m³ s⁻¹]")
+    date_axis(axes, days)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, loc="upper right", ncols=2)
+
+
+def date_axis(axes: Axes, days: np.ndarray) -> None:
+    """Dates along the bottom, from the first to the last of days as matplotlib counts them; a quiet grid."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    axes.set_xlim(days[0], days[-1])
     locator = AutoDateLocator(minticks=4, maxticks=10)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    quiet_axes(axes)
+
+
+def quiet_axes(axes: Axes) -> None:
+    """No box, and a quiet grid below what is drawn."""
     axes.spines[["right", "top"]].set_visible(False)
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, loc="upper right", ncols=2)
 
 
 def _draw_baseflow(axes: Axes, edges: np.ndarray, simulated: np.ndarray, observed: np.ndarray) -> None:
@@ -156,13 +172,14 @@ def _draw_baseflow(axes: Axes, edges: np.ndarray, simulated: np.ndarray, observe
     axes.legend(frameon=False, loc="upper right", ncols=3)
 
 
-def _write_heading(axes: Axes, title: str, told: str) -> None:
+def write_heading(axes: Axes, title: str, told: str) -> None:
+    """Write the title of a picture, and on its right what else is told."""
     title = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold", pad=10, parse_math=False)
     axes.set_title(told.replace("-", "−"), loc="right", fontsize=10, color=MUTED, pad=10)
 
 
-def _edges(starts: np.ndarray) -> np.ndarray:
+def step_edges(starts: np.ndarray) -> np.ndarray:
     """Return the begins of the steps and the end of the last, datetime64[s][time + 1]."""
     step = starts[1] - starts[0] if starts.size > 1 else np.timedelta64(86400, "s")
     return np.append(starts, starts[-1:] + step)

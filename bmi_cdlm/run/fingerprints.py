@@ -35,7 +35,7 @@ def fingerprints(config: Config) -> str:
     for name in FILES:
         value = getattr(config, name)
         found[name] = content_digest(value) if isinstance(value, Path) else str(value)
-    found["processes"] = " ".join((__version__, _processes(), *_others(_chosen(config))))
+    found["processes"] = " ".join((__version__, code_digest(), *_others(_chosen(config))))
     return json.dumps(found)
 
 
@@ -45,7 +45,7 @@ def _short(value: object) -> str:
 
 
 @cache
-def _processes() -> str:
+def code_digest() -> str:
     """Hash of the sources of processes and loops: of what a result is computed by."""
     found, root = hashlib.sha256(), Path(__file__).resolve().parents[1]
     for path in sorted(p for room in ("processes", "kernels", "model") for p in (root / room).rglob("*.py")):

@@ -40,7 +40,7 @@ def routed(downstream, dtype, n_steps, n_sub, kept, plan):
     rng, n = np.random.default_rng(1), downstream.size
     K, x = rng.lognormal(np.log(3600.0), 1.5, n), rng.uniform(0, 0.5, n)
     found = np.array([muskingum_coefficients(k, w, 86400.0 / n_sub) for k, w in zip(K, x, strict=True)])
-    p = PLAN.parameter_group(*(found[:, "direct gain keep storage_time".split().index(s)].astype(dtype)
+    p = PLAN.parameter_group(*(found[:, ["direct", "gain", "keep", "storage_time"].index(s)].astype(dtype)
                                for s in PLAN.parameter_group._fields))
     links = Links(np.r_[0, np.cumsum(np.arange(n) % 3)], rng.integers(0, 70, int((np.arange(n) % 3).sum())),
                   np.ones(int((np.arange(n) % 3).sum()), dtype))

@@ -357,7 +357,7 @@ def test_what_changes_no_bit_may_change(config, unbroken):
 def test_other_processes_do_not_go_on(config, monkeypatch):
     with pytest.raises(Killed):
         run(config, progress=die_after(12))
-    monkeypatch.setattr("bmi_cdlm.run.fingerprints._processes", lambda: "others")
+    monkeypatch.setattr("bmi_cdlm.run.fingerprints.code_digest", lambda: "others")
     with pytest.raises(StateError, match=r"processes was .*, is .* others"):
         run(config, resume=True)
 

@@ -18,6 +18,7 @@ from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
 from cdlm_training.apply import apply_command
 from cdlm_training.commands.fit_maps import fit_maps
+from cdlm_training.commands.report import compare_command, report_command
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.labels.command import labels_command
 
@@ -65,7 +66,7 @@ def ensemble_command(output: Path, checkpoints: tuple[Path, ...]) -> None:
 @main.command("experiment", cls=CleanErrors)
 @click.argument("config", type=click.Path(path_type=Path))
 def experiment_command(config: Path) -> None:
-    """Train all splits, variants and seeds of CONFIG's `experiment`, and write one table.
+    """Train all splits, variants and seeds of CONFIG's `experiment`, and write one table and a report.
 
     What was done before is not done again; a training that was killed goes on.
     """
@@ -75,8 +76,8 @@ def experiment_command(config: Path) -> None:
     console.print(run_experiment(config, console.print))
 
 
-main.add_command(labels_command)
-main.add_command(apply_command)
+for _command in (labels_command, apply_command, report_command, compare_command):
+    main.add_command(_command)
 
 
 @main.command("train", cls=CleanErrors)

@@ -132,9 +132,11 @@ beside: the keys below `experiment`, further down, say what. A split is of gauge
 independent basins, regions, upstream or downstream ones; every training is scored in the training and in the test
 period, at gauges that it was fitted to and at those it never saw. Epochs are chosen at fitted gauges before the test
 period. The folder `output` gets `results.md` (medians with bootstrap intervals, and the paired difference from the
-first line), `scores.csv` (every score of every gauge), the discharge of every variant at all gauges (NetCDF; each gauge
-from the split that holds it out), and every training with its checkpoint. What was done is not done again, a training
-that was killed goes on; `processes` are several at a time.
+first line), `report.html` (one page that needs no server: who saw what, tables, distributions beside the baselines,
+maps of scores and parameters, hydrographs, curves of training, attributes outside the training range, fingerprints;
+`cdlm-train report FOLDER` writes it anew), `scores.csv` (every score of every gauge), the discharge of every variant
+at all gauges (NetCDF; each gauge from the split that holds it out), and every training with its checkpoint. What was
+done is not done again, a training that was killed goes on; `processes` are several at a time.
 
 ```yaml
 experiment:
@@ -148,6 +150,10 @@ experiment:
   baselines: [lumped, similar, climatology]
   against: {LSTM: lstm.nc}
 ```
+
+`cdlm-train compare A B` puts the experiments in two folders side by side, at the gauges that both have: medians of
+each, and of the difference gauge by gauge, with bootstrap intervals, on the screen and as a page. It takes the first
+model of each, or `--model` and `--other` as their tables name them; A and B may be one folder.
 
 ## Several processes, several nodes
 

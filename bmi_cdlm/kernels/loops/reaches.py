@@ -389,7 +389,7 @@ def route_two(
         volume_1 += mean_1 * step_seconds
         volume_2 += mean_2 * step_seconds
     return state_1, state_2, volume_1, volume_2
-''', eight_text(plan) if plan.in_lanes else "", f'''
+''', eight_text(plan) if plan.in_lanes else "", '''
 def prepare_group(
     network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last, n_sub,
     inflow,

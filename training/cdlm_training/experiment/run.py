@@ -1,4 +1,4 @@
-"""An experiment from its file to its tables."""
+"""An experiment from its file to its tables and its report."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from bmi_cdlm.names.writing import check_writable, replacing
 from cdlm_training.experiment.baselines import LocalFits, choose_donors, climatology, distances
 from cdlm_training.experiment.config import Baseline, Experiment, load_experiment, told
 from cdlm_training.experiment.jobs import Job, make_jobs, read_discharge, run_jobs, usable_gauges, write_discharge
+from cdlm_training.experiment.manifest import write_manifest
+from cdlm_training.experiment.record import SCORES
+from cdlm_training.experiment.report import write_report
 from cdlm_training.experiment.splits import Split, make_splits
 from cdlm_training.experiment.table import Key, Result, Scene, Series, markdown, score_all, write_csv
 
-SCORES, TABLE = "scores.csv", "results.md"
+TABLE = "results.md"
 DONORS: dict[Baseline, str] = {"nearest": "nearest donors", "similar": "similar donors"}
 
 
 def run_experiment(path: Path, tell: Callable[[str], None]) -> str:
-    """Do all of an experiment that is not done yet, and write its tables; returns the Markdown.
+    """Do all of an experiment that is not done yet, write its tables and its report; returns the Markdown.
 
     Raises
     ------
@@ -48,9 +51,12 @@ def run_experiment(path: Path, tell: Callable[[str], None]) -> str:
     found = score_all(scene, results)
     write_csv(config.output / SCORES, found, scene.areas)
     _write_series(experiment, domain, splits, results)
-    text = markdown(found, f"Experiment {path.stem}", _notes(experiment, domain, splits, chosen))
+    notes = _notes(experiment, domain, splits, chosen)
+    text = markdown(found, f"Experiment {path.stem}", notes)
     with replacing(config.output / TABLE) as temporary:
         temporary.write_text(text, encoding="utf-8")
+    write_manifest(experiment, jobs, splits, notes)
+    tell(f"wrote {write_report(config.output)}")
     return text
 
 

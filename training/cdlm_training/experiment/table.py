@@ -11,6 +11,7 @@ import numpy as np
 
 from bmi_cdlm.evaluate.catalogue import METRICS, metric, scores
 from bmi_cdlm.evaluate.summary import Interval, bootstrap, column
+from bmi_cdlm.names.errors import ObservationError
 from bmi_cdlm.names.writing import replacing
 from cdlm_training.experiment.splits import Split
 
@@ -104,7 +105,7 @@ def _score(
 
 
 def _mean(found: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([one[name] for one in found])) for name in found[0]}
+    return {name: float(np.mean([one.get(name, np.nan) for one in found])) for name in found[0]}
 
 
 def write_csv(path: Path, found: Sequence[Scored], areas: Mapping[str, float]) -> None:
@@ -122,27 +123,81 @@ def write_csv(path: Path, found: Sequence[Scored], areas: Mapping[str, float]) -
                 ])
 
 
+def read_scores(path: Path) -> list[Scored]:
+    """Read what `write_csv` has written; scores that are not there are left out.
+
+    Raises
+    ------
+    ObservationError
+        No such file, or another table.
+    """
+    found: dict[tuple[str, ...], dict[str, dict[str, float]]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                key = tuple(row[name] for name in ("design", "period", "role", "model", "of"))
+                own = {one.name: float(row[one.name]) for one in METRICS if row.get(one.name)}
+                found.setdefault(key, {})[row["gauge"]] = own
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, ValueError) as cause:
+        raise ObservationError(
+            f"{path}: cannot be read as the scores of an experiment ({cause}). Expected the {path.name} that "
+            "`cdlm-train experiment` has written; name its folder."
+        ) from cause
+    return [Scored._make((*key, gauges)) for key, gauges in found.items()]
+
+
+class Part(NamedTuple):
+    """Scores in one design, period and role, by the name of a line of the table and by gauge."""
+
+    design: str
+    period: str
+    role: Role
+    models: dict[str, dict[str, dict[str, float]]]
+
+    @property
+    def title(self) -> str:
+        """What it is of."""
+        return f"{self.design}, {self.period} period, {ROLES[self.role]}"
+
+    def rows(self) -> list[list[str]]:
+        """Lines of the table, cells as `headings` calls them; differences are with the first model."""
+        first = next(iter(self.models.values()))
+        return [_line(name, gauges, first) for name, gauges in self.models.items()]
+
+    def spreads(self) -> list[str]:
+        """What the spread of each ensemble is worth."""
+        return [text for name, gauges in self.models.items() if (text := _spread(name, gauges))]
+
+
+def make_parts(found: Sequence[Scored]) -> list[Part]:
+    """Scores by design, period and role. Of a model with several seeds each gauge has the mean of its scores."""
+    keys = dict.fromkeys((one.design, one.period, one.role) for one in found)
+    return [
+        Part(*key, _by_model([one for one in found if (one.design, one.period, one.role) == key])) for key in keys
+    ]
+
+
+def headings() -> list[str]:
+    """Of the columns of a table."""
+    return ["model", "gauges", *(f"median {metric(name).heading}" for name in SHOWN), "NSE < 0", "NSE less the first's"]
+
+
 def markdown(found: Sequence[Scored], title: str, notes: Sequence[str]) -> str:
     """Medians over gauges by design, period and role, with bootstrap intervals, as Markdown.
 
-    Of a model with several seeds each gauge has the mean of its scores; the ensemble is that of their mean discharge.
-    The difference is paired, gauge by gauge, with the first model of its table.
+    The ensemble is that of the mean discharge of several seeds. The difference is paired, gauge by gauge, with the
+    first model of its table.
     """
     lines = [f"# {title}", "", *notes]
-    for design, period, role in dict.fromkeys((one.design, one.period, one.role) for one in found):
-        rows = [one for one in found if (one.design, one.period, one.role) == (design, period, role)]
-        lines += [
-            "", f"## {design}, {period} period, {ROLES[role]}", "",
-            "| model | gauges | " + " | ".join(f"median {metric(name).heading}" for name in SHOWN)
-            + " | NSE < 0 | NSE less the first's |",
-            "|---" * (len(SHOWN) + 4) + "|",
-        ]
-        merged = _by_model(rows)
-        first = next(iter(merged.values()))
-        lines += [_line(name, gauges, first) for name, gauges in merged.items()]
-        spreads = [text for name, gauges in merged.items() if (text := _spread(name, gauges))]
-        lines += ["", *spreads] if spreads else []
+    for part in make_parts(found):
+        lines += ["", f"## {part.title}", "", _joined(headings()), "|---" * len(headings()) + "|"]
+        lines += [_joined(row) for row in part.rows()]
+        lines += ["", *part.spreads()] if part.spreads() else []
     return "\n".join(lines) + "\n"
+
+
+def _joined(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _by_model(rows: Sequence[Scored]) -> dict[str, dict[str, dict[str, float]]]:
@@ -159,19 +214,17 @@ def _by_model(rows: Sequence[Scored]) -> dict[str, dict[str, dict[str, float]]]:
     return merged
 
 
-def _line(name: str, gauges: dict[str, dict[str, float]], first: dict[str, dict[str, float]]) -> str:
+def _line(name: str, gauges: dict[str, dict[str, float]], first: dict[str, dict[str, float]]) -> list[str]:
     ids = list(gauges)
-    cells = []
-    for one in SHOWN:
-        cells.append(_told(bootstrap(column(gauges, one, ids)), metric(one).style))
+    cells = [told(bootstrap(column(gauges, one, ids)), metric(one).style) for one in SHOWN]
     nse = column(gauges, "nse", ids)
     known = nse[~np.isnan(nse)]
     below = f"{100 * (known < 0).mean():.0f} %" if known.size else "-"
     both = [g for g in ids if g in first]
-    apart = "" if gauges is first or not both else _told(
+    apart = "" if gauges is first or not both else told(
         bootstrap(column(gauges, "nse", both) - column(first, "nse", both)), "+.3f"
     )
-    return f"| {name} | {len(ids)} | " + " | ".join(cells) + f" | {below} | {apart} |"
+    return [name, f"{len(ids)}", *cells, below, apart]
 
 
 def _spread(name: str, gauges: dict[str, dict[str, float]]) -> str:
@@ -186,7 +239,8 @@ def _spread(name: str, gauges: dict[str, dict[str, float]]) -> str:
     )
 
 
-def _told(one: Interval, style: str) -> str:
+def told(one: Interval, style: str) -> str:
+    """A median with its interval."""
     if not one.n:
         return "-"
     median, low, high = (format(v, style) for v in (one.median, one.low, one.high))

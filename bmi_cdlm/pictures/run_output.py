@@ -1,0 +1,131 @@
+"""What a run has left, for pictures: discharge at gauges with observations, fields of cells and reaches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.evaluate.catalogue import scores
+from bmi_cdlm.evaluate.evaluation import GaugeResult, gauge_areas
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.files.output import partial_path, read_output
+from bmi_cdlm.names.calendars import date_text
+from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.run.config import Config
+
+BLOCK_BYTES = 2**28
+"""Of an output, read at a time."""
+MOST_WITHOUT_GAUGES = 60
+"""Reaches that have hydrographs of their own where a domain has no gauges."""
+
+
+def require_output(config: Config, what: str, at: Sequence[str], names: Sequence[str], hint: str = "") -> Path:
+    """The output file of a run, if it has one of some variables at one of some kinds of places.
+
+    at : values of output_at, `ids` for a list of reaches; hint : what else is to be set.
+
+    Raises
+    ------
+    ConfigError
+        There is no output, it is elsewhere or of other variables: the keys to set; or the model was not run.
+    """
+    output, place = config.output, config.output_at if isinstance(config.output_at, str) else "ids"
+    if output is None or place not in at or not set(config.output_variables) & set(names):
+        got = f"output: {output}, output_at: {place}, output_variables: [{', '.join(config.output_variables)}]"
+        raise ConfigError(
+            f"{what}: needs an output with {' or '.join(names)}; got {got}. Set output_at: {at[0]} and "
+            f"output_variables: [{names[0]}]{hint}, and run the model again."
+        )
+    if not output.exists() and not partial_path(output).exists():
+        raise ConfigError(f"{what}: {output} does not exist, expected the output of a run. Run the model: cdlm run.")
+    return output
+
+
+def read_blocks(path: Path, name: str, n_places: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Begins of steps and values, float64[time, place], of one variable of an output, block by block."""
+    length, first = max(1, BLOCK_BYTES // (8 * max(n_places, 1))), 0
+    while True:
+        starts, _, values = read_output(path, name, slice(first, first + length))
+        if starts.size:
+            yield starts, values
+        if starts.size < length:
+            return
+        first += length
+
+
+def places_of_output(config: Config, domain: Domain) -> np.ndarray:
+    """Which reaches of the domain the columns of an output at reaches are, int64[]."""
+    if config.output_at == "reaches":
+        return np.arange(domain.n_reaches)
+    if config.output_at == "gauges":
+        return domain.gauges.reach
+    place = {one: i for i, one in enumerate(domain.reaches.id)}
+    return np.array([place[one] for one in config.output_at], np.int64)
+
+
+def gauge_results(config: Config, domain: Domain) -> list[GaugeResult]:
+    """Discharge at gauges (without any, at the reaches of the output), with observations and scores where there are.
+
+    Raises
+    ------
+    ConfigError
+        The run has no discharge at gauges or reaches; no place of it is a gauge, and there are many.
+    """
+    output = require_output(config, "hydrographs and scores", ("gauges", "reaches", "ids"), ("discharge",))
+    columns, gauges, reaches = places_of_output(config, domain), domain.gauges, domain.reaches
+    column = {int(reach): k for k, reach in enumerate(columns)}
+    chosen = [g for g, reach in enumerate(gauges.reach.tolist()) if reach in column]
+    if chosen:
+        ids, names = [gauges.id[g] for g in chosen], [gauges.name[g] for g in chosen]
+        wanted = [column[int(gauges.reach[g])] for g in chosen]
+        areas = [gauge_areas(domain)[gauge] for gauge in ids]
+    else:
+        if columns.size > MOST_WITHOUT_GAUGES:
+            raise ConfigError(
+                f"hydrographs: the domain has no gauges, and the output {columns.size} reaches, expected at most "
+                f"{MOST_WITHOUT_GAUGES}. Name some ids in output_at."
+            )
+        ids = names = [reaches.id[i] for i in columns]
+        wanted, areas = list(range(columns.size)), reaches.upstream_area[columns].tolist()
+    blocks = [(starts, values[:, wanted]) for starts, values in read_blocks(output, "discharge", columns.size)]
+    if not blocks:
+        raise ConfigError(f"hydrographs: {output} holds no steps. Run the model.")
+    starts = np.concatenate([one for one, _ in blocks])
+    simulated = np.concatenate([values for _, values in blocks])
+    observed = np.full(simulated.shape, np.nan)
+    step = config.time_step * config.steps_per_output
+    if config.observations is not None and chosen:
+        end = starts[-1] + np.timedelta64(step, "s")
+        observed = read_observations(config.observations, ids, starts[0], end, step)[1]
+    return [
+        GaugeResult(
+            ids[k], names[k], starts, simulated[:, k], observed[:, k],
+            {} if np.isnan(observed[:, k]).all() else scores(simulated[:, k], observed[:, k], starts, areas[k]),
+            areas[k] if areas[k] > 0 else math.nan,
+        )
+        for k in range(len(ids))
+    ]
+
+
+def read_at(config: Config, output: Path, name: str, when: np.datetime64) -> np.ndarray:
+    """One variable of an output in the step that a time lies in, float64[place].
+
+    Raises
+    ------
+    ConfigError
+        The output has no such step.
+    """
+    step = np.timedelta64(config.time_step * config.steps_per_output, "s")
+    row = int((when - config.start) // step) if when >= config.start else -1
+    values = read_output(output, name, slice(row, row + 1))[2] if row >= 0 else np.empty((0, 0))
+    if not values.shape[0]:
+        raise ConfigError(
+            f"{output}: has no step at {date_text(when)}. Expected a time from {date_text(config.start)} to "
+            f"{date_text(config.end)}; choose another with --at, or run over a longer time."
+        )
+    found: np.ndarray = values[0]
+    return found
