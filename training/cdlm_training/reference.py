@@ -5,6 +5,7 @@ from __future__ import annotations
 from bmi_cdlm.reference import key_table
 from cdlm_training.config import TrainConfig
 from cdlm_training.experiment.config import ExperimentConfig
+from cdlm_training.map_fit.config import MapFitConfig
 from cdlm_training.terms import LossWeights, Regularisation
 
 HEAD = """# Training
@@ -59,6 +60,27 @@ of the squared Laplacian of p(z) - p(z0), or of p(z), over cells that share an e
 other. They count `weight` times their sum beside the loss: a number, or `fast` (two fits: what one without them gains
 over what it costs in them), or `lcurve` (six fits and a plot, `lcurve.png` in the folder of the training).
 
+## Every cell to a map
+
+`cdlm-train fit-maps CONFIG` needs no gauge: it fits two parameters of every cell, one of the volume (`pet_factor`, or
+`exchange_coefficient` of GR4J) and one of storage (`routing_capacity`), to the mean runoff and the baseflow index of
+maps that `cdlm signatures` has made; the others are those of `parameters`, the prior. Cells are run alone, without
+rivers, in blocks that `memory` of the run holds (16 series of its steps per cell), by Levenberg and Marquardt with a
+damping per cell and slopes from the adjoints; what was done before a kill is not done again. The parameter file is what
+`parameters:` of a run takes; `NAME_cells.nc` says what each cell came to, and where a parameter is at its bound.
+
+```yaml
+map_fit:
+  maps: gripe/gripe_maps.nc
+  output: gripe/fitted.nc
+  left_out: {frac_water: 0.5}   # lakes keep the prior
+  folds: true                   # of every fold too: NAME_unseen.nc has each gauge by the fold that never saw it
+  prior_of_folds: gripe/experiment/runs/lumped/folds/fold{fold}/seed1/trained.safetensors
+```
+
+`NAME_unseen.nc` is for `against:` of an experiment with the same `folds`; maps that saw a gauge of their fold are
+refused.
+
 ## Ensembles
 
 `cdlm-train ensemble OUTPUT CHECKPOINT...` puts checkpoints, such as those of several `seed`s, into one file. A run with
@@ -90,6 +112,11 @@ experiment:
   baselines: [lumped, similar, climatology]
   against: {LSTM: lstm.nc}
 ```
+
+`cdlm-train similarity CONFIG --to FILE` carries the fits to single gauges, the donors of `similar`, to every cell: the
+mean of the parameters of its `donors` nearest in standardised attributes (`similarity`), before bounds, by the inverse
+square of the distance; of a reach that of its cells. `--mean simulations` writes the discharge of every gauge instead,
+as the mean of those that its donors' parameters give, never from one that is nested with it.
 
 ## Several processes, several nodes
 
@@ -156,5 +183,5 @@ def render() -> str:
     return "\n".join([
         HEAD, *key_table(TrainConfig), "## Keys of `loss`\n", *key_table(LossWeights), "## Keys of `regularisation`\n",
         *key_table(Regularisation), "## Keys of `experiment`\n",
-        *key_table(ExperimentConfig),
+        *key_table(ExperimentConfig), "## Keys of `map_fit`\n", *key_table(MapFitConfig),
     ])
