@@ -204,6 +204,27 @@ def test_donors_and_other_models(case, tmp_path):
     assert [p.stat().st_mtime_ns for p in sorted((tmp_path / "lab" / "local").glob("*.npz"))] == stamps
 
 
+def test_validation_by_scenarios_is_the_experiment(done):
+    """Trainings that were done are not done again; medians are those of the experiment's own scores."""
+    path, _ = done
+    said = call("validate", path, "--design", "spatio-temporal", "--design", "temporal", "--design", "spatial")
+    assert re.search(r"(\d+) of \1 trainings were done before", said)
+    folder = load_experiment(path).config.output
+    rows = list(csv.DictReader((folder / "scores.csv").read_text().splitlines()))
+    table = [line for line in (folder / "validation.md").read_text().splitlines() if line.startswith("|")][2:]
+    for scenario, design, period, role in (
+        ("spatio-temporal", "folds", "test", "unseen"), ("temporal", "temporal", "test", "fitted"),
+        ("spatial", "folds", "train", "unseen"),
+    ):
+        own = [r for r in rows if (r["design"], r["period"], r["role"], r["model"]) == (design, period, role, "base")]
+        gauges = {r["gauge"] for r in own}
+        means = [
+            np.mean([float(r["nse"]) for r in own if r["gauge"] == g and r["of"].startswith("seed")]) for g in gauges
+        ]
+        line = next(one for one in table if one.startswith(f"| {scenario} (") and "| base, mean of 2 seeds |" in one)
+        assert f"| {len(gauges)} | {np.median(means):.3f} [" in line
+
+
 def test_donors_are_near_and_never_nested(case):
     domain = read_domain(load_config(case).domain)
     close = nested(domain)

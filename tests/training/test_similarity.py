@@ -36,7 +36,8 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_weights_of_donors() -> None:
     np.testing.assert_allclose(donor_weights(np.array([1.0, 2.0]), "inverse_square"), [0.8, 0.2])
-    np.testing.assert_allclose(donor_weights(np.array([[0.0, 2.0], [3.0, 3.0]]), "inverse_square"), [[1, 0], [0.5, 0.5]])
+    found = donor_weights(np.array([[0.0, 2.0], [3.0, 3.0]]), "inverse_square")
+    np.testing.assert_allclose(found, [[1, 0], [0.5, 0.5]])
     np.testing.assert_allclose(donor_weights(np.array([1.0, 2.0, 9.0]), "equal"), 1 / 3)
 
 

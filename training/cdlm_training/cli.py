@@ -18,6 +18,7 @@ from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
 from cdlm_training.commands.fit_maps import fit_maps
 from cdlm_training.commands.similarity import similarity
+from cdlm_training.commands.validate import validate
 from cdlm_training.config import TrainConfig, load_train_config
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def main() -> None:
 
 main.add_command(fit_maps)
 main.add_command(similarity)
+main.add_command(validate)
 
 
 @main.command("ensemble", cls=CleanErrors)

@@ -113,6 +113,10 @@ experiment:
   against: {LSTM: lstm.nc}
 ```
 
+`cdlm-train validate CONFIG --design temporal|spatial|spatio-temporal|downstream-only|upstream-only` (several may be
+given) is the same engine by the names of the literature, with one table, `validation.md`: other years; other gauges, in
+folds; both; fitted to the lowest gauges and validated upstream, and the other way round.
+
 `cdlm-train similarity CONFIG --to FILE` carries the fits to single gauges, the donors of `similar`, to every cell: the
 mean of the parameters of its `donors` nearest in standardised attributes (`similarity`), before bounds, by the inverse
 square of the distance; of a reach that of its cells. `--mean simulations` writes the discharge of every gauge instead,

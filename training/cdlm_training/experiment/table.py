@@ -23,6 +23,12 @@ SHOWN = ("nse", "kge", "log_nse", "pbias")
 ROLES: dict[Role, str] = {"fitted": "gauges that were fitted", "unseen": "gauges that no training saw"}
 
 
+_HEADS = (
+    "| model | gauges | " + " | ".join(f"median {metric(name).heading}" for name in SHOWN)
+    + " | NSE < 0 | NSE less the first's |"
+)
+
+
 class Result(NamedTuple):
     """What one model has come to, for the roles that it has: float64[time, gauge] by split, or of an ensemble
     float64[member, time, gauge]; of : which of several (a seed, the ensemble).
@@ -133,9 +139,7 @@ def markdown(found: Sequence[Scored], title: str, notes: Sequence[str]) -> str:
         rows = [one for one in found if (one.design, one.period, one.role) == (design, period, role)]
         lines += [
             "", f"## {design}, {period} period, {ROLES[role]}", "",
-            "| model | gauges | " + " | ".join(f"median {metric(name).heading}" for name in SHOWN)
-            + " | NSE < 0 | NSE less the first's |",
-            "|---" * (len(SHOWN) + 4) + "|",
+            _HEADS, "|---" * (len(SHOWN) + 4) + "|",
         ]
         merged = _by_model(rows)
         first = next(iter(merged.values()))
@@ -143,6 +147,20 @@ def markdown(found: Sequence[Scored], title: str, notes: Sequence[str]) -> str:
         spreads = [text for name, gauges in merged.items() if (text := _spread(name, gauges))]
         lines += ["", *spreads] if spreads else []
     return "\n".join(lines) + "\n"
+
+
+def comparison_head() -> list[str]:
+    """Head of the table that `comparison` gives rows of."""
+    return [f"| scenario {_HEADS}", "|---" * (len(SHOWN) + 5) + "|"]
+
+
+def comparison(rows: Sequence[Scored], told: str) -> list[str]:
+    """Rows of a table of several scenarios, a row per model; told : what they are, in its first column."""
+    if not rows:
+        return []
+    merged = _by_model(rows)
+    first = next(iter(merged.values()))
+    return [f"| {told} {_line(name, gauges, first)}" for name, gauges in merged.items()]
 
 
 def _by_model(rows: Sequence[Scored]) -> dict[str, dict[str, dict[str, float]]]:
