@@ -23,6 +23,7 @@ from bmi_cdlm.names.file_names import file_names
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.ensemble import read_members
+from bmi_cdlm.run.screening import screened_out
 
 
 class GaugeResult(NamedTuple):
@@ -71,6 +72,11 @@ def evaluate(config: Config, wanted: Wanted = EVERYTHING) -> list[GaugeResult]:
     domain = read_domain(config.domain)
     names, areas = dict(zip(*_gauges(domain), strict=True)), gauge_areas(domain)
     starts, gauge_id, simulated = read_output(output, "discharge")
+    out = screened_out(config.screening, gauge_id)
+    kept = [k for k, gauge in enumerate(gauge_id) if gauge not in out]
+    if not kept:
+        raise ConfigError(f"{output}: screening leaves out every gauge. Expected one that counts.")
+    gauge_id, simulated = [gauge_id[k] for k in kept], simulated[:, kept]
     step = config.time_step * config.steps_per_output
     inside = _period(starts, step, wanted, output)
     starts, simulated = starts[inside], simulated[inside]
@@ -81,7 +87,7 @@ def evaluate(config: Config, wanted: Wanted = EVERYTHING) -> list[GaugeResult]:
         simulated = np.where(np.isnan(other), np.nan, simulated)
 
     members = read_members(output, "discharge")
-    members = None if members is None else members[:, inside]
+    members = None if members is None else members[:, inside][:, :, kept]
     if members is not None and other is not None:
         members = np.where(np.isnan(other), np.nan, members)
 

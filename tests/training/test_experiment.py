@@ -296,3 +296,16 @@ def test_dates_of_an_experiment_are_those_of_its_calendar(case, tmp_path):
     early = change_config(path, "early.yaml", experiment={"output": "e", "test": ["2001-03-20", "2001-04-11"]})
     said = CliRunner().invoke(main, ["experiment", str(early)]).output
     assert "test is 2001-03-20 to 2001-04-11, and training.train is 2001-02-01 to 2001-03-21" in said
+
+
+def test_gauges_that_are_screened_out_are_neither_fitted_nor_scored(case, tmp_path):
+    (tmp_path / "gauges.csv").write_text("id,years\ng0,9\ng1,9\ng2,1\ng3,9\n")
+    path = change_config(
+        experiment(case, "whole.yaml", output=str(tmp_path / "lab"), designs=["temporal"]), "screened.yaml",
+        screening={"table": str(tmp_path / "gauges.csv")},
+    )
+    call("experiment", path)
+    rows = list(csv.DictReader((tmp_path / "lab" / "scores.csv").read_text().splitlines()))
+    assert {r["gauge"] for r in rows} == {"g0", "g1", "g3"}
+    kept = yaml.safe_load((tmp_path / "lab/runs/base/temporal/all/seed1/config.yaml").read_text())
+    assert kept["training"]["gauges"] == ["g0", "g1", "g3"]

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bmi_cdlm.evaluate.metrics import kge, nse
-from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.screening import read_records
 from bmi_cdlm.run.simulation import Simulation
 from cdlm_training.config import TrainConfig
 
@@ -46,7 +46,7 @@ def score(
 ) -> Scores:
     """Score a simulation of the whole record in one period."""
     assert run.observations is not None
-    _, observed = read_observations(run.observations, ids, run.start, run.end, run.time_step)
+    _, observed = read_records(run, ids, run.start, run.end)
     first, last = (int((t - run.start).astype(int)) // run.time_step for t in period)
     gauges = {
         g: (nse(s, o), kge(s, o)) for g, s, o in zip(ids, simulated[first:last].T, observed[first:last].T, strict=True)

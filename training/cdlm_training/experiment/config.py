@@ -173,6 +173,9 @@ def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     for key in PATH_KEYS:
         if isinstance(found.get(key), str) and found[key] not in KEYWORDS:
             found[key] = str((folder / expand(found[key], ConfigError)).resolve())
+    if isinstance(found.get("screening"), dict) and isinstance(found["screening"].get("table"), str):
+        table = (folder / expand(found["screening"]["table"], ConfigError)).resolve()
+        found["screening"] = {**found["screening"], "table": str(table)}
     training = dict(found["training"])
     if isinstance(training.get("start_from"), str):
         training["start_from"] = str((folder / expand(training["start_from"], ConfigError)).resolve())

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import OutputFile, read_output
 from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.generator.checkpoint import fingerprint
@@ -20,6 +19,7 @@ from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ConfigError
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.screening import read_records
 from bmi_cdlm.version import __version__
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.experiment.config import Experiment, told
@@ -215,8 +215,7 @@ def usable_gauges(run: Config, training: TrainConfig, ids: Sequence[str]) -> tup
 
     Those of `training.gauges`, or all, whose discharge varies in the training period.
     """
-    assert run.observations is not None
-    _, observed = read_observations(run.observations, ids, run.start, run.end, run.time_step)
+    _, observed = read_records(run, ids, run.start, run.end)
     first, last = (int((t - run.start).astype(int)) // run.time_step for t in training.train)
     varies = [np.unique(s[np.isfinite(s)]).size > 1 for s in observed[first:last].T]
     asked = ids if training.gauges == "all" else training.gauges
