@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from pathlib import Path
@@ -309,3 +310,27 @@ def test_gauges_that_are_screened_out_are_neither_fitted_nor_scored(case, tmp_pa
     assert {r["gauge"] for r in rows} == {"g0", "g1", "g3"}
     kept = yaml.safe_load((tmp_path / "lab/runs/base/temporal/all/seed1/config.yaml").read_text())
     assert kept["training"]["gauges"] == ["g0", "g1", "g3"]
+
+
+def test_a_map_never_saw_what_a_split_holds_out(case, tmp_path):
+    """Every fold takes the map that did not see its gauges; a split that all maps have seen is refused."""
+    domain = tmp_path / "domain.nc"
+    domain.write_bytes((case.parent / "domain.nc").read_bytes())
+    with netCDF4.Dataset(domain, "a") as data:
+        for suffix, gauges in (("", ["g0", "g1", "g2", "g3"]), ("_fold0", ["g3"]), ("_fold1", ["g0", "g1", "g2"])):
+            one = data.createVariable(f"cell_mapped{suffix}", "f8", ("cell",))
+            one.setncatts({"units": "mm yr-1", "learned_from": json.dumps(gauges)})
+            one[:] = 500.0
+    training = {**yaml.safe_load(case.read_text())["training"], "mean_runoff_attribute": "mapped"}
+    path = change_config(
+        experiment(case, "mapped.yaml", output=str(tmp_path / "lab"), designs=["folds"]), "mapped.yaml",
+        domain=str(domain), training={**training, "loss": {"nse": 1, "mean_runoff": 0.1}},
+    )
+    call("experiment", path)
+    for split in ("fold0", "fold1"):
+        kept = yaml.safe_load((tmp_path / f"lab/runs/base/folds/{split}/seed1/config.yaml").read_text())["training"]
+        assert kept["mean_runoff_attribute"] == ("mapped_fold0" if "g3" in kept["gauges"] else "mapped_fold1")
+    with netCDF4.Dataset(domain, "a") as data:
+        data["cell_mapped_fold0"].learned_from = json.dumps(["g0", "g3"])
+    result = CliRunner().invoke(main, ["experiment", str(path)])
+    assert result.exit_code == 1 and "was learned from gauge g0, which this split holds out" in result.output

@@ -113,6 +113,10 @@ experiment:
   against: {LSTM: lstm.nc}
 ```
 
+A map as a constraint (`loss.mean_runoff` with `mean_runoff_attribute: mean_runoff`, laid into the domain by
+`cdlm signatures --to-domain`) must not have seen what a split holds out: each takes the map of the fold that did not,
+`mean_runoff_foldK`, and a split that every map has seen is refused.
+
 `cdlm-train validate CONFIG --design temporal|spatial|spatio-temporal|downstream-only|upstream-only` (several may be
 given) is the same engine by the names of the literature, with one table, `validation.md`: other years; other gauges, in
 folds; both; fitted to the lowest gauges and validated upstream, and the other way round.

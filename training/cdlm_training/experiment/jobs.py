@@ -23,6 +23,7 @@ from bmi_cdlm.run.screening import read_records
 from bmi_cdlm.version import __version__
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.experiment.config import Experiment, told
+from cdlm_training.experiment.maps import unseen_map
 from cdlm_training.experiment.splits import Split
 
 RUNS, CONFIG, DISCHARGE, DONE = "runs", "config.yaml", "discharge.nc", "done.json"
@@ -75,6 +76,9 @@ def _write_config(experiment: Experiment, job: Job) -> None:
         **content["training"], "output": FIELD if is_field else CHECKPOINT, "gauges": list(job.split.fitted),
         "held_out_fold": None, "seed": job.seed,
     }
+    name = content["training"].get("mean_runoff_attribute")
+    if isinstance(name, str):
+        content["training"]["mean_runoff_attribute"] = unseen_map(experiment.run.domain, name, job.split.held_out)
     job.folder.mkdir(parents=True, exist_ok=True)
     with replacing(job.folder / CONFIG) as temporary:
         temporary.write_text(dump_yaml(_plain(content)), encoding="utf-8")
