@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -34,11 +35,14 @@ from bmi_cdlm.evaluate.events import (
 )
 from bmi_cdlm.evaluate.plot_map import plot_map
 from bmi_cdlm.evaluate.summary import compare, make_groups, read_regions, summarise, write_scores
+from bmi_cdlm.evaluate.summary import running as running_medians
 from bmi_cdlm.evaluate.tables import (
+    ALONG_AREA,
     COMPARED,
     OF_ENSEMBLES,
     PER_GROUP,
     difference_table,
+    running_table,
     score_table,
     signature_table,
     summary_table,
@@ -233,7 +237,9 @@ def run(
               help="Score the output's steps, or means of days or months that have 90 % of them.")
 @click.option("--regions", type=click.Path(path_type=Path), help="CSV with the columns gauge and region.")
 @click.option("--against", type=click.Path(path_type=Path),
-              help="Discharge of another model (NetCDF, as observations): on the same steps, with the difference.")
+              help="Discharge of another model (NetCDF, as observations), or runoff on a grid, which is averaged over "
+              "basins: on the same steps, with the difference.")
+@click.option("--running", is_flag=True, help="Running medians and quartiles along the area of the gauges too.")
 @click.option("--table", type=click.Path(path_type=Path), help="CSV to write, every score of every gauge.")
 @click.option("--plots/--no-plots", default=True, help="Draw a hydrograph per gauge (needs matplotlib).")
 @click.option("--events", "floods", is_flag=True, help="Find floods and tell their signatures instead of scores.")
@@ -243,14 +249,14 @@ def run(
 @click.option("--balance", "adds_up", is_flag=True, help="Run CONFIG and add up its water instead; needs no records.")
 def evaluate_command(
     config: Path, first: str | None, last: str | None, by: Literal["step", "day", "month"], regions: Path | None,
-    against: Path | None, table: Path | None, plots: bool, floods: bool, flood_quantile: float | None, whole: bool,
-    adds_up: bool,
+    against: Path | None, running: bool, table: Path | None, plots: bool, floods: bool, flood_quantile: float | None,
+    whole: bool, adds_up: bool,
 ) -> None:
     """Score the output of CONFIG against observed discharge and draw hydrographs."""
     if floods + whole + adds_up > 1:
         raise click.UsageError("--events, --signatures and --balance go one at a time.")
-    if (floods or whole) and (by != "step" or against is not None or regions is not None):
-        raise click.UsageError("--events and --signatures go without --by, --against and --regions.")
+    if (floods or whole) and (by != "step" or against is not None or regions is not None or running):
+        raise click.UsageError("--events and --signatures go without --by, --against, --regions and --running.")
     if flood_quantile is not None and not floods:
         raise click.UsageError("--flood-quantile goes with --events.")
     settings = load_config(config)
@@ -271,6 +277,10 @@ def evaluate_command(
     areas = {result.gauge_id: result.area for result in results}
     groups = make_groups(areas, None if regions is None else read_regions(regions, list(areas)))
     _print_scores(results, groups, f"{config.stem}, {told}")
+    if running:
+        along = np.array([areas[r.gauge_id] for r in results])
+        rows = {n: running_medians(along, np.array([r.scores[n] for r in results])) for n in ALONG_AREA}
+        console.print(running_table(rows, f"{config.stem}, {told}, along the area of the gauges"))
     if table is not None:
         write_scores(table, {r.gauge_id: r.scores for r in results}, {"area_km2": lambda g: f"{areas[g]:g}"})
         console.print(f"wrote {table}")

@@ -13,6 +13,7 @@ from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.evaluate.catalogue import scores
 from bmi_cdlm.evaluate.plot import plot_hydrograph
+from bmi_cdlm.evaluate.product import read_product
 from bmi_cdlm.evaluate.signatures import means_over
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.observations import read_observations
@@ -82,7 +83,10 @@ def evaluate(config: Config, wanted: Wanted = EVERYTHING) -> list[GaugeResult]:
     starts, simulated = starts[inside], simulated[inside]
     end = starts[-1] + np.timedelta64(step, "s")
     _, observed = read_observations(observations, gauge_id, starts[0], end, step)
-    other = None if wanted.against is None else read_observations(wanted.against, gauge_id, starts[0], end, step)[1]
+    other = None if wanted.against is None else read_product(
+        wanted.against, domain, gauge_id, [areas.get(g, math.nan) for g in gauge_id], starts, step,
+        monthly=wanted.by == "month",
+    )
     if other is not None:  # both models are scored where both have a value
         simulated = np.where(np.isnan(other), np.nan, simulated)
 
