@@ -67,7 +67,7 @@ def test_what_is_refused(tmp_path: Path, domain: Domain) -> None:
         read_product(path, domain, ["g1"], [1000.0], STARTS, DAY, monthly=False)
     domain.cells.lat[1] = 47.0
     path = write_grid(tmp_path / "grid.nc", np.arange(59), np.ones(59))
-    with pytest.raises(ObservationError, match="'lat' goes from .* and 1 cells of the domain lie beyond"):
+    with pytest.raises(ObservationError, match=r"'lat' goes from .* and 1 cells of the domain lie beyond"):
         read_product(path, domain, ["g1"], [1000.0], STARTS, DAY, monthly=False)
 
 

@@ -79,7 +79,8 @@ map_fit:
 ```
 
 `NAME_unseen.nc` is for `against:` of an experiment with the same `folds`; maps that saw a gauge of their fold are
-refused.
+refused. `rivers: true` then fits the celerity by itself, gauge by gauge from upstream to downstream, to the correlation
+of hydrographs, at the gauges that the maps were learned from; reaches that drain to none have the median.
 
 ## Ensembles
 
