@@ -299,6 +299,7 @@ def test_dates_of_an_experiment_are_those_of_its_calendar(case, tmp_path):
     assert "test is 2001-03-20 to 2001-04-11, and training.train is 2001-02-01 to 2001-03-21" in said
 
 
+@pytest.mark.slow
 def test_gauges_that_are_screened_out_are_neither_fitted_nor_scored(case, tmp_path):
     (tmp_path / "gauges.csv").write_text("id,years\ng0,9\ng1,9\ng2,1\ng3,9\n")
     path = change_config(
@@ -312,6 +313,7 @@ def test_gauges_that_are_screened_out_are_neither_fitted_nor_scored(case, tmp_pa
     assert kept["training"]["gauges"] == ["g0", "g1", "g3"]
 
 
+@pytest.mark.slow
 def test_a_map_never_saw_what_a_split_holds_out(case, tmp_path):
     """Every fold takes the map that did not see its gauges; a split that all maps have seen is refused."""
     domain = tmp_path / "domain.nc"

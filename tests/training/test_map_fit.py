@@ -100,6 +100,7 @@ def test_slopes_and_a_known_truth(case: Path) -> None:
     np.testing.assert_allclose(found.z, truth, atol=2e-2)
 
 
+@pytest.mark.slow
 def test_the_command(case: Path) -> None:
     """Files of all gauges and folds; a block that was done is not done again; every gauge by the fold that is blind."""
     first = CliRunner().invoke(main, ["fit-maps", str(case)])
@@ -124,7 +125,7 @@ def test_a_fit_goes_on_after_a_kill(case: Path, monkeypatch: pytest.MonkeyPatch)
     from cdlm_training.map_fit import run as module
 
     content = yaml.safe_load(case.read_text())
-    content["map_fit"] |= {"output": "again.nc", "folds": False}
+    content["map_fit"] |= {"output": "again.nc", "folds": False, "iterations": 2}
     path = case.with_name("again.yaml")
     path.write_text(yaml.safe_dump(content))
     done, whole = [], module.fit_cells

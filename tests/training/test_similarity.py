@@ -41,6 +41,7 @@ def test_weights_of_donors() -> None:
     np.testing.assert_allclose(donor_weights(np.array([1.0, 2.0, 9.0]), "equal"), 1 / 3)
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_the_most_similar_gauge(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "ITERATIONS", 2)
     made = CliRunner().invoke(main, ["similarity", str(case), "--to", str(case.parent / "similar.nc")])
