@@ -36,6 +36,7 @@ from bmi_cdlm.prepare.weather.weather_config import (
 from bmi_cdlm.processes.catalogue import FORMULAS, kind_of, known
 from bmi_cdlm.processes.pet import FORMATIONS
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.screening import ScreeningConfig
 from bmi_cdlm.run.values import duration_text, memory_text, parse_duration, parse_memory
 from bmi_cdlm.schemas import render_files
 
@@ -158,8 +159,15 @@ learned once is kept. `--to-domain` lays the maps into the domain file, as attri
 """
 
 
+SCREENING_HEAD = """\
+Gauges behind dams, with large withdrawals or short records are left out of `cdlm evaluate`, `cdlm signatures`,
+trainings and experiments: they are neither learned from nor scored. The table may be the report of `cdlm prepare`.
+"""
+
+
 def _signature_maps() -> list[str]:
-    return [f"\n## Keys of `signatures`\n\n{SIGNATURES_HEAD}", *key_table(SignaturesConfig)]
+    screening = [f"\n## Keys of `screening`\n\n{SCREENING_HEAD}", *key_table(ScreeningConfig)]
+    return [*screening, f"\n## Keys of `signatures`\n\n{SIGNATURES_HEAD}", *key_table(SignaturesConfig)]
 
 
 def _prepare() -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import click
+import numpy as np
 from rich.table import Table
 
 from bmi_cdlm.commands.common import CleanErrors, console
@@ -22,11 +23,14 @@ from bmi_cdlm.evaluate.events import (
     write_reads,
 )
 from bmi_cdlm.evaluate.summary import compare, make_groups, read_regions, summarise, write_scores
+from bmi_cdlm.evaluate.summary import running as running_medians
 from bmi_cdlm.evaluate.tables import (
+    ALONG_AREA,
     COMPARED,
     OF_ENSEMBLES,
     PER_GROUP,
     difference_table,
+    running_table,
     score_table,
     signature_table,
     summary_table,
@@ -45,7 +49,9 @@ from bmi_cdlm.run.values import parse_date
               help="Score the output's steps, or means of days or months that have 90 % of them.")
 @click.option("--regions", type=click.Path(path_type=Path), help="CSV with the columns gauge and region.")
 @click.option("--against", type=click.Path(path_type=Path),
-              help="Discharge of another model (NetCDF, as observations): on the same steps, with the difference.")
+              help="Discharge of another model (NetCDF, as observations), or runoff on a grid, which is averaged over "
+              "basins: on the same steps, with the difference.")
+@click.option("--running", is_flag=True, help="Running medians and quartiles along the area of the gauges too.")
 @click.option("--table", type=click.Path(path_type=Path), help="CSV to write, every score of every gauge.")
 @click.option("--plots/--no-plots", default=True, help="Draw a hydrograph per gauge (needs matplotlib).")
 @click.option("--events", "floods", is_flag=True, help="Find floods and tell their signatures instead of scores.")
@@ -57,18 +63,20 @@ from bmi_cdlm.run.values import parse_date
 @click.option("--quiet", is_flag=True, help="Say nothing of how far it is.")
 def evaluate_command(
     config: Path, first: str | None, last: str | None, by: Literal["step", "day", "month"], regions: Path | None,
-    against: Path | None, table: Path | None, plots: bool, floods: bool, flood_quantile: float | None, whole: bool,
-    adds_up: bool, as_json: bool, quiet: bool,
+    against: Path | None, running: bool, table: Path | None, plots: bool, floods: bool, flood_quantile: float | None,
+    whole: bool, adds_up: bool, as_json: bool, quiet: bool,
 ) -> None:
     """Score the output of CONFIG against observed discharge and draw hydrographs."""
     if floods + whole + adds_up > 1:
         raise click.UsageError("--events, --signatures and --balance go one at a time.")
-    if (floods or whole) and (by != "step" or against is not None or regions is not None):
-        raise click.UsageError("--events and --signatures go without --by, --against and --regions.")
+    if (floods or whole) and (by != "step" or against is not None or regions is not None or running):
+        raise click.UsageError("--events and --signatures go without --by, --against, --regions and --running.")
     if flood_quantile is not None and not floods:
         raise click.UsageError("--flood-quantile goes with --events.")
-    if as_json and (floods or whole or adds_up):
-        raise click.UsageError("--json goes without --events, --signatures and --balance; --table writes floods.")
+    if as_json and (floods or whole or adds_up or running):
+        raise click.UsageError(
+            "--json goes without --events, --signatures, --balance and --running; --table writes floods."
+        )
     settings = load_config(config)
     if adds_up:
         _print_balance(settings, config.stem, quiet=quiet)
@@ -90,6 +98,8 @@ def evaluate_command(
         click.echo(scores_as_json(results, groups))
     else:
         _print_scores(results, groups, f"{config.stem}, {told}")
+        if running:
+            _print_running(results, f"{config.stem}, {told}")
     wrote = [] if table is None else [table]
     if table is not None:
         write_scores(table, {r.gauge_id: r.scores for r in results}, {"area_km2": lambda g: f"{areas[g]:g}"})
@@ -115,6 +125,13 @@ def _print_signatures(
         console.print(f"wrote {table}")
     for path in draw_events(config, found) if floods and plots else ():
         console.print(f"wrote {path}")
+
+
+def _print_running(results: list[GaugeResult], title: str) -> None:
+    """Medians and quartiles of scores along the area of the gauges."""
+    along = np.array([result.area for result in results])
+    rows = {n: running_medians(along, np.array([r.scores[n] for r in results])) for n in ALONG_AREA}
+    console.print(running_table(rows, f"{title}, along the area of the gauges"))
 
 
 def _print_scores(results: list[GaugeResult], groups: dict[str, list[str]], title: str) -> None:

@@ -13,6 +13,7 @@ from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.evaluate.catalogue import scores
 from bmi_cdlm.evaluate.plot import plot_hydrograph
+from bmi_cdlm.evaluate.product import read_product
 from bmi_cdlm.evaluate.signatures import means_over
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.observations import read_observations
@@ -23,6 +24,7 @@ from bmi_cdlm.names.file_names import file_names
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.ensemble import read_members
+from bmi_cdlm.run.screening import screened_out
 
 
 class GaugeResult(NamedTuple):
@@ -76,17 +78,25 @@ def evaluate(config: Config, wanted: Wanted = EVERYTHING) -> list[GaugeResult]:
     domain = read_domain(config.domain)
     names, areas = dict(zip(*_gauges(domain), strict=True)), gauge_areas(domain)
     starts, gauge_id, simulated = read_output(output, "discharge")
+    out = screened_out(config.screening, gauge_id)
+    kept = [k for k, gauge in enumerate(gauge_id) if gauge not in out]
+    if not kept:
+        raise ConfigError(f"{output}: screening leaves out every gauge. Expected one that counts.")
+    gauge_id, simulated = [gauge_id[k] for k in kept], simulated[:, kept]
     step = config.time_step * config.steps_per_output
     inside = _period(starts, step, wanted, output)
     starts, simulated = starts[inside], simulated[inside]
     end = starts[-1] + np.timedelta64(step, "s")
     _, observed = read_observations(observations, gauge_id, starts[0], end, step)
-    other = None if wanted.against is None else read_observations(wanted.against, gauge_id, starts[0], end, step)[1]
+    other = None if wanted.against is None else read_product(
+        wanted.against, domain, gauge_id, [areas.get(g, math.nan) for g in gauge_id], starts, step,
+        monthly=wanted.by == "month",
+    )
     if other is not None:  # both models are scored where both have a value
         simulated = np.where(np.isnan(other), np.nan, simulated)
 
     members = read_members(output, "discharge")
-    members = None if members is None else members[:, inside]
+    members = None if members is None else members[:, inside][:, :, kept]
     if members is not None and other is not None:
         members = np.where(np.isnan(other), np.nan, members)
 

@@ -17,6 +17,8 @@ DRAWS, LEVEL, SEED = 2000, 0.95, 0
 AREA_CLASSES = (500.0, 1000.0, 5000.0, 10000.0)
 """Limits of the classes of area [km2]."""
 ALL = "all"
+CLOSE = 25.0
+"""Of a score in per cent, what still counts as close to 0."""
 Scores = Mapping[str, Mapping[str, float]]
 """Scores by gauge and name."""
 
@@ -31,7 +33,9 @@ class Interval(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One score in one group of gauges: median with its interval, quartiles, shares of gauges below 0 and above 0.5."""
+    """One score in one group of gauges: median with its interval, quartiles, shares of gauges below 0, above 0.5, and
+    within CLOSE of 0.
+    """
 
     group: str
     score: str
@@ -39,6 +43,7 @@ class Row(NamedTuple):
     quartiles: tuple[float, float]
     below_zero: float
     above_half: float
+    close: float
 
 
 def bootstrap(values: np.ndarray, draws: int = DRAWS, seed: int = SEED) -> Interval:
@@ -70,7 +75,8 @@ def summarise(scores: Scores, names: Sequence[str], groups: Mapping[str, Sequenc
             if known.size:
                 low, high = (float(q) for q in np.quantile(known, [0.25, 0.75]))
                 rows.append(Row(
-                    group, name, bootstrap(values), (low, high), float((known < 0).mean()), float((known > 0.5).mean())
+                    group, name, bootstrap(values), (low, high), float((known < 0).mean()), float((known > 0.5).mean()),
+                    float((np.abs(known) <= CLOSE).mean()),
                 ))
     return rows
 

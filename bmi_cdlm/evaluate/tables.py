@@ -11,7 +11,7 @@ from bmi_cdlm.evaluate.catalogue import metric
 from bmi_cdlm.evaluate.evaluation import GaugeResult
 from bmi_cdlm.evaluate.events import GaugeReads, median_error
 from bmi_cdlm.evaluate.signatures import OF_EVENTS, OF_PERIODS
-from bmi_cdlm.evaluate.summary import LEVEL, Interval, Row
+from bmi_cdlm.evaluate.summary import CLOSE, LEVEL, Interval, Row, Running
 from bmi_cdlm.names.calendars import date_text
 
 PER_GAUGE = ("nse", "kge", "kge_r", "kge_alpha", "kge_beta", "pbias", "years", "n")
@@ -20,6 +20,7 @@ PER_GROUP = (
     "bfi_error", "years",
 )
 OF_ENSEMBLES = ("mae", "crps", "coverage", "coverage_expected")
+ALONG_AREA = ("nse", "kge", "pcc", "pbias")
 COMPARED = ("nse", "kge", "log_nse", "sqrt_nse")
 
 
@@ -35,15 +36,28 @@ def score_table(results: Sequence[GaugeResult], title: str) -> Table:
 def summary_table(rows: Sequence[Row], title: str) -> Table:
     """Medians over gauges by group, with bootstrap interval and quartiles."""
     share = f"{100 * LEVEL:g} % interval"
-    table = _table(["group", "gauges", "score", "median", share, "quartiles", "< 0", "> 0.5"], title)
+    shares = ["< 0", "> 0.5", f"within {CLOSE:g} %"]
+    table = _table(["group", "gauges", "score", "median", share, "quartiles", *shares], title)
     for row in rows:
         middle, one = row.middle, row.score
-        best = metric(one).best == 1
+        best, in_percent = metric(one).best == 1, metric(one).units == "%"
         table.add_row(
             row.group, f"{middle.n}", metric(one).heading, shown(one, middle.median),
             f"{shown(one, middle.low)} to {shown(one, middle.high)}", " to ".join(shown(one, q) for q in row.quartiles),
             *(f"{100 * part:.0f} %" if best else "" for part in (row.below_zero, row.above_half)),
+            f"{100 * row.close:.0f} %" if in_percent else "",
         )
+    return table
+
+
+def running_table(rows: Mapping[str, Sequence[Running]], title: str) -> Table:
+    """Median and quartiles of scores over gauges, along their area: a column per score."""
+    table = _table(["area [km2]", *(metric(name).heading for name in rows)], title)
+    for own in zip(*rows.values(), strict=True):
+        table.add_row(f"{own[0].at:.0f}", *(
+            f"{shown(name, r.median)} ({shown(name, r.low)} to {shown(name, r.high)})"
+            for name, r in zip(rows, own, strict=True)
+        ))
     return table
 
 

@@ -12,12 +12,12 @@ from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.evaluate.catalogue import scores
 from bmi_cdlm.evaluate.evaluation import gauge_areas
 from bmi_cdlm.evaluate.signatures import hysep_window
-from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.maps.config import Signatures, Target
 from bmi_cdlm.names.calendars import MEAN_YEAR
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.gauges.hierarchy import fold_gauges, nest
+from bmi_cdlm.run.screening import read_records, screened_out
 
 UNITS: dict[Target, str] = {"mean_runoff": "mm yr-1", "baseflow_index": "1"}
 
@@ -94,11 +94,12 @@ def _targets(
     """Signatures of every usable gauge by name, float64[gauge], and why others are not usable."""
     run, config = signatures.run, signatures.config
     first, last = config.period or (run.start, run.end)
-    assert run.observations is not None, "load_signatures asks for them"
-    starts, observed = read_observations(run.observations, domain.gauges.id, first, last, run.time_step)
-    why_not: dict[str, str] = {}
+    starts, observed = read_records(run, domain.gauges.id, first, last)
+    why_not = screened_out(run.screening, domain.gauges.id)
     found: dict[Target, np.ndarray] = {name: np.full(len(domain.gauges.id), np.nan) for name in config.targets}
     for k, gauge in enumerate(domain.gauges.id):
+        if gauge in why_not:
+            continue
         own = signatures_of(observed[:, k], starts, float(area[k]))
         if not np.isfinite(observed[:, k]).any():
             why_not[gauge] = "no record in the period"

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bmi_cdlm.domain.basins import basin_means
+from bmi_cdlm.evaluate.summary import CLOSE
 from bmi_cdlm.maps.basins import Basins
 from bmi_cdlm.maps.config import ModelName, SignaturesConfig, Target
 from bmi_cdlm.maps.learn import ALL, FOLD, SITE, Results, Split, fit, r2, task_of
@@ -16,8 +17,6 @@ from bmi_cdlm.prepare.packages import load
 BLOCK = 100_000
 """Cells that are predicted at once."""
 PERMUTATIONS = 20
-CLOSE = 25.0
-"""A bias within which a basin counts as met [%]."""
 
 
 class TargetMap(NamedTuple):

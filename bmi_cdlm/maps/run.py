@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.evaluate.summary import number, running
+from bmi_cdlm.evaluate.summary import CLOSE, number, running
 from bmi_cdlm.maps.basins import UNITS, Basins, read_basins
 from bmi_cdlm.maps.config import Signatures, Target, load_signatures
 from bmi_cdlm.maps.files import write_maps
 from bmi_cdlm.maps.learn import FOLD, NAIVE, REGION, SITE, learn, make_splits
-from bmi_cdlm.maps.predict import CLOSE, Aggregation, TargetMap, aggregate, bias, make_map, out_of_range
+from bmi_cdlm.maps.predict import Aggregation, TargetMap, aggregate, bias, make_map, out_of_range
 from bmi_cdlm.names.writing import check_writable, replacing
 
 MEANS = {SITE: "each gauge predicted without it and those nested with it", FOLD: "folds of independent basins",

@@ -12,6 +12,7 @@ from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import AttributesConfig, ForcingConfig, ObservationsConfig, PetConfig
 from bmi_cdlm.run.config import LONGEST_REASON, MOST_PROBLEMS, Config, load_config
+from bmi_cdlm.run.screening import REGULATED, SHORT, WITHDRAWN
 from bmi_cdlm.run.values import parse_places
 
 Ids = Annotated[tuple[str, ...], BeforeValidator(parse_places)]
@@ -57,18 +58,19 @@ class GaugesConfig(Block):
         default=5, ge=1, description="Folds for cross-validation in the report, at most one per independent tree of "
         "nested gauges [1]."
     )
-    shortest_record: float = Field(default=5.0, ge=0, description="Years of record below which it is called short "
+    shortest_record: float = Field(default=SHORT, ge=0, description="Years of record below which it is called short "
         "[yr].")
     largest_gap: float = Field(
         default=0.1, ge=0, le=1, description="Missing share of a record, first to last value, above which it is called "
         "gappy [1]."
     )
     regulation_limit: float = Field(
-        default=0.05, gt=0, description="Degree of regulation (storage upstream over mean annual flow) above which a "
-        "gauge is called regulated [1]."
+        default=REGULATED, gt=0, description="Degree of regulation (storage upstream over mean annual flow) above "
+        "which a gauge is called regulated [1]."
     )
     withdrawal_limit: float = Field(
-        default=0.1, gt=0, description="Withdrawals over mean annual flow above which a gauge is called regulated [1]."
+        default=WITHDRAWN, gt=0, description="Withdrawals over mean annual flow above which a gauge is called "
+        "regulated [1]."
     )
 
 

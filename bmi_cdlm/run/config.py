@@ -36,6 +36,7 @@ from bmi_cdlm.names.writing import check_path
 from bmi_cdlm.processes.catalogue import FORMULAS, NOTHING, Chain, Kind, find, find_formula, kind_of
 from bmi_cdlm.processes.catalogue import choose as choose_processes
 from bmi_cdlm.processes.pet import FORMATIONS
+from bmi_cdlm.run.screening import ScreeningConfig
 from bmi_cdlm.run.values import Date, Memory, Seconds, TimeOfDay, duration_text, parse_duration, parse_places
 
 MOST_SPIN_UPS = 1000
@@ -204,6 +205,10 @@ class Config(BaseModel):
     )
     observations: Path | None = Field(
         default=None, description="Observed discharge (NetCDF), for evaluate and training."
+    )
+    screening: ScreeningConfig | None = Field(
+        default=None, description="A table of gauges, and which of them count, in evaluation, training, experiments "
+        "and maps; see below. none: all."
     )
     training: dict[str, Any] | None = Field(
         default=None, description="Keys of `cdlm-train`, which runs ignore; see training/README.md."
@@ -594,6 +599,9 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
         if isinstance(value, str) and value not in (GRIDS if key == "output_at" else KEYWORDS):
             content[key] = path.parent / expand(value, ConfigError)
             check_path(content[key], ConfigError)
+    screening = content.get("screening")
+    if isinstance(screening, dict) and isinstance(screening.get("table"), str):
+        content["screening"] = {**screening, "table": path.parent / expand(screening["table"], ConfigError)}
     try:
         return Config(**{**content, **(overrides or {})})
     except ValidationError as cause:

@@ -20,8 +20,8 @@ from bmi_cdlm.version import __version__
 FILES = ("domain", "forcing", "parameters", "initial_state")
 """Keys whose files count by their content, wherever they lie."""
 WITHOUT_EFFECT = (
-    "output", "restart", "restart_every", "memory", "observations", "training", "experiment", "signatures", "map_fit",
-    "prepare", "threads", "sub_step_policy", "ledger_tolerance", "time_units", "name_profile",
+    "output", "restart", "restart_every", "memory", "observations", "screening", "training", "experiment",
+    "signatures", "map_fit", "prepare", "threads", "sub_step_policy", "ledger_tolerance", "time_units", "name_profile",
     "published_inputs", "call_sums", "grid_profile",
 )
 """Keys that change no bit of a result."""

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.variables import VARIABLES
 from bmi_cdlm.run.config import Config, load_config
+from bmi_cdlm.run.screening import ScreeningConfig
 from bmi_cdlm.run.values import parse_date, parse_duration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +73,7 @@ EVERY_KEY = {
     "threads": (2, 2), "sub_step_policy": ("refuse", "refuse"), "name_profile": ("ngen", "ngen"),
     "grid_profile": ("points", "points"), "training": ({"epochs": 3}, {"epochs": 3}),
     "experiment": ({"folds": 3}, {"folds": 3}), "member": (2, 2),
+    "screening": ({"table": "/g.csv"}, ScreeningConfig(table=Path("/g.csv"))),
     "signatures": ({"search": 3}, {"search": 3}), "map_fit": ({"folds": True}, {"folds": True}),
     "prepare": ({"title": "a case"}, {"title": "a case"}),
     "ledger_tolerance": (1e-9, 1e-9), "time_units": ("since", "since"),

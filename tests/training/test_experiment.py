@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
 from pathlib import Path
@@ -204,6 +205,27 @@ def test_donors_and_other_models(case, tmp_path):
     assert [p.stat().st_mtime_ns for p in sorted((tmp_path / "lab" / "local").glob("*.npz"))] == stamps
 
 
+def test_validation_by_scenarios_is_the_experiment(done):
+    """Trainings that were done are not done again; medians are those of the experiment's own scores."""
+    path, _ = done
+    said = call("validate", path, "--design", "spatio-temporal", "--design", "temporal", "--design", "spatial")
+    assert re.search(r"(\d+) of \1 trainings were done before", said)
+    folder = load_experiment(path).config.output
+    rows = list(csv.DictReader((folder / "scores.csv").read_text().splitlines()))
+    table = [line for line in (folder / "validation.md").read_text().splitlines() if line.startswith("|")][2:]
+    for scenario, design, period, role in (
+        ("spatio-temporal", "folds", "test", "unseen"), ("temporal", "temporal", "test", "fitted"),
+        ("spatial", "folds", "train", "unseen"),
+    ):
+        own = [r for r in rows if (r["design"], r["period"], r["role"], r["model"]) == (design, period, role, "base")]
+        gauges = {r["gauge"] for r in own}
+        means = [
+            np.mean([float(r["nse"]) for r in own if r["gauge"] == g and r["of"].startswith("seed")]) for g in gauges
+        ]
+        line = next(one for one in table if one.startswith(f"| {scenario} (") and "| base, mean of 2 seeds |" in one)
+        assert f"| {len(gauges)} | {np.median(means):.3f} [" in line
+
+
 def test_donors_are_near_and_never_nested(case):
     domain = read_domain(load_config(case).domain)
     close = nested(domain)
@@ -275,3 +297,42 @@ def test_dates_of_an_experiment_are_those_of_its_calendar(case, tmp_path):
     early = change_config(path, "early.yaml", experiment={"output": "e", "test": ["2001-03-20", "2001-04-11"]})
     said = CliRunner().invoke(main, ["experiment", str(early)]).output
     assert "test is 2001-03-20 to 2001-04-11, and training.train is 2001-02-01 to 2001-03-21" in said
+
+
+@pytest.mark.slow
+def test_gauges_that_are_screened_out_are_neither_fitted_nor_scored(case, tmp_path):
+    (tmp_path / "gauges.csv").write_text("id,years\ng0,9\ng1,9\ng2,1\ng3,9\n")
+    path = change_config(
+        experiment(case, "whole.yaml", output=str(tmp_path / "lab"), designs=["temporal"]), "screened.yaml",
+        screening={"table": str(tmp_path / "gauges.csv")},
+    )
+    call("experiment", path)
+    rows = list(csv.DictReader((tmp_path / "lab" / "scores.csv").read_text().splitlines()))
+    assert {r["gauge"] for r in rows} == {"g0", "g1", "g3"}
+    kept = yaml.safe_load((tmp_path / "lab/runs/base/temporal/all/seed1/config.yaml").read_text())
+    assert kept["training"]["gauges"] == ["g0", "g1", "g3"]
+
+
+@pytest.mark.slow
+def test_a_map_never_saw_what_a_split_holds_out(case, tmp_path):
+    """Every fold takes the map that did not see its gauges; a split that all maps have seen is refused."""
+    domain = tmp_path / "domain.nc"
+    domain.write_bytes((case.parent / "domain.nc").read_bytes())
+    with netCDF4.Dataset(domain, "a") as data:
+        for suffix, gauges in (("", ["g0", "g1", "g2", "g3"]), ("_fold0", ["g3"]), ("_fold1", ["g0", "g1", "g2"])):
+            one = data.createVariable(f"cell_mapped{suffix}", "f8", ("cell",))
+            one.setncatts({"units": "mm yr-1", "learned_from": json.dumps(gauges)})
+            one[:] = 500.0
+    training = {**yaml.safe_load(case.read_text())["training"], "mean_runoff_attribute": "mapped"}
+    path = change_config(
+        experiment(case, "mapped.yaml", output=str(tmp_path / "lab"), designs=["folds"]), "mapped.yaml",
+        domain=str(domain), training={**training, "loss": {"nse": 1, "mean_runoff": 0.1}},
+    )
+    call("experiment", path)
+    for split in ("fold0", "fold1"):
+        kept = yaml.safe_load((tmp_path / f"lab/runs/base/folds/{split}/seed1/config.yaml").read_text())["training"]
+        assert kept["mean_runoff_attribute"] == ("mapped_fold0" if "g3" in kept["gauges"] else "mapped_fold1")
+    with netCDF4.Dataset(domain, "a") as data:
+        data["cell_mapped_fold0"].learned_from = json.dumps(["g0", "g3"])
+    result = CliRunner().invoke(main, ["experiment", str(path)])
+    assert result.exit_code == 1 and "was learned from gauge g0, which this split holds out" in result.output

@@ -10,19 +10,24 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from cases import write_series
 from click.testing import CliRunner
 from training_cases import N_CELLS, change_training, write_training_case
 
 from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.evaluate.signatures import baseflow_index
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.run.parameter_file import read_parameters
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.run.parameter_file import read_parameters, save_parameters
 from cdlm_training.cli import main
 from cdlm_training.loss import baseflow_indices
 from cdlm_training.map_fit.cells import Aim, CellModel, fit_cells, residuals
 from cdlm_training.map_fit.config import load_map_fit
+from cdlm_training.map_fit.rivers import check_rivers, fit_rivers
 from cdlm_training.map_fit.run import _read_block
+from cdlm_training.scores import simulate_gauges
 
 N_STEPS, N_FOLDS = 70, 2
 
@@ -95,6 +100,7 @@ def test_slopes_and_a_known_truth(case: Path) -> None:
     np.testing.assert_allclose(found.z, truth, atol=2e-2)
 
 
+@pytest.mark.slow
 def test_the_command(case: Path) -> None:
     """Files of all gauges and folds; a block that was done is not done again; every gauge by the fold that is blind."""
     first = CliRunner().invoke(main, ["fit-maps", str(case)])
@@ -119,7 +125,7 @@ def test_a_fit_goes_on_after_a_kill(case: Path, monkeypatch: pytest.MonkeyPatch)
     from cdlm_training.map_fit import run as module
 
     content = yaml.safe_load(case.read_text())
-    content["map_fit"] |= {"output": "again.nc", "folds": False}
+    content["map_fit"] |= {"output": "again.nc", "folds": False, "iterations": 2}
     path = case.with_name("again.yaml")
     path.write_text(yaml.safe_dump(content))
     done, whole = [], module.fit_cells
@@ -143,6 +149,48 @@ def test_a_fit_goes_on_after_a_kill(case: Path, monkeypatch: pytest.MonkeyPatch)
     assert n_blocks > 1
     assert len(calls) == n_blocks - 1
     assert not (case.parent / "again_blocks").exists()
+
+
+def test_celerity_of_rivers_from_the_timing_of_hydrographs(case: Path, tmp_path: Path) -> None:
+    """Observations are a run with a known celerity above each gauge; unseen gauges tell nothing."""
+    content = yaml.safe_load(case.read_text())
+    content["map_fit"] |= {"rivers": True, "folds": False}
+    path = case.with_name("rivers.yaml")
+    path.write_text(yaml.safe_dump(content))
+    fit = load_map_fit(path)
+    domain = read_domain(fit.run.domain)
+    check_rivers(fit.run)
+    truth = np.full(domain.n_reaches, 1.0)
+    for gauge, value in (("g0", 0.4), ("g1", 2.0), ("g2", 0.7), ("g3", 3.0)):  # upstream ones last
+        lo, hi = upstream_of(domain.reaches.downstream, int(domain.gauges.reach[domain.gauges.id.index(gauge)]))
+        truth[lo:hi] = value
+    prior = {
+        p.name: np.full(domain.n_cells, p.range_at(DAY).default)
+        for process in fit.run.chain.cells for p in process.parameters if not p.optional
+    }
+    save_parameters(tmp_path / "truth.nc", domain, DAY, {
+        **prior, "celerity": truth, "weighting": np.full(domain.n_reaches, 0.1),
+    }, {})
+    cold = fit.run.model_copy(update={"initial_state": "steady"})
+    ids, discharge = simulate_gauges(cold, tmp_path / "truth.nc")
+    write_series(tmp_path / "observed.nc", "gauge", np.array(ids, object), {"discharge": (discharge, "m3 s-1")},
+                 fit.run.start, DAY)
+    seen = fit._replace(run=fit.run.model_copy(update={"observations": tmp_path / "observed.nc"}))
+    workers = Workers(1)
+    found = fit_rivers(
+        seen, domain, {**prior, "weighting": np.full(domain.n_reaches, 0.1)}, ["g0", "g1", "g3"],
+        lambda own: _read_block(fit, domain, own, workers), workers,
+    )
+    place = {g: int(domain.gauges.reach[k]) for k, g in enumerate(domain.gauges.id)}
+    n_sharp = 0
+    for gauge in ("g1", "g3"):
+        lo, hi = upstream_of(domain.reaches.downstream, place[gauge])
+        if domain.reaches.length[lo:hi].sum() > 2e4:
+            np.testing.assert_allclose(found[lo:hi], truth[place[gauge]], rtol=0.02)
+            n_sharp += 1
+        assert np.unique(found[lo:hi]).size == 1
+    assert n_sharp, "a river long enough to tell its celerity from the timing of days"
+    assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize(("change", "text"), [

@@ -19,6 +19,8 @@ from bmi_cdlm.version import __version__
 from cdlm_training.apply import apply_command
 from cdlm_training.commands.fit_maps import fit_maps
 from cdlm_training.commands.report import compare_command, report_command
+from cdlm_training.commands.similarity import similarity
+from cdlm_training.commands.validate import validate
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.labels.command import labels_command
 
@@ -46,6 +48,8 @@ def main() -> None:
 
 
 main.add_command(fit_maps)
+main.add_command(similarity)
+main.add_command(validate)
 
 
 @main.command("ensemble", cls=CleanErrors)

@@ -10,7 +10,6 @@ import numpy as np
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.files.forcing import ForcingFile
-from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.parameter_set import check_attributes
 from bmi_cdlm.names.calendars import date_text, year_length
@@ -20,6 +19,7 @@ from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.gauges.hierarchy import fold_gauges
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameters import make_demand, make_forcing, parameters_of_domain, read_elevation
+from bmi_cdlm.run.screening import read_records, screened_out
 from cdlm_training.config import Period, TrainConfig
 
 BLOCK_VALUES = 2**24
@@ -119,9 +119,7 @@ class Dataset:
                 )
         self.forcing = read_forcing(run, domain, dtype, config.threads)
         self.of_domain = parameters_of_domain(run, domain)
-        starts, observed = read_observations(
-            run.observations, domain.gauges.id, run.start, run.end, run.time_step
-        )
+        starts, observed = read_records(run, domain.gauges.id, run.start, run.end)
         self.day_of_year = day_of_year(starts).astype(dtype)
         self.gauges = self._choose_gauges()
         self.observed = observed[:, self.gauges].astype(dtype)
@@ -168,6 +166,10 @@ class Dataset:
             if unknown:
                 raise ConfigError(f"gauges: the domain has no gauge '{unknown[0]}'. Known: {', '.join(ids)}.")
             chosen = np.array([ids.index(g) for g in self.config.gauges])
+        out = screened_out(self.run.screening, ids)
+        chosen = np.array([k for k in chosen.tolist() if ids[k] not in out], np.int64)
+        if not chosen.size:
+            raise ConfigError("screening leaves out every gauge to train on. Expected one that counts.")
         held_out = self.config.held_out_fold
         if held_out is None:
             return chosen

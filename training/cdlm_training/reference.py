@@ -5,6 +5,7 @@ from __future__ import annotations
 from bmi_cdlm.reference import key_table
 from cdlm_training.config import TrainConfig
 from cdlm_training.experiment.config import ExperimentConfig
+from cdlm_training.map_fit.config import MapFitConfig
 from cdlm_training.terms import LossWeights, Pretraining, Regularisation, WindowShape
 
 HEAD = """# Training
@@ -117,6 +118,28 @@ takes, and `cdlm-train apply NETWORK CONFIG --to parameters.nc` evaluates on ano
 layers as `hidden` says, each of which but the first adds to what enters it, and sees one cell: the difference is what
 neighbours are worth. It is an ordinary checkpoint.
 
+## Every cell to a map
+
+`cdlm-train fit-maps CONFIG` needs no gauge: it fits two parameters of every cell, one of the volume (`pet_factor`, or
+`exchange_coefficient` of GR4J) and one of storage (`routing_capacity`), to the mean runoff and the baseflow index of
+maps that `cdlm signatures` has made; the others are those of `parameters`, the prior. Cells are run alone, without
+rivers, in blocks that `memory` of the run holds (16 series of its steps per cell), by Levenberg and Marquardt with a
+damping per cell and slopes from the adjoints; what was done before a kill is not done again. The parameter file is what
+`parameters:` of a run takes; `NAME_cells.nc` says what each cell came to, and where a parameter is at its bound.
+
+```yaml
+map_fit:
+  maps: gripe/gripe_maps.nc
+  output: gripe/fitted.nc
+  left_out: {frac_water: 0.5}   # lakes keep the prior
+  folds: true                   # of every fold too: NAME_unseen.nc has each gauge by the fold that never saw it
+  prior_of_folds: gripe/experiment/runs/lumped/folds/fold{fold}/seed1/trained.safetensors
+```
+
+`NAME_unseen.nc` is for `against:` of an experiment with the same `folds`; maps that saw a gauge of their fold are
+refused. `rivers: true` then fits the celerity by itself, gauge by gauge from upstream to downstream, to the correlation
+of hydrographs, at the gauges that the maps were learned from; reaches that drain to none have the median.
+
 ## Ensembles
 
 `cdlm-train ensemble OUTPUT CHECKPOINT...` puts checkpoints, such as those of several `seed`s, into one file. A run with
@@ -154,6 +177,19 @@ experiment:
 `cdlm-train compare A B` puts the experiments in two folders side by side, at the gauges that both have: medians of
 each, and of the difference gauge by gauge, with bootstrap intervals, on the screen and as a page. It takes the first
 model of each, or `--model` and `--other` as their tables name them; A and B may be one folder.
+
+A map as a constraint (`loss.mean_runoff` with `mean_runoff_attribute: mean_runoff`, laid into the domain by
+`cdlm signatures --to-domain`) must not have seen what a split holds out: each takes the map of the fold that did not,
+`mean_runoff_foldK`, and a split that every map has seen is refused.
+
+`cdlm-train validate CONFIG --design temporal|spatial|spatio-temporal|downstream-only|upstream-only` (several may be
+given) is the same engine by the names of the literature, with one table, `validation.md`: other years; other gauges, in
+folds; both; fitted to the lowest gauges and validated upstream, and the other way round.
+
+`cdlm-train similarity CONFIG --to FILE` carries the fits to single gauges, the donors of `similar`, to every cell: the
+mean of the parameters of its `donors` nearest in standardised attributes (`similarity`), before bounds, by the inverse
+square of the distance; of a reach that of its cells. `--mean simulations` writes the discharge of every gauge instead,
+as the mean of those that its donors' parameters give, never from one that is nested with it.
 
 ## Several processes, several nodes
 
@@ -221,5 +257,5 @@ def render() -> str:
         HEAD, *key_table(TrainConfig), "## Keys of `loss`\n", *key_table(LossWeights), "## Keys of `regularisation`\n",
         *key_table(Regularisation), "## Keys of `pretrain`\n", *key_table(Pretraining),
         "## Keys of `resnet`\n", *key_table(WindowShape), "## Keys of `experiment`\n",
-        *key_table(ExperimentConfig),
+        *key_table(ExperimentConfig), "## Keys of `map_fit`\n", *key_table(MapFitConfig),
     ])

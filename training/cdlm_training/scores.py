@@ -11,12 +11,12 @@ import numpy as np
 from bmi_cdlm.domain.domain import Domain, read_domain, take_reaches
 from bmi_cdlm.domain.network import NONE, upstream_of
 from bmi_cdlm.evaluate.metrics import kge, nse
-from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.calendars import year_length
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameters import read_any_parameters, read_elevation, read_lstm
 from bmi_cdlm.run.partition import Part
+from bmi_cdlm.run.screening import read_records
 from bmi_cdlm.run.simulation import Simulation
 from cdlm_training.config import TrainConfig
 
@@ -101,7 +101,7 @@ def score(
 ) -> Scores:
     """Score a simulation from the start of the record on, to the end of a period at least, in that period."""
     assert run.observations is not None
-    _, observed = read_observations(run.observations, ids, run.start, run.end, run.time_step)
+    _, observed = read_records(run, ids, run.start, run.end)
     first, last = (int((t - run.start).astype(int)) // run.time_step for t in period)
     gauges = {
         g: (nse(s, o), kge(s, o)) for g, s, o in zip(ids, simulated[first:last].T, observed[first:last].T, strict=True)

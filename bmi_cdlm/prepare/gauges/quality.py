@@ -23,6 +23,7 @@ from bmi_cdlm.prepare.config import GaugesConfig
 from bmi_cdlm.prepare.gauges.hierarchy import Hierarchy, folds, nest
 from bmi_cdlm.prepare.gauges.snapping import SnappedGauges
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.screening import CALENDAR_YEAR
 
 REPORT = "gauge_report.csv"
 YEAR_DAYS = 365.25
@@ -141,8 +142,7 @@ def _flags(
         "no official area": bool(np.isnan(gauges.sites[place].area)),
         "raster edge": bool(gauges.border[place] > 0),
         "no record": not has_record,
-        # Five calendar years are five years, also without their leap day.
-        "short record": has_record and record.years * YEAR_DAYS < config.shortest_record * 365,
+        "short record": has_record and record.years < config.shortest_record * CALENDAR_YEAR,
         "gaps": has_record and record.missing > config.largest_gap,
         "runoff ratio > 1": record.runoff_ratio > 1,
         "regulated": bool(regulated),

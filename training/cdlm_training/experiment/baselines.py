@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ HALF_WIDTH = 15
 EARTH = 6371.0
 """Radius [km]."""
 LOCAL = "local"
+Weights = Literal["inverse_square", "equal"]
 
 
 def climatology(observed: np.ndarray, starts: np.ndarray, first: int, last: int) -> np.ndarray:
@@ -139,14 +141,37 @@ def distances(domain: Domain, path: Path, attributes: Sequence[str] | None) -> n
     attributes : names of cell attributes, whose basin means are compared; None: centres of basins, along great circles.
     """
     if attributes is not None:
-        means = basin_means(domain, read_attributes(path, domain, "cell", list(attributes)).values)
-        spread = means.std(axis=0)
-        scaled = (means - means.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        values = read_attributes(path, domain, "cell", list(attributes)).values
+        scaled, _ = standardised(domain, values, range(len(domain.gauges.id)))
         return np.sqrt(((scaled[:, None] - scaled[None]) ** 2).sum(axis=2))
     lat, lon = np.radians(basin_means(domain, np.stack([domain.cells.lat, domain.cells.lon], 1))).T
     across = np.sin((lat[:, None] - lat) / 2) ** 2
     along = np.cos(lat[:, None]) * np.cos(lat) * np.sin((lon[:, None] - lon) / 2) ** 2
     return 2 * EARTH * np.arcsin(np.sqrt(np.clip(across + along, 0, 1)))
+
+
+def standardised(domain: Domain, values: np.ndarray, gauges: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Attributes as they are compared, less their mean over basins and over their spread there: of basins, of cells.
+
+    values : float64[cell, attribute]; gauges : places of those whose basins count. Returns float64[gauge, attribute]
+    and float64[cell, attribute].
+    """
+    means = basin_means(domain, values)[list(gauges)]
+    middle, spread = means.mean(axis=0), means.std(axis=0)
+    spread = np.where(spread > 0, spread, 1.0)
+    return (means - middle) / spread, (values - middle) / spread
+
+
+def donor_weights(apart: np.ndarray, how: Weights) -> np.ndarray:
+    """Shares of donors in a mean, of their distances float64[..., donor]: equal, or by the inverse square.
+
+    Where a donor lies at no distance, those that do share all.
+    """
+    if how == "equal":
+        return np.full(apart.shape, 1.0 / apart.shape[-1])
+    here = apart <= 0
+    found = np.where(here.any(axis=-1, keepdims=True), here, 1.0 / np.maximum(apart, 1e-150) ** 2)
+    return found / found.sum(axis=-1, keepdims=True)
 
 
 def choose_donors(

@@ -175,6 +175,9 @@ def content_of(path: Path) -> dict[str, Any]:
     for key in PATH_KEYS:
         if isinstance(found.get(key), str) and found[key] not in KEYWORDS:
             found[key] = str((folder / expand(found[key], ConfigError)).resolve())
+    if isinstance(found.get("screening"), dict) and isinstance(found["screening"].get("table"), str):
+        table = (folder / expand(found["screening"]["table"], ConfigError)).resolve()
+        found["screening"] = {**found["screening"], "table": str(table)}
     return plain({**found, "training": _with_files(found["training"], folder)})
 
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import OutputFile, read_output
 from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.generator.checkpoint import fingerprint
@@ -20,9 +19,11 @@ from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ConfigError
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.screening import read_records
 from bmi_cdlm.version import __version__
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.experiment.config import Experiment, plain, told
+from cdlm_training.experiment.maps import unseen_map
 from cdlm_training.experiment.splits import Split
 
 RUNS, CONFIG, DISCHARGE, DONE = "runs", "config.yaml", "discharge.nc", "done.json"
@@ -75,6 +76,9 @@ def _write_config(experiment: Experiment, job: Job) -> None:
         **content["training"], "output": FIELD if is_field else CHECKPOINT, "gauges": list(job.split.fitted),
         "held_out_fold": None, "seed": job.seed,
     }
+    name = content["training"].get("mean_runoff_attribute")
+    if isinstance(name, str):
+        content["training"]["mean_runoff_attribute"] = unseen_map(experiment.run.domain, name, job.split.held_out)
     job.folder.mkdir(parents=True, exist_ok=True)
     with replacing(job.folder / CONFIG) as temporary:
         temporary.write_text(dump_yaml(plain(content)), encoding="utf-8")
@@ -206,8 +210,7 @@ def usable_gauges(run: Config, training: TrainConfig, ids: Sequence[str]) -> tup
 
     Those of `training.gauges`, or all, whose discharge varies in the training period.
     """
-    assert run.observations is not None
-    _, observed = read_observations(run.observations, ids, run.start, run.end, run.time_step)
+    _, observed = read_records(run, ids, run.start, run.end)
     first, last = (int((t - run.start).astype(int)) // run.time_step for t in training.train)
     varies = [np.unique(s[np.isfinite(s)]).size > 1 for s in observed[first:last].T]
     asked = ids if training.gauges == "all" else training.gauges

@@ -20,13 +20,18 @@ from cdlm_training.experiment.record import SCORES
 from cdlm_training.experiment.report import write_report
 from cdlm_training.experiment.splits import Split, make_splits
 from cdlm_training.experiment.table import Key, Result, Scene, Series, markdown, score_all, write_csv
+from cdlm_training.experiment.validation import Scenario, designs_of, validation_table
 
-TABLE = "results.md"
+TABLE, VALIDATION = "results.md", "validation.md"
+VALIDATION_SCORES = "validation.csv"
 DONORS: dict[Baseline, str] = {"nearest": "nearest donors", "similar": "similar donors"}
 
 
-def run_experiment(path: Path, tell: Callable[[str], None]) -> str:
+def run_experiment(path: Path, tell: Callable[[str], None], scenarios: Sequence[Scenario] = ()) -> str:
     """Do all of an experiment that is not done yet, write its tables and its report; returns the Markdown.
+
+    scenarios : with these, the designs that they need in place of those of the file, and one table of them
+    (VALIDATION).
 
     Raises
     ------
@@ -34,6 +39,10 @@ def run_experiment(path: Path, tell: Callable[[str], None]) -> str:
         What is wrong with the configuration or its files, before anything is trained.
     """
     experiment = load_experiment(path)
+    if scenarios:
+        experiment = experiment._replace(
+            config=experiment.config.model_copy(update={"designs": designs_of(scenarios)})
+        )
     config, run = experiment.config, experiment.run
     domain = read_domain(run.domain)
     chosen, observed = usable_gauges(run, experiment.training, domain.gauges.id)
@@ -49,9 +58,14 @@ def run_experiment(path: Path, tell: Callable[[str], None]) -> str:
     periods = {"train": _steps(experiment, "train"), "test": _steps(experiment, "test")}
     scene = Scene(domain.gauges.id, gauge_areas(domain), observed, starts, periods, splits)
     found = score_all(scene, results)
-    write_csv(config.output / SCORES, found, scene.areas)
+    write_csv(config.output / (VALIDATION_SCORES if scenarios else SCORES), found, scene.areas)
     _write_series(experiment, domain, splits, results)
     notes = _notes(experiment, domain, splits, chosen)
+    if scenarios:
+        text = validation_table(found, scenarios, f"Validation of {path.stem}", notes)
+        with replacing(config.output / VALIDATION) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return text
     text = markdown(found, f"Experiment {path.stem}", notes)
     with replacing(config.output / TABLE) as temporary:
         temporary.write_text(text, encoding="utf-8")

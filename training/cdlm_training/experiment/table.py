@@ -190,13 +190,14 @@ def markdown(found: Sequence[Scored], title: str, notes: Sequence[str]) -> str:
     """
     lines = [f"# {title}", "", *notes]
     for part in make_parts(found):
-        lines += ["", f"## {part.title}", "", _joined(headings()), "|---" * len(headings()) + "|"]
-        lines += [_joined(row) for row in part.rows()]
+        lines += ["", f"## {part.title}", "", joined(headings()), "|---" * len(headings()) + "|"]
+        lines += [joined(row) for row in part.rows()]
         lines += ["", *part.spreads()] if part.spreads() else []
     return "\n".join(lines) + "\n"
 
 
-def _joined(cells: Sequence[str]) -> str:
+def joined(cells: Sequence[str]) -> str:
+    """A line of a table in Markdown."""
     return f"| {' | '.join(cells)} |"
 
 

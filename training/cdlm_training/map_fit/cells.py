@@ -115,7 +115,7 @@ class CellModel:
 
     def _settle(self) -> None:
         """Run the processes before those that a free parameter changes once for all."""
-        while True:
+        while len(self.operators) > 1:
             first = self.operators[0]
             read = {*first.taken, *(p.name for p in first.process.parameters)}
             if read & {t.name for t in self.free} or (DEMAND in read and FACTOR in {t.name for t in self.free}):

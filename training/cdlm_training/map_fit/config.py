@@ -54,6 +54,10 @@ class MapFitConfig(BaseModel):
         default={}, description="Attributes of cells, and above which value of one a cell keeps the prior, such as "
         "`frac_water: 0.5`: lakes and glaciers are no hillslopes [units of each]."
     )
+    rivers: bool = Field(
+        default=False, description="After the cells fit the celerity of the rivers by itself, gauge by gauge from "
+        "upstream to downstream, to the correlation of discharge, at the gauges that the maps were learned from."
+    )
     folds: bool = Field(
         default=False, description="Fit to the maps of every fold too, run each, and keep the discharge of every gauge "
         "by the fold that never saw it (NAME_unseen.nc), for `against` of an experiment."

@@ -34,6 +34,7 @@ from bmi_cdlm.version import __version__
 from cdlm_training.fields import FARTHEST, unbounded
 from cdlm_training.map_fit.cells import NO_REACHES, Aim, CellModel, Found, fit_cells
 from cdlm_training.map_fit.config import MapFit, load_map_fit
+from cdlm_training.map_fit.rivers import CELERITY, check_rivers, fit_rivers
 
 SERIES = 16
 """Series of a cell that a fit holds at once [float64 values per step]: inputs, what the processes give, its minimum
@@ -64,6 +65,8 @@ def run_map_fit(path: Path, tell: Callable[[str], None]) -> list[FitResult]:
     run, config = fit.run, fit.config
     domain = read_domain(run.domain)
     is_free = _fitted_cells(fit, domain)
+    if config.rivers:
+        check_rivers(run)
     whole = read_maps(config.maps, domain)
     n_folds = _n_folds(config.maps) if config.folds else 0
     wanted = [whole, *(read_maps(config.maps, domain, k) for k in range(n_folds))]
@@ -154,7 +157,13 @@ def _fit_maps(
             z[:, block], came[:, block] = found.z, (found.runoff, found.baseflow)
             state[block] = np.where((np.abs(found.z) > NEAR).any(axis=0), BOUND, FITTED)
             tell(f"{which}: block {k + 1} of {len(blocks)}, {block.size} cells, {found.steps} steps")
-    values = _values(fit, prior, z, cells)
+            values = _values(fit, prior, z, cells)
+        if fit.config.rivers:
+            celerity = fit_rivers(
+                fit, domain, values, maps.seen, lambda own: _read_block(fit, domain, own, workers), workers
+            )
+            values[CELERITY] = celerity
+            tell(f"{which}: celerity {celerity.min():.2f} to {celerity.max():.2f} m s-1")
     target, sidecar = named(fit.config.output, maps.fold), named(fit.config.output, maps.fold, "_cells")
     save_parameters(target, domain, fit.run.time_step, values, {
         "title": f"parameters of cells fitted to maps of signatures, of {which}", "source": f"bmi_cdlm {__version__}",
@@ -213,7 +222,7 @@ def _identity(fit: MapFit, prior: Mapping[str, np.ndarray], maps: Maps) -> str:
     for name, values in sorted(arrays, key=lambda one: one[0]):
         digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
     run, files = fit.run, {key: fingerprint(Path(getattr(fit.run, key))) for key in ("domain", "forcing")}
-    own = fit.config.model_dump(mode="json", exclude={"output", "folds", "maps"})
+    own = fit.config.model_dump(mode="json", exclude={"output", "folds", "maps", "rivers"})
     of_run = [run.chain.names, run.time_step, run.memory, run.pet]
     return json.dumps([__version__, digest.hexdigest(), files, own, fit.steps, of_run], default=str)
 

@@ -1,0 +1,86 @@
+"""Parameters carried from fits to single gauges to places that are similar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from cases import change_config
+from click.testing import CliRunner
+from training_cases import at, write_training_case
+
+from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.domain.basins import basin_means
+from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.parameter_file import read_parameters
+from cdlm_training.cli import main
+from cdlm_training.experiment import baselines
+from cdlm_training.experiment.baselines import donor_weights
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training case with an experiment, whose donors are compared by two attributes."""
+    folder = tmp_path_factory.mktemp("similar")
+    path = write_training_case(folder, warm_up=10)
+    training = yaml.safe_load(path.read_text())["training"]
+    return change_config(path, "similar.yaml", training=training, experiment={
+        "output": "lab", "test": [at(DAY, 50), at(DAY, 70)], "donors": 1, "similarity": ["forest", "elevation"],
+    })
+
+
+def test_weights_of_donors() -> None:
+    np.testing.assert_allclose(donor_weights(np.array([1.0, 2.0]), "inverse_square"), [0.8, 0.2])
+    found = donor_weights(np.array([[0.0, 2.0], [3.0, 3.0]]), "inverse_square")
+    np.testing.assert_allclose(found, [[1, 0], [0.5, 0.5]])
+    np.testing.assert_allclose(donor_weights(np.array([1.0, 2.0, 9.0]), "equal"), 1 / 3)
+
+
+@pytest.mark.slow
+def test_parameters_are_those_of_the_most_similar_gauge(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "ITERATIONS", 2)
+    made = CliRunner().invoke(main, ["similarity", str(case), "--to", str(case.parent / "similar.nc")])
+    assert made.exit_code == 0, made.output
+    run = load_config(case)
+    domain = read_domain(run.domain)
+    found = read_parameters(case.parent / "similar.nc", domain, run.time_step)
+    values = read_attributes(run.domain, domain, "cell", ["forest", "elevation"]).values
+    means = basin_means(domain, values)
+    far = (((values[:, None] - means) / means.std(axis=0)) ** 2).sum(axis=2)
+    nearest = far.argmin(axis=1)
+    sets = []
+    for k in range(len(domain.gauges.id)):
+        with np.load(case.parent / "lab" / "local" / f"{k}.npz") as held:
+            sets.append(held["free"])
+    order = ("production_capacity", "exchange_coefficient", "routing_capacity", "unit_hydrograph_base")
+    for k, name in enumerate(order):
+        one = found[name]
+        for donor in np.unique(nearest):
+            assert np.unique(one[nearest == donor]).size == 1
+        assert np.unique(one).size == np.unique([sets[d][k] for d in nearest]).size
+    x2 = np.array([sets[d][1] for d in nearest])
+    low, high = -10.0, 5.0
+    np.testing.assert_allclose(found["exchange_coefficient"], low + (high - low) / (1 + np.exp(-x2)), rtol=1e-6)
+    assert {"celerity", "weighting"} <= set(found)
+    series = case.parent / "simulated.nc"
+    made = CliRunner().invoke(main, ["similarity", str(case), "--to", str(series), "--mean", "simulations"])
+    assert made.exit_code == 0, made.output
+    discharge = read_observations(series, domain.gauges.id, run.start, run.end, run.time_step)[1]
+    assert np.isfinite(discharge).all()
+
+
+def test_refusals(case: Path) -> None:
+    def said(*words: str, **keys: object) -> str:
+        content = yaml.safe_load(case.read_text())
+        path = change_config(case, "refused.yaml", experiment={**content["experiment"], **keys})
+        result = CliRunner().invoke(main, ["similarity", str(path), "--to", *words])
+        assert result.exit_code == 1
+        return result.output.replace("\n", " ")
+
+    assert "ends in .nc" in said("found.txt")
+    assert "no cell attribute 'clay'" in said("found.nc", similarity=["clay"])
