@@ -56,6 +56,7 @@ class Watch:
         self.name, self.total, self.unit, self.quiet = name, total, unit, quiet
         self.console = _screen() if console is None else console
         self.pace, self.lines, self.done, self.more = Pace(now), _Lines(self.console, now), 0.0, ""
+        self.moving = False
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
             TextColumn("{task.fields[more]}"), TimeElapsedColumn(), TimeRemainingColumn(), console=self.console,
@@ -80,6 +81,9 @@ class Watch:
     def advance(self, count: float = 1, more: str | None = None) -> None:
         """So much more is done; more : what is to be said beside it, such as a loss."""
         self.done += count
+        if not self.moving:
+            self.pace.mark(self.done)
+            self.moving = True
         self.more = self.more if more is None else more
         self.bar.update(self.task, advance=count, more=self.more)
         if self._speaks() and self.done < self.total and self.lines.due():

@@ -21,7 +21,12 @@ class Pace:
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.now = now
-        self.began, self.before = now(), 0.0
+        self.began = self.since = now()
+        self.before = 0.0
+
+    def mark(self, done: float) -> None:
+        """The pace is counted from here on: what came before, such as compiling, comes once."""
+        self.before, self.since = done, self.now()
 
     @property
     def gone(self) -> float:
@@ -34,4 +39,4 @@ class Pace:
         own = done - self.before
         if own <= 0 or done >= total:
             return text
-        return f"{text}, about {clock(self.gone * (total - done) / own)} left"
+        return f"{text}, about {clock((self.now() - self.since) * (total - done) / own)} left"

@@ -61,6 +61,20 @@ def test_a_log_has_a_line_now_and_then_and_one_at_the_end() -> None:
     ]
 
 
+def test_what_comes_once_before_the_first_part_is_no_pace() -> None:
+    now, (console, text) = Clock(), log()
+    with Watch("lez", 100, "steps", now=now, console=console) as watch:
+        now.seconds += 500  # compiling
+        watch.advance(10)
+        for _ in range(9):
+            now.seconds += 8
+            watch.advance(10)
+    first, second, last = text.getvalue().splitlines()
+    assert first == "lez: 10 of 100 steps, 10 %, 8:20 gone"
+    assert second == "lez: 90 of 100 steps, 90 %, 9:24 gone, about 0:08 left"
+    assert last == "lez: 100 of 100 steps, 100 %, 9:32 gone"
+
+
 @pytest.mark.parametrize("quiet", [True, False])
 def test_what_is_quick_or_quiet_says_nothing(quiet: bool) -> None:
     now, (console, text) = Clock(), log()
