@@ -172,10 +172,10 @@ class Chain:
         if id(part.cells) not in self._placed:
             own = {name: torch.from_numpy(values[:, part.cells]).to(self.device) for name, values in forcing.items()}
             self._placed[id(part.cells)] = part, own
-        rows: Tensor | slice = steps
+        placed = self._placed[id(part.cells)][1]
         if steps.ndim == 1 and bool((steps[1:] - steps[:-1] == 1).all()):  # no copy of what follows each other
-            rows = slice(int(steps[0]), int(steps[-1]) + 1)
-        return {name: values[rows] for name, values in self._placed[id(part.cells)][1].items()}
+            return {name: values[int(steps[0]) : int(steps[-1]) + 1] for name, values in placed.items()}
+        return {name: values[steps] for name, values in placed.items()}
 
     def _advance(
         self, operator: CellOperator | CudaCellOperator, inputs: dict[str, Tensor], p: dict[str, Tensor]
