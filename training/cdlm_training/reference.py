@@ -78,11 +78,12 @@ training:
 ```
 
 There are more values than gauges can tell apart. `regularisation` holds them where they began (`prior`) and lets
-neighbours change alike (`smoothing`; `hard_smoothing` makes neighbours alike): with z = z0 at the start and
-p = sigmoid(z), the place of a parameter in its range, sums over parameters of the means over places of (z - z0)^2, and
-of the squared Laplacian of p(z) - p(z0), or of p(z), over cells that share an edge and reaches that drain into each
+neighbours change alike (`smoothing`; `hard_smoothing` makes neighbours alike): with z = z0 at the start and p =
+sigmoid(z), the place of a parameter in its range, sums over parameters of the means over places of (z - z0)^2, and of
+the squared Laplacian of p(z) - p(z0), or of p(z), over cells that share an edge and reaches that drain into each
 other. They count `weight` times their sum beside the loss: a number, or `fast` (two fits: what one without them gains
-over what it costs in them), or `lcurve` (six fits and a plot, `lcurve.png` in the folder of the training).
+over what it costs in them), or `lcurve` (six fits and a plot, `lcurve.png` in the folder of the training). Maps of the
+parameters, `parameters.png`, stand there too.
 
 ## Ensembles
 
