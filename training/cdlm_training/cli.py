@@ -17,6 +17,7 @@ from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.version import __version__
 from cdlm_training.config import TrainConfig, load_train_config
+from cdlm_training.multiset import multiset_command
 
 if TYPE_CHECKING:
     from cdlm_training.distributed import Team
@@ -66,6 +67,9 @@ def experiment_command(config: Path) -> None:
     from cdlm_training.experiment.run import run_experiment
 
     console.print(run_experiment(config, console.print))
+
+
+main.add_command(multiset_command)
 
 
 @main.command("train", cls=CleanErrors)

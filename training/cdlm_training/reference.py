@@ -55,6 +55,10 @@ file). For one parameter set (`mapping: uniform`), `posterior: laplace` then inv
 likelihood: values, standard deviations and correlations are told and written to `NAME_posterior.csv` beside the
 output. It is the posterior of independent errors, which those of an hourly flow are not: with them, it is too narrow.
 
+`cdlm-train multiset CONFIG` follows no slope: it draws parameter sets over the ranges (a Latin hypercube), and takes
+their mean weighted by exp(-2^alpha (J / J_min - 1)^2), J being the loss of a set, with the alpha at the corner of the
+L-curve of what the mean costs and how far it has moved. It tells how far the sets that count lie apart.
+
 ## From a region to a few gauges
 
 `start_from: CHECKPOINT` begins where another training ended, with `gauges: [...]` on a few gauges, say; `loss.prior`
