@@ -1,4 +1,4 @@
-"""`cdlm-train multiset`: one parameter set out of many drawn ones, by how well each fits, and how far apart these lie."""
+"""`cdlm-train multiset`: one parameter set out of many drawn ones, and how far apart those lie that fit."""
 
 from __future__ import annotations
 
