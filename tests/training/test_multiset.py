@@ -34,6 +34,7 @@ def test_weights_follow_their_equation():
     assert weigh(costs, 30).tolist() == [1, 0, 0]
 
 
+@pytest.mark.slow
 def test_the_estimate_is_the_weighted_mean_at_the_corner(case):
     trainer = Trainer(case, ALONE)
     found = estimate(trainer, 30, 2)
@@ -49,6 +50,7 @@ def test_the_estimate_is_the_weighted_mean_at_the_corner(case):
     assert trainer.gradient(trainer.all_windows()) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_checkpoint(case):
     told = CliRunner().invoke(main, ["multiset", str(case), "--sets", "12"])
     assert told.exit_code == 0, told.output
