@@ -184,3 +184,35 @@ def test_bmi_prints_its_tables(forward, capsys):
     printed = capsys.readouterr().out
     for heading in ("one cell, median of a call", "hourly, Penman-Monteith", "3 catchments in a process, each"):
         assert heading in printed
+
+
+@pytest.fixture
+def calibrate(script, monkeypatch):
+    pytest.importorskip("torch", reason="torch is not installed")
+    monkeypatch.syspath_prepend(str(FOLDER / "peers"))
+    return script("calibrate")
+
+
+def test_calibrations_are_kept_and_put_together(calibrate, tmp_path, capsys):
+    """Rows of several seeds are one line, and what is there is not made again."""
+    results = calibrate.Results(tmp_path / "results.json")
+    for seed in (1, 2):
+        found = {"fitted": [0.9 + seed / 100, 0.5], "seconds": float(seed)}
+        results.add(f"lez, ours, network, all, seed {seed}", lambda found=found: found)
+    results.add("lez, smash, uniform, all", lambda: {"fitted": [0.8, 0.7], "after": [0.6, 0.1], "seconds": 12.0})
+    again = calibrate.Results(tmp_path / "results.json")
+    again.add("lez, smash, uniform, all", lambda: pytest.fail("made again"))
+    calibrate.console.print(calibrate.make_table(again.rows))
+    lines = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "│ lez" in line}
+    assert "0.915 [0.910, 0.920]  0.500 [0.500, 0.500]" in lines["lez, ours, network, all"]
+    assert "0.800  0.700" in lines["lez, smash, uniform, all"] and "12.0" in lines["lez, smash, uniform, all"]
+
+
+@pytest.mark.slow
+def test_our_calibration_is_scored_outlet_first(calibrate, tmp_path):
+    from training_cases import write_training_case
+
+    path = write_training_case(tmp_path, pet_factor=False, epochs=1, updates=2)
+    _, found = calibrate.our_fit(path)
+    assert len(found["fitted"]) == len(found["after"]) == 4 and found["seconds"] > 0
+    assert np.isfinite(found["fitted"]).all() and 8 < calibrate.memory(path) < 2000

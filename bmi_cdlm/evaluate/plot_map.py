@@ -1,8 +1,10 @@
-"""A map of a domain: rivers, cells and gauges. Needs the extra `plot` (matplotlib), imported only when it is drawn."""
+"""Maps of a domain: rivers, cells and gauges; parameters. Needs the extra `plot` (matplotlib), imported only when one
+is drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.evaluate.places import reach_places
 from bmi_cdlm.evaluate.plot import new_figure, save_figure
+from bmi_cdlm.names.parameters import Parameter, parameter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,3 +131,51 @@ def draw_gauges(axes: Axes, domain: Domain, most_named: int = MOST_NAMED) -> Non
                 name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…", (x, y), (3, 3),
                 textcoords="offset points", fontsize=6, color=MUTED, zorder=4, parse_math=False,
             )
+
+
+def plot_parameters(path: Path, domain: Domain, values: Mapping[str, np.ndarray]) -> list[str]:
+    """Draw a map for each parameter that differs over its cells or reaches, as a PNG; returns their names.
+
+    values : float64[cell | reach] by registry name; several components of a cell are left out.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written, or matplotlib is not there.
+    """
+    shown = {n: v for n, v in values.items() if v.ndim == 1 and np.ptp(v) > 0}
+    if not shown:
+        return []
+    across = min(3, len(shown))
+    down = -(-len(shown) // across)
+    figure = new_figure(path, (3.6 * across, 3.4 * down))
+    for k, (name, own) in enumerate(shown.items()):
+        axes = figure.add_subplot(down, across, k + 1)
+        _draw_parameter(axes, domain, parameter(name), own)
+    save_figure(path, figure)
+    return list(shown)
+
+
+def _draw_parameter(axes: Axes, domain: Domain, p: Parameter, values: np.ndarray) -> None:
+    """Cells or reaches in the colour of a value, by its logarithm where it is learned so."""
+    from matplotlib.collections import LineCollection, PolyCollection
+    from matplotlib.colors import LogNorm, Normalize
+
+    cells, reaches = domain.cells, domain.reaches
+    norm = (LogNorm if p.scale == "log" and values.min() > 0 else Normalize)(values.min(), values.max())
+    drawn: PolyCollection | LineCollection
+    if p.grid == "cell":
+        drawn = PolyCollection(list(np.stack([cells.corner_lon, cells.corner_lat], axis=2)), edgecolor="face")
+        drawn.set_array(values)
+    else:
+        inner = np.flatnonzero(reaches.downstream >= 0)
+        ends = np.stack(reach_places(domain), axis=1)
+        lines = np.stack([ends[inner], ends[reaches.downstream[inner]]], axis=1)
+        drawn = LineCollection(list(lines), linewidths=2.0)
+        drawn.set_array(values[inner])
+    drawn.set_norm(norm)
+    axes.add_collection(drawn)
+    _fit(axes, domain)
+    axes.set_axis_off()
+    axes.set_title(f"{p.name.replace('_', ' ')} [{p.units}]", fontsize=8, parse_math=False)
+    axes.figure.colorbar(drawn, ax=axes, shrink=0.7)

@@ -160,8 +160,8 @@ class CellOperator(PreparedCells):
 
         A parameter that came as [component, time, cell] has its adjoint so. With the inputs, that of the weights of
         components, float64[component * cell], where there are any; what each component gave is then computed once more.
-        `state_adj` goes from the end to the start. wanted : names of inputs that are wanted; all where None. Adjoints
-        of parameters are summed in float64.
+        `state_adj` goes from the end to the start. wanted : names of inputs that are wanted; all where None, and none
+        where it is empty. Adjoints of parameters are summed in float64.
         """
         if self._backward is None:
             self._backward = cell_adjoint_loops(self.plan)
@@ -175,10 +175,12 @@ class CellOperator(PreparedCells):
             units_adj = np.ascontiguousarray(out_adj) if self.components == 1 else np.tile(
                 out_adj / self.dtype(self.components), (1, self.components)
             )
-        inputs_adj = plan.input_adjoint_group(
-            *(np.empty((n_steps, self.n_units), self.dtype) for _ in plan.input_adjoint_group._fields)
-        )
         blocks = _blocks(n_steps, BLOCK_STEPS)
+        ignored = wanted is not None and not wanted  # then those of one block are written over, block by block
+        length = n_steps if not ignored else max((block.stop - block.start for block in blocks), default=0)
+        inputs_adj = plan.input_adjoint_group(
+            *(np.empty((length, self.n_units), self.dtype) for _ in plan.input_adjoint_group._fields)
+        )
         for block, start in zip(reversed(blocks), reversed(record.starts), strict=True):
             p_adj = plan.adjoint_group(*(np.zeros(shape, self.dtype) for shape in sizes.values()))
             if weights is not None:
@@ -188,10 +190,10 @@ class CellOperator(PreparedCells):
                 )
             self._run(compiled(self._backward.reverse, self.dtype), _steps(record.inputs, block), (
                 record.parameters.group, start, self.constants, units_adj[block], state_adj, p_adj,
-                type(inputs_adj)(*(a[block] for a in inputs_adj)),
+                type(inputs_adj)(*(a[: block.stop - block.start] if ignored else a[block] for a in inputs_adj)),
             ), units_adj[block].size)
             _add(total, p_adj)
-        found = self._input_adjoints(record, inputs_adj, wanted)
+        found = {} if ignored else self._input_adjoints(record, inputs_adj, wanted)
         return found | ({} if weights is None else {WEIGHT: weights_adj}), total
 
     def _units(self, record: CellRecord, block: slice, start: Group) -> np.ndarray:

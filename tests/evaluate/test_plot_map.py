@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from make_domain import lumped_domain, random_domain
 
-from bmi_cdlm.evaluate.plot_map import MOST_LINES, plot_map
+from bmi_cdlm.evaluate.plot_map import MOST_LINES, plot_map, plot_parameters
 from bmi_cdlm.names.errors import OutputError
 
 
@@ -49,3 +49,18 @@ def test_without_matplotlib_the_remedy_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(OutputError, match=r"without matplotlib. Install it with"):
         plot_map(tmp_path / "map.png", lumped_domain(), "none")
+
+
+def test_parameters_that_differ_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    domain, rng = random_domain(7, 40, 25), np.random.default_rng(1)
+    values = {
+        "production_capacity": rng.uniform(10, 900, 25), "exchange_coefficient": rng.normal(size=25),
+        "routing_capacity": np.full(25, 90.0), "recharge_shape": rng.uniform(1, 3, (2, 25)),
+        "celerity": rng.uniform(0.3, 3, 40),
+    }
+    drawn = plot_parameters(tmp_path / "p.png", domain, values)
+    assert drawn == ["production_capacity", "exchange_coefficient", "celerity"]
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert plot_parameters(tmp_path / "none.png", domain, {"routing_capacity": np.full(25, 90.0)}) == []
+    assert not (tmp_path / "none.png").exists()

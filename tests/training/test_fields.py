@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import netCDF4
@@ -92,6 +93,8 @@ def test_a_run_with_the_file_is_the_training(tmp_path, components):
     assert made["production_capacity"].shape == ((8,) if components == 1 else (2, 8))
     assert np.unique(made["production_capacity"]).size > 1, "every cell has its own"
     assert not any("other stores" in one for one in trainer.findings) and scores.nse == trainer.best
+    if importlib.util.find_spec("matplotlib") is not None:
+        assert (trainer.config.log_folder / "parameters.png").read_bytes().startswith(b"\x89PNG")
     with netCDF4.Dataset(trainer.config.output) as file:
         told = {name: file.getncattr(name) for name in file.ncattrs()}
     assert told["time_step"] == "1 d" and told["mapping"] == "distributed"

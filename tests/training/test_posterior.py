@@ -52,6 +52,7 @@ def test_the_term_is_the_density_of_scipy():
     )
 
 
+@pytest.mark.slow
 def test_errors_are_learned_and_kept(fitted):
     kept = load_checkpoint(fitted.config.output).record[ERRORS]
     values = fitted.generator.errors.values()
@@ -79,6 +80,7 @@ def minus_log_likelihood(trainer, z) -> float:
     return total
 
 
+@pytest.mark.slow
 def test_the_covariance_is_the_inverse_of_the_curvature(fitted):
     z = np.concatenate([w.detach().numpy().ravel() for w in free_weights(fitted)])
     found = laplace(fitted)
@@ -102,6 +104,7 @@ def test_the_covariance_is_the_inverse_of_the_curvature(fitted):
     minus_log_likelihood(fitted, z)
 
 
+@pytest.mark.slow
 def test_it_is_written_and_told(fitted):
     path = fitted.config.output.with_name("trained_posterior.csv")
     with path.open(encoding="utf-8") as file:
@@ -111,6 +114,7 @@ def test_it_is_written_and_told(fitted):
                                                  for one in fitted.findings)
 
 
+@pytest.mark.slow
 def test_a_prior_makes_it_narrower(fitted):
     flat = laplace(fitted)
     old = fitted.config
@@ -123,6 +127,7 @@ def test_a_prior_makes_it_narrower(fitted):
         fitted.config = old
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keys", "match"), [
     ({"loss": {"gaussian": 1}}, r"expected gaussian in loss, and no other term of the flow \(nse; nse is 1 unless"),
     ({"mapping": "linear", "cell_attributes": ["forest"]}, "mapping is linear, .*expected uniform, false and float64"),
@@ -133,7 +138,8 @@ def test_what_has_no_posterior_is_refused(fitted, keys, match):
         Trainer(change_training(fitted.path, "refused.yaml", **keys), ALONE)
 
 
+@pytest.mark.slow
 def test_many_parameters_are_refused(fitted, monkeypatch):
     monkeypatch.setattr("cdlm_training.posterior.MOST", 12)
-    with pytest.raises(ConfigError, match=r"there are 1[3-9] parameters, s0 and s1 of 4 gauges among them; expected at"):
+    with pytest.raises(ConfigError, match=r"there are 1[3-9] parameters, s0 and s1 of 4 gauges among them; expected"):
         Trainer(fitted.path, ALONE)

@@ -253,6 +253,7 @@ TRANSFORMED = {"nse": 0, "nse_root": 0.5, "nse_inverse": 0.1, "nse_log": 0.3, "n
                "kge_inverse": 0.4, "signatures": {"Crc": 0.2}, "events": {"Epf": 0.3}, "flood_quantile": 0.7}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["lower_quartile", "upper_quartile", {"g0": 1, "g1": 4, "g2": 2, "g3": 3}])
 def test_gauges_come_together_as_they_are_weighed(tmp_path, weights):
     """The loss is a quantile, or a mean, of what each gauge costs alone; its slope is that of its values."""

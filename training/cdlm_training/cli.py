@@ -23,6 +23,7 @@ from cdlm_training.commands.similarity import similarity
 from cdlm_training.commands.validate import validate
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.labels.command import labels_command
+from cdlm_training.multiset import multiset_command
 
 if TYPE_CHECKING:
     from cdlm_training.distributed import Team
@@ -80,7 +81,7 @@ def experiment_command(config: Path) -> None:
     console.print(run_experiment(config, console.print))
 
 
-for _command in (labels_command, apply_command, report_command, compare_command):
+for _command in (labels_command, apply_command, report_command, compare_command, multiset_command):
     main.add_command(_command)
 
 

@@ -6,6 +6,7 @@ such a generator takes for an attribute is the place itself.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from cdlm_training.generator import Generator, StaticNetwork
 
 FARTHEST = 6.0
 """A start is no farther from the middle of its range: beyond, the sigmoid has hardly a slope, at a bound none."""
+MAPS = "parameters.png"
 LEVEL = 36.0
 """Where the sigmoid in float64 is a bound."""
 
@@ -185,6 +187,14 @@ def write_fields(
         "title": f"parameters of every cell and reach for {', '.join(run.chain.names)}, fitted to discharge",
         "mapping": mapping, **texts,
     })
+
+
+def draw_fields(folder: Path, domain: Domain, values: Mapping[str, np.ndarray]) -> None:
+    """Draw maps of the parameters into the folder of a training; without matplotlib there are none."""
+    from bmi_cdlm.evaluate.plot_map import plot_parameters
+
+    if importlib.util.find_spec("matplotlib") is not None:
+        plot_parameters(folder / MAPS, domain, values)
 
 
 def read_fields(path: Path, fields: Fields, run: Config, domain: Domain) -> dict[str, np.ndarray]:

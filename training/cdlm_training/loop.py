@@ -28,7 +28,7 @@ from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
 from cdlm_training.errors import GaugeErrors
 from cdlm_training.evaluate import copy_written, load_best, write_checkpoint
-from cdlm_training.fields import make_fields, places
+from cdlm_training.fields import draw_fields, make_fields, places
 from cdlm_training.findings import against_bounds, spread_of, unlike_starts
 from cdlm_training.fits import Fit, make_optimizer
 from cdlm_training.generator import Generator
@@ -163,6 +163,8 @@ class Trainer:
             chosen = choose(self)
         ids, simulated = simulate_gauges(self.run, config.output)
         values = load_best(self)
+        if config.is_field:
+            draw_fields(config.log_folder, self.data.domain, values)
         self.findings = [
             *([] if self.learned is None else [self.learned.told()]),
             *unlike_starts(self, simulated), *against_bounds(self.spec, values),

@@ -56,6 +56,10 @@ file). For one parameter set (`mapping: uniform`), `posterior: laplace` then inv
 likelihood: values, standard deviations and correlations are told and written to `NAME_posterior.csv` beside the
 output. It is the posterior of independent errors, which those of an hourly flow are not: with them, it is too narrow.
 
+`cdlm-train multiset CONFIG` follows no slope: it draws parameter sets over the ranges (a Latin hypercube), and takes
+their mean weighted by exp(-2^alpha (J / J_min - 1)^2), J being the loss of a set, with the alpha at the corner of the
+L-curve of what the mean costs and how far it has moved. It tells how far the sets that count lie apart.
+
 ## From a region to a few gauges
 
 `start_from: CHECKPOINT` begins where another training ended, with `gauges: [...]` on a few gauges, say; `loss.prior`
@@ -79,11 +83,12 @@ training:
 ```
 
 There are more values than gauges can tell apart. `regularisation` holds them where they began (`prior`) and lets
-neighbours change alike (`smoothing`; `hard_smoothing` makes neighbours alike): with z = z0 at the start and
-p = sigmoid(z), the place of a parameter in its range, sums over parameters of the means over places of (z - z0)^2, and
-of the squared Laplacian of p(z) - p(z0), or of p(z), over cells that share an edge and reaches that drain into each
+neighbours change alike (`smoothing`; `hard_smoothing` makes neighbours alike): with z = z0 at the start and p =
+sigmoid(z), the place of a parameter in its range, sums over parameters of the means over places of (z - z0)^2, and of
+the squared Laplacian of p(z) - p(z0), or of p(z), over cells that share an edge and reaches that drain into each
 other. They count `weight` times their sum beside the loss: a number, or `fast` (two fits: what one without them gains
-over what it costs in them), or `lcurve` (six fits and a plot, `lcurve.png` in the folder of the training).
+over what it costs in them), or `lcurve` (six fits and a plot, `lcurve.png` in the folder of the training). Maps of the
+parameters, `parameters.png`, stand there too.
 
 ## Labels: from gauges elsewhere to places without
 

@@ -184,7 +184,8 @@ class Chain:
                 for name, values in forcing.items()
             }
             self._placed[id(part.cells)] = part, own
-        return {name: values[steps] for name, values in self._placed[id(part.cells)][1].items()}
+        placed = self._placed[id(part.cells)][1]
+        return {name: values[steps] for name, values in placed.items()}
 
     def _advance(
         self, operator: CellOperator | CudaCellOperator, inputs: dict[str, Tensor], p: dict[str, Tensor]
