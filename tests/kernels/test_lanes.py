@@ -30,7 +30,6 @@ def river(seed: int) -> np.ndarray:
     """A forest of two hundred reaches in routing order, with confluences of up to four."""
     rng = np.random.default_rng(seed)
     below = np.array([i + 1 + int(rng.integers(min(6, N - 1 - i))) if i < N - 3 else -1 for i in range(N)])
-    from bmi_cdlm.domain.network import order_reaches, renumbered
 
     return renumbered(below, order_reaches(below, [f"{i:02d}" for i in range(N)]))
 
@@ -40,7 +39,7 @@ def routed(downstream, dtype, n_steps, n_sub, kept, plan, made=compiled):
     rng, n = np.random.default_rng(1), downstream.size
     K, x = rng.lognormal(np.log(3600.0), 1.5, n), rng.uniform(0, 0.5, n)
     found = np.array([muskingum_coefficients(k, w, 86400.0 / n_sub) for k, w in zip(K, x, strict=True)])
-    p = PLAN.parameter_group(*(found[:, "direct gain keep storage_time".split().index(s)].astype(dtype)
+    p = PLAN.parameter_group(*(found[:, ["direct", "gain", "keep", "storage_time"].index(s)].astype(dtype)
                                for s in PLAN.parameter_group._fields))
     links = Links(np.r_[0, np.cumsum(np.arange(n) % 3)], rng.integers(0, 70, int((np.arange(n) % 3).sum())),
                   np.ones(int((np.arange(n) % 3).sum()), dtype))
