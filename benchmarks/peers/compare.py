@@ -2,7 +2,8 @@
 
 hydro-smash (gr4-lr), HBV 2.0 of hydrodl2 (beside our HBV on its parameters, and GR4J with snow), routing by sparse
 triangular systems as in DDR and RAPID, and by river-route's kernel; a peer that is not installed is left out, and the
-reason printed. All runs on one core, forward and forward with gradient, in turns; the last column is the ratio of the medians.
+reason printed. All runs on one core, forward and forward with gradient, in turns; the last column is the ratio of the
+medians.
 benchmarks/README.md says what is counted.
 """
 
