@@ -486,7 +486,7 @@ def route_range(
     """`route_{name}` with working space for runoff along rows."""
     place, begin, end = lo, first * n_sub, last * n_sub
     while place < hi:
-        together = network.in_step[place]
+        together = int(network.in_step[place])
 {EIGHT if plan.in_lanes else PAIRS}
         prepare_group(
             network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last,
