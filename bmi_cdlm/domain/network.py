@@ -32,7 +32,7 @@ PARTS_AHEAD = 2
 IN_STEP = 8
 """Reaches that the kernels route at once."""
 ALONE = 2
-"""What a reach of the trunk costs more than one in step, about; as much of the pieces goes beside it."""
+"""What a reach of the trunk costs more than one in step, about; as much of the pieces goes beside it, two at once."""
 NONE = np.empty(0, np.int64)
 
 
@@ -229,9 +229,9 @@ def plan_network(
     ranges = _ranges(boundary.size, [*pieces, *np.bincount(part[in_trunk])])
     sequence, in_step = np.r_[boundary, in_pieces, in_trunk].astype(np.int64), np.ones(n, np.int8)
     missing, starts = np.full(n, -1, np.int64), np.empty(n, np.int64)
-    for lo, hi in ranges:
-        reaches = sequence[lo:hi].copy()
-        compiled(arrange_in_step)(reaches, downstream, IN_STEP, missing, starts, sequence[lo:hi], in_step[lo:hi])
+    for k, (lo, hi) in enumerate(ranges):
+        reaches, together = sequence[lo:hi].copy(), IN_STEP if k < len(pieces) else min(IN_STEP, ALONE)
+        compiled(arrange_in_step)(reaches, downstream, together, missing, starts, sequence[lo:hi], in_step[lo:hi])
     network = Network(sequence, in_step, first_child, child, np.empty(n, np.int64))
     piece_end = np.array([boundary.size, *(hi for _, hi in ranges)], np.int64)
     leaving = downstream.copy()
