@@ -1,8 +1,9 @@
 """This model beside its peers, on the same units, reaches and days in one run: `make bench-peers`, two minutes.
 
 hydro-smash (gr4-lr), HBV 2.0 of hydrodl2 (beside our HBV on its parameters, and GR4J with snow), routing by sparse
-triangular systems as in DDR and RAPID, and by river-route's kernel; a peer that is not installed is left out, and the reason printed. All runs on
-one core, forward and forward with gradient, in turns; the last column is the ratio of the medians.
+triangular systems as in DDR and RAPID, and by river-route's kernel; a peer that is not installed is left out, and the
+reason printed. All runs on one core, forward and forward with gradient, in turns; the last column is the ratio of the
+medians.
 benchmarks/README.md says what is counted.
 """
 
@@ -269,7 +270,9 @@ def beside_river_route(sizes: Sizes) -> tuple[list[Row], str]:
     # Runoff goes on as it began: near the end all that flows in flows out, in both.
     flows = [float(q[-1, n_steps // 2 :].mean()) for q in (kept[True].values, peers[DAY].discharge[:, 1:])]
     assert abs(flows[0] / flows[1] - 1) < 0.02, flows
-    return rows, f"{n} reaches x {n_steps} steps in both; mean discharge at the outlet within {abs(flows[0] / flows[1] - 1):.1%}"
+    return rows, (
+        f"{n} reaches x {n_steps} steps in both; mean discharge at the outlet within {abs(flows[0] / flows[1] - 1):.1%}"
+    )
 
 
 PEERS: dict[str, tuple[Callable[[Sizes], tuple[list[Row], str]], tuple[str, ...]]] = {

@@ -1,7 +1,7 @@
 """Routing by river-route 3 [Hales]: its kernel on our rivers, called as its own router calls it.
 
-Its kernel in C is compiled on the machine by `rr compile`; where it is not, its numba kernel runs. Either is float32, one
-step of Muskingum per step of inflow, all discharge kept.
+Its kernel in C is compiled on the machine by `rr compile`; where it is not, its numba kernel runs. Either is float32,
+one step of Muskingum per step of inflow, all discharge kept.
 """
 
 from __future__ import annotations
@@ -53,5 +53,6 @@ class RiverRoute:
         """Discharge of every reach after every step, in `discharge[:, 1:]`, from an empty river."""
         state = np.zeros(self.discharge.shape[0], np.float32)
         kernels.route(
-            self.kernel, self.network, self.runoff, self.n_steps, np.zeros(1, np.int32), self.ends, state, self.discharge
+            self.kernel, self.network, self.runoff, self.n_steps, np.zeros(1, np.int32), self.ends, state,
+            self.discharge,
         )

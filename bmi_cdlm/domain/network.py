@@ -31,6 +31,8 @@ PARTS_AHEAD = 2
 """Parts of the trunk per thread by which pieces may run ahead of it: threads seldom wait, and few buffers are held."""
 IN_STEP = 8
 """Reaches that the kernels route at once."""
+ALONE = 2
+"""What a reach of the trunk costs more than one in step, about; as much of the pieces goes beside it, two at once."""
 NONE = np.empty(0, np.int64)
 
 
@@ -236,10 +238,10 @@ def plan_network(
     ranges = _ranges(boundary.size, [*pieces, *np.bincount(part[in_trunk])])
     sequence, in_step = np.r_[boundary, in_pieces, in_trunk].astype(np.int64), np.ones(n, np.int8)
     missing, starts = np.full(n, -1, np.int64), np.empty(n, np.int64)
-    for lo, hi in ranges:
-        reaches = sequence[lo:hi].copy()
+    for k, (lo, hi) in enumerate(ranges):
+        reaches, together = sequence[lo:hi].copy(), IN_STEP if k < len(pieces) else min(IN_STEP, ALONE)
         arrange = compiled_if_worth(arrange_in_step, hi - lo)
-        arrange(reaches, downstream, IN_STEP, missing, starts, sequence[lo:hi], in_step[lo:hi])
+        arrange(reaches, downstream, together, missing, starts, sequence[lo:hi], in_step[lo:hi])
     network = Network(sequence, in_step, first_child, child, np.empty(n, np.int64))
     piece_end = np.array([boundary.size, *(hi for _, hi in ranges)], np.int64)
     leaving = downstream.copy()
@@ -293,9 +295,9 @@ def _cut(
     roots = np.flatnonzero(small & ((downstream < 0) | ~small[below]))
     stem = np.flatnonzero(routed & ~small)
     # Reaches of the trunk follow each other, and cost as much as several that are routed at once.
-    cost = np.cumsum(np.where(small, 1, IN_STEP) * routed)
+    cost = np.cumsum(np.where(small, 1, ALONE) * routed)
     # Parts of the trunk follow each other in time only where they are so much that threads would wait for them.
-    n_cuts = threads if IN_STEP * stem.size * threads > cost[-1:].sum() else 1
+    n_cuts = threads if ALONE * stem.size * threads > cost[-1:].sum() else 1
     n_parts = min(PARTS_PER_THREAD * threads, -(-stem.size // min(least, SMALLEST_PART)))
     if n_cuts == 1:
         n_parts = max(n_parts, min(roots.size, stem.size) // MOST_WAITING)
@@ -318,7 +320,7 @@ def _beside_trunk(work: np.ndarray, feeds: np.ndarray, lengths: np.ndarray) -> n
     """
     before = np.cumsum(work) - work
     within = before - before[np.searchsorted(feeds, feeds)] + work
-    room = np.r_[0, (IN_STEP - 1) * lengths[:-1], 0] if lengths.size else np.zeros(1, np.int64)
+    room = np.r_[0, (ALONE - 1) * lengths[:-1], 0] if lengths.size else np.zeros(1, np.int64)
     return within <= room[feeds]
 
 

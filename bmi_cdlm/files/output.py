@@ -28,6 +28,8 @@ from bmi_cdlm.names.writing import check_writable, replacing
 
 CHUNK_STEPS = 64
 BUFFER_BYTES = 32 * 2**20
+FEWEST_STEPS = 8
+"""Discharge comes along time: to take a step at a time of it would read a line of the cache for every number."""
 SLACK_BYTES = 2**16  # what a header may take on top of the values
 
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -86,7 +88,7 @@ class OutputFile:
             raise OutputError(f"{path}: there is no {dimension} to write, expected at least one. Change output_at.")
         self._layout = Layout(dimension, ids, self.names, 1, dict(attributes), position, precision, calendar)
         row_bytes = np.dtype(self._layout.dtype).itemsize * self.n_points * max(1, len(self.names))
-        self.block_steps = int(np.clip(BUFFER_BYTES // row_bytes, 1, CHUNK_STEPS))
+        self.block_steps = int(np.clip(BUFFER_BYTES // row_bytes, FEWEST_STEPS, CHUNK_STEPS))
         self.n_written, self._waiting = 0, 0
         self._starts = np.empty(self.block_steps, "datetime64[s]")
         shape = self.block_steps, self.n_points

@@ -199,18 +199,15 @@ def vector_at(builder: Any, kind: Any, place: Any) -> Any:
 
 def read(context: Any, builder: Any, kind: Any, array: Any, rows: Any, t: Any) -> list[Any]:
     """Eight numbers of each of eight rows."""
-    return [
-        builder.load(vector_at(builder, kind, pointer(context, builder, kind, array, row, t)), align=kind.dtype.bitwidth // 8)
-        for row in cgutils.unpack_tuple(builder, rows, LANES)
-    ]
+    found = [pointer(context, builder, kind, array, row, t) for row in cgutils.unpack_tuple(builder, rows, LANES)]
+    return [builder.load(vector_at(builder, kind, p), align=kind.dtype.bitwidth // 8) for p in found]
 
 
 def write(context: Any, builder: Any, kind: Any, array: Any, rows: Any, t: Any, vectors: Sequence[Any]) -> None:
     """Write eight numbers of each of eight rows."""
     for row, lanes in zip(cgutils.unpack_tuple(builder, rows, LANES), vectors, strict=True):
-        builder.store(
-            lanes, vector_at(builder, kind, pointer(context, builder, kind, array, row, t)), align=kind.dtype.bitwidth // 8
-        )
+        place = vector_at(builder, kind, pointer(context, builder, kind, array, row, t))
+        builder.store(lanes, place, align=kind.dtype.bitwidth // 8)
 
 
 def places(context: Any, builder: Any, kinds: Sequence[Any], sequence: Any, place: Any) -> list[Any]:

@@ -89,7 +89,8 @@ def _linker(dtype: type[np.floating]) -> Linker:
         plain.__qualname__ = f"{np.dtype(dtype).name}_{digest(function)[:20]}.{function.__name__}"
         return njit(**(options(function) | LINKED))(plain)
 
-    return Linker(dtype, make, {} if INTERPRETED else {fma: compiled_fma, **bits.COMPILED, **lanes.COMPILED, **streaming.COMPILED})
+    own = {fma: compiled_fma, **bits.COMPILED, **lanes.COMPILED, **streaming.COMPILED}
+    return Linker(dtype, make, {} if INTERPRETED else own)
 
 
 def options(function: Callable) -> dict[str, Any]:

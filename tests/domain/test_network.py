@@ -128,12 +128,12 @@ def check_plan(downstream, plan, rng):
     size = accumulate_downstream(downstream, np.ones(n)).astype(int)
     place = 0
     while place < n:
-        together = network.in_step[place]
+        together = int(network.in_step[place])
         group = network.sequence[place : place + together]
         assert together in (1, 2, IN_STEP) and (network.in_step[place : place + together] == together).all()
         for i in group:
             beside = group[group != i]
-            assert ((beside < i + 1 - size[i]) | (beside > i)).all(), f"a reach drains into {i}, beside which it is routed"
+            assert ((beside < i + 1 - size[i]) | (beside > i)).all(), f"one drains into {i}, beside which it is routed"
         assert np.unique(network.slot[group]).size == together
         place += together
 

@@ -186,6 +186,7 @@ def test_reading_what_is_not_there(tmp_path):
 
 def test_wide_files_have_short_chunks_and_a_bounded_buffer(tmp_path, monkeypatch):
     monkeypatch.setattr(output, "BUFFER_BYTES", 8 * 10_000 * 5)
+    monkeypatch.setattr(output, "FEWEST_STEPS", 1)
     ids = [str(k) for k in range(10_000)]
     with opened(tmp_path / "run.nc", ids=ids, dimension="reach") as file:
         assert file.block_steps == 5

@@ -217,7 +217,8 @@ def test_a_kernel_rounds_as_numpy_does(digits):
     """Numbers of every size, halves, zeros of either sign; among them one that the kernel leaves to numpy."""
     rng = np.random.default_rng(digits)
     values = np.exp(rng.uniform(-80, 80, (37, 9))) * rng.choice([-1.0, 1.0], (37, 9))
-    values[0, :4] = 0.0, -0.0, 1.0 + 2.0 ** -(packing.kept_bits(digits) + 1), 1.0 + 3 * 2.0 ** -(packing.kept_bits(digits) + 1)
+    half = 2.0 ** -(packing.kept_bits(digits) + 1)
+    values[0, :4] = 0.0, -0.0, 1.0 + half, 1.0 + 3 * half
     for odd in (1.0, np.nan, -np.inf, 1e-40, 3.5e38, 1e300):
         values[3, 3] = odd
         with np.errstate(over="ignore"):

@@ -10,11 +10,11 @@ from numba import config
 
 from bmi_cdlm.domain import network
 from bmi_cdlm.domain.domain import Links
-from bmi_cdlm.domain.network import plan_network
+from bmi_cdlm.domain.network import order_reaches, plan_network, renumbered
 from bmi_cdlm.kernels import dialect, lanes, streaming
 from bmi_cdlm.kernels.fused import fma
 from bmi_cdlm.kernels.groups import ReachSeries
-from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.launch import callee, compiled
 from bmi_cdlm.kernels.loops.reaches import reach_loops, reach_plan
 from bmi_cdlm.kernels.loops.rows import loose_rows
 from bmi_cdlm.kernels.workers import Workers
@@ -23,19 +23,18 @@ from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM, muskingum_coefficients, muskingum_step, muskingum_step_adjoint
 
 PLAN = reach_plan(MUSKINGUM)
-N = 61
+N = 200
 
 
 def river(seed: int) -> np.ndarray:
-    """A forest of some sixty reaches in routing order, with confluences of up to four."""
+    """A forest of two hundred reaches in routing order, with confluences of up to four."""
     rng = np.random.default_rng(seed)
     below = np.array([i + 1 + int(rng.integers(min(6, N - 1 - i))) if i < N - 3 else -1 for i in range(N)])
-    from bmi_cdlm.domain.network import order_reaches, renumbered
 
     return renumbered(below, order_reaches(below, [f"{i:02d}" for i in range(N)]))
 
 
-def routed(downstream, dtype, n_steps, n_sub, kept, plan):
+def routed(downstream, dtype, n_steps, n_sub, kept, plan, made=compiled):
     """State, last values, volumes, tape by reach, and discharge of what is kept, after a block."""
     rng, n = np.random.default_rng(1), downstream.size
     K, x = rng.lognormal(np.log(3600.0), 1.5, n), rng.uniform(0, 0.5, n)
@@ -57,11 +56,10 @@ def routed(downstream, dtype, n_steps, n_sub, kept, plan):
     lateral, discharge = series(kept), series(kept)
     volume, tape = np.zeros(n, dtype), np.empty((n, n_steps * n_sub), dtype)
     hydrographs = np.empty((plan.n_slots, n_steps * n_sub), dtype)
-    with Workers(1) as workers:
-        plan.route(workers, compiled(reach_loops(PLAN, LINKS).route, dtype), (
-            plan.network, links, p, state, runoff, lateral, hydrographs, discharge, tape, volume,
-            dtype(86400 // n_sub), n_sub, dtype(86400),
-        ), n_steps, n_sub)
+    plan.route(Workers(1), made(reach_loops(PLAN, LINKS).route, dtype), (
+        plan.network, links, p, state, runoff, lateral, hydrographs, discharge, tape, volume,
+        dtype(86400 // n_sub), n_sub, dtype(86400),
+    ), n_steps, n_sub)
     by_reach = np.empty_like(tape)
     by_reach[plan.network.sequence] = tape
     places = np.arange(n) if kept else gauges
@@ -77,7 +75,7 @@ def test_eight_at_once_are_eight_alone(monkeypatch, dtype, n_steps, n_sub):
     plans = []
     for together in (8, 1):
         monkeypatch.setattr(network, "IN_STEP", together)
-        plans.append(plan_network(downstream, 2, 9))
+        plans.append(plan_network(downstream, 2, 80))
     assert set(plans[0].network.in_step.tolist()) >= {8} and set(plans[1].network.in_step.tolist()) == {1}
     for kept in (True, False):
         for a, b in zip(*(routed(downstream, dtype, n_steps, n_sub, kept, plan) for plan in plans), strict=True):
@@ -88,8 +86,8 @@ def test_eight_at_once_are_eight_alone(monkeypatch, dtype, n_steps, n_sub):
 def test_lanes_are_vectors():
     for dtype, word in ((np.float64, "f64"), (np.float32, "f32")):
         plan = plan_network(river(0), 1)
-        routed(river(0), dtype, 9, 1, True, plan)
-        [code] = compiled(reach_loops(PLAN, LINKS).route, dtype).inspect_llvm().values()
+        routed(river(0), dtype, 9, 1, True, plan, callee)
+        [code] = callee(reach_loops(PLAN, LINKS).route, dtype).inspect_llvm().values()
         assert len(re.findall(rf"call [^\n]*@llvm\.fma\.v8{word}", code)) >= 2 * 2 * 8
         assert "!nontemporal" in code
 

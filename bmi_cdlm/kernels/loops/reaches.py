@@ -32,9 +32,9 @@ SECONDS = "seconds"
 """Symbol of the length of a routing step [s]."""
 KNOWN: dict[str, Any] = {
     f.__name__: f for f in (
-        rows.add_row, rows.copy_row, rows.fill_row, rows.give_row, rows.loose_rows, routing.gather_upstream, routing.keep_inflow, routing.receive, routing.hand_up,
-        routing.sum_sub_steps, routing.sweep_states, *lanes.COMPILED,
-        *streaming.COMPILED,
+        rows.add_row, rows.copy_row, rows.fill_row, rows.give_row, rows.loose_rows, routing.gather_upstream,
+        routing.keep_inflow, routing.receive, routing.hand_up, routing.sum_sub_steps, routing.sweep_states,
+        *lanes.COMPILED, *streaming.COMPILED,
     )
 } | {"real": routing.real, "np": routing.np}
 
@@ -486,7 +486,7 @@ def route_range(
     """`route_{name}` with working space for runoff along rows."""
     place, begin, end = lo, first * n_sub, last * n_sub
     while place < hi:
-        together = network.in_step[place]
+        together = int(network.in_step[place])
 {EIGHT if plan.in_lanes else PAIRS}
         prepare_group(
             network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last,
@@ -525,8 +525,8 @@ EIGHT = '''        if together == 8:
                 )
             elif n_sub % 8 == 0:
                 prepare_group(
-                    network, links, place, 8, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last,
-                    n_sub, inflow,
+                    network, links, place, 8, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first,
+                    last, n_sub, inflow,
                 )
                 route_eight_means(
                     network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub,
@@ -590,8 +590,8 @@ def route_eight(
 
 
 def route_eight_means(
-    network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub, step_seconds, first,
-    last,
+    network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub, step_seconds,
+    first, last,
 ):
     """`route_reach` of the reaches sequence[place : place + 8], none upstream of another, one in each lane.
 

@@ -120,7 +120,7 @@ def assign_slots(network, downstream, piece_end, free):
         group_end = start
         for place in range(start, piece_end[piece]):
             if place == group_end:
-                group_end = place + network.in_step[place]
+                group_end = place + int(network.in_step[place])
                 for k in range(n_leaving):
                     free[n_free] = leaving[k]
                     n_free += 1

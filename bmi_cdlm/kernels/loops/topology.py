@@ -107,8 +107,8 @@ def arrange_in_step(reaches, downstream, together, missing, starts, sequence, in
     """Arrange reaches so that as many as `together` are routed at once, none of which drains into another.
 
     reaches: int64[m] in routing order; missing: int64[reach], -1, and so again after; starts: int64[>= m], working
-    space; sequence: int64[m] and in_step: int8[m], filled: the reaches of the group, `together`, 2 or 1, for every reach
-    of it. A reach that may be routed comes before the next source, so that few hydrographs wait.
+    space; sequence: int64[m] and in_step: int8[m], filled: how many the group of each reach has, `together`, 2 or 1. A
+    reach that may be routed comes before the next source, so that few hydrographs wait.
     """
     for k in range(reaches.size):
         missing[reaches[k]] = 0
