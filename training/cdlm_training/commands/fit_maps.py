@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bmi_cdlm.commands.common import CleanErrors, console
+from cdlm_training.commands.common import require_torch
 
 
 @click.command("fit-maps", cls=CleanErrors)
@@ -17,8 +18,6 @@ def fit_maps(config: Path) -> None:
     Cells are run by themselves, without rivers, in blocks that `memory` of the run holds; what was fitted before a kill
     is not fitted again.
     """
-    from cdlm_training.cli import require_torch
-
     require_torch()
     from cdlm_training.map_fit.run import run_map_fit
 

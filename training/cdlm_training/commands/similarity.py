@@ -9,6 +9,7 @@ import click
 
 from bmi_cdlm.commands.common import CleanErrors, console
 from bmi_cdlm.names.errors import ConfigError
+from cdlm_training.commands.common import require_torch
 
 
 @click.command("similarity", cls=CleanErrors)
@@ -26,8 +27,6 @@ def similarity(
     `experiment` of CONFIG says by which attributes (`similarity`) and of how many `donors`; fits that it holds are not
     done again.
     """
-    from cdlm_training.cli import require_torch
-
     if output.suffix != ".nc":
         raise ConfigError(f"{output}: expected a name that ends in .nc.")
     require_torch()

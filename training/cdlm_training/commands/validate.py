@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bmi_cdlm.commands.common import CleanErrors, console
+from cdlm_training.commands.common import require_torch
 
 if TYPE_CHECKING:
     from cdlm_training.experiment.validation import Scenario
@@ -25,8 +26,6 @@ def validate(config: Path, scenarios: tuple[Scenario, ...]) -> None:
 
     Variants, seeds, baselines, folds and periods are those of `experiment`; trainings that it holds are not done again.
     """
-    from cdlm_training.cli import require_torch
-
     require_torch()
     from cdlm_training.experiment.run import run_experiment
 

@@ -1,4 +1,4 @@
-"""The command `cdlm-train labels`."""
+"""`cdlm-train labels`: parameters calibrated gauge by gauge, or cell by cell."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from bmi_cdlm.commands.common import CleanErrors, console
+from cdlm_training.commands.common import require_torch
 
 
 @click.command("labels", cls=CleanErrors)
@@ -25,6 +26,7 @@ def labels_command(
     output: Path | None,
 ) -> None:
     """Calibrate models at every gauge or cell of CONFIG by itself: labels for `training.pretrain`."""
+    require_torch()
     from cdlm_training.labels.make import make_labels
 
     make_labels(config, output or config.with_name("labels.nc"), per=per, models=models, runoff=runoff,
