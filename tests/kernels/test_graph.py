@@ -39,6 +39,8 @@ SNOW = cell_loops(next(p for p in PLANS if p.process is cemaneige.CEMANEIGE))
 ROUTING = {plan.process.name: reach_loops(plan, LINKS) for plan in REACH_PLANS}
 MUSKINGUM, RESERVOIRS = ROUTING["muskingum"], ROUTING["reservoirs"]
 GIVEN = tuple((flow_loops(plan, LINKS).route, "uncounted") for plan in REACH_PLANS)
+ON_ROWS = ("route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means", "reverse_eight")
+"""Loops that go over rows that others have made, of processes that have them."""
 STEP_AND_ROW = """
 def step(v, a):
     return v * {factor} + a
@@ -183,7 +185,8 @@ def test_marks_stand_at_the_function_and_change_nothing_else():
     assert marked == {digest(f): (mark,) for f, mark in (
         *((made.reverse_reach, "free_sums") for made in ROUTING.values()),
         (routing.sum_sub_steps, "free_sums"), (routing.gather_upstream, "uncounted"),
-        *((made.route, "uncounted") for made in ROUTING.values()), *GIVEN, (pet_network.fill_factor_tile, "uncounted"),
+        *((getattr(made, name), "uncounted") for made in ROUTING.values() for name in ON_ROWS if hasattr(made, name)),
+        *GIVEN, (pet_network.fill_factor_tile, "uncounted"),
         (lstm.fill_lstm_tile, "uncounted"),
         *((getattr(pet_network_adjoint, name), "free_sums") for name in ("sum_row", "sum_products", "sum_inputs")),
     )}
@@ -207,9 +210,9 @@ def test_functions_of_one_process_are_made_once_more_and_are_the_same():
 
 @compiled_only
 def test_an_unknown_option_of_numba_is_left_out(monkeypatch):
-    assert launch.options(MUSKINGUM.route)["_nrt"] is False
+    assert launch.options(MUSKINGUM.route_range)["_nrt"] is False
     monkeypatch.setattr(launch, "DefaultOptions", object)
-    assert "_nrt" not in launch.options(MUSKINGUM.route)
+    assert "_nrt" not in launch.options(MUSKINGUM.route_range)
 
 
 # ---- digest ------------------------------------------------------------------------------------------------
