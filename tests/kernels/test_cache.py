@@ -407,10 +407,10 @@ def test_the_interface_of_numba_that_the_cache_leans_on():
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_what_is_asked_for_has_the_cache_and_what_it_calls_has_not(dtype):
-    route = reach_loops(ReachPlan(MUSKINGUM), LINKS).route
-    for function in (cell_loops(CellPlan(GR4J)).advance, route, routing.gather_upstream):
+    loops = reach_loops(ReachPlan(MUSKINGUM), LINKS)
+    for function in (cell_loops(CellPlan(GR4J)).advance, loops.route, routing.gather_upstream):
         assert compiled(function, dtype)._cache._identity == (
             function.__name__, np.dtype(dtype).name, digest(function)
         )
-    called, inner = compiled(route, dtype).py_func.__globals__["route_range"], reach_loops(ReachPlan(MUSKINGUM), LINKS)
-    assert called is callee(inner.route_range, dtype) and not isinstance(called._cache, cache.KernelCache)
+    called = compiled(loops.route, dtype).py_func.__globals__["route_range"]
+    assert called is callee(loops.route_range, dtype) and not isinstance(called._cache, cache.KernelCache)
