@@ -39,7 +39,7 @@ SNOW = cell_loops(next(p for p in PLANS if p.process is cemaneige.CEMANEIGE))
 ROUTING = {plan.process.name: reach_loops(plan, LINKS) for plan in REACH_PLANS}
 MUSKINGUM, RESERVOIRS = ROUTING["muskingum"], ROUTING["reservoirs"]
 GIVEN = tuple((flow_loops(plan, LINKS).route, "uncounted") for plan in REACH_PLANS)
-ON_ROWS = ("route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means", "reverse_eight")
+ON_ROWS = ("route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means")
 """Loops that go over rows that others have made, of processes that have them."""
 STEP_AND_ROW = """
 def step(v, a):

@@ -50,7 +50,7 @@ EMPTY = ("reverse_reach of loops of none",)
 """Rows that do nothing: there is no parameter."""
 WITHOUT_NUMBERS = {"loose_rows", "place_family", "part_of", "sort_family"}
 """Not over a row, but leaves of the call graph with subscripts."""
-IN_LANES = {"turn_cells", "route_eight_means", "reverse_eight"}
+IN_LANES = {"turn_cells", "route_eight_means"}
 """Written in vectors: `test_lanes` watches them."""
 N = 64
 

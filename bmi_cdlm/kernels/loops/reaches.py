@@ -168,7 +168,7 @@ def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
         "link_flow": links.flow, "link_flow_adjoint": links.adjoint,
     }
     made = make_functions(text, f"loops of {name}", known)
-    for one in ("route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means", "reverse_eight"):
+    for one in ("route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means"):
         if one in made:
             uncounted(made[one])
     free_sums(made["reverse_reach"])
@@ -643,83 +643,6 @@ def reverse_{plan.process.name}(
 {body}'''
 
 
-REVERSE_EIGHT = '''        if network.in_step[place] == 8:
-            for one in range(place, place - 8, -1):
-                i = network.sequence[one]
-                receive(downstream, i, discharge_adj, hydrographs_adj[network.slot[i]], n_sub)
-            reverse_eight(
-                network, place - 7, p, start, inflow, state_adj, p_adj, hydrographs_adj, lane_space, seconds
-            )
-            for one in range(place, place - 8, -1):
-                i = network.sequence[one]
-                flow_adj = hydrographs_adj[network.slot[i]]
-                sum_sub_steps(flow_adj, n_sub, lateral_adj[one])
-                hand_up(network, i, flow_adj, hydrographs_adj)
-            place -= 8
-            continue'''
-
-
-def reverse_eight_text(plan: ReachPlan) -> str:
-    """`reverse_eight`: the adjoint of eight reaches of a linear process, none upstream of another, one in each lane."""
-    process, coefficients = plan.process, list(plan.coefficients)
-    taking = "\n".join(f"    {c} = take(p.{c}, network.sequence, place)" for c in coefficients)
-    sums = "\n".join(f"    {c}_adj = take(p_adj.{c}, network.sequence, place)" for c in coefficients)
-    giving = "\n".join(f"    give(p_adj.{c}, network.sequence, place, {c}_adj)" for c in coefficients)
-    assigned = "".join(f", d_{c}" for c in coefficients)
-
-    def forth(k: str) -> list[str]:
-        values = {process.symbol: "y", "inflow": f"came[{k}]", SECONDS: "sub_step"}
-        step = f"{process.step.__name__}({', '.join(values.get(a, a) for a in plan.takes)})"
-        return [f"put(lane_space, t + {k}, y)", f"put(lane_space, n + t + {k}, came[{k}])", f"_waste, y = {step}"]
-
-    def back(k: str, outflow_adj: str, inflow_adj: str) -> list[str]:
-        values = {process.symbol: f"get(lane_space, t + {k})", "inflow": f"get(lane_space, n + t + {k})",
-                  "outflow_adj": outflow_adj, f"{process.symbol}_adj": "y_adj", SECONDS: "sub_step"}
-        return [f"y_adj, {inflow_adj}{assigned} = {adjoint_call(plan, values)}"] + [
-            f"{c}_adj = {c}_adj + d_{c}" for c in coefficients
-        ]
-
-    def lines(indent: str, found: list[str]) -> str:
-        return "\n".join(indent + line for line in found)
-
-    eight_forth = lines("        ", [line for k in range(8) for line in forth(str(k))])
-    eight_back = lines("        ", [
-        line for k in reversed(range(8)) for line in back(str(k), f"left[{k}]", f"came_adj_{k}")
-    ])
-    results = ", ".join(f"came_adj_{k}" for k in range(8))
-    return f'''
-def reverse_eight(network, place, p, start, inflow, state_adj, p_adj, hydrographs_adj, lane_space, seconds):
-    """The adjoint of the reaches sequence[place : place + 8], none upstream of another, one in each lane.
-
-    Adjoints of outflow come in their hydrographs, where those of inflow go out; adds to the adjoints of coefficients.
-    lane_space: float[2 * sub-step, 8], working space: states before each sub-step, and inflow.
-    """
-    n = inflow.shape[1]
-    whole = n // 8 * 8
-    rows = (place, place + 1, place + 2, place + 3, place + 4, place + 5, place + 6, place + 7)
-    flows = eight(network.slot, network.sequence, place)
-{taking}
-    sub_step, y = spread(seconds), take(start, network.sequence, place)
-    for t in range(0, whole, 8):
-        came = across(inflow, rows, t)
-{eight_forth}
-    for t in range(whole, n):
-        came = (take_column(inflow, rows, t),)
-{lines("        ", forth("0"))}
-    y_adj = take(state_adj, network.sequence, place)
-{sums}
-    for t in range(n - 1, whole - 1, -1):
-{lines("        ", back("0", "take_column(hydrographs_adj, flows, t)", "came_adj"))}
-        give_column(hydrographs_adj, flows, t, came_adj)
-    for t in range(whole - 8, -1, -8):
-        left = across(hydrographs_adj, flows, t)
-{eight_back}
-        along(hydrographs_adj, flows, t, ({results}))
-    give(state_adj, network.sequence, place, y_adj)
-{giving}
-'''
-
-
 def linear_texts(plan: ReachPlan) -> list[str]:
     """The adjoint of a linear process: state forward and its adjoint backward in one loop, all else in vectors."""
     process, coefficients = plan.process, list(plan.coefficients)
@@ -734,7 +657,6 @@ def linear_texts(plan: ReachPlan) -> list[str]:
                   f"{symbol}_adj": f"state{k}_adj"} | {c: f"{c}{k}" for c in coefficients}
         return adjoint_call(plan, values)
 
-    in_lanes = plan.in_lanes and is_arithmetic(plan.adjoint)
     assigned = ", ".join(f"d_{c}" for c in coefficients)
     sums = "\n".join(f"    {c}_adj = real(0)" for c in coefficients)
     adding = "\n".join(f"        {c}_adj += d_{c}" for c in coefficients)
@@ -744,9 +666,7 @@ def linear_texts(plan: ReachPlan) -> list[str]:
     reverse = f'''    n_sub_steps = inflow.shape[1]
     space = np.empty((4, n_sub_steps), state_adj.dtype)
     y_1, y_2, y_1_adj, y_2_adj = space[0], space[1], space[2], space[3]
-    {"lane_space = np.empty((2 * n_sub_steps, 8), state_adj.dtype)" if in_lanes else ""}
     while place >= lo:
-{REVERSE_EIGHT if in_lanes else ""}
         i = network.sequence[place]
         flow_adj = hydrographs_adj[network.slot[i]]
         receive(downstream, i, discharge_adj, flow_adj, n_sub)
@@ -774,7 +694,7 @@ def linear_texts(plan: ReachPlan) -> list[str]:
             hand_up(network, i, flow_adj, hydrographs_adj)
             place -= 1
 '''
-    return [reverse_eight_text(plan) if in_lanes else "", f'''
+    return [f'''
 def sweep_reach(inflow, outflow_adj, state, state_adj, {one}seconds, y, y_adj):
     """What waits from sub-step to sub-step, `y` before each, forward, and `y_adj` after each, backward.
 
