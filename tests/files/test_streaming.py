@@ -157,9 +157,9 @@ def test_more_memory_makes_longer_blocks(tmp_path):
     with simulated(write_case(tmp_path)) as simulation:
         model = simulation.model
         per_step = 8 * (model.domain.n_cells + model.domain.n_reaches)
-        lengths = [model.block_length(memory, ["discharge"]) for memory in (1, 30 * per_step, 60 * per_step, 2**30)]
-        assert lengths[0] == 1 and 1 < lengths[1] < 30 and lengths[1] < lengths[2] < lengths[3] == 170
-        assert model.block_length(60 * per_step, ["discharge"], np.arange(3)) > lengths[2]
+        lengths = [model.block_length(memory, ["discharge"]) for memory in (1, 60 * per_step, 240 * per_step, 2**30)]
+        assert lengths[0] == 1 and 1 < lengths[1] < 60 and lengths[1] < lengths[2] < lengths[3] == 170
+        assert model.block_length(240 * per_step, ["discharge"], np.arange(3)) > lengths[2]
 
 
 def test_chosen_reaches_come_from_a_file_too(tmp_path):
