@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from rich.table import Table
 
-from bmi_cdlm.cli import console
+from bmi_cdlm.commands.common import console
 from bmi_cdlm.evaluate.metrics import nse
 from bmi_cdlm.evaluate.summary import bootstrap
 from bmi_cdlm.files.observations import read_observations

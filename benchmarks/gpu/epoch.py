@@ -76,14 +76,15 @@ class Training:
             forcing={name: np.ascontiguousarray(values[:, column]) for name, values in few.items()},
             day_of_year=np.arange(n_days, dtype=np.float32) % 365 + 1,
             config=SimpleNamespace(precision="float32", draws_parts=False),
-            run=RUN,
+            run=RUN, of_domain={},
         )
         drawn = (rng.normal(size=(k, N_ATTRIBUTES)) for k in (n, domain.n_reaches, n))
         self.chain = Chain(dataset, self.generator, Inputs(*drawn))
         at = np.sort(rng.choice(domain.n_reaches, min(GAUGES, domain.n_reaches), replace=False))
-        operators = make_operators(RUN, domain, np.float32, "cuda", Workers(1), (FACTOR,))
+        workers = Workers(1)
+        operators = make_operators(RUN, domain, np.float32, "cuda", workers, (FACTOR,))
         everything = np.arange(n), np.arange(domain.n_reaches)
-        self.part = Part(domain, operators, np.arange(at.size), at, *everything, 1.0)
+        self.part = Part(domain, operators, np.arange(at.size), at, *everything, 1.0, workers)
         self.window = Window(np.arange(n_days), n_days - n_days // 2)
         self.observed = torch.rand(self.window.counted, at.size, device=self.device)
         self.optimizer = torch.optim.AdamW(self.generator.parameters())

@@ -29,7 +29,8 @@ from bmi_cdlm.names.errors import ConfigError, DomainError, ForcingError
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.season import day_of_year, season
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.processes.pet_network import fill_factor, fill_factor_adjoint, limited_sigmoid
+from bmi_cdlm.processes.pet_network import fill_factor, limited_sigmoid
+from bmi_cdlm.processes.pet_network_adjoint import fill_factor_adjoint
 
 N_STEPS = 40
 

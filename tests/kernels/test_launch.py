@@ -176,7 +176,8 @@ def body_of(dtype, name: str) -> str:
     made = callee(function, dtype)
     made.compile(typeof_all(arguments))
     code = made.inspect_llvm(typeof_all(arguments))
-    [body] = re.findall(r"^define [^\n]*@_ZN8bmi_cdlm[^\n]*\n(.*?)^}", code, re.DOTALL | re.MULTILINE)
+    own = f"{len(function.__name__)}{function.__name__}B"  # an older numba keeps what was taken into it beside it
+    [body] = re.findall(rf"^define [^\n]*@_ZN8bmi_cdlm\w*{own}[^\n]*\n(.*?)^}}", code, re.DOTALL | re.MULTILINE)
     return body
 
 
@@ -222,8 +223,9 @@ def test_rows_are_vectorised(name, dtype):
 @compiled_only
 @pytest.mark.parametrize(("name", "dtype"), watched(NAMES))
 def test_rows_call_no_step(name, dtype):
-    """Scalar steps are in the row; what would stay outside costs as much as the step itself."""
-    assert not re.findall(r"\bcall\b[^\n]*@_ZN8bmi_cdlm\S*", llvm_of(dtype, name))
+    """Scalar steps are in the row; what would stay outside costs as much as the step itself. A whole row may."""
+    called = re.findall(r"\bcall\b[^\n]*@(_ZN8bmi_cdlm\w*)", llvm_of(dtype, name))
+    assert not [c for c in called if any(f"{len(f.__name__)}{f.__name__}B" in c for f in SCALARS)]
 
 
 def test_every_row_is_watched():

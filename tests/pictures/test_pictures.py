@@ -54,7 +54,7 @@ def drawn(monkeypatch):
     monkeypatch.setattr(plots, "plot_field", lambda path, domain, field, title: found.update({field.name: field}))
     for name in ("plot_duration", "plot_series"):
         monkeypatch.setattr(plots, name, lambda *_: None)
-    monkeypatch.setattr(plots, "draw", lambda *_: [])
+    monkeypatch.setattr(plots, "draw", lambda *_, **__: [])
     return found
 
 

@@ -55,8 +55,8 @@ def route_chain(K, x, step: float, lateral: np.ndarray, n_sub: int = 1) -> tuple
     links = Links(np.arange(n + 1), np.arange(n), np.full(n, 86.4))
     compiled(ROUTE)(
         network, links, p, y, np.ascontiguousarray(lateral.T), whole_series(np.empty(lateral.shape)),
-        np.empty((1, lateral.shape[1] * n_sub)), discharge, np.empty((n, 0)), np.zeros(n), seconds, n_sub, step * n_sub,
-        0, n, 0, lateral.shape[1],
+        np.empty((1, lateral.shape[1] * n_sub)), discharge, np.empty((n, 0)), np.zeros(n), float(step), n_sub,
+        step * n_sub, 0, n, 0, lateral.shape[1],
     )
     return discharge.values, y * p.storage_time
 

@@ -18,8 +18,8 @@ from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.parameter_file import read_parameters
+from cdlm_training import fits
 from cdlm_training.cli import main
-from cdlm_training.experiment import baselines
 from cdlm_training.experiment.baselines import donor_weights
 
 
@@ -43,7 +43,7 @@ def test_weights_of_donors() -> None:
 
 @pytest.mark.slow
 def test_parameters_are_those_of_the_most_similar_gauge(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "ITERATIONS", 2)
+    monkeypatch.setattr(fits, "ITERATIONS", 2)
     made = CliRunner().invoke(main, ["similarity", str(case), "--to", str(case.parent / "similar.nc")])
     assert made.exit_code == 0, made.output
     run = load_config(case)
