@@ -65,11 +65,13 @@ class Watch:
         self.task = self.bar.add_task(name, total=total, more="")
 
     def __enter__(self) -> Watch:
-        self.bar.start()
+        if not self.bar.disable:  # an older rich ends with an empty line all the same
+            self.bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.bar.stop()
+        if not self.bar.disable:
+            self.bar.stop()
         if kind is None and self._speaks() and self.pace.gone >= FIRST:
             self._line()
 
