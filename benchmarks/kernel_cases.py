@@ -13,7 +13,8 @@ from bmi_cdlm.domain.domain import Cells, Domain, Gauges, Links, Reaches
 from bmi_cdlm.domain.network import NetworkPlan, accumulate_downstream, order_reaches, plan_network
 from bmi_cdlm.kernels.groups import ReachSeries
 from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
+from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import whole_series
 from bmi_cdlm.model.memory import HostMemory

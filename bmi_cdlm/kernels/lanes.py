@@ -74,18 +74,6 @@ def along(values, rows, t, steps):
 
 
 @primitive
-def get(values, row):
-    """The eight numbers of a row."""
-    return values[row].copy()
-
-
-@primitive
-def put(values, row, lanes):
-    """Write the eight numbers of a row."""
-    values[row] = lanes
-
-
-@primitive
 def turn_block(values, t, column, turned, row, column_t):
     """Write the columns column to column + 7 of the rows t to t + 7 along eight rows of another array."""
     turned[row : row + LANES, column_t : column_t + LANES] = values[t : t + LANES, column : column + LANES].T
@@ -319,27 +307,6 @@ def compiled_along(_context, values, rows, t, steps):
 
 
 @intrinsic
-def compiled_get(_context, values, row):
-    """`get` of either precision."""
-    def lower(context, builder, sig, arguments):
-        place = pointer(context, builder, values, arguments[0], arguments[1], ir.Constant(arguments[1].type, 0))
-        return builder.load(vector_at(builder, values, place), align=values.dtype.bitwidth // 8)
-
-    return Lanes(values.dtype)(values, types.intp), lower
-
-
-@intrinsic
-def compiled_put(_context, values, row, lanes):
-    """`put` of either precision."""
-    def lower(context, builder, sig, arguments):
-        place = pointer(context, builder, values, arguments[0], arguments[1], ir.Constant(arguments[1].type, 0))
-        builder.store(arguments[2], vector_at(builder, values, place), align=values.dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.none(values, types.intp, lanes), lower
-
-
-@intrinsic
 def compiled_turn_block(_context, values, t, column, turned_values, row, column_t):
     """`turn_block` of either precision."""
     def lower(context, builder, sig, arguments):
@@ -359,6 +326,6 @@ def compiled_turn_block(_context, values, t, column, turned_values, row, column_
 COMPILED = {
     eight: compiled_eight, spread: compiled_spread, take: compiled_take, give: compiled_give,
     take_column: compiled_take_column, give_column: compiled_give_column, across: compiled_across,
-    along: compiled_along, get: compiled_get, put: compiled_put, turn_block: compiled_turn_block,
+    along: compiled_along, turn_block: compiled_turn_block,
 }
 """What stands in the place of each in compiled kernels."""

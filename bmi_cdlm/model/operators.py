@@ -28,7 +28,8 @@ from bmi_cdlm.kernels.loops.components import (
 )
 from bmi_cdlm.kernels.loops.elementwise import elementwise
 from bmi_cdlm.kernels.loops.reach_flows import flow_loops
-from bmi_cdlm.kernels.loops.reaches import reach_loops, reach_plan
+from bmi_cdlm.kernels.loops.reach_plan import reach_plan
+from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.loops.source import arguments_of
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.memory import HostMemory

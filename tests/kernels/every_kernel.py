@@ -23,14 +23,15 @@ from bmi_cdlm.kernels.loops.elementwise import elementwise
 from bmi_cdlm.kernels.loops.plan import CellPlan
 from bmi_cdlm.kernels.loops.prepared import fill_loops, ordinate_loops
 from bmi_cdlm.kernels.loops.reach_flows import flow_loops
-from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
+from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.processes.catalogue import FORMULAS
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.pet import FORMATIONS
 
 TEMPLATES = {
-    "cells", "cells_adjoint", "demand", "elementwise", "groups", "plan", "prepared", "reaches", "reach_flows", "source",
-    "catalogue",
+    "cells", "cells_adjoint", "demand", "elementwise", "groups", "plan", "prepared", "reach_plan", "link_texts",
+    "reaches", "reaches_lanes", "reaches_adjoint", "reach_flows", "source", "catalogue",
 }
 """Modules beside kernels: what writes loops, and the catalogue. A new module is one of kernels until it stands here."""
 PLANS = [CellPlan(p, varying) for p in CELLS for varying in dict.fromkeys([(), VARYING.get(p.name, ())])]

@@ -25,7 +25,8 @@ from bmi_cdlm.kernels.launch import callee, compiled, new_root
 from bmi_cdlm.kernels.loops import routing
 from bmi_cdlm.kernels.loops.cells import cell_loops
 from bmi_cdlm.kernels.loops.plan import CellPlan
-from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
+from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
@@ -41,7 +42,8 @@ from bmi_cdlm.kernels.groups import Links, ReachSeries
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.plan import CellPlan
 from bmi_cdlm.kernels.loops.prepared import fill_loops, ordinate_loops
-from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
+from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.loops.routing import accumulate
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.links import LINKS

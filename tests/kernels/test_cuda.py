@@ -20,7 +20,7 @@ from process_cases import CELLS, REACHES, VARYING
 from bmi_cdlm.domain.waves import Waves, level_reaches
 from bmi_cdlm.kernels.launch import call_graph, callee
 from bmi_cdlm.kernels.loops.plan import CellPlan
-from bmi_cdlm.kernels.loops.reaches import ReachPlan
+from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.processes.links import LINKS
 

@@ -15,7 +15,8 @@ from bmi_cdlm.kernels import dialect, lanes, streaming
 from bmi_cdlm.kernels.fused import fma
 from bmi_cdlm.kernels.groups import ReachSeries
 from bmi_cdlm.kernels.launch import callee, compiled
-from bmi_cdlm.kernels.loops.reaches import reach_loops, reach_plan
+from bmi_cdlm.kernels.loops.reach_plan import reach_plan
+from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.loops.rows import loose_rows
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import whole_series

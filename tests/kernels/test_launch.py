@@ -24,7 +24,7 @@ from bmi_cdlm.kernels.loops.cells_adjoint import AdjointText
 from bmi_cdlm.kernels.loops.demand import hour_of_day
 from bmi_cdlm.kernels.loops.plan import TOTALS, CellPlan
 from bmi_cdlm.kernels.loops.queues import ring_length
-from bmi_cdlm.kernels.loops.reaches import ReachPlan
+from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
 from bmi_cdlm.kernels.loops.rows import in_fours, tile_width
 from bmi_cdlm.kernels.loops.source import make_functions
 from bmi_cdlm.kernels.loops.topology import gather_children

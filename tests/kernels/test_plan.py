@@ -10,8 +10,8 @@ from kernels.every_kernel import PLANS, REACH_PLANS
 from process_cases import BESIDE, EVERY, HBV, RESERVOIRS, given, store
 
 from bmi_cdlm.kernels.loops.plan import RESERVED, CellPlan, places_of, returned_count
-from bmi_cdlm.kernels.loops.reaches import RESERVED as RESERVED_OF_REACHES
-from bmi_cdlm.kernels.loops.reaches import ReachPlan
+from bmi_cdlm.kernels.loops.reach_plan import RESERVED as RESERVED_OF_REACHES
+from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
 from bmi_cdlm.names.declaration import Flux, Input, Prepared, Stage
 from bmi_cdlm.names.errors import DeclarationError
 from bmi_cdlm.names.parameters import INFINITE

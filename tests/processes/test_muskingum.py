@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from bmi_cdlm.kernels.groups import Links, Network
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.prepared import fill_loops
-from bmi_cdlm.kernels.loops.reaches import ReachPlan, reach_loops
+from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
+from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.loops.routing import compensated_sum
 from bmi_cdlm.model.buffers import whole_series
 from bmi_cdlm.processes.links import LINKS

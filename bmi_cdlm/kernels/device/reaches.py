@@ -19,7 +19,7 @@ from numba import cuda
 from numpy import float64 as real  # the factory puts the compiled precision in its place
 
 from bmi_cdlm.kernels.loops.groups import group
-from bmi_cdlm.kernels.loops.reaches import SECONDS, ReachPlan
+from bmi_cdlm.kernels.loops.reach_plan import SECONDS, ReachPlan
 from bmi_cdlm.kernels.loops.source import make_functions, signature
 from bmi_cdlm.names.declaration import LinkProcess, ReachProcess
 

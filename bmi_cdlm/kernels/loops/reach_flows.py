@@ -9,7 +9,9 @@ import types
 from collections.abc import Callable
 from functools import cache
 
-from bmi_cdlm.kernels.loops.reaches import KNOWN, LINKS, ReachPlan, call, forward_texts
+from bmi_cdlm.kernels.loops.link_texts import LINKS
+from bmi_cdlm.kernels.loops.reach_plan import ReachPlan, call
+from bmi_cdlm.kernels.loops.reaches import KNOWN, forward_texts
 from bmi_cdlm.kernels.loops.source import arguments_of, make_functions
 from bmi_cdlm.kernels.marks import uncounted
 from bmi_cdlm.names.declaration import LinkProcess

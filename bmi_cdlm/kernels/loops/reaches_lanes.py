@@ -1,0 +1,110 @@
+"""Eight reaches at once, one in each lane of a vector, of a process whose step is arithmetic alone."""
+
+from __future__ import annotations
+
+from bmi_cdlm.kernels.loops.reach_plan import SECONDS, ReachPlan
+
+PAIRS = "        together = 2 if together > 2 else together"
+EIGHT = '''        if together == 8:
+            if n_sub == 1:
+                gather_eight(
+                    network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last, inflow
+                )
+                route_eight(
+                    network, place, p, state, hydrographs, discharge, outflow_total, seconds, step_seconds, first, last
+                )
+            elif n_sub % 8 == 0:
+                prepare_group(
+                    network, links, place, 8, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first,
+                    last, n_sub, inflow,
+                )
+                route_eight_means(
+                    network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub,
+                    step_seconds, first, last,
+                )
+            if n_sub == 1 or n_sub % 8 == 0:
+                place += 8
+                continue
+            together = 2'''
+
+
+def eight_text(plan: ReachPlan) -> str:
+    """`route_eight`."""
+    coefficients = list(plan.coefficients)
+    taking = "\n".join(f"    {c} = take(p.{c}, network.sequence, place)" for c in coefficients)
+    outflows = ", ".join(f"outflow_{k}" for k in range(8))
+
+    def lane_call(inflow: str) -> str:
+        values = {plan.process.symbol: "state_", "inflow": inflow, SECONDS: "sub_step"}
+        return f"{plan.process.step.__name__}({', '.join(values.get(a, a) for a in plan.takes)})"
+
+    def eight_steps(indent: str, inflow: str, after: str) -> str:
+        lines = [
+            line for k in range(8)
+            for line in (f"outflow_{k}, state_ = {lane_call(inflow.format(k))}", after.format(k))
+        ]
+        return "\n".join(indent + line for line in lines)
+
+    return f'''
+def route_eight(
+    network, place, p, state, hydrographs, discharge, outflow_total, seconds, step_seconds, first, last,
+):
+    """`route_reach` with one sub-step of the reaches sequence[place : place + 8], none upstream of another.
+
+    One in each lane; all that flows in stands in their hydrographs.
+    """
+    flows = eight(network.slot, network.sequence, place)
+    state_, volume = take(state, network.sequence, place), take(outflow_total, network.sequence, place)
+{taking}
+    sub_step, step_length = spread(seconds), spread(step_seconds)
+    whole = first + (last - first) // 8 * 8
+    for t in range(first, whole, 8):
+        inflow = across(hydrographs, flows, t)
+{eight_steps("        ", "inflow[{}]", "volume = volume + outflow_{} * step_length")}
+        along(hydrographs, flows, t, ({outflows}))
+    for t in range(whole, last):
+        inflow = take_column(hydrographs, flows, t)
+        outflow_0, state_ = {lane_call("inflow")}
+        volume = volume + outflow_0 * step_length
+        give_column(hydrographs, flows, t, outflow_0)
+    give(state, network.sequence, place, state_)
+    give(outflow_total, network.sequence, place, volume)
+    give(discharge.last, network.sequence, place, take_column(hydrographs, flows, last - 1))
+    shared = 0 if discharge.values.shape[0] == discharge.row.size else hydrographs.shape[0]
+    far = discharge.values.size > 1048576  # what is kept of every reach is no good in the caches
+    for one in range(place, place + 8):
+        i = network.sequence[one]
+        if discharge.row[i] >= shared:
+            outflow, mean = hydrographs[network.slot[i], first:last], discharge.values[discharge.row[i], first:last]
+            give_row(outflow, mean, far)
+
+
+def route_eight_means(
+    network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub, step_seconds,
+    first, last,
+):
+    """`route_reach` of the reaches sequence[place : place + 8], none upstream of another, one in each lane.
+
+    What flows in stands in their hydrographs and `lateral_inflow`. n_sub is a multiple of 8.
+    """
+    flows = eight(network.slot, network.sequence, place)
+    laterals = eight(lateral_inflow.row, network.sequence, place)
+    means = eight(discharge.row, network.sequence, place)
+    state_, volume = take(state, network.sequence, place), take(outflow_total, network.sequence, place)
+{taking}
+    sub_step, step_length, count = spread(seconds), spread(step_seconds), spread(real(n_sub))
+    nothing = spread(real(0))
+    mean = nothing
+    for t in range(first, last):
+        lateral, total = take_column(lateral_inflow.values, laterals, t), nothing
+        for k in range(t * n_sub, (t + 1) * n_sub, 8):
+            inflow = across(hydrographs, flows, k)
+{eight_steps("            ", "inflow[{}] + lateral", "total = total + outflow_{}")}
+            along(hydrographs, flows, k, ({outflows}))
+        mean = total / count
+        volume = volume + mean * step_length
+        give_column(discharge.values, means, t, mean)
+    give(state, network.sequence, place, state_)
+    give(outflow_total, network.sequence, place, volume)
+    give(discharge.last, network.sequence, place, mean)
+'''
