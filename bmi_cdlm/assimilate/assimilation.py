@@ -15,7 +15,7 @@ from bmi_cdlm.assimilate.cost import Cost, Fit, Observed, Scored
 from bmi_cdlm.assimilate.parts import Moved, Setting, make_parts
 from bmi_cdlm.assimilate.window import advance_to, check_model, read_window, run_to_window, window_config
 from bmi_cdlm.domain.domain import read_domain
-from bmi_cdlm.files.restart import write_restart
+from bmi_cdlm.files.restart import Restart, write_restart
 from bmi_cdlm.model.adjustment import replace_states
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, OutputError
@@ -64,7 +64,7 @@ def assimilate(
     paths = _targets(to, len(members), choice, force=force)
     observed = read_window(members[0], choice, read_domain(config.domain))
     random = [np.random.default_rng([choice.seed, k]) for k in range(len(paths))]
-    found: list[Analysis] = []
+    found, states = list[Analysis](), list[Restart]()
     for k, own in enumerate(members):
         places = range(len(paths)) if len(members) == 1 else range(k, k + 1)
         say(f"running to {date_text(observed.starts[0])}")
@@ -75,7 +75,11 @@ def assimilate(
             for place in places:
                 say(f"fitting {paths[place].name}")
                 perturbed = random[place] if choice.members else None
-                found.append(_analyse(simulation, start, choice, observed, perturbed, paths[place], made_of))
+                analysis, state = _analyse(simulation, start, choice, observed, perturbed, paths[place], made_of)
+                found.append(analysis)
+                states.append(state)
+    for path, state in zip(paths, states, strict=True):  # all or none: some of an ensemble would pass for a smaller one
+        write_restart(path, state)
     return found
 
 
@@ -96,6 +100,12 @@ def _targets(to: Path, n_members: int, choice: Choice, *, force: bool) -> list[P
             f"{to}: is there, and a run that names it would take it in place of the members. Move it, or choose "
             "another path (--to)."
         )
+    more = member_path(to, n + 1)
+    if n > 1 and more.exists():
+        raise OutputError(
+            f"{more}: is there, of a larger ensemble, and a run that names {to.name} would take it for one of these "
+            f"{n}. Move it and those after it, or choose another path (--to)."
+        )
     for path in paths:
         check_writable(path)
     return paths
@@ -104,8 +114,11 @@ def _targets(to: Path, n_members: int, choice: Choice, *, force: bool) -> list[P
 def _analyse(
     simulation: Simulation, start: bytes, choice: Choice, observed: Observed, random: np.random.Generator | None,
     path: Path, made_of: dict[str, str],
-) -> Analysis:
-    """Fit one start, go on from it to the end of the window, and write the state; made_of : fingerprints of the run."""
+) -> tuple[Analysis, Restart]:
+    """Fit one start and go on from it to the end of the window: what came of it, and the state to write to `path`.
+
+    made_of : fingerprints of the run.
+    """
     config = simulation.config
     simulation.restore_from(start)
     first, last = simulation.n_done, config.n_steps
@@ -125,8 +138,8 @@ def _analyse(
     found = Analysis(path, observed, before, after, parts.moved(fit.w), setting, fit)
     restart = simulation.snapshot()
     words = {**restart.attributes, PROVENANCE: json.dumps(_record(config, choice, found, made_of))}
-    write_restart(path, restart._replace(attributes=words))
-    return found
+    cell, reach = ({k: a.copy() for k, a in of.items()} for of in (restart.cell, restart.reach))  # the model goes on
+    return found, restart._replace(attributes=words, cell=cell, reach=reach)
 
 
 def _record(config: Config, choice: Choice, found: Analysis, made_of: dict[str, str]) -> dict[str, object]:

@@ -9,10 +9,10 @@ import numpy as np
 from bmi_cdlm.assimilate.choice import Choice
 from bmi_cdlm.assimilate.cost import Observed, deviations, scaled
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.calendars import date_text, differs
 from bmi_cdlm.names.errors import ConfigError, ObservationError, StateError, nearest
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.screening import read_records
 from bmi_cdlm.run.simulation import CARRIED, Simulation
 from bmi_cdlm.run.values import duration_text
 
@@ -66,7 +66,7 @@ def window_config(config: Config, choice: Choice) -> Config:
 
 
 def read_window(config: Config, choice: Choice, domain: Domain) -> Observed:
-    """Observations of the window, of the gauges that are chosen.
+    """Observations of the window, of the gauges that are chosen and that `screening` leaves in.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def read_window(config: Config, choice: Choice, domain: Domain) -> Observed:
         raise ConfigError(f"{config.domain}: has no gauge, expected one or more. Add gauges to the domain.")
     ids, reach = [gauges.id[i] for i in places], gauges.reach[places]
     assert config.observations is not None
-    starts, discharge = read_observations(config.observations, ids, begin, config.end, config.time_step)
+    starts, discharge = read_records(config, ids, begin, config.end)
     if np.isnan(discharge).all():
         raise ObservationError(
             f"{config.observations}: no observation of {', '.join(ids)} from {date_text(begin)} to "

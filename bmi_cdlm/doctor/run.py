@@ -22,6 +22,7 @@ from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.ensemble import member_configs
 from bmi_cdlm.run.parameters import read_any_parameters
+from bmi_cdlm.run.screening import screened_out
 from bmi_cdlm.run.waves import wave_fit
 
 FULL_CHECK_BYTES = 2 * 2**30
@@ -191,6 +192,14 @@ def check_observations(case: Case) -> Iterator[Finding]:
     ids = case.domain.gauges.id
     if not ids:
         yield Finding("note", "observations", f"{config.observations}: the domain has no gauges to compare with")
+        return
+    out = screened_out(config.screening, ids)
+    if out:
+        told = listed([f"{gauge} ({why})" for gauge, why in out.items()])
+        yield Finding("note", "screening", f"{len(out)} of {len(ids)} gauges are left out: {told}")
+        ids = [gauge for gauge in ids if gauge not in out]
+    if not ids:
+        yield Finding("fail", "screening", "every gauge is left out, expected one that counts.")
         return
     _, discharge = read_observations(config.observations, ids, config.start, config.end, config.time_step)
     share = np.isfinite(discharge).mean(axis=0)

@@ -16,6 +16,7 @@ from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, nearest
 from bmi_cdlm.prepare.gauges.hierarchy import folds, nest
+from bmi_cdlm.run.screening import screened_out
 
 BYTES_PER_CELL_STEP = 16
 """What a training keeps of a window, per cell and step, and per reach and step [bytes]; tests hold it to that."""
@@ -76,10 +77,12 @@ def _check_gauges(case: Case, domain: Domain, training: Any) -> Iterator[Finding
         hierarchy = nest(domain.reaches.downstream, domain.reaches.upstream_area, domain.gauges.reach)
         fold = folds(hierarchy.tree, hierarchy.incremental_area, training.folds)
         held_out = {one for one, k in zip(known, fold.tolist(), strict=True) if k == training.held_out_fold}
-    asked = [one for one in asked if one in known and one not in held_out]
     config = case.config
+    out = screened_out(config.screening, known)
+    asked = [one for one in asked if one in known and one not in held_out and one not in out]
     if not asked:
-        yield Finding("fail", "training", "the domain has no gauge to train on. Add gauges and their observations.")
+        why = "the domain has no gauge to train on" if not out else "screening leaves no gauge to train on"
+        yield Finding("fail", "training", f"{why}. Add gauges and their observations.")
         return
     if config.observations is None or not config.observations.is_file():
         return

@@ -11,6 +11,7 @@ import pytest
 from cases import GAUGE_Q, START, change_config, opened, simulated, step_all, write_case, write_series
 from click.testing import CliRunner, Result
 
+from bmi_cdlm.assimilate import assimilation
 from bmi_cdlm.assimilate.assimilation import PROVENANCE, Analysis, assimilate
 from bmi_cdlm.assimilate.choice import Choice, Errors
 from bmi_cdlm.assimilate.correlation import Correlated, make_fields
@@ -230,6 +231,34 @@ def test_a_member_each_has_a_restart_and_a_run_goes_on_with_all(twin, tmp_path) 
                 rows.append(member["discharge"][:])
         np.testing.assert_allclose(mean["discharge"][:], (rows[0] + rows[1]) / 2, rtol=1e-12)
     assert (rows[0] != rows[1]).any()
+    (tmp_path / "m.member4.restart").touch()
+    larger = call("assimilate", config, *words, "--members", 3, "--force", "--iterations", 1)
+    assert larger.exit_code == 1 and "is there, of a larger ensemble" in larger.output.replace("\n", " ")
+
+
+def test_some_of_an_ensemble_is_never_written(twin, tmp_path, monkeypatch) -> None:
+    """It would pass for a smaller one."""
+    real, fits = assimilation._analyse, []
+
+    def breaks(*arguments):
+        fits.append(arguments)
+        if len(fits) == 2:
+            raise StateError("broken")
+        return real(*arguments)
+
+    monkeypatch.setattr(assimilation, "_analyse", breaks)
+    choice = Choice((END - BEGIN) * DAY, at=at(END), members=3, iterations=1)
+    with pytest.raises(StateError, match="broken"):
+        assimilate(load_config(twin[0]), choice, tmp_path / "m.restart")
+    assert len(fits) == 2 and not [*tmp_path.iterdir()]
+
+
+def test_a_gauge_that_is_screened_out_takes_no_part(twin, tmp_path) -> None:
+    (tmp_path / "gauges.csv").write_text("id,regulated\ng0,no\ng1,yes\ng2,no\ng3,yes\n")
+    config = change_config(twin[0], "screened.yaml", screening={"table": str(tmp_path / "gauges.csv")})
+    choice = Choice((END - BEGIN) * DAY, at=at(END), iterations=1)
+    [found] = assimilate(load_config(config), choice, tmp_path / "one.restart")
+    assert np.isfinite(found.observed.discharge).any(axis=0).tolist() == [True, False, False, False]
 
 
 @pytest.mark.parametrize(("words", "told"), [

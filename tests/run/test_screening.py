@@ -10,6 +10,7 @@ from cases import change_config, write_case
 from click.testing import CliRunner
 
 from bmi_cdlm.cli import main
+from bmi_cdlm.doctor import examine
 from bmi_cdlm.evaluate.evaluation import evaluate
 from bmi_cdlm.names.errors import ConfigError, ObservationError
 from bmi_cdlm.run.config import load_config
@@ -69,10 +70,15 @@ def test_gauges_that_are_left_out_are_not_scored(tmp_path: Path, table: Path) ->
     assert [r.gauge_id for r in found] == ["g0"]
     np.testing.assert_array_equal(found[0].simulated, whole["g0"].simulated)
     assert found[0].scores == pytest.approx(whole["g0"].scores, nan_ok=True)
+    told = [one.text for one in examine(config) if one.subject == "screening"]
+    assert told == [
+        "3 of 4 gauges are left out: g1 (degree of regulation 0.06), g2 (withdrawal 0.11), g3 (4.9 years of record)"
+    ]
     _, observed = read_records(run, ["g1", "g0"], run.start, run.end)
     assert np.isnan(observed[:, 0]).all()
     assert np.isfinite(observed[:, 1]).all()
     table.write_text("id,years\n" + "".join(f"g{k},1\n" for k in range(4)))
+    assert "every gauge is left out" in " ".join(one.text for one in examine(config) if one.level == "fail")
     with pytest.raises(ConfigError, match="screening leaves out every gauge"):
         evaluate(run)
     said = CliRunner().invoke(main, ["evaluate", str(config)])
