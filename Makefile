@@ -12,7 +12,7 @@ LOCK := constraints.lock
 PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) $(RUN)/python -m pip install -q -c $(LOCK)
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo docs docs-run docs-all wheel own-process test test-compiled test-interpreted fuzz kill lint cuda-compiler lock oldest newest bench bench-against bench-national bench-peers bmi-test clean
+.PHONY: demo docs docs-run docs-all wheel own-process test test-compiled test-interpreted fuzz kill lint cuda-compiler lock oldest newest bench bench-against bench-history bench-national bench-peers bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
@@ -91,6 +91,11 @@ bench: $(MARK)-test
 AGAINST ?= HEAD
 bench-against: $(MARK)-test
 	$(RUN)/python benchmarks/against.py $(AGAINST) $(OPTIONS)
+
+# Results that `against.py --json` wrote into a folder, drawn over time.
+HISTORY ?= build/bench
+bench-history: $(MARK)-test
+	$(RUN)/python benchmarks/history.py $(HISTORY)
 
 bench-national: $(MARK)-test
 	$(RUN)/python benchmarks/national.py year

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,12 +154,31 @@ def make_table(rows: Sequence[Row], commit: str, tolerance: float) -> Table:
 
 def as_json(rows: Sequence[Row], commit: str, tolerance: float) -> str:
     content = {
-        "commit": commit, "tolerance": tolerance, "rows": [
+        "measured": measured(), "commit": commit, "tolerance": tolerance, "rows": [
             {"group": r.group, "row": r.name, "unit": UNITS[r.group], "old": list(r.old), "new": list(r.new),
              "ratio": r.ratio, "slower": r.ratio > tolerance} for r in rows
         ],
     }
     return json.dumps(content, indent=1) + "\n"
+
+
+def measured() -> dict[str, str]:
+    """What was measured, where and when: machine, date, and the commit of the working tree, + where it differs."""
+    def git(*words: str) -> str:
+        run = subprocess.run(["git", "-C", str(ROOT), *words], check=True, capture_output=True, text=True)
+        return run.stdout.strip()
+
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():  # family and model tell processors apart whose name is cut
+        lines = [line.partition(":") for line in info.read_text().split("\n\n")[0].splitlines()]
+        found = {key.strip(): value.strip() for key, _, value in lines}
+        cpu = found.get("model name", cpu)
+        cpu += "".join(f", {key.removeprefix('cpu ')} {found[key]}" for key in ("cpu family", "model") if key in found)
+    return {
+        "machine": f"{cpu}, {os.cpu_count()} cores", "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else ""),
+    }
 
 
 def check_out(commit: str, folder: Path) -> Path:

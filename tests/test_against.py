@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from rich.console import Console
@@ -125,3 +126,23 @@ def test_a_cold_start_and_tiny_benchmarks_are_measured(against, tmp_path):
     assert against.measure_in_process(cold, against.ROOT)["c"] > 0
     bmi = against.measure_in_process(against.Task("bmi", {"sizes": {"updates": 20, "instances": 3}}), against.ROOT)
     assert len(bmi) == 10 and min(bmi.values()) > 0
+
+
+def test_results_are_drawn_over_time(against, script, tmp_path):
+    history = script("history")
+    row = against.Row("bmi", "update", np.array([9.0, 8.0]), np.array([5.0, 4.0]))
+    for k, (machine, new) in enumerate([("a", 4.0), ("a", 2.0), ("b", 3.0)]):
+        content = json.loads(against.as_json([row._replace(new=np.array([new, new + 1.0]))], "0a10580", 1.03))
+        assert content["measured"].keys() == {"machine", "date", "commit"}
+        content["measured"] = {"machine": machine, "date": f"2026-01-0{k + 1}T00:00:00+00:00", "commit": f"{k}" * 40}
+        (tmp_path / f"{k}.json").write_text(json.dumps(content))
+    points = history.read_points(tmp_path)
+    drawn = {machine: [p.best for p in curve] for machine, _, curve in history.curves(points)}
+    assert drawn == {"a": [4.0, 2.0], "b": [3.0]}
+    history.main([str(tmp_path), "--rows", "UPDATE"], standalone_mode=False)
+    assert (tmp_path / "history.png").stat().st_size > 5000
+    for words, file, said in ((["--rows", "cold"], None, "no row holds cold"), ([], "{}", "says machine, date")):
+        if file is not None:
+            (tmp_path / "9.json").write_text(file)
+        with pytest.raises(click.ClickException, match=said):
+            history.main([str(tmp_path), *words], standalone_mode=False)
