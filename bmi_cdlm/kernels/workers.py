@@ -44,7 +44,7 @@ class Workers:
 
         work: cell-steps or reach-steps in all; a small job is not worth a thread.
         """
-        if self._is_alone or len(ranges) == 1 or work < WORTH_A_THREAD:
+        if work < WORTH_A_THREAD or len(ranges) == 1 or self._is_alone:
             for part in ranges:
                 function(*arguments, *part)
             return
@@ -56,7 +56,7 @@ class Workers:
 
         A thread that is free takes the first task of the list that waits for nothing; nobody waits for the others.
         """
-        if self._is_alone or len(tasks) == 1 or work < WORTH_A_THREAD:
+        if work < WORTH_A_THREAD or len(tasks) == 1 or self._is_alone:
             for part, _ in tasks:
                 function(*arguments, *part)
             return

@@ -6,6 +6,7 @@ Where arrays lie and how a loop is run over them is the business of a `memory`.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from operator import is_
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -162,6 +163,7 @@ class PreparedCells:
         self.preparation = Preparation(process, self.constants, attributes, memory)
         self.gives = process.gives[0]
         self._input_names, self._input_group = self._names_of_inputs(), self.plan.input_group
+        self._last_inputs: Group = (None,) * len(self._input_group._fields)
 
     def prepare(self, values: Arrays, places: Mapping[str, int] | None = None) -> Parameters:
         """Parameters as kernels take them, from arrays by registry name; places: see `Preparation.fill`."""
@@ -213,8 +215,10 @@ class PreparedCells:
 
     def inputs(self, series: Arrays) -> Group:
         """The group of inputs, from float[time, cell] by registry name."""
-        names = self._input_names[LIQUID_WATER in series]
-        return self._input_group._make([series[name] for name in names])
+        found = [series[name] for name in self._input_names[LIQUID_WATER in series]]
+        if not all(map(is_, found, self._last_inputs)):
+            self._last_inputs = self._input_group._make(found)
+        return self._last_inputs
 
     def _names_of_inputs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Registry names in the order of the group, where there is no snow and where there is."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bmi_cdlm.domain.domain import M3_PER_MM_KM2
+from bmi_cdlm.kernels.again import Again
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import add_up_cells, compensated_sum, sum_balance
 from bmi_cdlm.model.operators import Operators
@@ -78,14 +79,23 @@ class Totals:
         self._queues = [(k, name, n) for k, o, n in cells for name in o.process.queues]
         helds = tuple(live[q.held] for o in operators.cells for q in o.process.queues.values())
         self._helds = helds or (nothing.copy(),)
-        self._no_queue, self._queued, self._add_up = (nothing[None],), nothing.copy(), compiled(add_up_cells)
+        self._no_queue, self._queued, self._add_up = (nothing[None],), nothing.copy(), Again(compiled(add_up_cells))
+        self._apart_queues = any(n > 1 for _, _, n in self._queues)
+        self._depths = tuple(live[f"{name}_total"] for name in ("precipitation", "exchange", "evapotranspiration"))
+        self._depths += (live["cell_water_stored"],)
+        self._numbers = tuple(live[name] for name in (
+            "water_in", "water_exchanged", "water_out", "water_stored", "outlet_discharge", "runoff_depth",
+            "runoff_depth_total",
+        ))
         names = [name.removeprefix("mean_") for name in live if name.startswith("mean_")]
         self._means = [live[f"mean_{name}"] for name in names]
         self._averaged = (*(live[name] for name in names), live["runoff"], live["runoff_total"])
-        self._sum_balance, self._sums = compiled(sum_balance), np.empty(len(names) + 9)
+        self._sum_balance, self._sums = Again(compiled(sum_balance)), np.empty(len(names) + 9)
+        self._of_state: tuple[State | None, tuple, tuple] = None, (), ()
         self.step_depth = self._generated = self.at_start = self._added = 0.0
         self._water = 0.0, 0.0, 0.0, 0.0
         self.masses = {v.short: np.zeros(1) for v in MASSES}
+        self._mass_values = tuple(self.masses[f"mass_{name}"] for name in ("in", "out", "stored", "leaked"))
 
     def recount(self, state: State) -> None:
         """Derive what no step changes: water that callers have added, and the water at the start [m3]."""
@@ -97,46 +107,48 @@ class Totals:
     def refresh(self, state: State) -> None:
         """Derive water in unit hydrographs and cells [mm], and all of the domain: 1 mm on 1 km2 is 1000 m3."""
         live = self._live
-        self._add_up_cells(state)
-        depths = (
-            live["precipitation_total"], live["exchange_total"], live["evapotranspiration_total"],
-            live["cell_water_stored"],
-        )
+        if self._of_state[0] is not state:
+            self._of_state = state, self._queues_of(state), (state.outflow_total, live["discharge"])
+        self._add_up_cells(state, self._of_state[1])
         self._sum_balance(
-            depths, self._volume, self._averaged, self._share, (state.outflow_total, live["discharge"]),
-            self._at_outlets, live["reach_storage"], self._every_reach, self._sums,
+            self._depths, self._volume, self._averaged, self._share, self._of_state[2], self._at_outlets,
+            live["reach_storage"], self._every_reach, self._sums,
         )
         (rain, exchanged, lost, stored, *means, runoff, generated, left, discharge,
          in_reaches) = self._sums.tolist()
         out, whole = lost + left, stored + in_reaches
-        live["water_in"][0], live["water_exchanged"][0] = rain, exchanged
-        live["water_out"][0], live["water_stored"][0] = out, whole
+        water_in, water_exchanged, water_out, water_stored, outlet, depth, generated_depth = self._numbers
+        water_in[0], water_exchanged[0], water_out[0], water_stored[0] = rain, exchanged, out, whole
         self._water = rain, out, whole, exchanged
-        live["outlet_discharge"][0] = discharge
+        outlet[0] = discharge
         for mean, value in zip(self._means, means, strict=True):
             mean[0] = value
         self.step_depth, self._generated = runoff / MM_PER_M * (self._step / DAY), generated / MM_PER_M
-        live["runoff_depth"][0] = self.step_depth  # until a call was no step
-        live["runoff_depth_total"][0] = self._generated
+        depth[0] = self.step_depth  # until a call was no step
+        generated_depth[0] = self._generated
 
     def mean_depth(self, values: np.ndarray) -> float:
         """Depth over the drained area [m] of depths on cells, float64[cell] [mm]."""
         return self._sum(values, self._share) / MM_PER_M
 
-    def _add_up_cells(self, state: State) -> None:
+    def _queues_of(self, state: State) -> tuple[np.ndarray, ...]:
+        """Queues of processes without components: the state's own arrays."""
+        found = (getattr(state.cells[place], name) for place, name, components in self._queues if components == 1)
+        return tuple(found) or self._no_queue
+
+    def _add_up_cells(self, state: State, queues: tuple[np.ndarray, ...]) -> None:
         """Water of cells: stores that hold it, then queues, in the order of the processes."""
         for place, name, live, components in self._apart:
             live[:] = self._mean(getattr(state.cells[place], name), components, place)
         for name, values in state.totals._asdict().items() if self._components > 1 else ():
             self._live[name][:] = self._mean(values, self._components, -1)
-        queues = [
-            getattr(state.cells[place], name) if components == 1
-            else self._mean(add_rows(getattr(state.cells[place], name)), components, place)[None]
-            for place, name, components in self._queues
-        ]
-        self._add_up(
-            self._stores, tuple(queues) or self._no_queue, self._helds, self._queued, self._live["cell_water_stored"]
-        )
+        if self._apart_queues:
+            queues = tuple(
+                getattr(state.cells[place], name) if components == 1
+                else self._mean(add_rows(getattr(state.cells[place], name)), components, place)[None]
+                for place, name, components in self._queues
+            )
+        self._add_up(self._stores, queues, self._helds, self._queued, self._depths[-1])
 
     def _mean(self, units: np.ndarray, components: int, place: int) -> np.ndarray:
         """Mean over the components of each cell, of a process."""
@@ -147,15 +159,16 @@ class Totals:
 
         depth : float, runoff that the call handed out [m].
         """
-        live, masses, total, drained = self._live, self.masses, self._sum, self._drained
+        total, drained = self._sum, self._drained
         rain, out, whole, exchanged = self._water
         fallen, runoff, discharge = outstanding
-        live["runoff_depth"][0] = depth
-        live["runoff_depth_total"][0] = self._generated - (0.0 if runoff is None else self.mean_depth(runoff))
+        self._numbers[-2][0] = depth
+        self._numbers[-1][0] = self._generated - (0.0 if runoff is None else self.mean_depth(runoff))
         waiting = 0.0 if discharge is None else total(discharge, self._at_outlets)
         unused = 0.0 if fallen is None else total(fallen, self._volume) / DAY
-        masses["mass_in"][0] = (rain + unused) / drained
-        masses["mass_out"][0] = (out - waiting) / drained
-        masses["mass_stored"][0] = ((whole - self.at_start) + unused + waiting) / drained
+        mass_in, mass_out, mass_stored, mass_leaked = self._mass_values
+        mass_in[0] = (rain + unused) / drained
+        mass_out[0] = (out - waiting) / drained
+        mass_stored[0] = ((whole - self.at_start) + unused + waiting) / drained
         # What callers add to stores or take has no name of its own in this balance.
-        masses["mass_leaked"][0] = -(exchanged + self._added) / drained
+        mass_leaked[0] = -(exchanged + self._added) / drained

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,18 @@ WATER = "mm d-1"
 """Units of inputs whose sum over a step counts."""
 EXTREMES = {"lowest": np.minimum, "highest": np.maximum}
 """How inputs accumulate that are not means, by `InputFacts.within`."""
+
+
+class Checked(NamedTuple):
+    """An input that is given: its name, what is held, float64[cell], the same in registry units, their alias where they
+    are others, and its least and greatest value."""
+
+    name: str
+    held: np.ndarray
+    row: np.ndarray
+    unit: Alias | None
+    low: float
+    high: float
 
 
 class Inputs:
@@ -50,12 +63,18 @@ class Inputs:
         self._values = {name: self._row(name) for name in config.inputs}
         self._original: dict[str, np.ndarray] = {}
         self._given = [name for name in config.inputs if name in self.held]
-        self._limits: dict[int, dict[str, tuple[float, float]]] = {}
+        self._limits: dict[int, list[Checked]] = {}
+        self._is_one = n == 1
         self._within = {name: variable(name).known.within for name in self.pending}
         # What neither caller nor file gives is the mean temperature: a step in one call has no range.
         self._derived = [] if config.forcing != "caller" else [n for n in config.inputs if n not in self.held]
         formula = config.pet_formula
         self._wants_range = bool(self._derived) and formula is not None and formula.needs_range
+
+    @property
+    def rows(self) -> Mapping[str, np.ndarray]:
+        """What `values` returns: the same arrays at every call, float64[1, cell]."""
+        return self._values
 
     @property
     def variables(self) -> list[Variable]:
@@ -96,30 +115,35 @@ class Inputs:
         ForcingError
             What was never set, or has no meaning.
         """
-        limits = self._limits_over(self._config.time_step if seconds is None else seconds)
-        for name in self._given:
-            unit, held, row = self.published[name], self.held[name], self._values[name][0]
-            if not _same_units(unit):
+        length = self._config.time_step if seconds is None else seconds
+        found = self._limits.get(length)
+        for name, held, row, unit, low, high in self._limits_over(length) if found is None else found:
+            if unit is not None:
                 np.multiply(held, unit.factor, out=row)
                 row += unit.offset
                 if name in self._shown:  # there and back again would not give the file's bits
                     np.copyto(row, self._original[name], where=held == self._shown[name])
-            low, high = limits[name]
             # NaN is neither. Of one cell, a catchment of NextGen, a plain number takes a tenth of the time.
-            least, most = (row.item(),) * 2 if row.size == 1 else (np.minimum.reduce(row), np.maximum.reduce(row))
-            if not (least >= low and most <= high):
-                self._refuse(name, row, seconds or self._config.time_step)
+            if self._is_one:
+                fits = low <= row.item() <= high
+            else:
+                fits = np.minimum.reduce(row) >= low and np.maximum.reduce(row) <= high
+            if not fits:
+                self._refuse(name, row, length)
         for name in self._derived:
             self._values[name][:] = self._values[MEAN]
         return self._values
 
-    def _limits_over(self, seconds: int) -> dict[str, tuple[float, float]]:
-        """Least and greatest value of what is given over a step, or over a part of it [s]."""
-        found = self._limits.get(seconds)
-        if found is None:
-            length = min(seconds, self._config.time_step)
-            found = {name: variable(name).known.limits(length) for name in self._given}
-            self._limits[seconds] = found
+    def _limits_over(self, seconds: int) -> list[Checked]:
+        """What is given over a step, or over a part of it [s]: arrays, units where they are others, and limits."""
+        length = min(seconds, self._config.time_step)
+        self._limits[seconds] = found = [
+            Checked(
+                name, self.held[name], self._values[name][0],
+                None if _same_units(self.published[name]) else self.published[name],
+                *variable(name).known.limits(length),
+            ) for name in self._given
+        ]
         return found
 
     def whole_step(self) -> dict[str, np.ndarray]:

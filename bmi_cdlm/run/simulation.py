@@ -146,6 +146,7 @@ class Simulation:
         self.inputs = Inputs(config, domain.cells.id)
         self.coupled = Coupled(config.coupled_inputs, domain, config.time_step, self.model.n_sub)
         self.release = Release(self.model)
+        self._held: Forcing | None = None
         self._begin_clock()
         self._carried: np.ndarray | None = None
         if self._ready:
@@ -182,16 +183,17 @@ class Simulation:
         self, forcing: Forcing, keep: Sequence[str] = (), reaches: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
         """Advance model and clock over the steps of the forcing; see `Model.advance`."""
-        count = forcing.precipitation.shape[0]
+        count, model = forcing.precipitation.shape[0], self.model
         if self._carried is not None:
             forcing = self._with_carried(forcing)
         if self.coupled.names:
             forcing = forcing._replace(coupled=self.coupled.take(count))
-        dated = self._dated(forcing, self.n_done, count)
-        before = keep_state(self.model, self.config.memory // 8) if count > 1 else None
-        series = self.model.advance(dated, keep, reaches)
-        if not self.model.is_finite:
-            raise find_not_finite(self.model, dated, before, self._starts(self.n_done, count))
+        if model.pet is not None:
+            forcing = self._dated(forcing, self.n_done, count)
+        before = keep_state(model, self.config.memory // 8) if count > 1 else None
+        series = model.advance(forcing, keep, reaches)
+        if not model.is_finite:
+            raise find_not_finite(model, forcing, before, self._starts(self.n_done, count))
         self.elapsed += count * self.config.time_step
         return series
 
@@ -214,7 +216,12 @@ class Simulation:
 
     def advance_inputs(self, values: Mapping[str, np.ndarray]) -> None:
         """Advance by one step on inputs by short name, float64[1, cell] in registry units."""
-        self.advance(self.make_forcing(values, self.n_done, 1))
+        if values is not self.inputs.rows or self._demand is not None or self.model.pet is not None:
+            self.advance(self.make_forcing(values, self.n_done, 1))
+            return
+        if self._held is None:  # the same arrays at every step
+            self._held = self.make_forcing(values, self.n_done, 1)
+        self.advance(self._held)
 
     def rehearse(self, values: Mapping[str, np.ndarray], coupled: float) -> None:
         """Advance the model, but not the clock, by a step on inputs and such coupled inputs; see `rehearsal`."""

@@ -45,37 +45,42 @@ class Stepper:
         ForcingError
             An input that the caller never set, or a value without meaning.
         """
+        simulation, step = self.simulation, self.step
+        now = called_at = simulation.now
         target = self._target(seconds)
-        simulation, now = self.simulation, self.now
         if target == now:
             return
-        called_at = now
         self.release.depth = 0.0
         if self.sums is not None:
             self.sums.begin()
         try:
             while now < target:
-                if now == simulation.elapsed and target - now >= self.step:
-                    count = (target - now) // self.step
-                    model = simulation.model
-                    one_by_one = model.ledger is not None or self.sums is not None or bool(model.sub_steps)
-                    self._whole_steps(1 if one_by_one else count)
+                if now == simulation.elapsed and target - now >= step:
+                    count = (target - now) // step
+                    self._whole_steps(1 if count > 1 and self._is_one_by_one else count)
                 else:
-                    self._part_of_step(min(target, simulation.elapsed + self.step) - now)
+                    self._part_of_step(min(target, simulation.elapsed + step) - now)
                 simulation.check_ledger()
-                now = self.now
+                now = simulation.now
         finally:
-            if self.now > called_at:  # a caller may go on after an error on the way
+            if simulation.now > called_at:  # a caller may go on after an error on the way
                 simulation.end_call()
             if self.sums is not None:
                 self.sums.end()
 
+    @property
+    def _is_one_by_one(self) -> bool:
+        """Whether something is to be seen of every step."""
+        model = self.simulation.model
+        return model.ledger is not None or self.sums is not None or bool(model.sub_steps)
+
     def _target(self, seconds: float) -> int:
+        now = self.simulation.now
         target = round(seconds) if math.isfinite(seconds) else -1
         if not abs(seconds - target) <= max(CLOCK_TOLERANCE, CLOCK_DRIFT * target):
             raise ClockError(f"asked for {seconds} s, expected a whole second, to {CLOCK_TOLERANCE * 1e3:g} ms.")
-        if target < self.now:
-            raise ClockError(f"cannot go back: asked for {target} s, the model is at {self.now} s. Restore a state.")
+        if target < now:
+            raise ClockError(f"cannot go back: asked for {target} s, the model is at {now} s. Restore a state.")
         if target > self.end:
             raise ClockError(
                 f"asked for {target} s, but the run ends at {self.end} s. Set a later 'end' in the configuration."
@@ -90,7 +95,8 @@ class Stepper:
     def _whole_steps(self, count: int) -> None:
         """Run whole steps: the first on the inputs as they stand, the rest as a block where a file has them."""
         simulation, release = self.simulation, self.release
-        simulation.coupled.check()
+        if simulation.coupled.names:
+            simulation.coupled.check()
         simulation.advance_inputs(self.inputs.whole_step())
         release.whole_step()
         if self.sums is not None:
