@@ -21,6 +21,7 @@ from bmi_cdlm.kernels.groups import Links
 from bmi_cdlm.kernels.launch import WORTH_COMPILING
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.model.operators import NARROW
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import NONE, choose, kind_of, known
@@ -91,8 +92,13 @@ def combinations() -> Iterator[tuple[str, tuple[str, str, str]]]:
 
 
 def compile_processes(snow: str, runoff: str, routing: str) -> None:
-    """Compile what a step of these processes calls, and what puts the reaches of large networks in order."""
-    chain, domain = choose(snow, runoff, routing), catchments(WORTH_COMPILING + 1)
+    """Compile what a step of these processes calls, of small and of large domains, and what puts reaches in order."""
+    for n in (WORTH_COMPILING + 1, max(NARROW, WORTH_COMPILING + 1)):
+        _compile_processes(snow, runoff, routing, catchments(n))
+
+
+def _compile_processes(snow: str, runoff: str, routing: str, domain: Domain) -> None:
+    chain = choose(snow, runoff, routing)
     with closing(Model(domain, {}, step=DAY, routing_step=HOUR, snow=snow, runoff=runoff, routing=routing)) as model:
         one = np.ones((1, domain.n_cells))
         given = dict.fromkeys(chain.inputs, one)

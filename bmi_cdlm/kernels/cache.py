@@ -56,7 +56,9 @@ def compiler_digest() -> str:
     from numba.core import config
 
     found = hashlib.sha256(FORMAT.encode())
-    for source in ("launch.py", "linked.py", "graph.py", "marks.py", "fused.py", "lanes.py", "streaming.py"):
+    for source in (
+        "launch.py", "linked.py", "graph.py", "marks.py", "bits.py", "fused.py", "lanes.py", "space.py", "streaming.py",
+    ):
         found.update(Path(__file__).with_name(source).read_bytes() + b"\0")
     found.update(repr((
         numba.__version__, llvmlite.__version__, numpy.__version__, sys.version, platform.platform(),
@@ -202,6 +204,11 @@ class KernelCache:
         if found is not None:
             self._release()
         return found
+
+    def holds(self, signature: object, target_context: object) -> bool:
+        """Whether there is a file for that signature."""
+        path = self._path(signature, target_context.codegen())  # type: ignore[attr-defined]
+        return path is not None and path.exists()
 
     def save_overload(self, signature: object, result: object) -> None:
         """Keep a compiled function: written to a temporary name and moved."""

@@ -127,6 +127,33 @@ def is_scalar(function: Callable) -> bool:
     return all(map(is_scalar, callees(function)))
 
 
+MAKE_ARRAYS = {"copy", "reshape", "astype", "flatten", "ravel", "transpose", "T", "repeat", "take"}
+
+
+@cache
+def only_views(function: Callable) -> bool:
+    """Whether a loop works on arrays that others hold: it makes none and returns nothing, nor do the loops it calls.
+
+    Nobody need count the references to its views then, which is a third of what the compiler would get to read.
+    Arithmetic on whole arrays is not seen here: the compiler refuses it where nothing is counted.
+    """
+    if "uncounted" in marks_of(function) or is_scalar(function):
+        return True
+    before = None
+    for i in _instructions(function):
+        constant = i.opname == "RETURN_CONST" or (before is not None and before.opname == "LOAD_CONST")
+        returned = i.argval if i.opname == "RETURN_CONST" else before.argval if before is not None else ...
+        if i.opname.startswith("RETURN_") and i.opname != "RETURN_GENERATOR" and not (constant and returned is None):
+            return False
+        if i.opname in ("LOAD_ATTR", "LOAD_METHOD") and i.argval in MAKE_ARRAYS:
+            return False
+        before = i
+    used = uses(function).values()
+    by_numpy = any(isinstance(v, types.ModuleType) and v.__name__ != "math" for v in used)
+    makes_arrays = by_numpy or any(getattr(v, "makes_arrays", False) for v in used)
+    return not makes_arrays and all(map(only_views, callees(function)))
+
+
 # ---- what machine code depends on --------------------------------------------------------------------------
 
 

@@ -17,11 +17,12 @@ import numpy as np
 from numba import config, njit
 from numba.core.options import DefaultOptions
 
-from bmi_cdlm.kernels import bits, lanes, streaming
+from bmi_cdlm.kernels import bits, lanes, space, streaming
+from bmi_cdlm.kernels.ahead import watched
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.fused import compiled_fma, fma
-from bmi_cdlm.kernels.graph import Linker, call_graph, digest, is_scalar, retyped
-from bmi_cdlm.kernels.linked import LINKED
+from bmi_cdlm.kernels.graph import Linker, call_graph, callees, digest, is_scalar, only_views, retyped
+from bmi_cdlm.kernels.linked import LINKED, RAW, ROOT
 from bmi_cdlm.kernels.marks import marks_of
 
 __all__ = ["call_graph", "callee", "compiled", "compiled_if_worth", "options", "retyped"]
@@ -68,9 +69,9 @@ def new_root(function: Callable, dtype: type[np.floating]) -> Any:
     if not hasattr(made, "py_func"):
         return made
     # Another one: what callers compile into themselves is not cached.
-    root = njit(**(options(function) | {"no_cfunc_wrapper": True}))(made.py_func)
+    root = njit(**(options(function) | ROOT))(made.py_func)
     root._cache = KernelCache(function, np.dtype(dtype).name)
-    return root
+    return watched(function, root)
 
 
 def callee(function: Callable, dtype: type[np.floating] = np.float64) -> Any:
@@ -87,10 +88,15 @@ def _linker(dtype: type[np.floating]) -> Linker:
         # Symbols of machine code carry this name, and what is read from the folder finds its callees by it: of two
         # functions of one name one would run the other's.
         plain.__qualname__ = f"{np.dtype(dtype).name}_{digest(function)[:20]}.{function.__name__}"
-        return njit(**(options(function) | LINKED))(plain)
+        return njit(**(options(function) | (LINKED if is_row(function) else RAW)))(plain)
 
-    own = {fma: compiled_fma, **bits.COMPILED, **lanes.COMPILED, **streaming.COMPILED}
+    own = {fma: compiled_fma, **bits.COMPILED, **lanes.COMPILED, **space.COMPILED, **streaming.COMPILED}
     return Linker(dtype, make, {} if INTERPRETED else own)
+
+
+def is_row(function: Callable) -> bool:
+    """Whether a function is a loop that vectors are made of: of those it calls none but what fills or copies."""
+    return not is_scalar(function) and all(is_scalar(f) or not callees(f) for f in callees(function))
 
 
 def options(function: Callable) -> dict[str, Any]:
@@ -105,6 +111,6 @@ def options(function: Callable) -> dict[str, Any]:
         chosen["forceinline"] = True
     if "free_sums" in marks:
         chosen["fastmath"] = {"reassoc"}
-    if "uncounted" in marks and hasattr(DefaultOptions, "_nrt"):
+    if not is_scalar(function) and only_views(function) and hasattr(DefaultOptions, "_nrt"):
         chosen["_nrt"] = False
     return chosen

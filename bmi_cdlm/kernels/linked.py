@@ -1,21 +1,48 @@
 """Code that others compile into themselves: LLVM's, without machine code and without a way in for Python.
 
 numba makes machine code, and wrappers for Python and C, of every function, also of one that only compiled functions
-call: two fifths of what a user waits for at a first run. Here such a function stops at the code that its callers take
-over. It leans on what numba does not document: a numba in which that is not found makes all of it as before.
+call, and optimises every function once for each way that leads to it from where Python comes in. Here a function that
+others call stops at the code that its callers take over. A row, which calls no loop, is optimised by itself, so that it
+is taken in vectors whatever is around it; what goes into its callers whole (scalar steps) and what calls rows (tiles,
+loops over reaches) is optimised in the one function that Python calls. It leans on what numba does not document: a
+numba in which that is not found makes all of it as before.
 """
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core.codegen import CPUCodegen, JITCodeLibrary
+from numba.core.compiler import Compiler, Flags
 
 NEEDED = (
     "_finalize_final_module", "_finalize_dynamic_globals", "_verify_declare_only_symbols", "get_pointer_to_function",
+    "_optimize_functions", "_optimize_final_module",
 )
 HAS_LIBRARY = all(hasattr(JITCodeLibrary, name) for name in NEEDED)
+HAS_PASSES = hasattr(CPUCodegen, "_pass_builder")
+"""Whether numba hands out LLVM's passes with what they are built by; an older one optimises as it did."""
+
+
+class OnceOptimised(JITCodeLibrary):
+    """A library whose code goes through the passes of LLVM once, all of it at the end."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        """Nothing yet: the passes over the whole module begin with the same."""
+        if HAS_PASSES:
+            ll_module.data_layout = self._codegen._data_layout
+        else:
+            super()._optimize_functions(ll_module)
+
+    def _optimize_final_module(self) -> None:
+        if HAS_PASSES:
+            passes, builder = self._codegen._module_pass_manager()
+            passes.run(self._final_module, builder)
+        else:
+            super()._optimize_final_module()
 
 
 class NoEnvironment:
@@ -25,7 +52,7 @@ class NoEnvironment:
         """Keep nothing: what is compiled into callers, and what comes from disk, has none either."""
 
 
-class LinkedLibrary(JITCodeLibrary):
+class LinkedLibrary(OnceOptimised):
     """The code of one function for its callers; nothing of it goes to the engine that makes machine code."""
 
     @property
@@ -44,18 +71,88 @@ class LinkedLibrary(JITCodeLibrary):
         return 0
 
 
+class RawLibrary(LinkedLibrary):
+    """The same, left to the optimisation of its callers."""
+
+    def _optimize_final_module(self) -> None:
+        if not HAS_PASSES:
+            super()._optimize_final_module()
+
+
+class QuickFlags(Flags):
+    """How a function is compiled: options that tell at once whether they are those of another.
+
+    numba looks every operation up under them a hundred thousand times, and lists thirty options each time.
+    """
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return HASH_OF_FLAGS
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if isinstance(other, QuickFlags) and self._values.keys() == other._values.keys():
+            return bool(self._values == other._values)
+        return bool(super().__eq__(other))
+
+
+HASH_OF_FLAGS = hash(Flags())
+"""Of all flags: numba takes that of the names of the options."""
+
+
 class LinkedCompiler(Compiler):
     """numba's compiler, for functions that only others call."""
+
+    library: type[JITCodeLibrary] = LinkedLibrary
 
     def __init__(
         self, typingctx: Any, targetctx: Any, library: Any, args: Any, return_type: Any, flags: Any, locals: Any
     ) -> None:
         if library is None:
-            library = LinkedLibrary(targetctx.codegen(), "linked")
-        super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
+            library = self.library(targetctx.codegen(), "linked")
+        super().__init__(typingctx, targetctx, library, args, return_type, QuickFlags(flags), locals)
 
 
-LINKED: dict[str, Any] = {
-    "pipeline_class": LinkedCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True,
-} if HAS_LIBRARY else {}
-"""Options of numba for a function that others compile into themselves."""
+class RawCompiler(LinkedCompiler):
+    """The same, whose code is optimised in that of its callers."""
+
+    library = RawLibrary
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without collection of garbage: a compiler makes a million objects that live as long as it works."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class RootCompiler(Compiler):
+    """numba's compiler, for functions that Python calls."""
+
+    def __init__(
+        self, typingctx: Any, targetctx: Any, library: Any, args: Any, return_type: Any, flags: Any, locals: Any
+    ) -> None:
+        super().__init__(typingctx, targetctx, library, args, return_type, QuickFlags(flags), locals)
+
+    def compile_extra(self, func: Any) -> Any:
+        """Compile a function into a library of ours."""
+        self.state.library = OnceOptimised(self.state.targetctx.codegen(), func.__qualname__)
+        self.state.library.enable_object_caching()
+        with uncollected():
+            return super().compile_extra(func)
+
+
+NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+LINKED: dict[str, Any] = {"pipeline_class": LinkedCompiler, **NO_WRAPPERS} if HAS_LIBRARY else {}
+"""Options of numba for a row: a loop that others compile into themselves."""
+RAW: dict[str, Any] = {"pipeline_class": RawCompiler, **NO_WRAPPERS} if HAS_LIBRARY else {}
+"""Options for what else others compile into themselves."""
+ROOT: dict[str, Any] = {"no_cfunc_wrapper": True} | ({"pipeline_class": RootCompiler} if HAS_LIBRARY else {})
+"""Options for a function that Python calls."""

@@ -44,6 +44,12 @@ def primitive(function: Callable) -> Callable:
     return function
 
 
+def makes_arrays(function: Callable) -> Callable:
+    """Mark a primitive that returns an array of its own: references to that are counted."""
+    function.makes_arrays = True  # type: ignore[attr-defined]
+    return function
+
+
 def is_primitive(function: Callable) -> bool:
     """Whether something else stands in the place of a function in compiled kernels."""
     return getattr(function, "primitive", False)

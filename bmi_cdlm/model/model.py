@@ -10,7 +10,7 @@ import numpy as np
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import NONE, plan_network
 from bmi_cdlm.kernels.groups import GivenFlows, Links, PetNetwork
-from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.launch import compiled, compiled_if_worth
 from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR, Buffers, Kept, make_buffers, step_bytes, whole_series
@@ -23,6 +23,7 @@ from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.model.operators import Operators, Parameters, ReachOperator
 from bmi_cdlm.model.outside import EXCHANGE, GivenFluxes
 from bmi_cdlm.model.parameter_set import ParameterSet, flood_waves
+from bmi_cdlm.model.pet import factor_loop
 from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, record
 from bmi_cdlm.model.state import State, new_state, occupied_places
 from bmi_cdlm.model.sums import add_rows
@@ -35,7 +36,6 @@ from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import SUB_STEPS, Variable, coupled_outputs, select
 from bmi_cdlm.processes.catalogue import choose
 from bmi_cdlm.processes.outside import DIRECT
-from bmi_cdlm.processes.pet_network import fill_factor
 
 LONGEST_BLOCK, SHORTEST_BLOCK = 4096, 16
 """Routing steps and model steps beyond which a longer block only drives hydrographs out of the caches."""
@@ -108,9 +108,9 @@ class Model:
         self._boundary = domain.boundary
         boundary, kept = (domain.boundary, NONE) if exchange is None else (exchange.boundary, exchange.outlets)
         self._plan = plan_network(domain.reaches.downstream, threads, boundary=boundary, kept=kept)
+        self._routes_alone = exchange is None and not (self._boundary.size or self.coupled or self.sub_steps)
         self._recording: Recording | None = None
         self._one_factor = False
-        self._no_tape = np.empty((domain.n_reaches, 0))
         self._cell_tasks = self._workers.tasks(domain.n_cells)
         self.ledger = Ledger(domain) if ledger else None
         by_lstm = () if lstm is None else tuple(lstm.components)
@@ -270,7 +270,7 @@ class Model:
         demand = series["potential_evapotranspiration"]
         # Where nobody takes temperature there is none, and the network has no weight on it.
         temperature = series.get("air_temperature", demand)
-        self._workers.run(compiled(fill_factor), (
+        self._workers.run(compiled(factor_loop(self.pet)), (
             series["precipitation"], demand, temperature, season(day_of_year), self.pet, b.factor,
         ), self._cell_tasks, demand.size)
         series[FACTOR] = b.factor
@@ -284,6 +284,12 @@ class Model:
 
     def _route(self, runoff: np.ndarray, b: Buffers, coupled: Mapping[str, np.ndarray] | None = None) -> None:
         """Collect the runoff of cells in reaches, and route it down the rivers; coupled : see `Forcing`."""
+        if self._routes_alone and not coupled:
+            self.operators.reach.route(
+                runoff, self._given.reach, self.state.reach, b.lateral_inflow, b.hydrographs, b.discharge,
+                self.state.outflow_total, None,
+            )
+            return
         coupled = coupled or {}
         exchange, slot = self.exchange, self._plan.network.slot
         if exchange is not None:
@@ -301,7 +307,7 @@ class Model:
             self.state.outflow_total,
         )
         if flows is None:
-            reach.route(*arguments, self._no_tape)
+            reach.route(*arguments, None)
         else:
             reach.route_given(*arguments, flows)
             there = np.flatnonzero(flows.row >= 0)
@@ -478,7 +484,7 @@ class Model:
         flow, exchange = np.empty(self.domain.n_reaches), self.exchange
         if exchange is not None:
             lateral.last[exchange.boundary] = exchange.draw_steady()
-        compiled(steady_flow)(self._plan.network, lateral.last, flow)
+        compiled_if_worth(steady_flow, flow.size)(self._plan.network, lateral.last, flow)
         if exchange is not None:
             exchange.hand_on_steady(flow[exchange.outlets])
         kept.reach[:] = self.operators.reach.steady(self._given.reach, flow)

@@ -16,8 +16,9 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import NetworkPlan, longest_way, plan_network
+from bmi_cdlm.kernels.again import Again
 from bmi_cdlm.kernels.groups import GivenFlows, ReachSeries
-from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.launch import compiled, compiled_if_worth
 from bmi_cdlm.kernels.loops.cells import cell_loops
 from bmi_cdlm.kernels.loops.cells_adjoint import cell_adjoint_loops
 from bmi_cdlm.kernels.loops.components import (
@@ -43,6 +44,9 @@ ROUTING_BYTES = 64 * 2**20
 ROUTING_SUB_STEPS, SHORTEST_ROUTING_BLOCK = 192, 16
 """Sub-steps and model steps of a routing block: enough to make little of what a reach costs by itself, while the
 tape of a block stays small beside a year of forcing."""
+NARROW = 1024
+"""Cells, and reaches, below which the loops are taken that are compiled in less than half of the time: what the others
+would save there is a millisecond a year."""
 Arrays = Mapping[str, np.ndarray]
 Group = Any
 """A named tuple of arrays."""
@@ -100,7 +104,9 @@ class CellOperator(PreparedCells):
     ) -> None:
         super().__init__(process, domain, step, HostMemory(dtype), varying, components)
         self.workers = workers
-        self._forward = compiled(cell_loops(self.plan).advance, dtype)
+        loops = cell_loops(self.plan)
+        self._forward = compiled(loops.narrow if domain.n_cells < NARROW else loops.advance, dtype)
+        self._step_forward = Again(self._forward)
         self._backward: Any = None
         self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
         n, parts = self.n_cells, workers.tasks(self.n_cells)
@@ -111,24 +117,29 @@ class CellOperator(PreparedCells):
         fluxes: Group | None = None,
     ) -> None:
         """Advance over all steps of the series: state and totals in place, `out` [mm d-1] and fluxes filled."""
-        whole = out if self.components == 1 else np.empty((out.shape[0], self.n_units), self.dtype)
-        kept = fluxes
-        if self.components > 1 and fluxes is not None:
+        if self.components == 1:
+            loop = self._step_forward if out.shape[0] == 1 else self._forward
+            self._run(loop, series, (
+                p.group, state, self._no_totals if totals is None else totals, fluxes, out, self.constants,
+            ), out.size)
+            return
+        whole, kept = np.empty((out.shape[0], self.n_units), self.dtype), fluxes
+        if fluxes is not None:
             kept = type(fluxes)(*(np.empty((a.shape[0], self.n_units), self.dtype) for a in fluxes))
         self._run(self._forward, series, (
             p.group, state, self._no_totals if totals is None else totals, kept, whole, self.constants,
         ), whole.size)
-        if self.components > 1:
-            self._gather(whole, p.weights, out)
-            for units, cells in zip(kept or (), fluxes or (), strict=True):
-                self._gather(units, p.weights, cells)
+        self._gather(whole, p.weights, out)
+        for units, cells in zip(kept or (), fluxes or (), strict=True):
+            self._gather(units, p.weights, cells)
 
     def _run(self, loop: Any, series: Arrays, arguments: tuple, size: int) -> None:
         """Run a loop over all cells of all components.
 
         A parameter that varies may come as [time, cell], for all components, or as [component, time, cell].
         """
-        by_component = [name for name in self.plan.varying if series[name].ndim == 3]
+        varying = self.plan.varying
+        by_component = [name for name in varying if series[name].ndim == 3] if varying else None
         if not by_component:
             self.workers.run(loop, (self.inputs(series), *arguments), self._tasks, size)
             return
@@ -262,7 +273,8 @@ class ReachOperator:
         attributes = {s: getattr(domain.reaches, name).astype(dtype) for s, name in process.attributes.items()}
         self.preparation = Preparation(process, self.constants, attributes, HostMemory(dtype))
         self.loops, self._link_process = reach_loops(self.plan, links), links
-        self._route = compiled(self.loops.route, dtype)
+        self._route = compiled(self.loops.narrow if domain.n_reaches < NARROW else self.loops.route, dtype)
+        self._route_step = Again(self._route)
         self._volume, self._from_volume, self._steady = (
             Elementwise(function, self.constants, dtype)
             for function in (process.volume, process.from_volume, process.steady)
@@ -300,14 +312,16 @@ class ReachOperator:
 
     def route(
         self, runoff: np.ndarray, p: Parameters, state: np.ndarray, lateral: ReachSeries, hydrographs: np.ndarray,
-        discharge: ReachSeries, outflow_total: np.ndarray, tape: np.ndarray,
+        discharge: ReachSeries, outflow_total: np.ndarray, tape: np.ndarray | None,
     ) -> None:
         """Route the runoff [time, cell] of a block of steps; see the loop of the process."""
         arguments = (
             self.network.network, self.links, p.group, state, runoff, lateral, hydrographs, discharge, tape,
             outflow_total, self._seconds, self.n_sub, self._step_seconds,
         )
-        self.network.route(self.workers, self._route, arguments, runoff.shape[0], self.n_sub)
+        n_steps = runoff.shape[0]
+        loop = self._route_step if n_steps == 1 else self._route
+        self.network.route(self.workers, loop, arguments, n_steps, self.n_sub)
 
     def route_given(
         self, runoff: np.ndarray, p: Parameters, state: np.ndarray, lateral: ReachSeries, hydrographs: np.ndarray,
@@ -323,7 +337,10 @@ class ReachOperator:
 
     def collect(self, runoff: np.ndarray, lateral: ReachSeries) -> None:
         """Lateral inflow of every reach from runoff [time, cell]."""
-        compiled(self.loops.collect, self.dtype)(self.links, runoff, lateral, 0, self.domain.n_reaches)
+        loop, n = self.loops.collect, self.domain.n_reaches
+        work = (n + self.links.cell.size) * runoff.shape[0]
+        collect = compiled_if_worth(loop, work) if self.dtype is np.float64 else compiled(loop, self.dtype)
+        collect(self.links, runoff, lateral, 0, n)
 
     def settling_steps(self, p: Parameters) -> float:
         """Model steps after which less of what stood in the rivers is left than a hundredth of rounding.

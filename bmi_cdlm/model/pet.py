@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from bmi_cdlm.kernels.groups import PetPlace
+from bmi_cdlm.kernels.groups import PetNetwork, PetPlace
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.demand import arrays_of, demand_loop, plan_of
 from bmi_cdlm.kernels.workers import Workers
@@ -17,6 +17,7 @@ from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import VARIABLES, variable
 from bmi_cdlm.processes.pet import FORMATIONS
+from bmi_cdlm.processes.pet_network import fill_factor, fill_factor_shallow
 
 RANGE = tuple(v.short for v in VARIABLES if v.facts is not None and v.facts.within != "mean")
 """Lowest and highest temperature."""
@@ -24,6 +25,11 @@ MEAN = "air_temperature"
 HALF_DAY = (0, 0, 0, 0, 0, 0, 0.035, 0.062, 0.079, 0.097, 0.110, 0.117)
 HOUR_SHARES = np.array([*HALF_DAY, *reversed(HALF_DAY)])
 """Share of a day's evaporative demand in each of its solar hours, as in airGR."""
+
+
+def factor_loop(network: PetNetwork) -> Callable:
+    """The loop that fills the factor of a network; of one hidden layer that for which least is compiled."""
+    return fill_factor if network.widths.size > 1 else fill_factor_shallow
 
 
 def required(formula: PetFormula, step: int) -> tuple[str, ...]:

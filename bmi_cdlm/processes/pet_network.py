@@ -175,3 +175,30 @@ def fill_factor_tile(precipitation, demand, air_temperature, season, network, fa
                     last_layer_row(four[0], four[1], four[2], four[3], p.last_weight[k : k + 4], z)
             units, others = others, units
         factor_row(z[: hi - lo], p.low, p.high, factor[t, lo:hi])
+
+
+def fill_factor_shallow(precipitation, demand, air_temperature, season, network, factor, lo, hi):
+    """`fill_factor` of a network with one hidden layer, for which nothing of later ones is compiled."""
+    width = hi - lo if hi - lo < 312 else 312
+    rows = tile_rows(network.widths[0] + 6, width, network.static)
+    for first in range(lo, hi, width):
+        last = first + width if first + width < hi else hi
+        fill_shallow_tile(precipitation, demand, air_temperature, season, network, factor, rows, first, last)
+
+
+@uncounted
+def fill_shallow_tile(precipitation, demand, air_temperature, season, network, factor, rows, lo, hi):
+    """`fill_factor_tile` of one hidden layer: four units go into the sum before the next four are made."""
+    p, n = network, network.widths[0]
+    static, four, rain, z = rows[:n], rows[n : n + 4], rows[n + 4], rows[n + 5]
+    take_columns(p.static, lo, hi, static)
+    for t in range(demand.shape[0]):
+        E, T = demand[t, lo:hi], air_temperature[t, lo:hi]
+        saturate_row(precipitation[t, lo:hi], p.half_rain, rain)
+        fill_row(z, p.last_bias)
+        for k in range(0, n, 4):
+            first_layer_rows(
+                static[k : k + 4], rain, E, T, p.forcing_weight[k : k + 4], p.season_weight[k : k + 4], season[t], four
+            )
+            last_layer_row(four[0], four[1], four[2], four[3], p.last_weight[k : k + 4], z)
+        factor_row(z[: hi - lo], p.low, p.high, factor[t, lo:hi])

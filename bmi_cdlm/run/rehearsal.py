@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numba.core import event
 
+from bmi_cdlm.kernels.ahead import compile_beside, listed
 from bmi_cdlm.kernels.cache import cache_folder
+from bmi_cdlm.model.operators import NARROW
 from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.variables import variable
 
 if TYPE_CHECKING:
     from bmi_cdlm.run.simulation import Simulation
 
-USUAL_SECONDS = 30
+USUAL_SECONDS = 15
 """Seconds that compilation takes where no kernel is kept on disk, on one core of the day."""
 logger = logging.getLogger(__name__)
 _rehearsed: set[tuple] = set()
@@ -35,14 +37,29 @@ def rehearse(simulation: Simulation) -> None:
         config.time_step, config.chain.names, config.components, WEIGHT in model.parameters, model.varying, config.pet,
         tuple(config.inputs), network, config.ledger_tolerance is not None, config.coupled_inputs,
         config.sub_step_outputs, None if model.lstm is None else model.lstm.network.gate_weight.shape,
+        model.domain.n_reaches < NARROW, model.domain.n_cells < NARROW,
     )
     if kind in _rehearsed:
         return
     kept = model.state.copy()
     shape = (1, model.domain.n_cells)
-    for given in (1.0, 0.0) if config.coupled_inputs else (0.0,):
-        simulation.rehearse({name: np.full(shape, variable(name).known.typical) for name in config.inputs}, given)
-    model.state.assign(kept.arrays())
+    typical = {name: np.full(shape, variable(name).known.typical) for name in config.inputs}
+
+    def step() -> None:
+        try:
+            for given in (1.0, 0.0) if config.coupled_inputs else (0.0,):
+                simulation.rehearse(typical, given)
+        finally:
+            model.state.assign(kept.arrays())
+
+    complete = False
+    # What is listed gives nothing, which may lead anywhere.
+    with listed() as missing, suppress(Exception), np.errstate(all="ignore"):
+        step()
+        complete = not missing
+    if not complete:
+        compile_beside(missing)
+        step()
     nowhere = np.zeros(0, np.int64)
     model.reach_state(model.reach_volume[nowhere], nowhere)  # as callers who set states or parameters do
     model.begin(np.zeros(model.domain.n_reaches))

@@ -25,11 +25,12 @@ from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.model.pet import factor_loop
 from bmi_cdlm.names.errors import ConfigError, DomainError, ForcingError
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.season import day_of_year, season
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.processes.pet_network import fill_factor, limited_sigmoid
+from bmi_cdlm.processes.pet_network import fill_factor, fill_factor_shallow, limited_sigmoid
 from bmi_cdlm.processes.pet_network_adjoint import fill_factor_adjoint
 
 N_STEPS = 40
@@ -237,6 +238,10 @@ def test_tiles_of_cells_are_the_formula_and_the_same_bits_wherever_they_are_cut(
     whole = factors([(0, n)])
     np.testing.assert_allclose(whole, 0.3 + 1.7 / (1 + np.exp(-z)), rtol=1e-12)
     np.testing.assert_array_equal(whole, factors([(0, 1), (1, 330), (330, n)]))
+    chosen = np.empty_like(whole)
+    compiled(factor_loop(network))(P, E, T, angle, network, chosen, 0, n)
+    np.testing.assert_array_equal(whole, chosen)
+    assert factor_loop(network) is (fill_factor_shallow if len(widths) == 1 else fill_factor)
 
 
 @pytest.mark.parametrize("widths", [(4,), (12, 8), (4, 12, 8)])

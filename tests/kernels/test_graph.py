@@ -39,8 +39,12 @@ SNOW = cell_loops(next(p for p in PLANS if p.process is cemaneige.CEMANEIGE))
 ROUTING = {plan.process.name: reach_loops(plan, LINKS) for plan in REACH_PLANS}
 MUSKINGUM, RESERVOIRS = ROUTING["muskingum"], ROUTING["reservoirs"]
 GIVEN = tuple((flow_loops(plan, LINKS).route, "uncounted") for plan in REACH_PLANS)
-ON_ROWS = ("route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means")
+ON_ROWS = ("narrow", "route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means")
 """Loops that go over rows that others have made, of processes that have them."""
+TILES = tuple(
+    (getattr(cell_loops(plan), f"advance_{narrow}{plan.process.name}_tile"), "uncounted")
+    for plan in PLANS for narrow in ("", "narrow_")
+)
 STEP_AND_ROW = """
 def step(v, a):
     return v * {factor} + a
@@ -174,7 +178,8 @@ def test_kinds_of_ours():
     ):
         assert not is_scalar(function)
     assert launch.options(gr4j.production_step) == {"error_model": "numpy", "nogil": True, "forceinline": True}
-    assert launch.options(rows.copy_row) == {"error_model": "numpy", "nogil": True}
+    assert launch.options(rows.copy_row) == {"error_model": "numpy", "nogil": True, "_nrt": False}
+    assert launch.options(rows.tile_rows) == {"error_model": "numpy", "nogil": True}
 
 
 def test_marks_stand_at_the_function_and_change_nothing_else():
@@ -186,7 +191,7 @@ def test_marks_stand_at_the_function_and_change_nothing_else():
         *((made.reverse_reach, "free_sums") for made in ROUTING.values()),
         (routing.sum_sub_steps, "free_sums"), (routing.gather_upstream, "uncounted"),
         *((getattr(made, name), "uncounted") for made in ROUTING.values() for name in ON_ROWS if hasattr(made, name)),
-        *GIVEN, (pet_network.fill_factor_tile, "uncounted"),
+        *GIVEN, *TILES, (pet_network.fill_factor_tile, "uncounted"), (pet_network.fill_shallow_tile, "uncounted"),
         (lstm.fill_lstm_tile, "uncounted"),
         *((getattr(pet_network_adjoint, name), "free_sums") for name in ("sum_row", "sum_products", "sum_inputs")),
     )}

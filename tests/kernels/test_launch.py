@@ -9,6 +9,7 @@ import threading
 from fractions import Fraction
 from functools import cache
 
+import numba
 import numpy as np
 import pytest
 from kernels.every_kernel import GENERATED, KERNELS, PLANS, REACH_PLANS, ROWS, SCALARS, label
@@ -25,7 +26,7 @@ from bmi_cdlm.kernels.loops.demand import hour_of_day
 from bmi_cdlm.kernels.loops.plan import TOTALS, CellPlan
 from bmi_cdlm.kernels.loops.queues import ring_length
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
-from bmi_cdlm.kernels.loops.rows import in_fours, tile_width
+from bmi_cdlm.kernels.loops.rows import in_fours, only_row, tile_width, up_to_four
 from bmi_cdlm.kernels.loops.source import make_functions
 from bmi_cdlm.kernels.loops.topology import gather_children
 from bmi_cdlm.kernels.workers import WORTH_A_THREAD, Workers
@@ -34,7 +35,7 @@ from bmi_cdlm.processes import gr4j
 compiled_only = pytest.mark.skipif(config.DISABLE_JIT, reason="inspects machine code: needs the compiler")
 DTYPES = [np.float64, np.float32]
 LLVM = {np.float64: "double", np.float32: "float"}
-OF_COUNTS = (in_fours, tile_width, ring_length, hour_of_day)
+OF_COUNTS = (in_fours, only_row, tile_width, up_to_four, ring_length, hour_of_day)
 """Scalar steps of whole numbers, or that give one."""
 IN_TURN = ("route_reach", "route_two", "sweep_reach", "sweep_two", "sweep_states", "route_given")
 """Rows in which a sub-step waits for the one before."""
@@ -48,7 +49,7 @@ HAND_ON = ("caller", "none")
 """Processes that calculate nothing."""
 EMPTY = ("reverse_reach of loops of none",)
 """Rows that do nothing: there is no parameter."""
-WITHOUT_NUMBERS = {"loose_rows", "place_family", "part_of", "sort_family"}
+WITHOUT_NUMBERS = {"place_family", "part_of", "sort_family"}
 """Not over a row, but leaves of the call graph with subscripts."""
 IN_LANES = {"turn_cells", "route_eight_means"}
 """Written in vectors: `test_lanes` watches them."""
@@ -344,6 +345,7 @@ class Roots:
 def test_what_others_compile_into_themselves_gets_no_machine_code():
     """Pins what `linked` takes of numba: with another one it would be as slow as before, and nobody would know."""
     assert linked.HAS_LIBRARY
+    assert linked.HAS_PASSES or tuple(map(int, numba.__version__.split(".")[:2])) < (0, 63)
     plain, called = compiled(gr4j.production_step), callee(gr4j.production_step)
     arguments = (0.5,) * gr4j.production_step.__code__.co_argcount
     assert np.isfinite(plain(*arguments)).all()

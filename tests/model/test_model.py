@@ -215,6 +215,27 @@ def test_tiles_of_any_width_give_the_same_bits(domain, forcing, snow, width):
         assert_same_bits(ours, theirs)
 
 
+@both_steps
+@every_snow
+def test_loops_of_small_and_of_large_domains_give_the_same_bits(domain, forcing, step, snow, monkeypatch):
+    found = []
+    for least in (0, 10**6):
+        monkeypatch.setattr(operators, "NARROW", least)
+        for run in (in_one_batch, partial(in_chunks, lengths=[1] * N_STEPS), quietly):
+            found.append(run(make(domain, step, snow, routing_step=step), forcing))
+            found.append(run(make(domain, step, snow), forcing))
+    assert operators.NARROW != 0
+    for large, small in zip(found[: len(found) // 2], found[len(found) // 2 :], strict=True):
+        for ours, theirs in zip(large, small, strict=True):
+            assert_same_bits(ours, theirs)
+
+
+def quietly(model, forcing):
+    """Of a block of which no flux is kept: only the last step's are told."""
+    model.advance(forcing)
+    return {}, everything(model)
+
+
 @pytest.mark.skipif(config.DISABLE_JIT, reason="compares with the compiled model")
 @both_steps
 @every_snow

@@ -18,8 +18,8 @@ from bmi_cdlm.generator.specification import FORCING_FEATURES, LARGEST_Z, SEASON
 from bmi_cdlm.kernels import groups
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.pet import factor_loop
 from bmi_cdlm.names.season import YEAR, season
-from bmi_cdlm.processes.pet_network import fill_factor
 from bmi_cdlm.processes.pet_network_adjoint import fill_factor_weights_adjoint
 from cdlm_training.layers import Layer, Layers, raw
 
@@ -58,7 +58,8 @@ class Factor(torch.autograd.Function):
         values = [np.ascontiguousarray(x.detach().numpy(), real) for x in series]
         factor = np.empty(values[1].shape, real)
         arguments = (*values, of_season.astype(real), network)
-        workers.run(compiled(fill_factor, real), (*arguments, factor), workers.tasks(factor.shape[1]), factor.size)
+        loop, tasks = compiled(factor_loop(network), real), workers.tasks(factor.shape[1])
+        workers.run(loop, (*arguments, factor), tasks, factor.size)
         ctx.workers, ctx.arguments, ctx.factor = workers, arguments, factor
         return torch.from_numpy(factor)
 

@@ -12,14 +12,17 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from bmi_cdlm.kernels import space
 from bmi_cdlm.kernels.loops import queues, rows
 from bmi_cdlm.kernels.loops.plan import MOST_ALIAS_CHECKS, CellPlan
 from bmi_cdlm.kernels.loops.source import make_functions, signature
+from bmi_cdlm.kernels.marks import uncounted
 from bmi_cdlm.names.declaration import Stage
 
 KNOWN: dict[str, Callable] = {
     f.__name__: f for f in (
-        rows.copy_row, rows.fill_row, rows.add_row, rows.tile_rows, rows.in_fours, rows.tile_width, rows.part_of,
+        rows.copy_row, rows.fill_row, rows.add_row, rows.tile_rows, rows.in_fours, rows.up_to_four, rows.only_row,
+        rows.tile_width, rows.part_of, space.loose_rows,
         rows.take_columns, rows.give_columns, rows.add_columns, queues.ring_length, queues.advance_queue,
         queues.unroll_queue, queues.sweep_queue, queues.sum_ordinates,
     )
@@ -28,12 +31,25 @@ KNOWN: dict[str, Callable] = {
 
 @cache
 def cell_loops(plan: CellPlan) -> types.SimpleNamespace:
-    """Return the forward loops of a process: `advance`, and the row of every stage by its name."""
+    """Return the forward loops of a process: `advance`, and the row of every stage by its name.
+
+    `narrow` is `advance` for few cells, with the same bits: fluxes are told at every step, also where only the last
+    one's is asked for, and rows that tell nothing are not compiled.
+    """
     process = plan.process
-    text = "\n\n".join([row_text(plan, stage) for stage in process.stages] + [tile_text(plan), advance_text(plan)])
+    loops = [make(plan, narrow=narrow) for narrow in (False, True) for make in (tile_text, advance_text)]
+    text = "\n\n".join([row_text(plan, stage) for stage in process.stages] + loops)
     known: dict[str, Any] = KNOWN | {stage.step.__name__: stage.step for stage in process.stages}
     made = make_functions(text, f"loops of {title(plan)}", known)
-    return types.SimpleNamespace(**made, advance=made[f"advance_{process.name}"])
+    advance, narrow = (loop_name(plan, narrow=kind) for kind in (False, True))
+    for tile in (f"{advance}_tile", f"{narrow}_tile"):
+        uncounted(made[tile])
+    return types.SimpleNamespace(**made, advance=made[advance], narrow=made[narrow])
+
+
+def loop_name(plan: CellPlan, *, narrow: bool) -> str:
+    """What the loop over cells is called."""
+    return f"advance_{'narrow_' if narrow else ''}{plan.process.name}"
 
 
 def title(plan: CellPlan) -> str:
@@ -161,7 +177,7 @@ def row_call(plan: CellPlan, stage: Stage, t: str, *, telling: bool, indent: str
 def flux_row(flux: str) -> str:
     """The row of a flux at step t: of a series, or the one row that there is."""
     name = f"fluxes.{flux.removesuffix('_flux')}"
-    return f"{name}[t % {name}.shape[0], lo:hi]"
+    return f"{name}[only_row({name}.shape[0], t), lo:hi]"
 
 
 def series_row(plan: CellPlan, symbol: str, tape: bool) -> str:
@@ -171,20 +187,32 @@ def series_row(plan: CellPlan, symbol: str, tape: bool) -> str:
     return f"{symbol}[t - first, :n]" if symbol in plan.waiting else f"{symbol}[0, :n]"
 
 
-def tile_text(plan: CellPlan) -> str:
+def tile_symbols(plan: CellPlan) -> tuple[list[str], ...]:
+    """What has rows in a tile: stores, fixed parameters, what stages hand on, and what waits for a queue in fours."""
+    fixed = [s for s in plan.parameter_group._fields if s not in plan.process.queues and used_forward(plan, s)]
+    single = [s for s in plan.series if s not in plan.waiting]
+    return list(plan.process.stores), fixed, single, [s for s in plan.series if s in plan.waiting]
+
+
+def tile_totals(plan: CellPlan) -> list[str]:
+    """Totals that the rows of a tile add to."""
+    return list(dict.fromkeys(total for stage in plan.process.stages for total, _ in plan.totals_of(stage)))
+
+
+def tile_text(plan: CellPlan, *, narrow: bool) -> str:
     """A tile of cells over all steps."""
     process = plan.process
-    fixed = [s for s in plan.parameter_group._fields if s not in process.queues and used_forward(plan, s)]
-    stores, like = list(process.stores), "out"
-    single = [s for s in plan.series if s not in plan.waiting]
-    fours = [s for s in plan.series if s in plan.waiting]
+    stores, fixed, single, fours = tile_symbols(plan)
     count = len(stores) + len(fixed) + len(single)
+    given = ["inputs", "p", "state", *tile_totals(plan), "fluxes", "out", "step", "rows", "lo", "hi", "shift"]
     lines = [
-        f"def advance_{process.name}_tile(inputs, p, state, totals, fluxes, out, step, lo, hi, shift):",
+        f"def {loop_name(plan, narrow=narrow)}_tile(",
+        f"    {signature(given)}",
+        "):",
         '    """All steps of some hundred cells, whose stores stay in the caches of a core while time goes by."""',
         "    n, n_steps = hi - lo, out.shape[0]",
-        # Of one piece, so that rows differ in where they lie in the cache.
-        f"    rows = tile_rows({count}{f' + {len(fours)} * min(4, n_steps)' if fours else ''}, n, {like})",
+        "    for t in range(rows.shape[0]):",
+        "        fill_row(rows[t], 0.0)",
     ]
     for k, name in enumerate(stores):
         symbol = process.stores[name].symbol
@@ -194,23 +222,26 @@ def tile_text(plan: CellPlan) -> str:
     for k, symbol in enumerate(single, len(stores) + len(fixed)):
         lines.append(f"    {symbol} = rows[{k} : {k + 1}]")
     for k, symbol in enumerate(fours):
-        lines.append(f"    {symbol} = rows[{count} + {k} * min(4, n_steps) :]")
+        lines.append(f"    {symbol} = rows[{count} + {k} * up_to_four(n_steps) :]")
+    if process.queues:
+        lines.append(f"    place = {count} + {len(fours)} * up_to_four(n_steps)")
     for name in process.queues:
         lines += [
             f"    places_{name}, head_{name} = p.{name}.shape[0], 0",
-            f"    ordinates_{name} = tile_rows(in_fours(places_{name}), n, {like})",
-            f"    ring_{name} = tile_rows(ring_length(places_{name}, n_steps), n, {like})",
+            f"    ordinates_{name} = rows[place : place + in_fours(places_{name})]",
+            f"    place += in_fours(places_{name})",
+            f"    ring_{name} = rows[place : place + ring_length(places_{name}, n_steps)]",
+            f"    place += ring_length(places_{name}, n_steps)",
             f"    take_columns(state.{name}[: places_{name} - 1], lo, hi, ring_{name})",
             f"    take_columns(p.{name}, lo, hi, ordinates_{name})",
         ]
-    added = list(dict.fromkeys(total for stage in process.stages for total, _ in plan.totals_of(stage)))
-    for total in added:
-        lines.append(f"    {total} = part_of(totals.{total}, lo, hi)")
-    if plan.flux_group._fields:
+    if plan.flux_group._fields and not narrow:
         every = " or ".join(f"fluxes.{name}.shape[0] > 1" for name in plan.flux_group._fields)
         lines += ["    every = False", "    if fluxes is not None:", f"        every = {every}"]
     if plan.chunk > 1:
-        lines += ["    for first in range(0, n_steps, 4):", "        last = min(first + 4, n_steps)"]
+        lines += [
+            "    for first in range(0, n_steps, 4):", "        last = first + 4 if first + 4 < n_steps else n_steps",
+        ]
         for before, stages in plan.segments:
             for name in before:
                 queue = process.queues[name]
@@ -222,7 +253,7 @@ def tile_text(plan: CellPlan) -> str:
                     f"        {queue.gives} = ring_{name}[head_{name} : head_{name} + last - first]",
                 ]
             lines.append("        for t in range(first, last):")
-            lines += step_text(plan, stages, "t - first", " " * 12)
+            lines += step_text(plan, stages, "t - first", " " * 12, narrow=narrow)
         for name in process.queues:
             lines += [
                 f"        head_{name} = head_{name} + last - first",
@@ -230,7 +261,7 @@ def tile_text(plan: CellPlan) -> str:
             ]
     else:
         lines.append("    for t in range(n_steps):")
-        lines += step_text(plan, list(process.stages), "0", " " * 8)
+        lines += step_text(plan, list(process.stages), "0", " " * 8, narrow=narrow)
     for name in stores:
         lines.append(f"    copy_row({process.stores[name].symbol}, state.{name}[lo:hi])")
     for name in process.queues:
@@ -243,7 +274,7 @@ def used_forward(plan: CellPlan, symbol: str) -> bool:
     return any(symbol in plan.takes(stage) for stage in plan.process.stages)
 
 
-def step_text(plan: CellPlan, stages: list[Stage], t: str, indent: str) -> list[str]:
+def step_text(plan: CellPlan, stages: list[Stage], t: str, indent: str, *, narrow: bool) -> list[str]:
     """One step of a segment's stages; fluxes are told at every step, or at the last one only."""
     lines = []
     for stage in stages:
@@ -256,6 +287,10 @@ def step_text(plan: CellPlan, stages: list[Stage], t: str, indent: str) -> list[
             lines += quiet
             continue
         deeper = indent + "    "
+        if narrow:
+            lines += [f"{indent}if fluxes is None:", *row_call(plan, stage, t, telling=False, indent=deeper)]
+            lines += [f"{indent}else:", *row_call(plan, stage, t, telling=True, indent=deeper)]
+            continue
         quiet_deep = row_call(plan, stage, t, telling=False, indent=deeper)
         deepest = deeper + "    "
         lines += [
@@ -267,22 +302,32 @@ def step_text(plan: CellPlan, stages: list[Stage], t: str, indent: str) -> list[
     return lines
 
 
-def advance_text(plan: CellPlan) -> str:
+def advance_text(plan: CellPlan, *, narrow: bool) -> str:
     """The cells lo to hi in tiles."""
-    process = plan.process
+    process, name = plan.process, loop_name(plan, narrow=narrow)
     places = " + ".join(f"p.{name}.shape[0]" for name in process.queues) or "0"
+    *one_each, fours = tile_symbols(plan)
+    count = [str(sum(map(len, one_each))), *([f"{len(fours)} * up_to_four(n_steps)"] if fours else []), *(
+        f"in_fours(p.{name}.shape[0]) + ring_length(p.{name}.shape[0], n_steps)" for name in process.queues
+    )]
+    given = ["inputs", "p", "state", *tile_totals(plan), "fluxes", "out", "step", "rows", "first", "last", "shift"]
     return "\n".join([
-        f"def advance_{process.name}(inputs, p, state, totals, fluxes, out, step, lo, hi, shift):",
+        f"def {name}(inputs, p, state, totals, fluxes, out, step, lo, hi, shift):",
         f'    """{process.title}: the cells lo to hi over all steps.',
         "",
         "    State and totals (all None, or all there) are advanced in place, fluxes (or None) and `out` filled; after",
         "    a step, place 0 of a queue is water that leaves with the next. shift: by so many columns the inputs lie",
         "    before the cells.",
         '    """',
-        f"    width = tile_width(hi - lo, 1024 if {places} <= 24 else 768)",
+        f"    width, n_steps = tile_width(hi - lo, 1024 if {places} <= 24 else 768), out.shape[0]",
+        # Of one piece, so that rows differ in where they lie in the cache.
+        f"    rows = loose_rows({' + '.join(count)}, width, out)",
         "    for first in range(lo, hi, width):",
-        "        last = min(first + width, hi)",
-        f"        advance_{process.name}_tile(inputs, p, state, totals, fluxes, out, step, first, last, shift)",
+        "        last = first + width if first + width < hi else hi",
+        *(f"        {total} = part_of(totals.{total}, first, last)" for total in tile_totals(plan)),
+        f"        {name}_tile(",
+        f"            {signature(given, 12)}",
+        "        )",
     ]) + "\n"
 
 

@@ -17,8 +17,8 @@ from bmi_cdlm.names.errors import DeclarationError
 
 RESERVED = {
     "block", "cuda", "every", "first", "fluxes", "given_at", "hi", "i", "inputs", "inputs_adj", "j", "last", "lo", "n",
-    "n_steps", "np", "out", "out_adj", "p", "p_adj", "rain", "real", "rows", "shift", "start", "starts", "state",
-    "state_adj", "step", "t", "tape", "totals", "waste", "width",
+    "n_steps", "np", "out", "out_adj", "p", "p_adj", "place", "rain", "real", "rows", "shift", "start", "starts",
+    "state", "state_adj", "step", "t", "tape", "totals", "waste", "width",
 }
 """Names of the loops' own, which can be no symbols."""
 TOTALS = ("precipitation_total", "evapotranspiration_total", "exchange_total", "runoff_total")

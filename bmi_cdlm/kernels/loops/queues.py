@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bmi_cdlm.kernels.fused import fma
-from bmi_cdlm.kernels.loops.rows import copy_row, in_fours
+from bmi_cdlm.kernels.loops.rows import copy_row, fill_row, in_fours
 
 
 def queue_step(following, ordinate, inflow):
@@ -94,7 +94,7 @@ def unroll_queue(ring, head, queue, lo, hi):
     for k in range(queue.shape[0] - 1):
         place = head + k
         copy_row(ring[place if place < n else place - n, : hi - lo], queue[k, lo:hi])
-    queue[queue.shape[0] - 1, lo:hi] = 0.0
+    fill_row(queue[queue.shape[0] - 1, lo:hi], 0.0)
 
 
 def sweep_queue(flow_adj, ordinates, share, Pr_adj):

@@ -11,7 +11,7 @@ import types
 from functools import cache
 from typing import Any
 
-from bmi_cdlm.kernels import lanes, streaming
+from bmi_cdlm.kernels import lanes, space, streaming
 from bmi_cdlm.kernels.loops import routing, rows
 from bmi_cdlm.kernels.loops.link_texts import LINKS
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan, call
@@ -23,31 +23,37 @@ from bmi_cdlm.names.declaration import LinkProcess
 
 KNOWN: dict[str, Any] = {
     f.__name__: f for f in (
-        rows.add_row, rows.copy_row, rows.fill_row, rows.give_row, rows.loose_rows, routing.gather_upstream,
+        rows.add_row, rows.copy_row, rows.fill_row, rows.give_row, routing.gather_upstream,
         routing.keep_inflow, routing.receive, routing.hand_up, routing.sum_sub_steps, routing.sweep_states,
-        *lanes.COMPILED, *streaming.COMPILED,
+        *lanes.COMPILED, *space.COMPILED, *streaming.COMPILED,
     )
 } | {"real": routing.real, "np": routing.np}
 
 
 @cache
 def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
-    """Return the loops of a reach process: `route`, `reverse`, and those of the links, `collect` and `spread`."""
+    """Return the loops of a reach process: `route`, `reverse`, and those of the links, `collect` and `spread`.
+
+    `narrow` is `route` for a small network, with the same bits: reaches two at a time, from columns of runoff. Half of
+    what is compiled for a large one would go to what makes it faster there.
+    """
     process, name = plan.process, plan.process.name
     backward = linear_texts(plan) if process.linear else nonlinear_texts(plan)
-    text = "\n\n".join([LINKS, *forward_texts(plan), *backward])
+    text = "\n\n".join([LINKS, *forward_texts(plan), narrow_text(plan), *backward])
     known = KNOWN | {
         process.step.__name__: process.step, plan.adjoint.__name__: plan.adjoint,
         "link_flow": links.flow, "link_flow_adjoint": links.adjoint,
     }
     made = make_functions(text, f"loops of {name}", known)
-    for one in ("route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means"):
+    for one in (
+        f"route_narrow_{name}", "route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means",
+    ):
         if one in made:
             uncounted(made[one])
     free_sums(made["reverse_reach"])
     return types.SimpleNamespace(
-        **made, route=made[f"route_{name}"], reverse=made[f"reverse_{name}"], collect=made["collect_runoff"],
-        spread=made["spread_runoff"],
+        **made, route=made[f"route_{name}"], narrow=made[f"route_narrow_{name}"], reverse=made[f"reverse_{name}"],
+        collect=made["collect_runoff"], spread=made["spread_runoff"],
     )
 
 
@@ -55,9 +61,7 @@ def forward_texts(plan: ReachPlan) -> list[str]:
     """`route_reach`, `route_two`, `route_eight` where the step can be taken in lanes, and the loop over reaches."""
     name, coefficients = plan.process.name, list(plan.coefficients)
     one = "".join(f"{c}, " for c in coefficients)
-    own = "".join(f"p.{c}[i], " for c in coefficients)
     pair = "".join(f"{c}_1, {c}_2, " for c in coefficients)
-    both = "".join(f"p.{c}[i], p.{c}[j], " for c in coefficients)
     return [f'''
 def route_reach(flow, lateral_inflow, state, {one}seconds, n_sub, discharge, volume, step_seconds):
     """Route a block of sub-steps through a reach: `flow` comes in and goes out in place.
@@ -145,8 +149,9 @@ def prepare_group(
         else:
             collect_row(links, i, runoff, lateral)
         lateral_inflow.last[i] = lateral[lateral.size - 1]
-        if inflow.shape[1] > 0:
-            keep_inflow(flow, lateral, n_sub, inflow[one, begin:end])
+        if inflow is not None:
+            if inflow.shape[1] > 0:
+                keep_inflow(flow, lateral, n_sub, inflow[one, begin:end])
 
 def gather_eight(network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last, inflow):
     """All that flows into the reaches sequence[place : place + 8], in the hydrograph of each; with one sub-step.
@@ -186,8 +191,9 @@ def gather_eight(network, links, place, runoff, turned, held, lateral_inflow, hy
                 copy_row(lateral, flow)
             else:
                 add_row(flow, lateral)
-        if inflow.shape[1] > 0:
-            copy_row(flow, inflow[one, first:last])
+        if inflow is not None:
+            if inflow.shape[1] > 0:
+                copy_row(flow, inflow[one, first:last])
 ''', f'''
 def route_{name}(
     network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
@@ -197,9 +203,9 @@ def route_{name}(
 
     state: float[reach], in place; runoff: float[time, cell] [mm d-1]; lateral_inflow, discharge (mean of the
     sub-steps): `ReachSeries`, filled; hydrographs: float[slot, time * n_sub], working space; inflow: float[place,
-    time * n_sub], filled for the adjoint in the order of the sequence, or float[reach, 0]; outflow_total: float[reach]
-    [m3], in place; seconds: length of a sub-step. A reach collects its lateral inflow just before it is routed: a
-    country's would go to memory and come back.
+    time * n_sub], filled for the adjoint in the order of the sequence, or float[reach, 0], or None where there never is
+    one; outflow_total: float[reach] [m3], in place; seconds: length of a sub-step. A reach collects its lateral inflow
+    just before it is routed: a country's would go to memory and come back.
     """
     n_steps = last - first
     most = 1 + 786432 // (32 * n_steps * state.itemsize)  # of 32 cells each: they stay in the second cache
@@ -225,7 +231,17 @@ def route_range(
             network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last,
             n_sub, inflow,
         )
-        i, j = network.sequence[place], network.sequence[place + together - 1]
+{group_text(plan)}
+        place += together
+    settle()
+''']
+
+
+def group_text(plan: ReachPlan) -> str:
+    """The call of `route_two` or `route_reach` for the reaches sequence[place : place + together]."""
+    own = "".join(f"p.{c}[i], " for c in plan.coefficients)
+    both = "".join(f"p.{c}[i], p.{c}[j], " for c in plan.coefficients)
+    return f'''        i, j = network.sequence[place], network.sequence[place + together - 1]
         flow, other = hydrographs[network.slot[i], begin:end], hydrographs[network.slot[j], begin:end]
         lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
         lateral_2 = lateral_inflow.values[lateral_inflow.row[j], first:last]
@@ -241,7 +257,32 @@ def route_range(
             state[i], outflow_total[i] = route_reach(
                 flow, lateral, state[i], {own}seconds, n_sub, mean, outflow_total[i], step_seconds
             )
-        discharge.last[i] = mean[mean.size - 1]
+        discharge.last[i] = mean[mean.size - 1]'''
+
+
+def narrow_text(plan: ReachPlan) -> str:
+    """The loop over reaches of a small network."""
+    name = plan.process.name
+    return f'''
+def route_narrow_{name}(
+    network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
+    step_seconds, lo, hi, first, last,
+):
+    """`route_{name}` of a small network: two reaches at a time at most, runoff read down its columns."""
+    place, begin, end = lo, first * n_sub, last * n_sub
+    runoff = runoff[first:last]
+    while place < hi:
+        together = 2 if network.in_step[place] > 1 else 1
+        for one in range(place, place + together):
+            i = network.sequence[one]
+            flow = hydrographs[network.slot[i], begin:end]
+            gather_upstream(network, i, hydrographs, begin, flow)
+            lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
+            collect_row(links, i, runoff, lateral)
+            lateral_inflow.last[i] = lateral[lateral.size - 1]
+            if inflow is not None:
+                if inflow.shape[1] > 0:
+                    keep_inflow(flow, lateral, n_sub, inflow[one, begin:end])
+{group_text(plan)}
         place += together
-    settle()
-''']
+'''

@@ -6,7 +6,7 @@ import numpy as np
 from numpy import float64 as real  # launch puts the compiled precision in its place
 
 from bmi_cdlm.kernels.fused import fma
-from bmi_cdlm.kernels.loops.rows import add_row, copy_row, fill_row
+from bmi_cdlm.kernels.loops.rows import add_row, copy_row, fill_row, tile_rows
 from bmi_cdlm.kernels.marks import free_sums, uncounted
 
 
@@ -151,11 +151,13 @@ def compensated_sum(values, weights):
     64 lanes are summed side by side, since one sum alone waits for every addition; the order never changes.
     """
     lanes = 64 if values.size > 64 else values.size
-    total, lost = np.zeros(lanes, values.dtype), np.zeros(lanes, values.dtype)
+    rows = tile_rows(5, lanes, values)
+    total, lost = rows[0, :lanes], rows[1, :lanes]
     for first in range(0, values.size, 64):
         last = first + lanes if first + lanes < values.size else values.size
         add_terms(total, lost, values[first:last], weights[first:last])
-    whole, rest, one = np.zeros(1, values.dtype), np.zeros(1, values.dtype), np.ones(1, values.dtype)
+    whole, rest, one = rows[2, :1], rows[3, :1], rows[4, :1]
+    one[0] = 1.0
     for k in range(total.size):
         add_terms(whole, rest, total[k : k + 1], one)
         rest[0] += lost[k]

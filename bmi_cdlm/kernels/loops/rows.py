@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from bmi_cdlm.kernels.space import loose_rows
 from bmi_cdlm.kernels.streaming import stream_row
 
 
@@ -41,28 +40,25 @@ def tile_rows(count, width, like):
     return rows
 
 
-def loose_rows(count, width, like):
-    """Space, [count, at least width], whose rows begin on lines of the cache and differ in where they lie in it.
-
-    Rows a power of two apart would share the few lines of one set and drive each other out.
-    """
-    line = 64 // like.itemsize
-    lines = (width + line - 1) // line
-    stride = (lines + 1 - lines % 2) * line
-    space = np.empty(count * stride + line, like.dtype)
-    first = (-space.ctypes.data % 64) // like.itemsize
-    return space[first : first + count * stride].reshape(count, stride)
-
-
 def in_fours(count):
     """The next multiple of four."""
     return (count + 3) // 4 * 4
 
 
+def only_row(count, t):
+    """Row of step t of an array of so many rows, which has every step's or one for all."""
+    return t if count > 1 else 0
+
+
+def up_to_four(count):
+    """A number, four at most."""
+    return count if count < 4 else 4
+
+
 def tile_width(count, widest):
     """Width of the tiles, at most `widest` and nearly equal, that a number of cells is cut into."""
-    tiles = max(1, (count + widest - 1) // widest)
-    return max(1, (count + tiles - 1) // tiles)
+    tiles = (count + widest - 1) // widest if count > 0 else 1
+    return (count + tiles - 1) // tiles if count > 0 else 1
 
 
 def take_columns(values, lo, hi, rows):
