@@ -18,6 +18,7 @@ from bmi_cdlm.names.declaration import (
 from bmi_cdlm.names.errors import ConfigError, DeclarationError, nearest, shown
 from bmi_cdlm.names.registry import declare
 from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
+from bmi_cdlm.processes.cemaneige_gradual import CEMANEIGE_GRADUAL
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.gr_structures import GR4, GR5, GR6
 from bmi_cdlm.processes.hargreaves import HARGREAVES
@@ -37,8 +38,9 @@ NONE, GIVEN = "none", "given"
 NOTHING: dict[Kind, list[str]] = {"snow": [NONE], "pet": [GIVEN]}
 """What a configuration says instead of a process: no snow, potential evapotranspiration that comes as an input."""
 OWN: tuple[CellProcess | ReachProcess, ...] = (
-    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, GR4, GR5, GR6, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, GR4J_IMPERVIOUS,
-    HBV_IMPERVIOUS, CALLER, MUSKINGUM, MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED, KINEMATIC, ROUTING_NONE,
+    CEMANEIGE, CEMANEIGE_HYSTERESIS, CEMANEIGE_GRADUAL, GR4J, GR4, GR5, GR6, HBV, HBV_1_0, HBV_1_1P, HBV_2_0,
+    GR4J_IMPERVIOUS, HBV_IMPERVIOUS, CALLER, MUSKINGUM, MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED, KINEMATIC,
+    ROUTING_NONE,
 )
 FORMULAS: tuple[PetFormula, ...] = (OUDIN, HARGREAVES, PENMAN_MONTEITH)
 ALL_OWN: tuple[Process, ...] = (*OWN, *FORMULAS)

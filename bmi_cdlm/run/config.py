@@ -125,8 +125,8 @@ class Config(BaseModel):
         default=HOUR, description="Routing sub-step, an integer divisor of the model step.", examples=["1 h"]
     )
     snow: str = Field(
-        default="none", description="Snow process: `none`, `cemaneige`, `cemaneige_hysteresis`, or one of another "
-        "package; CemaNeige needs air temperature and the domain's mean annual snowfall."
+        default="none", description="Snow process: `none`, `cemaneige`, or another that `cdlm processes` lists, ours "
+        "or of another package; CemaNeige needs air temperature and the domain's mean annual snowfall."
     )
     runoff: str = Field(
         default="gr4j", description="Runoff process of cells: `gr4j`, or another that `cdlm processes` lists, ours or "
