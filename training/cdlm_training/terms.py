@@ -116,6 +116,11 @@ class Pretraining(BaseModel):
         "exceeds `mask_below`, or all alike. A label that differs between restarts weighs less."
     )
     mask_below: float = Field(default=0.0, lt=1, description="Sites with a smaller KGE are left out [1].")
+    leave_out: tuple[str, ...] = Field(
+        default=(), description="Gauges whose labels are not learned from. Those of the fold that the training leaves "
+        "out, and in an experiment those that a split holds out, with all gauges below them, whose labels saw their "
+        "records, are left out without it [ids]."
+    )
     epochs: int = Field(
         default=300, ge=1, description="Updates over all labels, at most: as many are taken as serve labels of folds "
         "that are held out [1]."

@@ -38,7 +38,7 @@ def multiset_command(config: Path, sets: int) -> None:
     found = estimate(trainer, sets, keys.seed)
     set_places(trainer, found.places)
     write_checkpoint(keys.output, trainer, None)
-    scores = score(trainer.run, keys, *simulate_gauges(trainer.run, keys.output), keys.validation)
+    scores = score(trainer.run, trainer.data.ids, *simulate_gauges(trainer.run, keys.output), keys.validation)
     write_checkpoint(keys.output, trainer, scores)
     for note in told(trainer, found):
         console.print(note)

@@ -17,12 +17,13 @@ from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.writing import replacing
 from cdlm_training.dataset import Window
 from cdlm_training.distributed import Team
-from cdlm_training.experiment.config import LUMPED, Experiment, merged
+from cdlm_training.experiment.config import Experiment
 from cdlm_training.experiment.jobs import CONFIG, Identities, Job
 from cdlm_training.experiment.splits import Split
 from cdlm_training.fits import descend
 from cdlm_training.loop import Trainer
 from cdlm_training.simulate import Part, make_parts
+from cdlm_training.uniform import training_of_one_gauge
 
 HALF_WIDTH = 15
 """Days before and after a calendar day that make its climatology."""
@@ -64,12 +65,10 @@ class LocalFits:
 
     def __init__(self, experiment: Experiment, gauges: Sequence[str], tell: Callable[[str], None]) -> None:
         folder = experiment.config.output / LOCAL
-        content = merged(experiment.content, LUMPED)
-        content["training"] = {
-            **content["training"], "output": "local.safetensors", "gauges": list(gauges), "optimizer": "lbfgs",
-            "learning_rate": 1.0, "restarts": 1, "precision": "float64", "held_out_fold": None, "start_from": None,
-            "gauges_per_update": None,
-        }
+        content = {**experiment.content, "training": {
+            **training_of_one_gauge(experiment.content["training"]), "output": "local.safetensors",
+            "gauges": list(gauges), "held_out_fold": None,
+        }}
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).write_text(dump_yaml(content), encoding="utf-8")
         identity = Identities().of(Job(LOCAL, Split("temporal", "all", tuple(gauges), ()), 1, folder))

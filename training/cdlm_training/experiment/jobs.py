@@ -12,11 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.domain.network import upstream_of
+from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.files.output import OutputFile, read_output
 from bmi_cdlm.files.yaml_dumper import dump_yaml
-from bmi_cdlm.generator.checkpoint import fingerprint
 from bmi_cdlm.names.calendars import date_text
-from bmi_cdlm.names.errors import CdlmError, ConfigError
+from bmi_cdlm.names.errors import CdlmError, ConfigError, nearest, shown
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.screening import read_records
@@ -25,6 +28,8 @@ from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.experiment.config import Experiment, plain, told
 from cdlm_training.experiment.maps import unseen_map
 from cdlm_training.experiment.splits import Split
+from cdlm_training.labels.store import read_labels
+from cdlm_training.seen import Seen, what_it_saw
 
 RUNS, CONFIG, DISCHARGE, DONE = "runs", "config.yaml", "discharge.nc", "done.json"
 CHECKPOINT, FIELD = "trained.safetensors", "trained.nc"
@@ -46,13 +51,14 @@ class Job(NamedTuple):
         return f"{self.variant}, {self.split.design} {self.split.name}, seed {self.seed}"
 
 
-def make_jobs(experiment: Experiment, splits: Sequence[Split]) -> list[Job]:
+def make_jobs(experiment: Experiment, domain: Domain, splits: Sequence[Split]) -> list[Job]:
     """Every training of an experiment, and its configuration in its folder.
 
     Raises
     ------
-    ConfigError
-        A variant that is no training, has another domain or other steps, or sees the test period.
+    ConfigError, DomainError, CheckpointError, LabelError
+        A variant that is no training, has another domain, other steps or an attribute that is not there, or sees the
+        test period or a gauge that is held out.
     """
     config = experiment.config
     names = [*config.variants, *(["lumped"] if "lumped" in config.baselines else [])]
@@ -61,16 +67,18 @@ def make_jobs(experiment: Experiment, splits: Sequence[Split]) -> list[Job]:
         for name in names for split in splits for seed in config.seeds
     ]
     for name in names:  # all are looked at before anything is trained
-        one = next(job for job in jobs if job.variant == name)
-        _write_config(experiment, one)
-        _check_variant(experiment, name, one.folder / CONFIG)
+        own = [job for job in jobs if job.variant == name]
+        _write_config(experiment, own[0], domain)
+        _check_variant(experiment, name, own[0].folder / CONFIG, domain, splits)
     for job in jobs:
-        _write_config(experiment, job)
+        _write_config(experiment, job, domain)
     return jobs
 
 
-def _write_config(experiment: Experiment, job: Job) -> None:
+def _write_config(experiment: Experiment, job: Job, domain: Domain) -> None:
     content = experiment.variant(job.variant)
+    if not isinstance(content["training"], dict):
+        raise ConfigError(f"variant {job.variant}: training is {shown(content['training'])}, expected keys of it.")
     is_field = content["training"].get("mapping") in ("distributed", "resnet")
     content["training"] = {
         **content["training"], "output": FIELD if is_field else CHECKPOINT, "gauges": list(job.split.fitted),
@@ -79,12 +87,27 @@ def _write_config(experiment: Experiment, job: Job) -> None:
     name = content["training"].get("mean_runoff_attribute")
     if isinstance(name, str):
         content["training"]["mean_runoff_attribute"] = unseen_map(experiment.run.domain, name, job.split.held_out)
+    pretrain = content["training"].get("pretrain")
+    if isinstance(pretrain, dict):
+        left_out = dict.fromkeys([*pretrain.get("leave_out", []), *saw(domain, job.split.held_out)])
+        content["training"]["pretrain"] = {**pretrain, "leave_out": list(left_out)}
     job.folder.mkdir(parents=True, exist_ok=True)
     with replacing(job.folder / CONFIG) as temporary:
         temporary.write_text(dump_yaml(plain(content)), encoding="utf-8")
 
 
-def _check_variant(experiment: Experiment, name: str, path: Path) -> None:
+def saw(domain: Domain, held_out: Sequence[str]) -> list[str]:
+    """Gauges whose labels saw a record that is held out: those gauges, and all below them, whose own areas are what
+    these leave; in the order of the domain."""
+    ids, reach = domain.gauges.id, domain.gauges.reach
+    out = reach[[ids.index(gauge) for gauge in held_out]]
+    ranges = [upstream_of(domain.reaches.downstream, int(r)) for r in reach]
+    return [gauge for gauge, (lo, hi) in zip(ids, ranges, strict=True) if ((lo <= out) & (out < hi)).any()]
+
+
+def _check_variant(
+    experiment: Experiment, name: str, path: Path, domain: Domain, splits: Sequence[Split]
+) -> None:
     try:
         run, training = load_train_config(path)
     except ConfigError as cause:
@@ -103,6 +126,29 @@ def _check_variant(experiment: Experiment, name: str, path: Path) -> None:
             raise ConfigError(
                 f"variant {name}: training.{key} is {told(period)}, which overlaps with experiment.test, "
                 f"{told((first, last))}. Cut one of them."
+            )
+    read_attributes(run.domain, domain, "cell", training.cell_attributes)
+    read_attributes(run.domain, domain, "reach", training.reach_attributes)
+    _check_start(experiment, name, run, training, splits)
+
+
+def _check_start(
+    experiment: Experiment, name: str, run: Config, training: TrainConfig, splits: Sequence[Split]
+) -> None:
+    """Refuse a start that saw what is tested: of a checkpoint its gauges and years, of labels their years."""
+    test, every = experiment.config.test, {g for split in splits for g in (*split.fitted, *split.held_out)}
+    if training.start_from is not None:
+        seen, key = what_it_saw(training.start_from, run.member), f"variant {name}: training.start_from"
+        for split in splits:
+            seen.check_gauges(key, split.held_out, f"the split {split.design} {split.name}",
+                              "Train one without these gauges (training.gauges), or leave start_from out.")
+        seen.check_period(key, every, test, "Train one that ends before, or leave start_from out.")
+    if training.pretrain is not None:
+        labels = read_labels(training.pretrain.labels, run.runoff)
+        if labels.sites.per == "gauge":
+            periods = (labels.period,) if labels.period else ()
+            Seen(labels.where, frozenset(labels.sites.id), periods).check_period(
+                f"variant {name}: training.pretrain", every, test, "Make labels of earlier years, with this training."
             )
 
 
@@ -156,7 +202,12 @@ class Identities:
     def of(self, job: Job) -> str:
         """As one line of text."""
         run, training = load_train_config(job.folder / CONFIG)
-        files = {key: self._of_file(getattr(run, key)) for key in ("domain", "forcing", "observations")}
+        paths = [
+            *(getattr(run, key) for key in ("domain", "forcing", "observations", "initial_state")),
+            None if run.screening is None else run.screening.table, training.start_from,
+            None if training.pretrain is None else training.pretrain.labels,
+        ]
+        files = [self._of_file(path) for path in paths if isinstance(path, Path)]
         own = training.model_dump(mode="json", exclude={"output", "threads"})
         keys = run.model_dump(mode="json", exclude={
             "domain", "forcing", "observations", "training", "signatures", "map_fit", "prepare", "output", "restart",
@@ -164,9 +215,9 @@ class Identities:
         })
         return json.dumps([__version__, files, keys, own])
 
-    def _of_file(self, path: Any) -> str:
+    def _of_file(self, path: Path) -> str:
         if path not in self._files:
-            self._files[path] = fingerprint(Path(path))
+            self._files[path] = content_digest(path)
         return self._files[path]
 
 
@@ -210,6 +261,10 @@ def usable_gauges(run: Config, training: TrainConfig, ids: Sequence[str]) -> tup
 
     Those of `training.gauges`, or all, whose discharge varies in the training period.
     """
+    unknown = [] if training.gauges == "all" else [g for g in training.gauges if g not in ids]
+    if unknown:
+        raise ConfigError(f"training.gauges: the domain has no gauge '{unknown[0]}'.{nearest(unknown[0], ids)} Known: "
+                          f"{', '.join(ids)}.")
     _, observed = read_records(run, ids, run.start, run.end)
     first, last = (int((t - run.start).astype(int)) // run.time_step for t in training.train)
     varies = [np.unique(s[np.isfinite(s)]).size > 1 for s in observed[first:last].T]

@@ -49,7 +49,7 @@ def run_experiment(path: Path, tell: Callable[[str], None], scenarios: Sequence[
     splits = make_splits(domain, config, chosen)
     against, apart = _others(experiment, domain), _distances(experiment, domain)
     check_writable(config.output / TABLE)
-    jobs = make_jobs(experiment, splits)
+    jobs = make_jobs(experiment, domain, splits)
     run_jobs(jobs, config.processes, tell)
     results = [*_trained(experiment, jobs), *_baselines(experiment, domain, splits, observed, chosen, apart, tell), *(
         Result(name, "", ("fitted", "unseen"), _always(series)) for name, series in against.items()

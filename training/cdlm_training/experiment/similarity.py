@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 
 from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.maps.files import LEARNED_FROM
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.writing import check_writable
 from bmi_cdlm.run.parameter_file import save_parameters
@@ -62,8 +65,9 @@ def run_similarity(path: Path, output: Path, mean: Mean, weights: Weights, tell:
         found = _parameters(experiment, domain, fits, values, weights)
     save_parameters(output, domain, experiment.run.time_step, found, {
         "title": f"parameters of the {experiment.config.donors} most similar of {len(chosen)} gauges, their mean",
-        "source": f"bmi_cdlm {__version__}", "similarity": ", ".join(names), "learned_from": ", ".join(chosen),
-        "weights": weights,
+        "source": f"bmi_cdlm {__version__}", "similarity": ", ".join(names),
+        LEARNED_FROM: json.dumps(chosen), "weights": weights,
+        "periods": json.dumps({"train": [date_text(t) for t in experiment.training.train]}),
     })
     return f"{len(found)} parameters of {domain.n_cells} cells and {domain.n_reaches} reaches"
 

@@ -16,6 +16,7 @@ from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.config import explain_block
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.values import Date
+from cdlm_training.dataset import check_whole_steps
 
 
 class MapFitConfig(BaseModel):
@@ -117,6 +118,8 @@ def load_map_fit(path: Path) -> MapFit:
             f"{path}: map_fit.period has steps {first} to {last} of {run.n_steps}, of which the first {config.warm_up} "
             "(warm_up) do not count. Expected more, within the run."
         )
+    if config.period is not None:
+        check_whole_steps(run, f"{path}: map_fit.period", config.period)
     per_day = DAY // run.time_step
     if (last - first - config.warm_up) % per_day:
         raise ConfigError(f"{path}: map_fit.period less its warm_up is no number of whole days. Expected whole days.")
