@@ -31,6 +31,8 @@ WHOLE_STEPS = {"lbfgs": 1.0, "adadelta": 1.0}
 """Learning rate of optimizers that find the size of a step themselves, where none is given."""
 OF_FIELDS = {"optimizer": "lbfgs", "precision": "float64", "pet_factor": False}
 """What mapping: distributed takes where nothing else is given."""
+LARGEST_SEED = 2**53
+"""What all generators of random numbers take, and those that are made of it."""
 MANY_STARTS = 5
 """Of a fit so small that it ends where it happens to begin."""
 QUARTILES = {"lower_quartile": 0.25, "median": 0.5, "upper_quartile": 0.75}
@@ -39,13 +41,14 @@ GaugeWeights = (
     Literal["equal", "incremental_area", "lower_quartile", "median", "upper_quartile"]
     | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
 )
+Width = Annotated[int, Field(ge=1)]
 Gauges = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(parse_places)]
 
 
 class TrainConfig(BaseModel):
     """A training of the run beside it. Paths are relative to the configuration file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     output: Path = Field(
         description="Checkpoint to write (.safetensors), or the parameter file of mapping: distributed (.nc); the log "
@@ -71,7 +74,7 @@ class TrainConfig(BaseModel):
         "values of its own, which become a parameter file and hold in this domain alone."
     )
     resnet: WindowShape = Field(default=WindowShape(), description="Of mapping: resnet: window and network.")
-    hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of the hidden "
+    hidden: tuple[Width, ...] = Field(default=(32, 32), description="Units of the hidden "
                                    "layers of the mapping (of reaches, with resnet) [1].")
     starts: dict[str, float] = Field(
         default={}, description="Where learned parameters start, by registry name [units of each]; others start at "
@@ -113,7 +116,7 @@ class TrainConfig(BaseModel):
     pet_factor: bool = Field(
         default=True, description="Learn a factor on PET from forcing and season; without where mapping is distributed."
     )
-    pet_hidden: tuple[int, ...] = Field(default=(8,), description="Units of the hidden layers of the PET factor [1].")
+    pet_hidden: tuple[Width, ...] = Field(default=(8,), description="Units of the hidden layers of the PET factor [1].")
     pet_limits: tuple[float, float] = Field(default=(0.3, 2.0), description="Limits of the PET factor [1].")
     pet_kind: str = Field(
         default="unknown", description="The formula behind the PET of the forcing, such as Oudin; that of the run "
@@ -189,7 +192,7 @@ class TrainConfig(BaseModel):
         default="flat", description="What was known of parameters before: nothing (`flat` before bounds, or `uniform` "
         "within their ranges), or a standard deviation before bounds about where they start [1]."
     )
-    seed: int = Field(default=1, ge=0, description="Seed of weights and windows [1].")
+    seed: int = Field(default=1, ge=0, le=LARGEST_SEED, description="Seed of weights and windows [1].")
     licence: str = Field(default="not stated", description="Licence of the weights, written into the checkpoint.")
 
     @model_validator(mode="before")
@@ -246,8 +249,13 @@ class TrainConfig(BaseModel):
             )
         self._check_quartile()
         self._check_draws()
-        if len(set(self.varying)) < len(self.varying):
-            raise ValueError(f"varying names a parameter twice: {', '.join(self.varying)}; expected different ones")
+        for key, prefix in (("varying", ""), ("cell_attributes", "cell_"), ("reach_attributes", "reach_")):
+            names = [name.removeprefix(prefix) for name in getattr(self, key)]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{key} names '{twice}' twice; expected different names")
+        if self.mapping in LAYERED and not self.hidden:
+            raise ValueError(f"mapping is {self.mapping} and hidden is empty; expected units, or mapping: linear")
         if self.loss.prior and self.start_from is None and self.pretrain is None:
             raise ValueError("loss.prior needs start_from or pretrain, towards which it pulls")
         origins = [name for name in ("start_from", "pretrain") if getattr(self, name) is not None]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cases import START, change_config, write_series
 from click.testing import CliRunner
-from training_cases import change_training, write_training_case
+from training_cases import write_training_case
 
 from bmi_cdlm.cli import main as cdlm
 from bmi_cdlm.domain.domain import read_domain

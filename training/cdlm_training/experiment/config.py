@@ -33,7 +33,7 @@ OTHER_KEYS = ("experiment", "signatures", "map_fit", "prepare", "output", "resta
 class ExperimentConfig(BaseModel):
     """An experiment with the run and the training beside it. Paths are relative to the configuration file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     output: Path = Field(description="Folder for trainings, discharge and tables.")
     test: Period = Field(
@@ -90,8 +90,10 @@ class ExperimentConfig(BaseModel):
             if not name or not all(c.isalnum() or c in "-_." for c in name):
                 raise ValueError(f"variants: '{name}' is to name a folder; expected letters, digits, '-', '_' and '.'")
             training = self.variants[name].get("training", {})
+            if not isinstance(training, dict):
+                raise ValueError(f"variants.{name}.training is {shown(training)}; expected keys of a training")
             own = [key for key in OTHER_KEYS if key in self.variants[name]]
-            own += [f"training.{key}" for key in OF_SPLITS if isinstance(training, dict) and key in training]
+            own += [f"training.{key}" for key in OF_SPLITS if key in training]
             if own:
                 raise ValueError(
                     f"variants.{name} has {own[0]}, which is the same for all of an experiment (gauges come from its "

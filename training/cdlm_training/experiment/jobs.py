@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.files.output import OutputFile, read_output
 from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.names.calendars import date_text
-from bmi_cdlm.names.errors import CdlmError, ConfigError, nearest, shown
+from bmi_cdlm.names.errors import CdlmError, ConfigError, nearest
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.screening import read_records
@@ -68,17 +69,25 @@ def make_jobs(experiment: Experiment, domain: Domain, splits: Sequence[Split]) -
     ]
     for name in names:  # all are looked at before anything is trained
         own = [job for job in jobs if job.variant == name]
-        _write_config(experiment, own[0], domain)
-        _check_variant(experiment, name, own[0].folder / CONFIG, domain, splits)
+        with _named(f"variant {name}"):
+            _write_config(experiment, own[0], domain)
+            _check_variant(experiment, own[0].folder / CONFIG, domain, splits)
     for job in jobs:
         _write_config(experiment, job, domain)
     return jobs
 
 
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Let errors begin with what they are of."""
+    try:
+        yield
+    except CdlmError as cause:
+        raise type(cause)(f"{what}: {cause}") from cause
+
+
 def _write_config(experiment: Experiment, job: Job, domain: Domain) -> None:
     content = experiment.variant(job.variant)
-    if not isinstance(content["training"], dict):
-        raise ConfigError(f"variant {job.variant}: training is {shown(content['training'])}, expected keys of it.")
     is_field = content["training"].get("mapping") in ("distributed", "resnet")
     content["training"] = {
         **content["training"], "output": FIELD if is_field else CHECKPOINT, "gauges": list(job.split.fitted),
@@ -105,40 +114,33 @@ def saw(domain: Domain, held_out: Sequence[str]) -> list[str]:
     return [gauge for gauge, (lo, hi) in zip(ids, ranges, strict=True) if ((lo <= out) & (out < hi)).any()]
 
 
-def _check_variant(
-    experiment: Experiment, name: str, path: Path, domain: Domain, splits: Sequence[Split]
-) -> None:
-    try:
-        run, training = load_train_config(path)
-    except ConfigError as cause:
-        raise ConfigError(f"variant {name}: {cause}") from cause
+def _check_variant(experiment: Experiment, path: Path, domain: Domain, splits: Sequence[Split]) -> None:
+    run, training = load_train_config(path)
     for key in SAME:
         own, expected = (_resolved(getattr(one, key)) for one in (run, experiment.run))
         if own != expected:
             own, expected = (date_text(v) if isinstance(v, np.datetime64) else v for v in (own, expected))
             raise ConfigError(
-                f"variant {name}: {key} is {own}, expected that of the experiment, {expected}. Make another experiment "
+                f"{key} is {own}, expected that of the experiment, {expected}. Make another experiment "
                 "of it."
             )
     first, last = experiment.config.test
     for key, period in (("train", training.train), ("validate_on", training.validate_on)):
         if period is not None and first < period[1] and period[0] < last:
             raise ConfigError(
-                f"variant {name}: training.{key} is {told(period)}, which overlaps with experiment.test, "
+                f"training.{key} is {told(period)}, which overlaps with experiment.test, "
                 f"{told((first, last))}. Cut one of them."
             )
     read_attributes(run.domain, domain, "cell", training.cell_attributes)
     read_attributes(run.domain, domain, "reach", training.reach_attributes)
-    _check_start(experiment, name, run, training, splits)
+    _check_start(experiment, run, training, splits)
 
 
-def _check_start(
-    experiment: Experiment, name: str, run: Config, training: TrainConfig, splits: Sequence[Split]
-) -> None:
+def _check_start(experiment: Experiment, run: Config, training: TrainConfig, splits: Sequence[Split]) -> None:
     """Refuse a start that saw what is tested: of a checkpoint its gauges and years, of labels their years."""
     test, every = experiment.config.test, {g for split in splits for g in (*split.fitted, *split.held_out)}
     if training.start_from is not None:
-        seen, key = what_it_saw(training.start_from, run.member), f"variant {name}: training.start_from"
+        seen, key = what_it_saw(training.start_from, run.member), "training.start_from"
         for split in splits:
             seen.check_gauges(key, split.held_out, f"the split {split.design} {split.name}",
                               "Train one without these gauges (training.gauges), or leave start_from out.")
@@ -148,7 +150,7 @@ def _check_start(
         if labels.sites.per == "gauge":
             periods = (labels.period,) if labels.period else ()
             Seen(labels.where, frozenset(labels.sites.id), periods).check_period(
-                f"variant {name}: training.pretrain", every, test, "Make labels of earlier years, with this training."
+                "training.pretrain", every, test, "Make labels of earlier years, with this training."
             )
 
 
@@ -239,9 +241,11 @@ def run_jobs(jobs: Sequence[Job], processes: int, tell: Callable[[str], None]) -
         todo.append((job, identity))
     if len(todo) < len(jobs):
         tell(f"{len(jobs) - len(todo)} of {len(jobs)} trainings were done before")
+    _try_variants([job for job, _ in todo])
     if processes == 1:
         for k, (job, identity) in enumerate(todo, 1):
-            tell(f"{k} of {len(todo)}: {job.name}: NSE {run_job(job.folder, identity):.3f}")
+            with _named(job.name):
+                tell(f"{k} of {len(todo)}: {job.name}: NSE {run_job(job.folder, identity):.3f}")
         return
     # Fresh processes: each has threads, devices and the memory of one training of its own.
     context = multiprocessing.get_context("spawn")
@@ -250,10 +254,23 @@ def run_jobs(jobs: Sequence[Job], processes: int, tell: Callable[[str], None]) -
         for k, future in enumerate(as_completed(futures), 1):
             job = futures[future]
             try:
-                tell(f"{k} of {len(todo)}: {job.name}: NSE {future.result():.3f}")
-            except CdlmError as cause:
+                with _named(job.name):
+                    tell(f"{k} of {len(todo)}: {job.name}: NSE {future.result():.3f}")
+            except CdlmError:
                 pool.shutdown(cancel_futures=True)
-                raise type(cause)(f"{job.name}: {cause}") from cause
+                raise
+
+
+def _try_variants(todo: Sequence[Job]) -> None:
+    """Make a trainer of every variant but the first, which is trained at once: what only it finds wrong is said before
+    hours of training."""
+    from cdlm_training.distributed import Team
+    from cdlm_training.loop import Trainer
+
+    firsts = {job.variant: job for job in reversed(todo)}
+    for name in list(dict.fromkeys(job.variant for job in todo))[1:]:
+        with _named(f"variant {name}"):
+            Trainer(firsts[name].folder / CONFIG, Team(0, 1)).workers.close()
 
 
 def usable_gauges(run: Config, training: TrainConfig, ids: Sequence[str]) -> tuple[list[str], np.ndarray]:

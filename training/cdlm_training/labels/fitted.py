@@ -12,9 +12,9 @@ import torch
 from bmi_cdlm.evaluate.metrics import kge
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.names.parameters import parameter
-from bmi_cdlm.names.writing import replacing
 from cdlm_training.fields import bounded, places
 from cdlm_training.fits import descend
+from cdlm_training.kept import held, keep
 from cdlm_training.labels.areas import Areas
 from cdlm_training.labels.offline import FITTED
 from cdlm_training.labels.store import CAPACITIES, Column, LabelSet, chosen
@@ -101,18 +101,16 @@ class GaugeFits:
         path = self.folder / f"{place}.npz"
         above = np.concatenate([self.zones.zones[0].held.numpy().ravel(), self.zones.zones[1].held.numpy().ravel()])
         identity = f"{gauge} {self.restarts} {self.trainer._identity()}"
-        if path.is_file():
-            with np.load(path) as held:
-                if str(held["identity"]) == identity and np.array_equal(held["above"], above):
-                    return Tried(held["free"], held["loss"])
+        done = held(path, identity)
+        if done is not None and np.array_equal(done["above"], above):
+            return Tried(done["free"], done["loss"])
         frees, losses = [], []
         for restart in range(self.restarts):
             self.zones.begin(None if restart == 0 else self.trainer.config.seed + 1000 * restart)
             losses.append(self._descend(part))
             frees.append(self.zones.get())
         found = Tried(np.stack(frees), np.array(losses))
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, free=found.free, loss=found.loss, above=above, identity=np.array(identity))
+        keep(path, identity, free=found.free, loss=found.loss, above=above)
         return found
 
     def _descend(self, part: Part) -> float:

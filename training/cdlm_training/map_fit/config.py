@@ -22,7 +22,7 @@ from cdlm_training.dataset import check_whole_steps
 class MapFitConfig(BaseModel):
     """A fit of cells to maps. Paths are relative to the configuration file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     maps: Path = Field(description="Maps of mean runoff and baseflow index, of `cdlm signatures` (.nc).")
     output: Path = Field(

@@ -15,7 +15,6 @@ import numpy as np
 
 from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import Domain, read_domain, take_reaches
-from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.output import OutputFile
 from bmi_cdlm.generator.specification import Target
@@ -28,10 +27,12 @@ from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.writing import check_writable, replacing
 from bmi_cdlm.prepare.gauges.hierarchy import fold_gauges
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.fingerprints import fingerprints
 from bmi_cdlm.run.parameter_file import save_parameters
 from bmi_cdlm.run.parameters import make_demand, make_forcing, read_any_parameters, read_elevation
 from bmi_cdlm.version import __version__
 from cdlm_training.fields import FARTHEST, unbounded
+from cdlm_training.kept import held, keep
 from cdlm_training.map_fit.cells import NO_REACHES, Aim, CellModel, Found, fit_cells
 from cdlm_training.map_fit.config import MapFit, load_map_fit
 from cdlm_training.map_fit.rivers import CELERITY, check_rivers, fit_rivers
@@ -171,7 +172,7 @@ def _fit_maps(
             found = _held(path, identity)
             if found is None:
                 found = _fit_block(fit, domain, prior, maps, block, z[:, block], workers)
-                _keep(path, identity, found)
+                keep(path, identity, **found._asdict())
             z[:, block], came[:, block] = found.z, (found.runoff, found.baseflow)
             state[block] = np.where((np.abs(found.z) > NEAR).any(axis=0), BOUND, FITTED)
             tell(f"{which}: block {k + 1} of {len(blocks)}, {block.size} cells, {found.steps} steps")
@@ -239,25 +240,14 @@ def _identity(fit: MapFit, prior: Mapping[str, np.ndarray], maps: Maps) -> str:
     arrays = [*prior.items(), *maps.values.items()]
     for name, values in sorted(arrays, key=lambda one: one[0]):
         digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
-    run, files = fit.run, {key: content_digest(Path(getattr(fit.run, key))) for key in ("domain", "forcing")}
     own = fit.config.model_dump(mode="json", exclude={"output", "folds", "maps", "rivers"})
-    of_run = [run.chain.names, run.time_step, run.memory, run.pet]
-    return json.dumps([__version__, digest.hexdigest(), files, own, fit.steps, of_run], default=str)
+    return json.dumps([digest.hexdigest(), fingerprints(fit.run), fit.run.memory, own, fit.steps])
 
 
 def _held(path: Path, identity: str) -> Found | None:
     """A block that was fitted before a kill."""
-    if not path.is_file():
-        return None
-    with np.load(path) as held:
-        if str(held["identity"]) != identity:
-            return None
-        return Found(held["z"], held["runoff"], held["baseflow"], int(held["steps"]))
-
-
-def _keep(path: Path, identity: str, found: Found) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, identity=np.array(identity), **found._asdict())
+    done = held(path, identity)
+    return None if done is None else Found(done["z"], done["runoff"], done["baseflow"], int(done["steps"]))
 
 
 def _values(
