@@ -30,7 +30,7 @@ from cdlm_training.distributed import Team
 from cdlm_training.errors import GaugeErrors
 from cdlm_training.evaluate import copy_written, load_best, write_checkpoint
 from cdlm_training.fields import draw_fields, make_fields, places
-from cdlm_training.findings import against_bounds, spread_of, unlike_starts
+from cdlm_training.findings import against_bounds, left_over, spread_of, unlike_starts
 from cdlm_training.fits import Fit, make_optimizer
 from cdlm_training.generator import Generator
 from cdlm_training.labels.teach import make_lessons
@@ -174,7 +174,7 @@ class Trainer:
             draw_fields(config.log_folder, self.data.domain, values)
         self.findings = [
             *([] if self.learned is None else [self.learned.told()]),
-            *unlike_starts(self, simulated), *against_bounds(self.spec, values),
+            *unlike_starts(self, simulated), *against_bounds(self.spec, values), *left_over(self),
             *(spread_of(self.fits, config.select_by) if chosen is None else told(self.fits, chosen)),
             *make_posterior(self),
         ]

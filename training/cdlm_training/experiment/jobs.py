@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.domain.basins import upstream_gauges
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.files.output import OutputFile, read_output
 from bmi_cdlm.files.yaml_dumper import dump_yaml
@@ -108,10 +109,9 @@ def _write_config(experiment: Experiment, job: Job, domain: Domain) -> None:
 def saw(domain: Domain, held_out: Sequence[str]) -> list[str]:
     """Gauges whose labels saw a record that is held out: those gauges, and all below them, whose own areas are what
     these leave; in the order of the domain."""
-    ids, reach = domain.gauges.id, domain.gauges.reach
-    out = reach[[ids.index(gauge) for gauge in held_out]]
-    ranges = [upstream_of(domain.reaches.downstream, int(r)) for r in reach]
-    return [gauge for gauge, (lo, hi) in zip(ids, ranges, strict=True) if ((lo <= out) & (out < hi)).any()]
+    ids = domain.gauges.id
+    out = [ids.index(gauge) for gauge in held_out]
+    return [gauge for gauge, above in zip(ids, upstream_gauges(domain), strict=True) if above[out].any()]
 
 
 def _check_variant(experiment: Experiment, path: Path, domain: Domain, splits: Sequence[Split]) -> None:
@@ -256,6 +256,12 @@ def run_jobs(jobs: Sequence[Job], processes: int, tell: Callable[[str], None]) -
             try:
                 with _named(job.name):
                     tell(f"{k} of {len(todo)}: {job.name}: NSE {future.result():.3f}")
+            except BrokenProcessPool as cause:
+                raise ConfigError(
+                    f"{job.name}: a process of the experiment ended without a word, as one does that the system kills "
+                    f"for memory, or a user. experiment.processes is {processes}, each with the memory of a training; "
+                    "ask for fewer, and run again: what was trained is kept."
+                ) from cause
             except CdlmError:
                 pool.shutdown(cancel_futures=True)
                 raise
