@@ -37,7 +37,7 @@ def test_half_a_file_is_done_again(tmp_path: Path, share: float):
     assert held(path, "a") is None
     path.write_bytes(b"PK no archive")
     assert held(path, "a") is None
-    np.savez(path.open("wb"), z=np.ones(2))
+    np.savez(path, z=np.ones(2))
     assert held(path, "a") is None, "of another hand"
 
 

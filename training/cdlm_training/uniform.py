@@ -18,6 +18,11 @@ OF_ONE_GAUGE: dict[str, Any] = {
     "gauges_per_update": None, "pairs_per_update": None, "gauge_weights": "equal",
 }
 """What a fit to one gauge changes beside."""
+WITHOUT_EFFECT = (
+    "hidden", "lstm_hidden", "resnet", "pet_hidden", "pet_limits", "pet_kind", "epochs", "patience", "select_by",
+    "windows_per_update", "final_learning_rate", "weight_decay", "clip",
+)
+"""Keys of networks, updates and epochs, of which a fit to one gauge has none."""
 AS_ONE = {"nse_batch": "nse", "rmse_comb": "rmse_log"}
 """Terms over all samples of an update, and what each is where these are of one gauge."""
 
@@ -42,4 +47,4 @@ def loss_of_one_gauge(given: Mapping[str, Any] | None) -> dict[str, Any]:
 def training_of_one_gauge(training: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a training for fits to single gauges: its period, ranges and starts, the loss at one gauge."""
     found = {**training, **OF_ONE_GAUGE, "loss": loss_of_one_gauge(training.get("loss"))}
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in found.items() if value is not None and key not in WITHOUT_EFFECT}

@@ -28,7 +28,6 @@ from cdlm_training.experiment.splits import make_splits
 from cdlm_training.labels.store import Column, LabelSet, Sites, save_labels
 from cdlm_training.labels.teach import make_lessons
 from cdlm_training.loop import Trainer
-from cdlm_training.scores import Scores
 from cdlm_training.seen import what_it_saw
 from cdlm_training.terms import Pretraining
 
@@ -135,7 +134,8 @@ def test_the_weather_of_the_test_period_leaves_no_trace(case):
     with netCDF4.Dataset(forcing, "a") as data:
         for name in ("precipitation", "potential_evapotranspiration", "air_temperature"):
             data[name][CHOSEN:] = 2.0 * np.asarray(data[name][CHOSEN:]) + 1.0
-    keys = {"epochs": 2, "pet_factor": True, "output": "out/weather.safetensors"}
+    # Without a warm-up: in a record of less than a year it would cycle through all of it.
+    keys = {"epochs": 2, "pet_factor": True, "warm_up": 0, "output": "out/weather.safetensors"}
     clean = train(change_training(case, "weather.yaml", **keys))[0]
     other = train(change_config(change_training(case, "weather.yaml", **keys), "other.yaml", forcing=str(forcing)))[0]
     for (name, a), b in zip(clean.generator.named_parameters(), other.generator.parameters(), strict=True):
@@ -143,7 +143,7 @@ def test_the_weather_of_the_test_period_leaves_no_trace(case):
     assert clean.spec.to_json() == other.spec.to_json()
 
 
-def test_a_held_out_fold_chooses_no_epoch(case, monkeypatch):
+def test_a_held_out_fold_chooses_no_epoch(case):
     """Of `held_out_fold` neither records nor scores count: weights, epoch and what is told are those of the others."""
     keys = {"folds": 2, "held_out_fold": 0, "output": "out/fold.safetensors", "select_by": "kge"}
     path = change_training(case, "fold.yaml", **keys)
@@ -155,10 +155,6 @@ def test_a_held_out_fold_chooses_no_epoch(case, monkeypatch):
     assert [fit._asdict() for fit in again.fits] == [fit._asdict() for fit in trainer.fits]
     best = [weights_of(one.config.output) for one in (trainer, again)]
     assert all(np.array_equal(best[0][n], best[1][n]) for n in best[0])
-    monkeypatch.setattr("cdlm_training.scores.kge", lambda s, o: 0.9)
-    assert train(path)[1] == Scores(*(pytest.approx(v, nan_ok=True) for v in (scores.nse, 0.9)), {
-        g: (pytest.approx(n), 0.9) for g, (n, _) in scores.gauges.items()
-    }, pytest.approx(scores.median_nse), 0.9)
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ def test_a_training_depends_on_the_content_of_all_its_files(case, tmp_path):
 def test_keys_without_effect_do_not_train_again(case, run, training, same):
     first, other = (
         Identities().of(jobs_of(path)[0])
-        for path in (experiment(case, "same"), experiment(case, "same", run=run, training=training))
+        for path in (experiment(case, "same"), experiment(case, "changed", run=run, training=training))
     )
     assert (first == other) is same
 
