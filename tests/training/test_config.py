@@ -159,6 +159,23 @@ def test_bad_values(case, keys, message):
     refused(change_training(case, **keys), message)
 
 
+@pytest.mark.parametrize(("keys", "which"), [
+    ({"output": "a/../domain.nc"}, "domain"), ({"output": "forcing.nc"}, "forcing"),
+    ({"output": "observations.nc"}, "observations"),
+])
+def test_no_output_is_written_onto_what_is_read(case, keys, which):
+    """However the path is written: the file would be lost with the first epoch."""
+    field = {"mapping": "distributed", "cell_attributes": None, "reach_attributes": None, "pet_factor": None}
+    refused(change_training(case, **field, **keys), f"output is .*, the file of '{which}', which would be lost")
+
+
+def test_a_fit_does_not_write_onto_what_it_starts_from(case):
+    keys = {"start_from": "start.safetensors", "output": "start.safetensors"}
+    refused(change_training(case, **keys), "the file of 'start_from', which would be lost")
+    network = {"mapping": "resnet", "start_from": "net.safetensors", "output": "net.nc", "pet_factor": None}
+    refused(change_training(case, **network), r"net\.safetensors, the file of 'start_from'")
+
+
 @pytest.mark.parametrize("keys", [
     {"cell_attributes": ["florest"]}, {"reach_attributes": ["lenght"]},
     {"loss": {"mean_runoff": 1.0}, "mean_runoff_attribute": "mean_runof"},

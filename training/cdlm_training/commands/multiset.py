@@ -8,6 +8,7 @@ import click
 
 from bmi_cdlm.commands.common import CleanErrors, console
 from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.names.writing import check_writable
 from cdlm_training.commands.common import require_torch
 
 
@@ -35,6 +36,7 @@ def multiset_command(config: Path, sets: int) -> None:
             "learn_component_weights, weights of gauges, and terms of each gauge in loss (no gaussian, nse_batch, "
             "rmse_comb)."
         )
+    check_writable(keys.output)
     found = estimate(trainer, sets, keys.seed)
     set_places(trainer, found.places)
     write_checkpoint(keys.output, trainer, None)
