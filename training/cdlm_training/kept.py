@@ -22,8 +22,8 @@ def keep(path: Path, identity: str, **arrays: Any) -> None:
 def held(path: Path, identity: str) -> dict[str, np.ndarray] | None:
     """What was kept under this identity; None where there is nothing, something else, or a damaged file."""
     try:
-        with np.load(path) as file:
-            found = {name: file[name] for name in file.files}
+        with path.open("rb") as file, np.load(file) as arrays:  # of a damaged file np.load itself closes nothing
+            found = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
     return found if str(found.pop(IDENTITY, "")) == identity else None
