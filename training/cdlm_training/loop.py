@@ -343,6 +343,8 @@ class Trainer:
             window, part = item
             share = part.cells.size / n_cells
             term = self.objective(window, part, share, sums, ranked) / n_windows
+            if not term.requires_grad:  # nothing to compare in this window, such as no flood
+                return float(term.detach()), (None,) * len(weights)
             return float(term.detach()), torch.autograd.grad(term, weights, allow_unused=True)
 
         for value, gradients in self._each(differentiate, own):  # in one order, whoever was first
