@@ -21,6 +21,7 @@ from bmi_cdlm.run.parameter_file import read_parameters
 from cdlm_training import fits
 from cdlm_training.cli import main
 from cdlm_training.experiment.baselines import donor_weights
+from cdlm_training.seen import what_it_saw
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,8 @@ def test_parameters_are_those_of_the_most_similar_gauge(case: Path, monkeypatch:
     low, high = -10.0, 5.0
     np.testing.assert_allclose(found["exchange_coefficient"], low + (high - low) / (1 + np.exp(-x2)), rtol=1e-6)
     assert {"celerity", "weighting"} <= set(found)
+    seen = what_it_saw(case.parent / "similar.nc")
+    assert seen.gauges == {"g0", "g1", "g2", "g3"} and seen.periods == ((at(DAY, 0), at(DAY, 50)),)
     series = case.parent / "simulated.nc"
     made = CliRunner().invoke(main, ["similarity", str(case), "--to", str(series), "--mean", "simulations"])
     assert made.exit_code == 0, made.output
@@ -83,4 +86,8 @@ def test_refusals(case: Path) -> None:
         return result.output.replace("\n", " ")
 
     assert "ends in .nc" in said("found.txt")
+    domain = case.parent / "domain.nc"
+    before = domain.read_bytes()
+    assert "--to is" in (found := said(str(domain))) and "the file of 'domain', which would be lost" in found
+    assert domain.read_bytes() == before
     assert "no cell attribute 'clay'" in said("found.nc", similarity=["clay"])

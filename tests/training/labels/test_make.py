@@ -172,6 +172,15 @@ def test_labels_of_cells_follow_a_product(case, tmp_path):
         assert file["dwbm_kge_fitted"][:].min() > 0.5
 
 
+@pytest.mark.parametrize("name", ["domain", "forcing", "observations"])
+def test_labels_are_not_written_onto_what_they_are_made_of(case, name):
+    path = case.parent / f"{name}.nc"
+    before = path.read_bytes()
+    code, said = call(case, "--model", "gr2m", "--to", path)
+    assert code == 1 and f"the file of '{name}', which would be lost" in said
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (["--model", "gr2"], r"--model: there is no 'gr2' here. Did you mean 'gr2m'\?"),
     (["--model", "gr2m", "--model", "gr2m"], "--model names one twice"),
