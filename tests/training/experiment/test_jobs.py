@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import pytest
 import yaml
@@ -245,12 +246,28 @@ def test_fits_to_single_gauges_are_kept_until_what_they_are_of_changes(case, mon
     ({"training": {"gauges": ["g0", "g9"]}}, "training.gauges: the domain has no gauge 'g9'. Did you mean"),
     ({"test": ["2001-04-21T06:00", at(DAY, 70)]}, "experiment.test has 2001-04-21T06:00:00, within the step"),
     ({"seeds": [2**60]}, "seed is 1152921504606846976: Input should be less than"),
+    ({"designs": ["folds"], "training": {"gauge_weights": {"g0": 1.0, "g1": 1.0, "g2": 2.0}}},
+     "training.gauge_weights: gauge g3, which the split folds fold. fits, has none"),
     ({"designs": ["folds"], "training": {"gauges": ["g0"]}}, "folds leaves no gauge to fit"),
 ])
 def test_what_is_wrong_with_one_is_said_before_any_is_trained(case, tmp_path, keys, said):
     path = experiment(case, "wrong", **{"output": str(tmp_path / "lab"), **keys})
     found = refused(path)
     assert re.search(said, found), found
+
+
+def test_a_split_without_an_epoch_to_choose_is_refused(case, tmp_path):
+    """Where only the gauges that it holds out were observed in the years that choose the epoch."""
+    file = tmp_path / "observations.nc"
+    shutil.copy(case.parent / "observations.nc", file)
+    with netCDF4.Dataset(file, "a") as data:
+        data["discharge"][40:50, 3] = np.nan
+    path = experiment(
+        case, "choice", run={"observations": str(file)}, designs=["temporal", "folds"], output=str(tmp_path / "lab"),
+        training={"train": [at(DAY, 0), at(DAY, 40)], "validate_on": [at(DAY, 40), at(DAY, 50)]},
+    )
+    said = refused(path)
+    assert "none of the 1 gauges that the split folds fold" in said and "in 2001-04-10 to 2001-04-20" in said
 
 
 def test_errors_of_a_training_name_it(case, monkeypatch):

@@ -267,6 +267,35 @@ def run_jobs(jobs: Sequence[Job], processes: int, tell: Callable[[str], None]) -
                 raise
 
 
+def check_splits(experiment: Experiment, ids: Sequence[str], splits: Sequence[Split], observed: np.ndarray) -> None:
+    """Refuse a split whose training would fail once it is its turn: no epoch to choose, a gauge without its weight.
+
+    ids, observed : of all gauges, float64[time, gauge].
+
+    Raises
+    ------
+    ConfigError
+        Naming the split.
+    """
+    run, training = experiment.run, experiment.training
+    first, last = (int((t - run.start).astype(int)) // run.time_step for t in training.validation)
+    varies = {g: np.unique(s[np.isfinite(s)]).size > 1 for g, s in zip(ids, observed[first:last].T, strict=True)}
+    for split in splits:
+        where = f"the split {split.design} {split.name}"
+        if not any(varies[gauge] for gauge in split.fitted):
+            raise ConfigError(
+                f"training.validate_on: none of the {len(split.fitted)} gauges that {where} fits has varying discharge "
+                f"in {told(training.validation)}, expected one: they choose the best epoch. Choose another period."
+            )
+        without = [g for g in split.fitted if isinstance(training.gauge_weights, dict) and
+                   g not in training.gauge_weights]
+        if without:
+            raise ConfigError(
+                f"training.gauge_weights: gauge {without[0]}, which {where} fits, has none, expected one for every "
+                "gauge that can be fitted. Add it, or leave the gauge out with training.gauges."
+            )
+
+
 def _try_variants(todo: Sequence[Job]) -> None:
     """Make a trainer of every variant but the first, which is trained at once: what only it finds wrong is said before
     hours of training."""
