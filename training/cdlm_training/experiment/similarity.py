@@ -13,6 +13,7 @@ import torch
 
 from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.generator.checkpoint import STARTS_AT
 from bmi_cdlm.maps.files import LEARNED_FROM
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
@@ -70,6 +71,7 @@ def run_similarity(path: Path, output: Path, mean: Mean, weights: Weights, tell:
         "source": f"bmi_cdlm {__version__}", "similarity": ", ".join(names),
         LEARNED_FROM: json.dumps(chosen), "weights": weights,
         "periods": json.dumps({"train": [date_text(t) for t in experiment.training.train]}),
+        **({STARTS_AT: date_text(experiment.run.start)} if experiment.training.learn_start else {}),
     })
     return f"{len(found)} parameters of {domain.n_cells} cells and {domain.n_reaches} reaches"
 
