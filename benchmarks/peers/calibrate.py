@@ -228,7 +228,7 @@ def our_fit(path: Path) -> tuple[Config, Result]:
     ids, simulated = simulate_gauges(run, config.output)
 
     def scores(period: tuple[np.datetime64, np.datetime64]) -> list[float]:
-        found = score(run, config, ids, simulated, period).gauges
+        found = score(run, ids, ids, simulated, period).gauges
         order = np.argsort(-trainer.data.domain.gauges.area)
         return [found[ids[k]][0] for k in order]
 

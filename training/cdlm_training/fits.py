@@ -73,7 +73,8 @@ def descend(weights: list[torch.nn.Parameter], objective: Callable[[], torch.Ten
     def loss() -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
         value = objective()
-        value.backward()
+        if value.requires_grad:  # else there is nothing to compare, such as no flood
+            value.backward()
         return value
 
     optimizer.step(loss)

@@ -7,13 +7,14 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from bmi_cdlm.domain.domain import Domain, read_domain
-from bmi_cdlm.generator.checkpoint import fingerprint, load_checkpoint
+from bmi_cdlm.files.fingerprints import content_digest
+from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.generator.generator import Inputs, describe_forcing, make_spec, read_inputs
 from bmi_cdlm.generator.lstm import read_lstm_attributes
 from bmi_cdlm.generator.specification import GeneratorSpec
@@ -29,7 +30,7 @@ from cdlm_training.distributed import Team
 from cdlm_training.errors import GaugeErrors
 from cdlm_training.evaluate import copy_written, load_best, write_checkpoint
 from cdlm_training.fields import draw_fields, make_fields, places
-from cdlm_training.findings import against_bounds, spread_of, unlike_starts
+from cdlm_training.findings import against_bounds, left_over, spread_of, unlike_starts
 from cdlm_training.fits import Fit, make_optimizer
 from cdlm_training.generator import Generator
 from cdlm_training.labels.teach import make_lessons
@@ -52,9 +53,13 @@ STATE_FORMAT = "bmi_cdlm training 2"
 STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
 RUN_KEYS = (
     "start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "components", "pet", "forcing_fill",
-    "forcing_fill_limit", "spin_up", "initial_state",
+    "forcing_fill_limit", "spin_up", "initial_state", "calendar", "member",
 )
 """Keys of the run on which the weights depend."""
+NO_EFFECT: dict[str, Any] = {
+    "output": True, "start_from": True, "threads": True, "licence": True, "pretrain": {"labels"},
+}
+"""Keys of the training on which they do not, or files, which count by their content."""
 NO_SCORES = Scores(float("nan"), float("nan"), {})
 
 
@@ -107,12 +112,14 @@ class Trainer:
             read_lstm_attributes(self.spec, self.run.domain, domain),
         )
         taught = self.config.pretrain
-        self.lessons = None if taught is None else make_lessons(taught, self.run, self.spec, domain)
+        self.lessons = None if taught is None else make_lessons(
+            taught, self.run, self.spec, domain, self.data.held_out
+        )
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         files |= {} if self.config.start_from is None else {"start_from": self.config.start_from}
         files |= {} if self.config.pretrain is None else {"labels": self.config.pretrain.labels}
-        self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
+        self.fingerprints = {name: content_digest(file) for name, file in files.items()}
         self.workers = Workers(self.config.threads)
         self.parts = make_parts(self.data, self.workers)
         self.objective = Objective(self.chain)
@@ -167,12 +174,12 @@ class Trainer:
             draw_fields(config.log_folder, self.data.domain, values)
         self.findings = [
             *([] if self.learned is None else [self.learned.told()]),
-            *unlike_starts(self, simulated), *against_bounds(self.spec, values),
+            *unlike_starts(self, simulated), *against_bounds(self.spec, values), *left_over(self),
             *(spread_of(self.fits, config.select_by) if chosen is None else told(self.fits, chosen)),
             *make_posterior(self),
         ]
         (config.log_folder / FINDINGS).write_text("".join(f"{one}\n" for one in self.findings), encoding="utf-8")
-        return score(self.run, config, ids, simulated, config.validation)
+        return score(self.run, self.data.ids, ids, simulated, config.validation)
 
     def _run_epochs(self, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> None:
         config = self.config
@@ -336,6 +343,8 @@ class Trainer:
             window, part = item
             share = part.cells.size / n_cells
             term = self.objective(window, part, share, sums, ranked) / n_windows
+            if not term.requires_grad:  # nothing to compare in this window, such as no flood
+                return float(term.detach()), (None,) * len(weights)
             return float(term.detach()), torch.autograd.grad(term, weights, allow_unused=True)
 
         for value, gradients in self._each(differentiate, own):  # in one order, whoever was first
@@ -414,7 +423,7 @@ class Trainer:
         scores = NO_SCORES
         if self.team.leads:
             write_checkpoint(self._last, self, None)
-            scores = score(self.run, self.config, *self.validation(self._last), self.config.validation)
+            scores = score(self.run, self.data.ids, *self.validation(self._last), self.config.validation)
             write_checkpoint(self._last, self, scores)
         tell = self.team.from_leader
         return Scores(
@@ -427,7 +436,8 @@ class Trainer:
     def _identity(self) -> str:
         """What a resumed training must have in common with the one before, wherever it is started from."""
         run = self.run.model_dump(mode="json", include=set(RUN_KEYS))
-        return json.dumps([self.config.model_dump(mode="json", exclude={"output"}), run, self.fingerprints])
+        own = self.config.model_dump(mode="json", exclude=NO_EFFECT)
+        return json.dumps([own, run, self.fingerprints, self.data.ids])
 
     def _save_state(self) -> None:
         state = {

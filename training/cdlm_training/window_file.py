@@ -19,6 +19,7 @@ from bmi_cdlm.generator.generator import Inputs, read_inputs
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.names.errors import CheckpointError, ConfigError, shown
 from bmi_cdlm.names.writing import replacing
+from cdlm_training.config import NETWORK
 from cdlm_training.fields import places
 from cdlm_training.terms import WindowShape
 from cdlm_training.windows import Windowed
@@ -38,7 +39,7 @@ class WindowCheckpoint(NamedTuple):
 
 def network_file(path: Path) -> Path:
     """Where the network stands whose parameters are in a file."""
-    return path.with_suffix(".safetensors")
+    return path.with_suffix(NETWORK)
 
 
 def save_windowed(path: Path, generator: Windowed, record: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.files.netcdf import select_ids
 from bmi_cdlm.generator.specification import GeneratorSpec, NetworkSpec, Target
+from bmi_cdlm.names.errors import nearest
 from bmi_cdlm.names.parameters import STARTS, WEIGHT
 from bmi_cdlm.prepare.gauges.hierarchy import folds
 from bmi_cdlm.run.config import Config
@@ -66,8 +68,12 @@ class Lessons(NamedTuple):
     labels: ReadLabels
 
 
-def make_lessons(config: Pretraining, run: Config, spec: GeneratorSpec, domain: Domain) -> Lessons:
+def make_lessons(
+    config: Pretraining, run: Config, spec: GeneratorSpec, domain: Domain, held_out: Sequence[str] = ()
+) -> Lessons:
     """Read labels for a generator.
+
+    held_out : ids of gauges that the training holds out, whose labels are left out too.
 
     Raises
     ------
@@ -80,6 +86,9 @@ def make_lessons(config: Pretraining, run: Config, spec: GeneratorSpec, domain: 
     reach: Lesson | None = None
     if labels.sites.per == "gauge":
         at = select_ids(domain.gauges.id, labels.sites.id, "gauge_id", str(run.domain), LabelError)
+        _check_left_out(config, domain)
+        unseen = {*config.leave_out, *held_out}
+        weight[[gauge in unseen for gauge in labels.sites.id]] = 0.0
         areas = own_areas(domain, at.tolist())
         site, cell, share = shares(domain, areas)
         tree = areas.tree
@@ -92,6 +101,15 @@ def make_lessons(config: Pretraining, run: Config, spec: GeneratorSpec, domain: 
     weight = np.where(there, weight, 0.0)
     lesson = _lesson(labels, spec.cell, (site, cell, share), weight)
     return Lessons(lesson, reach, _folds(labels, config, tree, weight > 0), labels)
+
+
+def _check_left_out(config: Pretraining, domain: Domain) -> None:
+    for gauge in config.leave_out:
+        if gauge not in domain.gauges.id:
+            raise LabelError(
+                f"pretrain.leave_out: the domain has no gauge '{gauge}'.{nearest(gauge, domain.gauges.id)} Known: "
+                f"{', '.join(domain.gauges.id)}."
+            )
 
 
 def site_weights(kge: np.ndarray, config: Pretraining) -> np.ndarray:
