@@ -25,6 +25,7 @@ from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.gr_structures import GR4, GR5, GR6
 from bmi_cdlm.processes.hbv import HBV as ROUTED_HBV
 from bmi_cdlm.processes.hbv import HBV_1_0, HBV_1_1P, HBV_2_0
+from bmi_cdlm.processes.impervious import GR4J_IMPERVIOUS, HBV_IMPERVIOUS
 from bmi_cdlm.processes.kinematic import KINEMATIC
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
@@ -212,6 +213,9 @@ CASES: dict[str, Callable[[], Case]] = {
         29, random_domain(32, 15, 6, 25), 13, chain=chain_of(GR4, reach=KINEMATIC), n_sub=2),
     "gr5": lambda: make_case(30, lumped_domain(5), 13, chain=chain_of(GR5)),
     "gr6, hourly": lambda: make_case(31, random_domain(33, 9, 6, 15), 13, chain=chain_of(GR6), step=HOUR),
+    "sealed, gr4j": lambda: make_case(
+        32, random_domain(34, 9, 6, 15), 13, chain=chain_of(CEMANEIGE, GR4J_IMPERVIOUS)),
+    "sealed, hbv": lambda: make_case(33, random_domain(35, 9, 6, 15), 13, chain=chain_of(HBV_IMPERVIOUS)),
     "components of hbv": lambda: make_case(
         24, random_domain(27, 9, 4, 15), 9, chain=chain_of(ROUTED_HBV), components={"hbv": 4},
         varying=VARYING["hbv_2_0"]),

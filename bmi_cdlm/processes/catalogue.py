@@ -22,6 +22,7 @@ from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.gr_structures import GR4, GR5, GR6
 from bmi_cdlm.processes.hargreaves import HARGREAVES
 from bmi_cdlm.processes.hbv import HBV, HBV_1_0, HBV_1_1P, HBV_2_0
+from bmi_cdlm.processes.impervious import GR4J_IMPERVIOUS, HBV_IMPERVIOUS
 from bmi_cdlm.processes.kinematic import KINEMATIC
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
@@ -36,8 +37,8 @@ NONE, GIVEN = "none", "given"
 NOTHING: dict[Kind, list[str]] = {"snow": [NONE], "pet": [GIVEN]}
 """What a configuration says instead of a process: no snow, potential evapotranspiration that comes as an input."""
 OWN: tuple[CellProcess | ReachProcess, ...] = (
-    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, GR4, GR5, GR6, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, CALLER, MUSKINGUM,
-    MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED, KINEMATIC, ROUTING_NONE,
+    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, GR4, GR5, GR6, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, GR4J_IMPERVIOUS,
+    HBV_IMPERVIOUS, CALLER, MUSKINGUM, MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED, KINEMATIC, ROUTING_NONE,
 )
 FORMULAS: tuple[PetFormula, ...] = (OUDIN, HARGREAVES, PENMAN_MONTEITH)
 ALL_OWN: tuple[Process, ...] = (*OWN, *FORMULAS)
