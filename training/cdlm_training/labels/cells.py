@@ -91,13 +91,13 @@ class CellFits:
                 skill = f"median NSE {1 - np.median(found[usable]):.3f}" if usable.any() else "nothing to fit"
                 tell(f"{k + 1} of {restarts}: {skill} over {usable.sum()} cells")
             values, spread = chosen(columns, tries, cost)
-            found_skill = self._skill(tries, cost, usable)
+            skills = self._skill(tries, cost, usable)
         finally:
             self.workers.close()
         name = self.chain.dataset.run.runoff
-        return LabelSet(name, columns, CAPACITIES.get(name), values, spread,
-                        {**found_skill, "n_values": known.sum(axis=0).astype(float)}, f"{name} fitted by Rprop to 1 - NSE of "
-                        "monthly runoff")
+        skills["n_values"] = known.sum(axis=0).astype(np.float64)
+        return LabelSet(name, columns, CAPACITIES.get(name), values, spread, skills,
+                        f"{name} fitted by Rprop to 1 - NSE of monthly runoff")
 
     def _fit(self, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
         """The best z of every cell, float64[cell, parameter], and its cost, float64[cell]."""
