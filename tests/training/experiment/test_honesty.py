@@ -208,6 +208,26 @@ def test_a_start_that_saw_a_held_out_gauge_is_refused(case):
     assert "variant b: training.start_from" in said
 
 
+def test_every_split_may_start_from_a_checkpoint_of_its_own(case, tmp_path):
+    """Design and split in the path; swapped, they are refused."""
+    groups = {split.name: split.fitted for split in splits(case, "folds")}
+    for swapped in (False, True):
+        for name, other in zip(groups, reversed(groups), strict=True):
+            start_of(case, f"folds_{name}.safetensors", groups[other if swapped else name], (0, TRAINED))
+        start = str(case.parent / "{design}_{split}.safetensors")
+        if swapped:
+            assert "which the split folds fold0 holds out" in refused(case, {"start_from": start})
+            continue
+        training = {**yaml.safe_load(case.read_text())["training"], "start_from": start}
+        read = load_experiment(change_config(case, "each.yaml", training=training, experiment={
+            "output": str(tmp_path / "each"), "test": [at(DAY, CHOSEN), at(DAY, N_STEPS)], "designs": ["folds"],
+            "folds": 2,
+        }))
+        for job in make_jobs(read, read_domain(read.run.domain), splits(case, "folds")):
+            kept = yaml.safe_load((job.folder / "config.yaml").read_text())["training"]["start_from"]
+            assert kept == str(case.parent / f"folds_{job.split.name}.safetensors")
+
+
 def test_a_start_that_saw_the_test_period_is_refused(case):
     start = start_of(case, "late.safetensors", ["g3"], (20, CHOSEN + 1))
     said = refused(case, {"start_from": str(start)}, "temporal")

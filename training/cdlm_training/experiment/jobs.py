@@ -72,7 +72,8 @@ def make_jobs(experiment: Experiment, domain: Domain, splits: Sequence[Split]) -
         own = [job for job in jobs if job.variant == name]
         with _named(f"variant {name}"):
             _write_config(experiment, own[0], domain)
-            _check_variant(experiment, own[0].folder / CONFIG, domain, splits)
+            _check_variant(experiment, own[0].folder / CONFIG, domain)
+            _check_start(experiment, name, splits)
     for job in jobs:
         _write_config(experiment, job, domain)
     return jobs
@@ -94,6 +95,9 @@ def _write_config(experiment: Experiment, job: Job, domain: Domain) -> None:
         **content["training"], "output": FIELD if is_field else CHECKPOINT, "gauges": list(job.split.fitted),
         "held_out_fold": None, "seed": job.seed,
     }
+    start = content["training"].get("start_from")
+    if start is not None:
+        content["training"]["start_from"] = start_of(start, job.split)
     name = content["training"].get("mean_runoff_attribute")
     if isinstance(name, str):
         content["training"]["mean_runoff_attribute"] = unseen_map(experiment.run.domain, name, job.split.held_out)
@@ -114,7 +118,12 @@ def saw(domain: Domain, held_out: Sequence[str]) -> list[str]:
     return [gauge for gauge, above in zip(ids, upstream_gauges(domain), strict=True) if above[out].any()]
 
 
-def _check_variant(experiment: Experiment, path: Path, domain: Domain, splits: Sequence[Split]) -> None:
+def start_of(start: Path | str, split: Split) -> Path:
+    """The checkpoint from which the trainings of a split start, whose design and name may stand in its path."""
+    return Path(str(start).replace("{design}", split.design).replace("{split}", split.name))
+
+
+def _check_variant(experiment: Experiment, path: Path, domain: Domain) -> None:
     run, training = load_train_config(path)
     for key in SAME:
         own, expected = (_resolved(getattr(one, key)) for one in (run, experiment.run))
@@ -133,20 +142,25 @@ def _check_variant(experiment: Experiment, path: Path, domain: Domain, splits: S
             )
     read_attributes(run.domain, domain, "cell", training.cell_attributes)
     read_attributes(run.domain, domain, "reach", training.reach_attributes)
-    _check_start(experiment, run, training, splits)
 
 
-def _check_start(experiment: Experiment, run: Config, training: TrainConfig, splits: Sequence[Split]) -> None:
+def _check_start(experiment: Experiment, name: str, splits: Sequence[Split]) -> None:
     """Refuse a start that saw what is tested: of a checkpoint its gauges and years, of labels their years."""
+    content = experiment.variant(name)
+    training, run = content["training"], {**experiment.run.model_dump(include={"member", "runoff"}), **content}
     test, every = experiment.config.test, {g for split in splits for g in (*split.fitted, *split.held_out)}
-    if training.start_from is not None:
-        seen, key = what_it_saw(training.start_from, run.member), "training.start_from"
+    if training.get("start_from") is not None:
+        key = "training.start_from"
         for split in splits:
-            seen.check_gauges(key, split.held_out, f"the split {split.design} {split.name}",
-                              "Train one without these gauges (training.gauges), or leave start_from out.")
-        seen.check_period(key, every, test, "Train one that ends before, or leave start_from out.")
-    if training.pretrain is not None:
-        labels = read_labels(training.pretrain.labels, run.runoff)
+            seen = what_it_saw(start_of(training["start_from"], split), run["member"])
+            seen.check_gauges(
+                key, split.held_out, f"the split {split.design} {split.name}",
+                "Train one for every split without its gauges, and name them with {design} and {split} in the path; or "
+                "leave start_from out."
+            )
+            seen.check_period(key, every, test, "Train one that ends before, or leave start_from out.")
+    if isinstance(training.get("pretrain"), dict):
+        labels = read_labels(Path(training["pretrain"]["labels"]), run["runoff"])
         if labels.sites.per == "gauge":
             periods = (labels.period,) if labels.period else ()
             Seen(labels.where, frozenset(labels.sites.id), periods).check_period(
