@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -31,7 +31,9 @@ from cdlm_training.experiment.config import Experiment, plain, told
 from cdlm_training.experiment.maps import unseen_map
 from cdlm_training.experiment.splits import Split
 from cdlm_training.labels.store import read_labels
+from cdlm_training.labels.teach import check_folds
 from cdlm_training.seen import Seen, what_it_saw
+from cdlm_training.terms import Pretraining
 
 RUNS, CONFIG, DISCHARGE, DONE = "runs", "config.yaml", "discharge.nc", "done.json"
 CHECKPOINT, FIELD = "trained.safetensors", "trained.nc"
@@ -72,8 +74,8 @@ def make_jobs(experiment: Experiment, domain: Domain, splits: Sequence[Split]) -
         own = [job for job in jobs if job.variant == name]
         with _named(f"variant {name}"):
             _write_config(experiment, own[0], domain)
-            _check_variant(experiment, own[0].folder / CONFIG, domain)
-            _check_start(experiment, name, splits)
+            run = _check_variant(experiment, own[0].folder / CONFIG, domain)
+            _check_start(experiment, experiment.variant(name)["training"], run, domain, splits)
     for job in jobs:
         _write_config(experiment, job, domain)
     return jobs
@@ -123,7 +125,8 @@ def start_of(start: Path | str, split: Split) -> Path:
     return Path(str(start).replace("{design}", split.design).replace("{split}", split.name))
 
 
-def _check_variant(experiment: Experiment, path: Path, domain: Domain) -> None:
+def _check_variant(experiment: Experiment, path: Path, domain: Domain) -> Config:
+    """Refuse a variant that is no training of this experiment; returns its run."""
     run, training = load_train_config(path)
     for key in SAME:
         own, expected = (_resolved(getattr(one, key)) for one in (run, experiment.run))
@@ -142,30 +145,36 @@ def _check_variant(experiment: Experiment, path: Path, domain: Domain) -> None:
             )
     read_attributes(run.domain, domain, "cell", training.cell_attributes)
     read_attributes(run.domain, domain, "reach", training.reach_attributes)
+    return run
 
 
-def _check_start(experiment: Experiment, name: str, splits: Sequence[Split]) -> None:
-    """Refuse a start that saw what is tested: of a checkpoint its gauges and years, of labels their years."""
-    content = experiment.variant(name)
-    training, run = content["training"], {**experiment.run.model_dump(include={"member", "runoff"}), **content}
+def _check_start(
+    experiment: Experiment, training: Mapping[str, Any], run: Config, domain: Domain, splits: Sequence[Split]
+) -> None:
+    """Refuse a start that saw what is tested, of a checkpoint its gauges and years, of labels their years; and labels
+    of which too few are left for a split."""
     test, every = experiment.config.test, {g for split in splits for g in (*split.fitted, *split.held_out)}
     if training.get("start_from") is not None:
         key = "training.start_from"
         for split in splits:
-            seen = what_it_saw(start_of(training["start_from"], split), run["member"])
+            seen = what_it_saw(start_of(training["start_from"], split), run.member)
             seen.check_gauges(
                 key, split.held_out, f"the split {split.design} {split.name}",
                 "Train one for every split without its gauges, and name them with {design} and {split} in the path; or "
                 "leave start_from out."
             )
             seen.check_period(key, every, test, "Train one that ends before, or leave start_from out.")
-    if isinstance(training.get("pretrain"), dict):
-        labels = read_labels(Path(training["pretrain"]["labels"]), run["runoff"])
+    if training.get("pretrain") is not None:
+        given = Pretraining.model_validate(training["pretrain"])
+        labels = read_labels(given.labels, run.runoff)
         if labels.sites.per == "gauge":
             periods = (labels.period,) if labels.period else ()
             Seen(labels.where, frozenset(labels.sites.id), periods).check_period(
                 "training.pretrain", every, test, "Make labels of earlier years, with this training."
             )
+        for split in splits:
+            with _named(f"the split {split.design} {split.name}"):
+                check_folds(given, run, domain, saw(domain, split.held_out))
 
 
 def _resolved(value: Any) -> Any:
