@@ -83,7 +83,9 @@ class TrainConfig(BaseModel):
     start_from: Path | None = Field(
         default=None, description="Checkpoint whose weights and scales of attributes the fit starts from; the "
         "generator is to be described as it was there; of an ensemble `member` of the run says which. A weight in "
-        "`loss.prior` pulls the fit towards it. With mapping: distributed any generator's parameters are the start."
+        "`loss.prior` pulls the fit towards it. With mapping: distributed any generator's parameters are the start. In "
+        "an experiment `{design}` and `{split}` in its path stand for those of each training, such as "
+        "`lab/runs/base/{design}/{split}/seed1/trained.safetensors`."
     )
     frozen: tuple[str, ...] = Field(
         default=(), description="Weights that stay as they are: `cell`, `reach`, `pet`, or a layer such as `cell.0`."

@@ -188,9 +188,9 @@ A map as a constraint (`loss.mean_runoff` with `mean_runoff_attribute: mean_runo
 `mean_runoff_foldK`, and a split that every map has seen is refused.
 
 What a training begins with must not have seen it either: a checkpoint in `start_from` that was fitted to a gauge which
-a split holds out, or labels or a checkpoint of the test years at these gauges, are refused before anything is trained;
-labels of held-out gauges, and of those below them, are left out. Fits to single gauges take the terms of the loss that
-a gauge has by itself.
+a split holds out (`{design}` and `{split}` in the path name one of each), or labels or a checkpoint of the test years
+at these gauges, are refused before anything is trained; labels of held-out gauges, and of those below them, are left
+out. Fits to single gauges take the terms of the loss that a gauge has by itself.
 
 `cdlm-train validate CONFIG --design temporal|spatial|spatio-temporal|downstream-only|upstream-only` (several may be
 given) is the same engine by the names of the literature, with one table, `validation.md`: other years; other gauges, in

@@ -81,10 +81,18 @@ def load_windowed(path: Path) -> WindowCheckpoint:
         raise CheckpointError(
             f"{path}: cannot be read as a network of windows ({shown(str(cause))}). Copy it again, or train it anew."
         ) from cause
-    bad = next((n for n in {*expected, *tensors} if expected.get(n) != getattr(tensors.get(n), "shape", None)), None)
-    if bad is not None or not all(np.isfinite(values).all() for values in tensors.values()):
-        raise CheckpointError(f"{path}: weights '{bad}' are missing, of another shape or not finite. Train it anew.")
+    bad = next((n for n in sorted({*expected, *tensors}) if not _fits(tensors.get(n), expected.get(n))), None)
+    if bad is not None:
+        raise CheckpointError(
+            f"{path}: weights '{bad}' are missing, none of such a network, of another shape or not finite; expected "
+            f"finite ones of shape {expected.get(bad)}. Train it anew."
+        )
     return found
+
+
+def _fits(values: np.ndarray | None, shape: tuple[int, ...] | None) -> bool:
+    """Whether there are weights of a shape, all of them finite."""
+    return values is not None and values.shape == shape and bool(np.isfinite(values).all())
 
 
 def window_inputs(spec: GeneratorSpec, path: Path, domain: Domain) -> Inputs:

@@ -208,6 +208,26 @@ def test_a_start_that_saw_a_held_out_gauge_is_refused(case):
     assert "variant b: training.start_from" in said
 
 
+def test_every_split_may_start_from_a_checkpoint_of_its_own(case, tmp_path):
+    """Design and split in the path; swapped, they are refused."""
+    groups = {split.name: split.fitted for split in splits(case, "folds")}
+    for swapped in (False, True):
+        for name, other in zip(groups, reversed(groups), strict=True):
+            start_of(case, f"folds_{name}.safetensors", groups[other if swapped else name], (0, TRAINED))
+        start = str(case.parent / "{design}_{split}.safetensors")
+        if swapped:
+            assert "which the split folds fold0 holds out" in refused(case, {"start_from": start})
+            continue
+        training = {**yaml.safe_load(case.read_text())["training"], "start_from": start}
+        read = load_experiment(change_config(case, "each.yaml", training=training, experiment={
+            "output": str(tmp_path / "each"), "test": [at(DAY, CHOSEN), at(DAY, N_STEPS)], "designs": ["folds"],
+            "folds": 2,
+        }))
+        for job in make_jobs(read, read_domain(read.run.domain), splits(case, "folds")):
+            kept = yaml.safe_load((job.folder / "config.yaml").read_text())["training"]["start_from"]
+            assert kept == str(case.parent / f"folds_{job.split.name}.safetensors")
+
+
 def test_a_start_that_saw_the_test_period_is_refused(case):
     start = start_of(case, "late.safetensors", ["g3"], (20, CHOSEN + 1))
     said = refused(case, {"start_from": str(start)}, "temporal")
@@ -243,7 +263,7 @@ def write_labels(case: Path, name: str, **record) -> Path:
     return case.parent / name
 
 
-def test_labels_of_held_out_gauges_and_of_those_below_are_left_out(case):
+def test_labels_of_held_out_gauges_and_of_those_below_are_left_out(case, monkeypatch):
     """A label of a gauge is that of the area between it and the gauges above: it saw their records too."""
     domain = read_domain(load_config(case).domain)
     assert saw(domain, ["g3"]) == ["g3"] and saw(domain, ["g1"]) == ["g0", "g1"] and saw(domain, []) == []
@@ -255,6 +275,9 @@ def test_labels_of_held_out_gauges_and_of_those_below_are_left_out(case):
         "folds": 2,
     }))
     splits = make_splits(domain, read.config, domain.gauges.id)
+    with pytest.raises(ValueError, match=r"variant base: the split folds fold\d: .* has 1 labels .*, expected 2"):
+        make_jobs(read, domain, splits)  # of four gauges too few are left: said before anything is trained
+    monkeypatch.setattr("cdlm_training.experiment.jobs.check_folds", lambda *words: None)
     left = {}
     for job in make_jobs(read, domain, splits):
         kept = yaml.safe_load((job.folder / "config.yaml").read_text())["training"]["pretrain"]

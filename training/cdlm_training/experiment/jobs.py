@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -31,7 +31,9 @@ from cdlm_training.experiment.config import Experiment, plain, told
 from cdlm_training.experiment.maps import unseen_map
 from cdlm_training.experiment.splits import Split
 from cdlm_training.labels.store import read_labels
+from cdlm_training.labels.teach import check_folds
 from cdlm_training.seen import Seen, what_it_saw
+from cdlm_training.terms import Pretraining
 
 RUNS, CONFIG, DISCHARGE, DONE = "runs", "config.yaml", "discharge.nc", "done.json"
 CHECKPOINT, FIELD = "trained.safetensors", "trained.nc"
@@ -72,7 +74,8 @@ def make_jobs(experiment: Experiment, domain: Domain, splits: Sequence[Split]) -
         own = [job for job in jobs if job.variant == name]
         with _named(f"variant {name}"):
             _write_config(experiment, own[0], domain)
-            _check_variant(experiment, own[0].folder / CONFIG, domain, splits)
+            run = _check_variant(experiment, own[0].folder / CONFIG, domain)
+            _check_start(experiment, experiment.variant(name)["training"], run, domain, splits)
     for job in jobs:
         _write_config(experiment, job, domain)
     return jobs
@@ -94,6 +97,9 @@ def _write_config(experiment: Experiment, job: Job, domain: Domain) -> None:
         **content["training"], "output": FIELD if is_field else CHECKPOINT, "gauges": list(job.split.fitted),
         "held_out_fold": None, "seed": job.seed,
     }
+    start = content["training"].get("start_from")
+    if start is not None:
+        content["training"]["start_from"] = start_of(start, job.split)
     name = content["training"].get("mean_runoff_attribute")
     if isinstance(name, str):
         content["training"]["mean_runoff_attribute"] = unseen_map(experiment.run.domain, name, job.split.held_out)
@@ -114,7 +120,13 @@ def saw(domain: Domain, held_out: Sequence[str]) -> list[str]:
     return [gauge for gauge, above in zip(ids, upstream_gauges(domain), strict=True) if above[out].any()]
 
 
-def _check_variant(experiment: Experiment, path: Path, domain: Domain, splits: Sequence[Split]) -> None:
+def start_of(start: Path | str, split: Split) -> Path:
+    """The checkpoint from which the trainings of a split start, whose design and name may stand in its path."""
+    return Path(str(start).replace("{design}", split.design).replace("{split}", split.name))
+
+
+def _check_variant(experiment: Experiment, path: Path, domain: Domain) -> Config:
+    """Refuse a variant that is no training of this experiment; returns its run."""
     run, training = load_train_config(path)
     for key in SAME:
         own, expected = (_resolved(getattr(one, key)) for one in (run, experiment.run))
@@ -133,25 +145,36 @@ def _check_variant(experiment: Experiment, path: Path, domain: Domain, splits: S
             )
     read_attributes(run.domain, domain, "cell", training.cell_attributes)
     read_attributes(run.domain, domain, "reach", training.reach_attributes)
-    _check_start(experiment, run, training, splits)
+    return run
 
 
-def _check_start(experiment: Experiment, run: Config, training: TrainConfig, splits: Sequence[Split]) -> None:
-    """Refuse a start that saw what is tested: of a checkpoint its gauges and years, of labels their years."""
+def _check_start(
+    experiment: Experiment, training: Mapping[str, Any], run: Config, domain: Domain, splits: Sequence[Split]
+) -> None:
+    """Refuse a start that saw what is tested, of a checkpoint its gauges and years, of labels their years; and labels
+    of which too few are left for a split."""
     test, every = experiment.config.test, {g for split in splits for g in (*split.fitted, *split.held_out)}
-    if training.start_from is not None:
-        seen, key = what_it_saw(training.start_from, run.member), "training.start_from"
+    if training.get("start_from") is not None:
+        key = "training.start_from"
         for split in splits:
-            seen.check_gauges(key, split.held_out, f"the split {split.design} {split.name}",
-                              "Train one without these gauges (training.gauges), or leave start_from out.")
-        seen.check_period(key, every, test, "Train one that ends before, or leave start_from out.")
-    if training.pretrain is not None:
-        labels = read_labels(training.pretrain.labels, run.runoff)
+            seen = what_it_saw(start_of(training["start_from"], split), run.member)
+            seen.check_gauges(
+                key, split.held_out, f"the split {split.design} {split.name}",
+                "Train one for every split without its gauges, and name them with {design} and {split} in the path; or "
+                "leave start_from out."
+            )
+            seen.check_period(key, every, test, "Train one that ends before, or leave start_from out.")
+    if training.get("pretrain") is not None:
+        given = Pretraining.model_validate(training["pretrain"])
+        labels = read_labels(given.labels, run.runoff)
         if labels.sites.per == "gauge":
             periods = (labels.period,) if labels.period else ()
             Seen(labels.where, frozenset(labels.sites.id), periods).check_period(
                 "training.pretrain", every, test, "Make labels of earlier years, with this training."
             )
+        for split in splits:
+            with _named(f"the split {split.design} {split.name}"):
+                check_folds(given, run, domain, saw(domain, split.held_out))
 
 
 def _resolved(value: Any) -> Any:
