@@ -433,9 +433,11 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
         _check_keys(content["pretrain"], Pretraining, f"{path}: unknown key 'training.pretrain.")
     content = with_paths(content, path.parent)
     try:
-        return run, _with_pet_kind(run, TrainConfig.model_validate(content, context={"calendar": run.calendar}), path)
+        config = TrainConfig.model_validate(content, context={"calendar": run.calendar})
     except ValidationError as cause:
         raise ConfigError(f"{path}: training: {explain(cause)} See training/README.md.") from cause
+    run.check_target(config.output, "training.output", replaces=("parameters",))
+    return run, _with_pet_kind(run, config, path)
 
 
 def with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:
