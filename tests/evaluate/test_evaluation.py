@@ -173,14 +173,14 @@ def test_reaches_without_places_lie_in_the_middle_of_what_drains_to_them(tmp_pat
 # ---- scores by hand -----------------------------------------------------------------------------------------
 
 FLOW, MODEL = np.array([1.0, 2.0, 3.0, 6.0]), np.array([2.0, 2.0, 4.0, 4.0])
-"""Means 3 and 3; sums of squares about them 14 and 4; sum of products 8; squared errors 1, 0, 1, 4."""
+"""Means 3 and 3; sums of squares about them 14 and 4; sum of products 6; squared errors 1, 0, 1, 4."""
 
 
 @pytest.mark.parametrize(
     ("score", "value"),
-    [(nse, 1 - 6 / 14), (pcc, 8 / math.sqrt(14 * 4)), (pbias, 0.0),
-     (kge, 1 - math.sqrt((8 / math.sqrt(56) - 1) ** 2 + (math.sqrt(4 / 14) - 1) ** 2)),
-     (kge_prime, 1 - math.sqrt((8 / math.sqrt(56) - 1) ** 2 + (math.sqrt(4 / 14) - 1) ** 2)),
+    [(nse, 1 - 6 / 14), (pcc, 6 / math.sqrt(14 * 4)), (pbias, 0.0),
+     (kge, 1 - math.sqrt((6 / math.sqrt(56) - 1) ** 2 + (math.sqrt(4 / 14) - 1) ** 2)),
+     (kge_prime, 1 - math.sqrt((6 / math.sqrt(56) - 1) ** 2 + (math.sqrt(4 / 14) - 1) ** 2)),
      (fhv, 100 * (4 - 6) / 6), (low_flow_mae, 1.0)],
 )
 def test_scores_of_four_values(score, value: float) -> None:
