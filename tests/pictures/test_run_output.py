@@ -64,10 +64,10 @@ def domain_of(config: Config):
      ({"output_at": ["r1", "r2"]}, r"its column 3 of 3 is r3, expected nothing \(2 in all\)"),
      ({"output_at": ["r1", "r2", "r3", "r4"]}, r"its column 4 of 3 is nothing, expected r4 \(4 in all\)"),
      ({"output_at": "reaches"}, r"its column 1 of 3 is r1, expected r\d+ \(40 in all\)"),
-     ({"start": str(START + np.timedelta64(DAY, "s"))}, r"from 2001-03-01T00:00:00 in steps of 1 d, expected from "
-      r"2001-03-02T00:00:00 in steps of 1 d"),
-     ({"output_step": "3 d"}, r"from 2001-03-01T00:00:00 in steps of 1 d, expected from 2001-03-01T00:00:00 in steps of "
-      r"3 d")],
+     ({"start": "2001-03-02"}, r"from 2001-03-01T00:00:00 in steps of 1 d, expected from 2001-03-02T00:00:00 in "
+      r"steps of 1 d"),
+     ({"output_step": "3 d"}, r"from 2001-03-01T00:00:00 in steps of 1 d, expected from 2001-03-01T00:00:00 in "
+      r"steps of 3 d")],
     ids=["order", "fewer", "more", "all", "start", "step"],
 )
 def test_an_output_of_another_run_is_not_drawn_as_this_one(ready, tmp_path, keys, told) -> None:
