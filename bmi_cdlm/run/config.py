@@ -671,9 +671,14 @@ def explain(cause: ValidationError) -> str:
         if problem["type"] == "missing":
             sentences.append(f"key '{key}' is missing.")
         elif problem["type"] == "value_error":
-            sentences.append(f"{key}: {shown(message, LONGEST_REASON)}.")
+            sentences.append(f"{key}: {_ended(shown(message, LONGEST_REASON))}")
         else:
-            sentences.append(f"{key} is {shown(repr(problem['input']))}: {shown(message, LONGEST_REASON)}.")
+            sentences.append(f"{key} is {shown(repr(problem['input']))}: {_ended(shown(message, LONGEST_REASON))}")
     different = list(dict.fromkeys(sentences))
     more = len(different) - MOST_PROBLEMS
     return " ".join(different[:MOST_PROBLEMS]) + (f" And {more} more." if more > 0 else "")
+
+
+def _ended(sentence: str) -> str:
+    """A sentence with its full stop; a hint that ends in a question has its mark."""
+    return sentence if sentence.endswith("?") else f"{sentence}."

@@ -29,7 +29,7 @@ from bmi_cdlm.evaluate.metrics import (
     pcc,
     ranked_probability,
 )
-from bmi_cdlm.evaluate.places import reach_places
+from bmi_cdlm.evaluate.places import reach_places, together
 from bmi_cdlm.evaluate.summary import (
     area_class,
     bootstrap,
@@ -168,6 +168,32 @@ def test_reaches_without_places_lie_in_the_middle_of_what_drains_to_them(tmp_pat
     upper, outlet = (domain.reaches.id.index(name) for name in ("r0", "r1"))
     assert lon[upper] == pytest.approx((2 * 10 + 3 * 11) / 5) and lat[upper] == pytest.approx((2 * 50 + 3 * 51) / 5)
     assert lon[outlet] == pytest.approx((3 * 11 + 4 * 12) / 7)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["reaches with places", "without"])
+@pytest.mark.parametrize("east", [-179.9, 180.1], ids=["counted from -180", "counted on"])
+def test_a_basin_across_180_degrees_is_one_on_a_map(tmp_path: Path, fields, told: bool, east: float) -> None:
+    """Its cells lie within 0.2 degrees, and its reaches among them, not on the other side of the Earth."""
+    made = {**fields, "cell_lon": fields["cell_lon"]._replace(values=np.array([179.9, 180.0, east]))}
+    made["reach_lon"] = fields["reach_lon"]._replace(values=np.array([179.95, east]))
+    if not told:
+        made = {name: field for name, field in made.items() if name not in ("reach_lon", "reach_lat")}
+    domain = read_domain(write_domain(tmp_path / "domain.nc", made))
+    found = together(domain)
+    assert np.ptp(found.cells.lon) == pytest.approx(0.2) and np.ptp(found.cells.corner_lon) < 0.3
+    np.testing.assert_allclose((found.cells.lon - domain.cells.lon) % 360.0 % 360.0, 0.0, atol=1e-9)
+    width = found.cells.corner_lon - found.cells.lon[:, None]
+    np.testing.assert_allclose(width, domain.cells.corner_lon - domain.cells.lon[:, None], atol=1e-9)
+    lon, _ = reach_places(domain)
+    assert np.ptp(lon) < 0.2 and found.cells.lon.min() <= lon.min() and lon.max() <= found.cells.lon.max()
+    assert together(found).cells.lon.tolist() == found.cells.lon.tolist()
+
+
+def test_other_domains_stay_as_they_are(tmp_path: Path, fields) -> None:
+    for places in ([5.0, 6.0, 7.0], [-179.0, 0.0, 179.0], [0.0, 120.0, 240.0]):
+        made = {**fields, "cell_lon": fields["cell_lon"]._replace(values=np.array(places))}
+        domain = read_domain(write_domain(tmp_path / "domain.nc", made))
+        assert together(domain) is domain
 
 
 # ---- scores by hand -----------------------------------------------------------------------------------------

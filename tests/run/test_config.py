@@ -429,3 +429,8 @@ def test_ids_of_a_file_with_a_byte_order_mark(load, tmp_path):
 def test_none_is_no_process_of_another_kind(load, key):
     assert_refused(load, f"{key}: there is no process 'none'", "Installed: ", **{key: "none"})
     assert load(routing="none").routing == load(routing="none", snow="none").routing == "none"
+
+
+def test_a_hint_ends_as_a_question(load):
+    with pytest.raises(ConfigError, match=r"no input 'precip'\. Did you mean 'precipitation'\? See cfg/README"):
+        load(published_inputs=["precip"])
