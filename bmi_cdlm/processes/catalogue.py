@@ -145,7 +145,8 @@ def find(kind: Kind, name: str) -> Process:
         There is none of that name installed, or it is one of another kind.
     """
     own = {p.name: p for p in ALL_OWN}
-    if name not in own and name not in _others():
+    nothing = name == NONE and kind != kind_of(own[NONE])  # a word for nothing is no process of another kind
+    if nothing or (name not in own and name not in _others()):
         names = [p.name for p in ALL_OWN if kind_of(p) == kind] + list(_others()) + NOTHING.get(kind, [])
         raise ConfigError(
             f"{kind}: there is no process '{shown(name)}'.{nearest(name, names)} Installed: {', '.join(names)}. "
