@@ -35,7 +35,7 @@ Columns = dict[str, np.ndarray]
 @click.option("--leave-out", multiple=True, metavar="ID", help="A basin to leave out; may be given several times.")
 @click.option("--region", "regions", multiple=True, metavar="NAME=PREFIX,...",
               help="Write regions.csv: basins whose ids begin so are of region NAME; may be given several times.")
-@click.option("--area", type=click.FloatRange(min=0, min_open=True), help="Of every basin, where a file has none [km2].")
+@click.option("--area", type=click.FloatRange(min=0, min_open=True), help="Of all, where a file has none [km2].")
 def main(
     sources: tuple[Path, ...], folder: Path, climate: bool, leave_out: tuple[str, ...], regions: tuple[str, ...],
     area: float | None,

@@ -272,7 +272,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(case, tmp_path, keys, 
 
 
 def test_several_experiments_are_read_before_the_first_begins(done, case, tmp_path):
-    path, said = done
+    path, _ = done
     other = experiment(case, "other.yaml", output=str(tmp_path / "other"), variants={"b": {"training": {"seed": 5}}})
     wrong = experiment(case, "third.yaml", output=str(tmp_path / "third"), folds=3, unheard=1)
     refused = CliRunner().invoke(main, ["experiment", str(other), str(wrong)])
