@@ -31,7 +31,7 @@ from cdlm_training.errors import GaugeErrors
 from cdlm_training.evaluate import copy_written, load_best, write_checkpoint
 from cdlm_training.fields import draw_fields, make_fields, places
 from cdlm_training.findings import against_bounds, left_over, spread_of, unlike_starts
-from cdlm_training.fits import Fit, make_optimizer
+from cdlm_training.fits import Call, Fit, make_optimizer
 from cdlm_training.generator import Generator
 from cdlm_training.labels.teach import make_lessons
 from cdlm_training.log import Log
@@ -131,6 +131,7 @@ class Trainer:
         self.random = np.random.default_rng(self.config.seed)
         self.optimizer, self.schedule = make_optimizer(self.config, self._weights(), self.updates)
         self.epoch, self.best = 0, -np.inf
+        self._last_call: Call | None = None
         self.fits, self.findings = [Fit.new(0.0 if held is None else next_weight(held, []))], list[str]()
 
     def train(self, *, resume: bool, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> Scores:
@@ -297,7 +298,7 @@ class Trainer:
     def _update(self, progress: Callable[[float], None]) -> float:
         if self.config.optimizer == "lbfgs":
             windows = self.all_windows()
-            loss = float(self.optimizer.step(lambda: self.gradient(windows)))
+            loss = float(self.optimizer.step(lambda: self._gradient_at(windows)))
         else:
             self.generator.draw_dropout(self.random)
             if self.config.pairs_per_update is not None:
@@ -313,6 +314,23 @@ class Trainer:
             self.schedule.step()
         progress(loss)
         return loss
+
+    def _gradient_at(self, windows: list[Window]) -> float:
+        """As `gradient`; of the weights of the last call what that gave.
+
+        LBFGS begins a step where its line search ended the last one, and asks for the gradient there once more.
+        """
+        weights, fit = self._weights(), (len(self.fits), self.fits[-1].weight)
+        if self._last_call is None or not self._last_call.is_of(fit, weights):
+            loss = self.gradient(windows)
+            self._last_call = Call(
+                fit, [w.detach().clone() for w in weights], loss,
+                [None if w.grad is None else w.grad.clone() for w in weights],
+            )
+        else:
+            for weight, found in zip(weights, self._last_call.gradients, strict=True):
+                weight.grad = None if found is None else found.clone()
+        return self._last_call.loss
 
     def _draw_parts(self) -> list[Part]:
         """Parts of one update: all, or sub-networks of some gauges, whose loss has the mean of that of all."""

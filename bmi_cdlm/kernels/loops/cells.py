@@ -19,8 +19,8 @@ from bmi_cdlm.names.declaration import Stage
 
 KNOWN: dict[str, Callable] = {
     f.__name__: f for f in (
-        rows.copy_row, rows.fill_row, rows.add_row, rows.tile_rows, rows.in_fours, rows.tile_width, rows.part_of,
-        rows.take_columns, rows.give_columns, rows.add_columns, queues.ring_length, queues.advance_queue,
+        rows.copy_row, rows.fill_row, rows.add_row, rows.tile_rows, rows.loose_rows, rows.in_fours, rows.tile_width,
+        rows.part_of, rows.take_columns, rows.give_columns, rows.add_columns, queues.ring_length, queues.advance_queue,
         queues.unroll_queue, queues.sweep_queue, queues.sum_ordinates,
     )
 }
@@ -167,7 +167,7 @@ def flux_row(flux: str) -> str:
 def series_row(plan: CellPlan, symbol: str, tape: bool) -> str:
     """Where what a stage hands on lies at step t."""
     if tape:
-        return f"tape_{symbol}[t, :n]"
+        return f"tape_{symbol}[{'t' if symbol in plan.reread else '0'}, :n]"
     return f"{symbol}[t - first, :n]" if symbol in plan.waiting else f"{symbol}[0, :n]"
 
 
