@@ -75,7 +75,7 @@ def medians(path: Path) -> tuple[float, float]:
     ids, simulated = simulate_gauges(run, training.output)
 
     def median(period: tuple[np.datetime64, np.datetime64]) -> float:
-        return float(np.median([nse for nse, _ in score(run, training, ids, simulated, period).gauges.values()]))
+        return float(np.median([nse for nse, _ in score(run, ids, ids, simulated, period).gauges.values()]))
 
     return median(training.train), median((training.train[1], run.end))
 

@@ -5,10 +5,10 @@
 prepares both cases in FOLDER, calibrates one parameter set and one per cell with either model on all gauges and on the
 outlet alone, and prints NSE at every gauge in the fitted period, and after it where there is a record, with the
 processor time of the calibration (without reading its inputs, or compiling; one core). Ours go from a generator of
-attributes (`network`), which any seed may begin, to a field that a prior holds to it (`distributed`); every seed is a
-row of the file `results.json`, the table has their means and ranges. A row that is there is not made again: so a run
-can be broken off, or done in parts. `--speed` calibrates every cell of the Cance without a prior in both, 100
-iterations.
+attributes (`network`), which any seed may begin, to a field that a prior holds to it (`distributed`), once with the
+weight that the L-curve finds (`lcurve`, its picture in the folder of that training); every seed is a row of the file
+`results.json`, the table has their means and ranges. A row that is there is not made again: so a run can be broken off,
+or done in parts. `--speed` calibrates every cell of the Cance without a prior in both, 100 iterations.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from bmi_cdlm.run.config import Config
 from cdlm_training.config import load_train_config
 from cdlm_training.distributed import Team
 from cdlm_training.loop import Trainer
-from cdlm_training.scores import score, simulate_gauges
+from cdlm_training.scores import GaugeRuns, score, simulate_gauges
 
 ROOT = Path(__file__).resolve().parents[2]
 ITERATIONS = 100
@@ -59,6 +59,8 @@ class Basin(NamedTuple):
 UNIFORM: dict[str, Any] = {
     "mapping": "uniform", "optimizer": "lbfgs", "precision": "float64", "updates": 20, "epochs": 1, "restarts": 3,
 }
+OUTLET_WEIGHT = 0.1
+"""Of the prior where the outlet alone is fitted: with little of it, fields fail at gauges that they have not seen."""
 FIELD: dict[str, Any] = {"mapping": "distributed", "updates": ITERATIONS // 5, "epochs": 1, "start_from": "network"}
 SHORT = {"learn_start": True, "window": 1440, "pet_factor": False}
 BASINS = {
@@ -85,6 +87,7 @@ BASINS = {
                 "reach_attributes": ["length", "upstream_area"],
             },
             "distributed": {**FIELD, **SHORT, "regularisation": {"prior": 1, "weight": 0.001}},
+            "lcurve": {**FIELD, **SHORT, "regularisation": {"prior": 1, "weight": "lcurve"}},
         },
     ),
 }
@@ -97,7 +100,7 @@ Result = dict[str, Any]
 @click.option("--basin", "basins", multiple=True, type=click.Choice(list(BASINS)), help="Only these.")
 @click.option("--who", multiple=True, type=click.Choice(["smash", "ours"]), help="Only theirs, or ours.")
 @click.option("--gauges", "fits", multiple=True, type=click.Choice(["all", "outlet"]), help="Only fits to these.")
-@click.option("--mapping", "mappings", multiple=True, help="Only these: uniform, network, distributed.")
+@click.option("--mapping", "mappings", multiple=True, help="Only these: uniform, network, distributed, lcurve.")
 @click.option("--seeds", default=5, show_default=True, help="Of our networks and the fields that start from them.")
 @click.option("--speed", is_flag=True, help="The same distributed calibration of the Cance by both, and its memory.")
 def main(
@@ -221,6 +224,8 @@ def our_fit(path: Path) -> tuple[Config, Result]:
     """Train as a configuration says; seconds and scores."""
     trainer = Trainer(path, Team(0, 1))
     trainer.gradient(trainer.all_windows())  # compiles
+    with contextlib.closing(GaugeRuns(trainer.run)) as runs:  # and what validates
+        runs(None)
     began, ended = time.process_time(), [0.0]
     trainer.train(resume=False, report=lambda epoch: ended.append(time.process_time()), progress=lambda loss: None)
     seconds = ended[-1] - began  # with validations, before what is drawn and told
@@ -228,7 +233,7 @@ def our_fit(path: Path) -> tuple[Config, Result]:
     ids, simulated = simulate_gauges(run, config.output)
 
     def scores(period: tuple[np.datetime64, np.datetime64]) -> list[float]:
-        found = score(run, config, ids, simulated, period).gauges
+        found = score(run, ids, ids, simulated, period).gauges
         order = np.argsort(-trainer.data.domain.gauges.area)
         return [found[ids[k]][0] for k in order]
 
@@ -247,6 +252,9 @@ def run_ours(folder: Path, name: str, fit: str, results: Results, mappings: tupl
                 continue
             row = f"{name}_{mapping}_{fit}_{seed}"
             own = {**keys, "seed": seed, **({} if fit == "all" else {"gauges": [basin.outlet]})}
+            held = own.get("regularisation", {})
+            if fit == "outlet" and isinstance(held.get("weight"), float):
+                own["regularisation"] = {**held, "weight": OUTLET_WEIGHT}
             if "start_from" in own:
                 own["start_from"] = f"{name}_{own['start_from']}_{fit}_{seed}.safetensors"
             results.add(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -189,3 +189,12 @@ def scores(
     lacking = {"dates"} if starts is None else set()
     lacking |= {"members"} if members is None else set()
     return {one.name: one.of(pair) for one in METRICS if one.needs not in lacking}
+
+
+IN_WORDS = (("nse", "NSE {:.2f}"), ("kge", "KGE {:.2f}"), ("pbias", "bias {:+.1f} %"))
+
+
+def score_words(found: Mapping[str, float]) -> str:
+    """The scores that stand beside a hydrograph, in a few words; those that are not known are left out."""
+    known = (text.format(found[name]) for name, text in IN_WORDS if math.isfinite(found.get(name, math.nan)))
+    return "   ".join(known).replace("-", "\N{MINUS SIGN}")

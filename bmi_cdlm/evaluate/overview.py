@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.evaluate.catalogue import score_words
 from bmi_cdlm.evaluate.evaluation import GaugeResult
-from bmi_cdlm.evaluate.plot import draw_hydrograph, new_figure, score_words
+from bmi_cdlm.evaluate.plot import draw_hydrograph, new_figure
 from bmi_cdlm.evaluate.plot_map import draw_map
 from bmi_cdlm.names.writing import replacing
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bmi_cdlm.evaluate.catalogue import score_words
 from bmi_cdlm.evaluate.signatures import slow_flow
 from bmi_cdlm.names.calendars import on_axis
 from bmi_cdlm.names.errors import OutputError
@@ -50,12 +51,6 @@ def plot_hydrograph(
     figure = new_figure(path, (10, 5.2))
     draw_hydrograph(figure, starts, simulated, observed, rain, title, score_words(scores))
     save_figure(path, figure)
-
-
-def score_words(scores: Mapping[str, float]) -> str:
-    """The scores that stand above a hydrograph."""
-    shown = (("nse", "NSE {:.2f}"), ("kge", "KGE {:.2f}"), ("pbias", "bias {:+.1f} %"))
-    return "   ".join(text.format(scores[key]) for key, text in shown if np.isfinite(scores.get(key, np.nan)))
 
 
 def draw_hydrograph(

@@ -94,12 +94,6 @@ class Checkpoint(NamedTuple):
         return lstm_network(self.spec, self.tensors, read_lstm_attributes(self.spec, domain_path, domain))
 
 
-def fingerprint(path: Path) -> str:
-    """Return the sha256 of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def save_checkpoint(
     path: Path, spec: GeneratorSpec, tensors: Mapping[str, np.ndarray], record: Mapping[str, Any]
 ) -> None:

@@ -17,7 +17,7 @@ import keyword
 import linecache
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -37,7 +37,7 @@ from bmi_cdlm.kernels.dialect import (
 )
 from bmi_cdlm.names.errors import DialectError
 
-__all__ = ["RULES", "Rule", "adjoint_of", "derive"]
+__all__ = ["RULES", "Rule", "adjoint_of", "derive", "reached"]
 SYMBOLS: dict[str, type] = {word: kind for kind, word in (*COMPARISONS.items(), *SUMS.items())}
 WIDTH = 112
 """Characters that a line of the text has at most, its indent aside."""
@@ -83,6 +83,18 @@ def derive(
     )
     text = writer.text([*reads, *kept.values(), *seeds.values()], document)
     return compiled(text, name, function, writer.callees)
+
+
+def reached(function: Callable, places: Collection[int]) -> set[str]:
+    """Arguments of a step that returned values at some places have a slope in, or may have."""
+    _, arguments, returned = flatten(function)
+    waiting, seen = [returned[place] for place in places], set[Operand]()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Value) and value.operation not in CONDITIONS and value not in seen:
+            seen.add(value)
+            waiting += value.operands[1:] if value.operation == "if" else value.operands
+    return {name for name, value in arguments.items() if value in seen}
 
 
 def enumerated(words: Sequence[str]) -> str:

@@ -134,7 +134,7 @@ MAKE_ARRAYS = {"copy", "reshape", "astype", "flatten", "ravel", "transpose", "T"
 def only_views(function: Callable) -> bool:
     """Whether a loop works on arrays that others hold: it makes none and returns nothing, nor do the loops it calls.
 
-    Nobody need count the references to its views then, which is a third of what the compiler would get to read.
+    Nobody need count the references to its views then, which the compiler would get to read at every view.
     Arithmetic on whole arrays is not seen here: the compiler refuses it where nothing is counted.
     """
     if "uncounted" in marks_of(function) or is_scalar(function):

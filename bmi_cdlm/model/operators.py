@@ -3,7 +3,8 @@
 Forward keeps the states at the starts of blocks; adjoint goes back block by block, recomputing inside each. What is
 kept above the arrays handed in and out, per cell-day in float32 for GR4J with X4 <= 4 and blocks of 64 days:
 (2 + 4 + 8) x 4 / 64 = 0.9 bytes, 0.25 for snow, and the runoff itself, which routing holds on to; per
-reach-day 4 / 16 for the state, with 24 sub-steps a day. Everything else has the size of one block.
+reach-day 4 / 16 for the state, with 24 sub-steps a day. Everything else has the size of one block. The adjoint of
+runoff may take the place of the runoff, for whoever has no other use of that.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ ROUTING_SUB_STEPS, SHORTEST_ROUTING_BLOCK = 192, 16
 """Sub-steps and model steps of a routing block: enough to make little of what a reach costs by itself, while the
 tape of a block stays small beside a year of forcing."""
 NARROW = 1024
-"""Cells, and reaches, below which the loops are taken that are compiled in less than half of the time: what the others
-would save there is a millisecond a year."""
+"""Cells, and reaches, below which the loops are taken that are compiled sooner: what the others would save there is a
+millisecond a year."""
 Arrays = Mapping[str, np.ndarray]
 Group = Any
 """A named tuple of arrays."""
@@ -369,11 +370,14 @@ class ReachOperator:
         return discharge, RouteRecord(runoff, p, reaches, starts)
 
     def reverse(
-        self, record: RouteRecord, discharge_adj: np.ndarray, state_adj: np.ndarray
+        self, record: RouteRecord, discharge_adj: np.ndarray, state_adj: np.ndarray, *, in_place: bool = False
     ) -> tuple[np.ndarray, Group]:
-        """Adjoints of runoff [time, cell] and of `plan.adjoint_group`; `state_adj` goes from the end to the start."""
+        """Adjoints of runoff [time, cell] and of `plan.adjoint_group`; `state_adj` goes from the end to the start.
+
+        in_place : the adjoint of runoff is written over the runoff of the record, which is spent then.
+        """
         n_steps, n = discharge_adj.shape[0], self.domain.n_reaches
-        runoff_adj = np.empty((n_steps, self.domain.n_cells), self.dtype)
+        runoff_adj = record.runoff if in_place else np.empty((n_steps, self.domain.n_cells), self.dtype)
         total = self.plan.adjoint_group(*(np.zeros(n) for _ in self.plan.adjoint_group._fields))
         blocks = self._blocks(n_steps)
         # Fresh memory costs as much as the routing: every block has the same.

@@ -155,15 +155,24 @@ def routing_store_step_adjoint(R, Q9, Q1, X2, X3, R_adj, Q_adj):
 
 
 def routing_store_step_inverse_adjoint(R, Q9, Q1, X2, inverse_3, R_after, R_adj, Q_adj):
-    """Adjoint of `routing_store_step_inverse`, but for X3 in place of its inverse; `R_after` is R after the step.
+    """Adjoint of `routing_store_step_inverse`, but for X3 in place of its inverse; `R_after` is R after the step."""
+    r = R * inverse_3
+    r2_5 = r * r * math.sqrt(r)
+    F = X2 * (r2_5 * r)
+    R1_adj, Q1_adj, F_adj, X3_adj = store_and_direct_branch_adjoint(R, Q9, Q1, F, inverse_3, R_after, R_adj, Q_adj)
+    r_adj = 3.5 * X2 * r2_5 * F_adj * inverse_3
+    return R1_adj + r_adj, R1_adj, Q1_adj, r2_5 * r * F_adj, X3_adj - r * r_adj
+
+
+def store_and_direct_branch_adjoint(R, Q9, Q1, F, inverse_3, R_after, R_adj, Q_adj):
+    """Adjoint of `store_and_direct_branch` in its R and Q; `R_after` is R after the step.
+
+    Returns the adjoints of R (which is that of Q9), Q1, F and, in place of its inverse, X3.
 
     With g = (1 + z^4)^(-1/4), the share of the store that stays, and v = g z, the store after the step in units of X3,
     outflow and slope need no root: 1 - g = v^4 / ((1 + g) (1 + g^2)) and z^4 g^5 = v^4 g. Of a store many times X3
     little stays, known to few digits; v = (1 - g^4)^(1/4) is then taken from its series.
     """
-    r = R * inverse_3
-    r2_5 = r * r * math.sqrt(r)
-    F = X2 * (r2_5 * r)
     filled = R + Q9 + F
     full = filled > 0.0
     R1 = filled if full else 1.0
@@ -182,9 +191,7 @@ def routing_store_step_inverse_adjoint(R, Q9, Q1, X2, inverse_3, R_after, R_adj,
     X3_adj = -v * a * Qr_adj
     R1_adj = R1_adj if filled >= 0.0 else 0.0
     Q1_adj = Q_adj if Q1 + F >= 0.0 else 0.0
-    F_adj = R1_adj + Q1_adj
-    r_adj = 3.5 * X2 * r2_5 * F_adj * inverse_3
-    return R1_adj + r_adj, R1_adj, Q1_adj, r2_5 * r * F_adj, X3_adj - r * r_adj
+    return R1_adj, Q1_adj, R1_adj + Q1_adj, X3_adj
 
 
 def s_curve_1(k, X4, exponent):

@@ -18,7 +18,8 @@ from safetensors.numpy import save_file
 
 from bmi_cdlm.bmi import BmiCdlm
 from bmi_cdlm.cli import main
-from bmi_cdlm.generator.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from bmi_cdlm.files.fingerprints import content_digest
+from bmi_cdlm.generator.checkpoint import load_checkpoint, save_checkpoint
 from bmi_cdlm.names.errors import CheckpointError, ConfigError, DomainError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable
@@ -71,8 +72,8 @@ def test_a_changed_file_is_read_anew(case):
 def test_the_same_content_gives_the_same_file(case, tmp_path):
     spec = specify(case.parent / "domain.nc")
     a, b = (write_drawn_checkpoint(tmp_path / n, spec) for n in ("a.safetensors", "b.safetensors"))
-    assert fingerprint(a) == fingerprint(b)
-    assert len(fingerprint(a)) == 64
+    assert content_digest(a) == content_digest(b)
+    assert len(content_digest(a)) == 64
 
 
 @pytest.mark.parametrize("keep", [0, 4, 60, 0.5, 0.99])

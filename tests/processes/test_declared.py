@@ -95,16 +95,17 @@ def calls(plan: CellPlan, rng: np.random.Generator) -> Iterator[tuple[dict[str, 
 
 
 def seeds_of(plan: CellPlan, k: int) -> list[str]:
-    """Symbols of what a stage returns whose adjoints its adjoint takes."""
-    returned = plan.process.stages[k].returns
-    return [s for s in returned if s in plan.stores or s in plan.series or s == plan.gives]
+    """Symbols of what a stage returns whose adjoints its adjoint takes: what goes to fluxes alone has none."""
+    handed_on = plan.queued | {s for j, r in plan.reverses.items() if j > k for s in r.returns if s in plan.series}
+    return [s for s in plan.process.stages[k].returns if s in plan.stores or s in handed_on or s == plan.gives]
 
 
 def adjoints(
     plan: CellPlan, k: int, reverse: Reverse, known: dict[str, float], returned: dict[str, float], v: dict[str, float]
 ) -> dict[str, float]:
     """What an adjoint of stage k returns, by symbol; what is kept for it is what the stage returned."""
-    values = {f"{s}_adj": a for s, a in v.items()} | {f"{s}_after": a for s, a in returned.items()}
+    values = {f"{s}_adj": 0.0 for s in plan.series}
+    values |= {f"{s}_adj": a for s, a in v.items()} | {f"{s}_after": a for s, a in returned.items()}
     kept = {s: returned[s] for s in plan.process.stages[k].kept if s not in plan.stores}
     values |= known | kept
     found = reverse.function(*(values[a] for a in reverse.takes))
@@ -186,6 +187,26 @@ def test_dot_of_what_is_derived(stage, record_property):
     assert worst <= TOLERANCE
 
 
+@every_stage
+def test_what_has_no_adjoint_has_no_slope(stage):
+    """Of what earlier stages hand on an adjoint returns all that what counts depends on."""
+    plan, k = stage
+    rng, taken = np.random.default_rng(6), plan.takes(plan.process.stages[k])
+    left_out = tuple(a for a in taken if a in plan.series and a not in plan.reverses[k].returns)
+    if not left_out:
+        return
+    counts = [plan.process.stages[k].returns.index(s) for s in seeds_of(plan, k)]
+    for _ in range(N_RANDOM):
+        known, _ = list(calls(plan, rng))[k]
+        assert not jacobian(plan.process.stages[k].step, {a: known[a] for a in taken}, left_out)[counts].any()
+
+
+def test_what_goes_to_fluxes_alone_is_left_out():
+    plan = next(plan for plan, _ in STAGES if plan.process.name == "gr4" and not plan.varying)
+    assert "drawn_adj" not in plan.reverses[0].takes and "drawn" not in plan.reverses[1].returns
+    assert "drawn" in plan.series and "drawn" not in plan.reread
+
+
 BY_HAND = [(plan, k) for plan, k in STAGES if plan.process.stages[k].adjoint is not None and not plan.varying]
 
 
@@ -209,7 +230,7 @@ def test_what_is_by_hand_is_what_is_derived(stage):
 def test_every_override_is_compared():
     own = [stage for process in OWN if hasattr(process, "stages") for stage in process.stages]
     assert [plan.process.stages[k] for plan, k in BY_HAND] == [stage for stage in own if stage.adjoint is not None]
-    assert len(BY_HAND) == 4
+    assert len(BY_HAND) == 10
 
 
 @every_stage

@@ -103,8 +103,22 @@ def test_what_is_required(case, key):
     ({"gauges": "g0"}, "gauges is 'g0'"),
     ({"mapping": "cnn"}, "mapping is 'cnn'"),
     ({"cell_attributes": []}, "mapping is mlp, but cell_attributes is empty"),
-    ({"hidden": []}, r"mapping mlp with hidden sizes \(\)"),
-    ({"hidden": [0]}, r"hidden sizes are \(0,\)"),
+    ({"hidden": []}, "mapping is mlp and hidden is empty; expected units"),
+    ({"hidden": [0]}, "hidden is 0: Input should be greater than or equal to 1"),
+    ({"pet_hidden": [-1]}, "pet_hidden is -1: Input should be greater"),
+    ({"cell_attributes": ["forest", "elevation", "forest"]}, "cell_attributes names 'forest' twice"),
+    ({"cell_attributes": ["forest", "cell_forest"]}, "cell_attributes names 'forest' twice"),
+    ({"reach_attributes": ["reach_length", "length"]}, "reach_attributes names 'length' twice"),
+    *((({key: value}, f"{key} is {value}: Input should be a finite number"))
+      for key in ("learning_rate", "clip", "weight_decay", "posterior_prior") for value in (float("inf"),)),
+    ({"loss": {"nse": float("inf")}}, "Input should be a finite number"),
+    ({"loss": {"signatures": {"Crc": float("inf")}}}, "Input should be a finite number"),
+    ({"ranges": {"celerity": [float("nan"), 3.0]}}, "Input should be a finite number"),
+    ({"starts": {"celerity": float("inf")}}, "Input should be a finite number"),
+    ({"pet_limits": [0.5, float("inf")]}, "Input should be a finite number"),
+    ({"pretrain": {"labels": "labels.nc", "learning_rate": float("inf")}}, "Input should be a finite number"),
+    ({"seed": 2**70}, "seed is 1180591620717411303424: Input should be less than"),
+    ({"train": [at(DAY, 0), "2001-04-20T06:00"]}, "within the step of the run that begins at 2001-04-20T00:00:00"),
     ({"pet_hidden": []}, "expected at least one layer"),
     ({"pet_limits": [1.1, 2.0]}, "pet_limits are 1.1 and 2.0; expected 0 < low < 1 < high"),
     ({"learn_routing": False, "learn_weighting": True}, "learn_weighting needs learn_routing"),
@@ -143,6 +157,23 @@ def test_what_is_required(case, key):
 ])
 def test_bad_values(case, keys, message):
     refused(change_training(case, **keys), message)
+
+
+@pytest.mark.parametrize(("keys", "which"), [
+    ({"output": "a/../domain.nc"}, "domain"), ({"output": "forcing.nc"}, "forcing"),
+    ({"output": "observations.nc"}, "observations"),
+])
+def test_no_output_is_written_onto_what_is_read(case, keys, which):
+    """However the path is written: the file would be lost with the first epoch."""
+    field = {"mapping": "distributed", "cell_attributes": None, "reach_attributes": None, "pet_factor": None}
+    refused(change_training(case, **field, **keys), f"output: .* is the file of {which}, which would be lost")
+
+
+def test_a_fit_does_not_write_onto_what_it_starts_from(case):
+    keys = {"start_from": "start.safetensors", "output": "start.safetensors"}
+    refused(change_training(case, **keys), r"the file of training\.start_from, which would be lost")
+    network = {"mapping": "resnet", "start_from": "net.safetensors", "output": "net.nc", "pet_factor": None}
+    refused(change_training(case, **network), r"net\.safetensors is the file of training\.start_from")
 
 
 @pytest.mark.parametrize("keys", [

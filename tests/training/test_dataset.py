@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import netCDF4
 import numpy as np
 import pytest
 from cases import START, change_config, write_series
 from generator_cases import attribute_fields
 from make_domain import domain_fields, write_domain
-from training_cases import ALONE, at, change_training, write_training_case
+from training_cases import ALONE, at, change_training, train, write_training_case
 
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.domain.network import upstream_of
+from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.errors import ConfigError, DomainError, ObservationError
 from bmi_cdlm.names.season import day_of_year
@@ -270,3 +273,58 @@ def test_snow_needs_the_mean_annual_snowfall(case, tmp_path):
     path = write_domain(tmp_path / "domain.nc", fields)
     with pytest.raises(DomainError, match="snow is 'cemaneige' but 'mean_annual_snowfall'"):
         dataset(change_config(case, "snow.yaml", domain=str(path), snow="cemaneige"))
+
+
+# ---- other files, other calendars of steps ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+def test_a_store_of_forcing_trains_as_its_file_does(case):
+    """A folder of chunks has a fingerprint too, which changes with any of its files."""
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("zarr")
+    store = case.parent / "forcing.zarr"
+    with xarray.open_dataset(case.parent / "forcing.nc") as data:
+        data["cell_id"] = data.cell_id.astype(str)
+        data.to_zarr(store, mode="w", consolidated=False, zarr_format=2)
+    keys = {"updates": 1, "epochs": 1}
+    of_file = train(change_training(case, "file.yaml", output="out/file.safetensors", **keys))[0]
+    path = change_training(case, "store.yaml", output="out/store.safetensors", **keys)
+    of_store = train(change_config(path, "store.yaml", forcing="forcing.zarr"))[0]
+    for name, weight in of_file.generator.named_parameters():
+        assert (weight == dict(of_store.generator.named_parameters())[name]).all(), name
+    found = of_store.fingerprints["forcing"]
+    assert len(found) == 64 and found != of_file.fingerprints["forcing"] and content_digest(store) == found
+    chunk = next(p for p in sorted(store.rglob("*")) if p.is_file() and p.stat().st_size > 100)
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
+    assert content_digest(store) != found
+
+
+@pytest.mark.parametrize(("keys", "within"), [
+    ({"train": [at(DAY, 0), "2001-04-20T12:00"]}, "train has 2001-04-20T12:00:00"),
+    ({"train": ["2001-03-01T01:00", at(DAY, 50)]}, "train has 2001-03-01T01:00:00"),
+    ({"validate_on": ["2001-03-05T23:00", at(DAY, 50)]}, "validate_on has 2001-03-05T23:00:00"),
+])
+def test_a_period_within_a_step_is_refused_with_the_steps_beside(case, keys, within):
+    """Whether it is meant to count is not for a training to guess."""
+    with pytest.raises(ConfigError, match=f"{within}, within the step of the run that begins at") as told:
+        dataset(case, **keys)
+    assert re.search(r"expected the begin of a step: that, or 2001-\d\d-\d\dT00:00:00\.", str(told.value))
+
+
+def test_hours_are_whole_steps_of_an_hourly_run(tmp_path):
+    config = write_training_case(tmp_path, step=HOUR, n_steps=140)
+    data = dataset(config, train=["2001-03-01T03:00", "2001-03-03T05:00"])
+    assert data.steps_of(data.config.train) == slice(3, 53)
+    with pytest.raises(ConfigError, match="within the step of the run that begins at 2001-03-01T03:00:00"):
+        dataset(config, train=["2001-03-01T03:30", "2001-03-03T05:00"])
+
+
+def test_gauges_of_a_fold_that_is_held_out_are_named(case):
+    assert dataset(case).held_out == []
+    both = [dataset(case, folds=2, held_out_fold=k) for k in (0, 1)]
+    assert both[0].held_out == ["g0", "g1", "g2"] and both[0].ids == ["g3"]
+    assert both[1].held_out == ["g3"] and both[1].ids == ["g0", "g1", "g2"]
+    some = dataset(case, folds=2, held_out_fold=1, gauges=["g2", "g0"])
+    assert some.ids == ["g2", "g0"] and some.held_out == ["g3"], "in the order that they were asked for"

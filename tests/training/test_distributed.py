@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -127,6 +128,63 @@ def test_gradients_and_weights_are_those_of_one_process(tmp_path):
             np.testing.assert_array_equal(weights[0][name], weights[1][name], err_msg=name)
             np.testing.assert_allclose(weights[0][name], after[name], rtol=0, atol=tolerance * LOOSER.get(kind, 1),
                                        err_msg=f"{config.stem} {name}")
+
+
+OTHERS = {
+    "median": {"gauge_weights": "median", "loss": {"nse": 1.0, "nse_log": 0.5}, "windows_per_update": 2},
+    "pairs": {"pairs_per_update": 3, "loss": {"nse": 0, "rmse_comb": 1.0}, "dropout": 0.3, "optimizer": "adadelta"},
+    "normal": {"mapping": "uniform", "cell_attributes": [], "reach_attributes": [], "pet_factor": False,
+               "loss": {"nse": 0, "gaussian": 1.0}, "optimizer": "lbfgs", "learning_rate": 1.0, "restarts": 2,
+               "posterior": "laplace", "posterior_prior": 1.0, "window": 50},
+    "curve": {"mapping": "distributed", "cell_attributes": [], "reach_attributes": [], "learning_rate": 1.0,
+              "regularisation": {"prior": 1.0, "weight": "lcurve"}, "window": 50},
+}
+"""Of what processes have to agree on: ranks of gauges, sums over samples, drawn units, errors, weights of fits."""
+TRAIN_ALL = """
+import json
+import sys
+from pathlib import Path
+from cdlm_training.cli import end_process
+from cdlm_training.distributed import team
+from cdlm_training.loop import Trainer
+
+def ignore(*words):
+    pass
+
+with team() as here:
+    for config in sys.argv[1:]:
+        trainer = Trainer(Path(config), here)
+        trainer.train(resume=False, report=ignore, progress=ignore)
+        told = [[fit._asdict() for fit in trainer.fits], trainer.epoch, trainer.best]
+        Path(f"{config}.{here.rank}.json").write_text(json.dumps(told))
+end_process(0)
+"""
+
+
+@pytest.mark.slow
+def test_whatever_processes_have_to_agree_on_is_that_of_one(tmp_path):
+    """Fits, their scores and weights, on both processes and alone; the result of each, with what was found."""
+    case = write_training_case(tmp_path, updates=1, epochs=1)
+    suffix = {"curve": ".nc"}
+    configs = {
+        kind: change_training(case, f"{kind}.yaml", output=f"two/{kind}{suffix.get(kind, '.safetensors')}", **keys)
+        for kind, keys in OTHERS.items()
+    }
+    script = tmp_path / "script.py"
+    script.write_text(TRAIN_ALL)
+    torchrun(2, script, *configs.values())
+    for kind, config in configs.items():
+        told = [json.loads(Path(f"{config}.{rank}.json").read_text()) for rank in (0, 1)]
+        output = f"one/{kind}{suffix.get(kind, '.safetensors')}"
+        trainer = train(change_training(config, f"{kind}_alone.yaml", output=output))[0]
+        assert told[0][:2] == told[1][:2] and told[0][1] == trainer.epoch, kind
+        assert told[0][2] == pytest.approx(trainer.best, rel=1e-6), "of the result, which the leader chooses"
+        assert len(told[0][0]) == {"curve": 6, "normal": 2}.get(kind, 1)
+        for fit, alone in zip(told[0][0], trainer.fits, strict=True):
+            for name in ("epochs", "best_epoch", "score", "loss", "weight", "cost", "penalty"):
+                assert fit[name] == pytest.approx(getattr(alone, name), rel=1e-6, abs=1e-9), (kind, name)
+        found = [(tmp_path / where / f"{kind}_training" / "findings.txt").read_text() for where in ("two", "one")]
+        assert [line[:40] for line in found[0].splitlines()] == [line[:40] for line in found[1].splitlines()], kind
 
 
 @pytest.mark.slow

@@ -18,9 +18,10 @@ from bmi_cdlm.names.errors import CheckpointError, ConfigError
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.parameter_file import read_parameters
 from cdlm_training.config import load_train_config
+from cdlm_training.distributed import Team
 from cdlm_training.evaluate import load_best, write_checkpoint
 from cdlm_training.fields import FARTHEST, LEVEL, Field, parameters_of, unbounded
-from cdlm_training.fits import Fit
+from cdlm_training.fits import Call, Fit
 from cdlm_training.loop import Trainer
 from cdlm_training.objective import TrainingError
 from cdlm_training.regularisation import Regulariser, shared_edges
@@ -101,6 +102,24 @@ def test_a_run_with_the_file_is_the_training(tmp_path, components):
     assert told["starts_at"] == str(trainer.run.start)
     assert json.loads(told["fingerprints"]) == trainer.fingerprints
     assert json.loads(told["training"])["optimizer"] == "lbfgs"
+
+
+def test_the_gradient_where_a_step_ends_is_not_calculated_again(case, monkeypatch):
+    """And what comes of it has the same bits; one fit's is not another's."""
+    found, count = [], []
+    for again in (False, True):
+        if again:
+            monkeypatch.setattr(Call, "is_of", lambda *_: False)
+        trainer = scattered(Trainer(field(case, f"again_{again}.yaml", output=f"out/{again}.nc"), Team(0, 1)))
+        gradient, calls = trainer.gradient, []
+        monkeypatch.setattr(trainer, "gradient", lambda w, made=gradient, calls=calls: calls.append(w) or made(w))
+        losses = [trainer._update(lambda _: None) for _ in range(3)]
+        found.append((losses, [w.detach().clone() for w in trainer._weights()]))
+        count.append(len(calls))
+    assert found[0][0] == found[1][0] and all(map(torch.equal, found[0][1], found[1][1]))
+    assert found[0][0][2] < found[0][0][0] and count[1] - 2 <= count[0] < count[1]
+    call = Call((1, 0.5), found[0][1], 0.0, [])
+    assert not call.is_of((2, 0.5), found[0][1]) and not call.is_of((1, 0.25), found[0][1])
 
 
 def test_a_start_in_the_file_is_that_of_its_time(case, caplog):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from training_cases import ALONE, change_training, drawn_trainer, write_training_case
+from training_cases import ALONE, change_training, drawn_trainer, train, write_training_case
 
 from bmi_cdlm.evaluate.evaluation import basin_rain
 from bmi_cdlm.evaluate.events import find_events, read_event, read_period
 from bmi_cdlm.names.errors import ConfigError, ObservationError
 from bmi_cdlm.names.time_steps import DAY
+from cdlm_training.fits import descend
 from cdlm_training.loop import Trainer
 
 EVENTS, PERIOD = {"Epf": 0.7, "Erc": 0.4}, {"Crc": 0.3, "Cfp2": 0.1, "Cfp10": 0.2, "Cfp50": 0.5, "Cfp90": 0.6}
@@ -87,3 +88,29 @@ def test_pairs_have_windows_of_their_own(case):
 def test_what_no_flood_can_be_found_in_is_refused(case, keys, error, match):
     with pytest.raises(error, match=match):
         Trainer(change_training(case, "refused.yaml", **keys), ALONE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [{}, {"pairs_per_update": 2}, {"optimizer": "lbfgs", "learning_rate": 1.0}])
+def test_a_window_without_a_flood_has_no_slope_and_no_error(case, keys):
+    """Where nothing else is in the loss there is nothing to compare: the weights stay for that update."""
+    loss = {"nse": 0, "pet_factor": 0, "events": EVENTS, "flood_quantile": QUANTILE}
+    path = change_training(case, "none.yaml", loss=loss, weight_decay=0.0, updates=1, epochs=1,
+                           output="out/none.safetensors", **keys)
+    trainer = Trainer(path, ALONE)
+    before = {name: w.detach().clone() for name, w in trainer.generator.named_parameters()}
+    trainer.objective.signatures.floods = [[] for _ in trainer.data.gauges]
+    losses = []
+    trainer.train(resume=False, report=lambda epoch: None, progress=losses.append)
+    assert losses == [0.0] and trainer.config.output.is_file()
+    assert all((w == before[name]).all() for name, w in trainer.generator.named_parameters())
+    other, _, _ = train(path)
+    assert any((w != before[name]).any() for name, w in other.generator.named_parameters()), "with floods it learns"
+
+
+def test_a_fit_to_one_gauge_without_a_flood_stays_where_it_began():
+    weight = torch.nn.Parameter(torch.tensor([0.3]))
+    assert descend([weight], lambda: torch.zeros((), dtype=torch.float64)) == 0.0
+    assert float(weight.detach()) == pytest.approx(0.3)
+    assert descend([weight], lambda: ((weight.double() - 2.0) ** 2).sum()) == pytest.approx(0.0, abs=1e-10)
+    assert float(weight.detach()) == pytest.approx(2.0, abs=1e-5)

@@ -20,8 +20,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training_cases import ALONE, at, change_training, train, weights_of, write_training_case
 
 from bmi_cdlm.evaluate.metrics import kge, nse
+from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.files.observations import read_observations
-from bmi_cdlm.generator.checkpoint import fingerprint, load_checkpoint
+from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.names.container import unseal
 from bmi_cdlm.names.errors import CheckpointError, ConfigError, OutputError
 from bmi_cdlm.names.time_steps import DAY, HOUR
@@ -498,7 +499,7 @@ def test_files_written(case, tmp_path):
 
     checkpoint = load_checkpoint(trainer.config.output)
     assert checkpoint.spec == trainer.spec
-    assert checkpoint.record["fingerprints"]["domain"] == fingerprint(config.parent / "domain.nc")
+    assert checkpoint.record["fingerprints"]["domain"] == content_digest(config.parent / "domain.nc")
     assert checkpoint.record["periods"]["train"] == checkpoint.record["periods"]["validation"] == [
         at(DAY, 0), at(DAY, 50)
     ]

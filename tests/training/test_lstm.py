@@ -304,7 +304,7 @@ def test_it_learns_with_dropout_and_the_best_checkpoint_scores_as_told(case):
 @pytest.mark.parametrize(("keys", "match"), [
     ({"varying": ["field_capacity"]}, "'field_capacity' is no parameter of hbv that a generator may vary in time"),
     ({"varying": ["recharge_shap"]}, "Did you mean 'recharge_shape'"),
-    ({"varying": ["recharge_shape", "recharge_shape"]}, "varying names a parameter twice"),
+    ({"varying": ["recharge_shape", "recharge_shape"]}, "varying names 'recharge_shape' twice"),
 ])
 def test_what_may_not_vary_is_refused(case, keys, match):
     with pytest.raises(ConfigError, match=match):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import netCDF4
@@ -14,11 +15,14 @@ from cases import write_series
 from click.testing import CliRunner
 from training_cases import N_CELLS, change_training, write_training_case
 
+from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.evaluate.signatures import baseflow_index
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.maps.files import read_maps
+from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.parameter_file import read_parameters, save_parameters
 from cdlm_training.cli import main
@@ -219,3 +223,93 @@ def test_maps_that_saw_the_gauges_of_a_fold_are_refused(case: Path) -> None:
             data["gauge_seen"][:] = seen
     assert found.exit_code == 1
     assert "the maps of fold 1 were learned from gauge g3" in found.output
+
+
+def prior_of(case: Path, name: str, **attributes: str) -> Path:
+    """A parameter file of the case that says what it was fitted to."""
+    domain = read_domain(case.parent / "domain.nc")
+    values = {"production_capacity": np.full(N_CELLS, 200.0)}
+    save_parameters(case.parent / name, domain, DAY, values, attributes)
+    return case.parent / name
+
+
+@pytest.mark.parametrize(("seen", "said"), [
+    ({"gauges": '["g3"]'}, "parameters: .* was fitted to gauge g3, which fold 1 holds out"),
+    ({"learned_from": '["x", "g0"]'}, r"was fitted to gauge g0, which fold 0 holds out \(1 of 3"),
+    ({"gauges": '["x"]'}, None), ({}, None), ({"gauges": "g0, g3"}, None),
+])
+def test_a_prior_that_saw_the_gauges_of_a_fold_is_refused(case: Path, seen: dict, said: str | None) -> None:
+    """As `parameters` of all folds, and as the file of one; what does not say is taken."""
+    from cdlm_training.map_fit.run import _check_prior
+
+    held_out = [["g0", "g1", "g2"], ["g3"]]
+    path = prior_of(case, "seen_prior.nc", **seen)
+    content = yaml.safe_load(case.read_text())
+    case.with_name("prior.yaml").write_text(yaml.safe_dump({**content, "parameters": str(path)}))
+    content["map_fit"] |= {"prior_of_folds": str(case.parent / "seen_prior{fold}.nc")}
+    case.with_name("priors.yaml").write_text(yaml.safe_dump(content))
+    for k in range(N_FOLDS):
+        (case.parent / f"seen_prior{k}.nc").write_bytes(path.read_bytes())
+    for name, key in (("prior.yaml", "parameters"), ("priors.yaml", "map_fit.prior_of_folds")):
+        fit, found = load_map_fit(case.with_name(name)), []
+        for k in range(N_FOLDS):
+            try:
+                _check_prior(fit, k, held_out[k])
+            except ConfigError as cause:
+                found.append(str(cause))
+        assert len(found) == (said is not None)
+        if said is not None:
+            assert re.search(said.replace("parameters: ", f"{key}: "), found[0]), found
+
+
+def test_a_prior_that_saw_stops_the_command_before_anything_is_fitted(case: Path) -> None:
+    content = yaml.safe_load(case.read_text())
+    content["parameters"] = str(prior_of(case, "one_prior.nc", gauges='["g3"]'))
+    content["map_fit"] |= {"output": "unseen.nc"}
+    case.with_name("stops.yaml").write_text(yaml.safe_dump(content))
+    found = CliRunner().invoke(main, ["fit-maps", str(case.with_name("stops.yaml"))])
+    assert found.exit_code == 1 and "which fold 1 holds out" in " ".join(found.output.split())
+    assert not list(case.parent.glob("unseen*"))
+
+
+def test_a_block_is_of_the_years_and_the_keys_that_it_was_fitted_with(case: Path) -> None:
+    """Another begin of the run with as many steps, or another way to fill gaps, is another fit."""
+    from cdlm_training.map_fit.run import _identity
+    from cdlm_training.map_fit.run import _prior as prior
+
+    def identity(**keys: object) -> str:
+        content = yaml.safe_load(case.read_text())
+        case.with_name("block.yaml").write_text(yaml.safe_dump({**content, **keys}))
+        fit = load_map_fit(case.with_name("block.yaml"))
+        domain = read_domain(fit.run.domain)
+        return _identity(fit, prior(fit, domain, None), read_maps(fit.config.maps, domain))
+
+    own = identity()
+    assert identity() == own and identity(threads=2, output="run.nc") == own
+    for keys in (
+        {"start": "2001-03-02", "end": "2001-05-11"}, {"forcing_fill": "hold"}, {"memory": "64 MiB"},
+        {"map_fit": {**yaml.safe_load(case.read_text())["map_fit"], "warm_up": 11}},
+    ):
+        assert identity(**keys) != own, keys
+
+
+def test_a_period_within_a_step_is_refused(case: Path) -> None:
+    content = yaml.safe_load(case.read_text())
+    content["map_fit"] |= {"period": ["2001-03-01T06:00", "2001-05-01T06:00"]}
+    case.with_name("within.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigError, match=r"map_fit\.period has 2001-03-01T06:00:00, within the step"):
+        load_map_fit(case.with_name("within.yaml"))
+
+
+def test_what_the_attributes_leave_out_keeps_the_prior(case: Path) -> None:
+    from cdlm_training.map_fit.run import _fitted_cells
+
+    fit = load_map_fit(case)
+    domain = read_domain(fit.run.domain)
+    forest = read_attributes(fit.run.domain, domain, "cell", ["forest"]).values[:, 0]
+    limit = float(np.median(forest))
+    drains = domain.cells.drained_area > 0
+    some = fit._replace(config=fit.config.model_copy(update={"left_out": {"forest": limit}}))
+    np.testing.assert_array_equal(_fitted_cells(some, domain), drains & (forest <= limit))
+    np.testing.assert_array_equal(_fitted_cells(fit, domain), drains)
+    assert 0 < _fitted_cells(some, domain).sum() < drains.sum()

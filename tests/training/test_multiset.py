@@ -10,7 +10,7 @@ from training_cases import ALONE, Trainer, change_training, write_training_case
 from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.generator.generator import static_parameters
 from cdlm_training.cli import main
-from cdlm_training.multiset import POWERS, cost_at, draw, estimate, weigh
+from cdlm_training.multiset import POWERS, cost_at, draw, estimate, set_places, told, weigh
 
 UNIFORM = {"mapping": "uniform", "cell_attributes": None, "reach_attributes": None, "hidden": None,
            "pet_factor": False, "loss": {"nse": 1, "pet_factor": 0}, "window": 50}
@@ -51,12 +51,29 @@ def test_the_estimate_is_the_weighted_mean_at_the_corner(case):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("keys", "drawn"), [
+    ({"learn_routing": False}, 4), ({"frozen": ["cell"]}, 1), ({}, 5),
+])
+def test_only_what_is_learned_is_drawn(case, keys, drawn):
+    """Without learn_routing the celerity keeps its default, whatever is drawn of the others."""
+    trainer = Trainer(change_training(case, **keys), ALONE)
+    before = {name: w.detach().clone() for name, w in trainer.generator.named_parameters()}
+    found = estimate(trainer, 10, 3)
+    set_places(trainer, found.places)
+    assert found.places.size == drawn and len(told(trainer, found)) == 1 + drawn
+    for name, w in trainer.generator.named_parameters():
+        assert bool((w == before[name]).all()) is not w.requires_grad, name
+    place = 1.0 / (1.0 + np.exp(-np.concatenate([w.detach().numpy().ravel() for w in trainer._weights()])))
+    np.testing.assert_allclose(place, found.places, rtol=1e-10)
+
+
+@pytest.mark.slow
 def test_the_command_writes_a_checkpoint(case):
-    told = CliRunner().invoke(main, ["multiset", str(case), "--sets", "12"])
-    assert told.exit_code == 0, told.output
+    said = CliRunner().invoke(main, ["multiset", str(case), "--sets", "12"])
+    assert said.exit_code == 0, said.output
     trainer = Trainer(case, ALONE)
     best = load_checkpoint(trainer.config.output)
     made = static_parameters(best.spec, best.tensors, trainer.chain.attributes)["production_capacity"]
-    assert np.ptp(made) == 0 and f"production_capacity {made[0]:.4g} [" in told.output
+    assert np.ptp(made) == 0 and f"production_capacity {made[0]:.4g} [" in said.output
     other = CliRunner().invoke(main, ["multiset", str(change_training(case, pet_factor=True))])
     assert other.exit_code == 1 and "multiset draws the parameters of one set" in other.output

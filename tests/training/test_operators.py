@@ -106,7 +106,7 @@ def run_chain(case, ops, values):
     values = dict(values)
     for operator in ops.cells:
         values[operator.gives] = advance(operator, values)
-    return Route.apply(ops.reach, case.at, 0, RIVER, values["runoff"], *(values[n] for n in RIVER))
+    return Route.apply(ops.reach, case.at, 0, False, RIVER, values["runoff"], *(values[n] for n in RIVER))
 
 
 def check(function, values) -> None:
@@ -147,11 +147,11 @@ def test_gradcheck_of_route(step, monkeypatch):
     assert len(reach._blocks(N_STEPS)) == 4
     runoff = torch.from_numpy(np.random.default_rng(1).exponential(3.0, (N_STEPS, N_CELLS))).requires_grad_()
     values = {"runoff": runoff, **case.tensors(*RIVER)}
-    check(lambda x: Route.apply(reach, case.at, 0, RIVER, *x.values()), values)
+    check(lambda x: Route.apply(reach, case.at, 0, False, RIVER, *x.values()), values)
     length = case.domain.reaches.length
     celerity = torch.from_numpy(np.maximum(length, 500.0) / case.inputs["travel_time"]).requires_grad_()
     values = {"runoff": runoff, "celerity": celerity, "weighting": values["weighting"]}
-    check(lambda x: Route.apply(reach, case.at, 0, ("celerity", "weighting"), *x.values()), values)
+    check(lambda x: Route.apply(reach, case.at, 0, False, ("celerity", "weighting"), *x.values()), values)
 
 
 def test_only_what_the_rivers_remember_of_a_warm_up_is_routed():
@@ -171,12 +171,34 @@ def test_only_what_the_rivers_remember_of_a_warm_up_is_routed():
     assert settled == np.ceil(np.log(100 / 2.0**-52) * (longest * N_SUB / DAY + 1) / N_SUB) and 20 < settled < 290
     found = []
     for cut in (0, warm_up):
-        discharge = Route.apply(reach, case.at, cut, RIVER, *values.values())[warm_up - cut :]
+        discharge = Route.apply(reach, case.at, cut, False, RIVER, *values.values())[warm_up - cut :]
         gradients = torch.autograd.grad(discharge.square().sum(), list(values.values()))
         found.append([discharge.detach(), *gradients])
     assert bool((found[0][1][: warm_up - settled] != 0).any()) and not found[1][1][: warm_up - settled].any()
     for whole, part in zip(*found, strict=True):
         torch.testing.assert_close(part, whole, rtol=1e-13, atol=1e-13 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("warm_up", [0, 200])
+def test_an_adjoint_in_the_place_of_the_runoff_has_the_same_bits(warm_up):
+    """Where rivers forget a part of the warm-up, too; and a second gradient is refused rather than wrong."""
+    case = smooth_case(DAY)
+    depth = np.random.default_rng(1).exponential(3.0, (warm_up + 12, N_CELLS))
+    found = []
+    for spends in (False, True):
+        values = {n: v.detach().requires_grad_() for n, v in case.tensors(*RIVER).items()}
+        given = torch.from_numpy(depth.copy()).requires_grad_()
+        runoff = 1.0 * given
+        place = runoff.detach().numpy()
+        discharge = Route.apply(case.operators().reach, case.at, warm_up, spends, RIVER, runoff, *values.values())
+        total = discharge.square().sum()
+        found.append(torch.autograd.grad(total, [given, *values.values()], retain_graph=True))
+        assert np.array_equal(place, found[-1][0].numpy() if spends else depth)
+    for kept, spent in zip(*found, strict=True):
+        assert torch.equal(kept, spent)
+    assert bool((found[0][0] != 0).any())
+    with pytest.raises(RuntimeError, match="a second time: run it again, or with spends=False"):
+        torch.autograd.grad(total, [given])
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from bmi_cdlm.names.errors import ConfigError
 from cdlm_training.errors import GaugeErrors, gaussian_term
 from cdlm_training.evaluate import ERRORS, load_best
 from cdlm_training.loop import Trainer
-from cdlm_training.posterior import free_weights, laplace
+from cdlm_training.posterior import _parameters, _prior, free_weights, laplace
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -143,3 +143,24 @@ def test_many_parameters_are_refused(fitted, monkeypatch):
     monkeypatch.setattr("cdlm_training.posterior.MOST", 12)
     with pytest.raises(ConfigError, match=r"there are 1[3-9] parameters, s0 and s1 of 4 gauges among them; expected"):
         Trainer(fitted.path, ALONE)
+
+
+@pytest.mark.parametrize("frozen", [[], ["cell"], ["reach"], ["errors"], ["cell", "errors"]])
+def test_a_prior_is_of_the_parameters_that_are_learned(fitted, frozen):
+    """About where each of them starts, whichever stay as they are; flat for the errors."""
+    trainer = Trainer(change_training(
+        fitted.path, "frozen.yaml", frozen=frozen, posterior_prior=2.0, starts={"celerity": 2.0},
+    ), ALONE)
+    weights = free_weights(trainer)
+    z = np.concatenate([w.detach().numpy().ravel() for w in weights]) + 0.5
+    first, second = _prior(trainer, z)
+    n = 4 * ("cell" not in frozen) + ("reach" not in frozen)
+    np.testing.assert_allclose(first[:n], 0.5 / 4.0, rtol=1e-6)
+    np.testing.assert_allclose(second[:n], 0.25)
+    assert not first[n:].any() and not second[n:].any() and first.size == z.size
+    assert first.size - n == 8 * ("errors" not in frozen)
+    names, values, slopes = _parameters(trainer, z - 0.5)
+    assert len(names) == values.size == slopes.size == z.size
+    if "reach" not in frozen:
+        assert values[names.index("celerity")] == pytest.approx(2.0, rel=1e-6)
+    assert ("s1 g3" in names) == ("errors" not in frozen)

@@ -87,7 +87,7 @@ def test_hydrographs_are_those_of_best_median_and_worst(lab, page):
     order = sorted(own, key=lambda gauge: own[gauge])
     for told, gauge in (("Best", order[3]), ("Median", order[1]), ("Worst", order[0])):
         chart = data[f"hydrograph_{told}"]
-        assert f"({gauge})" in chart["title"] and chart["told"].startswith(f"NSE {own[gauge]:.3f}".replace("-", "−"))
+        assert f"({gauge})" in chart["title"] and chart["told"].startswith(f"NSE {own[gauge]:.2f}".replace("-", "−"))
         fold = "fold1" if gauge == "g3" else "fold0"
         folder = lab.parent / "lab" / "runs" / "base" / "folds" / fold
         g = ids.index(gauge)

@@ -15,12 +15,15 @@ from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.basins import basin_means
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.files.observations import read_observations
+from bmi_cdlm.generator.checkpoint import STARTS_AT
+from bmi_cdlm.names.parameters import STARTS
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import load_config
-from bmi_cdlm.run.parameter_file import read_parameters
+from bmi_cdlm.run.parameter_file import read_attribute_of, read_parameters
 from cdlm_training import fits
 from cdlm_training.cli import main
-from cdlm_training.experiment.baselines import donor_weights
+from cdlm_training.experiment.baselines import LocalFits, donor_weights
+from cdlm_training.seen import what_it_saw
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +70,31 @@ def test_parameters_are_those_of_the_most_similar_gauge(case: Path, monkeypatch:
     low, high = -10.0, 5.0
     np.testing.assert_allclose(found["exchange_coefficient"], low + (high - low) / (1 + np.exp(-x2)), rtol=1e-6)
     assert {"celerity", "weighting"} <= set(found)
+    seen = what_it_saw(case.parent / "similar.nc")
+    assert seen.gauges == {"g0", "g1", "g2", "g3"} and seen.periods == ((at(DAY, 0), at(DAY, 50)),)
     series = case.parent / "simulated.nc"
     made = CliRunner().invoke(main, ["similarity", str(case), "--to", str(series), "--mean", "simulations"])
     assert made.exit_code == 0, made.output
     discharge = read_observations(series, domain.gauges.id, run.start, run.end, run.time_step)[1]
     assert np.isfinite(discharge).all()
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_start_that_donors_have_is_that_of_its_time(case: Path, monkeypatch: pytest.MonkeyPatch, learned) -> None:
+    """A run that begins at another time does not take the stores of this one."""
+    monkeypatch.setattr(LocalFits, "_fit", lambda self, part: self._start + 0.1 * part.gauges[0])
+    content = yaml.safe_load(case.read_text())
+    training = {**content["training"], "learn_start": learned, "warm_up": 0}
+    path = change_config(case, f"start_{learned}.yaml", training=training, experiment={
+        **content["experiment"], "output": f"start_{learned}",
+    })
+    output = case.parent / f"start_{learned}.nc"
+    assert "fitted to gauge g3" in CliRunner().invoke(main, ["similarity", str(path), "--to", str(output)]).output
+    assert read_attribute_of(output, STARTS_AT) == ("2001-03-01T00:00:00" if learned else None)
+    run = load_config(path)
+    found = read_parameters(output, read_domain(run.domain), run.time_step)
+    assert bool(STARTS.keys() & found.keys()) is learned
+    assert np.unique(found["production_capacity"]).size > 1, "cells have donors of their own"
 
 
 def test_refusals(case: Path) -> None:
@@ -83,4 +106,8 @@ def test_refusals(case: Path) -> None:
         return result.output.replace("\n", " ")
 
     assert "ends in .nc" in said("found.txt")
+    domain = case.parent / "domain.nc"
+    before = domain.read_bytes()
+    assert "--to: " in (found := said(str(domain))) and "is the file of domain, which would be lost" in found
+    assert domain.read_bytes() == before
     assert "no cell attribute 'clay'" in said("found.nc", similarity=["clay"])

@@ -309,7 +309,7 @@ def test_the_adjoint_of_the_model_is_the_gradient_of_torch(tmp_path, snow, step)
         series[operator.gives] = trainer.chain._advance(operator, series, p)
     river = ("celerity", "weighting")
     every = np.arange(domain.n_reaches)
-    routed = Route.apply(operators.reach, every, 0, river, series["runoff"], *(p[n] for n in river))
+    routed = Route.apply(operators.reach, every, 0, False, river, series["runoff"], *(p[n] for n in river))
     np.testing.assert_allclose(routed.detach().numpy(), discharge, rtol=1e-9, atol=1e-13)
     (routed * torch.from_numpy(pull)).sum().backward()
     expected = {n: t.grad.numpy() for n, t in (values | p).items() if t.grad is not None and t.grad.any()}

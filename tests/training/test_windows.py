@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import netCDF4
 import numpy as np
@@ -10,9 +12,12 @@ import pytest
 import torch
 from cases import change_config
 from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from training_cases import ALONE, change_training, train, write_training_case
 
 from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.generator.checkpoint import HEADER
 from bmi_cdlm.generator.generator import Inputs, static_parameters
 from bmi_cdlm.generator.specification import Attribute, NetworkSpec, Target
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
@@ -23,7 +28,9 @@ from cdlm_training.config import load_train_config
 from cdlm_training.fields import parameters_of
 from cdlm_training.loop import Trainer
 from cdlm_training.scores import simulate_gauges
+from cdlm_training.seen import what_it_saw
 from cdlm_training.terms import WindowShape
+from cdlm_training.window_file import load_windowed, network_file, save_windowed
 from cdlm_training.windows import WindowNetwork, grid_places, window_index
 
 RESNET = {
@@ -194,3 +201,77 @@ def of_cells(spec):
         cell, reach = spec, NetworkSpec("uniform", (), (), "tanh", (Target("celerity", 0.1, 5.0, 1.0, "log"),))
 
     return Spec
+
+
+# ---- files of networks ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def network(case):
+    """A network as it begins, in a file."""
+    trainer = Trainer(change_training(case, "begin.yaml", output="out/begin.nc"), ALONE)
+    path = case.parent / "begin.safetensors"
+    save_windowed(path, trainer.generator, {"gauges": ["g0", "g1"], "periods": {"train": ["2001-01-01", "2002-01-01"]}})
+    return path, trainer
+
+
+def test_a_network_survives_its_file(network):
+    path, trainer = network
+    found = load_windowed(path)
+    assert (found.spec, found.shape, found.where) == (trainer.spec, trainer.config.resnet, str(path))
+    own = trainer.generator.tensors()
+    assert found.tensors.keys() == own.keys() and all(np.array_equal(found.tensors[n], own[n]) for n in own)
+    seen = what_it_saw(path)
+    assert seen.gauges == {"g0", "g1"} and seen.periods == (("2001-01-01", "2002-01-01"),)
+    before = path.read_bytes()
+    save_windowed(path, trainer.generator, {"gauges": ["g0", "g1"], "periods": {"train": ["2001-01-01", "2002-01-01"]}})
+    assert path.read_bytes() == before, "the same network is the same file"
+    assert network_file(Path("a/b.nc")) == Path("a/b.safetensors")
+
+
+def damaged(name: str, tensors: dict, header: dict) -> None:
+    """Change what a file holds, in place."""
+    first = next(n for n in sorted(tensors) if n.startswith("cell"))
+    if name == "lost":
+        tensors.pop(first)
+    elif name == "more":
+        tensors["cell.9.weight"] = np.zeros(2, np.float32)
+    elif name == "shape":
+        tensors[first] = np.zeros((1, *tensors[first].shape), tensors[first].dtype)
+    elif name == "infinite":
+        tensors[first] = np.full_like(tensors[first], np.inf)
+    elif name == "even":
+        header["shape"]["window"] = 4
+    elif name == "other":
+        header["shape"]["width"] = 16
+    elif name == "format":
+        header["format"] = "bmi_cdlm resnet 9"
+    else:
+        header.pop(name)
+
+
+@pytest.mark.parametrize(("name", "said"), [
+    ("lost", "weights 'cell.*' are missing, none of such a network, of another shape or not finite; expected finite"),
+    ("more", r"weights 'cell\.9\.weight' .* of shape None"), ("shape", "weights 'cell.*' are missing"),
+    ("infinite", "weights 'cell.*' .* not finite"), ("even", "cannot be read as a network of windows"),
+    ("other", "are missing, none of such a network"), ("format", "has format 'bmi_cdlm resnet 9', expected"),
+    ("record", "cannot be read as a network of windows"), ("specification", "cannot be read as a network of windows"),
+])
+def test_a_damaged_network_is_refused(network, tmp_path, name, said):
+    path, _ = network
+    with safe_open(path, framework="np") as file:
+        header = json.loads(file.metadata()[HEADER])
+        tensors = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+    damaged(name, tensors, header)
+    save_file(tensors, tmp_path / "x.safetensors", {HEADER: json.dumps(header)})
+    with pytest.raises(CheckpointError, match=said):
+        load_windowed(tmp_path / "x.safetensors")
+
+
+def test_half_a_network_is_refused(network, tmp_path):
+    path, _ = network
+    for share in (0.0, 0.5, 0.99):
+        content = path.read_bytes()
+        (tmp_path / "x.safetensors").write_bytes(content[: int(share * len(content))])
+        with pytest.raises(CheckpointError, match="cannot be read as a network of windows"):
+            load_windowed(tmp_path / "x.safetensors")

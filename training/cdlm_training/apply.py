@@ -15,6 +15,7 @@ def apply(path: Path, config: Path, output: Path) -> None:
     """
     from bmi_cdlm.domain.domain import read_domain
     from bmi_cdlm.names.errors import ConfigError
+    from bmi_cdlm.names.writing import check_writable
     from bmi_cdlm.run.config import load_config
     from bmi_cdlm.version import __version__
     from cdlm_training.fields import parameters_of, write_fields
@@ -27,6 +28,8 @@ def apply(path: Path, config: Path, output: Path) -> None:
         time_step=run.time_step, routing_step=run.routing_step, snow=run.snow, runoff=run.runoff, routing=run.routing,
         components=run.components,
     )
+    run.check_target(output, "--to", replaces=("parameters",))
+    check_writable(output)
     domain = read_domain(run.domain)
     generator = make_windowed(found.spec, found.shape, run.domain, domain)
     generator.load(found.tensors)

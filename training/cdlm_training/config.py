@@ -8,22 +8,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from bmi_cdlm.generator.specification import LAYERED, MappingName
-from bmi_cdlm.names.calendars import date_text
+from bmi_cdlm.generator.specification import MappingName
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import Config, explain, load_config
 from bmi_cdlm.run.parameters import UNKNOWN, same_kind
 from bmi_cdlm.run.values import Date, parse_places
-from cdlm_training.terms import (
-    OF_DISCHARGE,
-    OF_GAUGES,
-    OF_SAMPLES,
-    LossWeights,
-    Pretraining,
-    Regularisation,
-    WindowShape,
-)
+from cdlm_training.contradictions import NETWORK, check
+from cdlm_training.terms import LossWeights, Pretraining, Regularisation, WindowShape
 
 Period = tuple[Date, Date]
 DeviceName = Literal["cpu", "cuda"]
@@ -31,6 +23,8 @@ WHOLE_STEPS = {"lbfgs": 1.0, "adadelta": 1.0}
 """Learning rate of optimizers that find the size of a step themselves, where none is given."""
 OF_FIELDS = {"optimizer": "lbfgs", "precision": "float64", "pet_factor": False}
 """What mapping: distributed takes where nothing else is given."""
+LARGEST_SEED = 2**53
+"""What all generators of random numbers take, and those that are made of it."""
 MANY_STARTS = 5
 """Of a fit so small that it ends where it happens to begin."""
 QUARTILES = {"lower_quartile": 0.25, "median": 0.5, "upper_quartile": 0.75}
@@ -39,13 +33,14 @@ GaugeWeights = (
     Literal["equal", "incremental_area", "lower_quartile", "median", "upper_quartile"]
     | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
 )
+Width = Annotated[int, Field(ge=1)]
 Gauges = Annotated[Literal["all"] | tuple[str, ...], BeforeValidator(parse_places)]
 
 
 class TrainConfig(BaseModel):
     """A training of the run beside it. Paths are relative to the configuration file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     output: Path = Field(
         description="Checkpoint to write (.safetensors), or the parameter file of mapping: distributed (.nc); the log "
@@ -71,7 +66,7 @@ class TrainConfig(BaseModel):
         "values of its own, which become a parameter file and hold in this domain alone."
     )
     resnet: WindowShape = Field(default=WindowShape(), description="Of mapping: resnet: window and network.")
-    hidden: tuple[int, ...] = Field(default=(32, 32), description="Units of the hidden "
+    hidden: tuple[Width, ...] = Field(default=(32, 32), description="Units of the hidden "
                                    "layers of the mapping (of reaches, with resnet) [1].")
     starts: dict[str, float] = Field(
         default={}, description="Where learned parameters start, by registry name [units of each]; others start at "
@@ -88,7 +83,9 @@ class TrainConfig(BaseModel):
     start_from: Path | None = Field(
         default=None, description="Checkpoint whose weights and scales of attributes the fit starts from; the "
         "generator is to be described as it was there; of an ensemble `member` of the run says which. A weight in "
-        "`loss.prior` pulls the fit towards it. With mapping: distributed any generator's parameters are the start."
+        "`loss.prior` pulls the fit towards it. With mapping: distributed any generator's parameters are the start. In "
+        "an experiment `{design}` and `{split}` in its path stand for those of each training, such as "
+        "`lab/runs/base/{design}/{split}/seed1/trained.safetensors`."
     )
     frozen: tuple[str, ...] = Field(
         default=(), description="Weights that stay as they are: `cell`, `reach`, `pet`, or a layer such as `cell.0`."
@@ -113,7 +110,7 @@ class TrainConfig(BaseModel):
     pet_factor: bool = Field(
         default=True, description="Learn a factor on PET from forcing and season; without where mapping is distributed."
     )
-    pet_hidden: tuple[int, ...] = Field(default=(8,), description="Units of the hidden layers of the PET factor [1].")
+    pet_hidden: tuple[Width, ...] = Field(default=(8,), description="Units of the hidden layers of the PET factor [1].")
     pet_limits: tuple[float, float] = Field(default=(0.3, 2.0), description="Limits of the PET factor [1].")
     pet_kind: str = Field(
         default="unknown", description="The formula behind the PET of the forcing, such as Oudin; that of the run "
@@ -189,7 +186,7 @@ class TrainConfig(BaseModel):
         default="flat", description="What was known of parameters before: nothing (`flat` before bounds, or `uniform` "
         "within their ranges), or a standard deviation before bounds about where they start [1]."
     )
-    seed: int = Field(default=1, ge=0, description="Seed of weights and windows [1].")
+    seed: int = Field(default=1, ge=0, le=LARGEST_SEED, description="Seed of weights and windows [1].")
     licence: str = Field(default="not stated", description="Licence of the weights, written into the checkpoint.")
 
     @model_validator(mode="before")
@@ -217,145 +214,8 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
-        for name, period in (("train", self.train), ("validate_on", self.validate_on)):
-            if period is not None and period[1] <= period[0]:
-                raise ValueError(
-                    f"{name} ends at {date_text(period[1])}; expected a time after its start, {date_text(period[0])}"
-                )
-        suffix, what = (".nc", ", a parameter file") if self.gives_file else (".safetensors", "")
-        if self.output.suffix != suffix:
-            raise ValueError(
-                f"output is {self.output.name}; expected a name that ends in {suffix}{what}, with mapping: "
-                f"{self.mapping}"
-            )
-        self._check_field()
-        self._check_file()
-        low, high = self.pet_limits
-        if not 0 < low < 1 < high:
-            raise ValueError(f"pet_limits are {low} and {high}; expected 0 < low < 1 < high")
-        if self.mapping not in ("uniform", "distributed") and not self.cell_attributes:
-            raise ValueError(f"mapping is {self.mapping}, but cell_attributes is empty; name some, or use uniform")
-        if self.gauges != "all" and len(set(self.gauges)) < max(1, len(self.gauges)):
-            raise ValueError("gauges holds no id or one twice; expected different ids, or all")
-        if self.held_out_fold is not None and self.held_out_fold >= self.folds:
-            raise ValueError(f"held_out_fold is {self.held_out_fold}; expected 0 to {self.folds - 1}")
-        of_flow = [*OF_DISCHARGE, "mean_runoff"]
-        if not any(getattr(self.loss, name) for name in of_flow):
-            raise ValueError(
-                f"loss has no term of the flow; expected one of {', '.join(of_flow)} above 0"
-            )
-        self._check_quartile()
-        self._check_draws()
-        if len(set(self.varying)) < len(self.varying):
-            raise ValueError(f"varying names a parameter twice: {', '.join(self.varying)}; expected different ones")
-        if self.loss.prior and self.start_from is None and self.pretrain is None:
-            raise ValueError("loss.prior needs start_from or pretrain, towards which it pulls")
-        origins = [name for name in ("start_from", "pretrain") if getattr(self, name) is not None]
-        if len(origins) > 1 or (origins and self.n_starts > 1):
-            others = origins[1] if len(origins) > 1 else f"restarts: {self.restarts}"
-            raise ValueError(f"{origins[0]} and {others} exclude each other; expected one of them")
-        if self.learn_start and self.warm_up:
-            raise ValueError(
-                f"learn_start is on and warm_up is {self.warm_up}; expected 0: there is nothing before the start"
-            )
-        self._check_posterior()
-        if self.learn_weighting and not self.learn_routing:
-            raise ValueError("learn_weighting needs learn_routing; set both, or neither")
-        if self.loss.mean_runoff and self.mean_runoff_attribute is None:
-            raise ValueError("loss.mean_runoff needs mean_runoff_attribute")
+        check(self)
         return self
-
-    def _check_field(self) -> None:
-        """Refuse what a field of parameters cannot have, and what nothing else has."""
-        if not self.is_field:
-            if self.regularisation is not None:
-                raise ValueError(
-                    f"regularisation is of mapping: distributed, and mapping is {self.mapping}: the weights of a "
-                    "generator have no neighbours; expected none (loss.prior pulls a generator towards start_from)"
-                )
-            return
-        for name in ("cell_attributes", "reach_attributes", "varying"):
-            if getattr(self, name):
-                raise ValueError(
-                    f"{name} is {', '.join(getattr(self, name))}, and mapping is distributed: a field reads no "
-                    "attributes and no forcing; leave it out"
-                )
-        if self.pretrain is not None:
-            raise ValueError("pretrain is of generators, and mapping is distributed; expected none")
-        if self.loss.prior:
-            raise ValueError("loss.prior is of generators, and mapping is distributed; expected regularisation.prior")
-        if self.n_starts > 1 and self.searches_weight:
-            raise ValueError(
-                f"restarts is {self.restarts}, and regularisation.weight needs several fits from one start; expected "
-                "restarts: 1, or a number as the weight"
-            )
-
-    def _check_posterior(self) -> None:
-        """Refuse a posterior of what has no likelihood or too many parameters."""
-        if self.posterior == "none":
-            return
-        others = [name for name in (*OF_DISCHARGE, "mean_runoff", "prior") if name != "gaussian" and
-                  getattr(self.loss, name)]
-        if not self.loss.gaussian or others:
-            raise ValueError(
-                f"posterior is {self.posterior}, which needs a likelihood; expected gaussian in loss, and no other "
-                f"term of the flow ({', '.join(others) or 'it is 0'}; nse is 1 unless set to 0)"
-            )
-        if self.mapping != "uniform" or self.pet_factor or self.precision != "float64":
-            raise ValueError(
-                f"posterior is {self.posterior}, mapping is {self.mapping}, pet_factor is {self.pet_factor} and "
-                f"precision is {self.precision}; expected uniform, false and float64: it is made of few parameters, "
-                "by differences"
-            )
-
-    def _check_quartile(self) -> None:
-        """Refuse a quartile over gauges where an update has not one cost of every gauge."""
-        if self.quartile is None:
-            return
-        for name in ("gauges_per_update", "pairs_per_update"):
-            if getattr(self, name) is not None:
-                raise ValueError(
-                    f"gauge_weights is {self.gauge_weights}, which compares all gauges at every update, and {name} "
-                    "draws some; leave one out"
-                )
-        if self.loss.of_samples or not self.loss.of_gauges:
-            raise ValueError(
-                f"gauge_weights is {self.gauge_weights}, which ranks gauges by their own costs; expected terms of each "
-                f"gauge in loss ({', '.join(OF_GAUGES)}), and none over all samples ({', '.join(OF_SAMPLES)})"
-            )
-
-    def _check_file(self) -> None:
-        """Refuse what a parameter file cannot hold."""
-        if not self.gives_file:
-            return
-        if self.pet_factor:
-            raise ValueError(
-                f"pet_factor is on, and mapping is {self.mapping}: a parameter file holds no network; turn it off"
-            )
-        if self.varying:
-            raise ValueError(
-                f"varying is {', '.join(self.varying)}, and mapping is {self.mapping}: a parameter file holds no "
-                "network; leave it out"
-            )
-
-    def _check_draws(self) -> None:
-        """Refuse draws that contradict each other or the optimizer."""
-        for name in ("gauges_per_update", "pairs_per_update"):
-            if getattr(self, name) is not None and self.optimizer == "lbfgs":
-                raise ValueError(f"{name} needs adamw: LBFGS takes the same gauges at every update; leave it out")
-        if self.dropout and self.optimizer == "lbfgs":
-            raise ValueError("dropout needs adamw or adadelta: LBFGS takes the same units at every update")
-        if self.dropout and self.mapping not in LAYERED and not self.varying:
-            raise ValueError(f"dropout is {self.dropout} and mapping is {self.mapping}; expected mlp, which has units")
-        if self.pairs_per_update is None:
-            if self.updates == "cover":
-                raise ValueError("updates is cover, which counts pairs; expected pairs_per_update, or a number")
-            return
-        if self.gauges_per_update is not None or self.windows_per_update != 1:
-            raise ValueError(
-                "pairs_per_update draws gauges and windows together; expected no gauges_per_update and no "
-                "windows_per_update beside it"
-            )
 
     @property
     def is_field(self) -> bool:
@@ -433,9 +293,14 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
         _check_keys(content["pretrain"], Pretraining, f"{path}: unknown key 'training.pretrain.")
     content = with_paths(content, path.parent)
     try:
-        return run, _with_pet_kind(run, TrainConfig.model_validate(content, context={"calendar": run.calendar}), path)
+        found = _with_pet_kind(run, TrainConfig.model_validate(content, context={"calendar": run.calendar}), path)
     except ValidationError as cause:
         raise ConfigError(f"{path}: training: {explain(cause)} See training/README.md.") from cause
+    labels = None if found.pretrain is None else found.pretrain.labels
+    read = {"training.start_from": found.start_from, "training.pretrain.labels": labels}
+    for output in (found.output, *((found.output.with_suffix(NETWORK),) if found.mapping == "resnet" else ())):
+        run.check_target(output, f"{path}: training.output", replaces=("parameters",), others=read)
+    return run, found
 
 
 def with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:

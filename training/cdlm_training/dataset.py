@@ -117,6 +117,8 @@ class Dataset:
                     f"{name} is {date_text(period[0])} to {date_text(period[1])}, expected within the run, "
                     f"{date_text(run.start)} to {date_text(run.end)}."
                 )
+            if period is not None:
+                check_whole_steps(run, name, period)
         self.forcing = read_forcing(run, domain, dtype, config.threads)
         self.of_domain = parameters_of_domain(run, domain)
         starts, observed = read_records(run, domain.gauges.id, run.start, run.end)
@@ -133,6 +135,19 @@ class Dataset:
         self.offset = np.nanmean(observed[train][:, self.gauges], axis=0) * OFFSET
         self.spread = (deviation + SPREAD_FLOOR / self.to_depth).astype(dtype)
         self.weights = self._gauge_weights().astype(dtype)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the training gauges."""
+        return [self.domain.gauges.id[g] for g in self.gauges]
+
+    @property
+    def held_out(self) -> list[str]:
+        """Ids of the gauges of `held_out_fold`."""
+        if self.config.held_out_fold is None:
+            return []
+        fold = fold_gauges(self.domain, self.config.folds)
+        return [g for g, k in zip(self.domain.gauges.id, fold, strict=True) if k == self.config.held_out_fold]
 
     def steps_of(self, period: Period) -> slice:
         """Steps of the record that lie in a period."""
@@ -223,6 +238,18 @@ class Dataset:
                 "expected one for every gauge. Add it, or leave the gauge out with 'gauges'."
             )
         return np.array([given[ids[g]] for g in self.gauges])
+
+
+def check_whole_steps(run: Config, name: str, period: Period) -> None:
+    """Refuse a period that begins or ends within a step; ConfigError names the step."""
+    for time in period:
+        within = int((time - run.start).astype(int)) % run.time_step
+        if within:
+            begin = time - np.timedelta64(within, "s")
+            raise ConfigError(
+                f"{name} has {date_text(time)}, within the step of the run that begins at {date_text(begin)}; expected "
+                f"the begin of a step: that, or {date_text(begin + np.timedelta64(run.time_step, 's'))}."
+            )
 
 
 def with_warm_up(run: Config, first: int, length: int, warm_up: int) -> Window:

@@ -1,4 +1,5 @@
-"""What a training found that a user should know: parameters against their bounds, starts that do not fit, restarts."""
+"""What a training found that a user should know: parameters against bounds, starts that do not fit, steps left out,
+restarts."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 NEAR = 0.06
 """Part of a range, on the scale of the parameter, that is called its edge."""
 MANY = 0.1
-"""Share of cells or reaches at an edge that is worth a word."""
+"""Share of cells or reaches at an edge, or of a period, that is worth a word."""
 DIFFERENT = 0.05
 """Mean difference of discharge, over its mean, by which the run starts otherwise than the training did."""
 
@@ -80,6 +81,22 @@ def unlike_starts(trainer: Trainer, simulated: np.ndarray) -> list[str]:
         f"{data.domain.gauges.id[data.gauges[worst]]} ({100 * off[worst]:.0f} %). "
         f"{'Learn the start (learn_start: true), or let' if learnable else 'Let'} spin_up and initial_state of the run "
         "lead to what warm_up does."
+    ]
+
+
+def left_over(trainer: Trainer) -> list[str]:
+    """Whether the windows of LBFGS leave an end of the training period out."""
+    if trainer.config.optimizer != "lbfgs":
+        return []
+    train = trainer.data.steps_of(trainer.config.train)
+    n, windows = train.stop - train.start, trainer.all_windows()
+    rest = n - sum(window.counted for window in windows)
+    if rest < MANY * n:
+        return []
+    return [
+        f"the last {rest} of {n} steps of the training period ({100 * rest / n:.0f} %) were not looked at: LBFGS takes "
+        f"whole windows one after the other, {len(windows)} of {windows[0].counted} steps. Choose a window that goes "
+        "into the period without a rest, or another period."
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,19 @@ class Fit(NamedTuple):
         return self._replace(epochs=self.epochs + 1)
 
 
+class Call(NamedTuple):
+    """What the loss of a fit came to: the fit (its number, the weight of its regularisation), weights and gradients."""
+
+    fit: tuple[int, float]
+    weights: list[torch.Tensor]
+    loss: float
+    gradients: list[torch.Tensor | None]
+
+    def is_of(self, fit: tuple[int, float], weights: Sequence[torch.Tensor]) -> bool:
+        """Whether it was the same fit, with the same weights to the last bit."""
+        return fit == self.fit and all(map(torch.equal, weights, self.weights))
+
+
 def make_optimizer(
     config: TrainConfig, weights: list[torch.nn.Parameter], updates: int
 ) -> tuple[torch.optim.Optimizer, Any]:
@@ -73,7 +86,8 @@ def descend(weights: list[torch.nn.Parameter], objective: Callable[[], torch.Ten
     def loss() -> torch.Tensor:
         optimizer.zero_grad(set_to_none=True)
         value = objective()
-        value.backward()
+        if value.requires_grad:  # else there is nothing to compare, such as no flood
+            value.backward()
         return value
 
     optimizer.step(loss)

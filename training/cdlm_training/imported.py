@@ -24,7 +24,8 @@ from safetensors.numpy import load_file
 
 from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import read_domain
-from bmi_cdlm.generator.checkpoint import fingerprint, save_checkpoint
+from bmi_cdlm.files.fingerprints import content_digest
+from bmi_cdlm.generator.checkpoint import save_checkpoint
 from bmi_cdlm.generator.generator import make_spec
 from bmi_cdlm.generator.specification import (
     FORCING_FEATURES,
@@ -110,7 +111,7 @@ def import_weights(path: Path, weights: Path, statistics: Path) -> list[str]:
     config.output.parent.mkdir(parents=True, exist_ok=True)
     save_checkpoint(config.output, spec, made, {
         "gauges": [], "periods": {}, "scores": {}, "licence": config.licence,
-        "fingerprints": {"weights": fingerprint(weights), "statistics": fingerprint(statistics)},
+        "fingerprints": {"weights": content_digest(weights), "statistics": content_digest(statistics)},
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     })
     notes.append("reaches keep the defaults of their parameters")

@@ -7,13 +7,14 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from bmi_cdlm.domain.domain import Domain, read_domain
-from bmi_cdlm.generator.checkpoint import fingerprint, load_checkpoint
+from bmi_cdlm.files.fingerprints import content_digest
+from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.generator.generator import Inputs, describe_forcing, make_spec, read_inputs
 from bmi_cdlm.generator.lstm import read_lstm_attributes
 from bmi_cdlm.generator.specification import GeneratorSpec
@@ -29,8 +30,8 @@ from cdlm_training.distributed import Team
 from cdlm_training.errors import GaugeErrors
 from cdlm_training.evaluate import copy_written, load_best, write_checkpoint
 from cdlm_training.fields import draw_fields, make_fields, places
-from cdlm_training.findings import against_bounds, spread_of, unlike_starts
-from cdlm_training.fits import Fit, make_optimizer
+from cdlm_training.findings import against_bounds, left_over, spread_of, unlike_starts
+from cdlm_training.fits import Call, Fit, make_optimizer
 from cdlm_training.generator import Generator
 from cdlm_training.labels.teach import make_lessons
 from cdlm_training.log import Log
@@ -52,9 +53,13 @@ STATE_FORMAT = "bmi_cdlm training 2"
 STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
 RUN_KEYS = (
     "start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "components", "pet", "forcing_fill",
-    "forcing_fill_limit", "spin_up", "initial_state",
+    "forcing_fill_limit", "spin_up", "initial_state", "calendar", "member",
 )
 """Keys of the run on which the weights depend."""
+NO_EFFECT: dict[str, Any] = {
+    "output": True, "start_from": True, "threads": True, "licence": True, "pretrain": {"labels"},
+}
+"""Keys of the training on which they do not, or files, which count by their content."""
 NO_SCORES = Scores(float("nan"), float("nan"), {})
 
 
@@ -107,12 +112,14 @@ class Trainer:
             read_lstm_attributes(self.spec, self.run.domain, domain),
         )
         taught = self.config.pretrain
-        self.lessons = None if taught is None else make_lessons(taught, self.run, self.spec, domain)
+        self.lessons = None if taught is None else make_lessons(
+            taught, self.run, self.spec, domain, self.data.held_out
+        )
         assert self.run.observations is not None
         files = {"domain": self.run.domain, "forcing": Path(self.run.forcing), "observations": self.run.observations}
         files |= {} if self.config.start_from is None else {"start_from": self.config.start_from}
         files |= {} if self.config.pretrain is None else {"labels": self.config.pretrain.labels}
-        self.fingerprints = {name: fingerprint(file) for name, file in files.items()}
+        self.fingerprints = {name: content_digest(file) for name, file in files.items()}
         self.workers = Workers(self.config.threads)
         self.parts = make_parts(self.data, self.workers)
         self.objective = Objective(self.chain)
@@ -124,6 +131,7 @@ class Trainer:
         self.random = np.random.default_rng(self.config.seed)
         self.optimizer, self.schedule = make_optimizer(self.config, self._weights(), self.updates)
         self.epoch, self.best = 0, -np.inf
+        self._last_call: Call | None = None
         self.fits, self.findings = [Fit.new(0.0 if held is None else next_weight(held, []))], list[str]()
 
     def train(self, *, resume: bool, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> Scores:
@@ -167,12 +175,12 @@ class Trainer:
             draw_fields(config.log_folder, self.data.domain, values)
         self.findings = [
             *([] if self.learned is None else [self.learned.told()]),
-            *unlike_starts(self, simulated), *against_bounds(self.spec, values),
+            *unlike_starts(self, simulated), *against_bounds(self.spec, values), *left_over(self),
             *(spread_of(self.fits, config.select_by) if chosen is None else told(self.fits, chosen)),
             *make_posterior(self),
         ]
         (config.log_folder / FINDINGS).write_text("".join(f"{one}\n" for one in self.findings), encoding="utf-8")
-        return score(self.run, config, ids, simulated, config.validation)
+        return score(self.run, self.data.ids, ids, simulated, config.validation)
 
     def _run_epochs(self, report: Callable[[Epoch], None], progress: Callable[[float], None]) -> None:
         config = self.config
@@ -290,7 +298,7 @@ class Trainer:
     def _update(self, progress: Callable[[float], None]) -> float:
         if self.config.optimizer == "lbfgs":
             windows = self.all_windows()
-            loss = float(self.optimizer.step(lambda: self.gradient(windows)))
+            loss = float(self.optimizer.step(lambda: self._gradient_at(windows)))
         else:
             self.generator.draw_dropout(self.random)
             if self.config.pairs_per_update is not None:
@@ -306,6 +314,23 @@ class Trainer:
             self.schedule.step()
         progress(loss)
         return loss
+
+    def _gradient_at(self, windows: list[Window]) -> float:
+        """As `gradient`; of the weights of the last call what that gave.
+
+        LBFGS begins a step where its line search ended the last one, and asks for the gradient there once more.
+        """
+        weights, fit = self._weights(), (len(self.fits), self.fits[-1].weight)
+        if self._last_call is None or not self._last_call.is_of(fit, weights):
+            loss = self.gradient(windows)
+            self._last_call = Call(
+                fit, [w.detach().clone() for w in weights], loss,
+                [None if w.grad is None else w.grad.clone() for w in weights],
+            )
+        else:
+            for weight, found in zip(weights, self._last_call.gradients, strict=True):
+                weight.grad = None if found is None else found.clone()
+        return self._last_call.loss
 
     def _draw_parts(self) -> list[Part]:
         """Parts of one update: all, or sub-networks of some gauges, whose loss has the mean of that of all."""
@@ -336,6 +361,8 @@ class Trainer:
             window, part = item
             share = part.cells.size / n_cells
             term = self.objective(window, part, share, sums, ranked) / n_windows
+            if not term.requires_grad:  # nothing to compare in this window, such as no flood
+                return float(term.detach()), (None,) * len(weights)
             return float(term.detach()), torch.autograd.grad(term, weights, allow_unused=True)
 
         for value, gradients in self._each(differentiate, own):  # in one order, whoever was first
@@ -414,7 +441,7 @@ class Trainer:
         scores = NO_SCORES
         if self.team.leads:
             write_checkpoint(self._last, self, None)
-            scores = score(self.run, self.config, *self.validation(self._last), self.config.validation)
+            scores = score(self.run, self.data.ids, *self.validation(self._last), self.config.validation)
             write_checkpoint(self._last, self, scores)
         tell = self.team.from_leader
         return Scores(
@@ -427,7 +454,8 @@ class Trainer:
     def _identity(self) -> str:
         """What a resumed training must have in common with the one before, wherever it is started from."""
         run = self.run.model_dump(mode="json", include=set(RUN_KEYS))
-        return json.dumps([self.config.model_dump(mode="json", exclude={"output"}), run, self.fingerprints])
+        own = self.config.model_dump(mode="json", exclude=NO_EFFECT)
+        return json.dumps([own, run, self.fingerprints, self.data.ids])
 
     def _save_state(self) -> None:
         state = {

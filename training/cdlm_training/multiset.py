@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from cdlm_training.generator import StaticNetwork
     from cdlm_training.loop import Trainer
 
 POWERS = tuple(range(-1, 13))
@@ -49,8 +50,7 @@ def estimate(trainer: Trainer, sets: int, seed: int) -> Estimate:
     from cdlm_training.fits import Fit
     from cdlm_training.search import corner_of
 
-    biases = [network.each[-1].bias for network in (trainer.generator.cell, trainer.generator.reach)]
-    drawn = draw(sets, sum(b.numel() for b in biases), seed)
+    drawn = draw(sets, sum(network.each[-1].bias.numel() for network in learned(trainer)), seed)
     costs = np.array([cost_at(trainer, one) for one in drawn])
     means = np.stack([weigh(costs, power) @ drawn for power in POWERS])
     own = np.array([cost_at(trainer, one) for one in means])
@@ -63,6 +63,12 @@ def estimate(trainer: Trainer, sets: int, seed: int) -> Estimate:
     return Estimate(POWERS[chosen], means[chosen], deviations, own, distances)
 
 
+def learned(trainer: Trainer) -> list[StaticNetwork]:
+    """The networks whose parameters are drawn: without learn_routing, or where one is frozen, the other alone."""
+    both = (trainer.generator.cell, trainer.generator.reach)
+    return [network for network in both if network.each[-1].bias.requires_grad]
+
+
 def set_places(trainer: Trainer, places: np.ndarray) -> None:
     """Let the generator have parameters at some places in their ranges, float64[parameter]."""
     import torch
@@ -70,7 +76,7 @@ def set_places(trainer: Trainer, places: np.ndarray) -> None:
     z = np.log(places) - np.log1p(-places)
     first = 0
     with torch.no_grad():
-        for network in (trainer.generator.cell, trainer.generator.reach):
+        for network in learned(trainer):
             bias = network.each[-1].bias
             bias.copy_(torch.from_numpy(z[first : first + bias.numel()]))
             first += bias.numel()
@@ -97,7 +103,7 @@ def told(trainer: Trainer, found: Estimate) -> list[str]:
     from cdlm_training.generator import within
 
     lines, k = [f"alpha {found.power}, cost {found.costs[POWERS.index(found.power)]:.5g}"], 0
-    for network in (trainer.generator.cell, trainer.generator.reach):
+    for network in learned(trainer):
         for target in network.spec.targets:
             for _ in range(target.components):
                 around = np.clip(found.places[k] + np.array([-1, 0, 1]) * found.deviations[k], 1e-6, 1 - 1e-6)

@@ -57,17 +57,20 @@ class Objective:
     ) -> Tensor:
         """Loss of one window and part, which holds a share of the cells of this update; TrainingError without value.
 
+        Its gradient is to be had once.
         sums : those of the whole update, where the loss has terms over all of its samples; weights : of the training
         gauges, where they differ from update to update: see `quantile_weights`.
         """
-        simulated, weigh = self.chain(part, window), self.dataset.config.loss
+        weigh = self.dataset.config.loss
+        uses_runoff = bool(weigh.mean_runoff) and self.target is not None
+        simulated = self.chain(part, window, spends=not uses_runoff)
         terms = self._gauge_terms(simulated.discharge, window, part)
         self._check_terms(terms, window, part)
         counted = (self.dataset.weights if weights is None else weights)[part.gauges]
         loss = (self._place(counted).double() * part.stands_for * terms).sum()
         if sums is not None:
             loss = loss + sums.windows * self._batch_terms(simulated.discharge, window, part, sums)
-        if weigh.mean_runoff and self.target is not None:
+        if uses_runoff and self.target is not None:
             area, target = self._place(part.domain.cells.drained_area), self._place(self.target[part.cells])
             loss = loss + share * weigh.mean_runoff * mean_runoff_term(simulated.runoff, target, area)
         return loss + share * self._factor_terms(simulated)

@@ -98,12 +98,13 @@ class Route(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, operator: ReachOperator | CudaReachOperator, reaches: np.ndarray, warm_up: int,
+        ctx: Any, operator: ReachOperator | CudaReachOperator, reaches: np.ndarray, warm_up: int, spends: bool,
         parameters: tuple[str, ...], runoff: Tensor, *tensors: Tensor,
     ) -> Tensor:
         """Run the kernels; keep the states at block starts.
 
-        warm_up : steps whose discharge is not returned; tensors : parameters [reach] of the names `parameters`.
+        warm_up : steps whose discharge is not returned; spends : nothing else has a use of the runoff, and its adjoint
+        may take its place, once; tensors : parameters [reach] of the names `parameters`.
         """
         depth, *values = _arrays(operator, runoff, *tensors)
         p = operator.prepare(dict(zip(parameters, values, strict=True)))
@@ -112,7 +113,8 @@ class Route(torch.autograd.Function):
         ctx.first, ctx.warm_up = warm_up - remembered, remembered
         (state,) = _arrays(operator, runoff.new_zeros(operator.domain.n_reaches))
         discharge, ctx.record = operator.run(depth[ctx.first :], p, state, reaches)
-        ctx.operator, ctx.names = operator, parameters
+        ctx.operator, ctx.names, ctx.spends = operator, parameters, spends and not operator.on_device
+        ctx.depth = depth if ctx.spends else None
         ctx.save_for_backward(*tensors)
         return torch.as_tensor(discharge[remembered:]).to(runoff.dtype)
 
@@ -121,13 +123,25 @@ class Route(torch.autograd.Function):
     def backward(ctx: Any, discharge_adj: Tensor) -> tuple[Tensor | None, ...]:
         """Run the adjoint kernels."""
         operator = ctx.operator
+        if ctx.record is None:
+            raise RuntimeError(
+                "the gradient of a run whose runoff its adjoint has replaced, a second time: run it again, or with "
+                "spends=False"
+            )
         whole_adj = _after(ctx.warm_up, discharge_adj)
         (state_adj,) = _arrays(operator, discharge_adj.new_zeros(operator.domain.n_reaches))
-        runoff, p_adj = operator.reverse(ctx.record, *_arrays(operator, whole_adj), state_adj)
+        if ctx.spends:
+            runoff, p_adj = operator.reverse(ctx.record, *_arrays(operator, whole_adj), state_adj, in_place=True)
+        else:
+            runoff, p_adj = operator.reverse(ctx.record, *_arrays(operator, whole_adj), state_adj)
         found = operator.prepare_adjoint(ctx.record.parameters, p_adj)
         gradients = [
             _gradient(discharge_adj.dtype, found, name, like)
             for name, like in zip(ctx.names, ctx.saved_tensors, strict=True)
         ]
-        runoff_adj = _after(ctx.first, torch.as_tensor(runoff).to(discharge_adj.dtype))
-        return (None, None, None, None, runoff_adj, *gradients)
+        if ctx.spends:
+            ctx.depth[: ctx.first] = 0
+            runoff_adj, ctx.depth, ctx.record = torch.from_numpy(ctx.depth), None, None
+        else:
+            runoff_adj = _after(ctx.first, torch.as_tensor(runoff).to(discharge_adj.dtype))
+        return (None, None, None, None, None, runoff_adj, *gradients)

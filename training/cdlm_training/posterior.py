@@ -132,14 +132,14 @@ def _set(weights: list[torch.nn.Parameter], z: np.ndarray) -> None:
 
 def _prior(trainer: Trainer, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and second derivatives of -ln of the prior, float64[parameter] both; flat for the errors."""
-    prior, n = trainer.config.posterior_prior, z.size - trainer.data.gauges.size * 2
+    networks = [w for w in (trainer.generator.cell, trainer.generator.reach) if w.each[-1].bias.requires_grad]
+    start = np.array([s for network in networks for t in network.spec.targets for s in t.starts])
+    prior, n = trainer.config.posterior_prior, start.size
     first, second = np.zeros((2, z.size))
     if prior == "uniform":  # within the range: the density of z is the slope of its sigmoid
         share = 1.0 / (1.0 + np.exp(-z[:n]))
         first[:n], second[:n] = 2.0 * share - 1.0, 2.0 * share * (1.0 - share)
     elif not isinstance(prior, str):
-        start = np.array([s for network in (trainer.spec.cell, trainer.spec.reach) for t in network.targets
-                          for s in t.starts])[:n]
         first[:n], second[:n] = (z[:n] - start) / prior**2, 1.0 / prior**2
     return first, second
 
@@ -161,9 +161,8 @@ def _parameters(trainer: Trainer, z: np.ndarray) -> tuple[tuple[str, ...], np.nd
                 slopes.append(float(at.grad))  # type: ignore[arg-type]
                 values.append(float(value.detach()))
                 names.append(target.name + (f" {k}" if target.components > 1 else ""))
-    ids = [trainer.data.domain.gauges.id[g] for g in trainer.data.gauges]
     found = np.exp(z[len(names) :]).tolist()
-    names += [f"{s} {g}" for s in ("s0", "s1") for g in ids]
+    names += [f"{s} {g}" for s in ("s0", "s1") for g in trainer.data.ids] if found else []
     return tuple(names), np.array(values + found), np.array(slopes + found)
 
 

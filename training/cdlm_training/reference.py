@@ -179,6 +179,9 @@ experiment:
   against: {LSTM: lstm.nc}
 ```
 
+Several CONFIG in one command are several samples of basins, one after the other; `cfg/camels_fr.yaml`,
+`cfg/camels_us.yaml` and `cfg/camels_gb.yaml` leave out every basin once, or ten folds.
+
 `cdlm-train compare A B` puts the experiments in two folders side by side, at the gauges that both have: medians of
 each, and of the difference gauge by gauge, with bootstrap intervals, on the screen and as a page. It takes the first
 model of each, or `--model` and `--other` as their tables name them; A and B may be one folder.
@@ -186,6 +189,11 @@ model of each, or `--model` and `--other` as their tables name them; A and B may
 A map as a constraint (`loss.mean_runoff` with `mean_runoff_attribute: mean_runoff`, laid into the domain by
 `cdlm signatures --to-domain`) must not have seen what a split holds out: each takes the map of the fold that did not,
 `mean_runoff_foldK`, and a split that every map has seen is refused.
+
+What a training begins with must not have seen it either: a checkpoint in `start_from` that was fitted to a gauge which
+a split holds out (`{design}` and `{split}` in the path name one of each), or labels or a checkpoint of the test years
+at these gauges, are refused before anything is trained; labels of held-out gauges, and of those below them, are left
+out. Fits to single gauges take the terms of the loss that a gauge has by itself.
 
 `cdlm-train validate CONFIG --design temporal|spatial|spatio-temporal|downstream-only|upstream-only` (several may be
 given) is the same engine by the names of the literature, with one table, `validation.md`: other years; other gauges, in

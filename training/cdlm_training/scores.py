@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,6 @@ from bmi_cdlm.run.parameters import read_any_parameters, read_elevation, read_ls
 from bmi_cdlm.run.partition import Part
 from bmi_cdlm.run.screening import read_records
 from bmi_cdlm.run.simulation import Simulation
-from cdlm_training.config import TrainConfig
 
 
 class Scores(NamedTuple):
@@ -52,8 +52,8 @@ class GaugeRuns:
         self._simulation: Simulation | None = None
         self._domain: Domain | None = None
 
-    def __call__(self, parameters: Path) -> tuple[list[str], np.ndarray]:
-        """Gauge ids and discharge [m3 s-1], float64[time, gauge]."""
+    def __call__(self, parameters: Path | None) -> tuple[list[str], np.ndarray]:
+        """Gauge ids and discharge [m3 s-1], float64[time, gauge]; with defaults where no parameters are given."""
         simulation, parts = self._begin(self._run.model_copy(update={"parameters": parameters})), list[np.ndarray]()
         simulation.run_blocks(
             ["gauge_discharge"], lambda starts, values: parts.append(values["gauge_discharge"].copy())
@@ -97,16 +97,20 @@ def simulate_gauges(run: Config, parameters: Path) -> tuple[list[str], np.ndarra
 
 
 def score(
-    run: Config, config: TrainConfig, ids: list[str], simulated: np.ndarray, period: tuple[np.datetime64, np.datetime64]
+    run: Config, trained: Collection[str], ids: list[str], simulated: np.ndarray,
+    period: tuple[np.datetime64, np.datetime64],
 ) -> Scores:
-    """Score a simulation from the start of the record on, to the end of a period at least, in that period."""
+    """Score a simulation from the start of the record on, to the end of a period at least, in that period.
+
+    trained : ids of the gauges whose mean and median are taken; a gauge that is held out chooses no epoch.
+    """
     assert run.observations is not None
     _, observed = read_records(run, ids, run.start, run.end)
     first, last = (int((t - run.start).astype(int)) // run.time_step for t in period)
     gauges = {
         g: (nse(s, o), kge(s, o)) for g, s, o in zip(ids, simulated[first:last].T, observed[first:last].T, strict=True)
     }
-    chosen = [gauges[g] for g in ids if config.gauges == "all" or g in config.gauges]
+    chosen = [gauges[g] for g in ids if g in trained]
     columns = [column[~np.isnan(column)] for column in np.array(chosen).T]
     means, medians = ([float(of(c)) if c.size else float("nan") for c in columns] for of in (np.mean, np.median))
     return Scores(means[0], means[1], gauges, medians[0], medians[1])

@@ -134,11 +134,15 @@ class Chain:
         generated = [t.high for t in self.generator.spec.cell.targets if t.name == name]
         return generated[0] if generated else self._default(name)
 
-    def __call__(self, part: Part, window: Window) -> Simulated:
-        """Simulate; only the counted steps are returned."""
+    def __call__(self, part: Part, window: Window, *, spends: bool = False) -> Simulated:
+        """Simulate; only the counted steps are returned.
+
+        spends : a gradient is asked for once at most, of discharge and the PET factor alone: that of runoff takes its
+        place.
+        """
         runoff, factor = self.runoff(part, window)
         warm_up = window.steps.shape[0] - window.counted
-        discharge, counted = self._route(part, runoff, warm_up), slice(warm_up, None)
+        discharge, counted = self._route(part, runoff, warm_up, spends), slice(warm_up, None)
         return Simulated(discharge, runoff[counted], None if factor is None else factor[counted])
 
     def runoff(self, part: Part, window: Window) -> tuple[Tensor, Tensor | None]:
@@ -197,11 +201,11 @@ class Chain:
         names += (WEIGHT,) if operator.is_weighted and WEIGHT in p else ()
         return Advance.apply(operator, self.places, series, names, *(inputs[n] for n in series), *(p[n] for n in names))
 
-    def _route(self, part: Part, runoff: Tensor, warm_up: int) -> Tensor:
+    def _route(self, part: Part, runoff: Tensor, warm_up: int, spends: bool) -> Tensor:
         generated = self.generator.reach_parameters(self.attributes.reach[part.reach_places])
         reach = part.operators.chain.reach
         p = self._filled(reach.parameters, generated, (part.reach_places.size,), part.reach_places)
-        return Route.apply(part.operators.reach, part.reaches, warm_up, tuple(p), runoff, *p.values())
+        return Route.apply(part.operators.reach, part.reaches, warm_up, spends, tuple(p), runoff, *p.values())
 
     def _filled(
         self, parameters: Sequence[Parameter], generated: dict[str, Tensor], shape: tuple[int, ...], places: np.ndarray

@@ -28,7 +28,7 @@ OF_DISCHARGE = (*OF_GAUGES, *OF_SAMPLES)
 class LossWeights(BaseModel):
     """How much each term of the loss counts."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     nse: float = Field(default=1.0, ge=0, description="Squared error over the variance of a gauge's observations.")
     kge: float = Field(default=0.0, ge=0, description="1 - KGE per gauge and window; windows of a year or more.")
@@ -105,7 +105,7 @@ class LossWeights(BaseModel):
 class Pretraining(BaseModel):
     """What a generator learns from labels before it is trained on discharge."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     labels: Path = Field(
         description="Label file of `cdlm-train labels`, at gauges or cells of this domain, of the runoff process of "
@@ -116,6 +116,11 @@ class Pretraining(BaseModel):
         "exceeds `mask_below`, or all alike. A label that differs between restarts weighs less."
     )
     mask_below: float = Field(default=0.0, lt=1, description="Sites with a smaller KGE are left out [1].")
+    leave_out: tuple[str, ...] = Field(
+        default=(), description="Gauges whose labels are not learned from. Those of the fold that the training leaves "
+        "out, and in an experiment those that a split holds out, with all gauges below them, whose labels saw their "
+        "records, are left out without it [ids]."
+    )
     epochs: int = Field(
         default=300, ge=1, description="Updates over all labels, at most: as many are taken as serve labels of folds "
         "that are held out [1]."
@@ -131,7 +136,7 @@ class Pretraining(BaseModel):
 class WindowShape(BaseModel):
     """The network of mapping: resnet."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     window: int = Field(default=9, ge=1, le=31, description="Cells along each side of a window, an odd number [1].")
     blocks: int = Field(default=2, ge=1, le=3, description="Residual blocks of two convolutions, 3 by 3 [1].")
@@ -147,7 +152,7 @@ class WindowShape(BaseModel):
 class Regularisation(BaseModel):
     """How much holds a field of parameters (`mapping: distributed`) to its start and to its neighbours."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     prior: float = Field(
         default=0.0, ge=0, description="Squared distance of parameters, before bounds, from where the fit began: mean "

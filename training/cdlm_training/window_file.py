@@ -19,6 +19,7 @@ from bmi_cdlm.generator.generator import Inputs, read_inputs
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.names.errors import CheckpointError, ConfigError, shown
 from bmi_cdlm.names.writing import replacing
+from cdlm_training.config import NETWORK
 from cdlm_training.fields import places
 from cdlm_training.terms import WindowShape
 from cdlm_training.windows import Windowed
@@ -38,7 +39,7 @@ class WindowCheckpoint(NamedTuple):
 
 def network_file(path: Path) -> Path:
     """Where the network stands whose parameters are in a file."""
-    return path.with_suffix(".safetensors")
+    return path.with_suffix(NETWORK)
 
 
 def save_windowed(path: Path, generator: Windowed, record: Mapping[str, Any]) -> None:
@@ -80,10 +81,18 @@ def load_windowed(path: Path) -> WindowCheckpoint:
         raise CheckpointError(
             f"{path}: cannot be read as a network of windows ({shown(str(cause))}). Copy it again, or train it anew."
         ) from cause
-    bad = next((n for n in {*expected, *tensors} if expected.get(n) != getattr(tensors.get(n), "shape", None)), None)
-    if bad is not None or not all(np.isfinite(values).all() for values in tensors.values()):
-        raise CheckpointError(f"{path}: weights '{bad}' are missing, of another shape or not finite. Train it anew.")
+    bad = next((n for n in sorted({*expected, *tensors}) if not _fits(tensors.get(n), expected.get(n))), None)
+    if bad is not None:
+        raise CheckpointError(
+            f"{path}: weights '{bad}' are missing, none of such a network, of another shape or not finite; expected "
+            f"finite ones of shape {expected.get(bad)}. Train it anew."
+        )
     return found
+
+
+def _fits(values: np.ndarray | None, shape: tuple[int, ...] | None) -> bool:
+    """Whether there are weights of a shape, all of them finite."""
+    return values is not None and values.shape == shape and bool(np.isfinite(values).all())
 
 
 def window_inputs(spec: GeneratorSpec, path: Path, domain: Domain) -> Inputs:

@@ -183,7 +183,7 @@ def flux_row(flux: str) -> str:
 def series_row(plan: CellPlan, symbol: str, tape: bool) -> str:
     """Where what a stage hands on lies at step t."""
     if tape:
-        return f"tape_{symbol}[t, :n]"
+        return f"tape_{symbol}[{'t' if symbol in plan.reread else '0'}, :n]"
     return f"{symbol}[t - first, :n]" if symbol in plan.waiting else f"{symbol}[0, :n]"
 
 

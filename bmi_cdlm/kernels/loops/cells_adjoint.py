@@ -221,7 +221,8 @@ class AdjointText:
             for symbol in self.kept(k):
                 found[f"tape_{symbol}"] = "n_steps"
         for symbol in self.plan.series:
-            found[f"tape_{symbol}"] = "in_fours(n_steps)" if symbol in self.plan.queued else "n_steps"
+            rows = "n_steps" if symbol in self.plan.reread else "1"
+            found[f"tape_{symbol}"] = "in_fours(n_steps)" if symbol in self.plan.queued else rows
         for name, queue in self.process.queues.items():
             found[queue.gives] = f"in_fours(n_steps) + in_fours(p.{name}.shape[0])"
         return list(found.items())
@@ -307,7 +308,11 @@ class AdjointText:
                 f"    take_columns(p.{name}, lo, hi, ordinates_{name})",
                 f"    ordinates_{name}_adj = tile_rows(in_fours(p.{name}.shape[0]), n, {like})",
             ]
-        lines += [f"    {name} = tile_rows({shape}, n, {like})" for name, shape in self.tape_shapes()]
+        # Of a tape that queues read in fours some rows stay as they begin; every other is written before it is read.
+        lines += [
+            f"    {name} = {'tile' if 'in_fours' in shape else 'loose'}_rows({shape}, n, {like})"
+            for name, shape in self.tape_shapes()
+        ]
         for symbol in plan.series:
             lines.append(f"    {symbol}_adj = tile_rows({4 if symbol in plan.waiting else 1}, n, {like})")
         arguments = ["inputs", "p", "start", "step", "n_steps", *fixed, *self.ordinates(), *self.tapes()]

@@ -6,7 +6,7 @@ import ast
 import inspect
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
@@ -156,6 +156,11 @@ class CellPlan:
             found |= {r for stage in stages for r in stage.returns if r in later and r in self.series}
         return found
 
+    @cached_property
+    def reread(self) -> set[str]:
+        """Symbols of what stages hand on that the adjoint loops read at every step; of others one row is enough."""
+        return (self.queued | {a for r in self.reverses.values() for a in r.takes}) & set(self.series)
+
     @property
     def chunk(self) -> int:
         """Steps that are taken at once: four where queues are passed."""
@@ -203,24 +208,38 @@ class CellPlan:
     @cached_property
     def reverses(self) -> dict[int, Reverse]:
         """The adjoint of every stage, by its place."""
-        return {k: self._reverse(stage) for k, stage in enumerate(self.process.stages)}
+        found: dict[int, Reverse] = {}
+        for k in reversed(range(len(self.process.stages))):
+            later = {symbol for reverse in found.values() for symbol in reverse.returns}
+            found[k] = self._reverse(self.process.stages[k], later)
+        return dict(sorted(found.items()))
 
-    def _reverse(self, stage: Stage) -> Reverse:
+    def _reverse(self, stage: Stage, later: Collection[str]) -> Reverse:
         if stage.adjoint is not None and not set(self.varying_symbols) & set(self.takes(stage)):
             hand = stage.adjoint
             return Reverse(hand.step, arguments_of(hand.step), hand.returns)
-        return self.derived(stage)
+        return self.derived(stage, later)
 
-    def derived(self, stage: Stage) -> Reverse:
-        """The adjoint of a stage, derived from its source."""
-        from bmi_cdlm.kernels.adjoint import derive
+    def derived(self, stage: Stage, later: Collection[str] | None = None) -> Reverse:
+        """The adjoint of a stage, derived from its source: in what there is an adjoint of, by what comes to it.
 
-        seeds = {
+        later : symbols whose adjoints later stages return, all that these take where None. What is handed to nothing
+        but a flux has none.
+        """
+        from bmi_cdlm.kernels.adjoint import derive, reached
+
+        handed_on = set(self.series if later is None else later) & set(self.series) | self.queued
+        places = {
             place: f"{symbol}_adj" for place, symbol in enumerate(stage.returns)
             if symbol in self.stores or symbol in self.series or symbol == self.gives
         }
+        returns = stage.returns
+        counts = {p: a for p, a in places.items() if returns[p] not in self.series or returns[p] in handed_on}
+        seeds = counts or places
         kept = {stage.returns.index(s): f"{s}_after" if s in self.stores else s for s in stage.kept}
-        active = tuple(a for a in self.takes(stage) if a not in self.numbers)
+        every = tuple(a for a in self.takes(stage) if a not in self.numbers)
+        come = reached(stage.step, seeds)
+        active = tuple(a for a in every if a in come) or every
         function = derive(stage.step, active, seeds, kept=kept, name=f"{stage.step.__name__}_adjoint")
         return Reverse(function, arguments_of(function), active)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cases import START, change_config, write_series
 from click.testing import CliRunner
-from training_cases import change_training, write_training_case
+from training_cases import write_training_case
 
 from bmi_cdlm.cli import main as cdlm
 from bmi_cdlm.domain.domain import read_domain
@@ -17,9 +17,7 @@ from bmi_cdlm.files.netcdf import create_time, write_time
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import load_config
 from cdlm_training.cli import main
-from cdlm_training.experiment.config import content_of
 from cdlm_training.labels.areas import main_owner, means, own_areas, shares
-from cdlm_training.labels.fitted import uniform_training
 from cdlm_training.labels.months import own_runoff, read_product, whole_months
 from cdlm_training.labels.store import LabelError, read_labels
 from cdlm_training.scores import simulate_gauges
@@ -174,6 +172,15 @@ def test_labels_of_cells_follow_a_product(case, tmp_path):
         assert file["dwbm_kge_fitted"][:].min() > 0.5
 
 
+@pytest.mark.parametrize("name", ["domain", "forcing", "observations"])
+def test_labels_are_not_written_onto_what_they_are_made_of(case, name):
+    path = case.parent / f"{name}.nc"
+    before = path.read_bytes()
+    code, said = call(case, "--model", "gr2m", "--to", path)
+    assert code == 1 and f"the file of {name}, which would be lost" in said
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (["--model", "gr2"], r"--model: there is no 'gr2' here. Did you mean 'gr2m'\?"),
     (["--model", "gr2m", "--model", "gr2m"], "--model names one twice"),
@@ -192,14 +199,3 @@ def test_components_have_no_labels(tmp_path):
     assert code == 1 and "labels are one parameter set per site" in output
     short = write_training_case(tmp_path / "short")
     assert "has 1 whole months, expected a year or more" in call(short, "--model", "gr2m")[1]
-
-
-@pytest.mark.parametrize(("loss", "kept"), [
-    ({}, {"nse": 1.0}), ({"nse": 0, "kge": 2.0, "prior": 3.0}, {"nse": 0.0, "kge": 2.0}),
-    ({"nse": 0, "rmse_comb": 1.0}, {"nse": 1.0}),
-])
-def test_the_loss_of_a_fit_is_that_of_one_gauge(case, loss, kept):
-    config = change_training(case, "loss.yaml", loss=loss, start_from="x.safetensors" if "prior" in loss else None)
-    keys = uniform_training(content_of(config)["training"])
-    assert keys["loss"] == kept and "start_from" not in keys and keys["mapping"] == "uniform"
-    assert keys["train"] and keys["warm_up"] == 200

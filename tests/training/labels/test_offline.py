@@ -7,7 +7,7 @@ import pytest
 
 from cdlm_training.labels.evolution import evolve
 from cdlm_training.labels.monthly import ABCD, DWBM, GR2M, run
-from cdlm_training.labels.offline import calibrate
+from cdlm_training.labels.offline import calibrate, known_range
 from cdlm_training.labels.store import FARTHEST, Column, LabelSet, chosen, join_capacities
 
 N = 72
@@ -67,6 +67,13 @@ def test_what_cannot_be_fitted_has_no_label():
     found = calibrate(GR2M, rain, demand, runoff, restarts=1, seed=5)
     assert np.isnan(found.values).all(axis=0).tolist() == [True, True, True, False]
     assert np.isnan(found.skill["kge"]).tolist() == [True, True, True, False]
+
+
+def test_a_gap_is_no_value():
+    """What is the same at all known times does not vary, whatever is missing between; nothing known does not either."""
+    nan = np.nan
+    values = np.array([[5.0, nan, 1.0, nan, 0.0], [nan, nan, 3.0, 7.0, 0.0], [5.0, nan, nan, 7.0, 0.0]])
+    assert known_range(values).tolist() == [0.0, 0.0, 2.0, 0.0, 0.0]
 
 
 def test_the_last_quarter_is_not_seen():

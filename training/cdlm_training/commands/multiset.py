@@ -8,6 +8,7 @@ import click
 
 from bmi_cdlm.commands.common import CleanErrors, console
 from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.names.writing import check_writable
 from cdlm_training.commands.common import require_torch
 
 
@@ -35,10 +36,11 @@ def multiset_command(config: Path, sets: int) -> None:
             "learn_component_weights, weights of gauges, and terms of each gauge in loss (no gaussian, nse_batch, "
             "rmse_comb)."
         )
+    check_writable(keys.output)
     found = estimate(trainer, sets, keys.seed)
     set_places(trainer, found.places)
     write_checkpoint(keys.output, trainer, None)
-    scores = score(trainer.run, keys, *simulate_gauges(trainer.run, keys.output), keys.validation)
+    scores = score(trainer.run, trainer.data.ids, *simulate_gauges(trainer.run, keys.output), keys.validation)
     write_checkpoint(keys.output, trainer, scores)
     for note in told(trainer, found):
         console.print(note)

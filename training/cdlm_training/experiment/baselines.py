@@ -15,14 +15,17 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.writing import replacing
+from cdlm_training.config import load_train_config
 from cdlm_training.dataset import Window
 from cdlm_training.distributed import Team
-from cdlm_training.experiment.config import LUMPED, Experiment, merged
+from cdlm_training.experiment.config import Experiment
 from cdlm_training.experiment.jobs import CONFIG, Identities, Job
 from cdlm_training.experiment.splits import Split
 from cdlm_training.fits import descend
+from cdlm_training.kept import held, keep
 from cdlm_training.loop import Trainer
 from cdlm_training.simulate import Part, make_parts
+from cdlm_training.uniform import training_of_one_gauge
 
 HALF_WIDTH = 15
 """Days before and after a calendar day that make its climatology."""
@@ -47,6 +50,20 @@ def climatology(observed: np.ndarray, starts: np.ndarray, first: int, last: int)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)[day]
 
 
+def write_local(experiment: Experiment, gauges: Sequence[str]) -> Path:
+    """Write the configuration of fits to single gauges into its folder; ConfigError where it is no training."""
+    path = experiment.config.output / LOCAL / CONFIG
+    content = {**experiment.content, "training": {
+        **training_of_one_gauge(experiment.content["training"]), "output": "local.safetensors",
+        "gauges": list(gauges), "held_out_fold": None,
+    }}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(dump_yaml(content), encoding="utf-8")
+    load_train_config(path)
+    return path
+
+
 class LocalFits:
     """Uniform parameters fitted to every gauge by itself, on all that drains to it.
 
@@ -63,15 +80,7 @@ class LocalFits:
     """
 
     def __init__(self, experiment: Experiment, gauges: Sequence[str], tell: Callable[[str], None]) -> None:
-        folder = experiment.config.output / LOCAL
-        content = merged(experiment.content, LUMPED)
-        content["training"] = {
-            **content["training"], "output": "local.safetensors", "gauges": list(gauges), "optimizer": "lbfgs",
-            "learning_rate": 1.0, "restarts": 1, "precision": "float64", "held_out_fold": None, "start_from": None,
-            "gauges_per_update": None,
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG).write_text(dump_yaml(content), encoding="utf-8")
+        folder = write_local(experiment, gauges).parent
         identity = Identities().of(Job(LOCAL, Split("temporal", "all", tuple(gauges), ()), 1, folder))
         self.trainer = Trainer(folder / CONFIG, Team(0, 1))
         self.gauges = list(gauges)
@@ -87,13 +96,11 @@ class LocalFits:
         self.trainer.workers.close()
 
     def _fit_once(self, path: Path, identity: str, place: int) -> np.ndarray:
-        if path.is_file():
-            with np.load(path) as held:
-                if str(held["identity"]) == identity:
-                    return held["free"]
+        found = held(path, identity)
+        if found is not None:
+            return found["free"]
         free = self._fit(self._part(place))
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, free=free, identity=np.array(identity))
+        keep(path, identity, free=free)
         return free
 
     def _part(self, place: int) -> Part:

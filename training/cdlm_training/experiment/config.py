@@ -14,16 +14,18 @@ from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.paths import expand
 from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config, explain
 from cdlm_training.config import Period, TrainConfig, load_train_config, with_paths
+from cdlm_training.dataset import check_whole_steps
+from cdlm_training.uniform import UNIFORM
 
 Design = Literal["temporal", "folds", "regions", "upstream", "downstream"]
 Baseline = Literal["lumped", "climatology", "nearest", "similar"]
 LUMPED: dict[str, Any] = {
-    "training": {
-        "mapping": "uniform", "cell_attributes": [], "reach_attributes": [], "pet_factor": False, "learning_rate": 0.05,
-    },
+    "training": {**UNIFORM, "optimizer": "adamw", "learning_rate": 0.05, "loss": {"prior": 0.0}},
 }
 """One set of parameters for the whole domain. So few weights take larger steps than those of networks, or a training of
 their length ends on the way."""
+OF_SPLITS = ("output", "gauges", "seed", "held_out_fold")
+"""Keys of a training that an experiment sets, by split and seed."""
 OTHER_KEYS = ("experiment", "signatures", "map_fit", "prepare", "output", "restart")
 """Keys of the file that a training of an experiment has not."""
 
@@ -31,7 +33,7 @@ OTHER_KEYS = ("experiment", "signatures", "map_fit", "prepare", "output", "resta
 class ExperimentConfig(BaseModel):
     """An experiment with the run and the training beside it. Paths are relative to the configuration file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     output: Path = Field(description="Folder for trainings, discharge and tables.")
     test: Period = Field(
@@ -87,6 +89,16 @@ class ExperimentConfig(BaseModel):
         for name in self.variants:
             if not name or not all(c.isalnum() or c in "-_." for c in name):
                 raise ValueError(f"variants: '{name}' is to name a folder; expected letters, digits, '-', '_' and '.'")
+            training = self.variants[name].get("training", {})
+            if not isinstance(training, dict):
+                raise ValueError(f"variants.{name}.training is {shown(training)}; expected keys of a training")
+            own = [key for key in OTHER_KEYS if key in self.variants[name]]
+            own += [f"training.{key}" for key in OF_SPLITS if key in training]
+            if own:
+                raise ValueError(
+                    f"variants.{name} has {own[0]}, which is the same for all of an experiment (gauges come from its "
+                    "splits, seeds from 'seeds'); expected keys of the run and of its training that differ"
+                )
         return self
 
 
@@ -151,6 +163,7 @@ def _check_test(path: Path, run: Config, training: TrainConfig, config: Experime
         raise ConfigError(
             f"{path}: experiment.test is {told(config.test)}, expected within {told((run.start, run.end))}."
         )
+    check_whole_steps(run, f"{path}: experiment.test", config.test)
 
 
 def told(period: Period) -> str:

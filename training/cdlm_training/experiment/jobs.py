@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.domain.basins import upstream_gauges
+from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.files.output import OutputFile, read_output
 from bmi_cdlm.files.yaml_dumper import dump_yaml
-from bmi_cdlm.generator.checkpoint import fingerprint
 from bmi_cdlm.names.calendars import date_text
-from bmi_cdlm.names.errors import CdlmError, ConfigError
+from bmi_cdlm.names.errors import CdlmError, ConfigError, nearest
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.screening import read_records
@@ -25,6 +30,10 @@ from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.experiment.config import Experiment, plain, told
 from cdlm_training.experiment.maps import unseen_map
 from cdlm_training.experiment.splits import Split
+from cdlm_training.labels.store import read_labels
+from cdlm_training.labels.teach import check_folds
+from cdlm_training.seen import Seen, what_it_saw
+from cdlm_training.terms import Pretraining
 
 RUNS, CONFIG, DISCHARGE, DONE = "runs", "config.yaml", "discharge.nc", "done.json"
 CHECKPOINT, FIELD = "trained.safetensors", "trained.nc"
@@ -46,13 +55,14 @@ class Job(NamedTuple):
         return f"{self.variant}, {self.split.design} {self.split.name}, seed {self.seed}"
 
 
-def make_jobs(experiment: Experiment, splits: Sequence[Split]) -> list[Job]:
+def make_jobs(experiment: Experiment, domain: Domain, splits: Sequence[Split]) -> list[Job]:
     """Every training of an experiment, and its configuration in its folder.
 
     Raises
     ------
-    ConfigError
-        A variant that is no training, has another domain or other steps, or sees the test period.
+    ConfigError, DomainError, CheckpointError, LabelError
+        A variant that is no training, has another domain, other steps or an attribute that is not there, or sees the
+        test period or a gauge that is held out.
     """
     config = experiment.config
     names = [*config.variants, *(["lumped"] if "lumped" in config.baselines else [])]
@@ -61,49 +71,110 @@ def make_jobs(experiment: Experiment, splits: Sequence[Split]) -> list[Job]:
         for name in names for split in splits for seed in config.seeds
     ]
     for name in names:  # all are looked at before anything is trained
-        one = next(job for job in jobs if job.variant == name)
-        _write_config(experiment, one)
-        _check_variant(experiment, name, one.folder / CONFIG)
+        own = [job for job in jobs if job.variant == name]
+        with _named(f"variant {name}"):
+            _write_config(experiment, own[0], domain)
+            run = _check_variant(experiment, own[0].folder / CONFIG, domain)
+            _check_start(experiment, experiment.variant(name)["training"], run, domain, splits)
     for job in jobs:
-        _write_config(experiment, job)
+        _write_config(experiment, job, domain)
     return jobs
 
 
-def _write_config(experiment: Experiment, job: Job) -> None:
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Let errors begin with what they are of."""
+    try:
+        yield
+    except CdlmError as cause:
+        raise type(cause)(f"{what}: {cause}") from cause
+
+
+def _write_config(experiment: Experiment, job: Job, domain: Domain) -> None:
     content = experiment.variant(job.variant)
     is_field = content["training"].get("mapping") in ("distributed", "resnet")
     content["training"] = {
         **content["training"], "output": FIELD if is_field else CHECKPOINT, "gauges": list(job.split.fitted),
         "held_out_fold": None, "seed": job.seed,
     }
+    start = content["training"].get("start_from")
+    if start is not None:
+        content["training"]["start_from"] = start_of(start, job.split)
     name = content["training"].get("mean_runoff_attribute")
     if isinstance(name, str):
         content["training"]["mean_runoff_attribute"] = unseen_map(experiment.run.domain, name, job.split.held_out)
+    pretrain = content["training"].get("pretrain")
+    if isinstance(pretrain, dict):
+        left_out = dict.fromkeys([*pretrain.get("leave_out", []), *saw(domain, job.split.held_out)])
+        content["training"]["pretrain"] = {**pretrain, "leave_out": list(left_out)}
     job.folder.mkdir(parents=True, exist_ok=True)
     with replacing(job.folder / CONFIG) as temporary:
         temporary.write_text(dump_yaml(plain(content)), encoding="utf-8")
 
 
-def _check_variant(experiment: Experiment, name: str, path: Path) -> None:
-    try:
-        run, training = load_train_config(path)
-    except ConfigError as cause:
-        raise ConfigError(f"variant {name}: {cause}") from cause
+def saw(domain: Domain, held_out: Sequence[str]) -> list[str]:
+    """Gauges whose labels saw a record that is held out: those gauges, and all below them, whose own areas are what
+    these leave; in the order of the domain."""
+    ids = domain.gauges.id
+    out = [ids.index(gauge) for gauge in held_out]
+    return [gauge for gauge, above in zip(ids, upstream_gauges(domain), strict=True) if above[out].any()]
+
+
+def start_of(start: Path | str, split: Split) -> Path:
+    """The checkpoint from which the trainings of a split start, whose design and name may stand in its path."""
+    return Path(str(start).replace("{design}", split.design).replace("{split}", split.name))
+
+
+def _check_variant(experiment: Experiment, path: Path, domain: Domain) -> Config:
+    """Refuse a variant that is no training of this experiment; returns its run."""
+    run, training = load_train_config(path)
     for key in SAME:
         own, expected = (_resolved(getattr(one, key)) for one in (run, experiment.run))
         if own != expected:
             own, expected = (date_text(v) if isinstance(v, np.datetime64) else v for v in (own, expected))
             raise ConfigError(
-                f"variant {name}: {key} is {own}, expected that of the experiment, {expected}. Make another experiment "
+                f"{key} is {own}, expected that of the experiment, {expected}. Make another experiment "
                 "of it."
             )
     first, last = experiment.config.test
     for key, period in (("train", training.train), ("validate_on", training.validate_on)):
         if period is not None and first < period[1] and period[0] < last:
             raise ConfigError(
-                f"variant {name}: training.{key} is {told(period)}, which overlaps with experiment.test, "
+                f"training.{key} is {told(period)}, which overlaps with experiment.test, "
                 f"{told((first, last))}. Cut one of them."
             )
+    read_attributes(run.domain, domain, "cell", training.cell_attributes)
+    read_attributes(run.domain, domain, "reach", training.reach_attributes)
+    return run
+
+
+def _check_start(
+    experiment: Experiment, training: Mapping[str, Any], run: Config, domain: Domain, splits: Sequence[Split]
+) -> None:
+    """Refuse a start that saw what is tested, of a checkpoint its gauges and years, of labels their years; and labels
+    of which too few are left for a split."""
+    test, every = experiment.config.test, {g for split in splits for g in (*split.fitted, *split.held_out)}
+    if training.get("start_from") is not None:
+        key = "training.start_from"
+        for split in splits:
+            seen = what_it_saw(start_of(training["start_from"], split), run.member)
+            seen.check_gauges(
+                key, split.held_out, f"the split {split.design} {split.name}",
+                "Train one for every split without its gauges, and name them with {design} and {split} in the path; or "
+                "leave start_from out."
+            )
+            seen.check_period(key, every, test, "Train one that ends before, or leave start_from out.")
+    if training.get("pretrain") is not None:
+        given = Pretraining.model_validate(training["pretrain"])
+        labels = read_labels(given.labels, run.runoff)
+        if labels.sites.per == "gauge":
+            periods = (labels.period,) if labels.period else ()
+            Seen(labels.where, frozenset(labels.sites.id), periods).check_period(
+                "training.pretrain", every, test, "Make labels of earlier years, with this training."
+            )
+        for split in splits:
+            with _named(f"the split {split.design} {split.name}"):
+                check_folds(given, run, domain, saw(domain, split.held_out))
 
 
 def _resolved(value: Any) -> Any:
@@ -156,7 +227,12 @@ class Identities:
     def of(self, job: Job) -> str:
         """As one line of text."""
         run, training = load_train_config(job.folder / CONFIG)
-        files = {key: self._of_file(getattr(run, key)) for key in ("domain", "forcing", "observations")}
+        paths = [
+            *(getattr(run, key) for key in ("domain", "forcing", "observations", "initial_state")),
+            None if run.screening is None else run.screening.table, training.start_from,
+            None if training.pretrain is None else training.pretrain.labels,
+        ]
+        files = [self._of_file(path) for path in paths if isinstance(path, Path)]
         own = training.model_dump(mode="json", exclude={"output", "threads"})
         keys = run.model_dump(mode="json", exclude={
             "domain", "forcing", "observations", "training", "signatures", "map_fit", "prepare", "output", "restart",
@@ -164,9 +240,9 @@ class Identities:
         })
         return json.dumps([__version__, files, keys, own])
 
-    def _of_file(self, path: Any) -> str:
+    def _of_file(self, path: Path) -> str:
         if path not in self._files:
-            self._files[path] = fingerprint(Path(path))
+            self._files[path] = content_digest(path)
         return self._files[path]
 
 
@@ -188,9 +264,11 @@ def run_jobs(jobs: Sequence[Job], processes: int, tell: Callable[[str], None]) -
         todo.append((job, identity))
     if len(todo) < len(jobs):
         tell(f"{len(jobs) - len(todo)} of {len(jobs)} trainings were done before")
+    _try_variants([job for job, _ in todo])
     if processes == 1:
         for k, (job, identity) in enumerate(todo, 1):
-            tell(f"{k} of {len(todo)}: {job.name}: NSE {run_job(job.folder, identity):.3f}")
+            with _named(job.name):
+                tell(f"{k} of {len(todo)}: {job.name}: NSE {run_job(job.folder, identity):.3f}")
         return
     # Fresh processes: each has threads, devices and the memory of one training of its own.
     context = multiprocessing.get_context("spawn")
@@ -199,10 +277,58 @@ def run_jobs(jobs: Sequence[Job], processes: int, tell: Callable[[str], None]) -
         for k, future in enumerate(as_completed(futures), 1):
             job = futures[future]
             try:
-                tell(f"{k} of {len(todo)}: {job.name}: NSE {future.result():.3f}")
-            except CdlmError as cause:
+                with _named(job.name):
+                    tell(f"{k} of {len(todo)}: {job.name}: NSE {future.result():.3f}")
+            except BrokenProcessPool as cause:
+                raise ConfigError(
+                    f"{job.name}: a process of the experiment ended without a word, as one does that the system kills "
+                    f"for memory, or a user. experiment.processes is {processes}, each with the memory of a training; "
+                    "ask for fewer, and run again: what was trained is kept."
+                ) from cause
+            except CdlmError:
                 pool.shutdown(cancel_futures=True)
-                raise type(cause)(f"{job.name}: {cause}") from cause
+                raise
+
+
+def check_splits(experiment: Experiment, ids: Sequence[str], splits: Sequence[Split], observed: np.ndarray) -> None:
+    """Refuse a split whose training would fail once it is its turn: no epoch to choose, a gauge without its weight.
+
+    ids, observed : of all gauges, float64[time, gauge].
+
+    Raises
+    ------
+    ConfigError
+        Naming the split.
+    """
+    run, training = experiment.run, experiment.training
+    first, last = (int((t - run.start).astype(int)) // run.time_step for t in training.validation)
+    varies = {g: np.unique(s[np.isfinite(s)]).size > 1 for g, s in zip(ids, observed[first:last].T, strict=True)}
+    for split in splits:
+        where = f"the split {split.design} {split.name}"
+        if not any(varies[gauge] for gauge in split.fitted):
+            raise ConfigError(
+                f"training.validate_on: none of the {len(split.fitted)} gauges that {where} fits has varying discharge "
+                f"in {told(training.validation)}, expected one: they choose the best epoch. Choose another period."
+            )
+        without = [g for g in split.fitted if isinstance(training.gauge_weights, dict) and
+                   g not in training.gauge_weights]
+        if without:
+            raise ConfigError(
+                f"training.gauge_weights: gauge {without[0]}, which {where} fits, has none, expected one for every "
+                "gauge that can be fitted. Add it, or leave the gauge out with training.gauges."
+            )
+
+
+def _try_variants(todo: Sequence[Job]) -> None:
+    """Make a trainer of every variant but the first, which is trained at once: what only it finds wrong is said before
+    hours of training."""
+    from cdlm_training.distributed import Team
+    from cdlm_training.loop import Trainer
+
+    firsts = {job.variant: job for job in reversed(todo)}
+    for name in list(dict.fromkeys(job.variant for job in todo))[1:]:
+        with _named(f"variant {name}"):
+            Trainer(firsts[name].folder / CONFIG, Team(0, 1)).workers.close()
 
 
 def usable_gauges(run: Config, training: TrainConfig, ids: Sequence[str]) -> tuple[list[str], np.ndarray]:
@@ -210,6 +336,10 @@ def usable_gauges(run: Config, training: TrainConfig, ids: Sequence[str]) -> tup
 
     Those of `training.gauges`, or all, whose discharge varies in the training period.
     """
+    unknown = [] if training.gauges == "all" else [g for g in training.gauges if g not in ids]
+    if unknown:
+        raise ConfigError(f"training.gauges: the domain has no gauge '{unknown[0]}'.{nearest(unknown[0], ids)} Known: "
+                          f"{', '.join(ids)}.")
     _, observed = read_records(run, ids, run.start, run.end)
     first, last = (int((t - run.start).astype(int)) // run.time_step for t in training.train)
     varies = [np.unique(s[np.isfinite(s)]).size > 1 for s in observed[first:last].T]

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bmi_cdlm.generator.checkpoint import fingerprint
+from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.writing import replacing
@@ -48,7 +48,7 @@ def write_manifest(experiment: Experiment, jobs: list[Job], splits: list[Split],
         "variants": list(dict.fromkeys(job.variant for job in jobs)), "seeds": list(config.seeds),
         "splits": [split._asdict() for split in splits],
         "periods": {name: [date_text(t) for t in period] for name, period in periods.items()},
-        "files": {key: [str(path), fingerprint(path)] for key, path in files},
+        "files": {key: [str(path), content_digest(path)] for key, path in files},
         "code": {"version": __version__, "processes, kernels and model (sha256)": code_digest()},
     }
     with replacing(config.output / MANIFEST) as temporary:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bmi_cdlm.evaluate.catalogue import metric
+from bmi_cdlm.evaluate.catalogue import metric, score_words
 from bmi_cdlm.evaluate.summary import column
 from bmi_cdlm.pictures.fields import MapField, score_field
 from bmi_cdlm.pictures.map_data import largest_first, map_data
@@ -16,7 +16,7 @@ from bmi_cdlm.pictures.page import Curve, chart, paragraph, place, section, tabl
 from cdlm_training.experiment.manifest import FILES
 from cdlm_training.experiment.record import Record
 from cdlm_training.experiment.report_training import curves_of_training, outside_range, season_of_pet
-from cdlm_training.experiment.table import SHOWN, Part, headings, make_parts
+from cdlm_training.experiment.table import Part, headings, make_parts
 
 REPORT = "report.html"
 OF_CDF = ("nse", "kge")
@@ -204,14 +204,6 @@ def _line_of(part: Part, variant: str) -> tuple[str, Mapping[str, Mapping[str, f
     own = {name: found for name, found in part.models.items() if name == variant or name.startswith(f"{variant}, ")}
     name = next((one for one in own if "ensemble" in one), next(iter(own), ""))
     return name, own.get(name, {})
-
-
-def score_words(found: Mapping[str, float]) -> str:
-    """The scores of a gauge in a few words."""
-    return "   ".join(
-        f"{metric(name).heading} {format(found[name], metric(name).style)}" for name in SHOWN
-        if np.isfinite(found.get(name, np.nan))
-    ).replace("-", "−")
 
 
 def _made_of(record: Record) -> str:

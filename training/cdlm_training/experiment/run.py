@@ -12,9 +12,17 @@ from bmi_cdlm.evaluate.evaluation import gauge_areas
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.writing import check_writable, replacing
-from cdlm_training.experiment.baselines import LocalFits, choose_donors, climatology, distances
+from cdlm_training.experiment.baselines import LocalFits, choose_donors, climatology, distances, write_local
 from cdlm_training.experiment.config import Baseline, Experiment, load_experiment, told
-from cdlm_training.experiment.jobs import Job, make_jobs, read_discharge, run_jobs, usable_gauges, write_discharge
+from cdlm_training.experiment.jobs import (
+    Job,
+    check_splits,
+    make_jobs,
+    read_discharge,
+    run_jobs,
+    usable_gauges,
+    write_discharge,
+)
 from cdlm_training.experiment.manifest import write_manifest
 from cdlm_training.experiment.record import SCORES
 from cdlm_training.experiment.report import write_report
@@ -48,8 +56,11 @@ def run_experiment(path: Path, tell: Callable[[str], None], scenarios: Sequence[
     chosen, observed = usable_gauges(run, experiment.training, domain.gauges.id)
     splits = make_splits(domain, config, chosen)
     against, apart = _others(experiment, domain), _distances(experiment, domain)
+    check_splits(experiment, domain.gauges.id, splits, observed)
     check_writable(config.output / TABLE)
-    jobs = make_jobs(experiment, splits)
+    jobs = make_jobs(experiment, domain, splits)
+    if apart:
+        write_local(experiment, chosen)
     run_jobs(jobs, config.processes, tell)
     results = [*_trained(experiment, jobs), *_baselines(experiment, domain, splits, observed, chosen, apart, tell), *(
         Result(name, "", ("fitted", "unseen"), _always(series)) for name, series in against.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,9 @@ import torch
 
 from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.generator.checkpoint import STARTS_AT
+from bmi_cdlm.maps.files import LEARNED_FROM
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.writing import check_writable
 from bmi_cdlm.run.parameter_file import save_parameters
@@ -53,6 +57,7 @@ def run_similarity(path: Path, output: Path, mean: Mean, weights: Weights, tell:
     chosen, _ = usable_gauges(experiment.run, experiment.training, domain.gauges.id)
     if len(chosen) < 2:
         raise ConfigError(f"{path}: {len(chosen)} gauges can be fitted, expected two or more donors.")
+    experiment.run.check_target(output, "--to", replaces=("parameters",))
     check_writable(output)
     with closing(LocalFits(experiment, chosen, tell)) as fits:
         if mean == "simulations":
@@ -62,8 +67,10 @@ def run_similarity(path: Path, output: Path, mean: Mean, weights: Weights, tell:
         found = _parameters(experiment, domain, fits, values, weights)
     save_parameters(output, domain, experiment.run.time_step, found, {
         "title": f"parameters of the {experiment.config.donors} most similar of {len(chosen)} gauges, their mean",
-        "source": f"bmi_cdlm {__version__}", "similarity": ", ".join(names), "learned_from": ", ".join(chosen),
-        "weights": weights,
+        "source": f"bmi_cdlm {__version__}", "similarity": ", ".join(names),
+        LEARNED_FROM: json.dumps(chosen), "weights": weights,
+        "periods": json.dumps({"train": [date_text(t) for t in experiment.training.train]}),
+        **({STARTS_AT: date_text(experiment.run.start)} if experiment.training.learn_start else {}),
     })
     return f"{len(found)} parameters of {domain.n_cells} cells and {domain.n_reaches} reaches"
 

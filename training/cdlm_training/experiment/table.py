@@ -134,7 +134,10 @@ def read_scores(path: Path) -> list[Scored]:
     found: dict[tuple[str, ...], dict[str, dict[str, float]]] = {}
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
+            table = csv.DictReader(file)
+            if not table.fieldnames:
+                raise ValueError("it is empty")
+            for row in table:
                 key = tuple(row[name] for name in ("design", "period", "role", "model", "of"))
                 own = {one.name: float(row[one.name]) for one in METRICS if row.get(one.name)}
                 found.setdefault(key, {})[row["gauge"]] = own

@@ -24,7 +24,7 @@ from cdlm_training.device import make_operators
 from cdlm_training.fields import Fields, places
 from cdlm_training.labels.fitted import columns_of, values_of
 from cdlm_training.labels.months import Months
-from cdlm_training.labels.offline import FEWEST, FITTED
+from cdlm_training.labels.offline import FEWEST, FITTED, known_range
 from cdlm_training.labels.store import CAPACITIES, LabelSet, chosen
 from cdlm_training.simulate import Chain, Part
 
@@ -81,22 +81,23 @@ class CellFits:
         """Fit all cells; tell takes a line of progress."""
         columns, n = columns_of(self.spec, reaches=False), self.domain.n_cells
         known = ~np.isnan(self.runoff[: self.n_fitted])
-        usable = (known.sum(axis=0) >= FEWEST) & (np.nan_to_num(self.runoff[: self.n_fitted]).std(axis=0) > 0)
+        usable = (known.sum(axis=0) >= FEWEST) & (known_range(self.runoff[: self.n_fitted]) > 0)
         tries, cost = np.full((restarts, len(columns), n), np.nan), np.full((restarts, n), np.inf)
         try:
             for k in range(restarts):
                 free, found = self._fit(None if k == 0 else self.seed + 1000 * k)
                 tries[k, :, usable] = values_of(columns, free[usable].T).T
                 cost[k, usable] = found[usable]
-                tell(f"{k + 1} of {restarts}: median NSE {1 - np.median(found[usable]):.3f} over {usable.sum()} cells")
+                skill = f"median NSE {1 - np.median(found[usable]):.3f}" if usable.any() else "nothing to fit"
+                tell(f"{k + 1} of {restarts}: {skill} over {usable.sum()} cells")
             values, spread = chosen(columns, tries, cost)
-            skill = self._skill(tries, cost, usable)
+            skills = self._skill(tries, cost, usable)
         finally:
             self.workers.close()
         name = self.chain.dataset.run.runoff
-        return LabelSet(name, columns, CAPACITIES.get(name), values, spread,
-                        {**skill, "n_values": known.sum(axis=0).astype(float)}, f"{name} fitted by Rprop to 1 - NSE of "
-                        "monthly runoff")
+        skills["n_values"] = known.sum(axis=0).astype(np.float64)
+        return LabelSet(name, columns, CAPACITIES.get(name), values, spread, skills,
+                        f"{name} fitted by Rprop to 1 - NSE of monthly runoff")
 
     def _fit(self, seed: int | None) -> tuple[np.ndarray, np.ndarray]:
         """The best z of every cell, float64[cell, parameter], and its cost, float64[cell]."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ import torch
 from bmi_cdlm.evaluate.metrics import kge
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.names.parameters import parameter
-from bmi_cdlm.names.writing import replacing
 from cdlm_training.fields import bounded, places
 from cdlm_training.fits import descend
+from cdlm_training.kept import held, keep
 from cdlm_training.labels.areas import Areas
 from cdlm_training.labels.offline import FITTED
 from cdlm_training.labels.store import CAPACITIES, Column, LabelSet, chosen
@@ -25,27 +25,6 @@ from cdlm_training.simulate import Chain, Part, make_parts
 
 FEWEST = 60
 """Observed steps that a fit needs."""
-UNIFORM: dict[str, object] = {
-    "mapping": "uniform", "cell_attributes": [], "reach_attributes": [], "pet_factor": False, "optimizer": "lbfgs",
-    "learning_rate": 1.0, "restarts": 1, "precision": "float64", "start_from": None, "pretrain": None, "varying": [],
-    "gauges_per_update": None, "pairs_per_update": None, "updates": 1, "dropout": 0.0, "frozen": [],
-    "learn_start": False, "device": "cpu", "regularisation": None, "gauge_weights": "equal",
-}
-"""What a fit of one parameter set to one gauge changes in a training."""
-OF_ONE_GAUGE = ("nse", "kge", "rmse_log")
-"""Terms of the loss that a gauge has by itself."""
-
-
-def uniform_training(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a training for fits to single gauges: its period, ranges, starts, and the loss at one gauge.
-
-    Terms over several gauges are left out; where there are no others, the fits are by NSE.
-    """
-    given = training.get("loss") or {}
-    loss = {"nse": 1.0, **given}
-    loss = {name: loss[name] for name in OF_ONE_GAUGE if loss.get(name)} or {"nse": 1.0}
-    found = {**training, **UNIFORM, "loss": {"nse": 0.0, **loss}, "output": "uniform.safetensors"}
-    return {key: value for key, value in found.items() if value is not None}
 
 
 class Tried(NamedTuple):
@@ -64,7 +43,7 @@ class GaugeFits:
     Parameters
     ----------
     trainer : Trainer
-        Of a training with the keys UNIFORM.
+        Of a training with the keys of `uniform.training_of_one_gauge`.
     areas : Areas
         Of its gauges.
     folder : Path
@@ -122,18 +101,16 @@ class GaugeFits:
         path = self.folder / f"{place}.npz"
         above = np.concatenate([self.zones.zones[0].held.numpy().ravel(), self.zones.zones[1].held.numpy().ravel()])
         identity = f"{gauge} {self.restarts} {self.trainer._identity()}"
-        if path.is_file():
-            with np.load(path) as held:
-                if str(held["identity"]) == identity and np.array_equal(held["above"], above):
-                    return Tried(held["free"], held["loss"])
+        done = held(path, identity)
+        if done is not None and np.array_equal(done["above"], above):
+            return Tried(done["free"], done["loss"])
         frees, losses = [], []
         for restart in range(self.restarts):
             self.zones.begin(None if restart == 0 else self.trainer.config.seed + 1000 * restart)
             losses.append(self._descend(part))
             frees.append(self.zones.get())
         found = Tried(np.stack(frees), np.array(losses))
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, free=found.free, loss=found.loss, above=above, identity=np.array(identity))
+        keep(path, identity, free=found.free, loss=found.loss, above=above)
         return found
 
     def _descend(self, part: Part) -> float:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.files.yaml_dumper import dump_yaml
-from bmi_cdlm.generator.checkpoint import fingerprint
 from bmi_cdlm.generator.generator import make_spec
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, nearest
@@ -24,12 +24,13 @@ from cdlm_training.distributed import Team
 from cdlm_training.experiment.config import content_of
 from cdlm_training.labels.areas import Areas, means, own_areas
 from cdlm_training.labels.cells import CellFits, Weather
-from cdlm_training.labels.fitted import GaugeFits, uniform_training
+from cdlm_training.labels.fitted import GaugeFits
 from cdlm_training.labels.monthly import MODELS
 from cdlm_training.labels.months import Months, own_runoff, read_product, whole_months
 from cdlm_training.labels.offline import calibrate
 from cdlm_training.labels.store import LabelSet, Per, Sites, save_labels
 from cdlm_training.loop import Trainer
+from cdlm_training.uniform import loss_of_one_gauge, training_of_one_gauge
 
 RAIN, DEMAND = "precipitation", "potential_evapotranspiration"
 Tell = Callable[[str], None]
@@ -61,6 +62,8 @@ def make_labels(
     """
     run, training = load_train_config(path)
     _check(run, models, per, runoff, output)
+    product = None if runoff is None else Path(runoff.rpartition(":")[0])
+    run.check_target(output, "--to", replaces=("parameters",), others={"--runoff": product})
     check_writable(output)
     domain = read_domain(run.domain)
     if per == "gauge":
@@ -126,7 +129,9 @@ def _fit_gauges(path: Path, output: Path, areas: Areas, restarts: int, tell: Tel
     folder = output.with_name(f"{output.stem}_fits")
     folder.mkdir(parents=True, exist_ok=True)
     content = content_of(path)
-    content["training"] = uniform_training(content["training"])
+    content["training"] = {
+        **training_of_one_gauge(content["training"]), "output": "uniform.safetensors", "learn_start": False,
+    }
     config = folder / "config.yaml"
     config.write_text(dump_yaml(content), encoding="utf-8")
     trainer = Trainer(config, Team(0, 1))
@@ -191,6 +196,6 @@ def _record(run: Config, training: TrainConfig, runoff: str | None, restarts: in
     return {
         "period": [date_text(t) for t in training.train], "time_step": str(run.time_step), "runoff": run.runoff,
         "snow": run.snow, "routing": run.routing, "restarts": str(restarts),
-        "fingerprints": {name: fingerprint(file) for name, file in files.items()}, "licence": training.licence,
-        "loss": training.loss.model_dump(mode="json"),
+        "fingerprints": {name: content_digest(file) for name, file in files.items()}, "licence": training.licence,
+        **({"loss": loss_of_one_gauge(training.loss.model_dump(mode="json"))} if runoff is None else {}),
     }

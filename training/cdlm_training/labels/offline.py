@@ -43,7 +43,7 @@ def calibrate(
     n_months, n = runoff.shape
     fitted = int(FITTED * n_months)
     known = ~np.isnan(runoff[:fitted])
-    usable = np.flatnonzero((known.sum(axis=0) >= FEWEST) & (_spread(runoff[:fitted]) > 0)
+    usable = np.flatnonzero((known.sum(axis=0) >= FEWEST) & (known_range(runoff[:fitted]) > 0)
                             & np.isfinite(rain).all(axis=0) & np.isfinite(demand).all(axis=0))
     columns = tuple(Column(p.name, p.units, p.low, p.high, p.scale, p.meaning) for p in model.parameters)
     tries = np.full((restarts, len(columns), n), np.nan)
@@ -90,8 +90,8 @@ def _scaled(columns: tuple[Column, ...], places: np.ndarray) -> np.ndarray:
     return np.stack([bounded(c, place) for c, place in zip(columns, places, strict=True)])
 
 
-def _spread(values: np.ndarray) -> np.ndarray:
-    """Range of the known values along the first axis, 0 where none is known."""
+def known_range(values: np.ndarray) -> np.ndarray:
+    """Range of the known values along the first axis, 0 where none is known: a gap is no value of 0."""
     known = ~np.isnan(values)
     high = np.where(known, values, -np.inf).max(axis=0)
     low = np.where(known, values, np.inf).min(axis=0)

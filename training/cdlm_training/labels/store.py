@@ -151,6 +151,15 @@ class ReadLabels(NamedTuple):
     spread: Mapping[str, np.ndarray]
     kge: np.ndarray
 
+    @property
+    def period(self) -> tuple[str, str] | None:
+        """Begin and end of the years that they were made of, as texts; None where they do not say."""
+        try:
+            first, last = json.loads(self.record["period"])
+        except (KeyError, ValueError, TypeError):  # of another hand
+            return None
+        return str(first), str(last)
+
 
 @one_at_a_time
 def read_labels(path: Path, model: str) -> ReadLabels:

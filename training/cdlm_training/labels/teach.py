@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.files.netcdf import select_ids
 from bmi_cdlm.generator.specification import GeneratorSpec, NetworkSpec, Target
+from bmi_cdlm.names.errors import nearest
 from bmi_cdlm.names.parameters import STARTS, WEIGHT
 from bmi_cdlm.prepare.gauges.hierarchy import folds
 from bmi_cdlm.run.config import Config
@@ -66,32 +68,68 @@ class Lessons(NamedTuple):
     labels: ReadLabels
 
 
-def make_lessons(config: Pretraining, run: Config, spec: GeneratorSpec, domain: Domain) -> Lessons:
+def make_lessons(
+    config: Pretraining, run: Config, spec: GeneratorSpec, domain: Domain, held_out: Sequence[str] = ()
+) -> Lessons:
     """Read labels for a generator.
+
+    held_out : ids of gauges that the training holds out, whose labels are left out too.
 
     Raises
     ------
     LabelError
         Labels of another structure, step, place or range; fewer sites or blocks than folds.
     """
-    labels = read_labels(config.labels, run.runoff)
+    placed = _place(config, run, domain, held_out)
+    labels = placed.labels
     _check_structure(labels, run, spec)
-    weight = site_weights(labels.kge, config)
-    reach: Lesson | None = None
+    reach = None if placed.areas is None else _reach_lesson(labels, spec.reach, domain, placed.areas, placed.weight)
+    lesson = _lesson(labels, spec.cell, placed.parts, placed.weight)
+    return Lessons(lesson, reach, _folds(labels, config, placed.tree, placed.weight > 0), labels)
+
+
+def check_folds(config: Pretraining, run: Config, domain: Domain, held_out: Sequence[str]) -> None:
+    """Refuse labels that are too few, or lie too close together, once those of some gauges are left out; LabelError."""
+    placed = _place(config, run, domain, held_out)
+    _folds(placed.labels, config, placed.tree, placed.weight > 0)
+
+
+class _Placed(NamedTuple):
+    """Labels where they are: what sites weigh, float64[site]; own areas of gauges, None of cells; site, cell and share
+    of each part, [part]; the tree of nested gauges of each, int64[site]."""
+
+    labels: ReadLabels
+    weight: np.ndarray
+    areas: Areas | None
+    parts: tuple[np.ndarray, np.ndarray, np.ndarray]
+    tree: np.ndarray
+
+
+def _place(config: Pretraining, run: Config, domain: Domain, held_out: Sequence[str]) -> _Placed:
+    """Read labels, and find their places; those that are left out weigh nothing."""
+    labels = read_labels(config.labels, run.runoff)
+    weight, areas = site_weights(labels.kge, config), None
     if labels.sites.per == "gauge":
         at = select_ids(domain.gauges.id, labels.sites.id, "gauge_id", str(run.domain), LabelError)
+        _check_left_out(config, domain)
+        unseen = {*config.leave_out, *held_out}
+        weight[[gauge in unseen for gauge in labels.sites.id]] = 0.0
         areas = own_areas(domain, at.tolist())
-        site, cell, share = shares(domain, areas)
-        tree = areas.tree
-        reach = _reach_lesson(labels, spec.reach, domain, areas, weight)
+        parts, tree = shares(domain, areas), areas.tree
     else:
         cell = select_ids(domain.cells.id, labels.sites.id, "cell_id", str(run.domain), LabelError)
-        site, share, tree = np.arange(cell.size), np.ones(cell.size), np.arange(cell.size)
-        areas = None
-    there = np.bincount(site, minlength=weight.size) > 0
-    weight = np.where(there, weight, 0.0)
-    lesson = _lesson(labels, spec.cell, (site, cell, share), weight)
-    return Lessons(lesson, reach, _folds(labels, config, tree, weight > 0), labels)
+        parts, tree = (np.arange(cell.size), cell, np.ones(cell.size)), np.arange(cell.size)
+    there = np.bincount(parts[0], minlength=weight.size) > 0
+    return _Placed(labels, np.where(there, weight, 0.0), areas, parts, tree)
+
+
+def _check_left_out(config: Pretraining, domain: Domain) -> None:
+    for gauge in config.leave_out:
+        if gauge not in domain.gauges.id:
+            raise LabelError(
+                f"pretrain.leave_out: the domain has no gauge '{gauge}'.{nearest(gauge, domain.gauges.id)} Known: "
+                f"{', '.join(domain.gauges.id)}."
+            )
 
 
 def site_weights(kge: np.ndarray, config: Pretraining) -> np.ndarray:

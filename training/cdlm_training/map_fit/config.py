@@ -16,12 +16,13 @@ from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.config import explain_block
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.values import Date
+from cdlm_training.dataset import check_whole_steps
 
 
 class MapFitConfig(BaseModel):
     """A fit of cells to maps. Paths are relative to the configuration file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     maps: Path = Field(description="Maps of mean runoff and baseflow index, of `cdlm signatures` (.nc).")
     output: Path = Field(
@@ -110,6 +111,7 @@ def load_map_fit(path: Path) -> MapFit:
             f"{path}: map_fit runs the cells by themselves: expected a forcing file, a runoff process, and one "
             "parameter set per cell (components: 1)."
         )
+    run.check_target(config.output, f"{path}: map_fit.output", others={"map_fit.maps": config.maps})
     free = _target(path, run, config.volume), _target(path, run, config.storage)
     first, last = (int((t - run.start).astype(int)) // run.time_step for t in config.period or (run.start, run.end))
     if not 0 <= first + config.warm_up < last <= run.n_steps:
@@ -117,6 +119,8 @@ def load_map_fit(path: Path) -> MapFit:
             f"{path}: map_fit.period has steps {first} to {last} of {run.n_steps}, of which the first {config.warm_up} "
             "(warm_up) do not count. Expected more, within the run."
         )
+    if config.period is not None:
+        check_whole_steps(run, f"{path}: map_fit.period", config.period)
     per_day = DAY // run.time_step
     if (last - first - config.warm_up) % per_day:
         raise ConfigError(f"{path}: map_fit.period less its warm_up is no number of whole days. Expected whole days.")

@@ -17,7 +17,6 @@ from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import Domain, read_domain, take_reaches
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.output import OutputFile
-from bmi_cdlm.generator.checkpoint import fingerprint
 from bmi_cdlm.generator.specification import Target
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.maps.basins import UNITS
@@ -28,13 +27,16 @@ from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.writing import check_writable, replacing
 from bmi_cdlm.prepare.gauges.hierarchy import fold_gauges
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.fingerprints import fingerprints
 from bmi_cdlm.run.parameter_file import save_parameters
 from bmi_cdlm.run.parameters import make_demand, make_forcing, read_any_parameters, read_elevation
 from bmi_cdlm.version import __version__
 from cdlm_training.fields import FARTHEST, unbounded
+from cdlm_training.kept import held, keep
 from cdlm_training.map_fit.cells import NO_REACHES, Aim, CellModel, Found, fit_cells
 from cdlm_training.map_fit.config import MapFit, load_map_fit
 from cdlm_training.map_fit.rivers import CELERITY, check_rivers, fit_rivers
+from cdlm_training.seen import what_it_saw
 
 SERIES = 16
 """Series of a cell that a fit holds at once [float64 values per step]: inputs, what the processes give, its minimum
@@ -73,7 +75,9 @@ def run_map_fit(path: Path, tell: Callable[[str], None]) -> list[FitResult]:
     if n_folds:
         fold = fold_gauges(domain, n_folds)
         for k, maps in enumerate(wanted[1:]):
-            check_unseen(maps, str(config.maps), [g for g, f in zip(domain.gauges.id, fold, strict=True) if f == k])
+            held_out = [g for g, f in zip(domain.gauges.id, fold, strict=True) if f == k]
+            check_unseen(maps, str(config.maps), held_out)
+            _check_prior(fit, k, held_out)
     for maps in wanted:
         if set(maps.values) != {"mean_runoff", "baseflow_index"}:
             raise ConfigError(f"{config.maps}: has {', '.join(maps.values)}, expected mean_runoff and baseflow_index.")
@@ -103,9 +107,7 @@ def _n_folds(path: Path) -> int:
 
 def _prior(fit: MapFit, domain: Domain, fold: int | None) -> dict[str, np.ndarray]:
     """Parameters of cells by registry name, float64[cell], and of reaches where they are given."""
-    run = fit.run
-    if fold is not None and fit.config.prior_of_folds is not None:
-        run = run.model_copy(update={"parameters": Path(fit.config.prior_of_folds.replace("{fold}", str(fold)))})
+    run = _run_of(fit, fold)
     given, pet = read_any_parameters(run, domain)
     if pet is not None:
         raise ConfigError(
@@ -124,6 +126,23 @@ def _prior(fit: MapFit, domain: Domain, fold: int | None) -> dict[str, np.ndarra
                 f"{target.low:g} to {target.high:g}, where it is fitted."
             )
     return found
+
+
+def _run_of(fit: MapFit, fold: int | None) -> Config:
+    """The run whose `parameters` are the prior of a fold, or of all gauges."""
+    if fold is None or fit.config.prior_of_folds is None:
+        return fit.run
+    return fit.run.model_copy(update={"parameters": Path(fit.config.prior_of_folds.replace("{fold}", str(fold)))})
+
+
+def _check_prior(fit: MapFit, fold: int, held_out: list[str]) -> None:
+    """Refuse a prior that was fitted to the gauges of a fold which are to validate it."""
+    run = _run_of(fit, fold)
+    if isinstance(run.parameters, Path):
+        key = "parameters" if fit.config.prior_of_folds is None else "map_fit.prior_of_folds"
+        what_it_saw(run.parameters, run.member).check_gauges(
+            f"{fit.path}: {key}", held_out, f"fold {fold}", "Name one of every fold in map_fit.prior_of_folds."
+        )
 
 
 def _fitted_cells(fit: MapFit, domain: Domain) -> np.ndarray:
@@ -153,7 +172,7 @@ def _fit_maps(
             found = _held(path, identity)
             if found is None:
                 found = _fit_block(fit, domain, prior, maps, block, z[:, block], workers)
-                _keep(path, identity, found)
+                keep(path, identity, **found._asdict())
             z[:, block], came[:, block] = found.z, (found.runoff, found.baseflow)
             state[block] = np.where((np.abs(found.z) > NEAR).any(axis=0), BOUND, FITTED)
             tell(f"{which}: block {k + 1} of {len(blocks)}, {block.size} cells, {found.steps} steps")
@@ -221,25 +240,14 @@ def _identity(fit: MapFit, prior: Mapping[str, np.ndarray], maps: Maps) -> str:
     arrays = [*prior.items(), *maps.values.items()]
     for name, values in sorted(arrays, key=lambda one: one[0]):
         digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
-    run, files = fit.run, {key: fingerprint(Path(getattr(fit.run, key))) for key in ("domain", "forcing")}
     own = fit.config.model_dump(mode="json", exclude={"output", "folds", "maps", "rivers"})
-    of_run = [run.chain.names, run.time_step, run.memory, run.pet]
-    return json.dumps([__version__, digest.hexdigest(), files, own, fit.steps, of_run], default=str)
+    return json.dumps([digest.hexdigest(), fingerprints(fit.run), fit.run.memory, own, fit.steps])
 
 
 def _held(path: Path, identity: str) -> Found | None:
     """A block that was fitted before a kill."""
-    if not path.is_file():
-        return None
-    with np.load(path) as held:
-        if str(held["identity"]) != identity:
-            return None
-        return Found(held["z"], held["runoff"], held["baseflow"], int(held["steps"]))
-
-
-def _keep(path: Path, identity: str, found: Found) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, identity=np.array(identity), **found._asdict())
+    done = held(path, identity)
+    return None if done is None else Found(done["z"], done["runoff"], done["baseflow"], int(done["steps"]))
 
 
 def _values(
