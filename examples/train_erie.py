@@ -1,0 +1,59 @@
+"""Train the regional model around Lake Erie that `examples/erie.safetensors` is.
+
+    python examples/train_erie.py cfg/erie.yaml --to cfg/erie/region --seeds 3
+
+trains a member per seed as the configuration says, and goes on from it in a second fit whose steps are smaller and
+whose loss weighs squared errors more. The members become one file, `region.safetensors`. A checkpoint that is there is
+not trained again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import yaml
+
+from bmi_cdlm.commands.common import console
+from bmi_cdlm.generator.checkpoint import load_members, save_ensemble
+from cdlm_training.distributed import Team
+from cdlm_training.loop import Trainer
+
+SECOND = {"loss": {"nse": 1, "kge": 0.1}, "learning_rate": 0.007, "epochs": 20}
+"""Keys of the second fit; windows are drawn anew."""
+FILES = ("domain", "forcing", "observations")
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path, exists=True))
+@click.option("--to", "folder", type=click.Path(path_type=Path), required=True)
+@click.option("--seeds", type=click.IntRange(2), default=3, show_default=True)
+def main(config: Path, folder: Path, seeds: int) -> None:
+    """Train the members of CONFIG and join them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    keys = {k: v for k, v in content.items() if k not in ("prepare", "experiment")}
+    keys |= {name: str((config.parent / keys[name]).resolve()) for name in FILES}
+    last = []
+    for seed in range(1, seeds + 1):
+        first = train(folder / f"first{seed}.yaml", keys, {"seed": seed})
+        more = {**SECOND, "seed": 10 + seed, "start_from": first.name}
+        last.append(train(folder / f"member{seed}.yaml", keys, more))
+    output = folder / "region.safetensors"
+    save_ensemble(output, [one for path in last for one in load_members(path)])
+    console.print(f"wrote {output}, an ensemble of {seeds} members")
+
+
+def train(path: Path, keys: dict, changes: dict) -> Path:
+    """Train with changed keys unless the checkpoint is there; returns it."""
+    output = path.with_suffix(".safetensors")
+    training = {**keys["training"], **changes, "output": output.name}
+    path.write_text(yaml.safe_dump({**keys, "training": training}, sort_keys=False), encoding="utf-8")
+    if not output.exists():
+        console.print(f"training {path.stem}")
+        Trainer(path, Team(0, 1)).train(resume=False, report=console.print, progress=lambda loss: None)
+    return output
+
+
+if __name__ == "__main__":
+    main()
