@@ -23,6 +23,7 @@ def apply(path: Path, config: Path, output: Path) -> None:
     if output.suffix != ".nc":
         raise ConfigError(f"{output}: expected a name that ends in .nc.")
     found, run = load_windowed(path), load_config(config)
+    run.check_target(output, "--to", replaces=("parameters",))
     as_checkpoint(found).check_run(
         time_step=run.time_step, routing_step=run.routing_step, snow=run.snow, runoff=run.runoff, routing=run.routing,
         components=run.components,

@@ -45,6 +45,7 @@ def run_similarity(path: Path, output: Path, mean: Mean, weights: Weights, tell:
         What is wrong with the configuration or its files, before anything is fitted.
     """
     experiment = load_experiment(path)
+    experiment.run.check_target(output, "--to", replaces=("parameters",))
     names = experiment.config.similarity or experiment.training.cell_attributes
     if not names:
         raise ConfigError(f"{path}: there are no attributes to compare. Name some in experiment.similarity.")

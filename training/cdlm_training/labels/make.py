@@ -61,6 +61,7 @@ def make_labels(
     """
     run, training = load_train_config(path)
     _check(run, models, per, runoff, output)
+    run.check_target(output, "--to")
     check_writable(output)
     domain = read_domain(run.domain)
     if per == "gauge":
