@@ -21,10 +21,12 @@ from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import Chain
 from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
+from bmi_cdlm.processes.cemaneige_gradual import CEMANEIGE_GRADUAL
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.gr_structures import GR4, GR5, GR6
 from bmi_cdlm.processes.hbv import HBV as ROUTED_HBV
 from bmi_cdlm.processes.hbv import HBV_1_0, HBV_1_1P, HBV_2_0
+from bmi_cdlm.processes.impervious import GR4J_IMPERVIOUS, HBV_IMPERVIOUS
 from bmi_cdlm.processes.kinematic import KINEMATIC
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
@@ -212,6 +214,11 @@ CASES: dict[str, Callable[[], Case]] = {
         29, random_domain(32, 15, 6, 25), 13, chain=chain_of(GR4, reach=KINEMATIC), n_sub=2),
     "gr5": lambda: make_case(30, lumped_domain(5), 13, chain=chain_of(GR5)),
     "gr6, hourly": lambda: make_case(31, random_domain(33, 9, 6, 15), 13, chain=chain_of(GR6), step=HOUR),
+    "sealed, gr4j": lambda: make_case(
+        32, random_domain(34, 9, 6, 15), 13, chain=chain_of(CEMANEIGE, GR4J_IMPERVIOUS)),
+    "gradual snow": lambda: make_case(
+        34, random_domain(36, 9, 6, 15), 17, chain=chain_of(CEMANEIGE_GRADUAL, GR4J)),
+    "sealed, hbv": lambda: make_case(33, random_domain(35, 9, 6, 15), 13, chain=chain_of(HBV_IMPERVIOUS)),
     "components of hbv": lambda: make_case(
         24, random_domain(27, 9, 4, 15), 9, chain=chain_of(ROUTED_HBV), components={"hbv": 4},
         varying=VARYING["hbv_2_0"]),

@@ -5,14 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
+import subprocess
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from bmi_cdlm.pictures import page
 
 KINDS = {"f4": "<f4", "f8": "<f8", "u1": "<u1", "u2": "<u2", "i4": "<i4"}
+FOLDER = Path(page.__file__).parent
 ALONE = {"meta", "br", "input", "link", "img", "hr"}
 
 
@@ -55,3 +61,13 @@ def decode(found: dict[str, Any]) -> np.ndarray:
     raw = zlib.decompress(base64.b64decode(found["bytes"]))
     values = np.frombuffer(raw, KINDS[found["array"]]).reshape(found["shape"])
     return np.cumsum(values, axis=0, dtype=values.dtype) if found.get("changes") else values
+
+
+def run_scripts(names: tuple[str, ...], script: str) -> Any:
+    """What a script prints as JSON, run by node after some of the scripts of a page."""
+    text = "".join((FOLDER / name).read_text() for name in names) + script
+    done = subprocess.run(["node", "-e", text], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node, which runs the scripts of a page")

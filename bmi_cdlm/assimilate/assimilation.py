@@ -60,6 +60,7 @@ def assimilate(
     CdlmError
         Whatever is wrong with any file, key or choice, before anything is written.
     """
+    config.check_target(to, "--to", replaces=("restart", "initial_state"))
     members = [window_config(own, choice) for own in member_configs(config)]
     paths = _targets(to, len(members), choice, force=force)
     observed = read_window(members[0], choice, read_domain(config.domain))

@@ -59,7 +59,7 @@ class Within:
 
     def _inverse(self, x: np.ndarray) -> np.ndarray:
         w = self._width
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):  # of what has no room between its bounds, and stays
             return x + w * (np.log(-np.expm1((self.low - x) / w)) - np.log(-np.expm1((x - self.high) / w)))
 
 

@@ -76,6 +76,15 @@ class BmiCdlm(Bmi):
         self._on_cells: dict[str, np.ndarray] = {}
         self._spread: dict[str, Spread] = {}
 
+    def __getstate__(self) -> object:
+        """Let only a component that holds nothing be copied or pickled: two of one model would move each other."""
+        if self._stepper is not None:
+            raise LifecycleError(
+                "the component is initialized, and holds open files and threads: it can be neither copied nor pickled. "
+                "Initialize another, and hand its state over (serialization_state)."
+            )
+        return super().__getstate__()
+
     # ---- control -----------------------------------------------------------------------------------------
 
     def initialize(self, config_file: str) -> None:
@@ -464,7 +473,7 @@ class BmiCdlm(Bmi):
             )
         if not isinstance(grid, int | np.integer) or isinstance(grid, bool) or grid not in self._grids:
             known = ", ".join(f"{i} {plural(n)}" for n, i in IDS.items())
-            raise UnknownNameError(f"there is no grid {grid}. Grids: {known}.")
+            raise UnknownNameError(f"there is no grid {grid!r}. Grids: {known}.")
         return self._grids[grid]
 
     def _fill(self, grid: int, what: str, values: np.ndarray, dest: np.ndarray) -> np.ndarray:

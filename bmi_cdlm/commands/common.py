@@ -68,7 +68,7 @@ class CleanErrors(click.Command):
             ) from error
         except MemoryError as error:
             raise click.ClickException(
-                f"memory is short ({error or 'for what was asked'}). Cut the domain, or use a larger machine: "
+                f"memory is short ({str(error) or 'for what was asked'}). Cut the domain, or use a larger machine: "
                 "`cdlm doctor` estimates what a run takes."
             ) from error
 

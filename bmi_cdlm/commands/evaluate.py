@@ -37,6 +37,7 @@ from bmi_cdlm.evaluate.tables import (
 )
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, LedgerError
+from bmi_cdlm.names.paths import same_file
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.values import parse_date
 
@@ -78,6 +79,11 @@ def evaluate_command(
             "--json goes without --events, --signatures, --balance and --running; --table writes floods."
         )
     settings = load_config(config)
+    if table is not None:
+        settings.check_target(table, "--table")
+        for named, path in (("--regions", regions), ("--against", against)):
+            if path is not None and same_file(table, path):
+                raise ConfigError(f"--table: {table} is the file of {named}, expected a path of its own.")
     if adds_up:
         _print_balance(settings, config.stem, quiet=quiet)
         return

@@ -26,8 +26,8 @@ def nextgen() -> None:
 @click.option("--start", required=True, help="Start of ngen's run (ISO date or time).")
 @click.option("--end", required=True, help="End of ngen's run, exclusive (ISO date or time).")
 @click.option("--time-step", type=click.Choice(["1 h", "1 d"]), default="1 h", show_default=True, help="Model step.")
-@click.option("--snow", type=click.Choice(["none", "cemaneige", "cemaneige_hysteresis"]), default="none",
-              show_default=True, help="Snow model; needs a column mean_annual_snowfall.")
+@click.option("--snow", default="none", show_default=True, help="Snow process, such as cemaneige (`cdlm processes`); "
+              "CemaNeige needs a column mean_annual_snowfall.")
 @click.option("--pet", default=FORMULAS[0].name, show_default=True, help="Potential evapotranspiration: "
               f"{', '.join(one.name for one in FORMULAS)}, another formula (`cdlm processes`), or given.")
 @click.option("--runoff", default=RUNOFF, show_default=True, help="Runoff process, such as hbv (`cdlm processes`).")

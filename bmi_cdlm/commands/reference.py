@@ -22,7 +22,7 @@ def reference(path: Path | None, folder: Path | None) -> None:
             (folder / name).write_text(text, encoding="utf-8")
         return
     if path is None:
-        console.print(render())
+        console.print(render(), end="")
         return
     with replacing(path) as temporary:
         temporary.write_text(render(), encoding="utf-8")

@@ -46,7 +46,8 @@ def read_case_domain(case: Case) -> tuple[Domain | None, list[Finding]]:
     )
     findings = [Finding("ok", "domain", text)]
     snowfall = domain.cells.mean_annual_snowfall
-    if config.snow != "none" and not np.isfinite(snowfall).all():
+    read = {name for process in config.chain.cells for name in process.attributes.values()}
+    if "mean_annual_snowfall" in read and not np.isfinite(snowfall).all():
         findings.append(Finding(
             "fail", "domain", f"{config.domain}: snow is '{config.snow}', but 'mean_annual_snowfall' is missing in "
             f"{np.count_nonzero(~np.isfinite(snowfall))} cells. Add it, or set snow: none.",

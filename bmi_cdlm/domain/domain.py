@@ -11,7 +11,7 @@ import numpy as np
 from bmi_cdlm.domain.network import NONE, accumulate_downstream, order_reaches, places_in, renumbered, upstream_of
 from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_strings, read_values, same_units
 from bmi_cdlm.kernels.groups import Links
-from bmi_cdlm.names.errors import DomainError
+from bmi_cdlm.names.errors import DomainError, shown
 
 LINK_TOLERANCE = 1e-5
 UNCOVERED_LIMIT = 0.02
@@ -245,7 +245,10 @@ def _read_ids(dataset: netCDF4.Dataset, dim: str, where: str) -> list[str]:
     if len(set(ids)) != n:
         found, counts = np.unique(np.array(ids), return_counts=True)
         twice = found[counts > 1][0]
-        raise DomainError(f"{where}: '{name}' {twice} occurs more than once. Expected unique ids.")
+        raise DomainError(f"{where}: '{name}' {shown(twice)} occurs more than once. Expected unique ids.")
+    empty = next((i for i, one in enumerate(ids) if not one.strip()), None)
+    if empty is not None:
+        raise DomainError(f"{where}: '{name}' is empty at index {empty}. Expected an id for each.")
     return ids
 
 
@@ -272,6 +275,18 @@ def _optional(dataset: netCDF4.Dataset, name: str, dim: str, units: str, where: 
     return read_values(dataset, name, (dim,), units, where, DomainError)
 
 
+def _on_earth(values: np.ndarray, name: str, where: str) -> np.ndarray:
+    """Longitudes, from -180 or from 0 on, or latitudes [degrees]; metres of a projection are none."""
+    low, high = (-180.0, 360.0) if name.endswith("lon") else (-90.0, 90.0)
+    bad = np.flatnonzero((values < low) | (values > high))
+    if bad.size:
+        raise DomainError(
+            f"{where}: '{name}' is {values[bad[0]]} at index {bad[0]} ({bad.size} such values), expected {low:g} to "
+            f"{high:g} degrees."
+        )
+    return values
+
+
 def _read_reaches(
     dataset: netCDF4.Dataset, reach_id: list[str], downstream: np.ndarray, order: np.ndarray, where: str
 ) -> Reaches:
@@ -289,8 +304,8 @@ def _read_reaches(
         ),
         area=area,
         upstream_area=accumulate_downstream(below, area),
-        lon=_optional(dataset, "reach_lon", "reach", "degrees_east", where, 0.0)[order],
-        lat=_optional(dataset, "reach_lat", "reach", "degrees_north", where, 0.0)[order],
+        lon=_on_earth(_optional(dataset, "reach_lon", "reach", "degrees_east", where, 0.0), "reach_lon", where)[order],
+        lat=_on_earth(_optional(dataset, "reach_lat", "reach", "degrees_north", where, 0.0), "reach_lat", where)[order],
     )
 
 
@@ -316,7 +331,8 @@ def _read_cells(dataset: netCDF4.Dataset, links: Links, reaches: Reaches, where:
         return read_values(dataset, name, ("cell",), units, where, DomainError)
 
     area = _positive(read("cell_area", "km2"), "cell_area", where, zero_ok=False)
-    lon, lat = read("cell_lon", "degrees_east"), read("cell_lat", "degrees_north")
+    lon = _on_earth(read("cell_lon", "degrees_east"), "cell_lon", where)
+    lat = _on_earth(read("cell_lat", "degrees_north"), "cell_lat", where)
     corner_lon, corner_lat = _corners(dataset, lon, lat, area, where)
     return Cells(
         id=_read_ids(dataset, "cell", where),
@@ -377,6 +393,12 @@ def _read_gauges(dataset: netCDF4.Dataset, order: np.ndarray, where: str) -> Gau
             f"{where}: 'gauge_reach' of gauge {gauge_id[bad[0]]} is {reach[bad[0]]}, expected 0 to {order.size - 1}."
         )
     area = read_values(dataset, "gauge_area", ("gauge",), "km2", where, DomainError, nan_ok=True)
+    bad = np.flatnonzero((area <= 0) | np.isinf(area))
+    if bad.size:
+        raise DomainError(
+            f"{where}: 'gauge_area' of gauge {gauge_id[bad[0]]} is {area[bad[0]]}, expected an official area > 0, or "
+            "a missing value where it is unknown."
+        )
     return Gauges(gauge_id, names, places_in(order)[reach], area)
 
 

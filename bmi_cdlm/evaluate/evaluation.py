@@ -167,21 +167,26 @@ def rain_above(config: Config, results: Sequence[GaugeResult]) -> dict[str, np.n
     starts, step = results[0].starts, np.timedelta64(config.time_step * config.steps_per_output, "s")
     if starts.size > 1 and starts[1] - starts[0] != step:
         return None
-    rain = basin_rain(config, read_domain(config.domain))
-    first = int((starts[0] - config.start) / step)
-    return None if rain is None else {g: values[first : first + starts.size] for g, values in rain.items()}
+    return basin_rain(config, read_domain(config.domain), (starts[0], starts[-1] + step))
 
 
-def basin_rain(config: Config, domain: Domain) -> dict[str, np.ndarray] | None:
-    """Mean precipitation above each gauge [mm per step of the output], float64[time]; None without a forcing file."""
-    if config.forcing == "caller":
+def basin_rain(
+    config: Config, domain: Domain, period: tuple[np.datetime64, np.datetime64] | None = None
+) -> dict[str, np.ndarray] | None:
+    """Mean precipitation above each gauge [mm per step of the output], float64[time]; None without a forcing file that
+    has it.
+
+    period : begin and end (exclusive), whole steps of the output; None for those of the run.
+    """
+    if config.forcing == "caller" or "precipitation" not in config.inputs:
         return None
     weights = {g: cell_weights(domain, int(r)) for g, r in zip(domain.gauges.id, domain.gauges.reach, strict=True)}
+    first, last = (config.start, config.end) if period is None else period
     with ForcingFile(
-        Path(config.forcing), ["precipitation"], domain.cells.id, config.start, config.end, config.time_step,
-        config.forcing_fill,
+        Path(config.forcing), ["precipitation"], domain.cells.id, first, last, config.time_step, config.forcing_fill,
+        bridges=config.bridges,
     ) as forcing:
-        rates = forcing.read(0, config.n_steps)["precipitation"]
+        rates = forcing.read(0, forcing.n_steps)["precipitation"]
     depth = {g: rates @ w * (config.time_step / DAY) for g, w in weights.items()}
     return {g: values.reshape(-1, config.steps_per_output).sum(axis=1) for g, values in depth.items()}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.evaluate.places import reach_places
+from bmi_cdlm.evaluate.places import reach_places, together
 from bmi_cdlm.evaluate.plot import new_figure, save_figure
 from bmi_cdlm.names.parameters import Parameter, parameter
 
@@ -38,6 +38,7 @@ def plot_map(path: Path, domain: Domain, title: str) -> None:
     OutputError
         The file cannot be written, or matplotlib is not there.
     """
+    domain = together(domain)
     figure, axes = new_map(path, domain, f"{title}: {told_size(domain)}")
     draw_map(axes, domain)
     save_figure(path, figure)
@@ -45,6 +46,7 @@ def plot_map(path: Path, domain: Domain, title: str) -> None:
 
 def draw_map(axes: Axes, domain: Domain) -> None:
     """Draw cells, rivers and gauges into axes, which are made to fit."""
+    domain = together(domain)
     _fit(axes, domain)
     draw_cells(axes, domain, CELL)
     draw_rivers(axes, domain, lambda inner: RIVER)
@@ -146,6 +148,7 @@ def plot_parameters(path: Path, domain: Domain, values: Mapping[str, np.ndarray]
     shown = {n: v for n, v in values.items() if v.ndim == 1 and np.ptp(v) > 0}
     if not shown:
         return []
+    domain = together(domain)
     across = min(3, len(shown))
     down = -(-len(shown) // across)
     figure = new_figure(path, (3.6 * across, 3.4 * down))

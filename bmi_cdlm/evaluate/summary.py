@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.names.errors import ObservationError, nearest
+from bmi_cdlm.files.csv_table import read_csv, rows_by
+from bmi_cdlm.names.errors import ObservationError, nearest, shown
 from bmi_cdlm.names.writing import replacing
 
 DRAWS, LEVEL, SEED = 2000, 0.95, 0
@@ -119,20 +120,16 @@ def read_regions(path: Path, gauges: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     ObservationError
-        No such file, other columns, or a gauge that is not there.
+        No such file, other columns, a gauge that is not there, or stands in two lines.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file)
-            headings = list(table.fieldnames or [])
-            missing = [name for name in ("gauge", "region") if name not in headings]
-            if missing:
-                raise ObservationError(
-                    f"{path}: has no column '{missing[0]}', expected gauge and region. Found: {', '.join(headings)}."
-                )
-            found = {row["gauge"]: row["region"] for row in table}
-    except (OSError, UnicodeDecodeError, csv.Error) as cause:
-        raise ObservationError(f"{path}: cannot be read as a table of regions ({cause}). Expected a CSV.") from cause
+    table = read_csv(path, ObservationError, "a table of regions in CSV")
+    missing = [name for name in ("gauge", "region") if name not in table.headings]
+    if missing:
+        raise ObservationError(
+            f"{path}: has no column '{missing[0]}', expected gauge and region, with commas between them. Found: "
+            f"{shown(', '.join(table.headings))}."
+        )
+    found = {gauge: row["region"] for gauge, row in rows_by(table, "gauge", path, ObservationError).items()}
     for gauge in gauges:
         if not found.get(gauge):
             raise ObservationError(f"{path}: has no region of gauge '{gauge}'.{nearest(gauge, found)} Add a row.")

@@ -62,6 +62,8 @@ def open_input(path: Path, error: type[CdlmError]) -> Iterator[netCDF4.Dataset]:
         yield cast(netCDF4.Dataset, StoreDataset(path, error))  # the calls that the readers use
         return
     check_path(path, error)
+    if path.is_dir():
+        raise error(f"{path}: is a folder and no Zarr store, expected a file. Check the path in the configuration.")
     if not path.is_file():
         raise error(f"{path}: there is no such file. Check the path in the configuration, or make the file first.")
     try_open(path, error)

@@ -20,7 +20,7 @@ from bmi_cdlm.files.cf import Dimension, Layout, define
 from bmi_cdlm.files.fingerprints import FINGERPRINTS, check_fingerprints
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, require, write_time
 from bmi_cdlm.files.packing import round_into
-from bmi_cdlm.files.zarr import SUFFIX, copy_to_store, require_zarr
+from bmi_cdlm.files.zarr import SUFFIX, check_replaceable, copy_to_store, require_zarr
 from bmi_cdlm.names.calendars import NAMES_IN_FILES, STANDARD, at_seconds, calendar_of, date_text
 from bmi_cdlm.names.errors import OutputError
 from bmi_cdlm.names.variables import variable
@@ -97,6 +97,7 @@ class OutputFile:
         self._layout = self._layout._replace(chunk_steps=self.block_steps)
         if path.suffix == SUFFIX:
             require_zarr(path, OutputError)
+            check_replaceable(path, OutputError)
         check_writable(path)
         check_writable(self.partial)
         self._dataset: netCDF4.Dataset | None = None

@@ -134,6 +134,15 @@ def _missing_value(array: Any, stated: Any) -> Any:
     return stated
 
 
+def check_replaceable(path: Path, error: type[CdlmError]) -> None:
+    """Refuse to write a store where there is a folder of something else, which would be lost with all in it."""
+    if path.is_dir() and not is_store(path) and any(path.iterdir()):
+        raise error(
+            f"{path}: is a folder with {next(path.iterdir()).name} in it and no Zarr store, expected a store to "
+            "replace, or nothing. Choose another path, or move the folder."
+        )
+
+
 def copy_to_store(source: Path, target: Path, chunk_steps: int, error: type[CdlmError]) -> None:
     """Copy a NetCDF file to a Zarr store (format 3), a few steps at a time; moved to `target` when it is complete."""
     zarr = require_zarr(target, error)

@@ -109,6 +109,7 @@ def load_signatures(path: Path) -> Signatures:
         config = SignaturesConfig.model_validate(content, context={"calendar": run.calendar})
     except ValidationError as cause:
         raise ConfigError(f"{path}: signatures: {explain_block(cause, SignaturesConfig)} See cfg/README.md.") from cause
+    run.check_target(config.output, "signatures.output")
     if config.period is not None and not (run.start <= config.period[0] and config.period[1] <= run.end):
         raise ConfigError(f"{path}: signatures.period lies outside of the run. Choose a part of it.")
     return Signatures(path, run, config)

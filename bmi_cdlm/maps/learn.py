@@ -173,12 +173,12 @@ def learn(
 def _held(path: Path) -> dict[str, tuple[dict[str, Any], list[float]]]:
     """Results by key that a file holds; a line that a kill has cut is left out."""
     found = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             key, settings, asked = json.loads(line)
-        except ValueError:
+            found[str(key)] = dict(settings), [float(one) for one in asked]
+        except (ValueError, TypeError):
             continue
-        found[key] = settings, asked
     return found
 
 

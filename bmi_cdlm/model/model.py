@@ -9,12 +9,13 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import NONE, plan_network
-from bmi_cdlm.kernels.groups import GivenFlows, Links, PetNetwork
+from bmi_cdlm.kernels.groups import Links, PetNetwork
 from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR, Buffers, Kept, make_buffers, step_bytes, whole_series
 from bmi_cdlm.model.checks import check_components, check_steps, check_varying
+from bmi_cdlm.model.coupled_flows import CoupledFlows
 from bmi_cdlm.model.equilibrium import settle_cells
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.forcing import Forcing
@@ -133,6 +134,9 @@ class Model:
             v.short: stored[v.short] if v.short in stored and stored[v.short].shape == (self.size_of(v.grid),)
             else np.zeros(self.size_of(v.grid) * (self.n_sub if v.sub_steps else 1)) for v in self.outputs
         }
+        self._flows = CoupledFlows(
+            domain, self.live, self._plan.network.slot, step, self.n_sub, self.coupled, self.sub_steps
+        )
         self._single = self._buffers(1)
         self._block: tuple[int, Kept, Buffers] | None = None
         weights = self._given.values.get(WEIGHT)
@@ -288,9 +292,9 @@ class Model:
         exchange, slot = self.exchange, self._plan.network.slot
         if exchange is not None:
             b.hydrographs[slot[exchange.boundary]] = exchange.draw(b.hydrographs.shape[1])
-        flows, reach = self._begin_flows(coupled, b.hydrographs.shape[1]), self.operators.reach
+        flows, reach = self._flows.begin(coupled, b.hydrographs.shape[1], self.state), self.operators.reach
         if self._boundary.size:
-            self._take_in(coupled, b, flows)
+            self._flows.take_in(coupled, b, flows, self.state)
         lateral = coupled.get("given_lateral_inflow")
         if lateral is not None:
             reach, runoff, added = self._direct, lateral, self.state.reach_added_total
@@ -304,63 +308,9 @@ class Model:
             reach.route(*arguments, self._no_tape)
         else:
             reach.route_given(*arguments, flows)
-            there = np.flatnonzero(flows.row >= 0)
-            if there.size:
-                self.live["reach_inflow_taken"][there] = flows.moved[flows.row[there], -1]
-            self._tell_sub_steps(flows)
+            self._flows.end(flows)
         if exchange is not None:
             exchange.hand_on(b.hydrographs[slot[exchange.outlets]])
-
-    def _begin_flows(self, coupled: Mapping[str, np.ndarray], n_sub_steps: int) -> GivenFlows | None:
-        """Flows that others put into reaches over a block, and whose sub-steps are kept; None where nothing is."""
-        n, asked = self.domain.n_reaches, coupled.get("reach_inflow")
-        if "reach_inflow" in self.coupled:
-            self.live["reach_inflow_taken"][:] = 0.0
-            self.live["reach_inflow_asked"][:] = 0.0 if asked is None else asked[-1]
-        places = np.flatnonzero(asked.any(axis=0)) if asked is not None else NONE
-        if not places.size and not self.sub_steps:
-            return None
-        rows = np.zeros((0, 1)) if asked is None or not places.size else np.ascontiguousarray(asked[:, places].T)
-        row, kept_row, kept = np.full(n, -1), np.full(n, -1), self._with_sub_steps()
-        row[places], kept_row[kept] = np.arange(places.size), np.arange(kept.size)
-        hydrographs = np.empty((kept.size, n_sub_steps))
-        return GivenFlows(row, rows, np.zeros_like(rows), self.state.reach_added_total, kept_row, hydrographs)
-
-    def _with_sub_steps(self) -> np.ndarray:
-        """Reaches whose hydrographs are kept, int64[], rising."""
-        if "discharge" in self.sub_steps:
-            return np.arange(self.domain.n_reaches)
-        return np.unique(self.domain.gauges.reach) if self.sub_steps else NONE
-
-    def _tell_sub_steps(self, flows: GivenFlows) -> None:
-        """Bring the sub-steps of the last step into the live arrays."""
-        last = flows.kept[:, flows.kept.shape[1] - self.n_sub :]
-        for v in SUB_STEPS:
-            if v.of[0] in self.sub_steps:
-                places = self.domain.gauges.reach if v.grid == "gauge" else np.arange(self.domain.n_reaches)
-                self.live[v.short].reshape(self.n_sub, -1)[:] = last[flows.kept_row[places]].T
-
-    def _take_in(self, coupled: Mapping[str, np.ndarray], b: Buffers, flows: GivenFlows | None) -> None:
-        """Discharge of the reaches that were cut off above, over a block: handed on as it is, and booked as added."""
-        boundary, live, n = self._boundary, self.live, self._boundary.size
-        flow = np.zeros((n, b.hydrographs.shape[1]))
-        if "boundary_inflow" in coupled:
-            flow[:] = coupled["boundary_inflow"].reshape(-1, n).T
-        b.hydrographs[self._plan.network.slot[boundary]] = flow
-        if flows is not None:
-            there = np.flatnonzero(flows.kept_row[boundary] >= 0)
-            flows.kept[flows.kept_row[boundary[there]]] = flow[there]
-        sub_steps = flow.reshape(n, -1, self.n_sub)
-        total = sub_steps[..., 0].copy()
-        for k in range(1, self.n_sub):  # in the order of the kernels
-            total += sub_steps[..., k]
-        mean = total / self.n_sub
-        for row in mean.T:
-            self.state.outflow_total[boundary] += row * self.step
-            self.state.reach_added_total[boundary] += row * self.step
-        b.lateral_inflow.last[boundary] = 0.0
-        b.discharge.values[b.discharge.row[boundary]] = mean
-        live["discharge"][boundary] = mean[:, -1]
 
     def _keep_last(self, b: Buffers) -> None:
         """Bring the last step of a block into the live arrays."""
@@ -501,10 +451,7 @@ class Model:
             if v.role == "flux":
                 self.live[v.short][:] = 0.0
         self.live["discharge"][:] = discharge
-        for v in SUB_STEPS:
-            if v.of[0] in self.sub_steps:
-                places = self.domain.gauges.reach if v.grid == "gauge" else np.arange(self.domain.n_reaches)
-                self.live[v.short].reshape(self.n_sub, -1)[:] = discharge[places]
+        self._flows.tell_steady(discharge)
         self._begin_balance()
 
     def _begin_balance(self) -> None:

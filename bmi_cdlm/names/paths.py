@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -27,3 +28,12 @@ def expand(text: str, error: type[CdlmError]) -> Path:
         return Path(path).expanduser()
     except RuntimeError as cause:
         raise error(f"{text}: there is no home folder for {Path(path).parts[0]}. Write the folder itself.") from cause
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths are one file, however they are written: `../`, links, capitals where these do not count."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    with contextlib.suppress(OSError, ValueError):  # one of them is not there
+        return os.path.samefile(one, other)  # noqa: PTH121
+    return False

@@ -520,7 +520,7 @@ def coupled_outputs(names: Collection[str]) -> list[Variable]:
 
 def plural(grid: str) -> str:
     """Return what places of a grid are called when there are many, or none: `reaches`."""
-    return f"{grid}es" if grid.endswith("ch") else f"{grid}s"
+    return f"{grid[:-1]}ies" if grid.endswith("y") else f"{grid}es" if grid.endswith("ch") else f"{grid}s"
 
 
 def variable(short: str) -> Variable:

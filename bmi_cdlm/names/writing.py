@@ -8,6 +8,7 @@ made anew. They hold the machine and the process, so that the next writer of the
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -25,6 +26,8 @@ FLAGS = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | geta
 LONGEST_NAME, LONGEST_PATH = 255, 4095
 """What the system takes [bytes]."""
 SHOWN_OF_NAME = 40
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""What the system says of a full disk, a file that may not be as large, a quota."""
 
 
 @contextlib.contextmanager
@@ -36,6 +39,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         move(temporary, path)
+    except OSError as cause:
+        if cause.filename is None and cause.errno in FULL:  # a write knows no name of what it wrote to
+            cause.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

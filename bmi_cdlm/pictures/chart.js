@@ -277,14 +277,8 @@ class Chart {
     const head = spec.times
       ? dateText(this.xAt(i), spec.times.calendar, spec.times.step)
       : `${spec.xlabel} ${shown(this.xAt(i))}`;
-    this.tip.textContent = [head, ...spec.curves.map(c => `${c.name}: ${shown(c.y[i])}`)].join("\n");
-    this.tip.style.display = "block";
-    const left =
-      e.offsetX + 14 + this.tip.offsetWidth > this.canvas.clientWidth
-        ? e.offsetX - this.tip.offsetWidth - 10
-        : e.offsetX + 14;
-    this.tip.style.left = `${Math.max(0, left)}px`;
-    this.tip.style.top = `${Math.min(e.offsetY + 10, this.canvas.clientHeight - this.tip.offsetHeight)}px`;
+    const lines = [head, ...spec.curves.map(c => `${c.name}: ${shown(c.y[i])}`)];
+    showTip(this.tip, this.canvas, e, lines.join("\n"));
     this.draw();
   }
 

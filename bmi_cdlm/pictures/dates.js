@@ -89,7 +89,7 @@ function timeTicks(low, high, most, calendar) {
 function shown(v) {
   if (!Number.isFinite(v)) return "–";
   const a = Math.abs(v);
-  if (a !== 0 && (a < 1e-3 || a >= 1e6)) return v.toExponential(2).replace("-", "−");
+  if (a !== 0 && (a < 1e-3 || a >= 1e6)) return v.toExponential(2).replaceAll("-", "−");
   return String(Number(v.toPrecision(4))).replace("-", "−");
 }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.evaluate.places import reach_places
+from bmi_cdlm.evaluate.places import reach_places, together
 from bmi_cdlm.evaluate.plot import (
     OBSERVED,
     SIMULATED,
@@ -83,7 +83,7 @@ def plot_series(
 
 def plot_field(path: Path, domain: Domain, field: MapField, title: str) -> None:
     """Draw a field on the map of its domain, with its colours and their units on the right."""
-    size = domain.n_reaches
+    domain, size = together(domain), domain.n_reaches
     more = f" (the {MOST_LINES} largest of {size} reaches)" if size > MOST_LINES and field.on == "reach" else ""
     figure, axes = new_map(path, domain, f"{title}{more}")
     scale, (low, _, lower, higher) = _scale(field), field.scale()

@@ -402,15 +402,8 @@ class Plan {
       return;
     }
     const found = this.under(e.offsetX, e.offsetY, this.layer.on === "cells");
-    this.tip.style.display = found ? "block" : "none";
-    if (!found) return;
-    this.tip.textContent = this.words(found);
-    const left =
-      e.offsetX + 14 + this.tip.offsetWidth > this.canvas.clientWidth
-        ? e.offsetX - this.tip.offsetWidth - 10
-        : e.offsetX + 14;
-    this.tip.style.left = `${Math.max(0, left)}px`;
-    this.tip.style.top = `${Math.min(e.offsetY + 10, this.canvas.clientHeight - this.tip.offsetHeight)}px`;
+    if (found) showTip(this.tip, this.canvas, e, this.words(found));
+    else this.tip.style.display = "none";
   }
 
   up(e) {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.evaluate.places import reach_places
+from bmi_cdlm.evaluate.places import reach_places, together
 from bmi_cdlm.pictures.fields import MapField
 from bmi_cdlm.pictures.page import numbers, pack
 
@@ -33,6 +33,7 @@ def map_data(
 
     cells : whether they are shown; ids : whether reaches are told by theirs.
     """
+    domain = together(domain)
     reaches, gauges = domain.reaches, domain.gauges
     downstream = reaches.downstream[order]
     place = np.full(domain.n_reaches, -1, np.int64)

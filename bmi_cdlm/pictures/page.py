@@ -1,8 +1,9 @@
 """A page of its own: text, tables and data in one HTML file, with the scripts that draw them; nothing is loaded.
 
 Data lie in the page as JSON; arrays in it are deflated and written in base64 (`pack`). The scripts are those of this
-folder: `dates.js` (dates of any calendar, ticks), `data.js` (arrays), `chart.js` (curves that one can zoom),
-`colours.js`, `pixels.js` and `map.js` (cells, reaches and gauges), `page.js` (what goes where).
+folder: `dates.js` (dates of any calendar, ticks), `data.js` (arrays), `tips.js` (words beside the mouse), `chart.js`
+(curves that one can zoom), `colours.js`, `pixels.js` and `map.js` (cells, reaches and gauges), `page.js` (what goes
+where).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from bmi_cdlm.names.calendars import calendar_of, seconds_of
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.version import __version__
 
-SCRIPTS = ("dates.js", "data.js", "chart.js", "colours.js", "pixels.js", "map.js", "page.js")
+SCRIPTS = ("dates.js", "data.js", "tips.js", "chart.js", "colours.js", "pixels.js", "map.js", "page.js")
 TYPES = {"float32": "f4", "float64": "f8", "uint8": "u1", "uint16": "u2", "int32": "i4"}
 """Types of arrays in a page, and what the scripts call them; all little-endian."""
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"

@@ -109,7 +109,7 @@ def _duration(canvas: Canvas) -> list[Path]:
 def _discharge(canvas: Canvas) -> list[Path]:
     """Mean discharge of reaches, or that of one time."""
     config, domain = canvas.config, canvas.domain
-    output = require_output(config, "discharge", ("reaches", "ids"), ("discharge",))
+    output = require_output(config, canvas.domain, "discharge", ("reaches", "ids"), ("discharge",))
     columns = places_of_output(config, domain)
     values, when = np.zeros(columns.size), "mean"
     if canvas.at is not None:
@@ -166,7 +166,9 @@ def _ledger(canvas: Canvas) -> list[Path]:
     config = canvas.config
     place = config.output_at if config.output_at in RESIDUALS else "cells"
     name = RESIDUALS[str(place)]
-    output = require_output(config, "ledger", (str(place),), (name,), " and ledger_tolerance: 1e-9")
+    output = require_output(
+        config, canvas.domain, "ledger", (str(place),), (name,), " and ledger_tolerance: 1e-9"
+    )
     at = canvas.at or config.end - np.timedelta64(config.time_step * config.steps_per_output, "s")
     values, one = read_at(config, output, name, at), variable(name)
     grid: Place = "cell" if place == "cells" else "reach"
@@ -200,7 +202,7 @@ def _of_cells(canvas: Canvas, what: str, names: Sequence[str]) -> list[Path]:
     """Means over the domain of variables in the output, and a map of each at one time."""
     config, domain = canvas.config, canvas.domain
     places = "reaches" if names[0] == STORED["reaches"] else "cells"
-    output = require_output(config, what, (places,), names)
+    output = require_output(config, domain, what, (places,), names)
     series: dict[str, np.ndarray] = {}
     times = np.empty(0, "datetime64[s]")
     chosen = [name for name in names if name in config.output_variables]

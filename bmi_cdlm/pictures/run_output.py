@@ -14,8 +14,11 @@ from bmi_cdlm.evaluate.evaluation import GaugeResult, gauge_areas
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.output import partial_path, read_output
 from bmi_cdlm.names.calendars import date_text
-from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.names.errors import ConfigError, shown
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.output import output_places
+from bmi_cdlm.run.screening import screened_out
+from bmi_cdlm.run.values import duration_text
 
 BLOCK_BYTES = 2**28
 """Of an output, read at a time."""
@@ -23,15 +26,18 @@ MOST_WITHOUT_GAUGES = 60
 """Reaches that have hydrographs of their own where a domain has no gauges."""
 
 
-def require_output(config: Config, what: str, at: Sequence[str], names: Sequence[str], hint: str = "") -> Path:
-    """The output file of a run, if it has one of some variables at one of some kinds of places.
+def require_output(
+    config: Config, domain: Domain, what: str, at: Sequence[str], names: Sequence[str], hint: str = ""
+) -> Path:
+    """The output file of a run, if it has one of some variables at one of some kinds of places, and those of this run.
 
     at : values of output_at, `ids` for a list of reaches; hint : what else is to be set.
 
     Raises
     ------
     ConfigError
-        There is no output, it is elsewhere or of other variables: the keys to set; or the model was not run.
+        There is no output, it is elsewhere or of other variables: the keys to set; the model was not run, or with other
+        places, another start or another step.
     """
     output, place = config.output, config.output_at if isinstance(config.output_at, str) else "ids"
     if output is None or place not in at or not set(config.output_variables) & set(names):
@@ -42,7 +48,30 @@ def require_output(config: Config, what: str, at: Sequence[str], names: Sequence
         )
     if not output.exists() and not partial_path(output).exists():
         raise ConfigError(f"{what}: {output} does not exist, expected the output of a run. Run the model: cdlm run.")
+    _check_same(config, domain, what, next(name for name in config.output_variables if name in names))
     return output
+
+
+def _check_same(config: Config, domain: Domain, what: str, name: str) -> None:
+    """Refuse an output that another run has left: its columns and rows would pass for other places and times."""
+    assert config.output is not None
+    starts, ids, _ = read_output(config.output, name, slice(0, 2))
+    expected, step = output_places(config, domain)[1], np.timedelta64(config.time_step * config.steps_per_output, "s")
+    told = f"{what}: {config.output} is of another run, "
+    again = "Run the model again, or change the configuration back."
+    if ids != expected:
+        same = min(len(ids), len(expected))
+        k = next((k for k in range(same) if ids[k] != expected[k]), same)
+        got, wanted = (shown(one[k]) if k < len(one) else "nothing" for one in (ids, expected))
+        raise ConfigError(
+            f"{told}its column {k + 1} of {len(ids)} is {got}, expected {wanted} ({len(expected)} in all). {again}"
+        )
+    if starts.size and (starts[0] != config.start or (starts.size > 1 and starts[1] - starts[0] != step)):
+        length = f" in steps of {duration_text(int((starts[1] - starts[0]).astype(int)))}" if starts.size > 1 else ""
+        raise ConfigError(
+            f"{told}from {date_text(starts[0])}{length}, expected from {date_text(config.start)} in steps of "
+            f"{duration_text(int(step.astype(int)))}. {again}"
+        )
 
 
 def read_blocks(path: Path, name: str, n_places: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -75,7 +104,7 @@ def gauge_results(config: Config, domain: Domain) -> list[GaugeResult]:
     ConfigError
         The run has no discharge at gauges or reaches; no place of it is a gauge, and there are many.
     """
-    output = require_output(config, "hydrographs and scores", ("gauges", "reaches", "ids"), ("discharge",))
+    output = require_output(config, domain, "hydrographs and scores", ("gauges", "reaches", "ids"), ("discharge",))
     columns, gauges, reaches = places_of_output(config, domain), domain.gauges, domain.reaches
     column = {int(reach): k for k, reach in enumerate(columns)}
     chosen = [g for g, reach in enumerate(gauges.reach.tolist()) if reach in column]
@@ -101,10 +130,12 @@ def gauge_results(config: Config, domain: Domain) -> list[GaugeResult]:
     if config.observations is not None and chosen:
         end = starts[-1] + np.timedelta64(step, "s")
         observed = read_observations(config.observations, ids, starts[0], end, step)[1]
+    out = screened_out(config.screening, ids) if chosen else {}  # drawn with what was observed, but not scored
     return [
         GaugeResult(
             ids[k], names[k], starts, simulated[:, k], observed[:, k],
-            {} if np.isnan(observed[:, k]).all() else scores(simulated[:, k], observed[:, k], starts, areas[k]),
+            {} if np.isnan(observed[:, k]).all() or ids[k] in out
+            else scores(simulated[:, k], observed[:, k], starts, areas[k]),
             areas[k] if areas[k] > 0 else math.nan,
         )
         for k in range(len(ids))

@@ -48,8 +48,9 @@ def view(
     ConfigError
         The run has no discharge at gauges or reaches, or none in that time.
     """
+    config.check_target(path, "--to")
     domain = read_domain(config.domain)
-    require_output(config, "view", ("reaches", "gauges", "ids"), ("discharge",))
+    require_output(config, domain, "view", ("reaches", "gauges", "ids"), ("discharge",))
     inside, starts = _period(config, first, last)
     period = " to ".join(date_text(t).removesuffix("T00:00:00") for t in (starts[0], last or config.end))
     notes = [f"{title}: {period}, {_sizes(domain)}."]

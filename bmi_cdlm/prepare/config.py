@@ -54,6 +54,11 @@ class GaugesConfig(Block):
         default="refuse", description="What to do with gauges beyond the limit: refuse to go on, drop them, or keep "
         "them (marked in the report)."
     )
+    official_areas: bool = Field(
+        default=False, description="Scale areas, alike between two gauges, until every gauge drains its official area: "
+        "where flow directions give it another basin, its runoff would be wrong by as much. Attributes and forcing "
+        "stay those of the basin that was found."
+    )
     folds: int = Field(
         default=5, ge=1, description="Folds for cross-validation in the report, at most one per independent tree of "
         "nested gauges [1]."

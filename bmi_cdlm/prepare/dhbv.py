@@ -6,7 +6,6 @@ bounds, which are the daily ranges of our registry. Units are the same: rates ar
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,6 +14,7 @@ import netCDF4
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.files.csv_table import read_lines
 from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_strings, same_units, select_ids
 from bmi_cdlm.names.errors import ConfigError, ParameterError, nearest
 from bmi_cdlm.names.parameters import Parameter, check
@@ -152,11 +152,7 @@ def _notes(config: Config, values: Mapping[str, np.ndarray], ignored: Sequence[s
 
 def _read_table(path: Path, domain: Domain, components: int) -> dict[str, np.ndarray]:
     where = str(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if any(row)]
-    except (OSError, UnicodeDecodeError) as cause:
-        raise ParameterError(f"{path}: cannot be read ({cause}). Expected a table in CSV, or NetCDF (.nc).") from cause
+    rows = [row for _, row in read_lines(path, ParameterError, "a table in CSV, or NetCDF (.nc)")]
     if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
         raise ParameterError(f"{where}: expected a head and lines of as many values. Correct the table.")
     head = [name.strip() for name in rows[0]]

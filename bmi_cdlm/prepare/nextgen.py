@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import netCDF4
 import numpy as np
 
+from bmi_cdlm.files.csv_table import read_lines
 from bmi_cdlm.files.netcdf import same_units
 from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.generator.checkpoint import load_checkpoint
@@ -92,14 +92,10 @@ def read_table(path: Path) -> list[Catchment]:
     """
     if path.suffix.lower() == ".gpkg":
         return _read_hydrofabric(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError) as cause:
-        raise DomainError(f"{path}: cannot be read ({cause}). Expected a table in CSV.") from cause
+    rows = read_lines(path, DomainError)
     if len(rows) < 2:
         raise DomainError(f"{path}: holds {len(rows)} lines, expected a head and a line per catchment.")
-    columns = [_column(path, head) for head in rows[0]]
+    columns = [_column(path, head) for head in rows[0][1]]
     names = [name for name, _ in columns]
     for name in NEEDED:
         if names.count(name) != 1:
@@ -107,7 +103,7 @@ def read_table(path: Path) -> list[Catchment]:
                 f"{path}: there are {names.count(name)} columns '{name}', expected one.{nearest(name, names)} "
                 f"Needed are {', '.join(NEEDED)}; attributes are called 'name [units]'."
             )
-    found = [_catchment(path, columns, number, row) for number, row in enumerate(rows[1:], 2) if any(row)]
+    found = [_catchment(path, columns, number, row) for number, row in rows[1:]]
     ids = [c.id for c in found]
     if len(set(ids)) < len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)

@@ -19,6 +19,7 @@ from bmi_cdlm.names.writing import check_writable, replacing
 from bmi_cdlm.prepare.config import GaugesConfig, PrepareConfig, load_prepare_config
 from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.gauges.legacy import Legacy, add_priors, read_legacy, write_legacy
+from bmi_cdlm.prepare.gauges.official_areas import check_is_new, told_of, with_official_areas
 from bmi_cdlm.prepare.gauges.quality import REPORT, GaugeQuality, assess, write_report
 from bmi_cdlm.prepare.gauges.records import write_observations
 from bmi_cdlm.prepare.gauges.snapping import SnappedGauges, snap_gauges
@@ -146,6 +147,7 @@ def rehearse(run: Config, config: PrepareConfig, folder: Path) -> str:
 def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | None:
     run, config, folder, _, say, *_ = plan
     assert config.network is not None
+    check_is_new(config)
     say("river network, cells and links")
     drainage, gauges, table = _network(plan)
     if not force:
@@ -186,6 +188,10 @@ def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | N
             return gauges
         add_climate(table, config.attributes, drainage, forcing)
         say("domain")
+        if gauges is not None and config.gauges is not None and config.gauges.official_areas:
+            found = gauges
+            drainage, gauges = with_official_areas(drainage, found)
+            plan.notes.append(told_of(found))
         domain = stack.enter_context(replacing(files["domain"]))
         write_domain(domain, drainage, gauges, table.cell, table.reach, _titled(plan.labels, "domain"))
         if legacy is not None:

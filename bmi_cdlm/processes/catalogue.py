@@ -18,10 +18,12 @@ from bmi_cdlm.names.declaration import (
 from bmi_cdlm.names.errors import ConfigError, DeclarationError, nearest, shown
 from bmi_cdlm.names.registry import declare
 from bmi_cdlm.processes.cemaneige import CEMANEIGE, CEMANEIGE_HYSTERESIS
+from bmi_cdlm.processes.cemaneige_gradual import CEMANEIGE_GRADUAL
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.gr_structures import GR4, GR5, GR6
 from bmi_cdlm.processes.hargreaves import HARGREAVES
 from bmi_cdlm.processes.hbv import HBV, HBV_1_0, HBV_1_1P, HBV_2_0
+from bmi_cdlm.processes.impervious import GR4J_IMPERVIOUS, HBV_IMPERVIOUS
 from bmi_cdlm.processes.kinematic import KINEMATIC
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
@@ -36,8 +38,9 @@ NONE, GIVEN = "none", "given"
 NOTHING: dict[Kind, list[str]] = {"snow": [NONE], "pet": [GIVEN]}
 """What a configuration says instead of a process: no snow, potential evapotranspiration that comes as an input."""
 OWN: tuple[CellProcess | ReachProcess, ...] = (
-    CEMANEIGE, CEMANEIGE_HYSTERESIS, GR4J, GR4, GR5, GR6, HBV, HBV_1_0, HBV_1_1P, HBV_2_0, CALLER, MUSKINGUM,
-    MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED, KINEMATIC, ROUTING_NONE,
+    CEMANEIGE, CEMANEIGE_HYSTERESIS, CEMANEIGE_GRADUAL, GR4J, GR4, GR5, GR6, HBV, HBV_1_0, HBV_1_1P, HBV_2_0,
+    GR4J_IMPERVIOUS, HBV_IMPERVIOUS, CALLER, MUSKINGUM, MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED, KINEMATIC,
+    ROUTING_NONE,
 )
 FORMULAS: tuple[PetFormula, ...] = (OUDIN, HARGREAVES, PENMAN_MONTEITH)
 ALL_OWN: tuple[Process, ...] = (*OWN, *FORMULAS)
@@ -142,7 +145,8 @@ def find(kind: Kind, name: str) -> Process:
         There is none of that name installed, or it is one of another kind.
     """
     own = {p.name: p for p in ALL_OWN}
-    if name not in own and name not in _others():
+    nothing = name == NONE and kind != kind_of(own[NONE])  # a word for nothing is no process of another kind
+    if nothing or (name not in own and name not in _others()):
         names = [p.name for p in ALL_OWN if kind_of(p) == kind] + list(_others()) + NOTHING.get(kind, [])
         raise ConfigError(
             f"{kind}: there is no process '{shown(name)}'.{nearest(name, names)} Installed: {', '.join(names)}. "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,7 @@ from bmi_cdlm.names.calendars import NAMES_IN_FILES, STANDARD, date_text
 from bmi_cdlm.names.declaration import PetFormula
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest, shown
 from bmi_cdlm.names.parameters import WEIGHT
-from bmi_cdlm.names.paths import expand
+from bmi_cdlm.names.paths import expand, same_file
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import COUPLED, COUPLING, SUMMED, coupled_outputs, select, variable
@@ -43,6 +43,10 @@ MOST_SPIN_UPS = 1000
 FORMS = {DAY: "daily", HOUR: "hourly"}
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
 BRIDGES = {v.short: v.known.bridge for v in select(role="input")}
+NUMBERS = (
+    "member", "components", "initial_rain", "initial_runoff", "spin_up", "output_precision", "threads",
+    "ledger_tolerance",
+)
 Fill = Literal["refuse", "zero", "hold", "interpolate"]
 
 
@@ -68,7 +72,7 @@ def parse_output_places(value: object) -> object:
         try:
             if not Path(value).is_file():
                 raise FileNotFoundError("there is no such file")
-            lines = Path(value).read_text(encoding="utf-8").splitlines()
+            lines = Path(value).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, ValueError) as cause:
             raise ValueError(
                 f"'{value}' cannot be read ({cause}); expected gauges, reaches, cells, a list of reach ids, or a text "
@@ -125,8 +129,8 @@ class Config(BaseModel):
         default=HOUR, description="Routing sub-step, an integer divisor of the model step.", examples=["1 h"]
     )
     snow: str = Field(
-        default="none", description="Snow process: `none`, `cemaneige`, `cemaneige_hysteresis`, or one of another "
-        "package; CemaNeige needs air temperature and the domain's mean annual snowfall."
+        default="none", description="Snow process: `none`, `cemaneige`, or another that `cdlm processes` lists, ours "
+        "or of another package; CemaNeige needs air temperature and the domain's mean annual snowfall."
     )
     runoff: str = Field(
         default="gr4j", description="Runoff process of cells: `gr4j`, or another that `cdlm processes` lists, ours or "
@@ -274,6 +278,14 @@ class Config(BaseModel):
             return content
         stated = any(content.get(key) is not None for key in ("initial_rain", "initial_runoff"))
         return {**content, "initial_state": "equilibrium"} if stated or _is_hourly(content) else content
+
+    @field_validator(*NUMBERS, mode="before")
+    @classmethod
+    def _check_number(cls, value: object) -> object:
+        """Refuse a word of YAML (yes, on, true) where a number is meant: it would count as 1."""
+        if isinstance(value, bool):
+            raise ValueError(f"is {str(value).lower()}, as which YAML takes yes, no, on and off; expected a number")
+        return value
 
     @field_validator("snow", "runoff", "routing", "pet")
     @classmethod
@@ -438,12 +450,42 @@ class Config(BaseModel):
                 )
 
     def _check_paths(self) -> None:
-        taken = [self.domain, self.forcing, self.parameters, self.observations]
         for key in ("output", "restart"):
             path = getattr(self, key)
-            if path is not None and path in taken:
-                raise ValueError(f"{key} is {path}, the file of another key; expected a path of its own")
-            taken.append(path)
+            others = self.files if key == "output" else {k: p for k, p in self.files.items() if k != "initial_state"}
+            if key == "restart" and self.output is not None:
+                others |= {"output": self.output}
+            taken = None if path is None else taken_by(path, others)
+            if taken is not None:
+                raise ValueError(f"{key} is {path}, the file of {taken}; expected a path of its own")
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """What the run reads, by key; the restart file that it goes on from too, which `restart` may replace."""
+        named = {key: getattr(self, key) for key in PATH_KEYS if key not in ("output", "restart")}
+        if self.screening is not None:
+            named["screening.table"] = self.screening.table
+        return {key: path for key, path in named.items() if isinstance(path, Path)}
+
+    def check_target(
+        self, path: Path, what: str, *, replaces: Sequence[str] = (), others: Mapping[str, Path | None] | None = None
+    ) -> None:
+        """Refuse to write where a file of this run is, its output and restart file among them.
+
+        what : what names the path, for the message; replaces : keys whose files it may replace; others : more files
+        that are read, by what names them.
+
+        Raises
+        ------
+        ConfigError
+            The path is one of them, however it is written.
+        """
+        own = self.files | {key: getattr(self, key) for key in ("output", "restart")} | dict(others or {})
+        taken = taken_by(path, {key: file for key, file in own.items() if file is not None and key not in replaces})
+        if taken is not None:
+            raise ConfigError(
+                f"{what}: {path} is the file of {taken}, which would be lost; expected a path of its own."
+            )
 
     def _check_output(self) -> None:
         wanted = GRIDS.get(self.output_at, "reach") if isinstance(self.output_at, str) else "reach"
@@ -565,6 +607,11 @@ class Config(BaseModel):
         return tuple(n for n in self.inputs if self.forcing != "caller" or n not in RANGE)
 
 
+def taken_by(path: Path, files: Mapping[str, Path]) -> str | None:
+    """The key whose file a path is, however it is written; None where it is nobody's."""
+    return next((key for key, other in files.items() if same_file(path, other)), None)
+
+
 def _is_hourly(content: Mapping[str, Any]) -> bool:
     try:
         return parse_duration(content.get("time_step")) == HOUR
@@ -594,18 +641,26 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
                if key not in Config.model_fields]
     if unknown:
         raise ConfigError(f"{path}: {' '.join(unknown[:MOST_PROBLEMS])} Known: {', '.join(Config.model_fields)}.")
+    own = {"the configuration itself": path}
     for key in (*PATH_KEYS, "output_at"):
         value = content.get(key)
         if isinstance(value, str) and value not in (GRIDS if key == "output_at" else KEYWORDS):
             content[key] = path.parent / expand(value, ConfigError)
             check_path(content[key], ConfigError)
+            if key == "output_at":
+                own[key] = content[key]
     screening = content.get("screening")
     if isinstance(screening, dict) and isinstance(screening.get("table"), str):
         content["screening"] = {**screening, "table": path.parent / expand(screening["table"], ConfigError)}
     try:
-        return Config(**{**content, **(overrides or {})})
+        config = Config(**{**content, **(overrides or {})})
     except ValidationError as cause:
         raise ConfigError(f"{path}: {explain(cause)} See cfg/README.md.") from cause
+    for key, target in (("output", config.output), ("restart", config.restart)):
+        taken = None if target is None else taken_by(target, own)
+        if taken is not None:
+            raise ConfigError(f"{path}: {key} is {target}, the file of {taken}; expected a path of its own.")
+    return config
 
 
 FILL_KEYS = (("forcing_fill",), ("forcing_fill_limit",))
@@ -621,9 +676,14 @@ def explain(cause: ValidationError) -> str:
         if problem["type"] == "missing":
             sentences.append(f"key '{key}' is missing.")
         elif problem["type"] == "value_error":
-            sentences.append(f"{key}: {shown(message, LONGEST_REASON)}.")
+            sentences.append(f"{key}: {_ended(shown(message, LONGEST_REASON))}")
         else:
-            sentences.append(f"{key} is {shown(repr(problem['input']))}: {shown(message, LONGEST_REASON)}.")
+            sentences.append(f"{key} is {shown(repr(problem['input']))}: {_ended(shown(message, LONGEST_REASON))}")
     different = list(dict.fromkeys(sentences))
     more = len(different) - MOST_PROBLEMS
     return " ".join(different[:MOST_PROBLEMS]) + (f" And {more} more." if more > 0 else "")
+
+
+def _ended(sentence: str) -> str:
+    """A sentence with its full stop; a hint that ends in a question has its mark."""
+    return sentence if sentence.endswith("?") else f"{sentence}."

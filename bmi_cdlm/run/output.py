@@ -12,8 +12,9 @@ from bmi_cdlm.files.fingerprints import FINGERPRINTS, check_fingerprints
 from bmi_cdlm.files.netcdf import LIBRARY, open_input
 from bmi_cdlm.files.output import Dimension
 from bmi_cdlm.names.errors import ConfigError, OutputError
+from bmi_cdlm.names.paths import same_file
 from bmi_cdlm.names.writing import LONGEST_NAME, check_writable
-from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.config import Config, taken_by
 
 PREVIOUS = ".previous"
 logger = logging.getLogger(__name__)
@@ -54,10 +55,16 @@ def output_attributes(config: Config, made_of: str | None = None) -> dict[str, s
 
 def set_aside(config: Config) -> None:
     """Move the restart file of an earlier run out of the way of one that begins: nobody goes on from it by mistake."""
-    path = config.restart
-    if path is None or not path.exists() or _is_same(path, config.initial_state):
+    path, begun = config.restart, config.initial_state
+    if path is None or not path.exists() or (isinstance(begun, Path) and same_file(path, begun)):
         return
     aside = path.with_name(f"{path.name[:LONGEST_NAME - len(PREVIOUS)]}{PREVIOUS}")
+    taken = taken_by(aside, config.files)
+    if taken is not None:
+        raise OutputError(
+            f"{path}: was left by an earlier run and would be moved to {aside.name}, which is the file of {taken}. "
+            "Move one of them."
+        )
     try:
         path.replace(aside)
     except OSError as cause:
@@ -87,6 +94,3 @@ def check_finished(config: Config, made_of: str | None) -> None:
         check_fingerprints(found, made_of or "null", str(output), OutputError)
     logger.warning("%s: the run is finished, there is nothing left to do", config.restart)
 
-
-def _is_same(path: Path, other: Path | str) -> bool:
-    return isinstance(other, Path) and path.resolve() == other.resolve()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from bmi_cdlm.files.csv_table import read_csv, rows_by
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.errors import ObservationError, nearest, shown
 
@@ -24,6 +24,9 @@ record below which it is short [yr]."""
 CALENDAR_YEAR = 365 / 365.25
 """Five calendar years are five years, also without their leap day."""
 JUDGED = ("degree_of_regulation", "withdrawal", "years", "regulated")
+UNKNOWN = "unknown"
+SAID = ("yes", "no", UNKNOWN)
+"""What a table says of whether a gauge is regulated."""
 logger = logging.getLogger(__name__)
 TOLD: set[tuple[str, ...]] = set()
 """What this process has said of screened gauges."""
@@ -102,7 +105,7 @@ def read_records(
 def _judge(config: ScreeningConfig, row: Mapping[str, str]) -> str:
     """Why a gauge does not count; empty where it does."""
     values = {name: _number(config, row, name) for name in JUDGED[:3]}
-    said = row.get("regulated", "").strip().lower()
+    said = _said(config, row)
     if values["years"] < config.shortest_record * CALENDAR_YEAR:
         return f"{values['years']:.1f} years of record"
     for name, limit in (("degree_of_regulation", config.degree_of_regulation), ("withdrawal", config.withdrawal)):
@@ -117,32 +120,51 @@ def _judge(config: ScreeningConfig, row: Mapping[str, str]) -> str:
 
 
 def _number(config: ScreeningConfig, row: Mapping[str, str], name: str) -> float:
-    text = row.get(name, "").strip()
+    text = row[name]
     try:
-        return float(text) if text else math.nan
-    except ValueError as cause:
+        value = float(text) if text else math.nan
+    except ValueError:
+        value = -1.0
+    if value < 0.0 or math.isinf(value):
         raise ObservationError(
-            f"{config.table}: {name} of gauge {row['id']} is {shown(text)}, expected a number, or nothing where it is "
-            "unknown."
-        ) from cause
+            f"{config.table}: {name} of gauge {row['id']} is {shown(text)}, expected a number of 0 or more, or nothing "
+            "where it is unknown."
+        )
+    return value
+
+
+def _said(config: ScreeningConfig, row: Mapping[str, str]) -> str:
+    """Whether the table calls a gauge regulated: yes, no or unknown."""
+    said = row["regulated"].lower() or UNKNOWN
+    if said not in SAID:
+        raise ObservationError(
+            f"{config.table}: regulated of gauge {row['id']} is {shown(row['regulated'])}, expected "
+            f"{', '.join(SAID)}, or nothing."
+        )
+    return said
 
 
 def _read(config: ScreeningConfig) -> dict[str, dict[str, str]]:
     """Rows by id, with our names."""
-    try:
-        with config.table.open(encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file)
-            heads = list(table.fieldnames or [])
-            lines = list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as cause:
-        raise ObservationError(f"{config.table}: cannot be read as a table ({cause}). Expected CSV.") from cause
-    own = {name: config.columns.get(name, name) for name in ("id", *JUDGED)}
+    where = config.table
+    names = ("id", *JUDGED)
+    for name in config.columns:
+        if name not in names:
+            raise ObservationError(
+                f"{where}: screening.columns: there is no '{shown(name)}'.{nearest(name, names)} Expected some of "
+                f"{', '.join(names)}."
+            )
+    table = read_csv(where, ObservationError, "a table of gauges in CSV")
+    heads = table.headings
+    own = {name: config.columns.get(name, name) for name in names}
     if own["id"] == "id" and "id" not in heads and "gauge" in heads:
         own["id"] = "gauge"
     lacking = [head for name, head in own.items() if name in config.columns and head not in heads]
     if own["id"] not in heads or lacking or not any(own[name] in heads for name in JUDGED):
         raise ObservationError(
-            f"{config.table}: has the columns {shown(', '.join(heads))}; expected id (or gauge) and one or more of "
-            f"{', '.join(JUDGED)}{f', and {lacking[0]}' if lacking else ''}. Name them in screening.columns."
+            f"{where}: has the columns {shown(', '.join(heads))}; expected id (or gauge) and one or more of "
+            f"{', '.join(JUDGED)}{f', and {lacking[0]}' if lacking else ''}, with commas between them. Name them in "
+            "screening.columns."
         )
-    return {line[own["id"]]: {name: line.get(head) or "" for name, head in own.items()} for line in lines}
+    rows = rows_by(table, own["id"], where, ObservationError)
+    return {key: {name: row.get(head, "") for name, head in own.items()} for key, row in rows.items()}

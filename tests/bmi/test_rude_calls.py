@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -310,3 +312,24 @@ def test_times_turn_into_dates_when_asked(tmp_path, step):
         component.set_value(P, np.ones(N_CELLS))
         component.update_until(component.get_end_time())
         assert_same(outputs(component), expected)
+
+
+def test_a_component_that_holds_a_model_is_neither_copied_nor_pickled(tmp_path):
+    """Two of one model would move each other, and to finalize one would close the other."""
+    idle = pickle.loads(pickle.dumps(BmiCdlm()))
+    assert copy.deepcopy(idle).get_component_name() == "CDLM"
+    with opened(write_case(tmp_path)) as component:
+        for call in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(LifecycleError, match=r"neither copied nor pickled. .* hand its state over"):
+                call(component)
+        component.update()
+    idle.initialize(str(tmp_path / "case.yaml"))
+    idle.finalize()
+    assert pickle.dumps(idle)
+
+
+def test_grids_that_are_not_there_are_named_as_they_were_asked_for(tmp_path):
+    with opened(write_case(tmp_path)) as component:
+        for grid in ("0", 1.0, 99, True):
+            with pytest.raises(UnknownNameError, match=rf"there is no grid {grid!r}\. Grids: 0 cells, .*11 boundaries"):
+                component.get_grid_type(grid)

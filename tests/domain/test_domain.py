@@ -299,3 +299,25 @@ def test_no_file_and_no_netcdf(tmp_path):
     (tmp_path / "text.nc").write_text("not NetCDF")
     with pytest.raises(DomainError, match=r"text\.nc: cannot be read as NetCDF .*Expected a NetCDF"):
         read_domain(tmp_path / "text.nc")
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "value", "told"),
+    [("cell_lat", 3, 90.5, r"'cell_lat' is 90\.5 at index 3 \(1 such values\), expected -90 to 90 degrees"),
+     ("cell_lon", 0, 700123.0, r"'cell_lon' is 700123\.0 at index 0 \(1 such values\), expected -180 to 360 degrees"),
+     ("reach_lat", 5, -91.0, r"'reach_lat' is -91\.0 at index 5"), ("reach_lon", 2, -181.0, r"'reach_lon' is -181\.0"),
+     ("gauge_area", 1, -5.0, r"'gauge_area' of gauge g1 is -5\.0, expected an official area > 0, or a missing value"),
+     ("gauge_area", 0, 0.0, r"'gauge_area' of gauge g0 is 0\.0"), ("gauge_area", 0, np.inf, r"gauge g0 is inf"),
+     ("gauge_id", 2, "", r"'gauge_id' is empty at index 2"), ("cell_id", 0, "  ", r"'cell_id' is empty at index 0"),
+     ("reach_id", 4, "", r"'reach_id' is empty at index 4")],
+)
+def test_places_areas_and_ids_that_can_be_none(read, fields, name, index, value, told):
+    with pytest.raises(DomainError, match=told):
+        read(with_values(fields, name, set_at(index, value)))
+
+
+def test_longitudes_from_0_and_from_180_west_are_both_read(read, fields):
+    for value in (-180.0, 359.99, 360.0):
+        assert read(with_values(fields, "cell_lon", set_at(0, value))).cells.lon[0] == value
+    area = read(with_values(fields, "gauge_area", set_at(0, 12.5))).gauges.area
+    assert area[0] == 12.5 and np.isnan(area[1:]).all()

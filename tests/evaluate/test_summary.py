@@ -64,7 +64,7 @@ def test_regions_are_read_for_every_gauge(tmp_path: Path):
     with pytest.raises(ObservationError, match=r"regions\.csv: has no region of gauge 'c'"):
         read_regions(path, ["a", "c"])
     path.write_text("id,region\na,north\n")
-    with pytest.raises(ObservationError, match=r"has no column 'gauge', expected gauge and region. Found: id, region"):
+    with pytest.raises(ObservationError, match=r"has no column 'gauge', expected gauge and region.*Found: id, region"):
         read_regions(path, ["a"])
 
 
@@ -110,3 +110,15 @@ def test_the_command_beside_another_model(run: Path, tmp_path: Path):
     assert pair.against[1]["kge_beta"] == pytest.approx(1.5 * pair.scores["kge_beta"], rel=1e-12)
     result = CliRunner().invoke(main, ["evaluate", str(run), "--from", "2012-13-01"])
     assert result.exit_code == 1 and "cdlm evaluate: '2012-13-01' is not a date" in result.output
+
+
+def test_regions_of_a_spreadsheet_and_tables_that_say_two_things(tmp_path: Path):
+    path = tmp_path / "regions.csv"
+    path.write_bytes("\ufeffgauge,region\r\na, north\r\nb,south\r\n".encode())
+    assert read_regions(path, ["a"]) == {"a": "north"}
+    path.write_text("gauge,region\na,north\na,south\n")
+    with pytest.raises(ObservationError, match="line 3: 'a' stands in an earlier line too"):
+        read_regions(path, ["a"])
+    path.write_text("gauge,region\na,north, upper part\n")
+    with pytest.raises(ObservationError, match="line 2 has 3 values, expected 2"):
+        read_regions(path, ["a"])

@@ -120,3 +120,16 @@ def test_a_domain_and_parameters_in_stores(config):
     run(change_config(config, domain="domain.zarr", parameters="parameters.zarr", output="other.nc"))
     ours, theirs = (read_output(config.parent / name, "discharge") for name in ("other.nc", "run.nc"))
     assert ours[1] == theirs[1] and np.array_equal(ours[2], theirs[2])
+
+
+def test_a_folder_of_something_else_is_not_replaced(config):
+    folder = config.parent / "thesis.zarr"
+    (folder / "chapters").mkdir(parents=True)
+    path = change_config(config, output="thesis.zarr")
+    with pytest.raises(OutputError, match=r"thesis\.zarr: is a folder with chapters in it and no Zarr store"):
+        run(path)
+    assert (folder / "chapters").is_dir() and not list(config.parent.glob("*.partial"))
+    (folder / "chapters").rmdir()
+    for _ in range(2):  # an empty folder, then the store that is there
+        run(path)
+        assert read_output(folder, "discharge")[2].shape[0] == N_STEPS[DAY]

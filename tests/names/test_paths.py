@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bmi_cdlm.names.errors import ConfigError
-from bmi_cdlm.names.paths import expand
+from bmi_cdlm.names.paths import expand, same_file
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.run.config import load_config
 
@@ -49,3 +49,22 @@ def test_in_a_configuration(tmp_path):
     assert config.domain == tmp_path / "home" / "d.nc"
     assert config.forcing == tmp_path / "data" / "f.nc"
     assert config.output == tmp_path / "o.nc"
+
+
+def test_one_file_however_it_is_written(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    file = tmp_path / "a" / "domain.nc"
+    file.write_bytes(b"x")
+    (tmp_path / "link.nc").symlink_to(file)
+    (tmp_path / "hard.nc").hardlink_to(file)
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for other in ("a/../a/domain.nc", "./a//domain.nc", "link.nc", "hard.nc", "b/domain.nc"):
+        assert same_file(file, tmp_path / other), other
+    monkeypatch.chdir(tmp_path / "a")
+    assert same_file(Path("domain.nc"), file)
+    (tmp_path / "copy.nc").write_bytes(b"x")
+    for other in ("copy.nc", "none.nc", "a"):
+        assert not same_file(file, tmp_path / other), other
+    assert same_file(tmp_path / "not/yet/../there.nc", tmp_path / "not/there.nc"), "files that are to be written"
+    (tmp_path / "round.nc").symlink_to(tmp_path / "round.nc")
+    assert not same_file(file, tmp_path / "round.nc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -99,3 +100,20 @@ def test_what_the_system_does_not_take(text, message):
     if message != "zero byte":
         with pytest.raises(OutputError, match=message):
             check_writable(Path(text))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_is_told_with_the_file(tmp_path, number):
+    """A write to an open file raises an error that has no name; what was there stays."""
+    path = tmp_path / "page.html"
+    path.write_text("old")
+    with pytest.raises(OSError) as found, replacing(path):
+        raise OSError(number, os.strerror(number))
+    assert found.value.filename == str(path) and found.value.errno == number
+    with pytest.raises(OSError) as other, replacing(path):
+        raise OSError(errno.EACCES, "no")
+    assert other.value.filename is None, "what is no matter of space may be of another file"
+    with pytest.raises(OSError) as named, replacing(path):
+        raise OSError(number, "full", "another")
+    assert named.value.filename == "another"
+    assert path.read_text() == "old" and [one.name for one in tmp_path.iterdir()] == ["page.html"]

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
-from page_cases import decode, read_page
+from page_cases import decode, needs_node, read_page, run_scripts
 
 from bmi_cdlm.names.calendars import CALENDARS, date_text, parse, seconds_of
 from bmi_cdlm.pictures import page
 from bmi_cdlm.pictures.map_data import CODES, MISSING, SPAN, flow_codes, frames_layer
 from bmi_cdlm.pictures.page import Curve, chart, pack, render, table, times, write_page
-
-FOLDER = Path(page.__file__).parent
 
 
 @pytest.mark.parametrize("kind", sorted(page.TYPES))
@@ -60,16 +55,6 @@ def test_codes_of_flow_are_near_the_flow():
         assert abs(back[at] / flow[at] - 1) < 0.5 * np.log(most / least) / (CODES - 1) + 1e-9 < 0.0013
     dry, *_ = flow_codes(np.array([[0.0, np.nan]]))
     assert dry.tolist() == [[0, MISSING]]
-
-
-def run_scripts(names: tuple[str, ...], script: str) -> dict:
-    """What a script prints as JSON, run by node after some of the scripts of a page."""
-    text = "".join((FOLDER / name).read_text() for name in names) + script
-    done = subprocess.run(["node", "-e", text], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs node, which runs the scripts of a page")
 
 
 @needs_node

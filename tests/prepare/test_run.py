@@ -149,6 +149,19 @@ def test_toy_report_run_and_doctor(toy: Path) -> None:
     assert text == "6 inputs are there; formats, units and periods fit"
 
 
+def test_official_areas_are_those_that_a_gauge_drains(toy: Path, tmp_path: Path) -> None:
+    plain = read_all(prepare(toy).files["domain"])
+    made = prepare(change(toy, "gauges", official_areas=True), to=tmp_path / "scaled")
+    scaled = read_all(made.files["domain"])
+    (note,) = (note for note in made.notes if note.startswith("gauges: areas are scaled"))
+    assert "at 0 of 1 gauges by more than 10%, most at T1, from 8 to 8.1 km2" in note
+    assert scaled["upstream_area"][scaled["gauge_reach"][0]] == pytest.approx(8.1, rel=1e-12)
+    np.testing.assert_allclose(scaled["link_area"], plain["link_area"] * 8.1 / 8, rtol=1e-12)
+    np.testing.assert_array_equal(scaled["cell_area"], plain["cell_area"])
+    np.testing.assert_array_equal(scaled["reach_clay"], plain["reach_clay"])
+    assert made.report[0].area_error == pytest.approx(0.0, abs=1e-9)
+
+
 def test_the_command_names_files_report_and_map(toy: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     result = CliRunner().invoke(main, ["prepare", str(toy), "--quiet", "--to", str(tmp_path / "elsewhere")])

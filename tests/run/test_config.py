@@ -354,9 +354,9 @@ def test_one_fill_for_all_inputs(load):
         ({"output_at": "everywhere"}, ["output_at: ", "everywhere' cannot be read", "reaches, cells, a list"]),
         ({"output_at": []}, ["output_at"]),
         ({"output_at": ["a", "a"]}, ["output_at", "twice"]),
-        ({"output": "forcing.nc"}, ["output is", "forcing.nc", "another key"]),
-        ({"restart": "domain.nc"}, ["restart is", "another key"]),
-        ({"output": "a.nc", "restart": "a.nc"}, ["restart is", "another key"]),
+        ({"output": "forcing.nc"}, ["output is", "the file of forcing"]),
+        ({"restart": "domain.nc"}, ["restart is", "the file of domain"]),
+        ({"output": "a.nc", "restart": "a.nc"}, ["restart is", "the file of output"]),
     ],
     ids=str,
 )
@@ -374,3 +374,63 @@ def test_the_cases_of_the_project_are_valid(name):
     config = load_config(ROOT / "cfg" / name)
     assert config.n_steps > 300
     assert config.domain.parent == ROOT / "cfg" / Path(name).stem
+
+
+# ---- files that nothing is written over -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["output", "restart"])
+@pytest.mark.parametrize(
+    ("written", "of", "more"),
+    [("sub/../domain.nc", "domain", {}), ("./forcing.nc", "forcing", {}), ("link.nc", "domain", {}),
+     ("p.nc", "parameters", {"parameters": "p.nc"}), ("o.nc", "observations", {"observations": "o.nc"}),
+     ("t.csv", "screening.table", {"screening": {"table": "sub/../t.csv"}}),
+     ("run.yaml", "the configuration itself", {}), ("sub/../run.yaml", "the configuration itself", {}),
+     ("ids.txt", "output_at", {"output_at": "ids.txt"})],
+)
+def test_inputs_are_not_written_over_however_they_are_named(load, tmp_path, key, written, of, more):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "domain.nc").touch()
+    (tmp_path / "link.nc").symlink_to("domain.nc")
+    (tmp_path / "ids.txt").write_text("r1\n")
+    assert_refused(load, f"{key} is ", f"the file of {of}; expected a path of its own", **{key: written}, **more)
+
+
+def test_a_run_may_go_on_from_the_restart_file_that_it_writes(load):
+    config = load(restart="r.nc", initial_state="./r.nc")
+    assert config.restart.name == config.initial_state.name == "r.nc"
+    assert_refused(load, "output is ", "the file of initial_state", output="a/../r.nc", initial_state="r.nc")
+    assert_refused(load, "restart is ", "the file of output", output="a/../r.nc", restart="r.nc")
+
+
+def test_what_commands_write_is_none_of_the_files_of_a_run(load, tmp_path):
+    config = load(output="run.nc", restart="r.nc", observations="o.nc")
+    own = {"domain.nc": "domain", "x/../o.nc": "observations", "run.nc": "output", "r.nc": "restart"}
+    for name, key in own.items():
+        with pytest.raises(ConfigError, match=rf"--to: .*{name} is the file of {key}, which would be lost"):
+            config.check_target(tmp_path / name, "--to")
+    config.check_target(tmp_path / "r.nc", "--to", replaces=("restart",))
+    config.check_target(tmp_path / "page.html", "--to")
+
+
+@pytest.mark.parametrize("key", ["threads", "spin_up", "components", "initial_rain", "ledger_tolerance", "member"])
+@pytest.mark.parametrize("value", [True, False])
+def test_a_word_of_yaml_is_no_number(load, key, value):
+    """YAML reads `yes` as true, which counts as 1 in Python."""
+    assert_refused(load, f"{key}: is {str(value).lower()}", "expected a number", **{key: value})
+
+
+def test_ids_of_a_file_with_a_byte_order_mark(load, tmp_path):
+    (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbfr1\r\n r2 \r\n\r\n")
+    assert load(output_at="ids.txt").output_at == ("r1", "r2")
+
+
+@pytest.mark.parametrize("key", ["pet", "runoff"])
+def test_none_is_no_process_of_another_kind(load, key):
+    assert_refused(load, f"{key}: there is no process 'none'", "Installed: ", **{key: "none"})
+    assert load(routing="none").routing == load(routing="none", snow="none").routing == "none"
+
+
+def test_a_hint_ends_as_a_question(load):
+    with pytest.raises(ConfigError, match=r"no input 'precip'\. Did you mean 'precipitation'\? See cfg/README"):
+        load(published_inputs=["precip"])

@@ -83,3 +83,29 @@ def test_gauges_that_are_left_out_are_not_scored(tmp_path: Path, table: Path) ->
         evaluate(run)
     said = CliRunner().invoke(main, ["evaluate", str(config)])
     assert said.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("id,years\ng0,1\ng0,12\n", "line 3: 'g0' stands in an earlier line too"),
+     ("id,years\n,1\ng0,12\n", "line 2: 'id' is empty"),
+     ("id,withdrawal\ng0,-9999\n", "withdrawal of gauge g0 is -9999, expected a number of 0 or more, or nothing"),
+     ("id,years\ng0,inf\n", "years of gauge g0 is inf, expected a number"),
+     ("id,withdrawal\ng0,12%\n", "withdrawal of gauge g0 is 12%, expected a number"),
+     ("id,withdrawal\ng0,0,2\n", "line 2 has 3 values, expected 2"),
+     ("id,regulated\ng0,true\n", "regulated of gauge g0 is true, expected yes, no, unknown, or nothing"),
+     ("id;years\ng0;12\n", "has the columns id;years; expected id (or gauge) and one or more of"),
+     ("id,years,years\ng0,1,12\n", "the column 'years' stands twice")],
+)
+def test_a_table_that_would_let_a_gauge_pass_is_refused(table: Path, text: str, told: str) -> None:
+    table.write_text(text)
+    with pytest.raises(ObservationError) as found:
+        screened_out(ScreeningConfig(table=table), ["g0"])
+    assert told in str(found.value) and "gauges.csv: " in str(found.value)
+
+
+def test_a_table_of_a_spreadsheet_and_words_in_capitals(table: Path) -> None:
+    table.write_bytes("\ufeffid,regulated,years\r\ng0, YES,10\r\ng1,No,10\r\ng2,,10\r\n\r\n".encode())
+    assert screened_out(ScreeningConfig(table=table), ["g0", "g1", "g2"]) == {"g0": "regulated"}
+    with pytest.raises(ObservationError, match=r"screening.columns: there is no 'yaers'. Did you mean 'years'\?"):
+        screened_out(ScreeningConfig(table=table, columns={"yaers": "years"}), ["g0"])

@@ -166,14 +166,14 @@ def test_bad_values(case, keys, message):
 def test_no_output_is_written_onto_what_is_read(case, keys, which):
     """However the path is written: the file would be lost with the first epoch."""
     field = {"mapping": "distributed", "cell_attributes": None, "reach_attributes": None, "pet_factor": None}
-    refused(change_training(case, **field, **keys), f"output is .*, the file of '{which}', which would be lost")
+    refused(change_training(case, **field, **keys), f"output: .* is the file of {which}, which would be lost")
 
 
 def test_a_fit_does_not_write_onto_what_it_starts_from(case):
     keys = {"start_from": "start.safetensors", "output": "start.safetensors"}
-    refused(change_training(case, **keys), "the file of 'start_from', which would be lost")
+    refused(change_training(case, **keys), r"the file of training\.start_from, which would be lost")
     network = {"mapping": "resnet", "start_from": "net.safetensors", "output": "net.nc", "pet_factor": None}
-    refused(change_training(case, **network), r"net\.safetensors, the file of 'start_from'")
+    refused(change_training(case, **network), r"net\.safetensors is the file of training\.start_from")
 
 
 @pytest.mark.parametrize("keys", [

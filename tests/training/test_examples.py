@@ -13,6 +13,7 @@ from cases import START
 from click.testing import CliRunner, Result
 from training_cases import at, drawn_trainer, write_training_case
 
+from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.metrics import nse
 from bmi_cdlm.files.observations import read_observations
@@ -61,22 +62,24 @@ def test_another_model_is_told_apart(trained, monkeypatch):
     assert invoke(module, config, "--parameters", checkpoint).exit_code == 1
 
 
-def write_basins(path: Path, ids: list[str], *, known: bool) -> None:
-    """Basins of three days, discharge missing on one of them or everywhere."""
+def write_basins(
+    path: Path, ids: list[str], *, known: bool, days: int = 3, left_out: tuple[str, ...] = ()
+) -> None:
+    """Basins of some days, discharge missing on one of them or everywhere; left_out : what the file has not."""
     n = len(ids)
     with netCDF4.Dataset(path, "w") as out:
-        out.createDimension("time", 3)
+        out.createDimension("time", days)
         out.createDimension("basin", n)
         out.createVariable("basin_id", str, ("basin",))[:] = np.array(ids, object)
         time = out.createVariable("time", "i8", ("time",))
-        time.units, time[:] = "days since 1975-10-01", np.arange(3)
+        time.units, time[:] = "days since 1975-10-01", np.arange(days)
         facts = {"lat": ("degrees_north", 40.0), "lon": ("degrees_east", -80.0), "area": ("km2", 8.64),
                  "attr_aridity": ("1", 0.7)}
-        for name, (units, value) in facts.items():
+        for name, (units, value) in ((n, f) for n, f in facts.items() if n not in left_out):
             variable = out.createVariable(name, "f8", ("basin",))
             variable.units, variable[:] = units, value + np.arange(n)
         for name, value in (("precipitation", 4.0), ("temperature", -5.0), ("pet", 1.0), ("runoff_obs", 2.0)):
-            series = np.full((3, n), value)
+            series = np.full((days, n), value)
             if name == "runoff_obs":
                 series[1 if known else slice(None)] = np.nan
             variable = out.createVariable(name, "f8", ("time", "basin"), fill_value=-99.0)
@@ -86,7 +89,7 @@ def write_basins(path: Path, ids: list[str], *, known: bool) -> None:
 def test_basins_become_the_files_of_a_run(tmp_path):
     write_basins(tmp_path / "a.nc", ["01", "02"], known=True)
     write_basins(tmp_path / "b.nc", ["03"], known=True)
-    module, folder = example("prepare_mopex"), tmp_path / "mopex"
+    module, folder = example("prepare_lumped"), tmp_path / "mopex"
     result = invoke(module, tmp_path / "a.nc", tmp_path / "b.nc", "--to", folder)
     assert result.exit_code == 0 and "3 basins" in result.output, result.output
     domain = read_domain(folder / "domain.nc")
@@ -100,6 +103,26 @@ def test_basins_become_the_files_of_a_run(tmp_path):
     write_basins(tmp_path / "c.nc", ["04"], known=False)
     assert invoke(module, tmp_path / "c.nc", "--to", tmp_path / "c").exit_code == 0
     assert not (tmp_path / "c" / "observations.nc").exists()
+
+
+def test_basins_of_another_sample(tmp_path):
+    """What a file lacks is made or asked for, basins are left out, and no option passes that means nothing."""
+    source, folder, module = tmp_path / "a.nc", tmp_path / "out", example("prepare_lumped")
+    write_basins(source, ["011", "012", "021"], known=True, days=730, left_out=("lat", "lon", "area"))
+    assert "--area 100" in invoke(module, source, "--to", folder).output and not folder.exists()
+    words = (source, "--to", folder, "--area", 100, "--climate", "--leave-out", "012")
+    result = invoke(module, *words, "--region", "west=01", "--region", "east=02,03")
+    assert result.exit_code == 0 and "2 basins, each of 100 km2, all at 0 N 0 E" in result.output, result.output
+    domain = read_domain(folder / "domain.nc")
+    assert domain.cells.id == ["011", "021"] and (domain.cells.area == 100).all()
+    assert (folder / "regions.csv").read_text() == "gauge,region\n011,west\n021,east\n"
+    climate = read_attributes(folder / "domain.nc", domain, "cell", ["aridity", "frac_snow", "t_mean"]).values
+    np.testing.assert_allclose(climate, [[0.25, 1.0, -5.0]] * 2, err_msg="of the series, not the 0.7 of the file")
+    for extra, message in ((("--leave-out", "9"), "no such basin"), (("--region", "west=01"), "021 is in 0 of")):
+        refused = invoke(module, source, "--area", 1, *extra, "--to", tmp_path / "none")
+        assert refused.exit_code == 1 and message in refused.output and not (tmp_path / "none").exists()
+    write_basins(tmp_path / "b.nc", ["03"], known=True, days=3)
+    assert "expected the days of" in invoke(module, source, tmp_path / "b.nc", "--to", tmp_path / "none").output
 
 
 @pytest.mark.slow

@@ -108,6 +108,6 @@ def test_refusals(case: Path) -> None:
     assert "ends in .nc" in said("found.txt")
     domain = case.parent / "domain.nc"
     before = domain.read_bytes()
-    assert "--to is" in (found := said(str(domain))) and "the file of 'domain', which would be lost" in found
+    assert "--to: " in (found := said(str(domain))) and "is the file of domain, which would be lost" in found
     assert domain.read_bytes() == before
     assert "no cell attribute 'clay'" in said("found.nc", similarity=["clay"])

@@ -18,7 +18,6 @@ def apply(path: Path, config: Path, output: Path) -> None:
     from bmi_cdlm.names.writing import check_writable
     from bmi_cdlm.run.config import load_config
     from bmi_cdlm.version import __version__
-    from cdlm_training.config import refuse_inputs
     from cdlm_training.fields import parameters_of, write_fields
     from cdlm_training.window_file import as_checkpoint, load_windowed, make_windowed, window_inputs
 
@@ -29,7 +28,7 @@ def apply(path: Path, config: Path, output: Path) -> None:
         time_step=run.time_step, routing_step=run.routing_step, snow=run.snow, runoff=run.runoff, routing=run.routing,
         components=run.components,
     )
-    refuse_inputs(run, "--to", output)
+    run.check_target(output, "--to", replaces=("parameters",))
     check_writable(output)
     domain = read_domain(run.domain)
     generator = make_windowed(found.spec, found.shape, run.domain, domain)

@@ -297,19 +297,10 @@ def load_train_config(path: Path) -> tuple[Config, TrainConfig]:
     except ValidationError as cause:
         raise ConfigError(f"{path}: training: {explain(cause)} See training/README.md.") from cause
     labels = None if found.pretrain is None else found.pretrain.labels
+    read = {"training.start_from": found.start_from, "training.pretrain.labels": labels}
     for output in (found.output, *((found.output.with_suffix(NETWORK),) if found.mapping == "resnet" else ())):
-        refuse_inputs(run, f"{path}: training.output", output, start_from=found.start_from, labels=labels)
+        run.check_target(output, f"{path}: training.output", replaces=("parameters",), others=read)
     return run, found
-
-
-def refuse_inputs(run: Config, key: str, output: Path, **more: Path | None) -> None:
-    """Refuse to write onto a file that is read, of the run or one `more` by its key; ConfigError names it."""
-    read = {name: getattr(run, name) for name in ("domain", "forcing", "observations", "initial_state")} | more
-    for name, path in read.items():
-        if isinstance(path, Path) and path.resolve() == output.resolve():
-            raise ConfigError(
-                f"{key} is {output}, the file of '{name}', which would be lost. Expected a path of its own."
-            )
 
 
 def with_paths(content: dict[str, Any], folder: Path) -> dict[str, Any]:

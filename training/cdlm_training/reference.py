@@ -179,6 +179,9 @@ experiment:
   against: {LSTM: lstm.nc}
 ```
 
+Several CONFIG in one command are several samples of basins, one after the other; `cfg/camels_fr.yaml`,
+`cfg/camels_us.yaml` and `cfg/camels_gb.yaml` leave out every basin once, or ten folds.
+
 `cdlm-train compare A B` puts the experiments in two folders side by side, at the gauges that both have: medians of
 each, and of the difference gauge by gauge, with bootstrap intervals, on the screen and as a page. It takes the first
 model of each, or `--model` and `--other` as their tables name them; A and B may be one folder.

@@ -177,7 +177,7 @@ def test_labels_are_not_written_onto_what_they_are_made_of(case, name):
     path = case.parent / f"{name}.nc"
     before = path.read_bytes()
     code, said = call(case, "--model", "gr2m", "--to", path)
-    assert code == 1 and f"the file of '{name}', which would be lost" in said
+    assert code == 1 and f"the file of {name}, which would be lost" in said
     assert path.read_bytes() == before
 
 

@@ -20,7 +20,6 @@ from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.writing import check_writable
 from bmi_cdlm.run.parameter_file import save_parameters
 from bmi_cdlm.version import __version__
-from cdlm_training.config import refuse_inputs
 from cdlm_training.experiment.baselines import (
     LocalFits,
     Weights,
@@ -58,7 +57,7 @@ def run_similarity(path: Path, output: Path, mean: Mean, weights: Weights, tell:
     chosen, _ = usable_gauges(experiment.run, experiment.training, domain.gauges.id)
     if len(chosen) < 2:
         raise ConfigError(f"{path}: {len(chosen)} gauges can be fitted, expected two or more donors.")
-    refuse_inputs(experiment.run, "--to", output)
+    experiment.run.check_target(output, "--to", replaces=("parameters",))
     check_writable(output)
     with closing(LocalFits(experiment, chosen, tell)) as fits:
         if mean == "simulations":

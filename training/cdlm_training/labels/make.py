@@ -18,7 +18,7 @@ from bmi_cdlm.names.season import day_of_year
 from bmi_cdlm.names.writing import check_writable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameters import parameters_of_domain
-from cdlm_training.config import TrainConfig, load_train_config, refuse_inputs
+from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, read_forcing
 from cdlm_training.distributed import Team
 from cdlm_training.experiment.config import content_of
@@ -62,7 +62,8 @@ def make_labels(
     """
     run, training = load_train_config(path)
     _check(run, models, per, runoff, output)
-    refuse_inputs(run, "--to", output, runoff=None if runoff is None else Path(runoff.rpartition(":")[0]))
+    product = None if runoff is None else Path(runoff.rpartition(":")[0])
+    run.check_target(output, "--to", replaces=("parameters",), others={"--runoff": product})
     check_writable(output)
     domain = read_domain(run.domain)
     if per == "gauge":

@@ -16,7 +16,6 @@ from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.config import explain_block
 from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.values import Date
-from cdlm_training.config import refuse_inputs
 from cdlm_training.dataset import check_whole_steps
 
 
@@ -112,8 +111,7 @@ def load_map_fit(path: Path) -> MapFit:
             f"{path}: map_fit runs the cells by themselves: expected a forcing file, a runoff process, and one "
             "parameter set per cell (components: 1)."
         )
-    prior = run.parameters if isinstance(run.parameters, Path) else None
-    refuse_inputs(run, f"{path}: map_fit.output", config.output, maps=config.maps, parameters=prior)
+    run.check_target(config.output, f"{path}: map_fit.output", others={"map_fit.maps": config.maps})
     free = _target(path, run, config.volume), _target(path, run, config.storage)
     first, last = (int((t - run.start).astype(int)) // run.time_step for t in config.period or (run.start, run.end))
     if not 0 <= first + config.warm_up < last <= run.n_steps:
