@@ -33,8 +33,9 @@ from bmi_cdlm.prepare.run import prepare
 from bmi_cdlm.run.config import Config
 from cdlm_training.config import load_train_config
 from cdlm_training.distributed import Team
+from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.loop import Trainer
-from cdlm_training.scores import GaugeRuns, score, simulate_gauges
+from cdlm_training.scores import score, simulate_gauges
 
 ROOT = Path(__file__).resolve().parents[2]
 ITERATIONS = 100
@@ -224,8 +225,9 @@ def our_fit(path: Path) -> tuple[Config, Result]:
     """Train as a configuration says; seconds and scores."""
     trainer = Trainer(path, Team(0, 1))
     trainer.gradient(trainer.all_windows())  # compiles
-    with contextlib.closing(GaugeRuns(trainer.run)) as runs:  # and what validates
-        runs(None)
+    beside = trainer.config.output.with_stem(f"{trainer.config.output.stem}_at_first")
+    write_checkpoint(beside, trainer, None)
+    simulate_gauges(trainer.run, beside)  # compiles what validates
     began, ended = time.process_time(), [0.0]
     trainer.train(resume=False, report=lambda epoch: ended.append(time.process_time()), progress=lambda loss: None)
     seconds = ended[-1] - began  # with validations, before what is drawn and told

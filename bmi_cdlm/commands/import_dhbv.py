@@ -8,6 +8,8 @@ from typing import Literal
 import click
 
 from bmi_cdlm.commands.common import CleanErrors, console
+from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.names.paths import same_file
 from bmi_cdlm.prepare.dhbv import import_parameters, write_parameters
 from bmi_cdlm.run.config import load_config
 
@@ -24,6 +26,9 @@ def import_dhbv(config: Path, source: Path, path: Path, normalised: bool, when: 
     SOURCE is CSV (columns id, parFC, ..., and component) or NetCDF (variables parFC, ... on cells and components).
     """
     settings = load_config(config)
+    settings.check_target(path, "--to", replaces=("parameters",))
+    if same_file(path, source):
+        raise ConfigError(f"--to: {path} is the file that is imported, expected a path of its own. Choose another.")
     found = import_parameters(settings, source, normalised=normalised, when=when)
     write_parameters(path, settings, found, source)
     for note in found.notes:

@@ -53,7 +53,10 @@ def require_output(
 
 
 def _check_same(config: Config, domain: Domain, what: str, name: str) -> None:
-    """Refuse an output that another run has left: its columns and rows would pass for other places and times."""
+    """Refuse an output that another run has left: its columns and rows would pass for other places and times.
+
+    That of a run which went on from a restart file begins later than `start`.
+    """
     assert config.output is not None
     starts, ids, _ = read_output(config.output, name, slice(0, 2))
     expected, step = output_places(config, domain)[1], np.timedelta64(config.time_step * config.steps_per_output, "s")
@@ -66,12 +69,23 @@ def _check_same(config: Config, domain: Domain, what: str, name: str) -> None:
         raise ConfigError(
             f"{told}its column {k + 1} of {len(ids)} is {got}, expected {wanted} ({len(expected)} in all). {again}"
         )
-    if starts.size and (starts[0] != config.start or (starts.size > 1 and starts[1] - starts[0] != step)):
+    after = int((starts[0] - config.start).astype(int)) if starts.size else 0
+    inside = 0 <= after < config.n_steps * config.time_step and not after % config.time_step
+    if not inside or (starts.size > 1 and starts[1] - starts[0] != step):
         length = f" in steps of {duration_text(int((starts[1] - starts[0]).astype(int)))}" if starts.size > 1 else ""
         raise ConfigError(
-            f"{told}from {date_text(starts[0])}{length}, expected from {date_text(config.start)} in steps of "
-            f"{duration_text(int(step.astype(int)))}. {again}"
+            f"{told}from {date_text(starts[0])}{length}, expected a begin from {date_text(config.start)} on, in steps "
+            f"of {duration_text(int(step.astype(int)))}. {again}"
         )
+
+
+def begin_of(output: Path, name: str) -> np.datetime64:
+    """Begin of the first step of an output: `start`, or where a run went on from a restart file."""
+    starts = read_output(output, name, slice(0, 1))[0]
+    if not starts.size:
+        raise ConfigError(f"{output}: holds no steps, expected one or more. Run the model.")
+    found: np.datetime64 = starts[0]
+    return found
 
 
 def read_blocks(path: Path, name: str, n_places: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -150,12 +164,12 @@ def read_at(config: Config, output: Path, name: str, when: np.datetime64) -> np.
     ConfigError
         The output has no such step.
     """
-    step = np.timedelta64(config.time_step * config.steps_per_output, "s")
-    row = int((when - config.start) // step) if when >= config.start else -1
+    step, begin = np.timedelta64(config.time_step * config.steps_per_output, "s"), begin_of(output, name)
+    row = int((when - begin) // step) if when >= begin else -1
     values = read_output(output, name, slice(row, row + 1))[2] if row >= 0 else np.empty((0, 0))
     if not values.shape[0]:
         raise ConfigError(
-            f"{output}: has no step at {date_text(when)}. Expected a time from {date_text(config.start)} to "
+            f"{output}: has no step at {date_text(when)}. Expected a time from {date_text(begin)} to "
             f"{date_text(config.end)}; choose another with --at, or run over a longer time."
         )
     found: np.ndarray = values[0]

@@ -16,7 +16,7 @@ from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.pictures.fields import MapField, parameter_fields, score_field
 from bmi_cdlm.pictures.map_data import SPAN, flow_codes, frames_layer, largest_first, map_data
 from bmi_cdlm.pictures.page import numbers, place, times, write_page
-from bmi_cdlm.pictures.run_output import gauge_results, places_of_output, read_blocks, require_output
+from bmi_cdlm.pictures.run_output import begin_of, gauge_results, places_of_output, read_blocks, require_output
 from bmi_cdlm.run.config import Config
 
 MOST_VALUES = 32_000_000
@@ -50,8 +50,8 @@ def view(
     """
     config.check_target(path, "--to")
     domain = read_domain(config.domain)
-    require_output(config, domain, "view", ("reaches", "gauges", "ids"), ("discharge",))
-    inside, starts = _period(config, first, last)
+    output = require_output(config, domain, "view", ("reaches", "gauges", "ids"), ("discharge",))
+    inside, starts = _period(config, begin_of(output, "discharge"), first, last)
     period = " to ".join(date_text(t).removesuffix("T00:00:00") for t in (starts[0], last or config.end))
     notes = [f"{title}: {period}, {_sizes(domain)}."]
     results = [_cut(result, inside) for result in gauge_results(config, domain)] if domain.gauges.id else []
@@ -85,17 +85,19 @@ def _how_to() -> list[str]:
     ]
 
 
-def _period(config: Config, first: np.datetime64 | None, last: np.datetime64 | None) -> tuple[slice, np.ndarray]:
-    """Steps of the output that are shown, and their begins."""
+def _period(
+    config: Config, of_output: np.datetime64, first: np.datetime64 | None, last: np.datetime64 | None
+) -> tuple[slice, np.ndarray]:
+    """Steps of the output, which begins at `of_output`, that are shown, and their begins."""
     step = np.timedelta64(config.time_step * config.steps_per_output, "s")
-    begin, end = first or config.start, last or config.end
-    if not config.start <= begin < end <= config.end:
+    begin, end = first or of_output, last or config.end
+    if not of_output <= begin < end <= config.end:
         raise ConfigError(
-            f"view: the run has {date_text(config.start)} to {date_text(config.end)}, expected a period within it, got "
+            f"view: the run has {date_text(of_output)} to {date_text(config.end)}, expected a period within it, got "
             f"{date_text(begin)} to {date_text(end)}. Choose another with --from and --until."
         )
-    rows = slice(int((begin - config.start) // step), int(-((config.start - end) // step)))
-    return rows, config.start + np.arange(rows.start, rows.stop) * step
+    rows = slice(int((begin - of_output) // step), int(-((of_output - end) // step)))
+    return rows, of_output + np.arange(rows.start, rows.stop) * step
 
 
 def _cut(result: GaugeResult, inside: slice) -> GaugeResult:

@@ -14,7 +14,7 @@ TAKEN = {
     "CONTRIBUTING.md": "develop/contributing", "SECURITY.md": "develop/security", "CHANGELOG.md": "develop/changelog",
     "training/README.md": "training", "training/RESULTS.md": "measured/skill", "benchmarks/README.md": "measured/speed",
     "examples/nextgen/README.md": "nextgen", "examples/reservoir/README.md": "reservoir",
-    "examples/own_process/README.md": "develop/own_process",
+    "examples/own_process/README.md": "develop/own_process", "examples/erie.md": "erie",
 }
 ELSEWHERE = {"cfg/README.md": "reference/configuration", "README.md": "../index", "CITATION.cff": None}
 BLOCKS = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cases import DAY, HOUR, START, change_config, write_case
 from click.testing import CliRunner
-from page_cases import decode
+from page_cases import decode, read_page
 
 from bmi_cdlm.cli import main
 from bmi_cdlm.domain.domain import read_domain
@@ -64,17 +64,19 @@ def domain_of(config: Config):
      ({"output_at": ["r1", "r2"]}, r"its column 3 of 3 is r3, expected nothing \(2 in all\)"),
      ({"output_at": ["r1", "r2", "r3", "r4"]}, r"its column 4 of 3 is nothing, expected r4 \(4 in all\)"),
      ({"output_at": "reaches"}, r"its column 1 of 3 is r1, expected r\d+ \(40 in all\)"),
-     ({"start": "2001-03-02"}, r"from 2001-03-01T00:00:00 in steps of 1 d, expected from 2001-03-02T00:00:00 in "
-      r"steps of 1 d"),
-     ({"output_step": "3 d"}, r"from 2001-03-01T00:00:00 in steps of 1 d, expected from 2001-03-01T00:00:00 in "
-      r"steps of 3 d")],
-    ids=["order", "fewer", "more", "all", "start", "step"],
+     ({"start": "2001-03-02"}, r"from 2001-03-01T00:00:00 in steps of 1 d, expected a begin from 2001-03-02T00:00:00 "
+      r"on, in steps of 1 d"),
+     ({"start": "2000-03-01", "end": "2001-03-01"}, r"from 2001-03-01T00:00:00 in steps of 1 d, expected a begin"),
+     ({"start": "2001-02-28T12:00", "end": "2001-03-10T12:00"}, r"from 2001-03-01T00:00:00 in steps of 1 d, expected"),
+     ({"output_step": "3 d"}, r"from 2001-03-01T00:00:00 in steps of 1 d, expected a begin from 2001-03-01T00:00:00 "
+      r"on, in steps of 3 d")],
+    ids=["order", "fewer", "more", "all", "later", "earlier", "at noon", "step"],
 )
 def test_an_output_of_another_run_is_not_drawn_as_this_one(ready, tmp_path, keys, told) -> None:
     """Its columns and rows would pass for other places and times."""
     config = load_config(change_config(ready, **keys))
     domain = domain_of(config)
-    with pytest.raises(ConfigError, match=rf"view: .*run\.nc is of another run, {told}\. Run the model again"):
+    with pytest.raises(ConfigError, match=rf"view: .*run\.nc is of another run, {told}"):
         require_output(config, domain, "view", ("reaches", "ids"), ("discharge",))
     for draw in (lambda: gauge_results(config, domain), lambda: view(config, tmp_path / "page.html", "x"),
                  lambda: plot(make_canvas(config, ready, tmp_path, ".png", None, ()), ["discharge"])):
@@ -93,6 +95,32 @@ def test_a_run_that_goes_farther_by_now_is_drawn_as_far_as_it_went(ready) -> Non
         assert require_output(config, domain_of(config), "view", ("ids",), ("discharge",)) == config.output
     finally:
         partial_path(config.output).rename(config.output)
+
+
+def test_a_run_that_went_on_from_a_restart_file_is_shown_on_its_own_days(tmp_path) -> None:
+    """`start` is that of the run before, the output begins where the state is of."""
+    path = write_case(tmp_path, output="run.nc", output_at="reaches")
+    config = load_config(path)
+    domain = read_domain(config.domain)
+    later = START + np.timedelta64(4 * DAY, "s")
+    flow = write_output(config, later, 5)
+    results = gauge_results(config, domain)
+    assert results[0].starts[0] == later and results[0].scores["n"] == 5
+    assert read_at(config, config.output, "discharge", later + np.timedelta64(DAY, "s")).tolist() == flow[1].tolist()
+    with pytest.raises(ConfigError, match=r"has no step at 2001-03-04.* Expected a time from 2001-03-05"):
+        read_at(config, config.output, "discharge", later - np.timedelta64(DAY, "s"))
+    view(config, tmp_path / "page.html", "x")
+    page = read_page(tmp_path / "page.html")[1]["run"]
+    assert page["times"]["first"] == int(later.astype(np.int64)) and page["times"]["n"] == 5
+    shown = decode(page["map"]["layers"][0]["frames"])
+    assert shown.shape == (5, domain.n_reaches)
+    simulated = decode(page["gauges"]["simulated"]).reshape(4, 5)
+    np.testing.assert_allclose(simulated[0], flow[:, domain.gauges.reach[0]], rtol=1e-6)
+    with pytest.raises(ConfigError, match=r"view: the run has 2001-03-05T00:00:00 to 2001-03-10"):
+        view(config, tmp_path / "page.html", "x", first=START)
+    view(config, tmp_path / "part.html", "x", first=later + np.timedelta64(2 * DAY, "s"))
+    part = read_page(tmp_path / "part.html")[1]["run"]
+    np.testing.assert_allclose(decode(part["gauges"]["simulated"]).reshape(4, 3), simulated[:, 2:], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

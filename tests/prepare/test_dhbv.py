@@ -156,3 +156,13 @@ def test_another_process_takes_no_such_parameters(case, tmp_path):
     other = change_config(case, "gr4j.yaml", runoff="gr4j")
     said, found = imported(other, write_netcdf(tmp_path / "p.nc", scaled(shares())))
     assert found is None and "runoff is 'gr4j', expected hbv_1_0" in said
+
+
+def test_what_is_imported_is_not_written_over_a_file_of_the_run(case, tmp_path):
+    source = tmp_path / "dhbv.csv"
+    source.write_text("id,parFC\nc0,100\n")
+    own = {case.parent / "domain.nc": "is the file of domain", source: "is the file that is imported"}
+    for target, told in own.items():
+        before = target.read_bytes()
+        found = CliRunner().invoke(main, ["import-dhbv", str(case), str(source), "--to", str(target)])
+        assert found.exit_code == 1 and told in " ".join(found.output.split()) and target.read_bytes() == before

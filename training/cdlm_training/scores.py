@@ -52,8 +52,8 @@ class GaugeRuns:
         self._simulation: Simulation | None = None
         self._domain: Domain | None = None
 
-    def __call__(self, parameters: Path | None) -> tuple[list[str], np.ndarray]:
-        """Gauge ids and discharge [m3 s-1], float64[time, gauge]; with defaults where no parameters are given."""
+    def __call__(self, parameters: Path) -> tuple[list[str], np.ndarray]:
+        """Gauge ids and discharge [m3 s-1], float64[time, gauge]."""
         simulation, parts = self._begin(self._run.model_copy(update={"parameters": parameters})), list[np.ndarray]()
         simulation.run_blocks(
             ["gauge_discharge"], lambda starts, values: parts.append(values["gauge_discharge"].copy())

@@ -308,7 +308,7 @@ class AdjointText:
                 f"    take_columns(p.{name}, lo, hi, ordinates_{name})",
                 f"    ordinates_{name}_adj = tile_rows(in_fours(p.{name}.shape[0]), n, {like})",
             ]
-        # Of a tape that queues read in fours some rows stay as they begin; every other is written before it is read.
+        # Rows that queues read in fours may stay as they begin; every other one is written before it is read.
         lines += [
             f"    {name} = {'tile' if 'in_fours' in shape else 'loose'}_rows({shape}, n, {like})"
             for name, shape in self.tape_shapes()

@@ -228,14 +228,10 @@ class CellPlan:
         """
         from bmi_cdlm.kernels.adjoint import derive, reached
 
-        handed_on = set(self.series if later is None else later) & set(self.series) | self.queued
-        places = {
-            place: f"{symbol}_adj" for place, symbol in enumerate(stage.returns)
-            if symbol in self.stores or symbol in self.series or symbol == self.gives
-        }
-        returns = stage.returns
-        counts = {p: a for p, a in places.items() if returns[p] not in self.series or returns[p] in handed_on}
-        seeds = counts or places
+        own = {*self.stores, *self.series, self.gives}
+        left_out = set() if later is None else set(self.series) - self.queued - set(later)
+        every_seed = {place: f"{s}_adj" for place, s in enumerate(stage.returns) if s in own}
+        seeds = {place: a for place, a in every_seed.items() if stage.returns[place] not in left_out} or every_seed
         kept = {stage.returns.index(s): f"{s}_after" if s in self.stores else s for s in stage.kept}
         every = tuple(a for a in self.takes(stage) if a not in self.numbers)
         come = reached(stage.step, seeds)
