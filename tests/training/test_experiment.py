@@ -271,14 +271,17 @@ def test_what_is_wrong_is_said_before_anything_is_trained(case, tmp_path, keys, 
     assert re.search(message, result.output.replace("\n", " ")), result.output
 
 
-def test_several_experiments_are_read_before_the_first_begins(done, case, tmp_path):
-    path, _ = done
-    other = experiment(case, "other.yaml", output=str(tmp_path / "other"), variants={"b": {"training": {"seed": 5}}})
-    wrong = experiment(case, "third.yaml", output=str(tmp_path / "third"), folds=3, unheard=1)
-    refused = CliRunner().invoke(main, ["experiment", str(other), str(wrong)])
-    assert refused.exit_code == 1 and "unheard" in refused.output and not (tmp_path / "other").exists()
-    both = call("experiment", path, other)
-    assert "Experiment lab" in both and "Experiment other" in both and (tmp_path / "other" / "results.md").is_file()
+def test_several_experiments_are_read_before_the_first_begins(case, tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        "cdlm_training.experiment.run.run_experiment", lambda path, tell: begun.append(path) or f"table of {path.stem}"
+    )
+    paths = [experiment(case, f"{n}.yaml", output=str(tmp_path / n)) for n in ("first", "second")]
+    wrong = experiment(case, "third.yaml", output=str(tmp_path / "third"), unheard=1)
+    refused = CliRunner().invoke(main, ["experiment", *map(str, paths), str(wrong)])
+    assert refused.exit_code == 1 and "unheard" in refused.output and not begun
+    said = call("experiment", *paths)
+    assert begun == paths and said.index("table of first") < said.index("table of second")
 
 
 def test_a_file_without_an_experiment(case):
