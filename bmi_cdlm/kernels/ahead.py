@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ from bmi_cdlm.kernels.graph import call_graph
 
 WORTH_A_PROCESS = 4000
 """Bytes of Python's code that a copy of the process is worth: a second of compilation."""
+PATIENCE = 60.0
+"""How long this process waits for a copy after its own half is done [s]."""
 _here = threading.local()
 """What the thread lists: nobody else's calls are left out."""
 
@@ -103,8 +107,22 @@ def compile_beside(missing: Sequence[Missing]) -> None:
         for one in ours:
             one.root.compile(one.types)
     finally:
-        with contextlib.suppress(ChildProcessError):  # a host that does not want to know of processes that ended
-            os.waitpid(copy, 0)
+        _wait_for(copy)
+
+
+def _wait_for(copy: int) -> None:
+    """Wait until a copy of this process has ended; one that takes too long is ended.
+
+    A library of the host may hold a lock in a thread of its own, which a copy then waits for and nobody gives back.
+    """
+    patience = time.monotonic() + PATIENCE
+    with contextlib.suppress(ChildProcessError):  # a host that does not want to know of processes that ended
+        while os.waitpid(copy, os.WNOHANG) == (0, 0):
+            if time.monotonic() > patience:
+                os.kill(copy, signal.SIGKILL)
+                os.waitpid(copy, 0)
+                return
+            time.sleep(0.01)
 
 
 def _may_fork() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,27 @@ def test_a_copy_compiles_its_share_and_the_rest_is_compiled_here(roots, kernel_c
     assert sorted(len(root.overloads) for root in roots) == [0, 1]
     for root in roots:
         root(values, values.copy())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without copies of a process")
+def test_a_copy_that_hangs_is_ended(monkeypatch):
+    """It may wait for a lock that nobody gives back: this process goes on, and nothing is left of the copy."""
+    here, compiled, copies, fork = os.getpid(), [], [], os.fork
+
+    class Root:
+        def compile(self, types):
+            compiled.append(types)
+            while os.getpid() != here:
+                time.sleep(0.01)
+
+    monkeypatch.setattr(ahead, "WORTH_A_PROCESS", 0)
+    monkeypatch.setattr(ahead, "PATIENCE", 0.1)
+    monkeypatch.setattr(os, "fork", lambda: copies.append(fork()) or copies[-1])
+    monkeypatch.setattr(ahead, "_may_fork", lambda: True)
+    ahead.compile_beside([ahead.Missing(f, Root(), ("a",)) for f in (rows.copy_row, rows.add_row)])
+    assert compiled == [("a",)]
+    with pytest.raises(ProcessLookupError):
+        os.kill(copies[0], 0)
 
 
 def test_no_copy_where_it_could_disturb(roots, kernel_cache, monkeypatch):
