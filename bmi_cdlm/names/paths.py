@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from bmi_cdlm.names.errors import CdlmError
@@ -37,3 +38,8 @@ def same_file(one: Path, other: Path) -> bool:
     with contextlib.suppress(OSError, ValueError):  # one of them is not there
         return os.path.samefile(one, other)  # noqa: PTH121
     return False
+
+
+def taken_by(path: Path, files: Mapping[str, Path]) -> str | None:
+    """The key whose file a path is, however it is written; None where it is nobody's."""
+    return next((key for key, other in files.items() if same_file(path, other)), None)

@@ -24,7 +24,8 @@ from bmi_cdlm.files.yaml_dumper import dump_yaml
 from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, UnknownNameError, nearest
 from bmi_cdlm.names.writing import replacing
-from bmi_cdlm.run.config import GRIDS, PATH_KEYS, Config, load_config
+from bmi_cdlm.run.config import PATH_KEYS, Config, load_config
+from bmi_cdlm.run.values import GRIDS
 
 BLOCK_BYTES = 64 * 2**20
 STANDS_FOR = "reach_stands_for"

@@ -22,26 +22,23 @@ from bmi_cdlm.files.netcdf import names_in
 from bmi_cdlm.files.packing import MOST_DIGITS
 from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
-from bmi_cdlm.model.outside import serving
 from bmi_cdlm.model.pet import RANGE, choose, required
-from bmi_cdlm.names.calendars import NAMES_IN_FILES, STANDARD, date_text
+from bmi_cdlm.names.calendars import NAMES_IN_FILES
 from bmi_cdlm.names.declaration import PetFormula
-from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest, shown
+from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.parameters import WEIGHT
-from bmi_cdlm.names.paths import expand, same_file
-from bmi_cdlm.names.registry import process as find_declared
+from bmi_cdlm.names.paths import expand, taken_by
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import COUPLED, COUPLING, SUMMED, coupled_outputs, select, variable
 from bmi_cdlm.names.writing import check_path
-from bmi_cdlm.processes.catalogue import FORMULAS, NOTHING, Chain, Kind, find, find_formula, kind_of
+from bmi_cdlm.processes.catalogue import FORMULAS, NOTHING, Chain, Kind, find, find_formula
 from bmi_cdlm.processes.catalogue import choose as choose_processes
 from bmi_cdlm.processes.pet import FORMATIONS
+from bmi_cdlm.run import contradictions
 from bmi_cdlm.run.screening import ScreeningConfig
-from bmi_cdlm.run.values import Date, Memory, Seconds, TimeOfDay, duration_text, parse_duration, parse_places
+from bmi_cdlm.run.values import GRIDS, Date, Memory, Seconds, TimeOfDay, duration_text, parse_duration, parse_places
 
 MOST_SPIN_UPS = 1000
-FORMS = {DAY: "daily", HOUR: "hourly"}
-GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
 BRIDGES = {v.short: v.known.bridge for v in select(role="input")}
 NUMBERS = (
     "member", "components", "initial_rain", "initial_runoff", "spin_up", "output_precision", "threads",
@@ -301,125 +298,8 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Config:
-        try:
-            choose_processes(self.snow, self.runoff, self.routing)
-        except ConfigError as cause:
-            raise ValueError(str(cause).removesuffix(".")) from cause
-        if self.time_step not in (DAY, HOUR):
-            raise ValueError(
-                f"time_step is {self.time_step} s; expected `1 d` or `1 h`: GR4J has constants for these two only"
-            )
-        if self.time_step % self.routing_step:
-            raise ValueError(
-                f"routing_step is {self.routing_step} s; expected a divisor of the time step of {self.time_step} s"
-            )
-        if self.day_begins is not None and self.time_step != DAY:
-            raise ValueError("day_begins is for a daily model; expected time_step: 1 d, or no day_begins")
-        if self.before_start and self.sub_step_policy == "refuse":
-            raise ValueError(
-                f"start is {date_text(self.start)}, {self.before_start} s into a day, and sub_step_policy is refuse; "
-                "expected a start at day_begins, or sub_step_policy: accumulate"
-            )
-        if self.end <= self.start:
-            raise ValueError(f"end is {date_text(self.end)}; expected a time after start, {date_text(self.start)}")
-        if self.time_units == "since" and self.calendar != STANDARD:
-            raise ValueError(
-                f"time_units is since, and BMI has no word for the calendar {self.calendar}: a host would make real "
-                "dates of it; expected time_units: s"
-            )
-        if self.name_profile == "ngen" and self.calendar != STANDARD:
-            raise ValueError(
-                f"calendar is {self.calendar}, and NextGen, whose names name_profile asks for, has real dates; "
-                "expected calendar: standard, or name_profile: csdms"
-            )
-        if (self.end - self.start).astype(int) % self.time_step:
-            raise ValueError(f"start to end is no whole number of time steps of {self.time_step} s")
-        for key in ("forcing_fill", "forcing_fill_limit"):
-            for name in getattr(self, key):
-                if name not in [v.short for v in select(role="input")]:
-                    raise ValueError(f"{key}: there is no input '{name}'")
-        checkpoint = isinstance(self.parameters, Path) and self.parameters.suffix == ".safetensors"
-        if self.member is not None and not checkpoint and self.training is None:  # which may start from an ensemble
-            raise ValueError(
-                f"member is {self.member}, and parameters is {self.parameters}; expected a checkpoint that holds an "
-                "ensemble. Name one, or leave member out"
-            )
-        if self.initial_rain is not None and self.initial_runoff is not None:
-            raise ValueError("initial_rain and initial_runoff are both given; expected one of them, or none")
-        if self.initial_state != "equilibrium" and (self.initial_rain, self.initial_runoff) != (None, None):
-            raise ValueError("initial_rain or initial_runoff without initial_state: equilibrium, which they describe")
-        if self.spin_up and (self.forcing == "caller" or isinstance(self.initial_state, Path)):
-            raise ValueError(
-                f"spin_up is {self.spin_up}; expected 0 with forcing: caller or a restart file, since it repeats the "
-                "first year of the forcing file from a start of its own"
-            )
-        self._check_coupled()
-        self._check_inputs()
-        known = [v.short for v in (*select(role="flux"), *COUPLING) if v.role == "flux" and v.units in SUMMED]
-        for name in self.call_sums:
-            if name not in known:
-                raise ValueError(f"call_sums: '{name}' is no flux that has a sum.{nearest(name, known)}")
-        self._check_paths()
-        self._check_output()
-        self._check_streams()
+        contradictions.check(self)
         return self
-
-    def _check_inputs(self) -> None:
-        formula = self.pet_formula
-        if formula is not None and self.time_step not in formula.steps:
-            others = " or ".join(one.name for one in FORMULAS if self.time_step in one.steps)
-            raise ValueError(
-                f"pet is {self.pet}, which has no {FORMS[self.time_step]} form; expected {others}, or time_step: "
-                f"{' or '.join(duration_text(step) for step in formula.steps)}"
-            )
-        if formula is not None and self.pet_kind not in (None, self.pet):
-            raise ValueError(f"pet_kind is {self.pet_kind} while pet is {self.pet}; expected none, or pet: given")
-        if len(set(self.published)) < len(self.published):
-            raise ValueError(f"published_inputs names one input twice: {', '.join(self.published)}")
-        known = [v.short for v in select(role="input")]
-        for name in self.published:
-            if name in COUPLED:
-                raise ValueError(f"published_inputs names '{name}'; expected it under coupled_inputs")
-            if name not in known:
-                raise ValueError(f"published_inputs: there is no input '{name}'.{nearest(name, known)}")
-        unheard = [name for name in self.inputs if name not in self.published and name not in RANGE]
-        if self.forcing == "caller" and unheard:
-            raise ValueError(
-                f"published_inputs lacks '{unheard[0]}', which this run needs and nobody else gives; expected it "
-                "there, or a forcing file"
-            )
-
-    def _check_coupled(self) -> None:
-        if len(set(self.sub_step_outputs)) < len(self.sub_step_outputs):
-            raise ValueError(f"sub_step_outputs names one flux twice: {', '.join(self.sub_step_outputs)}")
-        if len(set(self.coupled_inputs)) < len(self.coupled_inputs):
-            raise ValueError(f"coupled_inputs names one input twice: {', '.join(self.coupled_inputs)}")
-        for name in self.coupled_inputs:
-            if name not in COUPLED:
-                raise ValueError(
-                    f"coupled_inputs: there is no input '{name}'.{nearest(name, COUPLED)} Known: {', '.join(COUPLED)}"
-                )
-            for other in variable(name).of:
-                if other not in self.chain.inputs:
-                    raise ValueError(
-                        f"coupled_inputs: '{name}' stands in place of '{other}', which no process of this run takes "
-                        f"({', '.join(self.chain.names)}); expected a process that does, or no '{name}'"
-                    )
-                if other in (self.published_inputs or ()):
-                    raise ValueError(
-                        f"coupled_inputs: '{name}' and its complement '{other}' are both given; expected one of them"
-                    )
-                if self.forcing != "caller" and not self.inputs:
-                    raise ValueError(
-                        f"coupled_inputs: '{name}' stands in place of all that forcing, {self.forcing}, could give; "
-                        "expected forcing: caller"
-                    )
-        for name in self.coupled_inputs:
-            if variable(name).grid == "cell":
-                try:
-                    serving(self.chain.cells[-1], name)
-                except ConfigError as cause:
-                    raise ValueError(str(cause).removesuffix(".")) from cause
 
     @property
     def summed(self) -> tuple[str, ...]:
@@ -427,37 +307,6 @@ class Config(BaseModel):
         own = (*select(role="flux", processes=self.chain.names, pet=False), *coupled_outputs(self.coupled_inputs))
         fluxes = [v.short for v in own]
         return tuple(name for name in self.call_sums if name in fluxes or variable(name).part == "pet")
-
-    def _check_streams(self) -> None:
-        """Refuse steps of output and restart files that do not fit together."""
-        length = int((self.end - self.start).astype(int))
-        if self.output_step is not None:
-            if self.output_step % self.time_step or length % self.output_step:
-                raise ValueError(
-                    f"output_step is {self.output_step} s; expected a multiple of time_step, {self.time_step} s, of "
-                    "which start to end is a whole number"
-                )
-            states = [name for name in self.output_variables if variable(name).role != "flux"]
-            if states and self.steps_per_output > 1:
-                raise ValueError(f"output_step: '{states[0]}' is a state; expected fluxes only, which have means")
-        if self.restart_every is not None:
-            if self.restart is None:
-                raise ValueError("restart_every without restart; expected the path of the file to write")
-            if self.restart_every % (self.output_step or self.time_step):
-                raise ValueError(
-                    f"restart_every is {self.restart_every} s; expected a multiple of "
-                    f"{self.output_step or self.time_step} s, the step of the output"
-                )
-
-    def _check_paths(self) -> None:
-        for key in ("output", "restart"):
-            path = getattr(self, key)
-            others = self.files if key == "output" else {k: p for k, p in self.files.items() if k != "initial_state"}
-            if key == "restart" and self.output is not None:
-                others |= {"output": self.output}
-            taken = None if path is None else taken_by(path, others)
-            if taken is not None:
-                raise ValueError(f"{key} is {path}, the file of {taken}; expected a path of its own")
 
     @property
     def files(self) -> dict[str, Path]:
@@ -486,37 +335,6 @@ class Config(BaseModel):
             raise ConfigError(
                 f"{what}: {path} is the file of {taken}, which would be lost; expected a path of its own."
             )
-
-    def _check_output(self) -> None:
-        wanted = GRIDS.get(self.output_at, "reach") if isinstance(self.output_at, str) else "reach"
-        if not self.output_variables:
-            raise ValueError("output_variables is empty; expected at least one name, such as discharge")
-        if len(set(self.output_variables)) < len(self.output_variables):
-            raise ValueError(f"output_variables names one variable twice: {', '.join(self.output_variables)}")
-        if isinstance(self.output_at, tuple) and len(set(self.output_at)) < max(1, len(self.output_at)):
-            raise ValueError("output_at holds no id or one twice; expected different ids")
-        for name in self.output_variables:
-            try:
-                found = variable(name)
-            except UnknownNameError as cause:
-                raise ValueError(f"output_variables: {cause}") from cause
-            if found.part == "process" and not set(found.of) & set(self.chain.names):
-                kind = kind_of(find_declared(found.of[0]))
-                raise ValueError(
-                    f"output_variables: '{name}' is of {kind} {' or '.join(found.of)}; expected {kind}: {found.of[0]}"
-                )
-            if found.part == "coupling":
-                raise ValueError(
-                    f"output_variables: '{name}' is of coupled_inputs, which other models give through BMI; expected "
-                    "a variable that a run alone has"
-                )
-            if found.part == "ledger" and self.ledger_tolerance is None:
-                raise ValueError(f"output_variables: '{name}' is kept with a ledger_tolerance only; set one")
-            if found.role == "input" or found.grid != wanted:
-                raise ValueError(
-                    f"output_variables: '{name}' is {found.role} on {found.grid}; expected an output on {wanted}, "
-                    f"which is where output_at: {self.output_at} writes"
-                )
 
     @property
     def takes_demand(self) -> bool:
@@ -605,11 +423,6 @@ class Config(BaseModel):
         if self.published_inputs is not None:
             return self.published_inputs
         return tuple(n for n in self.inputs if self.forcing != "caller" or n not in RANGE)
-
-
-def taken_by(path: Path, files: Mapping[str, Path]) -> str | None:
-    """The key whose file a path is, however it is written; None where it is nobody's."""
-    return next((key for key, other in files.items() if same_file(path, other)), None)
 
 
 def _is_hourly(content: Mapping[str, Any]) -> bool:

@@ -12,9 +12,9 @@ from bmi_cdlm.files.fingerprints import FINGERPRINTS, check_fingerprints
 from bmi_cdlm.files.netcdf import LIBRARY, open_input
 from bmi_cdlm.files.output import Dimension
 from bmi_cdlm.names.errors import ConfigError, OutputError
-from bmi_cdlm.names.paths import same_file
+from bmi_cdlm.names.paths import same_file, taken_by
 from bmi_cdlm.names.writing import LONGEST_NAME, check_writable
-from bmi_cdlm.run.config import Config, taken_by
+from bmi_cdlm.run.config import Config
 
 PREVIOUS = ".previous"
 logger = logging.getLogger(__name__)

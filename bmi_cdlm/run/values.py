@@ -17,6 +17,8 @@ from bmi_cdlm.names.calendars import STANDARD, calendar_of, date_text, parse
 from bmi_cdlm.names.errors import shown
 from bmi_cdlm.names.time_steps import DAY, HOUR
 
+GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
+"""Where `output_at` may write, and the grid of what is there."""
 LONGEST_NUMBER = 15
 UNITS = {"s": 1, "min": 60, "h": HOUR, "d": DAY}
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}(?::\d{2}){0,2})?$")
