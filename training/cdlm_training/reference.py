@@ -29,7 +29,7 @@ with that of a run; a difference is told, and so are parameters that learned aga
 widens it), and how far several fits of one lie apart (`restarts`).
 
 [RESULTS.md](RESULTS.md) has scores, an ablation and a twin experiment on the Grand River, and scores of HBV and GR4J on
-241 basins, and what routing is worth around Lake Erie.
+241 basins, what routing is worth around Lake Erie, and a regional model there beside the published ones.
 
 ## What is made small
 
