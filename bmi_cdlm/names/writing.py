@@ -55,14 +55,15 @@ def move(source: Path, target: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file or folder to disk, where the system can."""
-    if path.is_dir() and os.name == "nt":
+    """Bring a file or folder to disk, where the system can; a folder may be a link to one, as people have them."""
+    is_folder = path.is_dir()
+    if is_folder and os.name == "nt":
         return
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    handle = os.open(path, os.O_RDONLY | (0 if is_folder else getattr(os, "O_NOFOLLOW", 0)))
     try:
         os.fsync(handle)
     except OSError as cause:  # some file systems cannot sync a folder; a full disk is another matter
-        if not path.is_dir():
+        if not is_folder:
             raise cause
     finally:
         os.close(handle)

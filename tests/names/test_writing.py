@@ -117,3 +117,13 @@ def test_a_full_disk_is_told_with_the_file(tmp_path, number):
         raise OSError(number, "full", "another")
     assert named.value.filename == "another"
     assert path.read_text() == "old" and [one.name for one in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_folder_may_be_a_link(tmp_path):
+    """People keep outputs on another disk, behind a link; the file itself replaces a link of its name."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    with replacing(tmp_path / "out" / "run.nc") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "disk" / "run.nc").read_text() == "new"
+    assert [one.name for one in (tmp_path / "disk").iterdir()] == ["run.nc"]
