@@ -20,6 +20,8 @@ from bmi_cdlm.names.errors import ConfigError, DomainError, ParameterError
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.version import __version__
 
+INTERVAL = "hysep_window"
+"""Of maps, and attribute of a map of the baseflow index in a domain file: HYSEP's interval [d]."""
 LEARNED_FROM = "learned_from"
 """Attribute of a map in a domain file: ids of the gauges that it was learned from."""
 MEANINGS: dict[Target, str] = {
@@ -60,7 +62,7 @@ def write_maps(
         _put(out, "cell_lat", ("cell",), domain.cells.lat, units="degrees_north", standard_name="latitude")
         _put(out, "out_of_range", ("cell",), outside, units="1", coordinates="cell_lon cell_lat",
              long_name="predictors outside of the range of the basins that were learned from")
-        _put(out, "hysep_window", (), np.array(basins.window, np.int32), units="d",
+        _put(out, INTERVAL, (), np.array(basins.window, np.int32), units="d",
              long_name="sliding interval of the median basin")
         _put(out, "gauge_id", ("gauge",), np.array(basins.ids, object), long_name="gauge")
         _put(out, "gauge_fold", ("gauge",), basins.fold.astype(np.int32),
@@ -126,7 +128,7 @@ def read_maps(path: Path, domain: Domain, fold: int | None = None) -> Maps:
             own = filled(data[name], ...) if fold is None else filled(data[f"{name}_fold"], fold)
             values[name] = np.asarray(own, np.float64)[order]
         seen = tuple(gauge for gauge, is_used in zip(gauges, used, strict=True) if is_used)
-        return Maps(values, int(data["hysep_window"][...]), seen, fold)
+        return Maps(values, int(data[INTERVAL][...]), seen, fold)
 
 
 def fold_of(path: Path, gauges: Sequence[str]) -> int | None:
@@ -187,7 +189,29 @@ def lay_into_domain(path: Path, domain_path: Path, domain: Domain) -> list[str]:
                     out[name].setncatts({
                         "units": UNITS[target], "long_name": f"{MEANINGS[target]}, a map by `cdlm signatures`",
                         LEARNED_FROM: json.dumps(maps.seen),
-                    })
+                    } | ({INTERVAL: np.int32(maps.window)} if target == "baseflow_index" else {}))
                     out[name][:] = values
                     names.append(name)
     return names
+
+
+@one_at_a_time
+def interval_of(domain_path: Path, name: str) -> int:
+    """HYSEP's interval [d] of a map of the baseflow index in a domain file; name : with or without `cell_`.
+
+    Raises
+    ------
+    DomainError
+        The map does not say which, or it is no odd number of days.
+    """
+    own = f"cell_{name.removeprefix('cell_')}"
+    with open_input(domain_path, DomainError) as data:
+        found = getattr(data[own], INTERVAL, None) if own in data.variables else None
+    if found is None or found != int(found) or found < 1 or int(found) % 2 == 0:
+        got = f"no {INTERVAL}" if found is None else f"{INTERVAL} {found}"
+        raise DomainError(
+            f"{domain_path}: {own}, a map of the baseflow index, has {got}; expected the odd number of days by which "
+            "baseflow was told from flow. Lay the map into the domain by `cdlm signatures --to-domain`, or set the "
+            f"attribute {INTERVAL}."
+        )
+    return int(found)

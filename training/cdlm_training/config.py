@@ -18,6 +18,7 @@ from bmi_cdlm.run.values import Date, parse_places
 from cdlm_training.terms import (
     OF_DISCHARGE,
     OF_GAUGES,
+    OF_MAPS,
     OF_SAMPLES,
     LossWeights,
     Pretraining,
@@ -169,6 +170,9 @@ class TrainConfig(BaseModel):
     mean_runoff_attribute: str | None = Field(
         default=None, description="Cell attribute with the map of mean runoff [mm yr-1], for loss.mean_runoff."
     )
+    baseflow_index_attribute: str | None = Field(
+        default=None, description="Cell attribute with the map of the baseflow index [1], for loss.baseflow_index."
+    )
     patience: int = Field(default=10, ge=1, description="Epochs without a better validation score before stopping [1].")
     device: DeviceName = Field(
         default="cpu", description="Where forcing is kept, networks and kernels run: the processors, or a CUDA device."
@@ -239,7 +243,7 @@ class TrainConfig(BaseModel):
             raise ValueError("gauges holds no id or one twice; expected different ids, or all")
         if self.held_out_fold is not None and self.held_out_fold >= self.folds:
             raise ValueError(f"held_out_fold is {self.held_out_fold}; expected 0 to {self.folds - 1}")
-        of_flow = [*OF_DISCHARGE, "mean_runoff"]
+        of_flow = [*OF_DISCHARGE, *OF_MAPS]
         if not any(getattr(self.loss, name) for name in of_flow):
             raise ValueError(
                 f"loss has no term of the flow; expected one of {', '.join(of_flow)} above 0"
@@ -261,8 +265,9 @@ class TrainConfig(BaseModel):
         self._check_posterior()
         if self.learn_weighting and not self.learn_routing:
             raise ValueError("learn_weighting needs learn_routing; set both, or neither")
-        if self.loss.mean_runoff and self.mean_runoff_attribute is None:
-            raise ValueError("loss.mean_runoff needs mean_runoff_attribute")
+        for name in self.loss.of_maps:
+            if getattr(self, f"{name}_attribute") is None:
+                raise ValueError(f"loss.{name} needs {name}_attribute")
         return self
 
     def _check_field(self) -> None:
@@ -294,7 +299,7 @@ class TrainConfig(BaseModel):
         """Refuse a posterior of what has no likelihood or too many parameters."""
         if self.posterior == "none":
             return
-        others = [name for name in (*OF_DISCHARGE, "mean_runoff", "prior") if name != "gaussian" and
+        others = [name for name in (*OF_DISCHARGE, *OF_MAPS, "prior") if name != "gaussian" and
                   getattr(self.loss, name)]
         if not self.loss.gaussian or others:
             raise ValueError(

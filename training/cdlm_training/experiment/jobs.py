@@ -25,6 +25,7 @@ from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.experiment.config import Experiment, plain, told
 from cdlm_training.experiment.maps import unseen_map
 from cdlm_training.experiment.splits import Split
+from cdlm_training.terms import OF_MAPS
 
 RUNS, CONFIG, DISCHARGE, DONE = "runs", "config.yaml", "discharge.nc", "done.json"
 CHECKPOINT, FIELD = "trained.safetensors", "trained.nc"
@@ -76,9 +77,10 @@ def _write_config(experiment: Experiment, job: Job) -> None:
         **content["training"], "output": FIELD if is_field else CHECKPOINT, "gauges": list(job.split.fitted),
         "held_out_fold": None, "seed": job.seed,
     }
-    name = content["training"].get("mean_runoff_attribute")
-    if isinstance(name, str):
-        content["training"]["mean_runoff_attribute"] = unseen_map(experiment.run.domain, name, job.split.held_out)
+    for key in (f"{term}_attribute" for term in OF_MAPS):
+        name = content["training"].get(key)
+        if isinstance(name, str):
+            content["training"][key] = unseen_map(experiment.run.domain, name, job.split.held_out, key)
     job.folder.mkdir(parents=True, exist_ok=True)
     with replacing(job.folder / CONFIG) as temporary:
         temporary.write_text(dump_yaml(plain(content)), encoding="utf-8")
