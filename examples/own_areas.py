@@ -1,4 +1,4 @@
-"""A domain of few cells from a prepared one: the own area of every gauge, which drains to it through no other, is a cell.
+"""A domain of few cells from a prepared one: a cell is the own area of a gauge, what drains to it through no other.
 
     python examples/own_areas.py cfg/gripe.yaml --to cfg/gripe_own
 

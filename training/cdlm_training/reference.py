@@ -183,11 +183,11 @@ experiment:
 each, and of the difference gauge by gauge, with bootstrap intervals, on the screen and as a page. It takes the first
 model of each, or `--model` and `--other` as their tables name them; A and B may be one folder.
 
-A map as a constraint (`loss.mean_runoff` with `mean_runoff_attribute: mean_runoff`, and `loss.baseflow_index` likewise,
-laid into the domain by `cdlm signatures --to-domain`) holds all cells, also those that drain to no gauge of the training,
-which are run for it by themselves, without rivers. It must not have seen what a split holds out: each takes the map of
-the fold that did not, `mean_runoff_foldK`, and a split that every map has seen is refused. Each window is compared with
-the map: take windows as long as the training, or years that differ are made alike.
+A map as a constraint (`loss.mean_runoff` with `mean_runoff_attribute: mean_runoff`, and `loss.baseflow_index`
+likewise, laid into the domain by `cdlm signatures --to-domain`) holds all cells, also those that drain to no gauge of
+the training, which are run for it by themselves, without rivers. It must not have seen what a split holds out: each
+takes the map of the fold that did not, `mean_runoff_foldK`, and a split that every map has seen is refused. Each window
+is compared with the map: take windows as long as the training, or years that differ are made alike.
 
 `cdlm-train validate CONFIG --design temporal|spatial|spatio-temporal|downstream-only|upstream-only` (several may be
 given) is the same engine by the names of the literature, with one table, `validation.md`: other years; other gauges, in
