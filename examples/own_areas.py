@@ -99,7 +99,7 @@ def write_forcing(path: Path, source: Path, domain: Domain, areas: Areas) -> Non
             raise click.ClickException(f"{source}: its cells are not those of the domain in their order. Prepare anew.")
         out.createDimension("cell", areas.area.size)
         put(out, "cell_id", "cell", np.array(domain.gauges.id, object), None)
-        for name in ("time", "time_bnds"):
+        for name in (one for one in ("time", "time_bnds") if one in data.variables):
             for dimension in data[name].dimensions:
                 if dimension not in out.dimensions:
                     out.createDimension(dimension, data.dimensions[dimension].size)
