@@ -160,7 +160,8 @@ class Objective:
 
     def _map_terms(self, runoff: Tensor, part: Part) -> Tensor | float:
         """Of the cells of a part against maps."""
-        weigh, terms = self.dataset.config.loss, 0.0
+        weigh = self.dataset.config.loss
+        terms: Tensor | float = 0.0
         area = self._place(part.domain.cells.drained_area)
         own = {name: self._place(values[part.cells]) for name, values in self.maps.items()}
         if "mean_runoff" in own:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bmi_cdlm.evaluate.events import QUANTILE
 from bmi_cdlm.evaluate.signatures import OF_EVENTS, OF_PERIODS
+from bmi_cdlm.maps.config import Target
 
 LEARNABLE = {
     key: tuple(one.name for one in signatures if one.has_slope)
@@ -23,7 +24,7 @@ OF_GAUGES = (
 OF_SAMPLES = ("nse_batch", "rmse_comb")
 OF_DISCHARGE = (*OF_GAUGES, *OF_SAMPLES)
 """Terms of the loss that compare discharge: those of each gauge, and those over all samples of an update."""
-OF_MAPS = ("mean_runoff", "baseflow_index")
+OF_MAPS: tuple[Target, ...] = ("mean_runoff", "baseflow_index")
 """Terms of the loss that compare the runoff of cells with a map."""
 
 
@@ -106,7 +107,7 @@ class LossWeights(BaseModel):
         return [name for name in OF_GAUGES if getattr(self, name)]
 
     @property
-    def of_maps(self) -> list[str]:
+    def of_maps(self) -> list[Target]:
         """Terms above 0 of cells against maps."""
         return [name for name in OF_MAPS if getattr(self, name)]
 
