@@ -104,6 +104,16 @@ def test_basins_become_the_files_of_a_run(tmp_path):
     assert not (tmp_path / "c" / "observations.nc").exists()
 
 
+def test_labels_come_from_elsewhere(monkeypatch):
+    """Every second basin of the climate; none of the region, none that both files have."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    places = [("in", 42.0, -80.0), ("west", 42.0, -101.0), ("south", 35.0, -90.0), ("both", 45.0, -90.0),
+              ("a", 45.0, -90.0), ("b", 38.0, -80.0), ("c", 41.0, -95.0)]
+    ids, lat, lon = (np.array(column) for column in zip(*places, strict=True))
+    found = example("prepare_few_gauges").labelled({"basin_id": ids, "lat": lat, "lon": lon}, ["both", "04"])
+    assert ids[found].tolist() == ["a", "c"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mapping", ["linear", "mlp"])
 def test_a_twin_is_made_trained_and_judged(tmp_path, mapping):
