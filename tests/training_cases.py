@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import yaml
 from cases import START, case_forcing, change_config, write_config, write_forcing, write_series
@@ -100,6 +101,7 @@ def weights_of(path: Path) -> dict[str, np.ndarray]:
 def _write_domain(path: Path) -> None:
     fields = attribute_fields(SEED, N_REACHES, N_CELLS)
     fields["cell_mean_runoff"] = Field(("cell",), "mm yr-1", np.linspace(100.0, 1500.0, N_CELLS))
+    fields["cell_baseflow_index"] = Field(("cell",), "1", np.linspace(0.2, 0.9, N_CELLS))
     write_domain(path, fields)
     domain = read_domain(path)
     size = [int(np.subtract(*upstream_of(domain.reaches.downstream, i)[::-1])) for i in range(N_REACHES)]
@@ -109,3 +111,5 @@ def _write_domain(path: Path) -> None:
     chosen = [first, inner[0], inner[-1], second]
     fields["gauge_reach"] = fields["gauge_reach"]._replace(values=domain.file_order[chosen])
     write_domain(path, fields)
+    with netCDF4.Dataset(path, "a") as data:
+        data["cell_baseflow_index"].hysep_window = 5

@@ -16,10 +16,15 @@ from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_string
 from bmi_cdlm.maps.basins import UNITS, Basins
 from bmi_cdlm.maps.config import SignaturesConfig, Target
 from bmi_cdlm.maps.predict import TargetMap
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, DomainError, ParameterError
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.version import __version__
 
+PERIOD = "period"
+"""Attribute of a file of maps: begin and end of the records that they are of."""
+INTERVAL = "hysep_window"
+"""Of maps, and attribute of a map of the baseflow index in a domain file: HYSEP's interval [d]."""
 LEARNED_FROM = "learned_from"
 """Attribute of a map in a domain file: ids of the gauges that it was learned from."""
 MEANINGS: dict[Target, str] = {
@@ -29,21 +34,24 @@ MEANINGS: dict[Target, str] = {
 
 class Maps(NamedTuple):
     """Maps of signatures at the cells of a domain, in its order: float64[cell] by name; window : of HYSEP [d]; seen :
-    ids of the gauges that they were learned from; fold : None for maps of all gauges."""
+    ids of the gauges that they were learned from; fold : None for maps of all gauges; period : begin and end of the
+    records, None where the file does not say."""
 
     values: dict[Target, np.ndarray]
     window: int
     seen: tuple[str, ...]
     fold: int | None
+    period: tuple[str, ...] | None = None
 
 
 @one_at_a_time
 def write_maps(
     path: Path, basins: Basins, config: SignaturesConfig, maps: Mapping[Target, TargetMap],
-    fitted: Sequence[np.ndarray], outside: np.ndarray,
+    fitted: Sequence[np.ndarray], outside: np.ndarray, period: Sequence[np.datetime64],
 ) -> None:
     """Write maps, beside their place and moved onto it.
 
+    period : begin and end of the records
     fitted : bool[gauge] per map of a fold, the gauges that it was learned from; outside : int8[cell].
     """
     domain = basins.domain
@@ -51,6 +59,7 @@ def write_maps(
         out.setncatts({
             "Conventions": "CF-1.10", "title": "signatures of flow, learned from gauges and mapped to cells",
             "source": f"bmi_cdlm {__version__}", "predictors": ", ".join(basins.names),
+            PERIOD: " ".join(date_text(t) for t in period),
             "settings": json.dumps(config.model_dump(mode="json", exclude={"output", "processes"})),
         })
         for name, size in (("cell", domain.n_cells), ("gauge", len(basins.ids)), ("fold", len(fitted))):
@@ -60,7 +69,7 @@ def write_maps(
         _put(out, "cell_lat", ("cell",), domain.cells.lat, units="degrees_north", standard_name="latitude")
         _put(out, "out_of_range", ("cell",), outside, units="1", coordinates="cell_lon cell_lat",
              long_name="predictors outside of the range of the basins that were learned from")
-        _put(out, "hysep_window", (), np.array(basins.window, np.int32), units="d",
+        _put(out, INTERVAL, (), np.array(basins.window, np.int32), units="d",
              long_name="sliding interval of the median basin")
         _put(out, "gauge_id", ("gauge",), np.array(basins.ids, object), long_name="gauge")
         _put(out, "gauge_fold", ("gauge",), basins.fold.astype(np.int32),
@@ -126,7 +135,8 @@ def read_maps(path: Path, domain: Domain, fold: int | None = None) -> Maps:
             own = filled(data[name], ...) if fold is None else filled(data[f"{name}_fold"], fold)
             values[name] = np.asarray(own, np.float64)[order]
         seen = tuple(gauge for gauge, is_used in zip(gauges, used, strict=True) if is_used)
-        return Maps(values, int(data["hysep_window"][...]), seen, fold)
+        period = tuple(getattr(data, PERIOD, "").split()) or None
+        return Maps(values, int(data[INTERVAL][...]), seen, fold, period)
 
 
 def fold_of(path: Path, gauges: Sequence[str]) -> int | None:
@@ -187,7 +197,29 @@ def lay_into_domain(path: Path, domain_path: Path, domain: Domain) -> list[str]:
                     out[name].setncatts({
                         "units": UNITS[target], "long_name": f"{MEANINGS[target]}, a map by `cdlm signatures`",
                         LEARNED_FROM: json.dumps(maps.seen),
-                    })
+                    } | ({INTERVAL: np.int32(maps.window)} if target == "baseflow_index" else {}))
                     out[name][:] = values
                     names.append(name)
     return names
+
+
+@one_at_a_time
+def interval_of(domain_path: Path, name: str) -> int:
+    """HYSEP's interval [d] of a map of the baseflow index in a domain file; name : with or without `cell_`.
+
+    Raises
+    ------
+    DomainError
+        The map does not say which, or it is no odd number of days.
+    """
+    own = f"cell_{name.removeprefix('cell_')}"
+    with open_input(domain_path, DomainError) as data:
+        found = getattr(data[own], INTERVAL, None) if own in data.variables else None
+    if found is None or found != int(found) or found < 1 or int(found) % 2 == 0:
+        got = f"no {INTERVAL}" if found is None else f"{INTERVAL} {found}"
+        raise DomainError(
+            f"{domain_path}: {own}, a map of the baseflow index, has {got}; expected the odd number of days by which "
+            "baseflow was told from flow. Lay the map into the domain by `cdlm signatures --to-domain`, or set the "
+            f"attribute {INTERVAL}."
+        )
+    return int(found)

@@ -46,7 +46,8 @@ def make_maps(path: Path, tell: Callable[[str], None]) -> Made:
     maps = {target: make_map(basins, config, splits, results, target, tell) for target in config.targets}
     outside = out_of_range(basins)
     fitted = [split.fitted for split in splits if split.design == FOLD]
-    write_maps(config.output, basins, config, maps, fitted, outside)
+    period = config.period or (signatures.run.start, signatures.run.end)
+    write_maps(config.output, basins, config, maps, fitted, outside, period)
     table, text = config.output.with_suffix(".csv"), config.output.with_suffix(".md")
     _write_gauges(table, basins, maps)
     report = _report(signatures, basins, maps, outside)

@@ -17,9 +17,10 @@ from bmi_cdlm.cli import main
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.maps.basins import read_basins, signatures_of
 from bmi_cdlm.maps.config import load_signatures
-from bmi_cdlm.maps.files import check_unseen, fold_of, read_maps
+from bmi_cdlm.maps.files import check_unseen, fold_of, interval_of, read_maps
 from bmi_cdlm.maps.learn import FOLD, NAIVE, SITE, make_splits, r2
 from bmi_cdlm.maps.predict import aggregate
+from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, DomainError
 from bmi_cdlm.names.time_steps import DAY
 
@@ -119,6 +120,10 @@ def test_the_command_writes_maps_once(tmp_path: Path) -> None:
         np.testing.assert_array_equal(data["cell_mean_runoff_fold1"][:], after.values["mean_runoff"])
         assert json.loads(data["cell_mean_runoff_fold1"].learned_from) == list(after.seen)
         assert data["cell_mean_runoff"].units == "mm yr-1"
+        assert "hysep_window" not in data["cell_mean_runoff"].ncattrs()
+    run = load_signatures(config).run
+    assert after.period == (date_text(run.start), date_text(run.end))
+    assert interval_of(tmp_path / "domain.nc", "baseflow_index_fold1") == after.window
 
 
 def test_maps_are_validated_at_gauges_that_they_never_saw(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import pytest
 from cases import change_config
@@ -145,6 +146,7 @@ def test_what_is_required(case, key):
     ({"loss": {"nse": 0.0}}, "loss has no term of the flow"),
     ({"loss": 3}, "loss is 3"),
     ({"loss": {"mean_runoff": 1.0}}, "loss.mean_runoff needs mean_runoff_attribute"),
+    ({"loss": {"baseflow_index": 1.0}}, "loss.baseflow_index needs baseflow_index_attribute"),
     ({"gauge_weights": "area"}, "gauge_weights is 'area'"),
     ({"gauge_weights": {"g0": 0}}, "gauge_weights is 0"),
     ({"gauge_weights": "median", "gauges_per_update": 2}, "gauge_weights is median, which compares all gauges"),
@@ -187,6 +189,14 @@ def test_attributes_that_the_domain_lacks(case, keys):
 def test_a_map_of_runoff_in_other_units(case):
     keys = {"loss": {"mean_runoff": 1.0}, "mean_runoff_attribute": "forest"}
     refused(change_training(case, **keys), "'forest' has units '1', expected 'mm yr-1'", DomainError)
+
+
+def test_a_map_of_the_baseflow_index_says_by_which_interval(tmp_path):
+    case = write_training_case(tmp_path)
+    with netCDF4.Dataset(case.parent / "domain.nc", "a") as data:
+        del data["cell_baseflow_index"].hysep_window
+    keys = {"loss": {"baseflow_index": 1.0}, "baseflow_index_attribute": "baseflow_index"}
+    refused(change_training(case, **keys), "cell_baseflow_index, a map of the .* has no hysep_window", DomainError)
 
 
 def test_the_reference_is_that_of_the_code():

@@ -15,6 +15,7 @@ from training_cases import at, drawn_trainer, write_training_case
 
 from bmi_cdlm.domain.attributes import read_attributes
 from bmi_cdlm.domain.domain import read_domain
+from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.evaluate.metrics import nse
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.generator.checkpoint import load_checkpoint
@@ -125,6 +126,16 @@ def test_basins_of_another_sample(tmp_path):
     assert "expected the days of" in invoke(module, source, tmp_path / "b.nc", "--to", tmp_path / "none").output
 
 
+def test_labels_come_from_elsewhere(monkeypatch):
+    """Every second basin of the climate; none of the region, none that both files have."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    places = [("in", 42.0, -80.0), ("west", 42.0, -101.0), ("south", 35.0, -90.0), ("both", 45.0, -90.0),
+              ("a", 45.0, -90.0), ("b", 38.0, -80.0), ("c", 41.0, -95.0)]
+    ids, lat, lon = (np.array(column) for column in zip(*places, strict=True))
+    found = example("prepare_few_gauges").labelled({"basin_id": ids, "lat": lat, "lon": lon}, ["both", "04"])
+    assert ids[found].tolist() == ["a", "c"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mapping", ["linear", "mlp"])
 def test_a_twin_is_made_trained_and_judged(tmp_path, mapping):
@@ -162,3 +173,49 @@ def test_few_gauges_are_trained_once_with_and_without_a_start(tmp_path):
     trained = (tmp_path / "few" / "2_1_plain.safetensors").stat().st_mtime_ns
     assert invoke(module, *words).output == first.output
     assert (tmp_path / "few" / "2_1_plain.safetensors").stat().st_mtime_ns == trained
+
+
+def test_own_areas_are_a_domain_of_nested_cells(tmp_path):
+    """A cell for what drains to a gauge through no other; means of attributes and forcing; the river between gauges."""
+    config = write_training_case(tmp_path)
+    result = invoke(example("own_areas"), config, "--to", tmp_path / "own")
+    assert result.exit_code == 0, result.output
+    whole, own = read_domain(tmp_path / "domain.nc"), read_domain(tmp_path / "own" / "domain.nc")
+    ids, at = whole.gauges.id, whole.gauges.reach
+    assert sorted(own.gauges.id) == sorted(ids)
+    n = len(ids)
+    below = [next((m for m in range(n) if m != k and drains(whole, at[k], at[m], at)), -1) for k in range(n)]
+    assert sum(b >= 0 for b in below) == 2
+    with netCDF4.Dataset(tmp_path / "own" / "domain.nc") as data:
+        assert data["downstream"][:].tolist() == below
+        area, length = (np.asarray(data[name][:]) for name in ("cell_area", "reach_length"))
+        forest = np.asarray(data["cell_forest"][:])
+    for k, one in enumerate(ids):
+        through = own.reaches.upstream_area[own.gauges.reach[own.gauges.id.index(one)]]
+        assert through == pytest.approx(whole.reaches.upstream_area[at[k]], rel=1e-9)
+    headwater = next(k for k in range(len(ids)) if k not in below)
+    lo, hi = upstream_of(whole.reaches.downstream, int(at[headwater]))
+    links = slice(whole.links.first[lo], whole.links.first[hi])
+    weights = np.bincount(whole.links.cell[links], whole.links.area[links], whole.n_cells)
+    raw = read_attributes(tmp_path / "domain.nc", whole, "cell", ["forest"]).values[:, 0]
+    assert forest[headwater] == pytest.approx((weights * raw).sum() / weights.sum(), rel=1e-9)
+    assert area[headwater] == pytest.approx(weights.sum(), rel=1e-9) and length[headwater] == 0
+    upper = next(k for k in range(len(ids)) if below[k] >= 0)
+    way, river = int(at[upper]), 0.0
+    while way != at[below[upper]]:
+        way = int(whole.reaches.downstream[way])
+        river += whole.reaches.length[way]
+    assert length[below[upper]] == pytest.approx(river) and river > 0
+    forcing = []
+    for folder in (tmp_path, tmp_path / "own"):
+        with netCDF4.Dataset(folder / "forcing.nc") as data:
+            forcing.append(np.asarray(data["precipitation"][:]))
+    np.testing.assert_allclose(forcing[1][:, headwater], forcing[0] @ weights / weights.sum(), rtol=1e-5)
+
+
+def drains(domain, first, last, gauges):
+    """Whether one reach drains to another through no gauge between."""
+    way = int(domain.reaches.downstream[first])
+    while way >= 0 and way not in gauges:
+        way = int(domain.reaches.downstream[way])
+    return way == last

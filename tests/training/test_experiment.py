@@ -336,15 +336,21 @@ def test_a_map_never_saw_what_a_split_holds_out(case, tmp_path):
             one = data.createVariable(f"cell_mapped{suffix}", "f8", ("cell",))
             one.setncatts({"units": "mm yr-1", "learned_from": json.dumps(gauges)})
             one[:] = 500.0
-    training = {**yaml.safe_load(case.read_text())["training"], "mean_runoff_attribute": "mapped"}
+            one = data.createVariable(f"cell_indexed{suffix}", "f8", ("cell",))
+            one.setncatts({"units": "1", "learned_from": json.dumps(gauges), "hysep_window": 5})
+            one[:] = 0.5
+    training = {**yaml.safe_load(case.read_text())["training"], "mean_runoff_attribute": "mapped",
+                "baseflow_index_attribute": "indexed"}
     path = change_config(
         experiment(case, "mapped.yaml", output=str(tmp_path / "lab"), designs=["folds"]), "mapped.yaml",
-        domain=str(domain), training={**training, "loss": {"nse": 1, "mean_runoff": 0.1}},
+        domain=str(domain), training={**training, "loss": {"nse": 1, "mean_runoff": 0.1, "baseflow_index": 0.1}},
     )
     call("experiment", path)
     for split in ("fold0", "fold1"):
         kept = yaml.safe_load((tmp_path / f"lab/runs/base/folds/{split}/seed1/config.yaml").read_text())["training"]
-        assert kept["mean_runoff_attribute"] == ("mapped_fold0" if "g3" in kept["gauges"] else "mapped_fold1")
+        fold = "fold0" if "g3" in kept["gauges"] else "fold1"
+        assert kept["mean_runoff_attribute"] == f"mapped_{fold}"
+        assert kept["baseflow_index_attribute"] == f"indexed_{fold}"
     with netCDF4.Dataset(domain, "a") as data:
         data["cell_mapped_fold0"].learned_from = json.dumps(["g0", "g3"])
     result = CliRunner().invoke(main, ["experiment", str(path)])

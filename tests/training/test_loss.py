@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from bmi_cdlm.evaluate import metrics
+from bmi_cdlm.evaluate.signatures import baseflow_index
 from cdlm_training.loss import (
     LOG_OFFSET,
     LOG_SHARE,
     TRANSFORMS,
     BatchSums,
+    baseflow_index_term,
     depth_squares,
     kge_term,
     mean_runoff_term,
@@ -158,6 +160,18 @@ def test_mean_runoff_is_area_weighted_over_the_known_cells():
     assert bool(torch.isfinite(tensor.grad).all()) and not tensor.grad[:, 2:].any()
     nothing = mean_runoff_term(torch.from_numpy(runoff), torch.full((4,), torch.nan), torch.from_numpy(area))
     assert float(nothing) == 0
+
+
+def test_baseflow_index_is_area_weighted_over_the_known_cells():
+    rng = np.random.default_rng(2)
+    runoff, area = rng.gamma(2.0, 1.0, (60, 3)), np.array([1.0, 3.0, 2.0])
+    target = np.array([0.3, np.nan, 0.8])
+    error = np.array([baseflow_index(series, 700.0) for series in runoff.T])[[0, 2]] - target[[0, 2]]
+    tensor = torch.from_numpy(runoff).requires_grad_()
+    got = baseflow_index_term(tensor, torch.from_numpy(target), torch.from_numpy(area), 7)
+    assert float(got.detach()) == pytest.approx((area[[0, 2]] * error**2).sum() / 3.0, rel=1e-13)
+    got.backward()
+    assert bool(torch.isfinite(tensor.grad).all()) and not tensor.grad[:, 1].any()
 
 
 def test_pet_factor_is_the_deviation_of_the_mean_of_each_cell():

@@ -107,8 +107,11 @@ def test_slopes_and_a_known_truth(case: Path) -> None:
 @pytest.mark.slow
 def test_the_command(case: Path) -> None:
     """Files of all gauges and folds; a block that was done is not done again; every gauge by the fold that is blind."""
+    with netCDF4.Dataset(case.parent / "maps.nc", "a") as data:
+        data.period = "1999-01-01T00:00:00 2001-01-01T00:00:00"
     first = CliRunner().invoke(main, ["fit-maps", str(case)])
     assert first.exit_code == 0, first.output
+    assert "the maps are of records from 1999-01-01T00:00:00 to" in " ".join(first.output.split())
     folder, run = case.parent, load_map_fit(case).run
     domain = read_domain(run.domain)
     with netCDF4.Dataset(folder / "fitted_fold1_cells.nc") as data, netCDF4.Dataset(folder / "maps.nc") as maps:

@@ -24,9 +24,10 @@ from bmi_cdlm.run.parameter_file import read_parameters
 from bmi_cdlm.run.simulation import Simulation
 from cdlm_training import simulate
 from cdlm_training.evaluate import write_checkpoint
+from cdlm_training.loss import baseflow_index_term, mean_runoff_term
 from cdlm_training.operators import Route
 from cdlm_training.scores import GaugeRuns, simulate_gauges
-from cdlm_training.simulate import make_parts
+from cdlm_training.simulate import make_part, make_parts
 
 RUNS = {
     "daily, no snow": {"snow": "none"},
@@ -219,9 +220,15 @@ def test_updates_draw_as_many_gauges_as_asked(tmp_path):
 # ---- gradients -------------------------------------------------------------------------------------------
 
 EVERYTHING = {
-    "loss": {"nse": 1.0, "kge": 0.5, "rmse_log": 0.3, "mean_runoff": 0.2, "pet_factor": 0.4, "pet_roughness": 3.0},
-    "mean_runoff_attribute": "mean_runoff", "gauge_weights": "incremental_area",
+    "loss": {"nse": 1.0, "kge": 0.5, "rmse_log": 0.3, "mean_runoff": 0.2, "baseflow_index": 0.6, "pet_factor": 0.4,
+             "pet_roughness": 3.0},
+    "mean_runoff_attribute": "mean_runoff", "baseflow_index_attribute": "baseflow_index",
+    "gauge_weights": "incremental_area",
 }
+
+
+MAPS = {"loss": {"mean_runoff": 0.2, "baseflow_index": 0.6}, "mean_runoff_attribute": "mean_runoff",
+        "baseflow_index_attribute": "baseflow_index"}
 
 
 @pytest.mark.parametrize("run", [pytest.param(r, marks=pytest.mark.slow if "hourly" in r else ()) for r in RUNS])
@@ -247,6 +254,39 @@ def test_the_gradient_of_every_weight_is_that_of_the_loss(tmp_path, run, monkeyp
                 weight -= sign * h * way
         slope = float((gradient * way).sum())
         assert (losses[0] - losses[1]) / (2 * h) == pytest.approx(slope, rel=2e-4, abs=1e-8), name
+
+
+@pytest.mark.parametrize("draw", [{}, {"gauges_per_update": 1}, {"pairs_per_update": 1, "updates": 2}])
+def test_maps_hold_cells_that_drain_to_no_gauge(tmp_path, draw):
+    """Their loss is the mean over all cells, and teaches the generator; without maps they are not run."""
+    case = write_training_case(tmp_path, pet_factor=False, gauges=["g2"], loss={"nse": 1e-9, **MAPS["loss"]},
+                               **{k: v for k, v in MAPS.items() if k != "loss"}, **draw)
+    trainer = drawn_trainer(case)
+    domain, beyond, workers = trainer.data.domain, trainer.beyond, trainer.workers
+    assert sum(p.domain.cells.drained_area.sum() for p in (*trainer.parts, beyond)) == pytest.approx(
+        domain.cells.drained_area.sum(), rel=1e-12)
+    assert beyond.cells.size > trainer.parts[0].cells.size
+    everywhere = make_part(trainer.data, np.arange(domain.n_reaches), np.arange(1), workers, 1.0)
+    window = trainer.data.window(10, 40)
+    whole, own = (trainer.chain(part, window).runoff for part in (everywhere, beyond))
+    at = np.searchsorted(everywhere.cells, beyond.cells)
+    torch.testing.assert_close(own, whole[:, at])
+    expected = 0.0
+    for part in (*trainer.parts, beyond):
+        runoff = whole[:, np.searchsorted(everywhere.cells, part.cells)].detach()
+        area = torch.from_numpy(part.domain.cells.drained_area)
+        maps = {name: torch.from_numpy(trainer.objective.maps[name][part.cells]) for name in trainer.objective.maps}
+        terms = 0.2 * mean_runoff_term(runoff, maps["mean_runoff"], area)
+        terms += 0.6 * baseflow_index_term(runoff, maps["baseflow_index"], area, 5)
+        expected += float(terms) * part.cells.size / (trainer.parts[0].cells.size + beyond.cells.size)
+    assert trainer.gradient([window]) == pytest.approx(expected, rel=1e-6)
+    with_map = trainer.generator.cell.each[0].weight.grad.clone()
+    if draw:
+        trainer._update(lambda loss: None)
+    trainer.beyond = None
+    trainer.gradient([window])
+    assert not torch.allclose(with_map, trainer.generator.cell.each[0].weight.grad, rtol=1e-3)
+    assert Trainer(change_training(case, loss={"nse": 1.0}), ALONE).beyond is None
 
 
 TRANSFORMED = {"nse": 0, "nse_root": 0.5, "nse_inverse": 0.1, "nse_log": 0.3, "nse_box_cox": 0.7, "kge_root": 0.2,

@@ -166,6 +166,9 @@ class TrainConfig(BaseModel):
     mean_runoff_attribute: str | None = Field(
         default=None, description="Cell attribute with the map of mean runoff [mm yr-1], for loss.mean_runoff."
     )
+    baseflow_index_attribute: str | None = Field(
+        default=None, description="Cell attribute with the map of the baseflow index [1], for loss.baseflow_index."
+    )
     patience: int = Field(default=10, ge=1, description="Epochs without a better validation score before stopping [1].")
     device: DeviceName = Field(
         default="cpu", description="Where forcing is kept, networks and kernels run: the processors, or a CUDA device."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bmi_cdlm.generator.specification import LAYERED
 from bmi_cdlm.names.calendars import date_text
-from cdlm_training.terms import OF_DISCHARGE, OF_GAUGES, OF_SAMPLES
+from cdlm_training.terms import OF_DISCHARGE, OF_GAUGES, OF_MAPS, OF_SAMPLES
 
 if TYPE_CHECKING:
     from cdlm_training.config import TrainConfig
@@ -39,7 +39,7 @@ def check(config: TrainConfig) -> None:
         raise ValueError("gauges holds no id or one twice; expected different ids, or all")
     if config.held_out_fold is not None and config.held_out_fold >= config.folds:
         raise ValueError(f"held_out_fold is {config.held_out_fold}; expected 0 to {config.folds - 1}")
-    of_flow = [*OF_DISCHARGE, "mean_runoff"]
+    of_flow = [*OF_DISCHARGE, *OF_MAPS]
     if not any(getattr(config.loss, name) for name in of_flow):
         raise ValueError(
             f"loss has no term of the flow; expected one of {', '.join(of_flow)} above 0"
@@ -66,8 +66,9 @@ def check(config: TrainConfig) -> None:
     _check_posterior(config)
     if config.learn_weighting and not config.learn_routing:
         raise ValueError("learn_weighting needs learn_routing; set both, or neither")
-    if config.loss.mean_runoff and config.mean_runoff_attribute is None:
-        raise ValueError("loss.mean_runoff needs mean_runoff_attribute")
+    for name in config.loss.of_maps:
+        if getattr(config, f"{name}_attribute") is None:
+            raise ValueError(f"loss.{name} needs {name}_attribute")
 
 
 def _check_field(config: TrainConfig) -> None:
@@ -100,7 +101,7 @@ def _check_posterior(config: TrainConfig) -> None:
     """Refuse a posterior of what has no likelihood or too many parameters."""
     if config.posterior == "none":
         return
-    others = [name for name in (*OF_DISCHARGE, "mean_runoff", "prior") if name != "gaussian" and
+    others = [name for name in (*OF_DISCHARGE, *OF_MAPS, "prior") if name != "gaussian" and
               getattr(config.loss, name)]
     if not config.loss.gaussian or others:
         raise ValueError(

@@ -42,8 +42,8 @@ from cdlm_training.pretraining import Learned, teach
 from cdlm_training.regularisation import Regulariser
 from cdlm_training.scores import Epoch, GaugeRuns, Scores, score, simulate_gauges
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
-from cdlm_training.simulate import Chain, Part, make_parts
-from cdlm_training.transfer import Prior, adopt, check_terms, freeze
+from cdlm_training.simulate import Chain, Part, make_beyond, make_parts
+from cdlm_training.transfer import Prior, adopt, check_terms, freeze, learned_networks
 from cdlm_training.window_file import as_checkpoint, begin_from, make_windowed, window_inputs
 
 Item = tuple[Window, Part]
@@ -122,6 +122,8 @@ class Trainer:
         self.fingerprints = {name: content_digest(file) for name, file in files.items()}
         self.workers = Workers(self.config.threads)
         self.parts = make_parts(self.data, self.workers)
+        maps_teach = self.config.loss.of_maps and learned_networks(self.generator) - {"reach"}
+        self.beyond = make_beyond(self.data, self.workers, self.parts) if maps_teach else None
         self.objective = Objective(self.chain)
         self.learned: Learned | None = None
         self.validation = GaugeRuns(self.run, self.config.validation[1])
@@ -303,7 +305,10 @@ class Trainer:
             self.generator.draw_dropout(self.random)
             if self.config.pairs_per_update is not None:
                 pairs = draw_pairs(self.data, self.random, self.config.pairs_per_update)
-                loss = self.gradient_of(make_batch(self.data, pairs, self.workers), 1)
+                items = make_batch(self.data, pairs, self.workers)
+                if self.beyond is not None:
+                    items.append((self.data.windows(self.random, 1)[0], self.beyond))
+                loss = self.gradient_of(items, 1)
             else:
                 windows = self.data.windows(self.random, self.config.windows_per_update)
                 loss = self.gradient(windows, self._draw_parts())
@@ -343,10 +348,14 @@ class Trainer:
     def gradient(self, windows: list[Window], parts: list[Part] | None = None) -> float:
         """Set the gradient of the mean loss over windows, on all parts or some; returns the loss.
 
-        Equal on every process.
+        Equal on every process. Cells that drain to no training gauge count where the loss has maps.
         """
-        parts = self.parts if parts is None else parts
+        parts = self.with_beyond(self.parts if parts is None else parts)
         return self.gradient_of([(window, part) for window in windows for part in parts], len(windows))
+
+    def with_beyond(self, parts: list[Part]) -> list[Part]:
+        """Some parts, and the cells that drain to no training gauge where the loss has maps of them."""
+        return [*parts, *([] if self.beyond is None else [self.beyond])]
 
     def gradient_of(self, items: list[tuple[Window, Part]], n_windows: int) -> float:
         """As `gradient`, of runs that are the parts of `n_windows` windows over the domain."""
@@ -388,7 +397,7 @@ class Trainer:
     def _ranked(self, own: list[tuple[Window, Part]], quartile: float) -> np.ndarray:
         """Weights of the gauges by the rank of their costs, means over the windows in which they are observed."""
         sums = np.zeros((2, self.data.gauges.size))
-        for window, part in own:
+        for window, part in (item for item in own if item[1].gauges.size):
             found = self.objective.costs(window, part)
             sums[:, part.gauges] += np.nan_to_num(found), ~np.isnan(found)
         cost, count = np.array([[self.team.total(value) for value in row] for row in sums.tolist()])
@@ -399,7 +408,8 @@ class Trainer:
         count = float(max(1, self.objective.batch_count(items)))
         if not self.config.loss.rmse_comb:
             return BatchSums(count)
-        found = np.sum([np.zeros(2), *self._each(lambda one: self.objective.batch_squares(*one), own)], axis=0)
+        gauged = [item for item in own if item[1].gauges.size]
+        found = np.sum([np.zeros(2), *self._each(lambda one: self.objective.batch_squares(*one), gauged)], axis=0)
         return BatchSums(count, self.team.total(float(found[0])), self.team.total(float(found[1])))
 
     def _each(self, function: Callable[[Item], Result], items: list[Item]) -> list[Result]:

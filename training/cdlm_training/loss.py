@@ -147,9 +147,22 @@ def mean_runoff_term(runoff: Tensor, target: Tensor, area: Tensor) -> Tensor:
     """
     known = ~torch.isnan(target) & (target > 0)
     safe = torch.where(known, target, torch.ones_like(target)).double()
-    error = torch.where(known, mean_depths(runoff) / safe - 1.0, 0.0)
+    return _mean_square(mean_depths(runoff) / safe - 1.0, known, area)
+
+
+def baseflow_index_term(runoff: Tensor, target: Tensor, area: Tensor, window: int) -> Tensor:
+    """Squared error of each cell's baseflow index against a map, area-weighted over the cells.
+
+    runoff : daily, [time, cell] [mm d-1]; target : [cell], NaN where unknown; area : [cell]; window : of
+    `baseflow_indices`. Returns a scalar.
+    """
+    return _mean_square(baseflow_indices(runoff, window) - torch.nan_to_num(target), ~torch.isnan(target), area)
+
+
+def _mean_square(error: Tensor, known: Tensor, area: Tensor) -> Tensor:
+    """Mean over the area of the cells that are known, bool[cell]; 0 where none is."""
     weight = area.double() * known
-    return (weight * error**2).sum() / weight.sum().clamp(min=1e-12)
+    return (weight * torch.where(known, error, 0.0) ** 2).sum() / weight.sum().clamp(min=1e-12)
 
 
 def mean_depths(runoff: Tensor) -> Tensor:

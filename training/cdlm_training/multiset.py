@@ -88,10 +88,11 @@ def cost_at(trainer: Trainer, places: np.ndarray) -> float:
 
     set_places(trainer, places)
     windows, total = trainer.all_windows(), 0.0
-    cells = sum(part.cells.size for part in trainer.parts)
+    parts = trainer.with_beyond(trainer.parts)
+    cells = sum(part.cells.size for part in parts)
     with torch.no_grad():
         for window in windows:
-            for part in trainer.parts:
+            for part in parts:
                 total += float(trainer.objective(window, part, part.cells.size / cells)) / len(windows)
     return total
 

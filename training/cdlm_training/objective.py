@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 
 from bmi_cdlm.domain.attributes import read_attributes
+from bmi_cdlm.maps.basins import UNITS
+from bmi_cdlm.maps.files import interval_of
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError
+from bmi_cdlm.names.time_steps import DAY
 from cdlm_training.dataset import Window
 from cdlm_training.errors import gaussian_term
 from cdlm_training.floods import SignatureTerms
 from cdlm_training.loss import (
     TRANSFORMS,
     BatchSums,
+    baseflow_index_term,
     depth_squares,
     kge_term,
     mean_runoff_term,
@@ -46,8 +50,12 @@ class Objective:
 
     def __init__(self, chain: Chain) -> None:
         self.chain, self.dataset, self.generator = chain, chain.dataset, chain.generator
-        self.target = self._mean_runoff()
-        loss = self.dataset.config.loss
+        loss, run = self.dataset.config.loss, self.dataset.run
+        self.maps = self._read_maps()
+        self._per_day = DAY // run.time_step
+        self.hysep_window = 0
+        if "baseflow_index" in self.maps:
+            self.hysep_window = interval_of(run.domain, str(self.dataset.config.baseflow_index_attribute))
         self.signatures = SignatureTerms(self.dataset) if loss.signatures or loss.events else None
         self.spreads = {name: self._spread(name) for name in TRANSFORMS if any(self._weights_of(name))}
 
@@ -61,19 +69,16 @@ class Objective:
         sums : those of the whole update, where the loss has terms over all of its samples; weights : of the training
         gauges, where they differ from update to update: see `quantile_weights`.
         """
-        weigh = self.dataset.config.loss
-        uses_runoff = bool(weigh.mean_runoff) and self.target is not None
-        simulated = self.chain(part, window, spends=not uses_runoff)
+        simulated = self.chain(part, window, spends=not self.maps)
+        loss = share * (self._map_terms(simulated.runoff, part) + self._factor_terms(simulated))
+        if not part.gauges.size:
+            return torch.as_tensor(loss, dtype=torch.float64, device=self.chain.device)
         terms = self._gauge_terms(simulated.discharge, window, part)
         self._check_terms(terms, window, part)
         counted = (self.dataset.weights if weights is None else weights)[part.gauges]
-        loss = (self._place(counted).double() * part.stands_for * terms).sum()
         if sums is not None:
             loss = loss + sums.windows * self._batch_terms(simulated.discharge, window, part, sums)
-        if uses_runoff and self.target is not None:
-            area, target = self._place(part.domain.cells.drained_area), self._place(self.target[part.cells])
-            loss = loss + share * weigh.mean_runoff * mean_runoff_term(simulated.runoff, target, area)
-        return loss + share * self._factor_terms(simulated)
+        return (self._place(counted).double() * part.stands_for * terms).sum() + loss
 
     def costs(self, window: Window, part: Part) -> np.ndarray:
         """Cost of every gauge of a part in a window, float64[gauge], without a gradient; NaN where none is observed."""
@@ -154,6 +159,22 @@ class Objective:
             terms = terms + self.signatures(discharge, window, part.gauges)
         return terms
 
+    def _map_terms(self, runoff: Tensor, part: Part) -> Tensor | float:
+        """Of the cells of a part against maps."""
+        weigh = self.dataset.config.loss
+        terms: Tensor | float = 0.0
+        area = self._place(part.domain.cells.drained_area)
+        own = {name: self._place(values[part.cells]) for name, values in self.maps.items()}
+        if "mean_runoff" in own:
+            terms = terms + weigh.mean_runoff * mean_runoff_term(runoff, own["mean_runoff"], area)
+        if "baseflow_index" in own:
+            days = runoff[: runoff.shape[0] // self._per_day * self._per_day]
+            days = days.reshape(-1, self._per_day, days.shape[1]).mean(dim=1) if self._per_day > 1 else days
+            terms = terms + weigh.baseflow_index * baseflow_index_term(
+                days, own["baseflow_index"], area, self.hysep_window
+            )
+        return terms
+
     def _factor_terms(self, simulated: Simulated) -> Tensor | float:
         factor, weigh = simulated.pet_factor, self.dataset.config.loss
         terms: Tensor | float = 0.0
@@ -166,13 +187,13 @@ class Objective:
     def _place(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self.chain.device)
 
-    def _mean_runoff(self) -> np.ndarray | None:
-        """The map of mean runoff [mm yr-1], float64[cell]."""
-        name = self.dataset.config.mean_runoff_attribute
-        if name is None:
-            return None
-        table = read_attributes(self.dataset.run.domain, self.dataset.domain, "cell", [name], ["mm yr-1"])
-        return table.values[:, 0]
+    def _read_maps(self) -> dict[str, np.ndarray]:
+        """Maps that the loss weighs, float64[cell] by signature."""
+        config, run = self.dataset.config, self.dataset.run
+        names = {one: getattr(config, f"{one}_attribute") for one in config.loss.of_maps}
+        units = [UNITS[one] for one in names]
+        table = read_attributes(run.domain, self.dataset.domain, "cell", list(names.values()), units)
+        return dict(zip(names, table.values.T, strict=True))
 
     # ---- what has no value -------------------------------------------------------------------------------
 

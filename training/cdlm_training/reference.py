@@ -138,9 +138,11 @@ map_fit:
   output: gripe/fitted.nc
   left_out: {frac_water: 0.5}   # lakes keep the prior
   folds: true                   # of every fold too: NAME_unseen.nc has each gauge by the fold that never saw it
-  prior_of_folds: gripe/experiment/runs/lumped/folds/fold{fold}/seed1/trained.safetensors
+  prior_of_folds: gripe/experiment/runs/without_pet_factor/folds/fold{fold}/seed1/trained.safetensors
 ```
 
+The prior says much: from parameters that vary, fitted cells were better at unseen gauges than from lumped ones (see
+RESULTS.md). Maps are to be of the years that count (`signatures.period`; `period` less `warm_up`); others are told.
 `NAME_unseen.nc` is for `against:` of an experiment with the same `folds`; maps that saw a gauge of their fold are
 refused. `rivers: true` then fits the celerity by itself, gauge by gauge from upstream to downstream, to the correlation
 of hydrographs, at the gauges that the maps were learned from; reaches that drain to none have the median.
@@ -186,9 +188,11 @@ Several CONFIG in one command are several samples of basins, one after the other
 each, and of the difference gauge by gauge, with bootstrap intervals, on the screen and as a page. It takes the first
 model of each, or `--model` and `--other` as their tables name them; A and B may be one folder.
 
-A map as a constraint (`loss.mean_runoff` with `mean_runoff_attribute: mean_runoff`, laid into the domain by
-`cdlm signatures --to-domain`) must not have seen what a split holds out: each takes the map of the fold that did not,
-`mean_runoff_foldK`, and a split that every map has seen is refused.
+A map as a constraint (`loss.mean_runoff` with `mean_runoff_attribute: mean_runoff`, and `loss.baseflow_index`
+likewise, laid into the domain by `cdlm signatures --to-domain`) holds all cells, also those that drain to no gauge of
+the training, which are run for it by themselves, without rivers. It must not have seen what a split holds out: each
+takes the map of the fold that did not, `mean_runoff_foldK`, and a split that every map has seen is refused. Each window
+is compared with the map: take windows as long as the training, or years that differ are made alike.
 
 What a training begins with must not have seen it either: a checkpoint in `start_from` that was fitted to a gauge which
 a split holds out (`{design}` and `{split}` in the path name one of each), or labels or a checkpoint of the test years

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bmi_cdlm.domain.domain import Domain, take_reaches
-from bmi_cdlm.domain.network import upstream_of
+from bmi_cdlm.domain.network import NONE, upstream_of
 from bmi_cdlm.generator.generator import Inputs
 from bmi_cdlm.kernels.loops.plan import places_of
 from bmi_cdlm.kernels.workers import Workers
@@ -83,17 +83,38 @@ def make_parts(
 
 
 def make_part(
-    dataset: Dataset, places: np.ndarray, gauges: np.ndarray, workers: Workers, stands_for: float
+    dataset: Dataset, places: np.ndarray, gauges: np.ndarray, workers: Workers, stands_for: float,
+    more_cells: np.ndarray = NONE,
 ) -> Part:
-    """The piece of the domain with some reaches, int64[] rising; gauges : of them, places among the training gauges."""
+    """The piece of the domain with some reaches, int64[] rising; gauges : of them, places among the training gauges;
+    more_cells : int64[], cells that come along whether they drain to them or not."""
     run, config = dataset.run, dataset.config
-    piece, cells = take_reaches(dataset.domain, places)
+    piece, cells = take_reaches(dataset.domain, places, more_cells=more_cells)
     varying = (*config.varying, *((FACTOR,) if config.pet_factor else ()))
     operators = make_operators(run, piece, config.dtype, config.device, workers, varying)
     at = np.searchsorted(places, dataset.domain.gauges.reach[dataset.gauges[gauges]])
     return Part(piece, operators, gauges, at, cells, places, stands_for, workers)
 
 
+def make_beyond(dataset: Dataset, workers: Workers, parts: Sequence[Part]) -> Part | None:
+    """The cells that drain past all of some parts, without rivers and gauges: only maps tell of them; None without any.
+
+    Of a cell that some part has a share of, the rest of its area counts.
+    """
+    cells = dataset.domain.cells
+    left = cells.drained_area.copy()
+    for part in parts:
+        left[part.cells] -= part.domain.cells.drained_area
+    chosen = np.flatnonzero(left > NEGLIGIBLE * cells.drained_area)
+    if not chosen.size:
+        return None
+    part = make_part(dataset, NONE, NONE, workers, 1.0, chosen)
+    own = part.domain.cells._replace(drained_area=left[chosen])
+    return part._replace(domain=part.domain._replace(cells=own))
+
+
+NEGLIGIBLE = 1e-6
+"""Share of a cell's area that rounding may leave."""
 MANY_PARTS, ENOUGH_CELLS = 16, 64
 """Of more parts than that, neighbours are joined until each has so many cells: a part by itself costs milliseconds."""
 
@@ -202,6 +223,8 @@ class Chain:
         return Advance.apply(operator, self.places, series, names, *(inputs[n] for n in series), *(p[n] for n in names))
 
     def _route(self, part: Part, runoff: Tensor, warm_up: int, spends: bool) -> Tensor:
+        if not part.gauges.size:
+            return runoff.new_empty((runoff.shape[0] - warm_up, 0))
         generated = self.generator.reach_parameters(self.attributes.reach[part.reach_places])
         reach = part.operators.chain.reach
         p = self._filled(reach.parameters, generated, (part.reach_places.size,), part.reach_places)

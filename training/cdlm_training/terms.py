@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bmi_cdlm.evaluate.events import QUANTILE
 from bmi_cdlm.evaluate.signatures import OF_EVENTS, OF_PERIODS
+from bmi_cdlm.maps.config import Target
 
 LEARNABLE = {
     key: tuple(one.name for one in signatures if one.has_slope)
@@ -23,6 +24,8 @@ OF_GAUGES = (
 OF_SAMPLES = ("nse_batch", "rmse_comb")
 OF_DISCHARGE = (*OF_GAUGES, *OF_SAMPLES)
 """Terms of the loss that compare discharge: those of each gauge, and those over all samples of an update."""
+OF_MAPS: tuple[Target, ...] = ("mean_runoff", "baseflow_index")
+"""Terms of the loss that compare the runoff of cells with a map."""
 
 
 class LossWeights(BaseModel):
@@ -74,7 +77,14 @@ class LossWeights(BaseModel):
         default=0.0, ge=0, description="As rmse_log, but over all samples of an update: RmseCombLoss of dHBV 1.0 and "
         "2.0. Where an update has several parts, they are run once more, for the sums under the roots."
     )
-    mean_runoff: float = Field(default=0.0, ge=0, description="Squared relative error against a map of mean runoff.")
+    mean_runoff: float = Field(
+        default=0.0, ge=0, description="Squared relative error of the mean runoff of each window against a map, "
+        "mean over the area of all cells, also those that drain to no gauge of the training."
+    )
+    baseflow_index: float = Field(
+        default=0.0, ge=0, description="The same of the squared error of the baseflow index against a map, by HYSEP's "
+        "interval of that map; windows of a year or more."
+    )
     prior: float = Field(
         default=0.0, ge=0, description="Squared distance of parameters, before bounds, from those of `start_from`."
     )
@@ -95,6 +105,11 @@ class LossWeights(BaseModel):
     def of_gauges(self) -> list[str]:
         """Terms above 0 that every gauge has one of, so that gauges can be weighed and ranked."""
         return [name for name in OF_GAUGES if getattr(self, name)]
+
+    @property
+    def of_maps(self) -> list[Target]:
+        """Terms above 0 of cells against maps."""
+        return [name for name in OF_MAPS if getattr(self, name)]
 
     @property
     def of_samples(self) -> list[str]:

@@ -94,18 +94,23 @@ def check_terms(generator: Generator, loss: LossWeights) -> None:
     ConfigError
         A pull towards parameters that stay as they are, or a loss of mean runoff alone where only reaches learn.
     """
-    learned = {name.partition(".")[0] for name, w in generator.named_parameters() if w.requires_grad}
+    learned = learned_networks(generator)
     of_discharge = any(getattr(loss, name) for name in OF_DISCHARGE)
     if loss.prior and not learned & {"cell", "reach"}:
         term, needed = "prior", "cell or reach"
     elif not of_discharge and learned <= {"reach"}:
-        term, needed = "mean_runoff", "cell, lstm or pet"
+        term, needed = loss.of_maps[0], "cell, lstm or pet"
     else:
         return
     raise ConfigError(
         f"loss.{term} depends on nothing that is learned ({', '.join(sorted(learned))}), expected weights of {needed}. "
         "Take them out of frozen, or leave the term out."
     )
+
+
+def learned_networks(generator: Generator) -> set[str]:
+    """Which of `cell`, `reach`, `pet`, `lstm` and `errors` have weights that are learned."""
+    return {name.partition(".")[0] for name, w in generator.named_parameters() if w.requires_grad}
 
 
 class Prior:

@@ -16,6 +16,7 @@ from cdlm_training.experiment.config import ExperimentConfig
 from cdlm_training.experiment.maps import unseen_map
 from cdlm_training.experiment.splits import make_splits
 
+KEY = "baseflow_index_attribute"
 TEST = (np.datetime64("2001-01-01"), np.datetime64("2002-01-01"))
 
 
@@ -32,28 +33,28 @@ def write_maps(path: Path, **seen: list[str] | None) -> Path:
 
 def test_a_split_takes_the_map_that_did_not_see_its_gauges(tmp_path: Path):
     path = write_maps(tmp_path / "d.nc", runoff=["a", "b", "c"], runoff_fold0=["b", "c"], runoff_fold1=["a"])
-    assert unseen_map(path, "runoff", ["a"]) == "runoff_fold0"
-    assert unseen_map(path, "runoff", ["b", "c"]) == "runoff_fold1"
-    assert unseen_map(path, "runoff", []) == "runoff", "where none is held out the map of all gauges is best"
-    assert unseen_map(path, "runoff", ["z"]) == "runoff", "nobody has seen a gauge of elsewhere"
-    assert unseen_map(path, "cell_runoff", ["a"]) == "runoff_fold0", "however it is called"
-    assert unseen_map(path, "runoff_fold1", ["b"]) == "runoff_fold1", "named outright, and clean"
+    assert unseen_map(path, "runoff", ["a"], KEY) == "runoff_fold0"
+    assert unseen_map(path, "runoff", ["b", "c"], KEY) == "runoff_fold1"
+    assert unseen_map(path, "runoff", [], KEY) == "runoff", "where none is held out the map of all gauges is best"
+    assert unseen_map(path, "runoff", ["z"], KEY) == "runoff", "nobody has seen a gauge of elsewhere"
+    assert unseen_map(path, "cell_runoff", ["a"], KEY) == "runoff_fold0", "however it is called"
+    assert unseen_map(path, "runoff_fold1", ["b"], KEY) == "runoff_fold1", "named outright, and clean"
 
 
 def test_a_split_that_every_map_saw_is_refused(tmp_path: Path):
     path = write_maps(tmp_path / "d.nc", runoff=["a", "b"], runoff_fold0=["b"], runoff_fold1=["a"])
-    with pytest.raises(ConfigError, match=r"'runoff' was learned from gauge a, .* maps of its 2 folds"):
-        unseen_map(path, "runoff", ["b", "a"])
+    with pytest.raises(ConfigError, match=rf"training\.{KEY}: 'runoff' was learned from gauge a, .* its 2 folds"):
+        unseen_map(path, "runoff", ["b", "a"], KEY)
     with pytest.raises(ConfigError, match="'runoff_fold1' was learned from gauge a"):
-        unseen_map(path, "runoff_fold1", ["a"])
+        unseen_map(path, "runoff_fold1", ["a"], KEY)
 
 
 def test_maps_from_elsewhere_and_attributes_are_taken_as_they_are(tmp_path: Path):
     path = write_maps(tmp_path / "d.nc", runoff=None, forest=None, runoff_fold0=["a"])
-    assert unseen_map(path, "runoff", ["a"]) == "runoff"
-    assert unseen_map(path, "grun", ["a"]) == "grun", "that it is not there is said where it is read"
+    assert unseen_map(path, "runoff", ["a"], KEY) == "runoff"
+    assert unseen_map(path, "grun", ["a"], KEY) == "grun", "that it is not there is said where it is read"
     with pytest.raises(DomainError, match="there is no such file"):
-        unseen_map(tmp_path / "none.nc", "runoff", ["a"])
+        unseen_map(tmp_path / "none.nc", "runoff", ["a"], KEY)
 
 
 # ---- splits --------------------------------------------------------------------------------------------------------

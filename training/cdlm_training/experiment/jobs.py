@@ -33,7 +33,7 @@ from cdlm_training.experiment.splits import Split
 from cdlm_training.labels.store import read_labels
 from cdlm_training.labels.teach import check_folds
 from cdlm_training.seen import Seen, what_it_saw
-from cdlm_training.terms import Pretraining
+from cdlm_training.terms import OF_MAPS, Pretraining
 
 RUNS, CONFIG, DISCHARGE, DONE = "runs", "config.yaml", "discharge.nc", "done.json"
 CHECKPOINT, FIELD = "trained.safetensors", "trained.nc"
@@ -100,9 +100,10 @@ def _write_config(experiment: Experiment, job: Job, domain: Domain) -> None:
     start = content["training"].get("start_from")
     if start is not None:
         content["training"]["start_from"] = start_of(start, job.split)
-    name = content["training"].get("mean_runoff_attribute")
-    if isinstance(name, str):
-        content["training"]["mean_runoff_attribute"] = unseen_map(experiment.run.domain, name, job.split.held_out)
+    for key in (f"{term}_attribute" for term in OF_MAPS):
+        name = content["training"].get(key)
+        if isinstance(name, str):
+            content["training"][key] = unseen_map(experiment.run.domain, name, job.split.held_out, key)
     pretrain = content["training"].get("pretrain")
     if isinstance(pretrain, dict):
         left_out = dict.fromkeys([*pretrain.get("leave_out", []), *saw(domain, job.split.held_out)])

@@ -12,12 +12,13 @@ from bmi_cdlm.names.errors import ConfigError, DomainError
 
 
 @one_at_a_time
-def unseen_map(domain: Path, name: str, held_out: Sequence[str]) -> str:
+def unseen_map(domain: Path, name: str, held_out: Sequence[str], key: str) -> str:
     """The attribute of cells to take for a map: itself, or that of a fold, which never saw what is held out.
 
     A map that does not say from which gauges it was learned is taken as it is: it is from elsewhere.
 
-    domain : domain file; name : of the attribute, without `cell_`; held_out : ids of gauges.
+    domain : domain file; name : of the attribute, without `cell_`; held_out : ids of gauges; key : of the
+    configuration that names it.
 
     Raises
     ------
@@ -34,7 +35,7 @@ def unseen_map(domain: Path, name: str, held_out: Sequence[str]) -> str:
     clean = [v for v, gauge in leaks.items() if gauge is None]
     if not clean:
         raise ConfigError(
-            f"training.mean_runoff_attribute: '{name}' was learned from gauge {leaks[own]}, which this split holds "
+            f"training.{key}: '{name}' was learned from gauge {leaks[own]}, which this split holds "
             f"out, and the maps of its {len(found) - 1} folds from it or another. A map that saw a gauge is no test "
             "there: lay maps with the folds of the experiment into the domain (`cdlm signatures --to-domain`), or "
             "leave the map out."

@@ -21,7 +21,7 @@ from bmi_cdlm.generator.specification import Target
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.maps.basins import UNITS
 from bmi_cdlm.maps.files import LEARNED_FROM, Maps, check_unseen, read_maps
-from bmi_cdlm.names.calendars import MEAN_YEAR
+from bmi_cdlm.names.calendars import MEAN_YEAR, date_text
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.writing import check_writable, replacing
@@ -84,6 +84,14 @@ def run_map_fit(path: Path, tell: Callable[[str], None]) -> list[FitResult]:
     years = (fit.steps[1] - fit.steps[0] - config.warm_up) * run.time_step / DAY / MEAN_YEAR
     if years < ENOUGH_YEARS - 0.01:
         tell(f"note: {years:.1f} years count, and a mean over fewer than {ENOUGH_YEARS} is not that of the maps")
+    steps = (fit.steps[0] + config.warm_up, fit.steps[1])
+    counted = tuple(date_text(run.start + k * np.timedelta64(run.time_step, "s")) for k in steps)
+    if whole.period is not None and whole.period != counted:
+        tell(
+            f"note: the maps are of records from {' to '.join(whole.period)}, and runoff counts from "
+            f"{' to '.join(counted)}: wetter or drier years make runoff another than that of the maps. Give both the "
+            "same (signatures.period; map_fit.period and warm_up)"
+        )
     config.output.parent.mkdir(parents=True, exist_ok=True)
     check_writable(config.output)
     priors = [_prior(fit, domain, maps.fold) for maps in wanted]
