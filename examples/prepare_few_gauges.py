@@ -18,7 +18,7 @@ import click
 import netCDF4
 import numpy as np
 import yaml
-from prepare_mopex import Columns, read, write_domain, write_series
+from prepare_lumped import Columns, read, write_domain, write_series
 
 NORTH_OF, EAST_OF = 36.0, -100.0
 REGION = ((40.0, 44.7), (-86.0, -78.0))
