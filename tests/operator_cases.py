@@ -218,6 +218,7 @@ CASES: dict[str, Callable[[], Case]] = {
         32, random_domain(34, 9, 6, 15), 13, chain=chain_of(CEMANEIGE, GR4J_IMPERVIOUS)),
     "gradual snow": lambda: make_case(
         34, random_domain(36, 9, 6, 15), 17, chain=chain_of(CEMANEIGE_GRADUAL, GR4J)),
+    "gradual snow, one cold step": lambda: make_case(7, lumped_domain(6), 1, chain=chain_of(CEMANEIGE_GRADUAL, GR4J)),
     "sealed, hbv": lambda: make_case(33, random_domain(35, 9, 6, 15), 13, chain=chain_of(HBV_IMPERVIOUS)),
     "components of hbv": lambda: make_case(
         24, random_domain(27, 9, 4, 15), 9, chain=chain_of(ROUTED_HBV), components={"hbv": 4},

@@ -276,8 +276,8 @@ def _optional(dataset: netCDF4.Dataset, name: str, dim: str, units: str, where: 
 
 
 def _on_earth(values: np.ndarray, name: str, where: str) -> np.ndarray:
-    """Longitudes, from -180 or from 0 on, or latitudes [degrees]; metres of a projection are none."""
-    low, high = (-180.0, 360.0) if name.endswith("lon") else (-90.0, 90.0)
+    """Longitudes, counted on or back once round the Earth as rasters may, or latitudes [degrees]; metres are none."""
+    low, high = (-720.0, 720.0) if name.endswith("lon") else (-90.0, 90.0)
     bad = np.flatnonzero((values < low) | (values > high))
     if bad.size:
         raise DomainError(

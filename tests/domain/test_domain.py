@@ -304,8 +304,8 @@ def test_no_file_and_no_netcdf(tmp_path):
 @pytest.mark.parametrize(
     ("name", "index", "value", "told"),
     [("cell_lat", 3, 90.5, r"'cell_lat' is 90\.5 at index 3 \(1 such values\), expected -90 to 90 degrees"),
-     ("cell_lon", 0, 700123.0, r"'cell_lon' is 700123\.0 at index 0 \(1 such values\), expected -180 to 360 degrees"),
-     ("reach_lat", 5, -91.0, r"'reach_lat' is -91\.0 at index 5"), ("reach_lon", 2, -181.0, r"'reach_lon' is -181\.0"),
+     ("cell_lon", 0, 700123.0, r"'cell_lon' is 700123\.0 at index 0 \(1 such values\), expected -720 to 720 degrees"),
+     ("reach_lat", 5, -91.0, r"'reach_lat' is -91\.0 at index 5"), ("reach_lon", 2, -721.0, r"'reach_lon' is -721\.0"),
      ("gauge_area", 1, -5.0, r"'gauge_area' of gauge g1 is -5\.0, expected an official area > 0, or a missing value"),
      ("gauge_area", 0, 0.0, r"'gauge_area' of gauge g0 is 0\.0"), ("gauge_area", 0, np.inf, r"gauge g0 is inf"),
      ("gauge_id", 2, "", r"'gauge_id' is empty at index 2"), ("cell_id", 0, "  ", r"'cell_id' is empty at index 0"),

@@ -73,7 +73,8 @@ def test_what_processes_tell_has_an_entry_and_nothing_else():
         for name, store in process.stores.items():
             assert (variable(name).bounds, variable(name).units) == (store.bounds, store.units)
     assert {v.short for v in VARIABLES if v.part == "process"} == {v.short for v in VARIABLES if v.of} - {"runoff"}
-    assert variable("snowpack").of == ("cemaneige", "cemaneige_hysteresis") and variable("discharge").of == ()
+    assert variable("snowpack").of == ("cemaneige", "cemaneige_hysteresis", "cemaneige_gradual")
+    assert variable("discharge").of == ()
 
 
 def test_selection_by_role_grid_and_processes():

@@ -107,7 +107,8 @@ def test_a_file_that_cannot_be_read(config, name, error, what):
         path.write_bytes(content[: len(content) // 2])
     if what == "folder":
         path.mkdir()
-    assert_refused(config, error, name, "no such file" if what in ("missing", "folder") else "cannot be read")
+    said = {"missing": "no such file", "folder": "is a folder and no Zarr store"}
+    assert_refused(config, error, name, said.get(what, "cannot be read"))
 
 
 def test_a_configuration_that_is_missing_or_unknown(config):

@@ -295,9 +295,9 @@ def test_operators_call_the_functions_that_the_model_steps(asked):
     discharge = run_chain(case, case.operators(varying=()), tensors)
     physics = set(asked)
     assert physics == {
-        "fill_full_cover", "advance_cemaneige_hysteresis", "fill_inverse_of_capacity",
-        "fill_inverse_of_routing_capacity", "fill_ordinates", "advance_gr4j", "fill_muskingum_coefficients",
-        "route_muskingum", "fill_reach_volume", "fill_state_of_volume", "fill_steady_state",
+        "fill_full_cover", "advance_narrow_cemaneige_hysteresis", "fill_inverse_of_capacity",
+        "fill_inverse_of_routing_capacity", "fill_ordinates", "advance_narrow_gr4j", "fill_muskingum_coefficients",
+        "route_narrow_muskingum", "fill_reach_volume", "fill_state_of_volume", "fill_steady_state",
     }
     assert all(asked[name] is by_model[name] for name in physics)
     discharge.sum().backward()
