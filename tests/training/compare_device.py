@@ -81,7 +81,8 @@ def run_chain(case: Case, ops, values: dict[str, torch.Tensor]) -> torch.Tensor:
         given = (values[n] for n in (*series, *names))
         values[operator.gives] = Advance.apply(operator, places, series, names, *given)
     names = tuple(p.name for p in case.chain.reach.parameters if p.name in values)
-    return Route.apply(ops.reach, outlets_and_more(ops.domain), 0, False, names, values["runoff"], *(values[n] for n in names))
+    river = (values[n] for n in names)
+    return Route.apply(ops.reach, outlets_and_more(ops.domain), 0, False, names, values["runoff"], *river)
 
 
 def tensors_of(case: Case, device: torch.device) -> dict[str, torch.Tensor]:
