@@ -16,6 +16,7 @@ import click
 import netCDF4
 import numpy as np
 import yaml
+from prepare_lumped import put
 
 from bmi_cdlm.domain.domain import Domain, read_domain
 from bmi_cdlm.names.writing import replacing
@@ -112,13 +113,6 @@ def write_forcing(path: Path, source: Path, domain: Domain, areas: Areas) -> Non
                 for first in range(0, one.shape[0], DAYS):
                     block = np.ma.filled(one[first : first + DAYS], np.nan).astype(float)
                     made[first : first + DAYS] = means(domain, areas, block)
-
-
-def put(out: netCDF4.Dataset, name: str, dimension: str, values: np.ndarray, units: str | None) -> None:
-    one = out.createVariable(name, str if values.dtype == object else values.dtype, (dimension,))
-    if units is not None:
-        one.units = units
-    one[:] = values
 
 
 if __name__ == "__main__":

@@ -112,6 +112,14 @@ def write_parameters(path: Path, values: Mapping[str, np.ndarray], ids: Mapping[
     return path
 
 
+def add_cell_attribute(domain: Path, name: str, values: np.ndarray, units: str) -> None:
+    """Give the cells of a domain file an attribute, float64[cell]."""
+    with netCDF4.Dataset(domain, "a") as file:
+        variable = file.createVariable(f"cell_{name}", "f8", ("cell",))
+        variable.units = units
+        variable[:] = values
+
+
 def write_forcing(path: Path, forcing: Forcing, step: int, cell_id: np.ndarray, start: np.datetime64 = START) -> Path:
     """Write all three inputs."""
     units = {"precipitation": "mm d-1", "potential_evapotranspiration": "mm d-1", "air_temperature": "degC"}

@@ -49,10 +49,16 @@ def snow_hysteresis_step(G, eTG, peak, cover, P, T, CTG, Kf, Ga, threshold):
     melt, snowfall and melt.
     """
     snowfall = solid_fraction(T) * P
+    eTG = thermal_state_step(eTG, T, CTG)
+    potential = potential_melt(G + snowfall, eTG, T, Kf)
+    G, peak, cover, melt = hysteresis_step(G, peak, cover, snowfall, potential, Ga, threshold)
+    return G, eTG, peak, cover, (P - snowfall) + melt, snowfall, melt
+
+
+def hysteresis_step(G, peak, cover, snowfall, potential, Ga, threshold):
+    """Pack and cover under snowfall and the melt of a fully covered cell. Returns G, peak, cover and melt."""
     before = G
     G = G + snowfall
-    eTG = thermal_state_step(eTG, T, CTG)
-    potential = potential_melt(G, eTG, T, Kf)
     melting = potential > 0.0
     peak = G if melting and cover == 1.0 and G < peak else peak
     cover = cover_on_depletion(G, peak) if melting else cover
@@ -63,7 +69,7 @@ def snow_hysteresis_step(G, eTG, peak, cover, P, T, CTG, Kf, Ga, threshold):
     grown = grown if grown < 1.0 else 1.0
     cover = grown if growing else cover_on_depletion(G, peak)
     peak = threshold if growing and cover == 1.0 else peak
-    return G, eTG, peak, cover, (P - snowfall) + melt, snowfall, melt
+    return G, peak, cover, melt
 
 
 def cover_on_depletion(G, peak):

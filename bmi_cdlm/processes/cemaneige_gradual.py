@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from bmi_cdlm.names.declaration import Prepared, Stage
 from bmi_cdlm.names.parameters import Parameter, Range
-from bmi_cdlm.processes.cemaneige import CEMANEIGE_HYSTERESIS, cover_on_depletion, thermal_state_step
+from bmi_cdlm.processes.cemaneige import CEMANEIGE_HYSTERESIS, hysteresis_step, thermal_state_step
 
 
 def solid_share(T, middle, per_degree):
@@ -28,19 +28,9 @@ def ripeness(eTG, per_degree):
 def gradual_snow_step(G, eTG, peak, cover, P, T, CTG, Kf, Ga, threshold, middle, per_degree, ripe_per_degree):
     """One step of a pack, as `snow_hysteresis_step`. Returns G, eTG, peak, cover, rain plus melt, snowfall, melt."""
     snowfall = solid_share(T, middle, per_degree) * P
-    before = G
-    G = G + snowfall
     eTG = thermal_state_step(eTG, T, CTG)
-    potential = min(Kf * max(T, 0.0), G) * ripeness(eTG, ripe_per_degree)
-    melting = potential > 0.0
-    peak = G if melting and cover == 1.0 and G < peak else peak
-    cover = cover_on_depletion(G, peak) if melting else cover
-    melt = (0.9 * cover + 0.1) * potential
-    G = G - melt
-    growing = G > before
-    grown = min(cover + (snowfall - melt) / Ga, 1.0)
-    cover = grown if growing else cover_on_depletion(G, peak)
-    peak = threshold if growing and cover == 1.0 else peak
+    potential = min(Kf * max(T, 0.0), G + snowfall) * ripeness(eTG, ripe_per_degree)
+    G, peak, cover, melt = hysteresis_step(G, peak, cover, snowfall, potential, Ga, threshold)
     return G, eTG, peak, cover, (P - snowfall) + melt, snowfall, melt
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
-from cases import N_CELLS, change_config, simulated, write_case, write_parameters
+from cases import N_CELLS, add_cell_attribute, change_config, simulated, write_case, write_parameters
 from make_domain import lumped_domain
 
 from bmi_cdlm.evaluate.balance import balance
@@ -184,10 +184,7 @@ def test_the_domain_says_what_leaves_hold_unless_parameters_do(tmp_path):
             return simulation.model.live["interception_store"].copy()
 
     without, expected = leaves(config), leaves(given)
-    with netCDF4.Dataset(tmp_path / "domain.nc", "a") as file:
-        values = file.createVariable("cell_interception_capacity", "f8", ("cell",))
-        values.units = "mm"
-        values[:] = held
+    add_cell_attribute(tmp_path / "domain.nc", "interception_capacity", held, "mm")
     assert np.array_equal(leaves(config), expected) and not np.array_equal(without, expected)
     write_parameters(tmp_path / "p.nc", {"interception_capacity": np.ones(N_CELLS)})
     assert np.array_equal(leaves(given), without), "1 mm, the default, in place of the domain's"

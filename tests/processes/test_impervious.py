@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import netCDF4
 import numpy as np
 import pytest
-from cases import N_CELLS, change_config, simulated, write_case, write_parameters
+from cases import N_CELLS, add_cell_attribute, change_config, simulated, write_case, write_parameters
 from make_domain import lumped_domain
 
 from bmi_cdlm.kernels.workers import Workers
@@ -118,10 +117,7 @@ def test_a_run_takes_the_share_of_the_domain(tmp_path):
             return simulation.model.live["impervious_runoff"].copy()
 
     without, expected = runoff(config), runoff(given)
-    with netCDF4.Dataset(tmp_path / "domain.nc", "a") as file:
-        values = file.createVariable("cell_impervious_share", "f8", ("cell",))
-        values.units = "1"
-        values[:] = share
+    add_cell_attribute(tmp_path / "domain.nc", "impervious_share", share, "1")
     assert np.array_equal(runoff(config), expected) and not np.array_equal(without, expected)
     wet = expected > 0.0  # 0.05 where nothing is said
     assert wet.any() and not wet[0]

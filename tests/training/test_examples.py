@@ -175,8 +175,9 @@ def test_few_gauges_are_trained_once_with_and_without_a_start(tmp_path):
     assert (tmp_path / "few" / "2_1_plain.safetensors").stat().st_mtime_ns == trained
 
 
-def test_own_areas_are_a_domain_of_nested_cells(tmp_path):
+def test_own_areas_are_a_domain_of_nested_cells(tmp_path, monkeypatch):
     """A cell for what drains to a gauge through no other; means of attributes and forcing; the river between gauges."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
     config = write_training_case(tmp_path)
     result = invoke(example("own_areas"), config, "--to", tmp_path / "own")
     assert result.exit_code == 0, result.output

@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from itertools import combinations
 
-import netCDF4
 import numpy as np
 import pytest
 import torch
-from cases import START, case_forcing, change_config
+from cases import START, add_cell_attribute, case_forcing, change_config
 from make_domain import lumped_domain
 from training_cases import ALONE, N_CELLS, Trainer, change_training, drawn_trainer, write_training_case
 
@@ -372,10 +371,7 @@ def test_what_no_generator_gives_is_that_of_the_domain(tmp_path):
     held = np.linspace(0.5, 1.2, 8)
     config = write_training_case(tmp_path)
     config = change_config(config, runoff="gr4")
-    with netCDF4.Dataset(tmp_path / "domain.nc", "a") as file:
-        values = file.createVariable("cell_interception_capacity", "f8", ("cell",))
-        values.units = "mm"
-        values[:] = held
+    add_cell_attribute(tmp_path / "domain.nc", "interception_capacity", held, "mm")
     trainer = Trainer(config, ALONE)
     for part in trainer.parts:
         made = trainer.chain._cell_parameters(part)
