@@ -77,3 +77,15 @@ def read_all(path):
     with netCDF4.Dataset(path) as dataset:
         dataset.set_auto_mask(False)
         return {name: v[:] for name, v in dataset.variables.items()}
+
+
+def attributes_of(path):
+    """Attributes of a NetCDF file."""
+    with netCDF4.Dataset(path) as dataset:
+        return {name: dataset.getncattr(name) for name in dataset.ncattrs()}
+
+
+def in_order(ids, wanted):
+    """Places of some ids among others."""
+    place = {one: i for i, one in enumerate(ids.tolist())}
+    return np.array([place[one] for one in wanted])

@@ -131,8 +131,10 @@ def check_series(name: str, values: np.ndarray, cell_id: Sequence[str], where: s
     )
 
 
-def check(values: Mapping[str, np.ndarray], where: str) -> None:
+def check(values: Mapping[str, np.ndarray], where: str, remedy: str = "Correct the parameter file.") -> None:
     """Refuse values that are not finite or outside the legal range.
+
+    where, remedy : what the values stand in and what to do, for the message.
 
     Raises
     ------
@@ -146,5 +148,5 @@ def check(values: Mapping[str, np.ndarray], where: str) -> None:
             i = int(bad[0])
             raise ParameterError(
                 f"{where}: '{name}' is {value.flat[i]} at index {i} ({bad.size} of {value.size} values are bad), "
-                f"expected a number from {low:g} to {high:g}. Correct the parameter file."
+                f"expected a number from {low:g} to {high:g}. {remedy}"
             )

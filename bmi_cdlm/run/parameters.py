@@ -21,7 +21,7 @@ from bmi_cdlm.model.lstm import Lstm
 from bmi_cdlm.model.pet import Demand, make_place, takes_elevation
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CheckpointError, ConfigError
-from bmi_cdlm.names.parameters import STARTS, TRAVEL_TIME, grid_of
+from bmi_cdlm.names.parameters import STARTS, TRAVEL_TIME, check, grid_of
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.parameter_file import read_attribute_of, read_parameters
@@ -70,10 +70,14 @@ def parameters_of_domain(config: Config, domain: Domain) -> dict[str, np.ndarray
     ------
     DomainError
         Such an attribute in other units, or missing in some cell.
+    ParameterError
+        A value outside of the legal range of its parameter.
     """
     wanted = [p for process in config.chain.cells for p in process.parameters if p.of_domain]
     found = {p.name: find_attribute(config.domain, domain, p.name, p.grid, p.units) for p in wanted}
-    return {name: values for name, values in found.items() if values is not None}
+    own = {name: values for name, values in found.items() if values is not None}
+    check(own, f"{config.domain}: cell attributes", "Correct the domain file.")
+    return own
 
 
 def fitting_checkpoint(config: Config) -> Checkpoint:

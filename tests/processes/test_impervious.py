@@ -9,6 +9,7 @@ from make_domain import lumped_domain
 
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.names.errors import ParameterError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.hbv import HBV
@@ -122,3 +123,11 @@ def test_a_run_takes_the_share_of_the_domain(tmp_path):
     wet = expected > 0.0  # 0.05 where nothing is said
     assert wet.any() and not wet[0]
     np.testing.assert_allclose(without[wet] / 0.05, expected[wet] / share[wet], rtol=1e-12)
+
+
+def test_a_share_of_the_domain_in_per_cent_is_refused_there(tmp_path):
+    config = write_case(tmp_path, runoff="gr4j_impervious", parameters="default")
+    add_cell_attribute(tmp_path / "domain.nc", "impervious_share", np.full(N_CELLS, 30.0), "1")
+    message = r"domain\.nc: cell attributes: 'impervious_share' is 30\.0 .* from 0 to 1\. Correct the domain file"
+    with pytest.raises(ParameterError, match=message), simulated(config):
+        pass
