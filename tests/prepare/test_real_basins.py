@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -57,7 +58,19 @@ def test_real_files_agree_with_each_other(prepared, name):
     domain, forcing, observations = (read_all(files[key]) for key in ("domain", "forcing", "observations"))
     assert forcing["cell_id"].tolist() == domain["cell_id"].tolist()
     assert observations["gauge_id"].tolist() == domain["gauge_id"].tolist()
-    assert "smash" not in sys.modules
+
+
+@pytest.mark.smash
+@pytest.mark.slow
+def test_package_that_ships_the_data_is_not_imported(prepared, tmp_path):
+    """Its files are read; its code, which needs a Fortran runtime, is not. Of a process that imported nothing before."""
+    prepared("lez")
+    code = (
+        "import sys; from pathlib import Path; from bmi_cdlm.prepare.run import prepare; "
+        "prepare(sys.argv[1], to=Path(sys.argv[2])); print('smash' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(ROOT / "cfg" / "lez.yaml"), str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1] == "False"
 
 
 @pytest.mark.smash
