@@ -67,7 +67,7 @@ def test_package_that_ships_the_data_is_not_imported(prepared, tmp_path):
     prepared("lez")
     code = (
         "import sys; from pathlib import Path; from bmi_cdlm.prepare.run import prepare; "
-        "prepare(sys.argv[1], to=Path(sys.argv[2])); print('smash' in sys.modules)"
+        "prepare(Path(sys.argv[1]), to=Path(sys.argv[2])); print('smash' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(ROOT / "cfg" / "lez.yaml"), str(tmp_path)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1] == "False"
