@@ -63,7 +63,7 @@ def test_real_files_agree_with_each_other(prepared, name):
 @pytest.mark.smash
 @pytest.mark.slow
 def test_package_that_ships_the_data_is_not_imported(prepared, tmp_path):
-    """Its files are read; its code, which needs a Fortran runtime, is not. Of a process that imported nothing before."""
+    """Its files are read; its code, which needs a Fortran runtime, is not: asked of a process that is new."""
     prepared("lez")
     code = (
         "import sys; from pathlib import Path; from bmi_cdlm.prepare.run import prepare; "
