@@ -12,8 +12,9 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.names.calendars import date_text, differs
 from bmi_cdlm.names.errors import ConfigError, ObservationError, StateError, nearest
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.saved_state import CARRIED
 from bmi_cdlm.run.screening import read_records
-from bmi_cdlm.run.simulation import CARRIED, Simulation
+from bmi_cdlm.run.simulation import Simulation
 from bmi_cdlm.run.values import duration_text
 
 Progress = Callable[[int], None]

@@ -18,9 +18,10 @@ from bmi_cdlm.names.calendars import year_length
 from bmi_cdlm.names.memory import available_memory
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
+from bmi_cdlm.run.beginning import STEADY_DAYS
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.ensemble import member_configs
-from bmi_cdlm.run.simulation import STEADY_DAYS, Simulation
+from bmi_cdlm.run.simulation import Simulation
 
 MEASURED_SECONDS = 1.0
 FLOAT = 8

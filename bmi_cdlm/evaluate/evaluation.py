@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.ensemble import read_members
 from bmi_cdlm.run.screening import screened_out
+
+logger = logging.getLogger(__name__)
 
 
 class GaugeResult(NamedTuple):
@@ -83,6 +86,12 @@ def evaluate(config: Config, wanted: Wanted = EVERYTHING) -> list[GaugeResult]:
     if not kept:
         raise ConfigError(f"{output}: screening leaves out every gauge. Expected one that counts.")
     gauge_id, simulated = [gauge_id[k] for k in kept], simulated[:, kept]
+    unknown = [gauge for gauge in gauge_id if gauge not in areas]
+    if unknown:
+        logger.warning(
+            "%s: gauge %s (of %d) is not in %s, so that its area and its rain are not known: the domain is not that of "
+            "the run", output, unknown[0], len(unknown), config.domain,
+        )
     step = config.time_step * config.steps_per_output
     inside = _period(starts, step, wanted, output)
     starts, simulated = starts[inside], simulated[inside]

@@ -54,9 +54,10 @@ def write_restart(path: Path, restart: Restart) -> None:
     except OSError as cause:
         if isinstance(cause, OutputError):
             raise
+        older = "; the older file stays as it is" if path.exists() else ""
         raise OutputError(
-            f"{path}: cannot be written ({cause.strerror or cause}); an older restart file stays as it is. Free space "
-            "on the disk, or choose another path for 'restart'."
+            f"{path}: cannot be written ({cause.strerror or cause}){older}. Free space on the disk, or choose another "
+            "path for 'restart'."
         ) from cause
 
 

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain, read_domain
-from bmi_cdlm.files.fingerprints import FINGERPRINTS, check_fingerprints
 from bmi_cdlm.files.forcing import ForcingFile
-from bmi_cdlm.files.output import OutputFile, partial_path
 from bmi_cdlm.files.packing import average
 from bmi_cdlm.files.restart import Restart, read_restart, restart_to_bytes, write_restart
 from bmi_cdlm.files.shared import share, version
-from bmi_cdlm.files.streaming import Take, WriteBehind, read_ahead
+from bmi_cdlm.files.streaming import Take, read_ahead
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.totals import Outstanding
-from bmi_cdlm.names.calendars import date_text, year_length
-from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError
+from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.names.season import day_of_year
-from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
+from bmi_cdlm.run.batch import Progress, nothing, run_batch
+from bmi_cdlm.run.beginning import begin
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.continuing import can_resume, check_boundary, check_options, elapsed_at
+from bmi_cdlm.run.continuing import can_resume, check_boundary
 from bmi_cdlm.run.coupled import Coupled
 from bmi_cdlm.run.fingerprints import fingerprints
-from bmi_cdlm.run.inputs import HELD, PENDING, Inputs
+from bmi_cdlm.run.inputs import Inputs
 from bmi_cdlm.run.not_finite import find_not_finite, keep_state
-from bmi_cdlm.run.output import check_finished, check_outputs, output_attributes, output_places, set_aside
 from bmi_cdlm.run.parameters import (
     check_pet_outputs,
     make_demand,
@@ -45,18 +42,11 @@ from bmi_cdlm.run.parameters import (
 )
 from bmi_cdlm.run.partition import Part
 from bmi_cdlm.run.rehearsal import rehearse
-from bmi_cdlm.run.release import AtStart, Release
+from bmi_cdlm.run.release import Release
+from bmi_cdlm.run.saved_state import restore, snapshot, take_over
 from bmi_cdlm.run.waves import wave_fit
 
-CARRIED = "carried_precipitation"
-"""Name under which a state keeps precipitation that falls in the first step of a hot start [mm d-1 s]."""
-STEADY_DAYS = 10
-Progress = Callable[[int], None]
 logger = logging.getLogger(__name__)
-
-
-def _nothing(*_: object) -> None:
-    """Take what is not wanted."""
 
 
 class Simulation:
@@ -88,6 +78,8 @@ class Simulation:
     origin : int
         Seconds from the start to the first begin of a step that the clock counts from: 0, or below where the state of
         another run goes on whose steps begin elsewhere.
+    carried : float64[cell] or None
+        Precipitation that a state held unused when it was taken as a hot start [mm d-1 s]: falls in the first step.
     resumed : bool
         Whether it goes on from the restart file of a run that did not finish (`resume`, and there is one).
 
@@ -103,7 +95,7 @@ class Simulation:
     ) -> None:
         self.config, self._exchange, self._ready = config, exchange, ready
         self.resumed = resume and can_resume(config)
-        self._made_of: str | None = None
+        self._fingerprints: str | None = None
         if part is None:
             self._domain = share(("domain", *version(config.domain)), lambda: read_domain(config.domain))
             domain = self._domain.value
@@ -148,10 +140,10 @@ class Simulation:
         self.release = Release(self.model)
         self._held: Forcing | None = None
         self._begin_clock()
-        self._carried: np.ndarray | None = None
+        self.carried: np.ndarray | None = None
         if self._ready:
             rehearse(self)
-        self._initialise()
+        begin(self)
 
     def _begin_clock(self) -> None:
         """Start the clock: at the begin of a step, or within one where the day begins elsewhere."""
@@ -184,27 +176,27 @@ class Simulation:
     ) -> dict[str, np.ndarray]:
         """Advance model and clock over the steps of the forcing; see `Model.advance`."""
         count, model = forcing.precipitation.shape[0], self.model
-        if self._carried is not None:
+        if self.carried is not None:
             forcing = self._with_carried(forcing)
         if self.coupled.names:
             forcing = forcing._replace(coupled=self.coupled.take(count))
         if model.pet is not None:
-            forcing = self._dated(forcing, self.n_done, count)
+            forcing = self.dated(forcing, self.n_done, count)
         before = keep_state(model, self.config.memory // 8) if count > 1 else None
         series = model.advance(forcing, keep, reaches)
         if not model.is_finite:
-            raise find_not_finite(model, forcing, before, self._starts(self.n_done, count))
+            raise find_not_finite(model, forcing, before, self.step_starts(self.n_done, count))
         self.elapsed += count * self.config.time_step
         return series
 
     def _with_carried(self, forcing: Forcing) -> Forcing:
         """Forcing with the precipitation that a state held unused when it was taken as a hot start, in its first step.
         """
-        assert self._carried is not None
+        assert self.carried is not None
         name = self.config.chain.enters
         fallen = forcing.series()[name].copy()
-        fallen[0] += self._carried / self.config.time_step
-        self._carried = None
+        fallen[0] += self.carried / self.config.time_step
+        self.carried = None
         if name == "precipitation":
             return forcing._replace(precipitation=fallen)
         return forcing._replace(others={**(forcing.others or {}), name: fallen})
@@ -241,8 +233,8 @@ class Simulation:
         if at_start is not None:
             waiting = self.model.state.unreleased - at_start.discharge
             unused = (0.0 if unused is None else unused) - at_start.precipitation
-            if self._carried is not None:
-                unused += self._carried
+            if self.carried is not None:
+                unused += self.carried
         self.model.end_call(release.depth, Outstanding(unused, release.own_runoff(), waiting))
 
     def read_forcing(self, first: int, count: int) -> Forcing:
@@ -259,99 +251,36 @@ class Simulation:
         start = self._epoch + self.origin + first * self.config.time_step
         shape = count, self.model.domain.n_cells
         made = make_forcing(self.config, self._demand, values, start, self.model.workers, shape)
-        return self._dated(made, first, count)
+        return self.dated(made, first, count)
 
-    def _starts(self, first: int, count: int) -> np.ndarray:
+    def step_starts(self, first: int, count: int) -> np.ndarray:
+        """Begins of `count` steps from this on, datetime64[s]."""
         seconds = self.origin + (first + np.arange(count)) * self.config.time_step
         return self.config.start + seconds.astype("timedelta64[s]")
 
-    def _dated(self, forcing: Forcing, first: int, count: int) -> Forcing:
+    def dated(self, forcing: Forcing, first: int, count: int) -> Forcing:
         """Forcing with the day of the year, where the model reads it."""
         if self.model.pet is None or forcing.day_of_year is not None:
             return forcing
-        return forcing._replace(day_of_year=day_of_year(self._starts(first, count)))
+        return forcing._replace(day_of_year=day_of_year(self.step_starts(first, count)))
 
-    def run(self, progress: Progress = _nothing) -> None:
+    def run(self, progress: Progress = nothing) -> None:
         """Run to the end in blocks; output streams to its file.
 
         The restart file is written at every `restart_every` and at the end, behind the output up to there: a run
         that is killed goes on from it (`resume`), and its output is that of an unbroken run. progress is called
         after each block with the number of its steps.
         """
-        config = self.config
-        if self.forcing is None:
-            raise ForcingError("forcing is 'caller', expected a forcing file. Name one, or step through BMI.")
-        if self.config.before_start:
-            raise ConfigError(
-                f"start is {date_text(config.start)}, {config.before_start} s into a day: a run in steps begins with "
-                "one. Start at day_begins, or step through BMI."
-            )
-        if self.model.domain.boundary.size:
-            raise ConfigError(
-                "coupled_inputs names 'boundary_inflow', which nobody gives to a run from files. Step through BMI."
-            )
-        if self.inputs.pending_seconds:
-            raise StateError(
-                f"restart: saved {self.inputs.pending_seconds} s into a step, expected the end of a step. Step on "
-                "through BMI."
-            )
-        if self.n_done == config.n_steps and not self._only_to_finish():
-            if not self.resumed:
-                raise StateError(f"restart: valid at {date_text(self.time)}, the end of the run. Set a later end.")
-            check_finished(config, self._fingerprints())
-            return
-        if self.n_done % config.steps_per_output:
-            raise StateError(f"restart: valid at {date_text(self.time)}, within an output_step. Use one at its end.")
-        check_outputs(config)
-        with self._open_output() as output, WriteBehind(output.append if output else _nothing) as write:
-            if not self.resumed:
-                set_aside(config)
+        run_batch(self, progress)
 
-            def take(starts: np.ndarray, values: dict[str, np.ndarray]) -> None:
-                write(starts[:: config.steps_per_output], values)
-                if self._restart_is_due():
-                    write.wait()
-                    self._save_behind(output)
-
-            names = config.output_variables if output else ()
-            places = output_places(config, self.model.domain)[2]
-            self.run_blocks(names, take, progress, places=places, mean_over=config.steps_per_output)
-
-    def _open_output(self) -> AbstractContextManager[OutputFile | None]:
-        config = self.config
-        if config.output is None:
-            return nullcontext()
-        dimension, ids, _ = output_places(config, self.model.domain)
-        return OutputFile(
-            config.output, dimension, ids, config.output_variables, config.time_step * config.steps_per_output,
-            output_attributes(config, self._fingerprints()), precision=config.output_precision,
-            keep=self.n_done // config.steps_per_output if self.resumed else 0, calendar=config.calendar,
-        )
-
-    def _restart_is_due(self) -> bool:
-        if self.config.restart is None:
-            return False
-        return self.n_done == self.config.n_steps or not self.n_done % self.config.steps_per_restart
-
-    def _save_behind(self, output: OutputFile | None) -> None:
-        """Write the restart file when all output before it is on disk: a resumed run finds both."""
-        assert self.config.restart is not None
-        if output is not None:
-            output.flush()
-        restart = self.snapshot()
-        write_restart(
-            self.config.restart,
-            restart._replace(attributes={**restart.attributes, FINGERPRINTS: self._fingerprints() or ""}),
-        )
-
-    def _fingerprints(self) -> str | None:
-        """What this run is made of; None where nothing of it can be gone on with. Files are read once."""
-        if self.config.restart is not None and self._made_of is None:
-            self._made_of = fingerprints(self.config)
-        return self._made_of
+    def made_of(self) -> str | None:
+        """Fingerprints of what this run is made of; None where it writes no restart file. Files are read once."""
+        if self.config.restart is not None and self._fingerprints is None:
+            self._fingerprints = fingerprints(self.config)
+        return self._fingerprints
 
     def run_blocks(
-        self, names: Sequence[str], take: Take, progress: Progress = _nothing, *, places: np.ndarray | None = None,
+        self, names: Sequence[str], take: Take, progress: Progress = nothing, *, places: np.ndarray | None = None,
         mean_over: int = 1,
     ) -> None:
         """Run to the end; hand each block's step starts and the variables `names`, [time, n], to `take`.
@@ -404,103 +333,14 @@ class Simulation:
         forcing = 2 * len(config.inputs) * model.domain.n_cells  # the block in use and the next
         return model.block_length(config.memory // 2, fluxes, places, more=8 * (forcing + 2 * sum(sizes)))
 
-    def _only_to_finish(self) -> bool:
-        """Whether a run was killed after its last step, before its output was complete."""
-        output = self.config.output
-        return self.resumed and output is not None and partial_path(output).exists()
-
-    def _initialise(self) -> None:
-        if self.resumed:
-            path, domain = self.config.restart, self.model.domain
-            assert path is not None
-            restart = read_restart(path, domain.cells.id, domain.reaches.id)
-            own = self._fingerprints()
-            assert own is not None
-            check_fingerprints(restart.attributes.get(FINGERPRINTS), own, str(path), StateError)
-            self.restore(restart)
-            return
-        if isinstance(self.config.initial_state, Path):
-            self.restore_from(self.config.initial_state, hot_start=self.config.restart_mode == "hot_start")
-            if self.now and self.config.name_profile == "ngen":
-                self._tell_where_the_clock_is()
-            return
-        self.show_inputs()
-        if self.model.has_start:  # as the training assumed: cells as learned, rivers empty, nothing on its way
-            if self.config.spin_up:
-                logger.warning("spin_up is not run: the parameters say how full stores are when the run starts")
-            self.model.begin(np.zeros(self.model.domain.n_reaches))
-        elif self.config.initial_state == "equilibrium":
-            self.model.settle(self.config.initial_rain, self.config.initial_runoff)
-            self._spin_up()
-        elif self.forcing is None:
-            dry = np.zeros((1, self.model.domain.n_cells))
-            others = dict.fromkeys(self.config.chain.inputs, dry)
-            self.model.fill_rivers(self._dated(Forcing(dry, dry, dry, others=others), 0, 1))
-        else:
-            steps = min(STEADY_DAYS * DAY // self.config.time_step, self.config.n_steps)
-            self.model.fill_rivers(self.read_forcing(0, steps))
-            self._spin_up()
-
-    def _spin_up(self) -> None:
-        steps = min(year_length(self.config.start) * DAY // self.config.time_step, self.config.n_steps)
-        length = self.block_length()
-        spans = [(first, min(length, steps - first)) for first in range(0, steps, length)]
-        for _ in range(self.config.spin_up):
-            first = 0
-            for forcing in read_ahead(self.read_forcing, spans):
-                self.model.advance(forcing)
-                count = forcing.precipitation.shape[0]
-                if not self.model.is_finite:
-                    raise find_not_finite(self.model, forcing, None, self._starts(first, count))
-                first += count
-        if self.config.spin_up:
-            self.model.begin(self.model.live["discharge"].copy())
+    @property
+    def inputs_from(self) -> str:
+        """Where forcing comes from, as a state tells it."""
+        return "caller" if self.forcing is None else "file"
 
     def snapshot(self) -> Restart:
         """Everything that the future and the outputs depend on, with the clock."""
-        model, domain = self.model, self.model.domain
-        fluxes = {v.short: v.grid for v in model.outputs if v.role == "flux"}
-        cell = {**model.state.on_cells(), **{n: model.live[n] for n, g in fluxes.items() if g == "cell"}}
-        cell |= self.inputs.snapshot()
-        reach = {**model.state.on_reaches(), **{n: model.live[n] for n, g in fluxes.items() if g == "reach"}}
-        for v in model.outputs:
-            if v.sub_steps:
-                reach[v.short] = self._sub_steps_on_reaches(model.live[v.short], v.grid)
-        reach["reach_storage"] = model.live["reach_storage"]
-        config, release = self.config, self.release
-        waiting = release.snapshot()
-        cell |= waiting[0]
-        reach |= waiting[1]
-        if self._carried is not None:
-            cell[CARRIED] = self._carried
-        coupled = self.coupled.snapshot()
-        cell |= coupled[0]
-        reach |= coupled[1]
-        attributes = {
-            "time_step": str(config.time_step), "snow": config.snow, "runoff": config.runoff, "routing": config.routing,
-            "components": str(config.components), "inputs_from": self._inputs_from,
-            "name_profile": config.name_profile, "pending_seconds": str(self.inputs.pending_seconds),
-            "release_seconds": str(release.seconds),
-        }
-        if self.inputs.before:
-            attributes["before_start"] = str(self.inputs.before)
-        depth = float(model.live["runoff_depth"][0])
-        if depth != model.step_depth:  # the last call was no step
-            attributes |= {"call_depth": repr(depth), "cells": str(domain.n_cells)}
-        return Restart(cell, reach, domain.cells.id, domain.reaches.id, attributes, self.time)
-
-    def _sub_steps_on_reaches(self, values: np.ndarray, grid: str) -> np.ndarray:
-        """Values of sub-steps as a state keeps them, float64[sub-step, reach]: of gauges at their reaches."""
-        rows = values.reshape(self.model.n_sub, -1)
-        if grid == "reach":
-            return rows
-        kept = np.zeros((self.model.n_sub, self.model.domain.n_reaches))
-        kept[:, self.model.domain.gauges.reach] = rows
-        return kept
-
-    @property
-    def _inputs_from(self) -> str:
-        return "caller" if self.forcing is None else "file"
+        return snapshot(self)
 
     def save(self, path: Path) -> None:
         """Write a restart file."""
@@ -522,31 +362,7 @@ class Simulation:
         StateError
             The state does not fit.
         """
-        config, domain = self.config, self.model.domain
-        restart = read_restart(content, domain.cells.id, domain.reaches.id)
-        hot_start = config.restart_mode == "hot_start"
-        at = restart.time + np.timedelta64(int(restart.attributes["pending_seconds"]), "s")
-        beginning = not self.now and not hot_start and at != config.start
-        if beginning and config.name_profile == "ngen":
-            raise StateError(
-                f"restart: the state is of {date_text(at)}, the configuration starts at {date_text(config.start)}: "
-                "ngen "
-                f"would give the model forcing of another time. Set start: {date_text(at)} in the configuration and "
-                f"the same start_time in the realization (`cdlm nextgen init ... --restart {date_text(at)}` writes "
-                "both), or restart_mode: hot_start to begin anew with the state alone."
-            )
-        self.restore(restart, hot_start=hot_start)
-        if beginning:
-            self._tell_where_the_clock_is()
-
-    def _tell_where_the_clock_is(self) -> None:
-        """Say that a host and this run may count from different times."""
-        at = self.config.start + np.timedelta64(self.now, "s")
-        logger.warning(
-            "the state is of %s: the clock goes on at %d s after start, %s. A host that counts from its own start must "
-            "begin there, or the configuration must start at the state's time",
-            date_text(at), self.now, date_text(self.config.start),
-        )
+        take_over(self, content)
 
     def restore_from(self, source: Path | bytes, *, hot_start: bool = False) -> None:
         """Take over the state of a restart file, or of the bytes of one; see `restore`."""
@@ -561,54 +377,7 @@ class Simulation:
         StateError
             Another time step or other processes, or a clock outside the configured period.
         """
-        check_options(self.config, restart, hot_start=hot_start)
-        if hot_start and not self.config.chain.holds_water:
-            nothing = {name: np.zeros_like(a) for name, a in self.model.state.on_cells().items()}
-            restart = restart._replace(cell=restart.cell | nothing)
-        pending = 0 if hot_start else int(restart.attributes["pending_seconds"])
-        elapsed = -self.config.before_start if hot_start else elapsed_at(
-            self.config, restart, pending, at_steps=self.forcing is not None
-        )
-        before = int(restart.attributes.get("before_start", 0))
-        self.inputs.check(restart.cell, 0 if pending == before else pending)
-        self.model.restore(restart.cell, restart.reach)
-        self.elapsed = elapsed
-        self.origin = -(-elapsed % self.config.time_step)
-        self.show_inputs()
-        kept = restart.attributes["inputs_from"] == self._inputs_from and not hot_start
-        cell = {n: v for n, v in restart.cell.items() if kept or not n.startswith(HELD)}
-        if hot_start:
-            pending = before = self.config.before_start
-            cell = {n: v for n, v in cell.items() if not n.startswith(PENDING)}
-        self.inputs.restore(cell, pending, restart.attributes["name_profile"], before)
-        self.coupled.restore(restart.cell, restart.reach, hot_start=hot_start)
-        self._carried = restart.cell.get(CARRIED)
-        seconds = restart.attributes.get("release_seconds")
-        self.release.restore(restart.cell, restart.reach, None if seconds is None else int(seconds))
-        if hot_start:
-            self._begin_hot(restart)
-        self.release.depth = 0.0 if hot_start else self._depth_of_call(restart)
-        self.end_call()
-
-    def _begin_hot(self, restart: Restart) -> None:
-        """Start the clock with a state: what it has not used falls in the first step, what waits leaves as it would."""
-        state, release = self.model.state, self.release
-        waiting, unused = state.unreleased.copy(), np.zeros(self.model.domain.n_cells)
-        unused += restart.cell.get(PENDING + self.config.chain.enters, 0.0)
-        if self._carried is not None:
-            unused += self._carried
-        self.model.begin(self.model.live["discharge"].copy())
-        state.unreleased[:] = waiting
-        self._carried = unused if unused.any() else None
-        release.at_start = None
-        if release.seconds or self._carried is not None:
-            release.at_start = AtStart(release.runoff.copy(), waiting, unused)
-
-    def _depth_of_call(self, restart: Restart) -> float:
-        """Runoff of the last call [m]: the last step's, where it was one or where not all saved cells are here."""
-        if restart.attributes.get("cells") != str(self.model.domain.n_cells) or "call_depth" not in restart.attributes:
-            return self.model.step_depth
-        return float(restart.attributes["call_depth"])
+        restore(self, restart, hot_start=hot_start)
 
     def close(self) -> None:
         """Close files and threads."""

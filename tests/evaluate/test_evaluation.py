@@ -154,6 +154,18 @@ def test_what_evaluate_needs_is_named(case) -> None:
             evaluate(config)
 
 
+def test_an_output_of_another_domain_is_told(case, caplog) -> None:
+    path = case(RAIN, observations="observed.nc")
+    rows = RAIN[:, 2:3]
+    for name, variable in (("run.nc", "discharge"), ("observed.nc", "discharge")):
+        write_series(
+            path.parent / name, "gauge", np.array(["gone"], object), {variable: (rows, "m3 s-1")}, START, DAY
+        )
+    (found,) = evaluate(load_config(path))
+    assert found.scores["nse"] == 1.0 and math.isnan(found.area)
+    assert "gauge gone (of 1) is not in" in caplog.text
+
+
 # ---- places -------------------------------------------------------------------------------------------------
 
 

@@ -397,7 +397,7 @@ def test_a_caller_that_sets_the_forcing_gets_the_same_season(case):
     component = BmiCdlm()
     component.initialize(str(change_config(case, forcing="caller", pet_kind="oudin")))
     simulation = component._stepper.simulation
-    assert simulation._dated(forcing._replace(day_of_year=None), 0, 1).day_of_year == forcing.day_of_year == [60.0]
+    assert simulation.dated(forcing._replace(day_of_year=None), 0, 1).day_of_year == forcing.day_of_year == [60.0]
     component.finalize()
 
 

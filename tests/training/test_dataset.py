@@ -104,8 +104,9 @@ def test_a_warm_up_before_the_record_cycles_through_the_first_year(case, tmp_pat
     np.testing.assert_array_equal(steps, [*range(200, 365), 0])
 
 
-def test_a_window_longer_than_the_period_is_the_period(case):
+def test_a_window_longer_than_the_period_is_the_period(case, caplog):
     data = dataset(case, window=500, warm_up=0)
+    assert "window is 500 steps, and the training period has 50: windows are as long as that" in caplog.text
     (window,) = data.windows(np.random.default_rng(1), 1)
     np.testing.assert_array_equal(window.steps, np.arange(50))
     assert window.counted == 50

@@ -6,6 +6,8 @@ import csv
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import netCDF4
@@ -166,6 +168,24 @@ def case_of(path: Path) -> Path:
 
 
 @pytest.mark.slow
+def test_two_experiments_in_one_folder_are_refused(done):
+    path, _ = done
+    code = (
+        "import sys; from pathlib import Path; from cdlm_training.experiment.alone import alone_in\n"
+        "with alone_in(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path.parent / "lab")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"in\n"
+        result = CliRunner().invoke(main, ["experiment", str(path)])
+        assert result.exit_code == 1 and "another `cdlm-train experiment` is at work there" in " ".join(
+            result.output.split()
+        )
+        other.kill()
+    assert "Experiment lab" in call("experiment", path), "a process that died holds nothing"
+
+
 def test_several_processes_come_to_the_same(done, tmp_path):
     path, _ = done
     again = experiment(case_of(path), "many.yaml", output=str(tmp_path / "lab"), processes=2, designs=["folds"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ SPREAD_FLOOR = 0.1
 """Depth [mm d-1] added to a gauge's standard deviation."""
 OFFSET = 0.01
 """Share of a gauge's mean observation that transforms add to its flow [Pushpalatha et al. 2012]."""
+logger = logging.getLogger(__name__)
 
 
 class Window(NamedTuple):
@@ -135,6 +137,11 @@ class Dataset:
         self.offset = np.nanmean(observed[train][:, self.gauges], axis=0) * OFFSET
         self.spread = (deviation + SPREAD_FLOOR / self.to_depth).astype(dtype)
         self.weights = self._gauge_weights().astype(dtype)
+        if "window" in config.model_fields_set and config.window > self.window_length:
+            logger.warning(
+                "window is %d steps, and the training period has %d: windows are as long as that", config.window,
+                self.window_length,
+            )
 
     @property
     def ids(self) -> list[str]:
@@ -154,10 +161,15 @@ class Dataset:
         first, last = (int((t - self.run.start).astype(int)) // self.run.time_step for t in period)
         return slice(first, last)
 
+    @property
+    def window_length(self) -> int:
+        """Counted steps of a window: `training.window`, or all of a training period that is shorter."""
+        train = self.steps_of(self.config.train)
+        return min(self.config.window, train.stop - train.start)
+
     def windows(self, generator: np.random.Generator, count: int) -> list[Window]:
         """Draw windows from the training period."""
-        train = self.steps_of(self.config.train)
-        length = min(self.config.window, train.stop - train.start)
+        train, length = self.steps_of(self.config.train), self.window_length
         firsts = generator.integers(train.start, train.stop - length + 1, count)
         return [self.window(int(first), length) for first in firsts]
 

@@ -64,7 +64,7 @@ def unlike_starts(trainer: Trainer, simulated: np.ndarray) -> list[str]:
     """
     data = trainer.data
     train = data.steps_of(trainer.config.train)
-    window = data.window(train.start, min(trainer.config.window, train.stop - train.start))
+    window = data.window(train.start, data.window_length)
     assumed = np.empty((window.counted, data.gauges.size))
     with torch.no_grad():
         for part in trainer.parts:

@@ -424,8 +424,7 @@ class Trainer:
 
     def all_windows(self) -> list[Window]:
         """Windows that cover the training period, but for a rest shorter than one."""
-        train = self.data.steps_of(self.config.train)
-        length = min(self.config.window, train.stop - train.start)
+        train, length = self.data.steps_of(self.config.train), self.data.window_length
         return [self.data.window(first, length) for first in range(train.start, train.stop - length + 1, length)]
 
     # ---- validation, states, log -------------------------------------------------------------------------
@@ -439,8 +438,7 @@ class Trainer:
         assert config.pairs_per_update is not None
         train = self.data.steps_of(config.train)
         steps = max(1, train.stop - train.start - config.warm_up)
-        length = min(config.window, train.stop - train.start)
-        return updates_to_cover(config.pairs_per_update, length, self.data.gauges.size, steps)
+        return updates_to_cover(config.pairs_per_update, self.data.window_length, self.data.gauges.size, steps)
 
     @property
     def _last(self) -> Path:

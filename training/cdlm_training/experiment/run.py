@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from bmi_cdlm.evaluate.evaluation import gauge_areas
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.writing import check_writable, replacing
+from cdlm_training.experiment.alone import alone_in
 from cdlm_training.experiment.baselines import LocalFits, choose_donors, climatology, distances, write_local
 from cdlm_training.experiment.config import Baseline, Experiment, load_experiment, told
 from cdlm_training.experiment.jobs import (
@@ -51,13 +53,37 @@ def run_experiment(path: Path, tell: Callable[[str], None], scenarios: Sequence[
         experiment = experiment._replace(
             config=experiment.config.model_copy(update={"designs": designs_of(scenarios)})
         )
-    config, run = experiment.config, experiment.run
-    domain = read_domain(run.domain)
-    chosen, observed = usable_gauges(run, experiment.training, domain.gauges.id)
-    splits = make_splits(domain, config, chosen)
+    ready = _read_and_check(experiment)
+    check_writable(experiment.config.output / TABLE)
+    with alone_in(experiment.config.output):
+        return _carry_out(path, experiment, ready, tell, scenarios)
+
+
+class Ready(NamedTuple):
+    """What an experiment has read, nothing wrong with it; observed and against [time, gauge]."""
+
+    domain: Domain
+    chosen: Sequence[str]
+    observed: np.ndarray
+    splits: list[Split]
+    against: Mapping[str, np.ndarray]
+    apart: Mapping[Baseline, np.ndarray]
+
+
+def _read_and_check(experiment: Experiment) -> Ready:
+    domain = read_domain(experiment.run.domain)
+    chosen, observed = usable_gauges(experiment.run, experiment.training, domain.gauges.id)
+    splits = make_splits(domain, experiment.config, chosen)
     against, apart = _others(experiment, domain), _distances(experiment, domain)
     check_splits(experiment, domain.gauges.id, splits, observed)
-    check_writable(config.output / TABLE)
+    return Ready(domain, chosen, observed, splits, against, apart)
+
+
+def _carry_out(
+    path: Path, experiment: Experiment, ready: Ready, tell: Callable[[str], None], scenarios: Sequence[Scenario]
+) -> str:
+    config, run = experiment.config, experiment.run
+    domain, chosen, observed, splits, against, apart = ready
     jobs = make_jobs(experiment, domain, splits)
     if apart:
         write_local(experiment, chosen)
