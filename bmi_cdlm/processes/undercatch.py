@@ -42,7 +42,8 @@ ADDED = {"precipitation_correction": Flux(
 )}
 
 HBV_UNDERCATCH = replace(
-    HBV, name="hbv_undercatch", title="hbv with correction factors on rain and on snow", source=f"{HBV.source}; {SOURCE}",
+    HBV, name="hbv_undercatch", title="hbv with correction factors on rain and on snow",
+    source=f"{HBV.source}; {SOURCE}",
     stages=(
         Stage(corrected_step, returns=("corrected", "gained")),
         Stage(snow_below_step, returns=HBV.stages[0].returns), *HBV.stages[1:],

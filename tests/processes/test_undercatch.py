@@ -81,7 +81,8 @@ def test_at_the_threshold_it_is_rain():
 def test_a_run_closes_its_ledger(tmp_path):
     config = write_case(tmp_path, runoff="hbv_undercatch", parameters="default", ledger_tolerance=1e-12, n_steps=9)
     write_parameters(tmp_path / "p.nc", {
-        "rainfall_correction_factor": np.linspace(0.7, 1.4, N_CELLS), "snowfall_correction_factor": np.full(N_CELLS, 1.6),
+        "rainfall_correction_factor": np.linspace(0.7, 1.4, N_CELLS),
+        "snowfall_correction_factor": np.full(N_CELLS, 1.6),
     })
     totals = []
     for path in (config, change_config(config, "given.yaml", parameters="p.nc")):

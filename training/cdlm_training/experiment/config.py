@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -92,26 +92,8 @@ class ExperimentConfig(BaseModel):
             raise ValueError(
                 f"'{twice[0]}' names two of variants, ensembles, baselines and against; expected different names"
             )
-        for key, named in (("variants", self.variants), ("ensembles", self.ensembles)):
-            for name in named:
-                if not name or not all(c.isalnum() or c in "-_." for c in name):
-                    raise ValueError(
-                        f"{key}: '{name}' is to name a file or folder; expected letters, digits, '-', '_' and '.'"
-                    )
-        for name, of in self.ensembles.items():
-            for one in of:
-                if one not in self.variants:
-                    raise ValueError(
-                        f"ensembles.{name} names '{shown(one)}', which is no variant.{nearest(one, self.variants)} Known: "
-                        f"{', '.join(self.variants)}"
-                    )
-            if len(set(of)) < len(of):
-                raise ValueError(f"ensembles.{name} names a variant twice; expected each once")
-            if len(of) < 2:
-                raise ValueError(
-                    f"ensembles.{name} has {len(of)} of the variants, expected two or more; the seeds of one are an "
-                    "ensemble without it"
-                )
+        _check_names("variants", self.variants)
+        _check_ensembles(self.ensembles, self.variants)
         for name in self.variants:
             training = self.variants[name].get("training", {})
             if not isinstance(training, dict):
@@ -188,6 +170,32 @@ def _check_test(path: Path, run: Config, training: TrainConfig, config: Experime
             f"{path}: experiment.test is {told(config.test)}, expected within {told((run.start, run.end))}."
         )
     check_whole_steps(run, f"{path}: experiment.test", config.test)
+
+
+def _check_names(key: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not name or not all(c.isalnum() or c in "-_." for c in name):
+            raise ValueError(
+                f"{key}: '{name}' is to name a file or folder; expected letters, digits, '-', '_' and '.'"
+            )
+
+
+def _check_ensembles(ensembles: Mapping[str, Sequence[str]], variants: Collection[str]) -> None:
+    _check_names("ensembles", ensembles)
+    for name, of in ensembles.items():
+        unknown = [one for one in of if one not in variants]
+        if unknown:
+            raise ValueError(
+                f"ensembles.{name} names '{shown(unknown[0])}', which is no variant.{nearest(unknown[0], variants)} "
+                f"Known: {', '.join(variants)}"
+            )
+        if len(set(of)) < len(of):
+            raise ValueError(f"ensembles.{name} names a variant twice; expected each once")
+        if len(of) < 2:
+            raise ValueError(
+                f"ensembles.{name} has {len(of)} of the variants, expected two or more; the seeds of one are an "
+                "ensemble without it"
+            )
 
 
 def told(period: Period) -> str:
