@@ -32,6 +32,7 @@ from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 from bmi_cdlm.processes.muskingum_cunge import MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED
 from bmi_cdlm.processes.outside import CALLER, ROUTING_NONE
+from bmi_cdlm.processes.undercatch import HBV_UNDERCATCH
 
 Arrays = dict[str, np.ndarray]
 FLAT = ("unit_hydrograph_length",)
@@ -219,6 +220,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "gradual snow": lambda: make_case(
         34, random_domain(36, 9, 6, 15), 17, chain=chain_of(CEMANEIGE_GRADUAL, GR4J)),
     "gradual snow, one cold step": lambda: make_case(7, lumped_domain(6), 1, chain=chain_of(CEMANEIGE_GRADUAL, GR4J)),
+    "undercatch": lambda: make_case(35, random_domain(37, 9, 6, 15), 13, chain=chain_of(HBV_UNDERCATCH)),
     "sealed, hbv": lambda: make_case(33, random_domain(35, 9, 6, 15), 13, chain=chain_of(HBV_IMPERVIOUS)),
     "components of hbv": lambda: make_case(
         24, random_domain(27, 9, 4, 15), 9, chain=chain_of(ROUTED_HBV), components={"hbv": 4},

@@ -31,6 +31,7 @@ from bmi_cdlm.processes.muskingum_cunge import MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_
 from bmi_cdlm.processes.oudin import OUDIN
 from bmi_cdlm.processes.outside import CALLER, ROUTING_NONE
 from bmi_cdlm.processes.penman_monteith import PENMAN_MONTEITH
+from bmi_cdlm.processes.undercatch import HBV_UNDERCATCH
 
 Kind = Literal["snow", "runoff", "routing", "pet"]
 ENTRY_POINTS = "bmi_cdlm.processes"
@@ -39,8 +40,8 @@ NOTHING: dict[Kind, list[str]] = {"snow": [NONE], "pet": [GIVEN]}
 """What a configuration says instead of a process: no snow, potential evapotranspiration that comes as an input."""
 OWN: tuple[CellProcess | ReachProcess, ...] = (
     CEMANEIGE, CEMANEIGE_HYSTERESIS, CEMANEIGE_GRADUAL, GR4J, GR4, GR5, GR6, HBV, HBV_1_0, HBV_1_1P, HBV_2_0,
-    GR4J_IMPERVIOUS, HBV_IMPERVIOUS, CALLER, MUSKINGUM, MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED, KINEMATIC,
-    ROUTING_NONE,
+    GR4J_IMPERVIOUS, HBV_IMPERVIOUS, HBV_UNDERCATCH, CALLER, MUSKINGUM, MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED,
+    KINEMATIC, ROUTING_NONE,
 )
 FORMULAS: tuple[PetFormula, ...] = (OUDIN, HARGREAVES, PENMAN_MONTEITH)
 ALL_OWN: tuple[Process, ...] = (*OWN, *FORMULAS)

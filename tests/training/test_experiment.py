@@ -78,6 +78,7 @@ def done(case):
     path = experiment(
         case, "lab.yaml", seeds=[1, 2], baselines=["climatology"],
         variants={"base": {}, "one": {"training": {"mapping": "uniform", "cell_attributes": []}}},
+        ensembles={"both": ["base", "one"]},
     )
     return path, call("experiment", path)
 
@@ -93,7 +94,7 @@ def test_every_training_is_there_and_scored(done):
     for text in (
         "## temporal, test period, gauges that were fitted", "## folds, test period, gauges that no training saw",
         "base, mean of 2 seeds", "base, ensemble of 2", "climatology", "one, ensemble of 2",
-        "base, ensemble of 2: CRPS ",
+        "base, ensemble of 2: CRPS ", "both, ensemble of 4",
         "within its members, expected 33 %",
     ):
         assert text in said and text in (folder / "results.md").read_text()
@@ -117,6 +118,26 @@ def test_every_training_is_there_and_scored(done):
     _, all_ids, whole = read_output(folder / "discharge_base_folds.nc", "discharge")
     assert all_ids == ids
     np.testing.assert_array_equal(whole[50:, ids.index(held_out[0])], each[:, :, ids.index(held_out[0])].mean(axis=0))
+
+
+def test_an_ensemble_of_variants_is_the_mean_of_all_their_trainings(done):
+    path, _ = done
+    folder, config = path.parent / "lab", load_config(path)
+    ids = read_domain(config.domain).gauges.id
+    each = [
+        read_output(folder / "runs" / variant / "temporal" / "all" / f"seed{seed}" / "discharge.nc", "discharge")[2]
+        for variant in ("base", "one") for seed in (1, 2)
+    ]
+    _, _, whole = read_output(folder / "discharge_both_temporal.nc", "discharge")
+    np.testing.assert_array_equal(whole, np.stack(each).mean(axis=0))
+    assert not np.array_equal(whole, np.stack(each[:2]).mean(axis=0)), "base alone"
+    observed = read_observations(config.observations, ids, config.start, config.end, DAY)[1]
+    row = next(r for r in rows_of(path) if (r["design"], r["period"], r["role"], r["model"], r["gauge"]) == (
+        "temporal", "test", "fitted", "both", "g0"
+    ))
+    assert row["of"] == "ensemble of 4"
+    g = ids.index("g0")
+    assert float(row["nse"]) == pytest.approx(scores(whole[50:, g], observed[50:, g])["nse"], rel=1e-7)
 
 
 def test_what_is_done_is_not_done_again(done):
@@ -276,7 +297,12 @@ def test_climatology_is_the_mean_about_the_calendar_day():
     ({"test": [at(DAY, 60), at(DAY, 90)]}, "experiment.test is .* expected within"),
     ({"designs": ["regions"]}, "expected a table of them in 'regions'"),
     ({"desings": ["folds"]}, "Did you mean 'designs'"),
-    ({"variants": {"lumped": {}}, "baselines": ["lumped"]}, "names two of variants, baselines and against"),
+    ({"variants": {"lumped": {}}, "baselines": ["lumped"]}, "names two of variants, ensembles, baselines and against"),
+    ({"ensembles": {"base": ["base", "base"]}}, "'base' names two of variants, ensembles"),
+    ({"ensembles": {"all": ["base", "bsae"]}}, "ensembles.all names 'bsae', which is no variant. Did you mean"),
+    ({"ensembles": {"all": ["base", "base"]}}, "ensembles.all names a variant twice"),
+    ({"ensembles": {"all": ["base"]}}, "ensembles.all has 1 of the variants, expected two or more"),
+    ({"ensembles": {"a/b": ["base"]}}, "ensembles: 'a/b' is to name a file or folder"),
     ({"variants": {"a": {"training": {"epoch": 3}}}}, "variant a: .* Did you mean 'epochs'"),
     ({"variants": {"a": {"training": {"train": [at(DAY, 0), at(DAY, 60)]}}}}, "variant a: .* overlaps with"),
     ({"variants": {"a": {"start": at(DAY, 1)}}}, "variant a: start is .* expected that of the experiment"),

@@ -177,12 +177,16 @@ experiment:
     mlp: {}
     linear: {training: {mapping: linear}}
   seeds: [1, 2, 3]
+  ensembles: {all: [mlp, linear]}
   baselines: [lumped, similar, climatology]
   against: {LSTM: lstm.nc}
 ```
 
+Of several seeds of a variant the mean discharge is scored too, and of several variants in `ensembles`, which may be of
+unlike processes: such a mean is a file of discharge (`discharge_all_temporal.nc`), and no checkpoint.
+
 Several CONFIG in one command are several samples of basins, one after the other; `cfg/camels_fr.yaml`,
-`cfg/camels_us.yaml` and `cfg/camels_gb.yaml` leave out every basin once, or ten folds.
+`cfg/camels_us.yaml` and `cfg/camels_gb.yaml` leave out every basin once, or five folds.
 
 `cdlm-train compare A B` puts the experiments in two folders side by side, at the gauges that both have: medians of
 each, and of the difference gauge by gauge, with bootstrap intervals, on the screen and as a page. It takes the first

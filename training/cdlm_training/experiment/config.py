@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -53,6 +53,10 @@ class ExperimentConfig(BaseModel):
     seeds: tuple[int, ...] = Field(
         default=(1,), min_length=1, description="Seeds; of several the ensemble is scored too [1]."
     )
+    ensembles: dict[str, tuple[str, ...]] = Field(
+        default={}, description="By name, variants whose trainings of all seeds are one ensemble, such as "
+        "`{all: [gr4j, hbv]}`: its mean discharge is scored, and written, beside those of each variant."
+    )
     baselines: tuple[Baseline, ...] = Field(
         default=(), description="`lumped`: one parameter set for the domain; `climatology`: mean of the calendar day "
         "in the training period (at gauges that were fitted); `nearest`, `similar`: parameters fitted to each gauge by "
@@ -82,13 +86,15 @@ class ExperimentConfig(BaseModel):
             values = getattr(self, key)
             if len(set(values)) < len(values):
                 raise ValueError(f"{key} names one twice")
-        names = [*self.variants, *self.baselines, *self.against]
+        names = [*self.variants, *self.ensembles, *self.baselines, *self.against]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
-            raise ValueError(f"'{twice[0]}' names two of variants, baselines and against; expected different names")
+            raise ValueError(
+                f"'{twice[0]}' names two of variants, ensembles, baselines and against; expected different names"
+            )
+        _check_names("variants", self.variants)
+        _check_ensembles(self.ensembles, self.variants)
         for name in self.variants:
-            if not name or not all(c.isalnum() or c in "-_." for c in name):
-                raise ValueError(f"variants: '{name}' is to name a folder; expected letters, digits, '-', '_' and '.'")
             training = self.variants[name].get("training", {})
             if not isinstance(training, dict):
                 raise ValueError(f"variants.{name}.training is {shown(training)}; expected keys of a training")
@@ -164,6 +170,32 @@ def _check_test(path: Path, run: Config, training: TrainConfig, config: Experime
             f"{path}: experiment.test is {told(config.test)}, expected within {told((run.start, run.end))}."
         )
     check_whole_steps(run, f"{path}: experiment.test", config.test)
+
+
+def _check_names(key: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not name or not all(c.isalnum() or c in "-_." for c in name):
+            raise ValueError(
+                f"{key}: '{name}' is to name a file or folder; expected letters, digits, '-', '_' and '.'"
+            )
+
+
+def _check_ensembles(ensembles: Mapping[str, Sequence[str]], variants: Collection[str]) -> None:
+    _check_names("ensembles", ensembles)
+    for name, of in ensembles.items():
+        unknown = [one for one in of if one not in variants]
+        if unknown:
+            raise ValueError(
+                f"ensembles.{name} names '{shown(unknown[0])}', which is no variant.{nearest(unknown[0], variants)} "
+                f"Known: {', '.join(variants)}"
+            )
+        if len(set(of)) < len(of):
+            raise ValueError(f"ensembles.{name} names a variant twice; expected each once")
+        if len(of) < 2:
+            raise ValueError(
+                f"ensembles.{name} has {len(of)} of the variants, expected two or more; the seeds of one are an "
+                "ensemble without it"
+            )
 
 
 def told(period: Period) -> str:

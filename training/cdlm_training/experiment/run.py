@@ -152,19 +152,23 @@ def _distances(experiment: Experiment, domain: Domain) -> dict[Baseline, np.ndar
 
 
 def _trained(experiment: Experiment, jobs: Sequence[Job]) -> list[Result]:
-    """What was trained: every seed, and the ensemble of several."""
-    results = []
+    """What was trained: every seed, and the ensembles of several seeds or variants."""
+    results, by_variant = [], dict[str, list[Mapping[Key, Job]]]()
     for variant in dict.fromkeys(job.variant for job in jobs):
         own = [job for job in jobs if job.variant == variant]
         by_seed = {
             seed: {_key(job.split): job for job in own if job.seed == seed} for seed in experiment.config.seeds
         }
+        by_variant[variant] = list(by_seed.values())
         results += [
             Result(variant, f"seed {seed}", ("fitted", "unseen"), _read([found])) for seed, found in by_seed.items()
         ]
         if len(by_seed) > 1:
             every = _read(list(by_seed.values()))
             results.append(Result(variant, f"ensemble of {len(by_seed)}", ("fitted", "unseen"), every, True))
+    for name, variants in experiment.config.ensembles.items():
+        members = [found for variant in variants for found in by_variant[variant]]
+        results.append(Result(name, f"ensemble of {len(members)}", ("fitted", "unseen"), _read(members), True))
     return results
 
 
@@ -229,11 +233,11 @@ def _write_series(
 ) -> None:
     """Discharge of all gauges per trained model and design, each gauge from the split that holds it out, if one does.
 
-    Of several seeds that of the ensemble.
+    Of several seeds or variants that of the ensemble.
     """
     ids, several = domain.gauges.id, len(experiment.config.seeds) > 1
     for result in results:
-        if not result.of.startswith("ensemble" if several else "seed"):
+        if not result.is_ensemble and (several or not result.of.startswith("seed")):
             continue
         for design in dict.fromkeys(split.design for split in splits):
             own = [split for split in splits if split.design == design]
