@@ -10,13 +10,12 @@ numba in which that is not found makes all of it as before.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from numba.core.codegen import CPUCodegen, JITCodeLibrary
-from numba.core.compiler import Compiler, Flags
+from numba.core.compiler import Compiler
+
+from bmi_cdlm.kernels.quick import quick
 
 NEEDED = (
     "_finalize_final_module", "_finalize_dynamic_globals", "_verify_declare_only_symbols", "get_pointer_to_function",
@@ -79,29 +78,6 @@ class RawLibrary(LinkedLibrary):
             super()._optimize_final_module()
 
 
-class QuickFlags(Flags):
-    """How a function is compiled: options that tell at once whether they are those of another.
-
-    numba looks every operation up under them a hundred thousand times, and lists thirty options each time.
-    """
-
-    __slots__ = ()
-
-    def __hash__(self) -> int:
-        return HASH_OF_FLAGS
-
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if isinstance(other, QuickFlags) and self._values.keys() == other._values.keys():
-            return bool(self._values == other._values)
-        return bool(super().__eq__(other))
-
-
-HASH_OF_FLAGS = hash(Flags())
-"""Of all flags: numba takes that of the names of the options."""
-
-
 class LinkedCompiler(Compiler):
     """numba's compiler, for functions that only others call."""
 
@@ -112,7 +88,7 @@ class LinkedCompiler(Compiler):
     ) -> None:
         if library is None:
             library = self.library(targetctx.codegen(), "linked")
-        super().__init__(typingctx, targetctx, library, args, return_type, QuickFlags(flags), locals)
+        super().__init__(typingctx, targetctx, library, args, return_type, flags, locals)
 
 
 class RawCompiler(LinkedCompiler):
@@ -121,31 +97,14 @@ class RawCompiler(LinkedCompiler):
     library = RawLibrary
 
 
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without collection of garbage: a compiler makes a million objects that live as long as it works."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 class RootCompiler(Compiler):
     """numba's compiler, for functions that Python calls."""
-
-    def __init__(
-        self, typingctx: Any, targetctx: Any, library: Any, args: Any, return_type: Any, flags: Any, locals: Any
-    ) -> None:
-        super().__init__(typingctx, targetctx, library, args, return_type, QuickFlags(flags), locals)
 
     def compile_extra(self, func: Any) -> Any:
         """Compile a function into a library of ours."""
         self.state.library = OnceOptimised(self.state.targetctx.codegen(), func.__qualname__)
         self.state.library.enable_object_caching()
-        with uncollected():
+        with quick(self.state.targetctx):
             return super().compile_extra(func)
 
 

@@ -106,8 +106,9 @@ class CellOperator(PreparedCells):
         super().__init__(process, domain, step, HostMemory(dtype), varying, components)
         self.workers = workers
         loops = cell_loops(self.plan)
-        self._forward = compiled(loops.narrow if domain.n_cells < NARROW else loops.advance, dtype)
-        self._step_forward = Again(self._forward)
+        self._forward = compiled(loops.advance, dtype)
+        self._telling = compiled(loops.narrow, dtype) if domain.n_cells < NARROW else self._forward
+        self._step_telling = Again(self._telling)
         self._backward: Any = None
         self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
         n, parts = self.n_cells, workers.tasks(self.n_cells)
@@ -118,8 +119,9 @@ class CellOperator(PreparedCells):
         fluxes: Group | None = None,
     ) -> None:
         """Advance over all steps of the series: state and totals in place, `out` [mm d-1] and fluxes filled."""
+        telling = self._forward if fluxes is None else self._telling
         if self.components == 1:
-            loop = self._step_forward if out.shape[0] == 1 else self._forward
+            loop = self._step_telling if fluxes is not None and out.shape[0] == 1 else telling
             self._run(loop, series, (
                 p.group, state, self._no_totals if totals is None else totals, fluxes, out, self.constants,
             ), out.size)
@@ -127,7 +129,7 @@ class CellOperator(PreparedCells):
         whole, kept = np.empty((out.shape[0], self.n_units), self.dtype), fluxes
         if fluxes is not None:
             kept = type(fluxes)(*(np.empty((a.shape[0], self.n_units), self.dtype) for a in fluxes))
-        self._run(self._forward, series, (
+        self._run(telling, series, (
             p.group, state, self._no_totals if totals is None else totals, kept, whole, self.constants,
         ), whole.size)
         self._gather(whole, p.weights, out)

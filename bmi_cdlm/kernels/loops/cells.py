@@ -33,8 +33,8 @@ KNOWN: dict[str, Callable] = {
 def cell_loops(plan: CellPlan) -> types.SimpleNamespace:
     """Return the forward loops of a process: `advance`, and the row of every stage by its name.
 
-    `narrow` is `advance` for few cells, with the same bits: fluxes are told at every step, also where only the last
-    one's is asked for, and rows that tell nothing are not compiled.
+    `narrow` is `advance` for few cells whose fluxes are asked for, with the same bits: they are told at every step,
+    also where only the last one's is asked for, and rows that tell nothing are not compiled.
     """
     process = plan.process
     loops = [make(plan, narrow=narrow) for narrow in (False, True) for make in (tile_text, advance_text)]
@@ -227,7 +227,7 @@ def tile_text(plan: CellPlan, *, narrow: bool) -> str:
         lines.append(f"    place = {count} + {len(fours)} * up_to_four(n_steps)")
     for name in process.queues:
         lines += [
-            f"    places_{name}, head_{name} = p.{name}.shape[0], 0",
+            f"    places_{name} = p.{name}.shape[0]",
             f"    ordinates_{name} = rows[place : place + in_fours(places_{name})]",
             f"    place += in_fours(places_{name})",
             f"    ring_{name} = rows[place : place + ring_length(places_{name}, n_steps)]",
@@ -245,7 +245,9 @@ def tile_text(plan: CellPlan, *, narrow: bool) -> str:
         for before, stages in plan.segments:
             for name in before:
                 queue = process.queues[name]
+                # Not carried on from 0: numba would compile what takes it for a literal, and once more for a number.
                 lines += [
+                    f"        head_{name} = first % ring_{name}.shape[0]",
                     "        advance_queue(",
                     f"            ring_{name}, head_{name}, ordinates_{name}, places_{name}, {queue.takes},",
                     f"            last - first, {queue.share!r},",
@@ -254,18 +256,13 @@ def tile_text(plan: CellPlan, *, narrow: bool) -> str:
                 ]
             lines.append("        for t in range(first, last):")
             lines += step_text(plan, stages, "t - first", " " * 12, narrow=narrow)
-        for name in process.queues:
-            lines += [
-                f"        head_{name} = head_{name} + last - first",
-                f"        head_{name} = head_{name} if head_{name} < ring_{name}.shape[0] else 0",
-            ]
     else:
         lines.append("    for t in range(n_steps):")
         lines += step_text(plan, list(process.stages), "0", " " * 8, narrow=narrow)
     for name in stores:
         lines.append(f"    copy_row({process.stores[name].symbol}, state.{name}[lo:hi])")
     for name in process.queues:
-        lines.append(f"    unroll_queue(ring_{name}, head_{name}, state.{name}, lo, hi)")
+        lines.append(f"    unroll_queue(ring_{name}, n_steps % ring_{name}.shape[0], state.{name}, lo, hi)")
     return "\n".join(lines) + "\n"
 
 
@@ -282,15 +279,10 @@ def step_text(plan: CellPlan, stages: list[Stage], t: str, indent: str, *, narro
             lines.append(f"{indent}rain = inputs.rain[t, lo - shift : hi - shift]")
         if plan.gives in stage.returns:
             lines.append(f"{indent}{plan.gives} = out[t, lo:hi]")
-        quiet = row_call(plan, stage, t, telling=False, indent=indent)
-        if not told(plan, stage):
-            lines += quiet
+        if narrow or not told(plan, stage):
+            lines += row_call(plan, stage, t, telling=narrow, indent=indent)
             continue
         deeper = indent + "    "
-        if narrow:
-            lines += [f"{indent}if fluxes is None:", *row_call(plan, stage, t, telling=False, indent=deeper)]
-            lines += [f"{indent}else:", *row_call(plan, stage, t, telling=True, indent=deeper)]
-            continue
         quiet_deep = row_call(plan, stage, t, telling=False, indent=deeper)
         deepest = deeper + "    "
         lines += [
