@@ -16,6 +16,7 @@ from numba.core.codegen import CPUCodegen, JITCodeLibrary
 from numba.core.compiler import Compiler
 
 from bmi_cdlm.kernels.quick import quick
+from bmi_cdlm.names.collection import uncollected
 
 NEEDED = (
     "_finalize_final_module", "_finalize_dynamic_globals", "_verify_declare_only_symbols", "get_pointer_to_function",
@@ -104,7 +105,7 @@ class RootCompiler(Compiler):
         """Compile a function into a library of ours."""
         self.state.library = OnceOptimised(self.state.targetctx.codegen(), func.__qualname__)
         self.state.library.enable_object_caching()
-        with quick(self.state.targetctx):
+        with uncollected(), quick():
             return super().compile_extra(func)
 
 
