@@ -57,7 +57,7 @@ def compiler_digest() -> str:
 
     found = hashlib.sha256(FORMAT.encode())
     for source in (
-        "launch.py", "linked.py", "graph.py", "marks.py", "bits.py", "fused.py", "lanes.py", "space.py", "streaming.py",
+        "launch.py", "linked.py", "quick.py", "graph.py", "marks.py", "bits.py", "fused.py", "lanes.py", "space.py", "streaming.py",
     ):
         found.update(Path(__file__).with_name(source).read_bytes() + b"\0")
     found.update(repr((
@@ -167,10 +167,14 @@ class Lock:
 
 
 class KernelCache:
-    """What numba's dispatcher expects of a cache, for one plain function at one precision."""
+    """What numba's dispatcher expects of a cache, for one plain function at one precision.
 
-    def __init__(self, function: Callable, dtype: str) -> None:
+    link : called before the function is compiled
+    """
+
+    def __init__(self, function: Callable, dtype: str, link: Callable[[], None]) -> None:
         self._identity = (function.__name__, dtype, digest(function))
+        self._link = link
         self._lock: Lock | None = None
 
     @property
@@ -190,8 +194,13 @@ class KernelCache:
 
     def load_overload(self, signature: object, target_context: object) -> object:
         """Return the compiled function of that signature; None for whoever is to compile it, others wait for that."""
-        target_context.refresh()  # type: ignore[attr-defined]
         self._release()
+        found = self._found(signature, target_context)
+        if found is None:
+            self._link()
+        return found
+
+    def _found(self, signature: object, target_context: object) -> object:
         path = self._path(signature, target_context.codegen())  # type: ignore[attr-defined]
         if path is None:
             return None
@@ -246,6 +255,7 @@ def _version(path: Path) -> tuple[int, int] | None:
 def _load(path: Path, target_context: object) -> object:
     """The compiled function in a file; None where there is none, or none that is whole and of this key."""
     from numba.core.compiler import CompileResult
+    from numba.core.runtime import rtsys
 
     try:
         if not path.exists():
@@ -256,6 +266,7 @@ def _load(path: Path, target_context: object) -> object:
         key = path.name.encode() + b"\0"
         if payload[: len(key)] != key:
             raise CdlmError("it is that of another kernel")
+        rtsys.initialize(target_context)  # the rest of what numba starts with is there for who compiles
         return CompileResult._rebuild(target_context, *pickle.loads(payload[len(key) :]))
     except Exception as cause:
         log.warning("compiled kernel %s cannot be used, compiling again: %s", path, cause)

@@ -63,7 +63,7 @@ def uses(function: Callable) -> Mapping[str, object]:
             "where it is defined. Hand it over as an argument."
         )
     found: dict[str, object] = {}
-    for name in sorted({i.argval for i in _instructions(function) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}):
+    for name in sorted(_loaded(function)):
         if name in function.__globals__:
             found[name] = function.__globals__[name]
             if not _is_usable(found[name]):
@@ -104,6 +104,20 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
 def _instructions(function: Callable) -> Iterator[dis.Instruction]:
     for code in _codes(function.__code__):
         yield from dis.get_instructions(code)
+
+
+def _loaded(function: Callable) -> set[str]:
+    """Names that code takes from its module; `dis` would write every operation out, which a start from the folder feels.
+    """
+    found, load, extend = set(), dis.opmap["LOAD_GLOBAL"], dis.opmap["EXTENDED_ARG"]
+    for code in _codes(function.__code__):
+        more = 0
+        for operation, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
+            place = more << 8 | low
+            more = place if operation == extend else 0
+            if operation == load:
+                found.add(code.co_names[place >> 1])  # the lowest bit says what else is loaded
+    return found
 
 
 # ---- kinds -------------------------------------------------------------------------------------------------
@@ -203,6 +217,11 @@ def _constant_fact(constant: object) -> object:
 # ---- linking -----------------------------------------------------------------------------------------------
 
 
+def base_names() -> dict[str, Any]:
+    """What every function's code finds by name."""
+    return {"__name__": __name__, "__builtins__": builtins}
+
+
 def retyped(function: Callable, dtype: Any, names: dict) -> types.FunctionType:
     """Return the function with its float literals in `dtype`, looking names up in `names`."""
     return types.FunctionType(_retyped(function.__code__, dtype), names, function.__name__)
@@ -242,17 +261,21 @@ class Linker:
             with self._making:
                 for called in call_graph(function):
                     if called not in self._made:
-                        self._made[called] = self._make(called, self.plain(called))
+                        self._made[called] = self._make(called, retyped(called, self._dtype, self._names(called)))
         return self._made[function]
 
-    def plain(self, function: Callable) -> types.FunctionType:
-        """The retyped function, whose callees are made."""
-        names = {"__name__": __name__, "__builtins__": builtins}
+    def names(self, function: Callable) -> dict[str, Any]:
+        """What a function's code finds by name, its callees made."""
+        for called in callees(function):
+            self(called)
+        return self._names(function)
+
+    def _names(self, function: Callable) -> dict[str, Any]:
+        names = base_names()
         for name, value in uses(function).items():
             if value in self._instead:
                 names[name] = self._instead[value]
             else:
                 made = isinstance(value, types.FunctionType) and not is_primitive(value)
                 names[name] = self._made[value] if made else value  # type: ignore[index]
-        return retyped(function, self._dtype, names)
-
+        return names

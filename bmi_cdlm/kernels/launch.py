@@ -21,7 +21,7 @@ from bmi_cdlm.kernels import bits, lanes, space, streaming
 from bmi_cdlm.kernels.ahead import watched
 from bmi_cdlm.kernels.cache import KernelCache
 from bmi_cdlm.kernels.fused import compiled_fma, fma
-from bmi_cdlm.kernels.graph import Linker, call_graph, callees, digest, is_scalar, only_views, retyped
+from bmi_cdlm.kernels.graph import Linker, base_names, call_graph, callees, digest, is_scalar, only_views, retyped
 from bmi_cdlm.kernels.linked import LINKED, RAW, ROOT
 from bmi_cdlm.kernels.marks import marks_of
 
@@ -62,15 +62,18 @@ def compiled_if_worth(function: Callable, size: int) -> Any:
 
 
 def new_root(function: Callable, dtype: type[np.floating]) -> Any:
-    """Return a function compiled as by `compiled`, once more."""
+    """Return a function compiled as by `compiled`, once more.
+
+    What it calls is made when it is compiled: one that comes from the folder needs none of it.
+    """
     if "whole_arrays" in marks_of(function):
         return function
-    made = callee(function, dtype)
-    if not hasattr(made, "py_func"):
-        return made
-    # Another one: what callers compile into themselves is not cached.
-    root = njit(**(options(function) | ROOT))(made.py_func)
-    root._cache = KernelCache(function, np.dtype(dtype).name)
+    if INTERPRETED:
+        return callee(function, dtype)
+    call_graph(function)  # refuses what calls itself
+    names = base_names()
+    root = njit(**(options(function) | ROOT))(named(function, dtype, retyped(function, dtype, names)))
+    root._cache = KernelCache(function, np.dtype(dtype).name, lambda: names.update(_linker(dtype).names(function)))
     return watched(function, root)
 
 
@@ -85,13 +88,20 @@ def callee(function: Callable, dtype: type[np.floating] = np.float64) -> Any:
 @cache
 def _linker(dtype: type[np.floating]) -> Linker:
     def make(function: Callable, plain: types.FunctionType) -> Any:
-        # Symbols of machine code carry this name, and what is read from the folder finds its callees by it: of two
-        # functions of one name one would run the other's.
-        plain.__qualname__ = f"{np.dtype(dtype).name}_{digest(function)[:20]}.{function.__name__}"
-        return njit(**(options(function) | (LINKED if is_row(function) else RAW)))(plain)
+        return njit(**(options(function) | (LINKED if is_row(function) else RAW)))(named(function, dtype, plain))
 
     own = {fma: compiled_fma, **bits.COMPILED, **lanes.COMPILED, **space.COMPILED, **streaming.COMPILED}
     return Linker(dtype, make, {} if INTERPRETED else own)
+
+
+def named(function: Callable, dtype: type[np.floating], plain: types.FunctionType) -> types.FunctionType:
+    """Return a retyped function under a name that no other has.
+
+    Symbols of machine code carry this name, and what is read from the folder finds its callees by it: of two functions
+    of one name one would run the other's.
+    """
+    plain.__qualname__ = f"{np.dtype(dtype).name}_{digest(function)[:20]}.{function.__name__}"
+    return plain
 
 
 def is_row(function: Callable) -> bool:

@@ -10,12 +10,17 @@ numba in which that is not found makes all of it as before.
 
 from __future__ import annotations
 
+from types import CodeType
 from typing import Any
 
 from numba.core.codegen import CPUCodegen, JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.compiler_machinery import PassManager
+from numba.core.typed_passes import NopythonRewrites
+from numba.core.untyped_passes import InlineClosureLikes
 
 from bmi_cdlm.kernels.quick import quick
+from bmi_cdlm.names.collection import uncollected
 
 NEEDED = (
     "_finalize_final_module", "_finalize_dynamic_globals", "_verify_declare_only_symbols", "get_pointer_to_function",
@@ -78,8 +83,29 @@ class RawLibrary(LinkedLibrary):
             super()._optimize_final_module()
 
 
-class LinkedCompiler(Compiler):
-    """numba's compiler, for functions that only others call."""
+class PlainCompiler(Compiler):
+    """numba's compiler without what looks for functions inside functions, and for arithmetic on whole arrays.
+
+    Where references are not counted, and in a scalar step, there is neither.
+    """
+
+    def define_pipelines(self) -> list[PassManager]:
+        """The passes, in order."""
+        passes, *others = super().define_pipelines()
+        flags = self.state.flags
+        inner = any(isinstance(constant, CodeType) for constant in self.state.func_id.code.co_consts)
+        if inner or (flags.nrt and not flags.forceinline):
+            return [passes, *others]
+        needed = PassManager(passes.pipeline_name)
+        for one, description in passes.passes:
+            if one not in (InlineClosureLikes, NopythonRewrites):
+                needed.add_pass(one, description)
+        needed.finalize()
+        return [needed, *others]
+
+
+class LinkedCompiler(PlainCompiler):
+    """The same, for functions that only others call."""
 
     library: type[JITCodeLibrary] = LinkedLibrary
 
@@ -97,14 +123,14 @@ class RawCompiler(LinkedCompiler):
     library = RawLibrary
 
 
-class RootCompiler(Compiler):
-    """numba's compiler, for functions that Python calls."""
+class RootCompiler(PlainCompiler):
+    """The same, for functions that Python calls."""
 
     def compile_extra(self, func: Any) -> Any:
         """Compile a function into a library of ours."""
         self.state.library = OnceOptimised(self.state.targetctx.codegen(), func.__qualname__)
         self.state.library.enable_object_caching()
-        with quick(self.state.targetctx):
+        with uncollected(), quick():
             return super().compile_extra(func)
 
 

@@ -7,10 +7,8 @@ document: a numba in which that is not found is left as it is.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from numba.core.base import BaseContext
@@ -22,28 +20,24 @@ HAS_PLACES = (
 )
 _signatures: dict[tuple, Any] = {}
 """Of functions of numba's own, by function with all that is known of it, context and types of arguments."""
+_sizes: dict[Any, int] = {}
+"""Bytes of LLVM's types on this machine, for each of which numba has a module of its own written and read."""
 
 
 @contextmanager
-def quick(target: Any) -> Iterator[None]:
-    """Compile under it what Python calls, with what it calls, holding numba's lock.
-
-    Garbage is not collected: a compiler makes a million objects that live as long as it works.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    resolve = BaseFunction.get_call_type
+def quick() -> Iterator[None]:
+    """Compile under it what Python calls, with what it calls, holding numba's lock."""
+    if not HAS_PLACES:
+        yield
+        return
+    resolve, size = BaseFunction.get_call_type, BaseContext.get_abi_sizeof
     try:
-        if HAS_PLACES:
-            BaseFunction.get_call_type = _remembering(resolve)
-            target.get_abi_sizeof = cache(target.get_abi_sizeof)
+        BaseFunction.get_call_type = _remembering(resolve)  # type: ignore[method-assign]
+        BaseContext.get_abi_sizeof = _size_of(size)  # type: ignore[method-assign]
         yield
     finally:
-        if HAS_PLACES:
-            BaseFunction.get_call_type = resolve
-            del target.get_abi_sizeof
-        if collects:
-            gc.enable()
+        BaseFunction.get_call_type = resolve  # type: ignore[method-assign]
+        BaseContext.get_abi_sizeof = size  # type: ignore[method-assign]
 
 
 def _remembering(resolve: Any) -> Any:
@@ -62,3 +56,14 @@ def _remembering(resolve: Any) -> Any:
         return found
 
     return get_call_type
+
+
+def _size_of(measure: Any) -> Any:
+    """numba's measure of a type of LLVM, which is taken once."""
+
+    def get_abi_sizeof(context: Any, kind: Any) -> int:
+        if kind not in _sizes:
+            _sizes[kind] = measure(context, kind)
+        return _sizes[kind]
+
+    return get_abi_sizeof

@@ -1,6 +1,7 @@
-"""Working space of a kernel: rows on lines of the cache, made by one call.
+"""Working space of a kernel: rows on lines of the cache, and parts of rows, each by one call.
 
-Of `numpy.empty` and what brings its rows into place numba compiles eight functions, each with machine code of its own.
+Of `numpy.empty` and what brings its rows into place numba compiles eight functions, each with machine code of its own;
+of a slice it writes a hundred instructions, for places that are counted from the end or beyond it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.imputils import impl_ret_new_ref
+from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed, impl_ret_new_ref
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
@@ -33,6 +35,18 @@ def loose_rows(count, width, like):
     space = np.empty(count * stride + line, like.dtype)
     first = (-space.ctypes.data % LINE) // like.itemsize
     return space[first : first + count * stride].reshape(count, stride)
+
+
+@primitive
+def part(values, lo, hi):
+    """The places lo to hi of an array of one dimension, which all are there."""
+    return values[lo:hi]
+
+
+@primitive
+def row_part(values, t, lo, hi):
+    """The places lo to hi of row t of an array, which all are there."""
+    return values[t, lo:hi]
 
 
 @intrinsic
@@ -63,5 +77,35 @@ def compiled_loose_rows(_context: Any, count: Any, width: Any, like: Any) -> tup
     return kind(types.intp, types.intp, like), lower
 
 
-COMPILED = {loose_rows: compiled_loose_rows}
+def lower_part(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+    """The view that begins at a place of an array and goes to `hi` in its last dimension."""
+    values, *place, hi = arguments
+    of, last = context.make_array(sig.args[0])(context, builder, values), sig.args[0].ndim - 1
+    made = context.make_array(sig.return_type)(context, builder)
+    populate_array(
+        made, data=cgutils.get_item_pointer(context, builder, sig.args[0], of, place),
+        shape=(builder.sub(hi, place[-1]),), strides=(builder.extract_value(of.strides, last),),
+        itemsize=of.itemsize, meminfo=of.meminfo, parent=of.parent,
+    )
+    return impl_ret_borrowed(context, builder, sig.return_type, made._getvalue())
+
+
+def kind_of_part(values: Any) -> Any:
+    """The type of a part of an array, which is that of numba's slice of it."""
+    return values.copy(ndim=1, layout="C" if values.layout == "C" else "A")
+
+
+@intrinsic
+def compiled_part(_context: Any, values: Any, lo: Any, hi: Any) -> tuple[Any, Any]:
+    """`part` of an array of any kind."""
+    return kind_of_part(values)(values, types.intp, types.intp), lower_part
+
+
+@intrinsic
+def compiled_row_part(_context: Any, values: Any, t: Any, lo: Any, hi: Any) -> tuple[Any, Any]:
+    """`row_part` of an array of any kind."""
+    return kind_of_part(values)(values, types.intp, types.intp, types.intp), lower_part
+
+
+COMPILED = {loose_rows: compiled_loose_rows, part: compiled_part, row_part: compiled_row_part}
 """What stands in the place of each in compiled kernels."""

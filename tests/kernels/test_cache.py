@@ -290,7 +290,7 @@ class Codegen:
 
 
 def path_of(function, dtype="float64", signature=(types.float64,)):
-    return cache.KernelCache(function, dtype)._path(signature, Codegen())
+    return cache.KernelCache(function, dtype, lambda: None)._path(signature, Codegen())
 
 
 def test_a_key_holds_function_precision_signature_and_compiler(kernel_cache, monkeypatch):

@@ -22,7 +22,7 @@ from bmi_cdlm.names.declaration import Stage
 KNOWN: dict[str, Callable] = {
     f.__name__: f for f in (
         rows.copy_row, rows.fill_row, rows.add_row, rows.tile_rows, rows.in_fours, rows.up_to_four, rows.only_row,
-        rows.tile_width, rows.part_of, space.loose_rows,
+        rows.tile_width, rows.part_of, space.loose_rows, space.part, space.row_part,
         rows.take_columns, rows.give_columns, rows.add_columns, queues.ring_length, queues.advance_queue,
         queues.unroll_queue, queues.sweep_queue, queues.sum_ordinates,
     )
@@ -150,9 +150,9 @@ def row_call(plan: CellPlan, stage: Stage, t: str, *, telling: bool, indent: str
     given = []
     for symbol in row_inputs(plan, stage):
         if symbol in plan.inputs or symbol in plan.varying_symbols or symbol in plan.factors.values():
-            given.append(f"inputs.{symbol}[t, lo - shift : hi - shift]")
+            given.append(f"row_part(inputs.{symbol}, t, lo - shift, hi - shift)")
         elif symbol in plan.queue_of:
-            given.append(f"{symbol}[{t}, :n]")
+            given.append(f"row_part({symbol}, {t}, 0, n)")
         elif symbol in plan.series:
             given.append(series_row(plan, symbol, tape))
         else:
@@ -164,7 +164,7 @@ def row_call(plan: CellPlan, stage: Stage, t: str, *, telling: bool, indent: str
         elif symbol in plan.series:
             given.append(series_row(plan, symbol, tape))
         else:
-            given.append(f"tape_{symbol}[t, :n]" if tape else "None")
+            given.append(f"row_part(tape_{symbol}, t, 0, n)" if tape else "None")
     totals = plan.totals_of(stage)
     if ("precipitation_total", "rain") in totals:
         given.append("None" if tape else "rain")
@@ -177,14 +177,14 @@ def row_call(plan: CellPlan, stage: Stage, t: str, *, telling: bool, indent: str
 def flux_row(flux: str) -> str:
     """The row of a flux at step t: of a series, or the one row that there is."""
     name = f"fluxes.{flux.removesuffix('_flux')}"
-    return f"{name}[only_row({name}.shape[0], t), lo:hi]"
+    return f"row_part({name}, only_row({name}.shape[0], t), lo, hi)"
 
 
 def series_row(plan: CellPlan, symbol: str, tape: bool) -> str:
     """Where what a stage hands on lies at step t."""
     if tape:
-        return f"tape_{symbol}[{'t' if symbol in plan.reread else '0'}, :n]"
-    return f"{symbol}[t - first, :n]" if symbol in plan.waiting else f"{symbol}[0, :n]"
+        return f"row_part(tape_{symbol}, {'t' if symbol in plan.reread else '0'}, 0, n)"
+    return f"row_part({symbol}, {'t - first' if symbol in plan.waiting else '0'}, 0, n)"
 
 
 def tile_symbols(plan: CellPlan) -> tuple[list[str], ...]:
@@ -216,9 +216,9 @@ def tile_text(plan: CellPlan, *, narrow: bool) -> str:
     ]
     for k, name in enumerate(stores):
         symbol = process.stores[name].symbol
-        lines += [f"    {symbol} = rows[{k}, :n]", f"    copy_row(state.{name}[lo:hi], {symbol})"]
+        lines += [f"    {symbol} = row_part(rows, {k}, 0, n)", f"    copy_row(part(state.{name}, lo, hi), {symbol})"]
     for k, symbol in enumerate(fixed, len(stores)):
-        lines += [f"    {symbol} = rows[{k}, :n]", f"    copy_row(p.{symbol}[lo:hi], {symbol})"]
+        lines += [f"    {symbol} = row_part(rows, {k}, 0, n)", f"    copy_row(part(p.{symbol}, lo, hi), {symbol})"]
     for k, symbol in enumerate(single, len(stores) + len(fixed)):
         lines.append(f"    {symbol} = rows[{k} : {k + 1}]")
     for k, symbol in enumerate(fours):
@@ -260,7 +260,7 @@ def tile_text(plan: CellPlan, *, narrow: bool) -> str:
         lines.append("    for t in range(n_steps):")
         lines += step_text(plan, list(process.stages), "0", " " * 8, narrow=narrow)
     for name in stores:
-        lines.append(f"    copy_row({process.stores[name].symbol}, state.{name}[lo:hi])")
+        lines.append(f"    copy_row({process.stores[name].symbol}, part(state.{name}, lo, hi))")
     for name in process.queues:
         lines.append(f"    unroll_queue(ring_{name}, n_steps % ring_{name}.shape[0], state.{name}, lo, hi)")
     return "\n".join(lines) + "\n"
@@ -276,9 +276,9 @@ def step_text(plan: CellPlan, stages: list[Stage], t: str, indent: str, *, narro
     lines = []
     for stage in stages:
         if ("precipitation_total", "rain") in plan.totals_of(stage):
-            lines.append(f"{indent}rain = inputs.rain[t, lo - shift : hi - shift]")
+            lines.append(f"{indent}rain = row_part(inputs.rain, t, lo - shift, hi - shift)")
         if plan.gives in stage.returns:
-            lines.append(f"{indent}{plan.gives} = out[t, lo:hi]")
+            lines.append(f"{indent}{plan.gives} = row_part(out, t, lo, hi)")
         if narrow or not told(plan, stage):
             lines += row_call(plan, stage, t, telling=narrow, indent=indent)
             continue
