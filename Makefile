@@ -35,13 +35,13 @@ test-hostile: $(MARK)-test
 	$(PYTEST) -m hostile tests/fuzz tests/kill
 
 # What gives numbers by kernels, for every process, operator, precision and number of threads, in steps, blocks, parts of
-# steps, restarts and trainings. What else there is runs once, above: it is the same code with or without the compiler
+# steps, restarts and gradients. What else there is runs once, above: it is the same code with or without the compiler
 # (files, refusals, words), or interpreted there as well (dual numbers, the adjoints of scalar steps).
 INTERPRETED := conservation model processes generator/test_generator.py \
 	$(addprefix kernels/test_,again.py elementary.py graph.py lanes.py launch.py transcendental.py) \
 	$(addprefix bmi/test_,bits.py clock.py cut_and_join.py given_fluxes.py halves.py reach_inflow.py restart_matrix.py water.py) \
 	$(addprefix run/test_,independent.py simulation.py stepping.py waves.py) \
-	$(addprefix training/test_,components.py loop.py lstm.py operators.py simulate.py)
+	$(addprefix training/test_,components.py lstm.py operators.py simulate.py)
 
 test-interpreted: $(MARK)-test
 	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "not slow and not benchmark and not hostile" $(addprefix tests/,$(INTERPRETED)) \
