@@ -12,27 +12,40 @@ LOCK := constraints.lock
 PIP := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK) $(RUN)/python -m pip install -q -c $(LOCK)
 MARK := $(VENV)/.bmi_cdlm
 
-.PHONY: demo docs docs-run docs-all wheel own-process test test-compiled test-interpreted fuzz kill lint cuda-compiler lock oldest newest bench bench-against bench-history bench-national bench-peers bmi-test clean
+.PHONY: demo docs docs-run docs-all wheel own-process test test-compiled test-interpreted test-hostile fuzz kill lint cuda-compiler lock oldest newest bench bench-against bench-history bench-national bench-peers bmi-test clean
 
 demo: $(MARK)-demo
 	$(RUN)/cdlm prepare cfg/lez.yaml
 	$(RUN)/cdlm-train cfg/lez.yaml
 	$(RUN)/python examples/step_bmi.py cfg/lez.yaml --parameters cfg/lez/lez.safetensors
 
-# Files of tests are handed out to this many processes.
-WORKERS ?= 2
-PYTEST = $(RUN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+# Files of tests, the longest first (tests/conftest.py), are handed out to this many processes: one more than a small
+# machine has cores, since one or the other waits for a kernel that its neighbour compiles, or for a child. Bytecode is
+# kept: without it every process of the tests reads all sources again.
+WORKERS ?= 3
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(RUN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: test-compiled test-interpreted
 
 test-compiled: $(MARK)-test
-	$(PYTEST)
+	$(PYTEST) -m "not benchmark and not hostile"
 
-# What runs kernels; the rest is the same code with or without the compiler.
-WITH_KERNELS := $(addprefix tests/,bmi conservation generator kernels model processes run training test_digests.py test_old_files.py)
+# A share of the hostile cases of `make fuzz` and of the kills of `make kill`; .ci/run has them, `make test` does not.
+test-hostile: $(MARK)-test
+	$(PYTEST) -m hostile tests/fuzz tests/kill
+
+# What gives numbers by kernels, for every process, operator, precision and number of threads, in steps, blocks, parts of
+# steps, restarts and gradients. What else there is runs once, above: it is the same code with or without the compiler
+# (files, refusals, words), or interpreted there as well (dual numbers, the adjoints of scalar steps).
+INTERPRETED := conservation model processes generator/test_generator.py \
+	$(addprefix kernels/test_,again.py elementary.py graph.py lanes.py launch.py transcendental.py) \
+	$(addprefix bmi/test_,bits.py clock.py cut_and_join.py given_fluxes.py halves.py reach_inflow.py restart_matrix.py water.py) \
+	$(addprefix run/test_,independent.py simulation.py stepping.py waves.py) \
+	$(addprefix training/test_,components.py lstm.py operators.py simulate.py)
 
 test-interpreted: $(MARK)-test
-	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "not slow and not benchmark" $(WITH_KERNELS)
+	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "not slow and not benchmark and not hostile" $(addprefix tests/,$(INTERPRETED)) \
+	--ignore tests/processes/test_declared.py --ignore tests/processes/test_own_process.py
 
 # Processes of another package, installed as a user would: listed, run and trained on the Lez.
 own-process: $(MARK)-test

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,8 @@ import pytest
 from hypothesis import settings
 from process_cases import restored
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+TESTS = Path(__file__).resolve().parent
+BENCHMARKS = TESTS.parent / "benchmarks"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 INTERPRETED = bool(numba.config.DISABLE_JIT)
 
@@ -23,11 +25,70 @@ settings.register_profile("interpreted", deadline=None, derandomize=True, max_ex
 settings.load_profile("interpreted" if INTERPRETED else "compiled")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+LONGEST = (
+    "kernels/test_cuda.py", "kernels/test_launch.py", "model/test_operators.py", "test_digests.py",
+    "training/test_distributed.py", "training/experiment/test_jobs.py", "training/test_loop.py",
+    "training/experiment/test_honesty.py", "training/test_lstm.py", "training/test_simulate.py",
+    "kernels/test_cache.py", "bmi/test_compilation.py", "run/test_resume.py", "bmi/test_container.py",
+)
+"""Files that take longest: processes that share files out begin with them, so that none is alone with one at the end.
+The order is all that this changes.
+"""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest first. Without the compiler nothing that is slow, and of what is tested with many parameters each
+    value of each once."""
     if INTERPRETED:
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow without the compiler (NUMBA_DISABLE_JIT=1)"))
+        if not config.getoption("--every-case"):
+            kept = each_value_once(items)
+            config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+            items[:] = [item for item in items if item in kept]
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    place = {TESTS / name: k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (place.get(item.path, len(place)), item.path not in slow))
+
+
+def pytest_collection_finish() -> None:
+    """What is there now stays: the collector of garbage need not go through it while kernels are compiled."""
+    gc.collect()
+    gc.freeze()
+
+
+def each_value_once(items: Sequence[pytest.Item]) -> set[pytest.Item]:
+    """Of every test those cases, in their order, that have a value which no case before them has.
+
+    A product of 2 steps, 3 kinds of snow and 6 sets of keys is then 9 cases in place of 36. The compiled run has them
+    all; what the interpreter could do otherwise, it does by process, operator, precision or thread, not by their pairs.
+    """
+    seen: set[tuple] = set()
+    kept = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        spec = getattr(item, "callspec", None)
+        values = [(name, spelled(value)) for name, value in spec.params.items()] if spec is not None else []
+        fresh = {(test, *value) for value in values} - seen
+        if fresh or not values:
+            kept.add(item)
+        seen |= fresh
+    return kept
+
+
+def spelled(value: object) -> object:
+    """What tells a value of a parameter from others: itself, or its text where it cannot be looked up."""
+    try:
+        hash(value)
+    except TypeError:
+        return repr(value)
+    return type(value), value
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-case", action="store_true",
+                     help="without the compiler, too, every combination of parameters")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

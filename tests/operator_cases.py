@@ -340,6 +340,22 @@ NAMES = [(name, pair) for name, make in CASES.items() for pair in pairs(make())]
 """Every case with each of its operators."""
 
 
+def of_every_operator() -> list[str]:
+    """Cases that have an operator, or a kind of it (varying, with components, with weights), that none before them has.
+
+    Enough where what is compared is the same code for all: without the compiler, where a case takes half a second.
+    """
+    found, seen = [], set()
+    for name, make in CASES.items():
+        case = make()
+        kinds = bool(case.varying), bool(case.components), WEIGHT in case.inputs
+        own = {(p.name, *kinds) for p in case.chain.cells} | {(case.chain.reach.name,)}
+        if own - seen:
+            found.append(name)
+        seen |= own
+    return found
+
+
 def all_values(case: Case) -> Arrays:
     """The inputs of a case and everything that the chain computes on the way to the discharge."""
     ops, values = case.operators(), dict(case.inputs)

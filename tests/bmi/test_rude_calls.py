@@ -28,10 +28,24 @@ ROOT = Path(__file__).resolve().parents[2]
 STORE, CAPACITY = variable("production_store").name, "production_capacity"
 
 
-@pytest.fixture(params=[("unstructured", "csdms"), ("points", "csdms"), ("points", "ngen")], ids="-".join)
+PROFILES = [("unstructured", "csdms"), ("points", "csdms"), ("points", "ngen")]
+
+
+def made(folder, grid, names):
+    return opened(write_case(folder, snow="cemaneige_hysteresis", grid_profile=grid, name_profile=names))
+
+
+@pytest.fixture(params=PROFILES, ids="-".join)
 def component(request, tmp_path):
-    grid, names = request.param
-    with opened(write_case(tmp_path, snow="cemaneige_hysteresis", grid_profile=grid, name_profile=names)) as found:
+    with made(tmp_path, *request.param) as found:
+        found.update()
+        yield found
+
+
+@pytest.fixture(params=PROFILES, ids="-".join, scope="module")
+def untouched(request, tmp_path_factory):
+    """A component of all tests that only have calls refused, which change nothing: `refused` holds them to that."""
+    with made(tmp_path_factory.mktemp("untouched"), *request.param) as found:
         found.update()
         yield found
 
@@ -125,68 +139,68 @@ WRONG_VALUES = [
 
 
 @pytest.mark.parametrize("wrong", WRONG_VALUES, ids=lambda w: f"{type(w).__name__}-{getattr(w, 'dtype', '')}")
-def test_values_that_are_no_numbers_or_too_many(component, wrong):
-    for name in (inputs(component)[0], STORE, CAPACITY):
-        refused(component, BmiValueError, lambda n=name: component.set_value(n, wrong))
+def test_values_that_are_no_numbers_or_too_many(untouched, wrong):
+    for name in (inputs(untouched)[0], STORE, CAPACITY):
+        refused(untouched, BmiValueError, lambda n=name: untouched.set_value(n, wrong))
         if np.size(wrong) != 1:
-            refused(component, BmiValueError, lambda n=name: component.set_value_at_indices(n, np.array([0]), wrong))
+            refused(untouched, BmiValueError, lambda n=name: untouched.set_value_at_indices(n, np.array([0]), wrong))
 
 
 @pytest.mark.parametrize("dest", [
     None, [0.0] * N_REACHES, np.empty(N_REACHES, int), np.empty(N_REACHES, complex), np.empty(N_REACHES, "U3"),
     np.empty(N_REACHES + 1), np.empty((N_REACHES, 2)), 3.0, np.broadcast_to(0.0, N_REACHES),
 ], ids=lambda d: f"{type(d).__name__}-{getattr(d, 'dtype', '')}")
-def test_buffers_that_hold_something_else(component, dest):
-    refused(component, BmiValueError, lambda: component.get_value(Q, dest))
-    refused(component, BmiValueError, lambda: component.get_value_at_indices(Q, dest, np.arange(N_REACHES)))
+def test_buffers_that_hold_something_else(untouched, dest):
+    refused(untouched, BmiValueError, lambda: untouched.get_value(Q, dest))
+    refused(untouched, BmiValueError, lambda: untouched.get_value_at_indices(Q, dest, np.arange(N_REACHES)))
 
 
 @pytest.mark.parametrize("places", [
     [-1], [N_REACHES], [2**40], [0.0], ["0"], [True], [None], np.array([0j]), [np.nan],
 ], ids=str)
-def test_indices_that_are_none(component, places):
+def test_indices_that_are_none(untouched, places):
     n = len(places)
-    refused(component, BmiValueError, lambda: component.get_value_at_indices(Q, np.empty(n), places))
-    for name in (inputs(component)[0], STORE, CAPACITY):
-        refused(component, BmiValueError, lambda a=name: component.set_value_at_indices(a, places, np.ones(n)))
+    refused(untouched, BmiValueError, lambda: untouched.get_value_at_indices(Q, np.empty(n), places))
+    for name in (inputs(untouched)[0], STORE, CAPACITY):
+        refused(untouched, BmiValueError, lambda a=name: untouched.set_value_at_indices(a, places, np.ones(n)))
 
 
 @pytest.mark.parametrize("name", ["", "discharge ", Q.upper(), Q + "\n", None, 3, ("a",), ["a"], b"rain"], ids=repr)
-def test_names_that_are_none(component, name):
+def test_names_that_are_none(untouched, name):
     dest = np.empty(N_REACHES)
     for call in (
-        lambda: component.get_value(name, dest), lambda: component.get_value_ptr(name),
-        lambda: component.get_var_units(name), lambda: component.set_value(name, dest),
-        lambda: component.set_value_at_indices(name, [0], [0.0]), lambda: component.get_var_grid(name),
-        lambda: component.get_value_bounds(name),
+        lambda: untouched.get_value(name, dest), lambda: untouched.get_value_ptr(name),
+        lambda: untouched.get_var_units(name), lambda: untouched.set_value(name, dest),
+        lambda: untouched.set_value_at_indices(name, [0], [0.0]), lambda: untouched.get_var_grid(name),
+        lambda: untouched.get_value_bounds(name),
     ):
-        refused(component, UnknownNameError, call)
+        refused(untouched, UnknownNameError, call)
 
 
 @pytest.mark.parametrize("grid", [-1, 4, None, True, "0", 1.5, [0], (1,), np.array([1])], ids=repr)
-def test_grids_that_are_none(component, grid):
-    for call in (component.get_grid_rank, component.get_grid_type, component.get_grid_node_count):
-        refused(component, UnknownNameError, lambda c=call: c(grid))
-    refused(component, UnknownNameError, lambda: component.get_grid_x(grid, np.empty(3)))
+def test_grids_that_are_none(untouched, grid):
+    for call in (untouched.get_grid_rank, untouched.get_grid_type, untouched.get_grid_node_count):
+        refused(untouched, UnknownNameError, lambda c=call: c(grid))
+    refused(untouched, UnknownNameError, lambda: untouched.get_grid_x(grid, np.empty(3)))
 
 
 @pytest.mark.parametrize("dest", [np.empty(N_REACHES, int), [0.0] * N_REACHES, None, np.empty(N_REACHES - 1)],
                          ids=lambda d: f"{type(d).__name__}-{getattr(d, 'dtype', '')}")
-def test_coordinates_want_floats_and_indices_want_integers(component, dest):
-    refused(component, BmiValueError, lambda: component.get_grid_x(1, dest))
-    edges = component.get_grid_edge_count(1)
+def test_coordinates_want_floats_and_indices_want_integers(untouched, dest):
+    refused(untouched, BmiValueError, lambda: untouched.get_grid_x(1, dest))
+    edges = untouched.get_grid_edge_count(1)
     for wrong in (np.empty(2 * edges), np.empty(2 * edges + 1, int), None):
-        refused(component, BmiValueError, lambda w=wrong: component.get_grid_edge_nodes(1, w))
+        refused(untouched, BmiValueError, lambda w=wrong: untouched.get_grid_edge_nodes(1, w))
 
 
-def test_outputs_are_not_inputs(component):
-    for name in component.get_output_var_names():
-        kept = component.get_value_ptr(name).copy()
+def test_outputs_are_not_inputs(untouched):
+    for name in untouched.get_output_var_names():
+        kept = untouched.get_value_ptr(name).copy()
         try:
-            component.get_value_bounds(name)
+            untouched.get_value_bounds(name)
         except BmiValueError:
-            refused(component, BmiValueError, lambda n=name, v=kept: component.set_value(n, v))
-            refused(component, BmiValueError, lambda n=name: component.set_value_at_indices(n, [0], [0.0]))
+            refused(untouched, BmiValueError, lambda n=name, v=kept: untouched.set_value(n, v))
+            refused(untouched, BmiValueError, lambda n=name: untouched.set_value_at_indices(n, [0], [0.0]))
 
 
 # ---- time --------------------------------------------------------------------------------------------------
@@ -196,8 +210,8 @@ def test_outputs_are_not_inputs(component):
     0.0, -1.0, DAY - 1.0, DAY + 0.5, np.nan, np.inf, -np.inf, 1e300, 10 * DAY, None, "86400", [2 * DAY], 2j * DAY,
     np.array([2.0 * DAY]),
 ], ids=repr)
-def test_times_that_cannot_be_reached(component, time):
-    refused(component, ClockError, lambda: component.update_until(time))
+def test_times_that_cannot_be_reached(untouched, time):
+    refused(untouched, ClockError, lambda: untouched.update_until(time))
 
 
 @pytest.mark.parametrize("kind", [int, float, np.int64, np.float32, np.float64, np.array], ids=lambda k: k.__name__)

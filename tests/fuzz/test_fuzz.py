@@ -1,4 +1,4 @@
-"""A small share of the hostile cases with every test run; `make fuzz` has 10,000."""
+"""A small share of the hostile cases with `make test-hostile`; `make fuzz` has 10,000."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 BUDGET = 40.0
 """Seconds."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.hostile]
 
 
 @pytest.fixture(scope="module")

@@ -78,10 +78,10 @@ DEMANDS = [
     demand_loop(plan_of(formula, step), formed)
     for formula in FORMULAS for step in formula.steps for formed in ((), tuple(FORMATIONS.items()))
 ]
-KERNELS: list[types.FunctionType] = []
+_first: dict[str, types.FunctionType] = {}
 for _function in call_graph(*DEFINED, *GENERATED, *DEMANDS):
-    if digest(_function) not in map(digest, KERNELS):
-        KERNELS.append(_function)
+    _first.setdefault(digest(_function), _function)
+KERNELS = list(_first.values())
 SCALARS = [f for f in KERNELS if is_scalar(f)]
 CALLED = {digest(called) for f in KERNELS for called in callees(f)}
 ROOTS = [f for f in KERNELS if digest(f) not in CALLED]

@@ -143,6 +143,7 @@ def of_cells(plan: CellPlan, function, dtype) -> dict[str, tuple]:
     return {" quiet": given(*fluxes, *tape), " with fluxes": given(*tape), " for the adjoint": given(*totals, *fluxes)}
 
 
+@cache
 def rows_of(dtype) -> dict[str, tuple]:
     """Each row with arguments of a precision, by what it is: (function, arguments)."""
     found, arguments = {}, by_hand(dtype)

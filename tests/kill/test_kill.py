@@ -1,4 +1,4 @@
-"""A few kills with every test run; `make kill` has 200."""
+"""A few kills with `make test-hostile`; `make kill` has 200."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parent
 
 
 @pytest.mark.slow
+@pytest.mark.hostile
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 def test_a_few_kills_lose_nothing(tmp_path):
     done = subprocess.run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import netCDF4
 import numpy as np
 import pytest
@@ -33,11 +35,27 @@ SNOW = {"thermal_weighting", "melt_factor"}
 HYSTERESIS = {"accumulation_threshold", "cover_ratio_threshold"}
 
 
-@pytest.fixture(params=[DAY, HOUR], ids=["daily", "hourly"])
-def component(request, tmp_path):
+by_step = {"params": [DAY, HOUR], "ids": ["daily", "hourly"]}
+
+
+@contextmanager
+def in_the_middle(folder, step):
     """In the middle of a run, with snow and a ledger that is checked at every step."""
-    with opened(write_case(tmp_path, step=request.param, snow="cemaneige_hysteresis", ledger_tolerance=1e-10)) as found:
-        found.update_until(4 * request.param)
+    with opened(write_case(folder, step=step, snow="cemaneige_hysteresis", ledger_tolerance=1e-10)) as found:
+        found.update_until(4 * step)
+        yield found
+
+
+@pytest.fixture(**by_step)
+def component(request, tmp_path):
+    with in_the_middle(tmp_path, request.param) as found:
+        yield found
+
+
+@pytest.fixture(**by_step, scope="module")
+def untouched(request, tmp_path_factory):
+    """One for all tests of what is refused: they look that nothing has changed."""
+    with in_the_middle(tmp_path_factory.mktemp("untouched"), request.param) as found:
         yield found
 
 
@@ -127,23 +145,23 @@ BAD = [
 
 
 @pytest.mark.parametrize(("short", "value", "bound"), BAD, ids=[f"{s}-{v}" for s, v, _ in BAD])
-def test_what_is_out_of_bounds_is_refused_with_name_index_value_and_bounds(component, short, value, bound):
+def test_what_is_out_of_bounds_is_refused_with_name_index_value_and_bounds(untouched, short, value, bound):
     name = variable(short).name if short not in BY_NAME else short
-    before, state = outputs(component), {n: a.copy() for n, a in storage(component)[0].items()}
-    kept = component.get_value_ptr(name).copy()
+    before, state = outputs(untouched), {n: a.copy() for n, a in storage(untouched)[0].items()}
+    kept = untouched.get_value_ptr(name).copy()
     wrong = kept.copy()
     wrong[3] = value
     error = ParameterError if short in BY_NAME else StateError
-    grid = "reach" if component.get_var_grid(name) == 1 else "cell"
+    grid = "reach" if untouched.get_var_grid(name) == 1 else "cell"
     where = rf"at index 3, at {grid} [cr]\d+ \(1 of \d+ {grid}e?s\), expected"
     with pytest.raises(error, match=rf"'{name}' is .* {where}") as refused:
-        component.set_value(name, wrong)
+        untouched.set_value(name, wrong)
     assert str(value) in str(refused.value) and bound in str(refused.value)
     with pytest.raises(error, match=r"\(1 of 2 "):
-        component.set_value_at_indices(name, np.array([1, 3]), np.array([kept[1], value]))
-    np.testing.assert_array_equal(component.get_value_ptr(name), kept)
-    assert_same(outputs(component), before)
-    assert_same(storage(component)[0], state)
+        untouched.set_value_at_indices(name, np.array([1, 3]), np.array([kept[1], value]))
+    np.testing.assert_array_equal(untouched.get_value_ptr(name), kept)
+    assert_same(outputs(untouched), before)
+    assert_same(storage(untouched)[0], state)
 
 
 def test_a_capacity_cannot_shrink_below_its_store(component):

@@ -236,29 +236,38 @@ def quietly(model, forcing):
     return {}, everything(model)
 
 
-@pytest.mark.skipif(config.DISABLE_JIT, reason="compares with the compiled model")
-@both_steps
-@every_snow
-def test_compiled_and_interpreted_give_the_same_bits(tmp_path, step, snow):
-    """The same small run in this process and in one with NUMBA_DISABLE_JIT=1."""
+@pytest.fixture(scope="module")
+def interpreted(tmp_path_factory) -> Path:
+    """A folder with the small runs of a process with NUMBA_DISABLE_JIT=1."""
+    folder = tmp_path_factory.mktemp("interpreted")
     script = f"""
 import numpy as np
-from make_domain import random_domain, random_forcing
-from test_model import everything, in_one_batch, make
-domain = random_domain(5, 25, 12)
-series, end = in_one_batch(make(domain, {step}, {snow!r}), random_forcing(6, 5, 12))
-np.savez("out.npz", **{{"series " + k: v for k, v in series.items()}}, **{{"end " + k: v for k, v in end.items()}})
+from test_model import SNOWS, small_run
+for step in ({DAY}, {HOUR}):
+    for snow in SNOWS:
+        np.savez(f"{{snow}} {{step}}.npz", **small_run(step, snow))
 """
     path = os.pathsep.join([str(Path(__file__).parent), str(TESTS), str(TESTS.parent)])
     subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], check=True, cwd=tmp_path, timeout=120,
+        [sys.executable, "-W", "error", "-c", script], check=True, cwd=folder, timeout=240,
         env=os.environ | {"PYTHONPATH": path, "NUMBA_DISABLE_JIT": "1"},
     )
-    domain = random_domain(5, 25, 12)
-    series, end = in_one_batch(make(domain, step, snow), random_forcing(6, 5, 12))
-    with np.load(tmp_path / "out.npz") as found:
-        ours = {"series " + k: v for k, v in series.items()} | {"end " + k: v for k, v in end.items()}
-        assert_same_bits(ours, dict(found))
+    return folder
+
+
+def small_run(step: int, snow: str) -> dict[str, np.ndarray]:
+    """All series of five steps, and all that is there at the end."""
+    series, end = in_one_batch(make(random_domain(5, 25, 12), step, snow), random_forcing(6, 5, 12))
+    return {"series " + k: v for k, v in series.items()} | {"end " + k: v for k, v in end.items()}
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="compares with the compiled model")
+@both_steps
+@every_snow
+def test_compiled_and_interpreted_give_the_same_bits(interpreted, step, snow):
+    """The same small run in this process and in one that compiles nothing."""
+    with np.load(interpreted / f"{snow} {step}.npz") as found:
+        assert_same_bits(small_run(step, snow), dict(found))
 
 
 def save(model: Model, path: Path) -> Path:

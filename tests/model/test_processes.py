@@ -93,27 +93,36 @@ def assert_same_bits(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray])
         assert (values.shape, values.tobytes()) == (theirs[n].shape, theirs[n].tobytes()), n
 
 
-@pytest.mark.skipif(config.DISABLE_JIT, reason="compares with the compiled model")
-@pytest.mark.parametrize("step", [DAY, HOUR], ids=["daily", "hourly"])
-@every_chain
-def test_compiled_and_interpreted_give_the_same_bits(tmp_path, domain, name, step):
+@pytest.fixture(scope="module")
+def interpreted(tmp_path_factory) -> Path:
+    """A folder with what a process with NUMBA_DISABLE_JIT=1 makes of every chain, daily and hourly."""
+    folder = tmp_path_factory.mktemp("interpreted")
     script = f"""
 import numpy as np
 from make_domain import random_domain
 from process_cases import BESIDE, HBV, RESERVOIRS, installed
 from bmi_cdlm.processes.catalogue import known
-from test_processes import everything, forcing_of, make
+from test_processes import CHAINS, everything, forcing_of, make
 with installed(HBV, BESIDE, RESERVOIRS):
     known()
     domain = random_domain(5, 25, 12)
-    np.savez("out.npz", **everything(make(domain, {name!r}, {step}), forcing_of({name!r}, 12, {step})))
+    for name in CHAINS:
+        for step in ({DAY}, {HOUR}):
+            np.savez(f"{{name}} {{step}}.npz", **everything(make(domain, name, step), forcing_of(name, 12, step)))
 """
     path = os.pathsep.join([str(Path(__file__).parent), str(TESTS), str(TESTS.parent)])
     subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], check=True, cwd=tmp_path, timeout=120,
+        [sys.executable, "-W", "error", "-c", script], check=True, cwd=folder, timeout=240,
         env=os.environ | {"PYTHONPATH": path, "NUMBA_DISABLE_JIT": "1"},
     )
-    with np.load(tmp_path / "out.npz") as found:
+    return folder
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="compares with the compiled model")
+@pytest.mark.parametrize("step", [DAY, HOUR], ids=["daily", "hourly"])
+@every_chain
+def test_compiled_and_interpreted_give_the_same_bits(interpreted, domain, name, step):
+    with np.load(interpreted / f"{name} {step}.npz") as found:
         assert_same_bits(everything(make(domain, name, step), forcing_of(name, 12, step)), dict(found))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -112,38 +112,48 @@ def adjoints(
     return dict(zip(reverse.returns, as_tuple(found), strict=True))
 
 
-def of_parameters(plan: CellPlan, known: dict[str, float], found: dict[str, float]) -> dict[str, float]:
+class Slopes(NamedTuple):
+    """Derivatives at one draw: of prepared values, as (what is returned, parameters, slopes), and of a stage."""
+
+    prepared: list[tuple[tuple[str, ...], tuple[str, ...], np.ndarray]]
+    active: tuple[str, ...]
+    stage: np.ndarray
+
+
+def slopes_at(plan: CellPlan, k: int, known: dict[str, float]) -> Slopes:
+    """From dual numbers, once for all weights of a draw: they cost more than all else here."""
+    prepared = []
+    for one in reversed(plan.process.prepared):
+        names = tuple(inspect.signature(one.step).parameters)
+        prepared.append((one.returns, names, jacobian(one.step, {a: known[a] for a in names}, names)))
+    stage = plan.process.stages[k]
+    active = tuple(a for a in plan.takes(stage) if a not in plan.numbers)
+    return Slopes(prepared, active, jacobian(stage.step, {a: known[a] for a in plan.takes(stage)}, active))
+
+
+def of_parameters(slopes: Slopes, found: dict[str, float]) -> dict[str, float]:
     """Adjoints of prepared values carried back to the parameters that they come from."""
     total = dict(found)
-    for one in reversed(plan.process.prepared):
-        seeds = {s: total.pop(s, 0.0) for s in one.returns}
-        names = tuple(inspect.signature(one.step).parameters)
-        slopes = jacobian(one.step, {a: known[a] for a in names}, names)
+    for returns, names, matrix in slopes.prepared:
+        seeds = {s: total.pop(s, 0.0) for s in returns}
         for j, a in enumerate(names):
-            total[a] = total.get(a, 0.0) + sum(seeds[s] * slopes[i, j] for i, s in enumerate(one.returns))
+            total[a] = total.get(a, 0.0) + sum(seeds[s] * matrix[i, j] for i, s in enumerate(returns))
     return total
 
 
-def whole(plan: CellPlan, k: int, hand: bool, known: dict[str, float], found: dict[str, float]) -> dict[str, float]:
+def whole(plan: CellPlan, k: int, hand: bool, slopes: Slopes, found: dict[str, float]) -> dict[str, float]:
     """Adjoints of stores, inputs, parameters and series that a stage comes to."""
-    total = of_parameters(plan, known, found)
+    total = of_parameters(slopes, found)
     adjoint = plan.process.stages[k].adjoint
     if hand and adjoint is not None:
         total |= {a: -total[b] for a, b in adjoint.negated.items()}
     return {a: v for a, v in total.items() if a not in plan.process.attributes and a not in plan.numbers}
 
 
-def exact(
-    plan: CellPlan, k: int, known: dict[str, float], v: dict[str, float]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Derivatives of the weighted sum of what a stage returns, from dual numbers, and the sum of their terms' sizes."""
-    stage = plan.process.stages[k]
-    active = tuple(a for a in plan.takes(stage) if a not in plan.numbers)
-    slopes = jacobian(stage.step, {a: known[a] for a in plan.takes(stage)}, active)
-    weights = np.array([v.get(s, 0.0) for s in stage.returns])
-    found = dict(zip(active, weights @ slopes, strict=True))
-    size = dict(zip(active, np.abs(weights) @ np.abs(slopes), strict=True))
-    return whole(plan, k, False, known, found), size
+def exact(plan: CellPlan, k: int, slopes: Slopes, v: dict[str, float]) -> dict[str, float]:
+    """Derivatives of the weighted sum of what a stage returns."""
+    weights = np.array([v.get(s, 0.0) for s in plan.process.stages[k].returns])
+    return whole(plan, k, False, slopes, dict(zip(slopes.active, weights @ slopes.stage, strict=True)))
 
 
 def error_of(plan: CellPlan, k: int, reverse: Reverse, rng: np.random.Generator) -> float:
@@ -151,11 +161,11 @@ def error_of(plan: CellPlan, k: int, reverse: Reverse, rng: np.random.Generator)
     known, returned = list(calls(plan, rng))[k]
     hand = plan.process.stages[k].adjoint
     by_hand = hand is not None and reverse.function is hand.step
-    worst, symbols = 0.0, seeds_of(plan, k)
+    worst, symbols, slopes = 0.0, seeds_of(plan, k), slopes_at(plan, k, known)
     for weights in (*np.eye(len(symbols)), rng.normal(size=len(symbols))):
         v = dict(zip(symbols, weights, strict=True))
-        found = whole(plan, k, by_hand, known, adjoints(plan, k, reverse, known, returned, v))
-        expected, _ = exact(plan, k, known, v)
+        found = whole(plan, k, by_hand, slopes, adjoints(plan, k, reverse, known, returned, v))
+        expected = exact(plan, k, slopes, v)
         u = {a: abs(known[a]) or 1.0 for a in expected}
         scale = max(
             sum(abs(expected[a]) * u[a] for a in u), sum(abs(found.get(a, 0.0)) * u[a] for a in u),
@@ -217,9 +227,9 @@ def test_what_is_by_hand_is_what_is_derived(stage):
     assert hand.function is plan.process.stages[k].adjoint.step is not derived.function
     for _ in range(N_RANDOM):
         known, returned = list(calls(plan, rng))[k]
-        v = {s: rng.normal() for s in seeds_of(plan, k)}
+        v, slopes = {s: rng.normal() for s in seeds_of(plan, k)}, slopes_at(plan, k, known)
         ours, theirs = (
-            whole(plan, k, r is hand, known, adjoints(plan, k, r, known, returned, v)) for r in (hand, derived)
+            whole(plan, k, r is hand, slopes, adjoints(plan, k, r, known, returned, v)) for r in (hand, derived)
         )
         u = {a: abs(known[a]) or 1.0 for a in theirs}
         scale = max(*(abs(theirs[a]) * u[a] for a in u), FLOOR * max(u.values()))
