@@ -79,6 +79,18 @@ def turn_block(values, t, column, turned, row, column_t):
     turned[row : row + LANES, column_t : column_t + LANES] = values[t : t + LANES, column : column + LANES].T
 
 
+@primitive
+def take_turned(values, place, t):
+    """Step t of eight rows of an array that hold the steps of all eight one after the other, from row `place` on."""
+    return values[place : place + LANES].reshape(-1, LANES)[t].copy()
+
+
+@primitive
+def give_turned(values, place, t, lanes):
+    """Write step t of eight rows that hold the steps of all eight one after the other."""
+    values[place : place + LANES].reshape(-1, LANES)[t] = lanes
+
+
 # ---- compiled ----------------------------------------------------------------------------------------------
 
 I32 = ir.IntType(32)
@@ -323,9 +335,37 @@ def compiled_turn_block(_context, values, t, column, turned_values, row, column_
     return types.none(values, index, index, turned_values, index, index), lower
 
 
+def turned_at(context, builder, kind, arguments):
+    """Where a step of eight rows begins whose steps follow each other."""
+    array, place, t = arguments
+    step = builder.mul(t, ir.Constant(t.type, LANES))
+    return vector_at(builder, kind, pointer(context, builder, kind, array, place, step))
+
+
+@intrinsic
+def compiled_take_turned(_context, values, place, t):
+    """`take_turned` of either precision."""
+    def lower(context, builder, _sig, arguments):
+        return builder.load(turned_at(context, builder, values, arguments), align=values.dtype.bitwidth // 8)
+
+    return Lanes(values.dtype)(values, types.intp, types.intp), lower
+
+
+@intrinsic
+def compiled_give_turned(_context, values, place, t, lanes):
+    """`give_turned` of either precision."""
+    def lower(context, builder, _sig, arguments):
+        *where, written = arguments
+        builder.store(written, turned_at(context, builder, values, where), align=values.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(values, types.intp, types.intp, lanes), lower
+
+
 COMPILED = {
     eight: compiled_eight, spread: compiled_spread, take: compiled_take, give: compiled_give,
     take_column: compiled_take_column, give_column: compiled_give_column, across: compiled_across,
-    along: compiled_along, turn_block: compiled_turn_block,
+    along: compiled_along, turn_block: compiled_turn_block, take_turned: compiled_take_turned,
+    give_turned: compiled_give_turned,
 }
 """What stands in the place of each in compiled kernels."""

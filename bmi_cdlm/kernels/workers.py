@@ -44,7 +44,7 @@ class Workers:
 
         work: cell-steps or reach-steps in all; a small job is not worth a thread.
         """
-        if work < WORTH_A_THREAD or len(ranges) == 1 or self._is_alone:
+        if work < WORTH_A_THREAD or len(ranges) == 1 or self.is_alone:
             for part in ranges:
                 function(*arguments, *part)
             return
@@ -56,7 +56,7 @@ class Workers:
 
         A thread that is free takes the first task of the list that waits for nothing; nobody waits for the others.
         """
-        if work < WORTH_A_THREAD or len(tasks) == 1 or self._is_alone:
+        if work < WORTH_A_THREAD or len(tasks) == 1 or self.is_alone:
             for part, _ in tasks:
                 function(*arguments, *part)
             return
@@ -70,7 +70,7 @@ class Workers:
         work: of each item. One that is more than a thread's share of all is left to all threads, by what it hands over
         itself; the others run beside each other, a thread each, the largest first.
         """
-        if self._is_alone or len(items) < 2:
+        if self.is_alone or len(items) < 2:
             return [function(item) for item in items]
         share = sum(work) / self.threads
         first = [k for k in range(len(items)) if work[k] > share]
@@ -81,7 +81,7 @@ class Workers:
         return [found[k] for k in range(len(items))]
 
     @property
-    def _is_alone(self) -> bool:
+    def is_alone(self) -> bool:
         """Whether there are no other threads than the one that asks, or it is one of ours."""
         return self.threads == 1 or getattr(self._here, "is_ours", False)
 

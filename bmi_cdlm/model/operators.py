@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.domain.network import NetworkPlan, longest_way, plan_network
+from bmi_cdlm.domain.network import NetworkPlan, longest_way, places_in, plan_network
 from bmi_cdlm.kernels.again import Again
 from bmi_cdlm.kernels.groups import GivenFlows, ReachSeries
 from bmi_cdlm.kernels.launch import compiled, compiled_if_worth
@@ -45,6 +45,9 @@ ROUTING_BYTES = 64 * 2**20
 ROUTING_SUB_STEPS, SHORTEST_ROUTING_BLOCK = 192, 16
 """Sub-steps and model steps of a routing block: enough to make little of what a reach costs by itself, while the
 tape of a block stays small beside a year of forcing."""
+LONGEST_ROUTING_BLOCK, SMALL_TAPE = 64, 16 * 2**20
+"""Model steps of a block whose tape is small however little there is beside it [bytes]: a reach costs half a step of 24
+sub-steps by itself."""
 NARROW = 1024
 """Cells, and reaches, below which the loops are taken that are compiled sooner: what the others would save there is a
 millisecond a year."""
@@ -71,6 +74,13 @@ class CellRecord(NamedTuple):
     starts: list[Group]
 
 
+class Cut(NamedTuple):
+    """How a network is cut, and the links sorted by cell, with the place of their reaches in its sequence."""
+
+    network: NetworkPlan
+    links_by_cell: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
 class RouteRecord(NamedTuple):
     """What the adjoint of routing needs."""
 
@@ -95,19 +105,22 @@ class CellOperator(PreparedCells):
     components : int
         Parameter sets per cell; arrays of parameters, states and totals are then [component * cell], and what is given
         is the mean of the components, by weights where the parameters have them.
+    narrow : bool, optional
+        Whether to take the loops that are compiled sooner; by the number of cells where None.
     """
 
     on_device = False
 
     def __init__(
         self, process: CellProcess, domain: Domain, step: int, dtype: type[np.floating], workers: Workers,
-        varying: Collection[str] = (), components: int = 1,
+        varying: Collection[str] = (), components: int = 1, narrow: bool | None = None,
     ) -> None:
         super().__init__(process, domain, step, HostMemory(dtype), varying, components)
         self.workers = workers
         loops = cell_loops(self.plan)
+        narrow = domain.n_cells < NARROW if narrow is None else narrow
         self._forward = compiled(loops.advance, dtype)
-        self._telling = compiled(loops.narrow, dtype) if domain.n_cells < NARROW else self._forward
+        self._telling = compiled(loops.narrow, dtype) if narrow else self._forward
         self._step_telling = Again(self._telling)
         self._backward: Any = None
         self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
@@ -262,11 +275,13 @@ class ReachOperator:
     workers : Workers
     plan : NetworkPlan, optional
         How the network is cut; made anew where None.
+    narrow : bool, optional
+        Whether to take the loops that are compiled sooner; by the number of reaches where None.
     """
 
     def __init__(
         self, process: ReachProcess, links: LinkProcess, domain: Domain, step: int, routing_step: int,
-        dtype: type[np.floating], workers: Workers, plan: NetworkPlan | None = None,
+        dtype: type[np.floating], workers: Workers, plan: NetworkPlan | None = None, narrow: bool | None = None,
     ) -> None:
         self.plan, self.process = reach_plan(process), process
         self.domain, self.dtype, self.workers = domain, dtype, workers
@@ -276,7 +291,9 @@ class ReachOperator:
         attributes = {s: getattr(domain.reaches, name).astype(dtype) for s, name in process.attributes.items()}
         self.preparation = Preparation(process, self.constants, attributes, HostMemory(dtype))
         self.loops, self._link_process = reach_loops(self.plan, links), links
-        self._route = compiled(self.loops.narrow if domain.n_reaches < NARROW else self.loops.route, dtype)
+        narrow = domain.n_reaches < NARROW if narrow is None else narrow
+        self._route = compiled(self.loops.narrow if narrow else self.loops.route, dtype)
+        self._reverse = self.loops.narrow_reverse if narrow else self.loops.reverse
         self._route_step = Again(self._route)
         self._volume, self._from_volume, self._steady = (
             Elementwise(function, self.constants, dtype)
@@ -284,13 +301,27 @@ class ReachOperator:
         )
         self.network = plan_network(domain.reaches.downstream, workers.threads) if plan is None else plan
         self.links = domain.links._replace(area=domain.links.area.astype(dtype))
-        first, reach, area = sort_by_cell(domain, dtype)
-        row = np.empty(domain.n_reaches, np.int64)
-        row[self.network.network.sequence] = np.arange(domain.n_reaches)
-        self._links_by_cell = first, row[reach], area  # rows of the adjoint of lateral inflow
+        self._by_cell = sort_by_cell(domain, dtype)
+        self._whole = self._cut(self.network)
+        self._alone = None if workers.threads > 1 and plan is None else self._whole
         self._cell_tasks = workers.tasks(domain.n_cells)
 
     on_device = False
+
+    def _cut(self, network: NetworkPlan) -> Cut:
+        first, reach, area = self._by_cell
+        return Cut(network, (first, places_in(network.network.sequence)[reach], area))
+
+    def _cut_here(self) -> Cut:
+        """How the network is cut for the threads that are free here; a trunk has no use where there is one.
+
+        One of the threads that routes a part of a domain by itself has it to itself, with more reaches in step.
+        """
+        if not self.workers.is_alone:
+            return self._whole
+        if self._alone is None:
+            self._alone = self._cut(plan_network(self.domain.reaches.downstream, 1))
+        return self._alone
 
     def prepare(self, values: Arrays) -> Parameters:
         """Parameters as kernels take them, from arrays by registry name."""
@@ -316,15 +347,20 @@ class ReachOperator:
     def route(
         self, runoff: np.ndarray, p: Parameters, state: np.ndarray, lateral: ReachSeries, hydrographs: np.ndarray,
         discharge: ReachSeries, outflow_total: np.ndarray, tape: np.ndarray | None,
+        network: NetworkPlan | None = None,
     ) -> None:
-        """Route the runoff [time, cell] of a block of steps; see the loop of the process."""
+        """Route the runoff [time, cell] of a block of steps; see the loop of the process.
+
+        network : how it is cut, and the buffers are numbered; as for all threads where None.
+        """
+        cut = self.network if network is None else network
         arguments = (
-            self.network.network, self.links, p.group, state, runoff, lateral, hydrographs, discharge, tape,
+            cut.network, self.links, p.group, state, runoff, lateral, hydrographs, discharge, tape,
             outflow_total, self._seconds, self.n_sub, self._step_seconds,
         )
         n_steps = runoff.shape[0]
         loop = self._route_step if n_steps == 1 else self._route
-        self.network.route(self.workers, loop, arguments, n_steps, self.n_sub)
+        cut.route(self.workers, loop, arguments, n_steps, self.n_sub)
 
     def route_given(
         self, runoff: np.ndarray, p: Parameters, state: np.ndarray, lateral: ReachSeries, hydrographs: np.ndarray,
@@ -366,9 +402,14 @@ class ReachOperator:
     ) -> tuple[np.ndarray, RouteRecord]:
         """Discharge [m3 s-1] of some reaches, [time, len(reaches)], from runoff [time, cell]; `state` in place."""
         discharge, starts = np.empty((runoff.shape[0], reaches.size), self.dtype), []
+        plan, (kept, at) = self._cut_here().network, np.unique(reaches, return_inverse=True)
+        row = plan.network.slot.copy()
+        row[kept] = plan.n_slots + np.arange(kept.size)
         for block in self._blocks(runoff.shape[0]):
             starts.append(state.copy())
-            discharge[block] = self._run_block(runoff[block], p, state, reaches)
+            series = self._space(plan, block, row, kept.size)
+            self._taped(runoff[block], p, state, *series, np.empty((state.size, 0), self.dtype), plan)
+            discharge[block] = series[1].values[plan.n_slots + at].T
         return discharge, RouteRecord(runoff, p, reaches, starts)
 
     def reverse(
@@ -381,55 +422,53 @@ class ReachOperator:
         n_steps, n = discharge_adj.shape[0], self.domain.n_reaches
         runoff_adj = record.runoff if in_place else np.empty((n_steps, self.domain.n_cells), self.dtype)
         total = self.plan.adjoint_group(*(np.zeros(n) for _ in self.plan.adjoint_group._fields))
-        blocks = self._blocks(n_steps)
+        blocks, cut = self._blocks(n_steps), self._cut_here()
         # Fresh memory costs as much as the routing: every block has the same.
         longest = max((block.stop - block.start for block in blocks), default=0)
         space = np.empty((self.n_sub + (self.n_sub > 1)) * longest * n, self.dtype)
         for block, start in zip(reversed(blocks), reversed(record.starts), strict=True):
-            lateral_adj, p_adj = self._reverse_block(record, start, block, discharge_adj[block], state_adj, space)
+            lateral_adj, p_adj = self._reverse_block(
+                record, start, block, discharge_adj[block], state_adj, space, cut.network
+            )
             _add(total, p_adj)
-            arguments = (*self._links_by_cell, lateral_adj, runoff_adj[block])
+            arguments = (*cut.links_by_cell, lateral_adj, runoff_adj[block])
             self.workers.run(
                 compiled(self.loops.spread, self.dtype), arguments, self._cell_tasks, lateral_adj.size
             )
         return runoff_adj, total
 
-    def _run_block(self, runoff: np.ndarray, p: Parameters, state: np.ndarray, reaches: np.ndarray) -> np.ndarray:
-        """Discharge of some reaches [time, len(reaches)]."""
-        slot, n_slots, n_steps = self.network.network.slot, self.network.n_slots, runoff.shape[0]
-        kept, row = np.unique(reaches), slot.copy()
-        row[kept] = n_slots + np.arange(kept.size)
-        last = np.empty(state.size, self.dtype)
-        lateral = ReachSeries(np.empty((n_slots, n_steps), self.dtype), slot, last)
-        discharge = ReachSeries(np.empty((n_slots + kept.size, n_steps), self.dtype), row, last)
-        self._taped(runoff, p, state, lateral, discharge, np.empty((state.size, 0), self.dtype))
-        return discharge.values[row[reaches]].T
+    def _space(
+        self, plan: NetworkPlan, block: slice, row: np.ndarray, n_kept: int = 0
+    ) -> tuple[ReachSeries, ReachSeries]:
+        """Lateral inflow and discharge of a block; all that nobody keeps goes to the rows of hydrographs."""
+        n_steps, last = block.stop - block.start, np.empty(row.size, self.dtype)
+        return (
+            ReachSeries(np.empty((plan.n_slots, n_steps), self.dtype), plan.network.slot, last),
+            ReachSeries(np.empty((plan.n_slots + n_kept, n_steps), self.dtype), row, last),
+        )
 
     def _taped(
         self, runoff: np.ndarray, p: Parameters, state: np.ndarray, lateral: ReachSeries, discharge: ReachSeries,
-        tape: np.ndarray,
+        tape: np.ndarray, plan: NetworkPlan,
     ) -> None:
-        hydrographs = np.empty((self.network.n_slots, runoff.shape[0] * self.n_sub), self.dtype)
-        self.route(runoff, p, state, lateral, hydrographs, discharge, np.zeros(state.size, self.dtype), tape)
+        hydrographs = np.empty((plan.n_slots, runoff.shape[0] * self.n_sub), self.dtype)
+        self.route(runoff, p, state, lateral, hydrographs, discharge, np.zeros(state.size, self.dtype), tape, plan)
 
     def _reverse_block(
         self, record: RouteRecord, start: np.ndarray, block: slice, discharge_adj: np.ndarray, state_adj: np.ndarray,
-        space: np.ndarray,
+        space: np.ndarray, plan: NetworkPlan,
     ) -> tuple[np.ndarray, Group]:
         """Adjoints of the lateral inflow, a row for each place in the sequence, and of the coefficients."""
-        runoff, plan, dtype = record.runoff[block], self.network, self.dtype
+        runoff, dtype = record.runoff[block], self.dtype
         n, n_steps, n_sub_steps = start.size, runoff.shape[0], runoff.shape[0] * self.n_sub
         # With one sub-step the adjoint of a reach's inflow takes its place: it is in the cache already.
         inflow = space[: n * n_sub_steps].reshape(n, n_sub_steps)
         lateral_adj = inflow if self.n_sub == 1 else space[inflow.size :][: n * n_steps].reshape(n, n_steps)
-        last = np.empty(n, dtype)
-        lateral, waste = (
-            ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, last) for _ in range(2)
-        )
-        self._taped(runoff, record.parameters, start.copy(), lateral, waste, inflow)
+        series = self._space(plan, block, plan.network.slot)
+        self._taped(runoff, record.parameters, start.copy(), *series, inflow, plan)
         # All reaches whose discharge nobody asked for share the first row.
         kept, at = np.unique(record.reaches, return_inverse=True)
-        by_reach = ReachSeries(np.zeros((1 + kept.size, n_steps), dtype), np.zeros(n, np.int64), last)
+        by_reach = ReachSeries(np.zeros((1 + kept.size, n_steps), dtype), np.zeros(n, np.int64), series[0].last)
         by_reach.row[kept] = 1 + np.arange(kept.size)
         np.add.at(by_reach.values, 1 + at, discharge_adj.T)
         p_adj = self.plan.adjoint_group(*(np.zeros(n, dtype) for _ in self.plan.adjoint_group._fields))
@@ -437,12 +476,13 @@ class ReachOperator:
             plan.network, self.domain.reaches.downstream, record.parameters.group, start, inflow, by_reach, state_adj,
             p_adj, np.empty((plan.n_slots, n_sub_steps), dtype), lateral_adj, self._seconds, self.n_sub,
         )
-        plan.reverse(self.workers, compiled(self.loops.reverse, dtype), arguments, n_steps, self.n_sub)
+        plan.reverse(self.workers, compiled(self._reverse, dtype), arguments, n_steps, self.n_sub)
         return lateral_adj, p_adj
 
     def _blocks(self, n_steps: int) -> list[slice]:
         per_step = self.domain.n_reaches * self.n_sub * np.dtype(self.dtype).itemsize
-        longest = max(SHORTEST_ROUTING_BLOCK, ROUTING_SUB_STEPS // self.n_sub)
+        small = min(LONGEST_ROUTING_BLOCK, SMALL_TAPE // per_step)
+        longest = max(SHORTEST_ROUTING_BLOCK, ROUTING_SUB_STEPS // self.n_sub, small)
         return _blocks(n_steps, int(np.clip(ROUTING_BYTES // per_step, 1, longest)))
 
 
@@ -461,6 +501,8 @@ class Operators:
         Threads of its own, or those of somebody who closes them.
     varying, components : see `CellOperator`
     plan : see `ReachOperator`
+    part_of : Domain, optional
+        That this one is a piece of: the loops are those for its size, so that all its pieces share them.
     """
 
     on_device = False
@@ -468,17 +510,19 @@ class Operators:
     def __init__(
         self, chain: Chain, domain: Domain, step: int, routing_step: int, dtype: type[np.floating] = np.float64,
         threads: int | Workers = 1, *, varying: Collection[str] = (), components: Mapping[str, int] | None = None,
-        plan: NetworkPlan | None = None,
+        plan: NetworkPlan | None = None, part_of: Domain | None = None,
     ) -> None:
+        whole = domain if part_of is None else part_of
+        narrow_cells, narrow_reaches = whole.n_cells < NARROW, whole.n_reaches < NARROW
         self.chain, self.domain, self.step, self.routing_step, self.dtype = chain, domain, step, routing_step, dtype
         self.n_sub = step // routing_step
         self.workers = threads if isinstance(threads, Workers) else Workers(threads)
         self.cells = [
-            CellOperator(p, domain, step, dtype, self.workers, varying, (components or {}).get(p.name, 1))
+            CellOperator(p, domain, step, dtype, self.workers, varying, (components or {}).get(p.name, 1), narrow_cells)
             for p in chain.cells
         ]
         self.reach = ReachOperator(
-            chain.reach, chain.links, domain, step, routing_step, dtype, self.workers, plan
+            chain.reach, chain.links, domain, step, routing_step, dtype, self.workers, plan, narrow_reaches
         )
 
     def cell(self, name: str) -> CellOperator:

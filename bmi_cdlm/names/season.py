@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,5 +23,11 @@ def day_of_year(starts: np.ndarray) -> np.ndarray:
 
 def season(days: np.ndarray) -> np.ndarray:
     """Return sine and cosine of the season, float64[time, 2]; one by one, for the same bits in every block."""
-    angles = [2.0 * math.pi / YEAR * float(day) for day in days]
-    return np.array([[math.sin(a), math.cos(a)] for a in angles], np.float64).reshape(-1, 2)
+    return np.array([on_circle(day) for day in days.tolist()], np.float64).reshape(-1, 2)
+
+
+@lru_cache(2**14)
+def on_circle(day: float) -> tuple[float, float]:
+    """Sine and cosine of the season of a day of the year: the same days come back in every year of every window."""
+    angle = 2.0 * math.pi / YEAR * day
+    return math.sin(angle), math.cos(angle)

@@ -39,7 +39,9 @@ SNOW = cell_loops(next(p for p in PLANS if p.process is cemaneige.CEMANEIGE))
 ROUTING = {plan.process.name: reach_loops(plan, LINKS) for plan in REACH_PLANS}
 MUSKINGUM, RESERVOIRS = ROUTING["muskingum"], ROUTING["reservoirs"]
 GIVEN = tuple((flow_loops(plan, LINKS).route, "uncounted") for plan in REACH_PLANS)
-ON_ROWS = ("narrow", "route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means")
+ON_ROWS = (
+    "narrow", "route_range", "prepare_group", "keep_rows", "gather_eight", "route_eight", "route_eight_means",
+)
 """Loops that go over rows that others have made, of processes that have them."""
 TILES = tuple(
     (getattr(cell_loops(plan), f"advance_{narrow}{plan.process.name}_tile"), "uncounted")
@@ -188,7 +190,7 @@ def test_marks_stand_at_the_function_and_change_nothing_else():
     assert whole and all(f.__name__.startswith("fill_") and not callees(f)[1:] for f in whole)
     marked = {key: marks for key, marks in marked.items() if key not in map(digest, whole)}
     assert marked == {digest(f): (mark,) for f, mark in (
-        *((made.reverse_reach, "free_sums") for made in ROUTING.values()),
+        *((made.reverse_reach, "free_sums") for made in ROUTING.values() if hasattr(made, "reverse_reach")),
         (routing.sum_sub_steps, "free_sums"), (routing.gather_upstream, "uncounted"),
         *((getattr(made, name), "uncounted") for made in ROUTING.values() for name in ON_ROWS if hasattr(made, name)),
         *GIVEN, *TILES, (pet_network.fill_factor_tile, "uncounted"), (pet_network.fill_shallow_tile, "uncounted"),
@@ -200,7 +202,7 @@ def test_marks_stand_at_the_function_and_change_nothing_else():
         return v
 
     assert free_sums(uncounted(plain)) is plain and marks_of(plain) == ("free_sums", "uncounted")
-    assert launch.options(MUSKINGUM.reverse_reach)["fastmath"] == {"reassoc"}
+    assert launch.options(RESERVOIRS.reverse_reach)["fastmath"] == {"reassoc"}
     assert not marked.keys() & set(map(digest, SCALARS))
 
 

@@ -62,8 +62,14 @@ def routed(downstream, dtype, n_steps, n_sub, kept, plan):
         plan.network, links, p, state, runoff, lateral, hydrographs, discharge, tape, volume,
         dtype(86400 // n_sub), n_sub, dtype(86400),
     ), n_steps, n_sub)
-    by_reach = np.empty_like(tape)
-    by_reach[plan.network.sequence] = tape
+    by_reach, place = np.empty_like(tape), 0
+    while place < n:  # eight rows together hold step after step of eight reaches
+        together = int(plan.network.in_step[place])
+        rows = tape[place : place + together]
+        if together == 8 and (n_sub == 1 or n_sub % 8 == 0):
+            rows = rows.reshape(-1, 8).T
+        by_reach[plan.network.sequence[place : place + together]] = rows
+        place += together
     places = np.arange(n) if kept else gauges
     return state, volume, by_reach, lateral.last, discharge.last, *(
         s.values[s.row[places]] for s in (lateral, discharge)
@@ -81,6 +87,53 @@ def test_eight_at_once_are_eight_alone(monkeypatch, dtype, n_steps, n_sub):
     assert set(plans[0].network.in_step.tolist()) >= {8} and set(plans[1].network.in_step.tolist()) == {1}
     for kept in (True, False):
         for a, b in zip(*(routed(downstream, dtype, n_steps, n_sub, kept, plan) for plan in plans), strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
+def taken_back(downstream, dtype, n_steps, n_sub, plan, narrow):
+    """Adjoints of states, of coefficients and, by reach, of lateral inflow, of the discharge of every fifth reach."""
+    rng, n, loops = np.random.default_rng(2), downstream.size, reach_loops(PLAN, LINKS)
+    p = PLAN.parameter_group(*(rng.uniform(0, 1, n).astype(dtype) for _ in PLAN.parameter_group._fields))
+    none = Links(np.zeros(n + 1, np.int64), np.zeros(0, np.int64), np.zeros(0, dtype))
+    start, last = rng.random(n).astype(dtype), np.empty(n, dtype)
+    series = (ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, last) for _ in range(2))
+    lateral, discharge = series
+    tape, volume = np.empty((n, n_steps * n_sub), dtype), np.zeros(n, dtype)
+    hydrographs = np.empty((plan.n_slots, n_steps * n_sub), dtype)
+    several = Links(np.arange(n + 1), rng.integers(0, 9, n), rng.random(n).astype(dtype))
+    plan.route(Workers(1), compiled(loops.narrow if narrow else loops.route, dtype), (
+        plan.network, several if n_steps > 1 else none, p, start.copy(), rng.uniform(0, 9, (n_steps, 9)).astype(dtype),
+        lateral, hydrographs, discharge, tape, volume, dtype(86400 // n_sub), n_sub, dtype(86400),
+    ), n_steps, n_sub)
+    asked = ReachSeries(np.zeros((1 + len(range(0, n, 5)), n_steps), dtype), np.zeros(n, np.int64), last)
+    asked.row[::5] = 1 + np.arange(asked.values.shape[0] - 1)
+    asked.values[1:] = rng.normal(size=asked.values[1:].shape)
+    state_adj = rng.normal(size=n).astype(dtype)
+    p_adj = PLAN.adjoint_group(*(np.zeros(n, dtype) for _ in PLAN.adjoint_group._fields))
+    lateral_adj = tape if n_sub == 1 else np.empty((n, n_steps), dtype)
+    plan.reverse(Workers(1), compiled(loops.narrow_reverse if narrow else loops.reverse, dtype), (
+        plan.network, downstream, p, start, tape, asked, state_adj, p_adj, np.full_like(hydrographs, np.nan),
+        lateral_adj, dtype(86400 // n_sub), n_sub,
+    ), n_steps, n_sub)
+    by_reach = np.empty_like(lateral_adj)
+    by_reach[plan.network.sequence] = lateral_adj
+    return state_adj, *p_adj, by_reach
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("n_steps", "n_sub"), [(19, 1), (5, 1), (3, 24), (2, 8), (3, 4)])
+def test_the_adjoint_of_eight_at_once_is_that_of_eight_alone(monkeypatch, dtype, n_steps, n_sub):
+    downstream = river(n_steps)
+    plans = []
+    for together in (8, 1):
+        monkeypatch.setattr(network, "IN_STEP", together)
+        plans.append(plan_network(downstream, 2, 80))
+    assert set(plans[0].network.in_step.tolist()) >= {8} and set(plans[1].network.in_step.tolist()) == {1}
+    cases = [(plan, narrow) for plan in plans for narrow in (False, True)]
+    expected, *others = (taken_back(downstream, dtype, n_steps, n_sub, *case) for case in cases)
+    assert all(np.isfinite(a).all() and np.count_nonzero(a) > a.size / 2 for a in expected)
+    for found in others:
+        for a, b in zip(expected, found, strict=True):
             assert a.tobytes() == b.tobytes()
 
 
@@ -106,6 +159,8 @@ def test_primitives_are_what_they_stand_for():
     copy = np.zeros_like(values)
     lanes.along(copy, rows, 5, steps)
     lanes.turn_block(values, 1, 2, copy, 12, 20)
+    lanes.give_turned(copy, 0, 29, np.arange(8.0))
+    assert copy[7, 22:].tolist() == lanes.take_turned(copy, 0, 29).tolist() == np.arange(8.0).tolist()
     assert (copy[3:11, 5:13] == values[3:11, 5:13]).all() and (copy[12:20, 20:28] == values[1:9, 2:10].T).all()
     assert fma(np.full(8, 2.0), np.full(8, 3.0), np.arange(8.0)).tolist() == (6.0 + np.arange(8.0)).tolist()
 

@@ -37,7 +37,7 @@ DTYPES = [np.float64, np.float32]
 LLVM = {np.float64: "double", np.float32: "float"}
 OF_COUNTS = (in_fours, only_row, tile_width, up_to_four, ring_length, hour_of_day)
 """Scalar steps of whole numbers, or that give one."""
-IN_TURN = ("route_reach", "route_two", "sweep_reach", "sweep_two", "sweep_states", "route_given")
+IN_TURN = ("route_reach", "route_two", "reverse_one", "reverse_two", "sweep_states", "route_given")
 """Rows in which a sub-step waits for the one before."""
 NOT_LINEAR = ("retrace_reach", "retrace_two")
 """They wait, too, where a process of reaches is not linear."""
@@ -47,11 +47,9 @@ MOVING = ("copy_row", "fill_row", "mask_row")
 """Rows that calculate nothing."""
 HAND_ON = ("caller", "none")
 """Processes that calculate nothing."""
-EMPTY = ("reverse_reach of loops of none",)
-"""Rows that do nothing: there is no parameter."""
 WITHOUT_NUMBERS = {"place_family", "part_of", "sort_family"}
 """Not over a row, but leaves of the call graph with subscripts."""
-IN_LANES = {"turn_cells", "route_eight_means"}
+IN_LANES = {"turn_cells", "route_eight_means", "reverse_eight"}
 """Written in vectors: `test_lanes` watches them."""
 N = 64
 
@@ -211,7 +209,7 @@ PLACED = {name for name in NAMES if rows_of(np.float64)[name][0].__name__ in IN_
 
 @compiled_only
 @pytest.mark.parametrize(("name", "dtype"), watched(
-    name for name in NAMES if not waits(name) and name not in (*PLACED, *EMPTY)
+    name for name in NAMES if not waits(name) and name not in PLACED
 ))
 def test_rows_are_vectorised(name, dtype):
     plan = GENERATED.get(rows_of(dtype)[name][0])

@@ -64,13 +64,17 @@ def choose_device(name: DeviceName) -> torch.device:
 
 def make_operators(
     run: Config, domain: Domain, dtype: type[np.floating], device: DeviceName, workers: Workers,
-    varying: Sequence[str] = (),
+    varying: Sequence[str] = (), part_of: Domain | None = None,
 ) -> Operators | CudaOperators:
-    """Operators of a run's processes over a domain for tensors on a device; the workers are those of the host."""
+    """Operators of a run's processes over a domain, or a part of one, for tensors on a device.
+
+    The workers are those of the host.
+    """
     components = {run.runoff: run.components}
     if device == "cpu":
         return Operators(
-            run.chain, domain, run.time_step, run.routing_step, dtype, workers, varying=varying, components=components
+            run.chain, domain, run.time_step, run.routing_step, dtype, workers, varying=varying, components=components,
+            part_of=part_of,
         )
     from bmi_cdlm.model.operators_cuda import CudaOperators
 

@@ -91,7 +91,7 @@ def make_part(
     run, config = dataset.run, dataset.config
     piece, cells = take_reaches(dataset.domain, places, more_cells=more_cells)
     varying = (*config.varying, *((FACTOR,) if config.pet_factor else ()))
-    operators = make_operators(run, piece, config.dtype, config.device, workers, varying)
+    operators = make_operators(run, piece, config.dtype, config.device, workers, varying, dataset.domain)
     at = np.searchsorted(places, dataset.domain.gauges.reach[dataset.gauges[gauges]])
     return Part(piece, operators, gauges, at, cells, places, stands_for, workers)
 

@@ -15,8 +15,9 @@ from bmi_cdlm.names.declaration import ReachProcess
 from bmi_cdlm.names.errors import DeclarationError
 
 RESERVED = {
-    "adjoints", "back", "discharge", "flow", "flow_adj", "i", "k", "lateral_inflow", "mean", "n", "n_sub", "outflow",
-    "outflow_adj", "p", "p_adj", "real", "state", "state_adj", "step_seconds", "t", "total", "volume", "y", "y_adj",
+    "adjoints", "back", "day", "discharge", "flow", "flow_adj", "flows", "i", "inflow_adj", "k", "lateral_adj",
+    "lateral_inflow", "mean", "n", "n_steps", "n_sub", "outflow", "outflow_adj", "p", "p_adj", "place", "real", "space",
+    "state", "state_adj", "step_seconds", "t", "tape", "total", "volume", "y", "y_adj",
 }
 """Names of the loops' own, which can be no symbols."""
 SECONDS = "seconds"
@@ -101,6 +102,11 @@ class ReachPlan:
         return is_arithmetic(self.process.step)
 
     @cached_property
+    def adjoint_in_lanes(self) -> bool:
+        """Whether the adjoint can be taken by eight reaches at once: of a linear step, arithmetic alone too."""
+        return self.in_lanes and self.process.linear and is_arithmetic(self.adjoint)
+
+    @cached_property
     def adjoint_takes(self) -> tuple[str, ...]:
         """Arguments of the adjoint."""
         return arguments_of(self.adjoint)
@@ -150,3 +156,8 @@ def call(plan: ReachPlan, inflow: str, k: str = "") -> str:
     """The step of one reach."""
     values = {plan.process.symbol: f"state{k}", "inflow": inflow, SECONDS: SECONDS}
     return f"{plan.process.step.__name__}({', '.join(values.get(a, a + k) for a in plan.takes)})"
+
+
+def adjoint_call(plan: ReachPlan, values: dict[str, str]) -> str:
+    """The adjoint of the step."""
+    return f"{plan.adjoint.__name__}({', '.join(values.get(a, a) for a in plan.adjoint_takes)})"

@@ -16,7 +16,7 @@ from bmi_cdlm.kernels.loops import routing, rows
 from bmi_cdlm.kernels.loops.link_texts import LINKS
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan, call
 from bmi_cdlm.kernels.loops.reaches_adjoint import linear_texts, nonlinear_texts
-from bmi_cdlm.kernels.loops.reaches_lanes import EIGHT, PAIRS, eight_text
+from bmi_cdlm.kernels.loops.reaches_lanes import eight_branch, eight_text
 from bmi_cdlm.kernels.loops.source import make_functions
 from bmi_cdlm.kernels.marks import free_sums, uncounted
 from bmi_cdlm.names.declaration import LinkProcess
@@ -34,8 +34,8 @@ KNOWN: dict[str, Any] = {
 def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
     """Return the loops of a reach process: `route`, `reverse`, and those of the links, `collect` and `spread`.
 
-    `narrow` is `route` for a small network, with the same bits: reaches two at a time, from columns of runoff. Half of
-    what is compiled for a large one would go to what makes it faster there.
+    `narrow` and `narrow_reverse` are `route` and `reverse` for a small network, with the same bits: reaches two at a
+    time, from columns of runoff. Half of what is compiled for a large one would go to what makes it faster there.
     """
     process, name = plan.process, plan.process.name
     backward = linear_texts(plan) if process.linear else nonlinear_texts(plan)
@@ -46,13 +46,16 @@ def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
     }
     made = make_functions(text, f"loops of {name}", known)
     for one in (
-        f"route_narrow_{name}", "route_range", "prepare_group", "gather_eight", "route_eight", "route_eight_means",
+        f"route_narrow_{name}", "route_range", "prepare_group", "keep_rows", "gather_eight", "route_eight",
+        "route_eight_means",
     ):
         if one in made:
             uncounted(made[one])
-    free_sums(made["reverse_reach"])
+    if "reverse_reach" in made:
+        free_sums(made["reverse_reach"])
     return types.SimpleNamespace(
         **made, route=made[f"route_{name}"], narrow=made[f"route_narrow_{name}"], reverse=made[f"reverse_{name}"],
+        narrow_reverse=made.get(f"reverse_narrow_{name}", made[f"reverse_{name}"]),
         collect=made["collect_runoff"], spread=made["spread_runoff"],
     )
 
@@ -128,8 +131,7 @@ def route_two(
     return state_1, state_2, volume_1, volume_2
 ''', eight_text(plan) if plan.in_lanes else "", '''
 def prepare_group(
-    network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last, n_sub,
-    inflow,
+    network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last,
 ):
     """Sum what flows into the reaches sequence[place : place + together].
 
@@ -149,11 +151,23 @@ def prepare_group(
         else:
             collect_row(links, i, runoff, lateral)
         lateral_inflow.last[i] = lateral[lateral.size - 1]
-        if inflow is not None:
-            if inflow.shape[1] > 0:
-                keep_inflow(flow, lateral, n_sub, inflow[one, begin:end])
 
-def gather_eight(network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last, inflow):
+
+def keep_rows(network, place, together, lateral_inflow, hydrographs, begin, end, first, last, n_sub, inflow):
+    """Keep what flows into the reaches sequence[place : place + together], each along its row.
+
+    It stands in their hydrographs, and in `lateral_inflow` but for n_sub = 0.
+    """
+    for one in range(place, place + together):
+        i = network.sequence[one]
+        flow, row = hydrographs[network.slot[i], begin:end], inflow[one, begin:end]
+        if n_sub == 0:
+            copy_row(flow, row)
+        else:
+            keep_inflow(flow, lateral_inflow.values[lateral_inflow.row[i], first:last], n_sub, row)
+
+
+def gather_eight(network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last):
     """All that flows into the reaches sequence[place : place + 8], in the hydrograph of each; with one sub-step.
 
     A lateral inflow that nobody reads gets no row: of the time that is left every pass over a row is a tenth.
@@ -191,9 +205,6 @@ def gather_eight(network, links, place, runoff, turned, held, lateral_inflow, hy
                 copy_row(lateral, flow)
             else:
                 add_row(flow, lateral)
-        if inflow is not None:
-            if inflow.shape[1] > 0:
-                copy_row(flow, inflow[one, first:last])
 ''', f'''
 def route_{name}(
     network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
@@ -203,9 +214,10 @@ def route_{name}(
 
     state: float[reach], in place; runoff: float[time, cell] [mm d-1]; lateral_inflow, discharge (mean of the
     sub-steps): `ReachSeries`, filled; hydrographs: float[slot, time * n_sub], working space; inflow: float[place,
-    time * n_sub], filled for the adjoint in the order of the sequence, or float[reach, 0], or None where there never is
-    one; outflow_total: float[reach] [m3], in place; seconds: length of a sub-step. A reach collects its lateral inflow
-    just before it is routed: a country's would go to memory and come back.
+    time * n_sub], filled for the adjoint in the order of the sequence, eight rows together where eight reaches go at
+    once (`give_turned`), or float[reach, 0], or None where there never is one; outflow_total: float[reach] [m3], in
+    place; seconds: length of a sub-step. A reach collects its lateral inflow just before it is routed: a country's
+    would go to memory and come back.
     """
     n_steps = last - first
     most = 1 + 786432 // (32 * n_steps * state.itemsize)  # of 32 cells each: they stay in the second cache
@@ -226,11 +238,13 @@ def route_range(
     place, begin, end = lo, first * n_sub, last * n_sub
     while place < hi:
         together = int(network.in_step[place])
-{EIGHT if plan.in_lanes else PAIRS}
+{eight_branch(plan)}
         prepare_group(
-            network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last,
-            n_sub, inflow,
+            network, links, place, together, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last
         )
+        if inflow is not None:
+            if inflow.shape[1] > 0:
+                keep_rows(network, place, together, lateral_inflow, hydrographs, begin, end, first, last, n_sub, inflow)
 {group_text(plan)}
         place += together
     settle()

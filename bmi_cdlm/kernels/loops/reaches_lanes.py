@@ -5,22 +5,34 @@ from __future__ import annotations
 from bmi_cdlm.kernels.loops.reach_plan import SECONDS, ReachPlan
 
 PAIRS = "        together = 2 if together > 2 else together"
-EIGHT = '''        if together == 8:
+KEEP_ROWS = '''                if inflow is not None:
+                    if inflow.shape[1] > 0:
+                        keep_rows(network, place, 8, lateral_inflow, hydrographs, begin, end, first, last, {}, inflow)
+'''
+
+
+def eight_branch(plan: ReachPlan) -> str:
+    """Of the loop over reaches, eight at once where a step has one sub-step or a multiple of eight.
+
+    An adjoint in lanes takes what flowed in as `route_eight` keeps it, any other along rows.
+    """
+    if not plan.in_lanes:
+        return PAIRS
+    whole, parts = ("", "") if plan.adjoint_in_lanes else (KEEP_ROWS.format(0), KEEP_ROWS.format("n_sub"))
+    return f'''        if together == 8:
             if n_sub == 1:
-                gather_eight(
-                    network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last, inflow
-                )
-                route_eight(
-                    network, place, p, state, hydrographs, discharge, outflow_total, seconds, step_seconds, first, last
+                gather_eight(network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last)
+{whole}                route_eight(
+                    network, place, p, state, hydrographs, discharge, inflow, outflow_total, seconds, step_seconds,
+                    first, last,
                 )
             elif n_sub % 8 == 0:
                 prepare_group(
-                    network, links, place, 8, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first,
-                    last, n_sub, inflow,
+                    network, links, place, 8, runoff, turned, held, lateral_inflow, hydrographs, begin, end, first, last
                 )
-                route_eight_means(
-                    network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub,
-                    step_seconds, first, last,
+{parts}                route_eight_means(
+                    network, place, p, state, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds,
+                    n_sub, step_seconds, first, last,
                 )
             if n_sub == 1 or n_sub % 8 == 0:
                 place += 8
@@ -29,7 +41,7 @@ EIGHT = '''        if together == 8:
 
 
 def eight_text(plan: ReachPlan) -> str:
-    """`route_eight`."""
+    """`route_eight`, `route_eight_means`."""
     coefficients = list(plan.coefficients)
     taking = "\n".join(f"    {c} = take(p.{c}, network.sequence, place)" for c in coefficients)
     outflows = ", ".join(f"outflow_{k}" for k in range(8))
@@ -45,13 +57,20 @@ def eight_text(plan: ReachPlan) -> str:
         ]
         return "\n".join(indent + line for line in lines)
 
+    def keep_steps(indent: str, inflow: str, step: str, count: int = 8) -> str:
+        """Lines that keep the whole inflow: whether an adjoint may come is known when they are compiled (None)."""
+        if not plan.adjoint_in_lanes:
+            return ""
+        lines = [f"        give_turned(tape, place, {step} + {k}, {inflow.format(k)})" for k in range(count)]
+        return "\n".join(indent + line for line in ["if tape is not None:", "    if tape.shape[1] > 0:", *lines])
+
     return f'''
 def route_eight(
-    network, place, p, state, hydrographs, discharge, outflow_total, seconds, step_seconds, first, last,
+    network, place, p, state, hydrographs, discharge, tape, outflow_total, seconds, step_seconds, first, last,
 ):
     """`route_reach` with one sub-step of the reaches sequence[place : place + 8], none upstream of another.
 
-    One in each lane; all that flows in stands in their hydrographs.
+    One in each lane; all that flows in stands in their hydrographs, and is kept in eight rows of the tape.
     """
     flows = eight(network.slot, network.sequence, place)
     state_, volume = take(state, network.sequence, place), take(outflow_total, network.sequence, place)
@@ -60,10 +79,12 @@ def route_eight(
     whole = first + (last - first) // 8 * 8
     for t in range(first, whole, 8):
         inflow = across(hydrographs, flows, t)
+{keep_steps("        ", "inflow[{}]", "t")}
 {eight_steps("        ", "inflow[{}]", "volume = volume + outflow_{} * step_length")}
         along(hydrographs, flows, t, ({outflows}))
     for t in range(whole, last):
         inflow = take_column(hydrographs, flows, t)
+{keep_steps("        ", "inflow", "t", 1)}
         outflow_0, state_ = {lane_call("inflow")}
         volume = volume + outflow_0 * step_length
         give_column(hydrographs, flows, t, outflow_0)
@@ -80,12 +101,13 @@ def route_eight(
 
 
 def route_eight_means(
-    network, place, p, state, lateral_inflow, hydrographs, discharge, outflow_total, seconds, n_sub, step_seconds,
+    network, place, p, state, lateral_inflow, hydrographs, discharge, tape, outflow_total, seconds, n_sub, step_seconds,
     first, last,
 ):
     """`route_reach` of the reaches sequence[place : place + 8], none upstream of another, one in each lane.
 
-    What flows in stands in their hydrographs and `lateral_inflow`. n_sub is a multiple of 8.
+    What flows in stands in their hydrographs and `lateral_inflow`, and is kept in eight rows of the tape. n_sub is a
+    multiple of 8.
     """
     flows = eight(network.slot, network.sequence, place)
     laterals = eight(lateral_inflow.row, network.sequence, place)
@@ -99,6 +121,7 @@ def route_eight_means(
         lateral, total = take_column(lateral_inflow.values, laterals, t), nothing
         for k in range(t * n_sub, (t + 1) * n_sub, 8):
             inflow = across(hydrographs, flows, k)
+{keep_steps("            ", "inflow[{}] + lateral", "k")}
 {eight_steps("            ", "inflow[{}] + lateral", "total = total + outflow_{}")}
             along(hydrographs, flows, k, ({outflows}))
         mean = total / count

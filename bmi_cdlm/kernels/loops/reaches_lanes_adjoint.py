@@ -1,0 +1,109 @@
+"""The adjoint of eight reaches at once, of a linear process whose adjoint is arithmetic alone; it mirrors the lanes."""
+
+from __future__ import annotations
+
+from bmi_cdlm.kernels.loops.reach_plan import SECONDS, ReachPlan, adjoint_call
+
+EIGHT_BACK = '''        if network.in_step[place] == 8 and (n_sub == 1 or n_sub % 8 == 0):
+            for one in range(place, place - 8, -1):
+                i = network.sequence[one]
+                receive(downstream, i, discharge_adj, hydrographs_adj[network.slot[i]], n_sub)
+            reverse_eight(
+                network, place - 7, p, p_adj, start, state_adj, inflow, hydrographs_adj, lateral_adj, seconds, n_sub,
+                space,
+            )
+            for one in range(place, place - 8, -1):
+                i = network.sequence[one]
+                hand_up(network, i, hydrographs_adj[network.slot[i]], hydrographs_adj)
+            place -= 8
+            continue
+'''
+
+
+def reverse_eight_text(plan: ReachPlan) -> str:
+    """`reverse_eight`."""
+    process, coefficients = plan.process, list(plan.coefficients)
+    symbol = process.symbol
+
+    def lines(text: str, indent: int) -> str:
+        return "\n".join(" " * indent + text.format(c=c) for c in coefficients)
+
+    def forward(inflow: str) -> str:
+        values = {symbol: "state_", "inflow": inflow, SECONDS: "sub_step"}
+        return f"_waste, state_ = {process.step.__name__}({', '.join(values.get(a, a) for a in plan.takes)})"
+
+    def back(k: int) -> str:
+        values = {symbol: "y_", "inflow": "inflow_", "outflow_adj": f"flow_{k}", f"{symbol}_adj": "after",
+                  SECONDS: "sub_step"}
+        found = "".join(f", d_{c}" for c in coefficients)
+        return f"after, inflow_{k}_adj{found} = {adjoint_call(plan, values)}"
+
+    def eight_back(indent: int, tape: str, first: str) -> str:
+        """Eight steps from the last to the first; of a model step each, or parts of one."""
+        found: list[str] = []
+        for k in reversed(range(8)):
+            found += [f"y_ = take_turned(space, 0, {first} + {k})", f"inflow_ = take_turned({tape}, {first} + {k})",
+                      back(k)]
+            if tape == "inflow, place":
+                found += [f"total = total + inflow_{k}_adj", *(f"day_{c} = day_{c} + d_{c}" for c in coefficients)]
+            else:
+                found += [f"{c}_adj = {c}_adj + d_{c}" for c in coefficients]
+        return "\n".join(" " * indent + line for line in found)
+
+    flows = ", ".join(f"flow_{k}" for k in range(8))
+    adjoints = ", ".join(f"inflow_{k}_adj" for k in range(8))
+    return f'''
+def reverse_eight(
+    network, place, p, p_adj, start, state_adj, inflow, hydrographs_adj, lateral_adj, seconds, n_sub, space
+):
+    """`reverse_one` of the reaches sequence[place : place + 8], none upstream of another, one in each lane.
+
+    inflow: their rows as `route_eight` filled them; space: sixteen rows, for states and inflows.
+    """
+    flows = eight(network.slot, network.sequence, place)
+    rows = (place, place + 1, place + 2, place + 3, place + 4, place + 5, place + 6, place + 7)
+    state_, after = take(start, network.sequence, place), take(state_adj, network.sequence, place)
+{lines("{c} = take(p.{c}, network.sequence, place)", 4)}
+    sub_step, nothing = spread(seconds), spread(real(0))
+{lines("{c}_adj = nothing", 4)}
+    n, n_steps = inflow.shape[1], lateral_adj.shape[1]
+    if n_sub == 1:
+        for t in range(n):
+            inflow_ = take_turned(inflow, place, t)
+            give_turned(space, 0, t, state_)
+            give_turned(space, 8, t, inflow_)
+            {forward("inflow_")}
+        whole = n // 8 * 8
+        for k in range(n - whole):
+            t = n - 1 - k
+            y_, inflow_ = take_turned(space, 0, t), take_turned(space, 8, t)
+            flow_0 = take_column(hydrographs_adj, flows, t)
+            {back(0)}
+            give_column(hydrographs_adj, flows, t, inflow_0_adj)
+            give_column(lateral_adj, rows, t, inflow_0_adj)
+{lines("{c}_adj = {c}_adj + d_{c}", 12)}
+        for block in range(whole // 8):
+            t = whole - 8 - 8 * block
+            {flows} = across(hydrographs_adj, flows, t)
+{eight_back(12, "space, 8", "t")}
+            along(hydrographs_adj, flows, t, ({adjoints}))
+            along(lateral_adj, rows, t, ({adjoints}))
+    else:
+        for k in range(n):
+            give_turned(space, 0, k, state_)
+            inflow_ = take_turned(inflow, place, k)
+            {forward("inflow_")}
+        for step in range(n_steps):
+            t = n_steps - 1 - step
+            total = nothing
+{lines("day_{c} = nothing", 12)}
+            for block in range(n_sub // 8):
+                k = (t + 1) * n_sub - 8 - 8 * block
+                {flows} = across(hydrographs_adj, flows, k)
+{eight_back(16, "inflow, place", "k")}
+                along(hydrographs_adj, flows, k, ({adjoints}))
+            give_column(lateral_adj, rows, t, total)
+{lines("{c}_adj = {c}_adj + day_{c}", 12)}
+    give(state_adj, network.sequence, place, after)
+{lines("give(p_adj.{c}, network.sequence, place, take(p_adj.{c}, network.sequence, place) + {c}_adj)", 4)}
+'''
