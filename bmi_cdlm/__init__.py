@@ -5,7 +5,6 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bmi_cdlm.names.collection import uncollected
 from bmi_cdlm.names.environment import mend_environment
 from bmi_cdlm.version import __version__
 
@@ -23,8 +22,7 @@ _WHERE = {"BmiCdlm": "bmi_cdlm.bmi", "Model": "bmi_cdlm.model.model"}
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with uncollected():
-        found = getattr(import_module(_WHERE[name]), name)
+    found = getattr(import_module(_WHERE[name]), name)
     globals()[name] = found
     return found
 

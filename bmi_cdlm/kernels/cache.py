@@ -57,7 +57,8 @@ def compiler_digest() -> str:
 
     found = hashlib.sha256(FORMAT.encode())
     for source in (
-        "launch.py", "linked.py", "quick.py", "graph.py", "marks.py", "bits.py", "fused.py", "lanes.py", "space.py", "streaming.py",
+        "launch.py", "linked.py", "quick.py", "graph.py", "marks.py", "bits.py", "fused.py", "lanes.py", "space.py",
+        "streaming.py",
     ):
         found.update(Path(__file__).with_name(source).read_bytes() + b"\0")
     found.update(repr((

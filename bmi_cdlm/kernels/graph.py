@@ -107,7 +107,9 @@ def _instructions(function: Callable) -> Iterator[dis.Instruction]:
 
 
 def _loaded(function: Callable) -> set[str]:
-    """Names that code takes from its module; `dis` would write every operation out, which a start from the folder feels.
+    """Names that code takes from its module.
+
+    `dis` would write every operation out for people to read, which a start from the folder feels.
     """
     found, load, extend = set(), dis.opmap["LOAD_GLOBAL"], dis.opmap["EXTENDED_ARG"]
     for code in _codes(function.__code__):

@@ -20,7 +20,6 @@ from numba.core.typed_passes import NopythonRewrites
 from numba.core.untyped_passes import InlineClosureLikes
 
 from bmi_cdlm.kernels.quick import quick
-from bmi_cdlm.names.collection import uncollected
 
 NEEDED = (
     "_finalize_final_module", "_finalize_dynamic_globals", "_verify_declare_only_symbols", "get_pointer_to_function",
@@ -130,7 +129,7 @@ class RootCompiler(PlainCompiler):
         """Compile a function into a library of ours."""
         self.state.library = OnceOptimised(self.state.targetctx.codegen(), func.__qualname__)
         self.state.library.enable_object_caching()
-        with uncollected(), quick():
+        with quick():
             return super().compile_extra(func)
 
 

@@ -7,6 +7,7 @@ document: a numba in which that is not found is left as it is.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,18 +27,23 @@ _sizes: dict[Any, int] = {}
 
 @contextmanager
 def quick() -> Iterator[None]:
-    """Compile under it what Python calls, with what it calls, holding numba's lock."""
-    if not HAS_PLACES:
-        yield
-        return
+    """Compile under it what Python calls, with what it calls, holding numba's lock.
+
+    Garbage is not collected: a compiler makes a million objects that live as long as it works.
+    """
+    collects = gc.isenabled()
+    gc.disable()
     resolve, size = BaseFunction.get_call_type, BaseContext.get_abi_sizeof
     try:
-        BaseFunction.get_call_type = _remembering(resolve)  # type: ignore[method-assign]
-        BaseContext.get_abi_sizeof = _size_of(size)  # type: ignore[method-assign]
+        if HAS_PLACES:
+            BaseFunction.get_call_type = _remembering(resolve)  # type: ignore[method-assign]
+            BaseContext.get_abi_sizeof = _size_of(size)  # type: ignore[method-assign]
         yield
     finally:
         BaseFunction.get_call_type = resolve  # type: ignore[method-assign]
         BaseContext.get_abi_sizeof = size  # type: ignore[method-assign]
+        if collects:
+            gc.enable()
 
 
 def _remembering(resolve: Any) -> Any:

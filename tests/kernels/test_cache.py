@@ -414,5 +414,5 @@ def test_what_is_asked_for_has_the_cache_and_what_it_calls_has_not(dtype):
         assert compiled(function, dtype)._cache._identity == (
             function.__name__, np.dtype(dtype).name, digest(function)
         )
-    called = compiled(loops.route, dtype).py_func.__globals__["route_range"]
+    called = callee(loops.route, dtype).py_func.__globals__["route_range"]
     assert called is callee(loops.route_range, dtype) and not isinstance(called._cache, cache.KernelCache)
