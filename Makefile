@@ -39,8 +39,8 @@ test-hostile: $(MARK)-test
 # (files, refusals, words), or interpreted there as well (dual numbers, the adjoints of scalar steps).
 INTERPRETED := conservation model processes generator/test_generator.py \
 	$(addprefix kernels/test_,again.py elementary.py graph.py lanes.py launch.py transcendental.py) \
-	$(addprefix bmi/test_,bits.py clock.py cut_and_join.py given_fluxes.py halves.py reach_inflow.py restart_matrix.py water.py) \
-	$(addprefix run/test_,independent.py simulation.py stepping.py waves.py) \
+	$(addprefix bmi/test_,bits.py cut_and_join.py given_fluxes.py halves.py reach_inflow.py restart_matrix.py) \
+	$(addprefix run/test_,independent.py stepping.py waves.py) \
 	$(addprefix training/test_,components.py lstm.py operators.py simulate.py)
 
 test-interpreted: $(MARK)-test

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numba
 import numpy as np
 import pytest
 from cases import (
@@ -37,7 +38,10 @@ OPTIONS = [
     {"step": DAY, "snow": "cemaneige", "name_profile": "ngen", "routing_step": "6 h"},
     {"step": HOUR, "pet": "oudin", "name_profile": "ngen"},
 ]
-by_option = pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(str(v) for v in o.values()))
+# Without the compiler, where one takes two seconds: hourly with snow, daily with hysteresis and spin-up.
+by_option = pytest.mark.parametrize(
+    "options", OPTIONS[1:3] if numba.config.DISABLE_JIT else OPTIONS, ids=lambda o: "-".join(str(v) for v in o.values())
+)
 
 
 def without_depth(values):
