@@ -216,3 +216,30 @@ def test_our_calibration_is_scored_outlet_first(calibrate, tmp_path):
     _, found = calibrate.our_fit(path)
     assert len(found["fitted"]) == len(found["after"]) == 4 and found["seconds"] > 0
     assert np.isfinite(found["fitted"]).all() and 8 < calibrate.memory(path) < 2000
+
+
+@pytest.mark.smash
+@pytest.mark.slow
+def test_what_hydro_smash_has_calibrated_runs_another_period(calibrate):
+    """Its calibrated values are those of the run, and the run is what is scored."""
+    pytest.importorskip("smash")
+    made = calibrate.smash_model(calibrate.BASINS["lez"])
+    made.set_rr_parameters("cp", 90.0)
+    made.set_rr_initial_states("hp", 0.4)
+    run = calibrate.smash_run(made, calibrate.smash_model(calibrate.BASINS["lez"]))
+    other = calibrate.smash_run(calibrate.smash_model(calibrate.BASINS["lez"]), made.copy())
+    made.forward_run(common_options={"verbose": False})
+    np.testing.assert_array_equal(run.response.q, made.response.q)
+    assert not np.array_equal(run.response.q, other.response.q)
+    assert calibrate.smash_scores(run) == calibrate.smash_scores(made)
+
+
+def test_every_row_of_ours_begins_at_one_that_is_made_before_it(calibrate):
+    for basin in calibrate.BASINS.values():
+        made = []
+        for name, keys in basin.trainings.items():
+            assert keys.get("start_from", "uniform") in [*made, "uniform"] and ("start_from" in keys) == (
+                keys["mapping"] == "distributed"
+            )
+            made.append(name)
+        assert made[0] == "uniform"

@@ -4,11 +4,12 @@
 
 prepares both cases in FOLDER, calibrates one parameter set and one per cell with either model on all gauges and on the
 outlet alone, and prints NSE at every gauge in the fitted period, and after it where there is a record, with the
-processor time of the calibration (without reading its inputs, or compiling; one core). Ours go from a generator of
-attributes (`network`), which any seed may begin, to a field that a prior holds to it (`distributed`), once with the
-weight that the L-curve finds (`lcurve`, its picture in the folder of that training); every seed is a row of the file
-`results.json`, the table has their means and ranges. A row that is there is not made again: so a run can be broken off,
-or done in parts. `--speed` calibrates every cell of the Cance without a prior in both, 100 iterations.
+processor time of the calibration (without reading its inputs, or compiling; one core). One per cell, hydro-smash goes
+on from its one parameter set, as ours does in `free`. Others of ours go from a generator of attributes (`network`) to
+a field that nothing holds (`free_network`), or a prior (`distributed`), once with the weight that the L-curve finds
+(`lcurve`, its picture in the folder of that training). Every seed is a row of the file `results.json`, the table has
+their means and ranges. A row that is there is not made again: so a run can be broken off, or done in parts. `--speed`
+calibrates every cell of the Cance from defaults without a prior in both, 100 iterations.
 """
 
 from __future__ import annotations
@@ -63,30 +64,40 @@ UNIFORM: dict[str, Any] = {
 OUTLET_WEIGHT = 0.1
 """Of the prior where the outlet alone is fitted: with little of it, fields fail at gauges that they have not seen."""
 FIELD: dict[str, Any] = {"mapping": "distributed", "updates": ITERATIONS // 5, "epochs": 1, "start_from": "network"}
+FREE: dict[str, Any] = {**FIELD, "start_from": "uniform"}
+"""As hydro-smash does it: from one parameter set, nothing holds the fields."""
+YEAR = {"warm_up": 365, "window": 365}
 SHORT = {"learn_start": True, "window": 1440, "pet_factor": False}
+WIDE = {"ranges": {"exchange_coefficient": [-10, 10]}}
+"""Hydro-smash's exchange ends at 50 mm per hour; of that a routing store that is a fifth full exchanges a 280th."""
 BASINS = {
     "lez": Basin(
         "Lez", ("2012-08-01", "2013-08-01"), None, "Y3204040", {},
         {
-            "uniform": {**UNIFORM, "warm_up": 365, "window": 365, "pet_factor": False},
+            "uniform": {**UNIFORM, **YEAR, "pet_factor": False},
             "network": {
                 "mapping": "mlp", "hidden": [16, 16], "warm_up": 365, "updates": 20, "epochs": 12, "pet_factor": False,
                 "cell_attributes": ["drainage_density", "karst", "terrain_slope", "soil_water_storage", "urban",
                                     "woodland"],
                 "reach_attributes": ["upstream_area", "terrain_slope"],
             },
-            "distributed": {**FIELD, "warm_up": 365, "window": 365, "regularisation": {"prior": 1, "weight": 0.001}},
+            "free": {**FREE, **YEAR},
+            "free_network": {**FIELD, **YEAR},
+            "distributed": {**FIELD, **YEAR, "regularisation": {"prior": 1, "weight": 0.001}},
+            "lcurve": {**FIELD, **YEAR, "regularisation": {"prior": 1, "weight": "lcurve"}},
         },
     ),
     "cance": Basin(
         "Cance", ("2014-09-15", "2014-11-14"), "2015-01-15", "V3524010", {"runoff": "gr4", "routing_step": "1 h"},
         {
-            "uniform": {**UNIFORM, **SHORT},
+            "uniform": {**UNIFORM, **SHORT, **WIDE},
             "network": {
                 **SHORT, "mapping": "mlp", "hidden": [8, 8], "updates": 10, "epochs": 20, "patience": 30,
                 "learning_rate": 0.02, "cell_attributes": ["terrain_slope", "drainage_density"],
                 "reach_attributes": ["length", "upstream_area"],
             },
+            "free": {**FREE, **SHORT, **WIDE},
+            "free_network": {**FIELD, **SHORT, **WIDE},
             "distributed": {**FIELD, **SHORT, "regularisation": {"prior": 1, "weight": 0.001}},
             "lcurve": {**FIELD, **SHORT, "regularisation": {"prior": 1, "weight": "lcurve"}},
         },
@@ -101,7 +112,7 @@ Result = dict[str, Any]
 @click.option("--basin", "basins", multiple=True, type=click.Choice(list(BASINS)), help="Only these.")
 @click.option("--who", multiple=True, type=click.Choice(["smash", "ours"]), help="Only theirs, or ours.")
 @click.option("--gauges", "fits", multiple=True, type=click.Choice(["all", "outlet"]), help="Only fits to these.")
-@click.option("--mapping", "mappings", multiple=True, help="Only these: uniform, network, distributed, lcurve.")
+@click.option("--mapping", "mappings", multiple=True, help="Only these, such as uniform, network.")
 @click.option("--seeds", default=5, show_default=True, help="Of our networks and the fields that start from them.")
 @click.option("--speed", is_flag=True, help="The same distributed calibration of the Cance by both, and its memory.")
 def main(
@@ -175,29 +186,35 @@ def smash_scores(model: Any, first: int = 0) -> list[float]:
 
 
 def run_smash(name: str, fit: str, results: Results, mappings: tuple[str, ...]) -> None:
-    """Calibrate one parameter set and one per cell."""
+    """Calibrate one parameter set, and one per cell from there, which needs the first."""
     basin, models = BASINS[name], dict[str, Any]()
 
-    def calibrate(mapping: str) -> Result:
-        import smash
+    def calibrated(mapping: str) -> tuple[Any, float]:
+        if mapping not in models:
+            begin = smash_model(basin) if mapping == "uniform" else calibrated("uniform")[0]
+            models[mapping] = smash_fit(begin, mapping, fit)
+        return models[mapping]
 
-        if not models:
-            models["fitted"] = smash_model(basin)
-            models["whole"] = smash_model(basin, basin.end) if basin.end else None
-        made, seconds = smash_fit(models["fitted"], mapping, fit)
-        found = {"fitted": smash_scores(made), "seconds": seconds}
-        if models["whole"] is not None:
-            whole = models["whole"].copy()
-            whole.rr_parameters.values = made.rr_parameters.values
-            whole.rr_initial_states.values = made.rr_initial_states.values
-            with contextlib.redirect_stdout(io.StringIO()):
-                smash.forward_run(whole, common_options={"verbose": False})
-            found["after"] = smash_scores(whole, made.setup.ntime_step)
+    def calibrate(mapping: str) -> Result:
+        made, seconds = calibrated(mapping)
+        found: Result = {"fitted": smash_scores(made), "seconds": seconds}
+        if basin.end:
+            found["after"] = smash_scores(smash_run(made, smash_model(basin, basin.end)), made.setup.ntime_step)
         return found
 
     for mapping in ("uniform", "distributed"):
         if not mappings or mapping in mappings:
             results.add(f"{name}, smash, {mapping}, {fit}", lambda mapping=mapping: calibrate(mapping))
+
+
+def smash_run(made: Any, whole: Any) -> Any:
+    """A run of another period with what was calibrated."""
+    import smash
+
+    whole.rr_parameters.values = made.rr_parameters.values
+    whole.rr_initial_states.values = made.rr_initial_states.values
+    with contextlib.redirect_stdout(io.StringIO()):
+        return smash.forward_run(whole, common_options={"verbose": False})
 
 
 # ---- ours --------------------------------------------------------------------------------------------------------
@@ -207,6 +224,8 @@ def write_case(folder: Path, name: str, row: str, training: dict[str, Any]) -> P
     """The configuration of one of our calibrations, of a case that is prepared where it is not there."""
     basin = BASINS[name]
     content = yaml.safe_load((ROOT / "cfg" / f"{name}.yaml").read_text(encoding="utf-8"))
+    if basin.run.get("runoff") == "gr4":  # as hydro-smash, which finds it by itself
+        content["prepare"]["attributes"]["interception_capacity"] = True
     source = folder / f"{name}.yaml"
     if not source.exists():
         source.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
@@ -246,10 +265,10 @@ def our_fit(path: Path) -> tuple[Config, Result]:
 
 
 def run_ours(folder: Path, name: str, fit: str, results: Results, mappings: tuple[str, ...], seeds: int) -> None:
-    """One parameter set; then networks, and the fields that start from them, of every seed."""
+    """One parameter set, networks, and the fields that start from them, of every seed."""
     basin = BASINS[name]
     for mapping, keys in basin.trainings.items():
-        for seed in range(1, 2 if mapping == "uniform" else seeds + 1):
+        for seed in range(1, 2 if mapping in ("uniform", "free") else seeds + 1):  # these begin where they are told
             if mappings and mapping not in mappings:
                 continue
             row = f"{name}_{mapping}_{fit}_{seed}"

@@ -476,14 +476,15 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
     return config
 
 
-FILL_KEYS = (("forcing_fill",), ("forcing_fill_limit",))
+OF_KEYS = {"forcing_fill", "forcing_fill_limit", "loss", "regularisation", "resnet", "pretrain"}
+"""Keys whose values have keys: a problem is one of those."""
 
 
 def explain(cause: ValidationError) -> str:
     """One sentence per problem: key path, got, expected."""
     sentences = []
     for problem in cause.errors():
-        path = problem["loc"][: 2 if problem["loc"][:1] in FILL_KEYS else 1]
+        path = problem["loc"][: 2 if OF_KEYS.intersection(problem["loc"][:1]) else 1]
         key = shown(".".join(str(part) for part in path)) or "configuration"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "missing":

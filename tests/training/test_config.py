@@ -142,7 +142,7 @@ def test_what_is_required(case, key):
     ({"final_learning_rate": 1.5}, "final_learning_rate is 1.5"),
     ({"weight_decay": -1}, "weight_decay is -1"),
     ({"clip": 0}, "clip is 0"),
-    ({"loss": {"nse": -1.0}}, "loss is -1.0"),
+    ({"loss": {"nse": -1.0}}, r"loss\.nse is -1.0"),
     ({"loss": {"nse": 0.0}}, "loss has no term of the flow"),
     ({"loss": 3}, "loss is 3"),
     ({"loss": {"mean_runoff": 1.0}}, "loss.mean_runoff needs mean_runoff_attribute"),
