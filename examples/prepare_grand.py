@@ -1,9 +1,11 @@
 """Convert the Grand River example (GRIP-E: 8,408 reaches, 1,000 cells, 5 gauges, 2010-2014) to the files of a run.
 
     python examples/prepare_grand.py PATH/TO/example_grand.nc --to cfg/grand
+    python examples/prepare_grand.py PATH/TO/example_grand.nc --official-areas --to cfg/grand_official
 
 The source file is not part of the project. What it lacks is made here: mean annual snowfall from its own forcing
-(USACE phase partition), and the cells' mean climate as attributes.
+(USACE phase partition), and the cells' mean climate as attributes. With `--official-areas` what lies between gauges is
+scaled until each gauge drains its official area, as `prepare.gauges.official_areas` of `cdlm prepare` does.
 """
 
 from __future__ import annotations
@@ -28,19 +30,28 @@ CELL_NAMES = (
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path, exists=True))
 @click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("cfg/grand"), show_default=True)
-def main(source: Path, folder: Path) -> None:
+@click.option("--official-areas", is_flag=True, help="Scale areas between gauges to the official ones.")
+def main(source: Path, folder: Path, official_areas: bool) -> None:
     """Write domain.nc, forcing.nc and observations.nc from the example file SOURCE."""
     folder.mkdir(parents=True, exist_ok=True)
     with netCDF4.Dataset(source) as data:
         data.set_auto_mask(False)
-        write_domain(folder / "domain.nc", data)
+        write_domain(folder / "domain.nc", data, official_areas)
         write_forcing(folder / "forcing.nc", data)
         write_observations(folder / "observations.nc", data)
     click.echo(f"wrote {folder}")
 
 
-def write_domain(path: Path, data: netCDF4.Dataset) -> None:
-    area = np.bincount(data["weight_reach"][:], weights=data["weight_area"][:], minlength=data.dimensions["reach"].size)
+def write_domain(path: Path, data: netCDF4.Dataset, official_areas: bool) -> None:
+    links = data["weight_area"][:].astype("f8")
+    area = np.bincount(data["weight_reach"][:], weights=links, minlength=data.dimensions["reach"].size)
+    upstream = data["area_total"][:]
+    if official_areas:
+        factor = to_official_areas(
+            data["downstream_index"][:], area, data["gauge_reach"][:], data["gauge_area"][:].astype("f8"),
+        )
+        links, area = links * factor[data["weight_reach"][:]], area * factor
+        upstream = accumulated(data["downstream_index"][:], area)
     with replacing(path) as temporary, netCDF4.Dataset(temporary, "w") as out:
         for name, size in (("cell", data.dimensions["cell"].size), ("reach", area.size),
                            ("link", data.dimensions["weight"].size), ("gauge", data.dimensions["gauge"].size)):
@@ -59,16 +70,56 @@ def write_domain(path: Path, data: netCDF4.Dataset) -> None:
         put(out, "reach_length", "reach", data["length"][:], "m")
         put(out, "reach_slope", "reach", data["slope"][:], "1")
         put(out, "reach_area", "reach", area, "km2")
-        put(out, "upstream_area", "reach", data["area_total"][:], "km2")
+        put(out, "upstream_area", "reach", upstream, "km2")
         put(out, "reach_lon", "reach", data["reach_lon"][:], "degrees_east")
         put(out, "reach_lat", "reach", data["reach_lat"][:], "degrees_north")
         put(out, "link_cell", "link", data["weight_cell"][:].astype("i8"))
         put(out, "link_reach", "link", data["weight_reach"][:].astype("i8"))
-        put(out, "link_area", "link", data["weight_area"][:].astype("f8"), "km2")
+        put(out, "link_area", "link", links, "km2")
         put(out, "gauge_id", "gauge", data["gauge_id"][:].astype(object))
         put(out, "gauge_name", "gauge", data["gauge_name"][:].astype(object))
         put(out, "gauge_reach", "gauge", data["gauge_reach"][:].astype("i8"))
         put(out, "gauge_area", "gauge", data["gauge_area"][:].astype("f8"), "km2")
+
+
+def to_official_areas(downstream: np.ndarray, area: np.ndarray, gauges: np.ndarray, official: np.ndarray) -> np.ndarray:
+    """Factor on the area of every reach, float64[reach], with which each gauge drains its official area [km2].
+
+    It is one between two gauges, and 1 below the lowest.
+    """
+    drained = accumulated(downstream, area)[gauges]
+    here = {int(reach): gauge for gauge, reach in enumerate(gauges)}
+    first = np.full(area.size + 1, -1)  # the first gauge at or below a reach; the last one: below all of them
+    for reach in upstream_first(downstream)[::-1]:
+        first[reach] = here.get(int(reach), first[downstream[reach]])
+    factor = np.ones(gauges.size + 1)
+    next_below = first[downstream[gauges]]
+    for gauge in range(gauges.size):
+        above = next_below == gauge
+        factor[gauge] = (official[gauge] - official[above].sum()) / (drained[gauge] - drained[above].sum())
+    return factor[first[:-1]]
+
+
+def accumulated(downstream: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Area that drains to the end of every reach [km2]."""
+    total = area.copy()
+    for reach in upstream_first(downstream):
+        if downstream[reach] >= 0:
+            total[downstream[reach]] += total[reach]
+    return total
+
+
+def upstream_first(downstream: np.ndarray) -> list[int]:
+    """Reaches in such an order that each comes behind those above it."""
+    waits = np.bincount(downstream[downstream >= 0], minlength=downstream.size)
+    order = np.flatnonzero(waits == 0).tolist()
+    for reach in order:  # grows
+        below = downstream[reach]
+        if below >= 0:
+            waits[below] -= 1
+            if waits[below] == 0:
+                order.append(int(below))
+    return order
 
 
 def climate(data: netCDF4.Dataset) -> dict[str, tuple[np.ndarray, str]]:

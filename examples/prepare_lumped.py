@@ -35,13 +35,16 @@ Columns = dict[str, np.ndarray]
 @click.option("--leave-out", multiple=True, metavar="ID", help="A basin to leave out; may be given several times.")
 @click.option("--region", "regions", multiple=True, metavar="NAME=PREFIX,...",
               help="Write regions.csv: basins whose ids begin so are of region NAME; may be given several times.")
+@click.option("--units", "stated", multiple=True, metavar="NAME=UNITS",
+              help="Of an attribute whose source states none (taken as 1); may be given several times.")
 @click.option("--area", type=click.FloatRange(min=0, min_open=True), help="Of all, where a file has none [km2].")
 def main(
     sources: tuple[Path, ...], folder: Path, climate: bool, leave_out: tuple[str, ...], regions: tuple[str, ...],
-    area: float | None,
+    stated: tuple[str, ...], area: float | None,
 ) -> None:
     """Write domain.nc, forcing.nc and, where discharge is known, observations.nc from the files SOURCES."""
     values, units, time = read(sources)
+    units |= given_units(stated, units)
     values, told = completed(values, area)
     values = without(values, leave_out)
     table = region_table(values["basin_id"].astype(str).tolist(), regions)
@@ -82,6 +85,20 @@ def read(sources: tuple[Path, ...]) -> tuple[Columns, dict[str, str], np.ndarray
     names = [n for n in parts[0] if all(n in part for part in parts)]
     values = {n: np.concatenate([part[n] for part in parts], axis=-1) for n in names}
     return values, {n: u for n, u in units.items() if n in values}, times[0]
+
+
+def given_units(stated: tuple[str, ...], units: dict[str, str]) -> dict[str, str]:
+    """Units by variable that the command line states; refused where the files state others."""
+    found = {f"attr_{name}": unit for name, _, unit in (one.partition("=") for one in stated)}
+    for name, unit in found.items():
+        if name not in units or not unit:
+            raise click.ClickException(
+                f"--units {name.removeprefix('attr_')}={unit}: expected NAME=UNITS of one of "
+                f"{', '.join(n.removeprefix('attr_') for n in units)}.")
+        if units[name] not in ("1", unit):
+            raise click.ClickException(
+                f"--units {name.removeprefix('attr_')}={unit}: the files say '{units[name]}'. Leave it out.")
+    return found
 
 
 def is_column(name: str, variable: netCDF4.Variable) -> bool:

@@ -106,6 +106,42 @@ def test_basins_become_the_files_of_a_run(tmp_path):
     assert not (tmp_path / "c" / "observations.nc").exists()
 
 
+def test_units_that_a_source_does_not_state(tmp_path):
+    """A number in per cent without units would be read as a ratio."""
+    source, module = tmp_path / "a.nc", example("prepare_lumped")
+    write_basins(source, ["01", "02"], known=True)
+    with netCDF4.Dataset(source, "a") as data:
+        sand = data.createVariable("attr_sand_frac", "f8", ("basin",))
+        sand[:] = [30.0, 60.0]
+    assert invoke(module, source, "--to", tmp_path / "as_is").exit_code == 0
+    result = invoke(module, source, "--units", "sand_frac=percent", "--to", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    for folder, expected in (("as_is", "1"), ("out", "percent")):
+        with netCDF4.Dataset(tmp_path / folder / "domain.nc") as found:
+            assert found["cell_sand_frac"].units == expected and found["cell_aridity"].units == "1"
+    for given, message in (("clay_frac=percent", "expected NAME=UNITS of one of"), ("sand_frac", "expected NAME=UNITS"),
+                           ("log10_area=km2", "expected NAME=UNITS of one of")):
+        refused = invoke(module, source, "--units", given, "--to", tmp_path / "none")
+        assert refused.exit_code == 1 and message in refused.output and not (tmp_path / "none").exists()
+    with netCDF4.Dataset(source, "a") as data:
+        data["attr_sand_frac"].units = "g kg-1"
+    refused = invoke(module, source, "--units", "sand_frac=percent", "--to", tmp_path / "none")
+    assert refused.exit_code == 1 and "the files say 'g kg-1'" in refused.output
+
+
+def test_areas_between_the_gauges_of_the_grand_become_official():
+    """Two gauges in a row and one beside them; what lies below all stays."""
+    module = example("prepare_grand")
+    downstream = np.array([1, 2, 5, 4, 5, 6, -1])
+    area, gauges = np.array([2.0, 1.0, 4.0, 3.0, 5.0, 1.0, 7.0]), np.array([1, 2, 4])
+    official = np.array([6.0, 7.0, 4.0])
+    factor = module.to_official_areas(downstream, area, gauges, official)
+    np.testing.assert_allclose(factor, [2.0, 2.0, 0.25, 0.5, 0.5, 1.0, 1.0])
+    found = module.accumulated(downstream, area * factor)
+    np.testing.assert_allclose(found[gauges], official)
+    assert found[-1] == (area * factor).sum()
+
+
 def test_basins_of_another_sample(tmp_path):
     """What a file lacks is made or asked for, basins are left out, and no option passes that means nothing."""
     source, folder, module = tmp_path / "a.nc", tmp_path / "out", example("prepare_lumped")
