@@ -3,9 +3,9 @@
 Without a configuration the region is made up, in memory: 80,000 reaches and 10,500 cells above 46 gauges, daily with 24
 routing sub-steps, two years of which the second counts, as `cdlm-train` runs it in float32: networks for parameters and
 PET factor, snow, runoff, routing, their adjoints, the loss. With one it is that training, its validation included.
-Parts are told in the processor's time, all threads together, without what they call of each other. By schedule: what the
-clock would show if nothing disturbed the threads, from the processor time of each part of the domain, the costliest first
-to whoever is free.
+Parts are told in the processor's time, all threads together, without what they call of each other. By schedule: what
+the clock would show if nothing disturbed the threads, from the processor time of each part of the domain, the costliest
+first to whoever is free.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class MadeUp:
         self.chain = Chain(dataset, self.generator, Inputs(of_cells, of_reaches, of_cells))
         self.parts = make_parts(dataset, self.workers)
         self.window = Window(np.arange(days), days - days // 2)
-        self.observed = torch.rand(self.window.counted, dataset.gauges.size)
+        self.observed = torch.from_numpy(rng.exponential(10.0, (self.window.counted, dataset.gauges.size)))
         self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=0.005)
 
     def update(self) -> float:
