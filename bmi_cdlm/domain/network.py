@@ -10,7 +10,7 @@ import numpy as np
 
 from bmi_cdlm.kernels.groups import Network
 from bmi_cdlm.kernels.launch import compiled_if_worth
-from bmi_cdlm.kernels.loops.routing import accumulate, assign_slots
+from bmi_cdlm.kernels.loops.routing import accumulate, add_ways, assign_slots
 from bmi_cdlm.kernels.loops.topology import (
     add_downstream,
     arrange_in_step,
@@ -166,11 +166,9 @@ def accumulate_downstream(downstream: np.ndarray, values: np.ndarray) -> np.ndar
 
 
 def longest_way(downstream: np.ndarray, values: np.ndarray) -> float:
-    """The largest sum of `values` [reach], none of them negative, along any way down the rivers to their ends."""
-    total, jump = np.array(values, np.float64), downstream.astype(np.int64)
-    while (inner := np.flatnonzero(jump >= 0)).size:  # twice as far at every turn
-        total[inner] += total[jump[inner]]
-        jump[inner] = jump[jump[inner]]
+    """The largest sum of `values` [reach, in routing order] along any way down the rivers to their ends."""
+    total = np.array(values, np.float64)
+    compiled_if_worth(add_ways, downstream.size)(downstream, total)
     return float(total.max(initial=0.0))
 
 

@@ -3,8 +3,8 @@
 Forward keeps the states at the starts of blocks; adjoint goes back block by block, recomputing inside each. What is
 kept above the arrays handed in and out, per cell-day in float32 for GR4J with X4 <= 4 and blocks of 64 days:
 (2 + 4 + 8) x 4 / 64 = 0.9 bytes, 0.25 for snow, and the runoff itself, which routing holds on to; per
-reach-day 4 / 16 for the state, with 24 sub-steps a day. Everything else has the size of one block. The adjoint of
-runoff may take the place of the runoff, for whoever has no other use of that.
+reach-day 4 / 16 for the state, with 24 sub-steps a day, of few reaches 4 / 64. Everything else has the size of one
+block. The adjoint of runoff may take the place of the runoff, for whoever has no other use of that.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ tape of a block stays small beside a year of forcing."""
 LONGEST_ROUTING_BLOCK, SMALL_TAPE = 64, 16 * 2**20
 """Model steps of a block whose tape is small however little there is beside it [bytes]: a reach costs half a step of 24
 sub-steps by itself."""
+CHERNOFF_SHARES, MOST_PER_SUB_STEP = (0.1, 0.2, 0.4, 0.6, 0.8), 30.0
+"""Shares of what s of a bound may be, of which the best is taken; s in reaches of hardly any length."""
 NARROW = 1024
 """Cells, and reaches, below which the loops are taken that are compiled sooner: what the others would save there is a
 millisecond a year."""
@@ -387,15 +389,21 @@ class ReachOperator:
         inf where nobody knows, NaN where a travel time has no value.
 
         Of a linear process. Of what enters a reach of the travel time K less than exp(-t / K) is still there after t,
-        and less after so many reaches of K in all; of reaches shorter than a sub-step no more than of a Poisson process
-        of sub-steps, which is why there is one more.
+        and of a reach shorter than a sub-step no more than of a Poisson process of sub-steps. After several reaches it
+        is less than after one of all their travel times; and less than E[exp(s T)] exp(-s t) for any s below 1 / K
+        [Chernoff 1952], where T is the sum of independent times in each, so that its E is the product of theirs.
         """
-        process = self.process
+        process, below = self.process, self.domain.reaches.downstream
         if not process.linear or process.travel_time is None:
             return math.inf
-        longest = longest_way(self.domain.reaches.downstream, p.symbols[process.travel_time])
+        travel = p.symbols[process.travel_time].astype(np.float64) / float(self._seconds)  # sub-steps
         folds = -math.log(np.finfo(self.dtype).eps / 100.0)
-        return float(np.ceil(folds * (longest / float(self._seconds) + 1.0) / self.n_sub))
+        steps, largest = folds * (longest_way(below, travel) + 1.0), travel.max(initial=0.0)
+        for share in CHERNOFF_SHARES if 0.0 < largest < math.inf else ():
+            s = min(share / largest, MOST_PER_SUB_STEP)
+            spent = np.maximum(-np.log1p(-s * travel), travel * math.expm1(s))
+            steps = min(steps, (folds + longest_way(below, spent)) / s + 1.0)
+        return float(np.ceil(steps / self.n_sub))
 
     def run(
         self, runoff: np.ndarray, p: Parameters, state: np.ndarray, reaches: np.ndarray

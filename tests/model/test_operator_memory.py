@@ -13,7 +13,7 @@ from numba import config
 from operator_cases import FORCING, Case, chain_of, group, make_case
 
 from bmi_cdlm.model import operators
-from bmi_cdlm.model.operators import BLOCK_STEPS, SHORTEST_ROUTING_BLOCK, ReachOperator, zeros_of
+from bmi_cdlm.model.operators import BLOCK_STEPS, LONGEST_ROUTING_BLOCK, ReachOperator, zeros_of
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.gr4j import GR4J
 
@@ -106,11 +106,11 @@ def test_memory_law(record_property):
         blocks = n_steps // BLOCK_STEPS
         states = blocks * (2 + 4 + 8) * 4 * N_CELLS
         assert states <= used["runoff kept"] <= states + (blocks + 16) * OBJECTS
-        routing_blocks = n_steps // SHORTEST_ROUTING_BLOCK
+        routing_blocks = n_steps // LONGEST_ROUTING_BLOCK  # of so few reaches
         states = routing_blocks * 4 * N_CELLS
         assert states <= used["route kept"] <= states + (routing_blocks + 16) * OBJECTS
     first, last = (found[n] for n in (PERIODS[0], PERIODS[-1]))
-    blocks = (PERIODS[-1] - PERIODS[0]) // SHORTEST_ROUTING_BLOCK
+    blocks = (PERIODS[-1] - PERIODS[0]) // LONGEST_ROUTING_BLOCK
     for scratch in ("runoff scratch", "route scratch"):
         assert last[scratch] - first[scratch] <= blocks * OBJECTS, f"{scratch} grows with the period"
     peak = max(last[n] for n in ("forward peak", "route peak", "runoff peak"))

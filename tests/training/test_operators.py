@@ -168,7 +168,7 @@ def test_only_what_the_rivers_remember_of_a_warm_up_is_routed():
     values = {"runoff": torch.from_numpy(np.random.default_rng(1).exponential(3.0, (warm_up + kept, N_CELLS)))}
     values = {n: v.requires_grad_() for n, v in (values | case.tensors(*RIVER)).items()}
     settled = int(reach.settling_steps(reach.prepare({n: case.inputs[n] for n in RIVER})))
-    assert settled == np.ceil(np.log(100 / 2.0**-52) * (longest * N_SUB / DAY + 1) / N_SUB) and 20 < settled < 290
+    assert 5 < settled <= np.ceil(np.log(100 / 2.0**-52) * (longest * N_SUB / DAY + 1) / N_SUB)
     found = []
     for cut in (0, warm_up):
         discharge = Route.apply(reach, case.at, cut, False, RIVER, *values.values())[warm_up - cut :]

@@ -90,6 +90,14 @@ def accumulate(downstream, values):
             values[downstream[i]] += values[i]
 
 
+def add_ways(downstream, values):
+    """Add to each reach's value those of all reaches below it, against the routing order, in place."""
+    for k in range(downstream.size):
+        i = downstream.size - 1 - k
+        if downstream[i] >= 0:
+            values[i] += values[downstream[i]]
+
+
 def steady_flow(network, lateral_inflow, flow):
     """Discharge [m3 s-1] of every reach when `lateral_inflow` (float[reach]) is constant.
 
