@@ -73,7 +73,8 @@ def new_root(function: Callable, dtype: type[np.floating]) -> Any:
     call_graph(function)  # refuses what calls itself
     names = base_names()
     root = njit(**(options(function) | ROOT))(named(function, dtype, retyped(function, dtype, names)))
-    root._cache = KernelCache(function, np.dtype(dtype).name, lambda: names.update(_linker(dtype).names(function)))
+    linker = _linker(dtype)  # type: ignore[arg-type]
+    root._cache = KernelCache(function, np.dtype(dtype).name, lambda: names.update(linker.names(function)))
     return watched(function, root)
 
 

@@ -20,14 +20,15 @@ from make_domain import (
     random_parameters,
     write_domain,
 )
-from numba import config
+from numba import config, types
 
 import bmi_cdlm.model.model as model_module
 from bmi_cdlm.domain.domain import Cells, Domain, read_domain
 from bmi_cdlm.domain.network import plan_network
 from bmi_cdlm.files.restart import Restart, read_restart, write_restart
 from bmi_cdlm.kernels import workers
-from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.kernels.launch import callee, compiled, new_root
+from bmi_cdlm.kernels.loops import queues
 from bmi_cdlm.kernels.loops.routing import steady_flow
 from bmi_cdlm.model import operators
 from bmi_cdlm.model.checks import check_steps
@@ -228,6 +229,16 @@ def test_loops_of_small_and_of_large_domains_give_the_same_bits(domain, forcing,
     for large, small in zip(found[: len(found) // 2], found[len(found) // 2 :], strict=True):
         for ours, theirs in zip(large, small, strict=True):
             assert_same_bits(ours, theirs)
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
+def test_what_a_queue_calls_is_compiled_for_numbers_alone(domain, forcing, kernel_cache, monkeypatch):
+    """Where numba takes the head of a queue for a literal at first, it compiles all of it twice."""
+    monkeypatch.setattr(operators, "compiled", new_root)
+    for kept in (True, False):
+        (in_one_batch if kept else quietly)(make(domain, DAY, "none"), forcing)
+    kinds = [kind for f in (queues.advance_queue, queues.unroll_queue) for key in callee(f).overloads for kind in key]
+    assert kinds and not [kind for kind in kinds if isinstance(kind, types.Literal)]
 
 
 def quietly(model, forcing):

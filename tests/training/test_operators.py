@@ -295,7 +295,8 @@ def test_operators_call_the_functions_that_the_model_steps(asked):
     discharge = run_chain(case, case.operators(varying=()), tensors)
     physics = set(asked)
     assert physics == {
-        "fill_full_cover", "advance_narrow_cemaneige_hysteresis", "fill_inverse_of_capacity",
+        "advance_cemaneige_hysteresis", "advance_gr4j", "fill_full_cover", "advance_narrow_cemaneige_hysteresis",
+        "fill_inverse_of_capacity",
         "fill_inverse_of_routing_capacity", "fill_ordinates", "advance_narrow_gr4j", "fill_muskingum_coefficients",
         "route_narrow_muskingum", "fill_reach_volume", "fill_state_of_volume", "fill_steady_state",
     }
