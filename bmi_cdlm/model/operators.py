@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.domain.network import NetworkPlan, longest_way, places_in, plan_network
+from bmi_cdlm.domain.network import NetworkPlan, places_in, plan_network
 from bmi_cdlm.kernels.again import Again
 from bmi_cdlm.kernels.groups import GivenFlows, ReachSeries
 from bmi_cdlm.kernels.launch import compiled, compiled_if_worth
@@ -36,6 +36,7 @@ from bmi_cdlm.kernels.loops.source import arguments_of
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.memory import HostMemory
 from bmi_cdlm.model.preparation import Parameters, Preparation, PreparedCells, series_of
+from bmi_cdlm.model.settling import response, settling
 from bmi_cdlm.names.declaration import RUNOFF, CellProcess, LinkProcess, ReachProcess
 from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.processes.catalogue import Chain
@@ -48,8 +49,6 @@ tape of a block stays small beside a year of forcing."""
 LONGEST_ROUTING_BLOCK, SMALL_TAPE = 64, 16 * 2**20
 """Model steps of a block whose tape is small however little there is beside it [bytes]: a reach costs half a step of 24
 sub-steps by itself."""
-CHERNOFF_SHARES, MOST_PER_SUB_STEP = (0.1, 0.2, 0.4, 0.6, 0.8), 30.0
-"""Shares of what s of a bound may be, of which the best is taken; s in reaches of hardly any length."""
 NARROW = 1024
 """Cells, and reaches, below which the loops are taken that are compiled sooner: what the others would save there is a
 millisecond a year."""
@@ -386,23 +385,12 @@ class ReachOperator:
     def settling_steps(self, p: Parameters) -> float:
         """Model steps after which less of what stood in the rivers is left than a hundredth of rounding.
 
-        inf where nobody knows, NaN where a travel time has no value.
-
-        Of a linear process. Of what enters a reach of the travel time K less than exp(-t / K) is still there after t,
-        and of a reach shorter than a sub-step no more than of a Poisson process of sub-steps. After several reaches it
-        is less than after one of all their travel times; and less than E[exp(s T)] exp(-s t) for any s below 1 / K
-        [Chernoff 1952], where T is the sum of independent times in each, so that its E is the product of theirs.
+        inf where nobody knows: of a process that is not linear, or of a reach that lets nothing go.
         """
-        process, below = self.process, self.domain.reaches.downstream
-        if not process.linear or process.travel_time is None:
+        of = response(self.plan, p.symbols, float(self._seconds), self.domain.n_reaches)
+        if of is None:
             return math.inf
-        travel = p.symbols[process.travel_time].astype(np.float64) / float(self._seconds)  # sub-steps
-        folds = -math.log(np.finfo(self.dtype).eps / 100.0)
-        steps, largest = folds * (longest_way(below, travel) + 1.0), travel.max(initial=0.0)
-        for share in CHERNOFF_SHARES if 0.0 < largest < math.inf else ():
-            s = min(share / largest, MOST_PER_SUB_STEP)
-            spent = np.maximum(-np.log1p(-s * travel), travel * math.expm1(s))
-            steps = min(steps, (folds + longest_way(below, spent)) / s + 1.0)
+        steps = settling(of, self.domain.reaches.downstream, float(np.finfo(self.dtype).eps) / 100.0)
         return float(np.ceil(steps / self.n_sub))
 
     def run(

@@ -34,8 +34,6 @@ from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators, ReachOperator
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
-from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.processes.catalogue import choose
 from bmi_cdlm.processes.cemaneige import CEMANEIGE
 from bmi_cdlm.processes.gr4j import GR4J
 
@@ -442,24 +440,3 @@ def flatten(record: object) -> list:
     if isinstance(record, dict):
         record = list(record.values())
     return [leaf for part in record for leaf in flatten(part)] if isinstance(record, tuple | list) else [record]
-
-
-@pytest.mark.parametrize("hours", [0.3, 2.0, 40.0])
-def test_after_the_settling_steps_less_than_rounding_is_left_of_what_stood_anywhere(hours):
-    """Of the water of each reach by itself, and not much earlier: short reaches, long ones and both."""
-    n = 25
-    domain, rng = random_domain(3, n, 9), np.random.default_rng(7)
-    reach = Operators(choose(), domain, DAY, HOUR).reach
-    travel = rng.lognormal(np.log(HOUR * hours), 1.0, n)
-    p = reach.prepare({"travel_time": travel, "weighting": rng.uniform(0, 0.5, n)})
-    steps = int(reach.settling_steps(p))
-    least = np.finfo(np.float64).eps / 100.0
-    left = []
-    for kept in (steps, steps // 3):
-        for i in range(n):
-            state = np.zeros(n)
-            state[i] = 1.0
-            before = reach.volume(p, state).sum()
-            reach.run(np.zeros((kept, domain.n_cells)), p, state, np.array([n - 1]))
-            left.append(reach.volume(p, state).sum() / before)
-    assert max(left[:n]) <= least < max(left[n:])
