@@ -3,8 +3,8 @@
     cdlm run cfg/erie.yaml --parameters examples/erie.safetensors
     python examples/pack_discharge.py cfg/erie/run.nc --note "..." --to examples/erie_discharge.nc
 
-The runs wrote the same steps, and the gauges of the first one, which are those of the file; it can stand for `against` of
-an experiment, too.
+The runs wrote the same steps, and the gauges of the first one, which are those of the file; it can stand for `against`
+of an experiment, too.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ def test_a_run_of_more_gauges_in_another_order_gives_those_of_the_first(command,
 def test_other_gauges_other_steps_and_other_places_are_refused(command, tmp_path):
     first = a_run(tmp_path / "first.nc", FLOW, ["a", "b", "c"])
     for name, flow, ids, message in (
-        ("ids", FLOW, ["a", "b", "d"], "has no gauge c, expected those of"), ("time", FLOW[:300], ["a", "b", "c"], "time differs"),
+        ("ids", FLOW, ["a", "b", "d"], "has no gauge c, expected those of"),
+        ("time", FLOW[:300], ["a", "b", "c"], "time differs"),
     ):
         other = a_run(tmp_path / f"{name}.nc", flow, ids)
         result = CliRunner().invoke(command, [first, other, "--to", str(tmp_path / "no.nc")])
