@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import netCDF4
@@ -191,20 +192,42 @@ def case_of(path: Path) -> Path:
 @pytest.mark.slow
 def test_two_experiments_in_one_folder_are_refused(done):
     path, _ = done
+    with held(path.parent / "lab"):
+        result = CliRunner().invoke(main, ["experiment", str(path)])
+        assert result.exit_code == 1 and "another `cdlm-train experiment` is at work there" in " ".join(
+            result.output.split()
+        )
+    assert "Experiment lab" in call("experiment", path), "a process that died holds nothing"
+
+
+@pytest.mark.slow
+def test_a_training_that_outlived_its_experiment_is_not_trained_beside(done):
+    path, _ = done
+    folder = path.parent / "lab" / "runs" / "one" / "folds" / "fold0" / "seed2"
+    (folder / "done.json").unlink()
+    weights = (folder / "trained.safetensors").read_bytes()
+    with held(folder):
+        result = CliRunner().invoke(main, ["experiment", str(path)])
+        said = " ".join(result.output.split())
+        assert result.exit_code == 1 and "one, folds fold0, seed 2: " in said
+        assert "a process of one that was killed" in said
+        assert not (folder / "done.json").exists() and (folder / "trained.safetensors").read_bytes() == weights
+    assert "11 of 12 trainings were done before" in call("experiment", path)
+
+
+@contextmanager
+def held(folder: Path):
+    """Another process holds a folder, and is killed."""
     code = (
         "import sys; from pathlib import Path; from cdlm_training.experiment.alone import alone_in\n"
         "with alone_in(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(path.parent / "lab")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout.readline() == b"in\n"
-        result = CliRunner().invoke(main, ["experiment", str(path)])
-        assert result.exit_code == 1 and "another `cdlm-train experiment` is at work there" in " ".join(
-            result.output.split()
-        )
+        yield
         other.kill()
-    assert "Experiment lab" in call("experiment", path), "a process that died holds nothing"
 
 
 def test_several_processes_come_to_the_same(done, tmp_path):
@@ -298,6 +321,9 @@ def test_climatology_is_the_mean_about_the_calendar_day():
     ({"designs": ["regions"]}, "expected a table of them in 'regions'"),
     ({"desings": ["folds"]}, "Did you mean 'designs'"),
     ({"variants": {"lumped": {}}, "baselines": ["lumped"]}, "names two of variants, ensembles, baselines and against"),
+    ({"variants": {"lumped": {"training": {"epochs": 3}}}}, "'lumped' is the name of a baseline, with keys"),
+    ({"variants": {"..": {}}}, r"variants: '\.\.' is to name a file or folder; .* not dots alone"),
+    ({"ensembles": {".": ["base"]}}, r"ensembles: '\.' is to name a file or folder; .* not dots alone"),
     ({"ensembles": {"base": ["base", "base"]}}, "'base' names two of variants, ensembles"),
     ({"ensembles": {"all": ["base", "bsae"]}}, "ensembles.all names 'bsae', which is no variant. Did you mean"),
     ({"ensembles": {"all": ["base", "base"]}}, "ensembles.all names a variant twice"),

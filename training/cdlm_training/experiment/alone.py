@@ -1,4 +1,7 @@
-"""One experiment at a time in a folder: two would each train what the other has begun, and write over its tables."""
+"""One experiment at a time in a folder: two would each train what the other has begun, and write over its tables.
+
+Each of its trainings holds its own folder too: a process of one outlives an experiment that is killed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ NAME = ".experiment.lock"
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the folder of an experiment for as long as the block runs; a process that dies lets go of it.
+    """Hold the folder of an experiment, or of one of its trainings, for as long as the block runs.
+
+    A process that dies lets go of it.
 
     Raises
     ------
@@ -27,8 +32,8 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as cause:
         raise OutputError(
-            f"{folder}: another `cdlm-train experiment` is at work there. Wait for its end, or choose another "
-            "experiment.output."
+            f"{folder}: another `cdlm-train experiment` is at work there, or a process of one that was killed. Wait "
+            "for its end, or choose another experiment.output."
         ) from cause
     try:
         yield

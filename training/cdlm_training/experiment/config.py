@@ -93,6 +93,10 @@ class ExperimentConfig(BaseModel):
                 f"'{twice[0]}' names two of variants, ensembles, baselines and against; expected different names"
             )
         _check_names("variants", self.variants)
+        if "lumped" in self.variants:
+            raise ValueError(
+                "variants: 'lumped' is the name of a baseline, with keys of its own; expected another name"
+            )
         _check_ensembles(self.ensembles, self.variants)
         for name in self.variants:
             training = self.variants[name].get("training", {})
@@ -174,9 +178,10 @@ def _check_test(path: Path, run: Config, training: TrainConfig, config: Experime
 
 def _check_names(key: str, names: Iterable[str]) -> None:
     for name in names:
-        if not name or not all(c.isalnum() or c in "-_." for c in name):
+        if not name.strip(".") or not all(c.isalnum() or c in "-_." for c in name):
             raise ValueError(
-                f"{key}: '{name}' is to name a file or folder; expected letters, digits, '-', '_' and '.'"
+                f"{key}: '{name}' is to name a file or folder; expected letters, digits, '-', '_' and '.', not dots "
+                "alone"
             )
 
 

@@ -27,6 +27,7 @@ from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.screening import read_records
 from bmi_cdlm.version import __version__
 from cdlm_training.config import TrainConfig, load_train_config
+from cdlm_training.experiment.alone import alone_in
 from cdlm_training.experiment.config import Experiment, plain, told
 from cdlm_training.experiment.maps import unseen_map
 from cdlm_training.experiment.splits import Split
@@ -188,8 +189,19 @@ def _resolved(value: Any) -> Any:
 def run_job(folder: Path, identity: str) -> float:
     """Train in a folder, run the whole record with the best checkpoint, keep the discharge; returns the NSE.
 
-    A training that was killed goes on from its last epoch.
+    A training that was killed goes on from its last epoch. One whose experiment was killed, but not its own process, is
+    still at work: its folder is held by itself.
+
+    Raises
+    ------
+    OutputError
+        Such a process holds the folder.
     """
+    with alone_in(folder):
+        return _train(folder, identity)
+
+
+def _train(folder: Path, identity: str) -> float:
     from cdlm_training.distributed import Team
     from cdlm_training.loop import STATE, Trainer
     from cdlm_training.scores import simulate_gauges
