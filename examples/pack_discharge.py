@@ -3,7 +3,8 @@
     cdlm run cfg/erie.yaml --parameters examples/erie.safetensors
     python examples/pack_discharge.py cfg/erie/run.nc --note "..." --to examples/erie_discharge.nc
 
-The runs wrote the same gauges and steps; the file can stand for `against` of an experiment, too.
+The runs wrote the same steps, and the gauges of the first one, which are those of the file; it can stand for `against`
+of an experiment, too.
 """
 
 from __future__ import annotations
@@ -48,16 +49,19 @@ def main(runs: tuple[Path, ...], note: str, output: Path) -> None:
 
 
 def read(path: Path, first: Path) -> np.ndarray:
-    """Discharge of a run, float64[time, gauge], of the gauges and steps of the first one."""
+    """Discharge of a run, float64[time, gauge], at the gauges of the first one, of the same steps."""
     with netCDF4.Dataset(path) as source, netCDF4.Dataset(first) as expected:
         flow = source["discharge"]
         if "gauge" not in flow.dimensions:
             places = ", ".join(flow.dimensions)
             raise click.ClickException(f"{path}: discharge is on {places}, expected gauges. Set output_at: gauges.")
-        for name in ("time", "gauge_id"):
-            if not np.array_equal(source[name][:], expected[name][:]):
-                raise click.ClickException(f"{path}: {name} differs from that of {first}, expected the same.")
-        return np.ma.filled(flow[:].astype(np.float64), np.nan)
+        if not np.array_equal(source["time"][:], expected["time"][:]):
+            raise click.ClickException(f"{path}: time differs from that of {first}, expected the same.")
+        own, wanted = ([str(one) for one in file["gauge_id"][:]] for file in (source, expected))
+        absent = [one for one in wanted if one not in own]
+        if absent:
+            raise click.ClickException(f"{path}: has no gauge {absent[0]}, expected those of {first}.")
+        return np.ma.filled(flow[:].astype(np.float64), np.nan)[:, [own.index(one) for one in wanted]]
 
 
 if __name__ == "__main__":

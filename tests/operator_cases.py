@@ -184,7 +184,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "three stages, varying": lambda: make_case(
         12, random_domain(17, 20, 6, 40), 17, chain=chain_of(HBV, reach=RESERVOIRS), varying=VARYING_HBV),
     "three stages, hourly": lambda: make_case(
-        13, lumped_domain(3), 15, chain=chain_of(HBV), step=HOUR, varying=VARYING_HBV[1:]),
+        13, lumped_domain(3), 15, chain=chain_of(HBV), step=HOUR, varying=VARYING_HBV),
     "beside a queue": lambda: make_case(
         14, random_domain(18, 20, 6, 40), 17, chain=chain_of(CEMANEIGE, BESIDE, reach=RESERVOIRS)),
     "beside a queue, varying": lambda: make_case(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_a_country_is_run_and_checked(forward, tmp_path, capsys, chain):
     printed = " ".join(capsys.readouterr().out.split())
     assert "water balance closes to" in printed and "every bit of its discharge and end state" in printed
     assert "core-hours" in printed and result.peak > 0
+
+
+@pytest.mark.slow
+def test_an_epoch_is_told_by_part(script, capsys):
+    """And the weights after it have the same bits on one thread and on two."""
+    epoch = script("epoch")
+    epoch.main(None, [1, 2], 2, lambda threads: epoch.MadeUp(1200, 150, 4, 40, threads))
+    printed = capsys.readouterr().out
+    for part in ("routing, adjoint", "gr4j, forward", "cemaneige, adjoint", "PET factor, adjoint", "by schedule"):
+        assert part in printed
+    weights = re.findall(r"weights (\w{16})", printed)
+    assert len(weights) == 2 and len(set(weights)) == 1
 
 
 @pytest.mark.slow

@@ -67,6 +67,8 @@ FIELD: dict[str, Any] = {"mapping": "distributed", "updates": ITERATIONS // 5, "
 FREE: dict[str, Any] = {**FIELD, "start_from": "uniform"}
 """As hydro-smash does it: from one parameter set, nothing holds the fields."""
 YEAR = {"warm_up": 365, "window": 365}
+BEGUN: dict[str, Any] = {"learn_start": True, "pet_factor": False, "ranges": {"exchange_coefficient": [-20, 20]}}
+"""The year without a warm-up: run through once before, it would begin with the stores of the next summer."""
 SHORT = {"learn_start": True, "window": 1440, "pet_factor": False}
 WIDE = {"ranges": {"exchange_coefficient": [-10, 10]}}
 """Hydro-smash's exchange ends at 50 mm per hour; of that a routing store that is a fifth full exchanges a 280th."""
@@ -74,15 +76,15 @@ BASINS = {
     "lez": Basin(
         "Lez", ("2012-08-01", "2013-08-01"), None, "Y3204040", {},
         {
-            "uniform": {**UNIFORM, **YEAR, "pet_factor": False},
+            "uniform": {**UNIFORM, **BEGUN, "window": 365},
             "network": {
                 "mapping": "mlp", "hidden": [16, 16], "warm_up": 365, "updates": 20, "epochs": 12, "pet_factor": False,
                 "cell_attributes": ["drainage_density", "karst", "terrain_slope", "soil_water_storage", "urban",
                                     "woodland"],
                 "reach_attributes": ["upstream_area", "terrain_slope"],
             },
-            "free": {**FREE, **YEAR},
-            "free_network": {**FIELD, **YEAR},
+            "free": {**FREE, **BEGUN, "window": 365},
+            "free_network": {**FIELD, **BEGUN, "window": 365},
             "distributed": {**FIELD, **YEAR, "regularisation": {"prior": 1, "weight": 0.001}},
             "lcurve": {**FIELD, **YEAR, "regularisation": {"prior": 1, "weight": "lcurve"}},
         },

@@ -35,8 +35,8 @@ class Workers:
         self._here = threading.local()
 
     def tasks(self, n: int) -> list[tuple[int, int]]:
-        """Cut 0..n into ranges: one for one thread, else a few per thread, shared by whoever is free."""
-        size = n if self.threads == 1 else max(1, -(-n // (TASKS_PER_THREAD * self.threads)))
+        """Cut 0..n into ranges: one where one thread will do them, else a few per thread, shared by whoever is free."""
+        size = n if self.is_alone else max(1, -(-n // (TASKS_PER_THREAD * self.threads)))
         return [(lo, min(lo + size, n)) for lo in range(0, n, size)]
 
     def run(self, function: Callable, arguments: tuple, ranges: Sequence[tuple[int, ...]], work: int) -> None:

@@ -127,6 +127,7 @@ class CellOperator(PreparedCells):
         self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
         n, parts = self.n_cells, workers.tasks(self.n_cells)
         self._tasks = [(c * n + lo, c * n + hi, c * n) for c in range(components) for lo, hi in parts]
+        self._alone = [(c * n, c * n + n, c * n) for c in range(components) if n]
 
     def advance(
         self, series: Arrays, p: Parameters, state: Group, out: np.ndarray, totals: Group | None = None,
@@ -155,13 +156,15 @@ class CellOperator(PreparedCells):
 
         A parameter that varies may come as [time, cell], for all components, or as [component, time, cell].
         """
+        # One of several threads that has the domain to itself takes it whole: rows are long then.
+        all_tasks = self._alone if self.workers.threads > 1 and self.workers.is_alone else self._tasks
         varying = self.plan.varying
         by_component = [name for name in varying if series[name].ndim == 3] if varying else None
         if not by_component:
-            self.workers.run(loop, (self.inputs(series), *arguments), self._tasks, size)
+            self.workers.run(loop, (self.inputs(series), *arguments), all_tasks, size)
             return
         for c in range(self.components):
-            tasks = [task for task in self._tasks if task[2] == c * self.n_cells]
+            tasks = [task for task in all_tasks if task[2] == c * self.n_cells]
             own = self.inputs({**series, **{name: series[name][c] for name in by_component}})
             self.workers.run(loop, (own, *arguments), tasks, size // self.components)
 
@@ -305,7 +308,6 @@ class ReachOperator:
         self._by_cell = sort_by_cell(domain, dtype)
         self._whole = self._cut(self.network)
         self._alone = None if workers.threads > 1 and plan is None else self._whole
-        self._cell_tasks = workers.tasks(domain.n_cells)
 
     on_device = False
 
@@ -429,7 +431,8 @@ class ReachOperator:
             _add(total, p_adj)
             arguments = (*cut.links_by_cell, lateral_adj, runoff_adj[block])
             self.workers.run(
-                compiled(self.loops.spread, self.dtype), arguments, self._cell_tasks, lateral_adj.size
+                compiled(self.loops.spread, self.dtype), arguments, self.workers.tasks(self.domain.n_cells),
+                lateral_adj.size,
             )
         return runoff_adj, total
 

@@ -280,15 +280,16 @@ def test_scalar_steps_return_their_own_precision(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("function", KERNELS, ids=label)
-def test_every_precision_runs_the_code_of_the_plain_function(dtype, function):
-    for made in (callee(function, dtype), compiled(function, dtype)):
-        code, plain = getattr(made, "py_func", made).__code__, function.__code__
-        assert (code.co_code, code.co_names, code.co_varnames) == (plain.co_code, plain.co_names, plain.co_varnames)
-        for ours, theirs in zip(code.co_consts, plain.co_consts, strict=True):
-            assert type(ours) is (dtype if type(theirs) is float else type(theirs))
-            if type(theirs) is float:
-                assert ours == dtype(theirs)
+def test_every_precision_runs_the_code_of_the_plain_function(dtype):
+    for function in KERNELS:
+        for made in (callee(function, dtype), compiled(function, dtype)):
+            code, plain = getattr(made, "py_func", made).__code__, function.__code__
+            ours, theirs = ((c.co_code, c.co_names, c.co_varnames) for c in (code, plain))
+            assert ours == theirs, label(function)
+            for our, their in zip(code.co_consts, plain.co_consts, strict=True):
+                assert type(our) is (dtype if type(their) is float else type(their)), label(function)
+                if type(their) is float:
+                    assert our == dtype(their), label(function)
 
 
 def test_a_kernel_is_the_same_object_at_every_call():

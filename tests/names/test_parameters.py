@@ -44,7 +44,7 @@ def test_entries_are_complete(entry):
 
 
 def test_names_and_symbols_are_unique():
-    assert [p.name for p in PARAMETERS] == list(BY_NAME) and len(PARAMETERS) == 42
+    assert [p.name for p in PARAMETERS] == list(BY_NAME) and len(PARAMETERS) == 44
     assert len({p.name for p in PARAMETERS}) == len({p.symbol for p in PARAMETERS}) == len(PARAMETERS)
     assert TRAVEL_TIME not in BY_NAME
 

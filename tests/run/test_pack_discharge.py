@@ -44,10 +44,21 @@ def test_the_mean_of_runs_is_kept_to_four_digits_in_half_the_space(command, tmp_
     assert np.abs(kept / (1.5 * FLOW[:, ::-1]) - 1).max() > 1e-6, "digits are cut"
 
 
+def test_a_run_of_more_gauges_in_another_order_gives_those_of_the_first(command, tmp_path):
+    first = a_run(tmp_path / "first.nc", FLOW[:, :2], ["a", "b"])
+    other = a_run(tmp_path / "other.nc", 3 * FLOW[:, [2, 1, 0]], ["c", "b", "a"])
+    result = CliRunner().invoke(command, [first, other, "--to", str(tmp_path / "mean.nc")])
+    assert result.exit_code == 0, result.output
+    start = np.datetime64(START, "s")
+    _, kept = read_observations(tmp_path / "mean.nc", ["a", "b"], start, start + np.timedelta64(400, "D"), DAY)
+    np.testing.assert_allclose(kept, 2 * FLOW[:, :2], rtol=6e-4)
+
+
 def test_other_gauges_other_steps_and_other_places_are_refused(command, tmp_path):
     first = a_run(tmp_path / "first.nc", FLOW, ["a", "b", "c"])
     for name, flow, ids, message in (
-        ("ids", FLOW, ["a", "b", "d"], "gauge_id differs"), ("time", FLOW[:300], ["a", "b", "c"], "time differs"),
+        ("ids", FLOW, ["a", "b", "d"], "has no gauge c, expected those of"),
+        ("time", FLOW[:300], ["a", "b", "c"], "time differs"),
     ):
         other = a_run(tmp_path / f"{name}.nc", flow, ids)
         result = CliRunner().invoke(command, [first, other, "--to", str(tmp_path / "no.nc")])

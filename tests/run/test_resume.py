@@ -79,13 +79,16 @@ def run(config, *, resume=False, progress=lambda steps: None):
         simulation.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    """The folder of a run that nothing disturbed; without restart files in between."""
+    """The folder of a run that nothing disturbed; without restart files in between. Nobody writes into it."""
     folder = tmp_path_factory.mktemp("unbroken")
-    run(write_case(
-        folder, n_steps=N_DAYS, snow="cemaneige", output="run.nc", restart="restart.nc", spin_up=1, output_at="reaches"
-    ))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Simulation, "block_length", lambda *_: 3)
+        run(write_case(
+            folder, n_steps=N_DAYS, snow="cemaneige", output="run.nc", restart="restart.nc", spin_up=1,
+            output_at="reaches",
+        ))
     return folder
 
 
