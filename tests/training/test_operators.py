@@ -303,6 +303,6 @@ def test_operators_call_the_functions_that_the_model_steps(asked):
     assert all(asked[name] is by_model[name] for name in physics)
     discharge.sum().backward()
     assert asked.keys() - physics == {
-        "reverse_cemaneige_hysteresis", "reverse_gr4j", "spread_runoff", "reverse_muskingum", "fill_ordinates_adjoint",
-        "fill_muskingum_coefficients_adjoint", "fill_full_cover_adjoint",
+        "reverse_cemaneige_hysteresis", "reverse_gr4j", "spread_runoff", "reverse_narrow_muskingum",
+        "fill_ordinates_adjoint", "fill_muskingum_coefficients_adjoint", "fill_full_cover_adjoint",
     }
