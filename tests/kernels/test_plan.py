@@ -9,6 +9,7 @@ import pytest
 from kernels.every_kernel import PLANS, REACH_PLANS
 from process_cases import BESIDE, EVERY, HBV, RESERVOIRS, given, store
 
+from bmi_cdlm.kernels.loops.elementwise import elementwise
 from bmi_cdlm.kernels.loops.plan import RESERVED, CellPlan, places_of, returned_count
 from bmi_cdlm.kernels.loops.reach_plan import RESERVED as RESERVED_OF_REACHES
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
@@ -208,6 +209,13 @@ def test_a_reach_process_that_does_not_fit_its_step(case):
     with pytest.raises(DeclarationError) as found:
         ReachPlan(process)
     assert str(found.value).startswith(f"process '{process.name}': ") and message in str(found.value)
+
+
+def test_a_function_without_a_name_is_refused():
+    """No loop can call a lambda: that is said, with its place."""
+    process = replace(MUSKINGUM, steady=lambda flow, direct: (1.0 - direct) * flow)
+    with pytest.raises(DeclarationError, match=r"<lambda> \(.*test_plan\.py:\d+\) has no name, expected a"):
+        elementwise(process.steady, ())
 
 
 def test_every_declared_process_has_a_plan():

@@ -9,9 +9,24 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from bmi_cdlm.names.errors import DeclarationError
+
 
 def make_functions(text: str, title: str, known: Mapping[str, Any]) -> dict[str, types.FunctionType]:
-    """Compile the functions of a text; they call each other and what is `known`, and nothing else."""
+    """Compile the functions of a text; they call each other and what is `known`, and nothing else.
+
+    Raises
+    ------
+    DeclarationError
+        A known function has no name that a text could call it by.
+    """
+    unnamed = [name for name in known if not name.isidentifier()]
+    if unnamed:
+        function = known[unnamed[0]].__code__
+        raise DeclarationError(
+            f"{title}: {unnamed[0]} ({function.co_filename}:{function.co_firstlineno}) has no name, expected a "
+            "function made by def: the loops of a process call its functions by their names. Write it so."
+        )
     filename = f"<{title}>"
     linecache.cache[filename] = len(text), None, text.splitlines(keepends=True), filename
     names: dict[str, Any] = {"__name__": title, **known}
