@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from bmi_cdlm.cli import main
 from bmi_cdlm.files.output import read_output
 from bmi_cdlm.reference import render
+from bmi_cdlm.run import batch
 from bmi_cdlm.run.simulation import Simulation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,16 +111,16 @@ def test_a_run_that_was_killed_is_resumed(
     whole = write_case(tmp_path / "whole", **keys)
     assert call("run", whole, "--quiet").exit_code == 0
     config = write_case(tmp_path / "broken", **keys)
-    save, saved = Simulation._save_behind, []
+    save, saved = batch._save_behind, []
 
-    def die(self: Simulation, output: object) -> None:
-        save(self, output)
-        saved.append(self.n_done)
+    def die(simulation: Simulation, output: object) -> None:
+        save(simulation, output)
+        saved.append(simulation.n_done)
         if len(saved) == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Simulation, "_save_behind", die)
+        patch.setattr(batch, "_save_behind", die)
         assert call("run", config, "--quiet").exit_code == 1
     assert saved == [3, 6] and not (tmp_path / "broken" / "run.nc").exists()
     result = call("run", config, "--quiet", "--resume")

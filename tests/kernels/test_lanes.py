@@ -7,7 +7,6 @@ import re
 import numpy as np
 import pytest
 from numba import config
-from numba.core.caching import NullCache
 
 from bmi_cdlm.domain import network
 from bmi_cdlm.domain.domain import Links
@@ -138,13 +137,13 @@ def test_the_adjoint_of_eight_at_once_is_that_of_eight_alone(monkeypatch, dtype,
 
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="inspects machine code: needs the compiler")
-def test_lanes_are_vectors():
+def test_lanes_are_vectors(kernel_cache):
+    """Compiled anew, in an empty folder: the code of what comes from disk cannot be read."""
     for dtype, word in ((np.float64, "f64"), (np.float32, "f32")):
         plan = plan_network(river(0), 1)
         routed(river(0), dtype, 9, 1, True, plan)
         route = reach_loops(PLAN, LINKS).route
         root = launch.new_root(route, dtype)
-        root._cache = NullCache()  # the code of what comes from disk cannot be read
         root.compile(compiled(route, dtype).signatures[-1])
         [code] = root.inspect_llvm().values()
         assert len(re.findall(rf"call [^\n]*@llvm\.fma\.v8{word}", code)) >= 2 * 2 * 8

@@ -21,7 +21,7 @@ from bmi_cdlm.processes.oudin import OUDIN
 def test_ours():
     assert known()[: len(ALL_OWN)] == ALL_OWN == (*OWN, *FORMULAS)
     assert {kind_of(one) for one in FORMULAS} == {"pet"} and find_formula("oudin") is OUDIN
-    assert [kind_of(p) for p in OWN] == ["snow"] * 3 + ["runoff"] * 11 + ["routing"] * 5
+    assert [kind_of(p) for p in OWN] == ["snow"] * 3 + ["runoff"] * 12 + ["routing"] * 5
     chain = choose("cemaneige")
     assert (chain.cells, chain.reach) == ((CEMANEIGE, GR4J), MUSKINGUM) and choose("cemaneige") is chain
     assert chain.names == ("cemaneige", "gr4j", "muskingum")

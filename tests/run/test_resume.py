@@ -245,7 +245,8 @@ def test_a_disk_too_full_for_a_restart_file(config, unbroken, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fail)
-        with pytest.raises(OutputError, match=r"restart\.nc: cannot be written \(No space left on device\); an older"):
+        message = r"restart\.nc: cannot be written \(No space left on device\); the older file stays as it is"
+        with pytest.raises(OutputError, match=message):
             run(config)
     assert sorted(p.name for p in config.parent.iterdir() if p.name.startswith((".", "re"))) == ["restart.nc"]
     run(config, resume=True)

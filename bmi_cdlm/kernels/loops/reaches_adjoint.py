@@ -28,8 +28,9 @@ def reverse_{"narrow_" if narrow else ""}{plan.process.name}(
 def linear_texts(plan: ReachPlan) -> list[str]:
     """The adjoint of a linear process: the states of a block forward, then all else backward, step by step.
 
-    Sums are those of every model step, last sub-step first, and of them the last step first, so that a reach has the
-    same bits alone, beside another and in a lane.
+    Sums are those of every model step, last sub-step first, of up to eight of them, which end where the number of the
+    step is one of eights, and of these: a reach has the same bits alone, beside another and in a lane, and in float32
+    no long sum, for of adjoints of coefficients, which nearly cancel in that of a parameter, every bit counts.
     """
     process, coefficients = plan.process, list(plan.coefficients)
     symbol = process.symbol
@@ -90,7 +91,7 @@ def reverse_one(inflow, flow_adj, lateral_adj, y, state, state_adj, {one}seconds
     for k in range(inflow.size):
         y[k] = state
         _waste, state = {call(plan, "inflow[k]")}
-{lines("{c}{k}_adj = real(0)", 4, single)}
+{lines("{c}{k}_adj = few_{c}{k} = real(0)", 4, single)}
     n, n_steps = inflow.size, lateral_adj.size
     k = 0
     for t in range(n_steps):
@@ -104,7 +105,10 @@ def reverse_one(inflow, flow_adj, lateral_adj, y, state, state_adj, {one}seconds
 {lines("day_{c}{k} += d_{c}{k}", 12, single)}
             k += 1
         lateral_adj[np.uint64(n_steps - 1 - t)] = total
-{lines("{c}{k}_adj += day_{c}{k}", 8, single)}
+{lines("few_{c}{k} += day_{c}{k}", 8, single)}
+        if (n_steps - 1 - t) % 8 == 0:
+{lines("{c}{k}_adj += few_{c}{k}", 12, single)}
+{lines("few_{c}{k} = real(0)", 12, single)}
     return state_adj{given("")}
 ''', f'''
 def reverse_two(
@@ -117,7 +121,7 @@ def reverse_two(
         y_2[k] = state_2
         _waste, state_1 = {call(plan, "inflow_1[k]", "_1")}
         _waste, state_2 = {call(plan, "inflow_2[k]", "_2")}
-{lines("{c}{k}_adj = real(0)", 4, two)}
+{lines("{c}{k}_adj = few_{c}{k} = real(0)", 4, two)}
     n, n_steps = inflow_1.size, lateral_1_adj.size
     k = 0
     for t in range(n_steps):
@@ -136,7 +140,10 @@ def reverse_two(
             k += 1
         lateral_1_adj[np.uint64(n_steps - 1 - t)] = total_1
         lateral_2_adj[np.uint64(n_steps - 1 - t)] = total_2
-{lines("{c}{k}_adj += day_{c}{k}", 8, two)}
+{lines("few_{c}{k} += day_{c}{k}", 8, two)}
+        if (n_steps - 1 - t) % 8 == 0:
+{lines("{c}{k}_adj += few_{c}{k}", 12, two)}
+{lines("few_{c}{k} = real(0)", 12, two)}
     return state_1_adj, state_2_adj{"".join(f", {c}_1_adj, {c}_2_adj" for c in coefficients)}
 ''', reverse_text(plan, space.format(2) + of_one, narrow=True)]
     if not plan.adjoint_in_lanes:

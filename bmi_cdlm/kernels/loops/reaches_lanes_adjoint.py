@@ -47,7 +47,7 @@ def reverse_eight_text(plan: ReachPlan) -> str:
             if tape == "inflow, place":
                 found += [f"total = total + inflow_{k}_adj", *(f"day_{c} = day_{c} + d_{c}" for c in coefficients)]
             else:
-                found += [f"{c}_adj = {c}_adj + d_{c}" for c in coefficients]
+                found += [f"few_{c} = few_{c} + d_{c}" for c in coefficients]
         return "\n".join(" " * indent + line for line in found)
 
     flows = ", ".join(f"flow_{k}" for k in range(8))
@@ -66,6 +66,7 @@ def reverse_eight(
 {lines("{c} = take(p.{c}, network.sequence, place)", 4)}
     sub_step, nothing = spread(seconds), spread(real(0))
 {lines("{c}_adj = nothing", 4)}
+{lines("few_{c} = nothing", 4)}
     n, n_steps = inflow.shape[1], lateral_adj.shape[1]
     if n_sub == 1:
         for t in range(n):
@@ -81,11 +82,14 @@ def reverse_eight(
             {back(0)}
             give_column(hydrographs_adj, flows, t, inflow_0_adj)
             give_column(lateral_adj, rows, t, inflow_0_adj)
-{lines("{c}_adj = {c}_adj + d_{c}", 12)}
+{lines("few_{c} = few_{c} + d_{c}", 12)}
+{lines("{c}_adj = {c}_adj + few_{c}", 8)}
         for block in range(whole // 8):
             t = whole - 8 - 8 * block
             {flows} = across(hydrographs_adj, flows, t)
+{lines("few_{c} = nothing", 12)}
 {eight_back(12, "space, 8", "t")}
+{lines("{c}_adj = {c}_adj + few_{c}", 12)}
             along(hydrographs_adj, flows, t, ({adjoints}))
             along(lateral_adj, rows, t, ({adjoints}))
     else:
@@ -103,7 +107,10 @@ def reverse_eight(
 {eight_back(16, "inflow, place", "k")}
                 along(hydrographs_adj, flows, k, ({adjoints}))
             give_column(lateral_adj, rows, t, total)
-{lines("{c}_adj = {c}_adj + day_{c}", 12)}
+{lines("few_{c} = few_{c} + day_{c}", 12)}
+            if t % 8 == 0:
+{lines("{c}_adj = {c}_adj + few_{c}", 16)}
+{lines("few_{c} = nothing", 16)}
     give(state_adj, network.sequence, place, after)
 {lines("give(p_adj.{c}, network.sequence, place, take(p_adj.{c}, network.sequence, place) + {c}_adj)", 4)}
 '''
