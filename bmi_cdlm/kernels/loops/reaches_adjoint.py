@@ -43,6 +43,14 @@ def linear_texts(plan: ReachPlan) -> list[str]:
         """A line for each coefficient of each reach."""
         return "\n".join(" " * indent + text.format(c=c, k=k) for k in ks for c in coefficients)
 
+    def closing(ks: tuple[str, ...]) -> str:
+        """The end of up to eight steps."""
+        if not coefficients:
+            return ""
+        return "        if (n_steps - 1 - t) % 8 == 0:\n" + "\n".join(
+            (lines("{c}{k}_adj += few_{c}{k}", 12, ks), lines("few_{c}{k} = real(0)", 12, ks))
+        )
+
     def back(k: str) -> str:
         values = {symbol: f"y{k}[back]", "inflow": f"inflow{k}[back]", "outflow_adj": f"flow{k}_adj[back]",
                   f"{symbol}_adj": f"state{k}_adj"} | {c: f"{c}{k}" for c in coefficients}
@@ -106,9 +114,7 @@ def reverse_one(inflow, flow_adj, lateral_adj, y, state, state_adj, {one}seconds
             k += 1
         lateral_adj[np.uint64(n_steps - 1 - t)] = total
 {lines("few_{c}{k} += day_{c}{k}", 8, single)}
-        if (n_steps - 1 - t) % 8 == 0:
-{lines("{c}{k}_adj += few_{c}{k}", 12, single)}
-{lines("few_{c}{k} = real(0)", 12, single)}
+{closing(single)}
     return state_adj{given("")}
 ''', f'''
 def reverse_two(
@@ -141,9 +147,7 @@ def reverse_two(
         lateral_1_adj[np.uint64(n_steps - 1 - t)] = total_1
         lateral_2_adj[np.uint64(n_steps - 1 - t)] = total_2
 {lines("few_{c}{k} += day_{c}{k}", 8, two)}
-        if (n_steps - 1 - t) % 8 == 0:
-{lines("{c}{k}_adj += few_{c}{k}", 12, two)}
-{lines("few_{c}{k} = real(0)", 12, two)}
+{closing(two)}
     return state_1_adj, state_2_adj{"".join(f", {c}_1_adj, {c}_2_adj" for c in coefficients)}
 ''', reverse_text(plan, space.format(2) + of_one, narrow=True)]
     if not plan.adjoint_in_lanes:

@@ -50,6 +50,9 @@ def reverse_eight_text(plan: ReachPlan) -> str:
                 found += [f"few_{c} = few_{c} + d_{c}" for c in coefficients]
         return "\n".join(" " * indent + line for line in found)
 
+    closing = "" if not coefficients else "            if t % 8 == 0:\n" + "\n".join(
+        (lines("{c}_adj = {c}_adj + few_{c}", 16), lines("few_{c} = nothing", 16))
+    )
     flows = ", ".join(f"flow_{k}" for k in range(8))
     adjoints = ", ".join(f"inflow_{k}_adj" for k in range(8))
     return f'''
@@ -108,9 +111,7 @@ def reverse_eight(
                 along(hydrographs_adj, flows, k, ({adjoints}))
             give_column(lateral_adj, rows, t, total)
 {lines("few_{c} = few_{c} + day_{c}", 12)}
-            if t % 8 == 0:
-{lines("{c}_adj = {c}_adj + few_{c}", 16)}
-{lines("few_{c} = nothing", 16)}
+{closing}
     give(state_adj, network.sequence, place, after)
 {lines("give(p_adj.{c}, network.sequence, place, take(p_adj.{c}, network.sequence, place) + {c}_adj)", 4)}
 '''
