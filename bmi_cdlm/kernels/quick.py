@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from numba.core.base import BaseContext
@@ -33,17 +33,25 @@ def quick() -> Iterator[None]:
     """
     collects = gc.isenabled()
     gc.disable()
-    resolve, size = BaseFunction.get_call_type, BaseContext.get_abi_sizeof
     try:
-        if HAS_PLACES:
-            BaseFunction.get_call_type = _remembering(resolve)  # type: ignore[method-assign]
-            BaseContext.get_abi_sizeof = _size_of(size)  # type: ignore[method-assign]
+        with _remembered() if HAS_PLACES else nullcontext():
+            yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@contextmanager
+def _remembered() -> Iterator[None]:
+    """With answers of ours in two places of numba."""
+    resolve, size = BaseFunction.get_call_type, BaseContext.get_abi_sizeof
+    BaseFunction.get_call_type = _remembering(resolve)  # type: ignore[method-assign]
+    BaseContext.get_abi_sizeof = _size_of(size)  # type: ignore[method-assign]
+    try:
         yield
     finally:
         BaseFunction.get_call_type = resolve  # type: ignore[method-assign]
         BaseContext.get_abi_sizeof = size  # type: ignore[method-assign]
-        if collects:
-            gc.enable()
 
 
 def _remembering(resolve: Any) -> Any:

@@ -93,3 +93,11 @@ def test_names_are_those_that_dis_finds():
         found = {i.argval for i in graph._instructions(function) if i.opname == "LOAD_GLOBAL"}
         assert graph._loaded(function) == found
     assert len(graph._loaded(names["last"])) == 300 and "EXTENDED_ARG" in dis.opmap
+
+
+def test_a_numba_without_these_places_is_left_as_it_is(monkeypatch):
+    monkeypatch.setattr(quick, "HAS_PLACES", False)
+    monkeypatch.delattr(BaseContext, "get_abi_sizeof")
+    resolve = BaseFunction.get_call_type
+    with quick.quick():
+        assert BaseFunction.get_call_type is resolve and not hasattr(BaseContext, "get_abi_sizeof")
