@@ -16,8 +16,10 @@ import click
 import netCDF4
 import numpy as np
 
+from bmi_cdlm.domain.network import accumulate_downstream, order_reaches, places_in, renumbered
 from bmi_cdlm.files.netcdf import create_time, write_time
 from bmi_cdlm.names.writing import replacing
+from bmi_cdlm.prepare.gauges.official_areas import factors_between
 from bmi_cdlm.processes.cemaneige import solid_fraction
 
 DAY = 86400
@@ -83,43 +85,22 @@ def write_domain(path: Path, data: netCDF4.Dataset, official_areas: bool) -> Non
 
 
 def to_official_areas(downstream: np.ndarray, area: np.ndarray, gauges: np.ndarray, official: np.ndarray) -> np.ndarray:
-    """Factor on the area of every reach, float64[reach], with which each gauge drains its official area [km2].
-
-    It is one between two gauges, and 1 below the lowest.
-    """
-    drained = accumulated(downstream, area)[gauges]
-    here = {int(reach): gauge for gauge, reach in enumerate(gauges)}
-    first = np.full(area.size + 1, -1)  # the first gauge at or below a reach; the last one: below all of them
-    for reach in upstream_first(downstream)[::-1]:
-        first[reach] = here.get(int(reach), first[downstream[reach]])
-    factor = np.ones(gauges.size + 1)
-    next_below = first[downstream[gauges]]
-    for gauge in range(gauges.size):
-        above = next_below == gauge
-        factor[gauge] = (official[gauge] - official[above].sum()) / (drained[gauge] - drained[above].sum())
-    return factor[first[:-1]]
+    """Factor on the area of every reach, float64[reach], with which each gauge drains its official area [km2]."""
+    order, below = in_routing_order(downstream)
+    ids = [f"of reach {reach}" for reach in gauges]
+    return factors_between(below, area[order], places_in(order)[gauges], official, ids)[places_in(order)]
 
 
 def accumulated(downstream: np.ndarray, area: np.ndarray) -> np.ndarray:
     """Area that drains to the end of every reach [km2]."""
-    total = area.copy()
-    for reach in upstream_first(downstream):
-        if downstream[reach] >= 0:
-            total[downstream[reach]] += total[reach]
-    return total
+    order, below = in_routing_order(downstream)
+    return accumulate_downstream(below, area[order])[places_in(order)]
 
 
-def upstream_first(downstream: np.ndarray) -> list[int]:
-    """Reaches in such an order that each comes behind those above it."""
-    waits = np.bincount(downstream[downstream >= 0], minlength=downstream.size)
-    order = np.flatnonzero(waits == 0).tolist()
-    for reach in order:  # grows
-        below = downstream[reach]
-        if below >= 0:
-            waits[below] -= 1
-            if waits[below] == 0:
-                order.append(int(below))
-    return order
+def in_routing_order(downstream: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An order in which reaches come behind those above them, and the reaches below by places in it."""
+    order = order_reaches(downstream, [str(reach) for reach in range(downstream.size)])
+    return order, renumbered(downstream, order)
 
 
 def climate(data: netCDF4.Dataset) -> dict[str, tuple[np.ndarray, str]]:

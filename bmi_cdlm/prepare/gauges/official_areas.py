@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bmi_cdlm.domain.network import accumulate_downstream
@@ -13,6 +15,7 @@ from bmi_cdlm.prepare.network.catchments import Drainage
 
 MUCH = 0.1
 """Error of an area that is told."""
+
 
 def with_official_areas(drainage: Drainage, gauges: SnappedGauges) -> tuple[Drainage, SnappedGauges]:
     """The drainage whose areas between gauges are scaled, so that what drains to a gauge is its official area.
@@ -34,28 +37,11 @@ def with_official_areas(drainage: Drainage, gauges: SnappedGauges) -> tuple[Drai
     DomainError
         A gauge whose official area is no larger than that of the gauges above it, or two gauges on one reach.
     """
-    reaches, n = drainage.reaches, len(gauges.sites)
+    reaches = drainage.reaches
     own = reaches.area + reaches.uncovered_area
-    tree = nest(reaches.downstream, reaches.upstream_area, gauges.reach)
     _check_apart(gauges)
-    official = np.array([site.area for site in gauges.sites], np.float64)
-    wanted = np.where(np.isfinite(official), official, 0.0)
-    factor = np.ones(n + 1)  # the last one: reaches that drain to no gauge
-    for g in np.argsort(gauges.reach, kind="stable").tolist():  # from upstream to downstream
-        above = np.flatnonzero(tree.below == g)
-        if np.isnan(official[g]):
-            wanted[g] = tree.incremental_area[g] + wanted[above].sum()
-            continue
-        between = official[g] - wanted[above].sum()
-        if not between > 0:
-            names = ", ".join(gauges.sites[k].id for k in above)
-            raise DomainError(
-                f"prepare.gauges.official_areas: gauge {gauges.sites[g].id} officially drains {official[g]:.5g} km2, "
-                f"and the gauges above it ({names}) {wanted[above].sum():.5g} km2. Expected less than it. Correct the "
-                "table, or leave one of them out with gauges.only."
-            )
-        factor[g] = between / tree.incremental_area[g]
-    by_reach = factor[_first_gauge_below(reaches.downstream, gauges.reach, n)]
+    ids, official = [site.id for site in gauges.sites], np.array([site.area for site in gauges.sites], np.float64)
+    by_reach = factors_between(reaches.downstream, own, gauges.reach, official, ids)
     area, uncovered = reaches.area * by_reach, reaches.uncovered_area * by_reach
     upstream = np.asarray(accumulate_downstream(reaches.downstream, own * by_reach))
     scaled = drainage._replace(
@@ -64,6 +50,48 @@ def with_official_areas(drainage: Drainage, gauges: SnappedGauges) -> tuple[Drai
     )
     found = upstream[gauges.reach]
     return scaled, gauges._replace(area=found, area_error=found / official - 1)
+
+
+def factors_between(
+    downstream: np.ndarray, own: np.ndarray, gauge_reach: np.ndarray, official: np.ndarray, ids: Sequence[str]
+) -> np.ndarray:
+    """Factor on the area of every reach, float64[reach], with which each gauge drains its official area.
+
+    Parameters
+    ----------
+    downstream : int64[reach]
+        Reach below, -1 at an outlet; larger than the own index.
+    own : float64[reach]
+        Area that drains to a reach by no other [km2].
+    gauge_reach : int64[gauge]
+        Each on a reach of its own.
+    official : float64[gauge]
+        Official area [km2], NaN where it is unknown.
+    ids : str[gauge]
+
+    Raises
+    ------
+    DomainError
+        A gauge whose official area is no larger than that of the gauges above it.
+    """
+    tree, n = nest(downstream, np.asarray(accumulate_downstream(downstream, own)), gauge_reach), gauge_reach.size
+    wanted = np.where(np.isfinite(official), official, 0.0)
+    factor = np.ones(n + 1)  # the last one: reaches that drain to no gauge
+    for g in np.argsort(gauge_reach, kind="stable").tolist():  # from upstream to downstream
+        above = np.flatnonzero(tree.below == g)
+        if np.isnan(official[g]):
+            wanted[g] = tree.incremental_area[g] + wanted[above].sum()
+            continue
+        between = official[g] - wanted[above].sum()
+        if not between > 0:
+            names = ", ".join(ids[k] for k in above.tolist())
+            raise DomainError(
+                f"prepare.gauges.official_areas: gauge {ids[g]} officially drains {official[g]:.5g} km2, and the "
+                f"gauges above it ({names}) {wanted[above].sum():.5g} km2. Expected less than it. Correct the table, "
+                "or leave one of them out with gauges.only."
+            )
+        factor[g] = between / tree.incremental_area[g]
+    return factor[_first_gauge_below(downstream, gauge_reach, n)]
 
 
 def check_is_new(config: PrepareConfig) -> None:
