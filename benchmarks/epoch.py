@@ -30,9 +30,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.files.yaml_dumper import dump_yaml
+from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.generator.generator import Inputs, describe_forcing
 from bmi_cdlm.generator.specification import Attribute, GeneratorSpec, NetworkSpec, PetSpec, Target
 from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
 from cdlm_training import operators, pet
@@ -180,11 +183,12 @@ class Configured:
     """The training of a configuration, as it begins; nothing is written where that would be."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        text = path.read_text(encoding="utf-8")
-        changed = "\n".join(f"threads: {threads}" if line.startswith("threads:") else (
-            f"  threads: {threads}" if line.startswith("  threads:") else line) for line in text.splitlines())
+        content = load_yaml(path, ConfigError)
+        if "training" not in content:
+            raise ConfigError(f"{path}: has no training, expected a configuration of one.")
+        content["threads"] = content["training"]["threads"] = threads
         beside = path.with_name(f".{path.stem}_timed.yaml")
-        beside.write_text(changed, encoding="utf-8")
+        beside.write_text(dump_yaml(content), encoding="utf-8")
         try:
             self.trainer = Trainer(beside, Team(0, 1))
         finally:
