@@ -35,7 +35,7 @@ from bmi_cdlm.names.parameters import WEIGHT, check_series
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import SUB_STEPS, Variable, coupled_outputs, select
-from bmi_cdlm.processes.catalogue import choose
+from bmi_cdlm.processes.catalogue import GIVEN, choose
 from bmi_cdlm.processes.outside import DIRECT
 
 LONGEST_BLOCK, SHORTEST_BLOCK = 4096, 16
@@ -52,8 +52,8 @@ class Model:
         Missing ones take their default; `travel_time` [s] on reaches takes the place of length / celerity.
     step, routing_step : int
         Seconds. step is 86400 or 3600; routing_step divides it.
-    snow, runoff, routing : str
-        Names of processes; snow may be "none".
+    snow, runoff, routing, precipitation : str
+        Names of processes; snow may be "none", and precipitation "given".
     threads : int
     pet : PetNetwork, optional
         Corrects potential evapotranspiration at every step.
@@ -94,10 +94,10 @@ class Model:
         routing_step: int = HOUR, snow: str = "none", runoff: str = "gr4j", routing: str = "muskingum",
         threads: int = 1, pet: PetNetwork | None = None, ledger: bool = False, exchange: Exchange | None = None,
         varying: Sequence[str] = (), components: Mapping[str, int] | None = None, coupled: Sequence[str] = (),
-        sub_steps: Sequence[str] = (), lstm: Lstm | None = None,
+        sub_steps: Sequence[str] = (), lstm: Lstm | None = None, precipitation: str = GIVEN,
     ) -> None:
         self.coupled, self.sub_steps = tuple(coupled), tuple(sub_steps)
-        self.chain = choose(snow, runoff, routing)
+        self.chain = choose(snow, runoff, routing, precipitation)
         check_steps(self.chain, step, routing_step)
         given = dict(parameters or {})
         if EXCHANGE in self.coupled:  # that of another model stands in place of the process's own
@@ -129,7 +129,7 @@ class Model:
         self._needed = (*self.chain.inputs, *(name for name in self.varying if name not in made_here))
         self._given = ParameterSet(self.operators, given)
         self.state = new_state(self.operators, self._given.cells, 0 if lstm is None else lstm.n_units)
-        stored = self.state.arrays()
+        stored = {name: a for name, a in self.state.arrays().items() if name not in self.state.earlier}
         self.live = {
             v.short: stored[v.short] if v.short in stored and stored[v.short].shape == (self.size_of(v.grid),)
             else np.zeros(self.size_of(v.grid) * (self.n_sub if v.sub_steps else 1)) for v in self.outputs
@@ -223,7 +223,7 @@ class Model:
         self._correct_demand(series, forcing.day_of_year, b)
         if self.pet is None and FACTOR in self.varying:
             b.factor[:] = series[FACTOR]
-        for place in range(len(self.operators.cells)):  # snow, runoff
+        for place in range(len(self.operators.cells)):  # precipitation, snow, runoff
             last = self._given_fluxes.served and place == len(self.operators.cells) - 1
             if last:
                 self._given_fluxes.before(series, forcing.coupled or {}, self.state, self.parameters)
@@ -282,9 +282,9 @@ class Model:
     def _run_cells(self, place: int, series: dict[str, np.ndarray], b: Buffers) -> None:
         """Advance a process of cells; what it gives joins the series."""
         operator = self.operators.cells[place]
-        series[operator.gives] = out = b.given[operator.gives]
-        totals = self.state.totals if operator.gives == RUNOFF else None
+        out, totals = b.given[operator.gives], self.state.totals_at(place)
         operator.advance(series, self._given.cells[place], self.state.cells[place], out, totals, b.fluxes[place])
+        series[operator.gives] = out  # what it takes may have that name too
 
     def _route(self, runoff: np.ndarray, b: Buffers, coupled: Mapping[str, np.ndarray] | None = None) -> None:
         """Collect the runoff of cells in reaches, and route it down the rivers; coupled : see `Forcing`."""

@@ -21,6 +21,7 @@ from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.names.container import seal, unseal
 from bmi_cdlm.names.writing import check_writable, replacing
+from bmi_cdlm.processes.catalogue import OF_CHAIN
 from bmi_cdlm.run.config import Config
 from cdlm_training.batches import draw_pairs, make_batch, updates_to_cover
 from cdlm_training.config import TrainConfig, load_train_config
@@ -43,7 +44,7 @@ from cdlm_training.regularisation import Regulariser
 from cdlm_training.scores import Epoch, GaugeRuns, Scores, score, simulate_gauges
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_beyond, make_parts
-from cdlm_training.transfer import Prior, adopt, check_terms, freeze, learned_networks
+from cdlm_training.transfer import Prior, Pull, adopt, check_terms, freeze, learned_networks
 from cdlm_training.window_file import as_checkpoint, begin_from, make_windowed, window_inputs
 
 Item = tuple[Window, Part]
@@ -52,7 +53,7 @@ STATE, FINDINGS, PRETRAINED = "state.pt", "findings.txt", "pretrained"
 STATE_FORMAT = "bmi_cdlm training 2"
 STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
 RUN_KEYS = (
-    "start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "components", "pet", "forcing_fill",
+    "start", "end", "time_step", "routing_step", *OF_CHAIN, "components", "pet", "forcing_fill",
     "forcing_fill_limit", "spin_up", "initial_state", "calendar", "member",
 )
 """Keys of the run on which the weights depend."""
@@ -128,6 +129,8 @@ class Trainer:
         self.learned: Learned | None = None
         self.validation = GaugeRuns(self.run, self.config.validation[1])
         self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
+        pull = self.config.loss.pull
+        self.pull = Pull(self.generator, self.chain.attributes, pull) if pull else None
         held = self.config.regularisation
         self.regulariser = None if held is None else Regulariser(self.generator, domain, held)
         self.random = np.random.default_rng(self.config.seed)
@@ -286,12 +289,11 @@ class Trainer:
             run.domain, cell_attributes=config.cell_attributes,
             reach_attributes=config.reach_attributes if config.learn_routing else (),
             mapping=config.in_specification, hidden=config.hidden,
-            snow=run.snow, step=run.time_step,
-            routing_step=run.routing_step, learn_weighting=config.learn_weighting,
+            step=run.time_step, routing_step=run.routing_step, learn_weighting=config.learn_weighting,
             learn_component_weights=config.learn_component_weights, pet=config.pet_factor,
             pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
             starts=config.starts, ranges=config.ranges, learn_start=config.learn_start,
-            runoff=run.runoff, routing=run.routing, components=run.components,
+            **run.processes, components=run.components,
             varying=config.varying, lstm_hidden=config.lstm_hidden, adopts=config.start_from is not None,
         )
 
@@ -379,12 +381,13 @@ class Trainer:
             for one, found in zip(weights, gradients, strict=True):
                 if found is not None:
                     one.grad = found if one.grad is None else one.grad + found
-        if self.prior is not None and self.team.leads:
+        if (self.prior is not None or self.pull is not None) and self.team.leads:
             cells = np.unique(np.concatenate([part.cells for _, part in items]))
             reaches = np.unique(np.concatenate([part.reach_places for _, part in items]))
-            term = self.config.loss.prior * self.prior(cells, reaches)
-            term.backward()
-            loss += float(term.detach())
+            terms = [] if self.prior is None else [self.config.loss.prior * self.prior(cells, reaches)]
+            for term in (*terms, *([] if self.pull is None else [self.pull(cells, reaches)])):
+                term.backward()
+                loss += float(term.detach())
         weight = self.fits[-1].weight
         if self.regulariser is not None and weight and self.team.leads:
             term = weight * self.regulariser()

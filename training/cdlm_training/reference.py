@@ -60,6 +60,23 @@ output. It is the posterior of independent errors, which those of an hourly flow
 their mean weighted by exp(-2^alpha (J / J_min - 1)^2), J being the loss of a set, with the alpha at the corner of the
 L-curve of what the mean costs and how far it has moved. It tells how far the sets that count lie apart.
 
+## Rain and snow that gauges missed
+
+`precipitation: undercatch` puts factors on rain and on snow before any snow and runoff process, as `runoff:
+hbv_undercatch` does within HBV. They are parameters as others are: what a generator reads makes them differ (with
+elevation among the attributes they change with height, with a number of the weather product from product to product),
+`ranges` bounds them, and `loss.pull` draws them to where they start, which is 1:
+
+```yaml
+precipitation: undercatch
+training:
+  ranges: {rainfall_correction_factor: [0.9, 1.1], snowfall_correction_factor: [0.8, 1.5]}
+  loss: {nse: 1, pull: {rainfall_correction_factor: 0.1, snowfall_correction_factor: 0.02}}
+```
+
+A factor on rain, one on demand and an exchange with the ground all change how much runs off: discharge alone tells
+them apart by their seasons only. What the factors are worth where they were tried is in RESULTS.md.
+
 ## From a region to a few gauges
 
 `start_from: CHECKPOINT` begins where another training ended, with `gauges: [...]` on a few gauges, say; `loss.prior`

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from bmi_cdlm.kernels.loops.groups import group
 from bmi_cdlm.kernels.loops.source import arguments_of
-from bmi_cdlm.names.declaration import RUNOFF, CellProcess, Queue, Stage
+from bmi_cdlm.names.declaration import PRECIPITATION, RUNOFF, CellProcess, Queue, Stage
 from bmi_cdlm.names.errors import DeclarationError
 
 RESERVED = {
@@ -104,7 +104,7 @@ class CellPlan:
 
     @property
     def is_runoff(self) -> bool:
-        """Whether it hands on runoff, and so keeps the totals of the cell."""
+        """Whether it hands on runoff, and so keeps all totals of the cell."""
         return self.process.gives[0] == RUNOFF
 
     def stage_name(self, stage: Stage) -> str:
@@ -192,16 +192,22 @@ class CellPlan:
 
     def totals_of(self, stage: Stage) -> list[tuple[str, str]]:
         """Totals that the rows of a stage add to, and the symbol of what is added."""
-        if not self.is_runoff:
+        if self.process.gives[0] == PRECIPITATION:  # what it adds is in what it gives, which runoff counts as rain
             return []
-        found = [("precipitation_total", "rain")] if stage is self.process.stages[0] else []
+        found = [("precipitation_total", "rain")] if self.is_runoff and stage is self.process.stages[0] else []
         found += [
             (LEDGER[self.process.fluxes[name].ledger], symbol)  # type: ignore[index]
             for name, symbol in self.fluxes_of(stage).items() if self.process.fluxes[name].ledger
         ]
-        if self.gives in stage.returns:
+        if self.is_runoff and self.gives in stage.returns:
             found.append(("runoff_total", self.gives))
         return found
+
+    @cached_property
+    def totals(self) -> tuple[str, ...]:
+        """Totals of the cell that it keeps: all of them for runoff, of another process those that it adds to."""
+        added = {total for stage in self.process.stages for total, _ in self.totals_of(stage)}
+        return tuple(total for total in TOTALS if self.is_runoff or total in added)
 
     # ---- adjoint -----------------------------------------------------------------------------------------
 
@@ -298,7 +304,7 @@ class CellPlan:
     @cached_property
     def total_group(self) -> type[Any]:
         """float[cell]: water since the start [mm]."""
-        return group("CellTotals", TOTALS)
+        return group("CellTotals", self.totals)
 
     @cached_property
     def constant_group(self) -> type[Any]:
@@ -372,7 +378,20 @@ class CellPlan:
         self._check_ledger()
 
     def _check_ledger(self) -> None:
-        """Refuse a total that is added to on both sides of a queue: in another order in blocks than step by step."""
+        """Refuse a total that is added to on both sides of a queue: in another order in blocks than step by step; and
+        water of a process of precipitation that is neither taken nor given."""
+        if self.process.gives[0] == PRECIPITATION:
+            held = [f"store '{name}' holds water" for name, s in self.process.stores.items() if s.holds_water]
+            held += [f"queue '{name}' holds water" for name in self.process.queues]
+            held += [
+                f"flux '{name}' is '{flux.ledger}' in the ledger" for name, flux in self.process.fluxes.items()
+                if flux.ledger not in (None, "in")
+            ]
+            if held:
+                self._refuse(
+                    f"{held[0]}, and what a process of precipitation takes and adds is what it gives. Make it one of "
+                    "snow, which gives liquid water"
+                )
         first: dict[str, tuple[int, str]] = {}
         for k, (_, stages) in enumerate(self.segments):
             for stage in stages:
