@@ -15,7 +15,8 @@ from process_cases import BESIDE, HBV, RESERVOIRS, VARYING
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.loops.plan import places_of
-from bmi_cdlm.model.operators import CellOperator, Operators
+from bmi_cdlm.model.cell_operator import CellOperator
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF, CellProcess
 from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.time_steps import DAY, HOUR

@@ -19,9 +19,9 @@ from bmi_cdlm.domain.network import order_reaches
 from bmi_cdlm.kernels.cache import cache_folder
 from bmi_cdlm.kernels.groups import Links
 from bmi_cdlm.kernels.launch import WORTH_COMPILING
+from bmi_cdlm.model.blocks import NARROW
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
-from bmi_cdlm.model.operators import NARROW
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import NONE, choose, kind_of, known

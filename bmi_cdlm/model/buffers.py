@@ -9,7 +9,7 @@ import numpy as np
 
 from bmi_cdlm.domain.network import NetworkPlan
 from bmi_cdlm.kernels.groups import ReachSeries
-from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.names.declaration import RUNOFF
 
 FACTOR = "pet_factor"

@@ -21,10 +21,12 @@ from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.ledger import Ledger
 from bmi_cdlm.model.lstm import Lstm
-from bmi_cdlm.model.operators import Operators, Parameters, ReachOperator
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.outside import EXCHANGE, GivenFluxes
 from bmi_cdlm.model.parameter_set import ParameterSet, flood_waves
 from bmi_cdlm.model.pet import factor_loop
+from bmi_cdlm.model.preparation import Parameters
+from bmi_cdlm.model.reach_operator import ReachOperator
 from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, record
 from bmi_cdlm.model.state import State, new_state, occupied_places
 from bmi_cdlm.model.sums import add_rows

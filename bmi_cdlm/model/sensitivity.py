@@ -8,9 +8,12 @@ import numpy as np
 
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.model.blocks import copy_group, zeros_of
 from bmi_cdlm.model.buffers import FACTOR
-from bmi_cdlm.model.operators import CellRecord, Operators, RouteRecord, copy_group, zeros_of
+from bmi_cdlm.model.cell_operator import CellRecord
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.parameter_set import ParameterSet
+from bmi_cdlm.model.reach_operator import RouteRecord
 from bmi_cdlm.model.state import State, by_component
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
 from bmi_cdlm.names.parameters import WEIGHT

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.model.operators import Operators, Parameters, copy_group
+from bmi_cdlm.model.blocks import copy_group
+from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.preparation import Parameters
 from bmi_cdlm.names.errors import StateError
 
 

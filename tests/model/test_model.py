@@ -30,7 +30,7 @@ from bmi_cdlm.kernels import workers
 from bmi_cdlm.kernels.launch import callee, compiled, new_root
 from bmi_cdlm.kernels.loops import queues
 from bmi_cdlm.kernels.loops.routing import steady_flow
-from bmi_cdlm.model import operators
+from bmi_cdlm.model import blocks, cell_operator, reach_operator
 from bmi_cdlm.model.checks import check_steps
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
@@ -160,7 +160,7 @@ def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threa
 @pytest.mark.parametrize("tributary", [1, 8])
 def test_a_long_river_on_threads_has_the_same_gradients(forcing, monkeypatch, threads, tributary):
     river = long_river(tributary)
-    monkeypatch.setattr(operators, "plan_network", partial(plan_network, smallest_piece=8))
+    monkeypatch.setattr(reach_operator, "plan_network", partial(plan_network, smallest_piece=8))
     monkeypatch.setattr(workers, "WORTH_A_THREAD", 0)
     gradients = []
     for model in (make(river, DAY, "none"), make(river, DAY, "none", threads)):
@@ -221,11 +221,11 @@ def test_tiles_of_any_width_give_the_same_bits(domain, forcing, snow, width):
 def test_loops_of_small_and_of_large_domains_give_the_same_bits(domain, forcing, step, snow, monkeypatch):
     found = []
     for least in (0, 10**6):
-        monkeypatch.setattr(operators, "NARROW", least)
+        monkeypatch.setattr(blocks, "NARROW", least)
         for run in (in_one_batch, partial(in_chunks, lengths=[1] * N_STEPS), quietly):
             found.append(run(make(domain, step, snow, routing_step=step), forcing))
             found.append(run(make(domain, step, snow), forcing))
-    assert operators.NARROW != 0
+    assert blocks.NARROW != 0
     for large, small in zip(found[: len(found) // 2], found[len(found) // 2 :], strict=True):
         for ours, theirs in zip(large, small, strict=True):
             assert_same_bits(ours, theirs)
@@ -234,7 +234,7 @@ def test_loops_of_small_and_of_large_domains_give_the_same_bits(domain, forcing,
 @pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
 def test_what_a_queue_calls_is_compiled_for_numbers_alone(domain, forcing, kernel_cache, monkeypatch):
     """Where numba takes the head of a queue for a literal at first, it compiles all of it twice."""
-    monkeypatch.setattr(operators, "compiled", new_root)
+    monkeypatch.setattr(cell_operator, "compiled", new_root)
     for kept in (True, False):
         (in_one_batch if kept else quietly)(make(domain, DAY, "none"), forcing)
     kinds = [kind for f in (queues.advance_queue, queues.unroll_queue) for key in callee(f).overloads for kind in key]

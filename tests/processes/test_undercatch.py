@@ -8,7 +8,7 @@ from cases import N_CELLS, change_config, simulated, write_case, write_parameter
 from make_domain import lumped_domain
 
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.hbv import HBV
 from bmi_cdlm.processes.undercatch import HBV_UNDERCATCH, corrected_step
