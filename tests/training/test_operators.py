@@ -10,7 +10,6 @@ import pytest
 import torch
 from make_domain import random_domain
 
-import bmi_cdlm.model.model as model_module
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels import launch
 from bmi_cdlm.kernels.loops.plan import places_of
@@ -279,7 +278,7 @@ def asked(monkeypatch) -> dict[str, object]:
         found[function.__name__] = launch.compiled(function, dtype)
         return found[function.__name__]
 
-    for module in (model_module, cell_operator, reach_operator, elementwise, memory_module):
+    for module in (cell_operator, reach_operator, elementwise, memory_module):
         monkeypatch.setattr(module, "compiled", compiled)
     return found
 
