@@ -29,10 +29,11 @@ from numba import config, njit, typeof
 from process_cases import hbv_response_step, hbv_snow_step, hbv_soil_step
 
 from bmi_cdlm.kernels import dialect, elementary, transcendental
-from bmi_cdlm.kernels.adjoint import RULES, Rule, adjoint_of, derive
+from bmi_cdlm.kernels.adjoint import derive
 from bmi_cdlm.kernels.elementary import percolated_fraction, tanh_ratio
 from bmi_cdlm.kernels.fused import fma
 from bmi_cdlm.kernels.launch import callee
+from bmi_cdlm.kernels.rules import RULES, Rule, adjoint_of
 from bmi_cdlm.names.errors import DialectError
 from bmi_cdlm.processes import cemaneige, gr4j, muskingum, pet_network
 
