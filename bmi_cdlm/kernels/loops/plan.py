@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import math
-import textwrap
 from collections.abc import Callable, Collection
 from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from bmi_cdlm.kernels.loops.groups import group
+from bmi_cdlm.kernels.loops.plan_checks import check_plan
 from bmi_cdlm.kernels.loops.source import arguments_of
 from bmi_cdlm.names.declaration import RUNOFF, CellProcess, Queue, Stage
-from bmi_cdlm.names.errors import DeclarationError
 
-RESERVED = {
-    "block", "cuda", "every", "first", "fluxes", "given_at", "hi", "i", "inputs", "inputs_adj", "j", "last", "lo", "n",
-    "n_steps", "np", "out", "out_adj", "p", "p_adj", "place", "rain", "real", "rows", "shift", "start", "starts",
-    "state", "state_adj", "step", "t", "tape", "totals", "waste", "width",
-}
-"""Names of the loops' own, which can be no symbols."""
 TOTALS = ("precipitation_total", "evapotranspiration_total", "exchange_total", "runoff_total")
 LEDGER = {"in": "precipitation_total", "out": "evapotranspiration_total", "exchange": "exchange_total"}
 MOST_ALIAS_CHECKS = 128
@@ -52,7 +43,7 @@ class CellPlan:
     def __init__(self, process: CellProcess, varying: tuple[str, ...] = ()) -> None:
         self.process, self.varying = process, tuple(sorted(varying))
         self.parameters = {p.name: p for p in process.parameters}
-        self._check()
+        check_plan(self)
 
     # ---- symbols -----------------------------------------------------------------------------------------
 
@@ -171,13 +162,14 @@ class CellPlan:
         seen: dict[str, str] = {}
         for name, flux in self.process.fluxes.items():
             teller = next(
-                (s for s in self.process.stages if flux.symbol in s.returns or flux.symbol in self._queued(s)), None
+                (s for s in self.process.stages if flux.symbol in s.returns or flux.symbol in self.queued_into(s)), None
             )
             if teller is stage:
                 seen[name] = flux.symbol
         return seen
 
-    def _queued(self, stage: Stage) -> list[str]:
+    def queued_into(self, stage: Stage) -> list[str]:
+        """Symbols of what queues give to a stage."""
         return [a for a in self.takes(stage) if a in self.queue_of]
 
     def corrected_of(self, stage: Stage) -> dict[str, str]:
@@ -305,148 +297,11 @@ class CellPlan:
         """Numbers of a model step: its length [d], its inverse, and the constants of the process."""
         return group("Step", ("days", "per_day", *self.process.constants))
 
-    # ---- checks ------------------------------------------------------------------------------------------
-
-    def _check(self) -> None:
-        process = self.process
-        self._check_varying()
-        symbols = [*self.stores, *self.inputs, *self.fixed, *self.varying_symbols, *self.numbers]
-        known = set(symbols)
-        symbols += [q.gives for q in process.queues.values()]
-        for symbol in symbols:
-            if symbols.count(symbol) > 1:
-                self._refuse(f"the symbol '{symbol}' stands for {symbols.count(symbol)} things. Give each its own")
-            if symbol in RESERVED or not symbol.isidentifier():
-                self._refuse(f"'{symbol}' cannot be a symbol: the loops use that name. Choose another")
-        handed_on: set[str] = set()
-        for stage in process.stages:
-            for a in self._queued(stage):
-                queue = self.process.queues[self.queue_of[a]]
-                if queue.takes not in handed_on:
-                    self._refuse(
-                        f"queue '{self.queue_of[a]}' takes '{queue.takes}', which no stage before "
-                        f"'{stage.step.__name__}' returns. Correct its 'takes'"
-                    )
-                known.add(a)
-            for a in self.takes(stage):
-                if a not in known:
-                    self._refuse(
-                        f"step '{stage.step.__name__}' takes '{a}', which is no store, input, parameter, prepared "
-                        f"value, constant or result of an earlier stage. Known here: {', '.join(sorted(known))}"
-                    )
-            self._check_returns(stage)
-            known |= set(stage.returns)
-            handed_on |= set(stage.returns) - set(self.stores) - {self.gives}
-        given = [r for stage in process.stages for r in stage.returns]
-        if given.count(self.gives) != 1:
-            self._refuse(
-                f"'{self.gives}', what the process gives, is returned {given.count(self.gives)} times, expected once. "
-                "Correct 'gives' or 'returns'"
-            )
-        for name, flux in process.fluxes.items():
-            if flux.symbol not in given and flux.symbol not in self.queue_of:
-                self._refuse(f"flux '{name}' is '{flux.symbol}', which no stage returns. Correct its symbol")
-        for name, store in process.stores.items():
-            if store.symbol not in given:
-                self._refuse(f"store '{name}' is '{store.symbol}', which no stage returns. Correct its symbol")
-            if store.holds_water and store.units != "mm":
-                self._refuse(
-                    f"store '{name}' holds water in '{store.units}', expected 'mm': the ledger adds up depths. Convert "
-                    "it, or set holds_water=False"
-                )
-            if store.at_most is not None and store.at_most not in self.parameters:
-                self._refuse(f"store '{name}' is at most '{store.at_most}', which is no parameter. Correct at_most")
-            if store.start_of is not None and store.start_of not in self.fixed:
-                self._refuse(f"store '{name}' starts from '{store.start_of}', which is no parameter or prepared value. "
-                             "Correct start_of")
-        for name, queue in process.queues.items():
-            takers = [stage.step.__name__ for stage in process.stages if queue.gives in self.takes(stage)]
-            if len(takers) != 1:
-                self._refuse(f"queue '{name}' gives '{queue.gives}' to {len(takers)} steps, expected one, which may "
-                             "hand it on. Correct its 'gives', or the arguments of the steps")
-            if queue.base not in self.parameters:
-                self._refuse(f"queue '{name}' has the base '{queue.base}', which is no parameter here. Correct it")
-            if (queue.curve is None) is (queue.weight is None) or (queue.curve is None) is not (queue.adjoint is None):
-                self._refuse(f"queue '{name}' needs a curve and its adjoint, or a weight. Give it one of the two")
-        self._check_stores()
-        self._check_ledger()
-
-    def _check_ledger(self) -> None:
-        """Refuse a total that is added to on both sides of a queue: in another order in blocks than step by step."""
-        first: dict[str, tuple[int, str]] = {}
-        for k, (_, stages) in enumerate(self.segments):
-            for stage in stages:
-                for name in self.fluxes_of(stage):
-                    kind = self.process.fluxes[name].ledger
-                    before, other = first.setdefault(kind or name, (k, name))
-                    if before != k:
-                        self._refuse(
-                            f"fluxes '{other}' and '{name}' are both '{kind}' in the ledger, on both sides of a queue. "
-                            "Hand the first on, and tell their sum behind the queue"
-                        )
-
-    def _check_stores(self) -> None:
-        """Refuse a store on both sides of a queue, passed by several steps at once, and a kept one that others take."""
-        for symbol, name in self.stores.items():
-            takers = [stage for stage in self.process.stages if symbol in self.takes(stage)]
-            beside = [stages for _, stages in self.segments if any(stage in stages for stage in takers)]
-            if len(beside) > 1:
-                self._refuse(
-                    f"store '{name}' is taken by steps on both sides of a queue, '{takers[0].step.__name__}' and "
-                    f"'{takers[-1].step.__name__}'. Hand its value on as a result of the first"
-                )
-            for stage in takers:
-                read = () if stage.adjoint is None else arguments_of(stage.adjoint.step)
-                if len(takers) > 1 and (symbol in stage.kept or f"{symbol}_after" in read):
-                    self._refuse(
-                        f"step '{stage.step.__name__}' keeps the store '{name}', which {len(takers)} steps take. Keep "
-                        "stores of one step only"
-                    )
-
-    def _check_varying(self) -> None:
-        """Refuse parameters that vary in time, and that something else than steps takes."""
-        process = self.process
-        for name in self.varying:
-            symbol = self.parameters[name].symbol
-            prepared = [one.step for one in process.prepared if symbol in arguments_of(one.step)]
-            users = [f"'{step.__name__}'" for step in prepared]
-            users += [f"queue '{q}'" for q, queue in process.queues.items() if queue.base == name
-                      or symbol in arguments_of(queue.form)]
-            users += [f"store '{s}'" for s, store in process.stores.items() if store.start_of == symbol
-                      or store.at_most == name]
-            if users:
-                self._refuse(f"parameter '{name}' cannot vary in time, since {users[0]} takes one value of it. Give "
-                             "one value per cell")
-
-    def _check_returns(self, stage: Stage) -> None:
-        count = returned_count(stage.step)
-        if count != len(stage.returns):
-            self._refuse(f"step '{stage.step.__name__}' returns {count} values, expected {len(stage.returns)}: "
-                         f"{', '.join(stage.returns)}. Correct 'returns'")
-        for symbol in stage.kept:
-            if symbol not in stage.returns:
-                self._refuse(f"step '{stage.step.__name__}' keeps '{symbol}', which it does not return. Correct 'kept'")
-        taken = [a for a in self.takes(stage) if a in self.stores]
-        changed = [r for r in stage.returns if r in self.stores]
-        for symbol in changed:
-            if symbol not in taken:
-                self._refuse(f"step '{stage.step.__name__}' returns the store '{symbol}' without taking it. Correct it")
-
-    def _refuse(self, message: str) -> None:
-        raise DeclarationError(f"process '{self.process.name}': {message}.")
-
 
 @cache
 def cell_plan(process: CellProcess, varying: tuple[str, ...]) -> CellPlan:
     """Return the plan of a process; the same object at every call, as every making of its loops is compiled anew."""
     return CellPlan(process, varying)
-
-
-def returned_count(step: Callable) -> int:
-    """How many values a scalar step returns."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(step)))
-    *_, last = (node for node in ast.walk(tree) if isinstance(node, ast.Return))
-    return len(last.value.elts) if isinstance(last.value, ast.Tuple) else 1
 
 
 def places_of(queue: Queue, longest: float, least: int = 1) -> int:
