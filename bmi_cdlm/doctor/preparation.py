@@ -25,7 +25,7 @@ from bmi_cdlm.prepare.network.mizuroute import read_listed
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.run import rehearse, steps_of, unmet_needs, weather_of
-from bmi_cdlm.prepare.weather.forcing_writer import Needs, Steps, needs
+from bmi_cdlm.prepare.weather.forcing_needs import Needs, Steps, needs
 from bmi_cdlm.prepare.weather.inputs import CellInput, Intervals, Target
 from bmi_cdlm.prepare.weather.quantities import keys_of
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource

@@ -34,7 +34,8 @@ from bmi_cdlm.prepare.network.network import build_drainage
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import PACKAGE
 from bmi_cdlm.prepare.weather.climate import SHORTEST_CLIMATE
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.weather_config import AttributesConfig
 from bmi_cdlm.run.config import Config

@@ -9,8 +9,9 @@ from make_drainage import make_drainage, write_grid
 
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.names.errors import ForcingError
-from bmi_cdlm.prepare.weather import forcing_writer
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather import forcing_blocks
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.pet import Site, compute
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
@@ -446,7 +447,7 @@ def test_too_little_memory_is_said(tmp_path):
 def test_killed_preparation_goes_on_at_the_last_whole_block(tmp_path, monkeypatch):
     forcing = {**long_series(tmp_path), "memory": 1e-5}
     whole = make(tmp_path, forcing, when=steps(40), name="whole.nc")
-    kept, made = [], forcing_writer._Plan.make
+    kept, made = [], forcing_blocks.ForcingBlocks.make
 
     def counted(self, first, stop):
         if len(kept) == 3:
@@ -454,14 +455,14 @@ def test_killed_preparation_goes_on_at_the_last_whole_block(tmp_path, monkeypatc
         kept.append(first)
         return made(self, first, stop)
 
-    monkeypatch.setattr(forcing_writer._Plan, "make", counted)
+    monkeypatch.setattr(forcing_blocks.ForcingBlocks, "make", counted)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, forcing, when=steps(40))
     partial = tmp_path / "made" / "forcing.nc.partial"
     assert len(list(partial.glob("*.npy"))) == 3
     assert not (tmp_path / "made" / "forcing.nc").exists()
     first, kept[:] = list(kept), []
-    monkeypatch.setattr(forcing_writer._Plan, "make", lambda self, a, b: kept.append(a) or made(self, a, b))
+    monkeypatch.setattr(forcing_blocks.ForcingBlocks, "make", lambda self, a, b: kept.append(a) or made(self, a, b))
     again = make(tmp_path, forcing, when=steps(40))
     assert kept[0] == first[-1] + first[1] - first[0]
     assert not set(kept) & set(first)
@@ -471,7 +472,7 @@ def test_killed_preparation_goes_on_at_the_last_whole_block(tmp_path, monkeypatc
 
 def test_blocks_of_another_configuration_are_not_taken_up(tmp_path, monkeypatch):
     forcing = {**long_series(tmp_path), "memory": 1e-5}
-    made = forcing_writer._Plan.make
+    made = forcing_blocks.ForcingBlocks.make
     calls = []
 
     def once(self, first, stop):
@@ -480,10 +481,10 @@ def test_blocks_of_another_configuration_are_not_taken_up(tmp_path, monkeypatch)
         calls.append(first)
         return made(self, first, stop)
 
-    monkeypatch.setattr(forcing_writer._Plan, "make", once)
+    monkeypatch.setattr(forcing_blocks.ForcingBlocks, "make", once)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, forcing, when=steps(40))
-    monkeypatch.setattr(forcing_writer._Plan, "make", made)
+    monkeypatch.setattr(forcing_blocks.ForcingBlocks, "make", made)
     doubled = {**forcing, "precipitation": {"source": "long.nc", "scale": 2}}
     plain = make(tmp_path, forcing, when=steps(40), name="plain.nc")
     np.testing.assert_allclose(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from make_drainage import make_drainage, write_grid
 
 from bmi_cdlm.names.errors import ForcingError
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
 
@@ -220,10 +221,10 @@ def test_what_is_filled_is_counted_over_a_kill(tmp_path, monkeypatch):
     values[:, :, LON > 10.05] = np.nan
     write_grid(tmp_path / "rain.nc", "precipitation", values, LON, LAT, units="mm d-1", times=[0, 24, 48])
     whole = make(tmp_path)[1]
-    from bmi_cdlm.prepare.weather import forcing_writer
+    from bmi_cdlm.prepare.weather import forcing_blocks
 
-    monkeypatch.setattr(forcing_writer._Plan, "_length", lambda self: 1)
-    made, calls = forcing_writer._Plan.make, []
+    monkeypatch.setattr(forcing_blocks.ForcingBlocks, "_length", lambda self: 1)
+    made, calls = forcing_blocks.ForcingBlocks.make, []
 
     def once(self, first, stop):
         if len(calls) == 2:
@@ -231,8 +232,8 @@ def test_what_is_filled_is_counted_over_a_kill(tmp_path, monkeypatch):
         calls.append(first)
         return made(self, first, stop)
 
-    monkeypatch.setattr(forcing_writer._Plan, "make", once)
+    monkeypatch.setattr(forcing_blocks.ForcingBlocks, "make", once)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path)
-    monkeypatch.setattr(forcing_writer._Plan, "make", made)
+    monkeypatch.setattr(forcing_blocks.ForcingBlocks, "make", made)
     assert make(tmp_path)[1] == whole and "values of cells" in whole[0]
