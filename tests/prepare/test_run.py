@@ -14,12 +14,14 @@ from click.testing import CliRunner
 from make_drainage import attributes_of, in_order, read_all, write_grid
 
 from bmi_cdlm.cli import main
+from bmi_cdlm.commands.prepare import find_config
 from bmi_cdlm.doctor import examine
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, ForcingError, ObservationError, OutputError
 from bmi_cdlm.prepare import packages
 from bmi_cdlm.prepare.config import load_prepare_config
-from bmi_cdlm.prepare.run import find_config, prepare, weather_of
+from bmi_cdlm.prepare.needs import weather_of
+from bmi_cdlm.prepare.run import prepare
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.simulation import Simulation
 
