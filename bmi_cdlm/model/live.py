@@ -12,7 +12,7 @@ from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.preparation import Parameters
 from bmi_cdlm.model.state import State
 from bmi_cdlm.model.totals import Totals
-from bmi_cdlm.names.variables import Variable
+from bmi_cdlm.names.entry import Variable
 
 
 class Live:

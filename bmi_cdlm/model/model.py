@@ -29,12 +29,14 @@ from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, check_reco
 from bmi_cdlm.model.state import State, new_state, occupied_places
 from bmi_cdlm.model.sums import add_rows
 from bmi_cdlm.model.totals import Outstanding
+from bmi_cdlm.names.coupling import SUB_STEPS, coupled_outputs
 from bmi_cdlm.names.declaration import RUNOFF
+from bmi_cdlm.names.entry import Variable
 from bmi_cdlm.names.errors import ParameterError
 from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import SUB_STEPS, Variable, coupled_outputs, select
+from bmi_cdlm.names.variables import select
 from bmi_cdlm.processes.catalogue import choose
 
 
@@ -66,9 +68,9 @@ class Model:
         Parameter sets per cell of a process, whose mean it hands on; that of the runoff process by the parameter
         `component_weight`, where it is given.
     coupled : names of inputs
-        Which of `variables.COUPLED` may come with the forcing.
+        Which of `coupling.COUPLED` may come with the forcing.
     sub_steps : names of fluxes
-        Of which `live` has every routing sub-step of the last step too, as `variables.SUB_STEPS`.
+        Of which `live` has every routing sub-step of the last step too, as `coupling.SUB_STEPS`.
 
     Attributes
     ----------
@@ -203,7 +205,7 @@ class Model:
 
     @property
     def masses(self) -> dict[str, np.ndarray]:
-        """Water since the start by the caller's clock, as of `end_call`: float64[1] [m] by `variables.MASSES`."""
+        """Water since the start by the caller's clock, as of `end_call`: float64[1] [m] by `host_variables.MASSES`."""
         return self._live.totals.masses
 
     @property

@@ -23,12 +23,13 @@ from bmi_cdlm.files.packing import MOST_DIGITS
 from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.pet import RANGE, choose, required
+from bmi_cdlm.names.coupling import COUPLED, coupled_outputs
 from bmi_cdlm.names.declaration import PetFormula
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.paths import expand, taken_by
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import COUPLED, coupled_outputs, select, variable
+from bmi_cdlm.names.variables import select, variable
 from bmi_cdlm.names.writing import check_path
 from bmi_cdlm.processes.catalogue import FORMULAS, NOTHING, Chain, Kind, find, find_formula
 from bmi_cdlm.processes.catalogue import choose as choose_processes

@@ -15,9 +15,11 @@ from pydantic import (
 )
 
 from bmi_cdlm.names.calendars import NAMES_IN_FILES, STANDARD, calendar_of, date_text, parse
+from bmi_cdlm.names.coupling import COUPLING
+from bmi_cdlm.names.entry import SUMMED
 from bmi_cdlm.names.errors import shown
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import COUPLING, SUMMED, select
+from bmi_cdlm.names.variables import select
 
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
 """Where `output_at` may write, and the grid of what is there."""
