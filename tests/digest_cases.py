@@ -583,7 +583,7 @@ def _training_state(path: Path, changed: dict | None = None) -> dict:
     else:
         from bmi_cdlm.names.container import seal, unseal
         from bmi_cdlm.names.errors import StateError
-        from cdlm_training.loop import STATE_FORMAT
+        from cdlm_training.saved_state import STATE_FORMAT
 
         payload = bytes(unseal(content, STATE_FORMAT, str(path), StateError, ""))
     if changed is None:

@@ -32,7 +32,10 @@ from bmi_cdlm.run.simulation import Simulation
 from cdlm_training.config import load_train_config
 from cdlm_training.distributed import Team
 from cdlm_training.log import Log
-from cdlm_training.loop import STATE_FORMAT, Trainer, TrainingError
+from cdlm_training.loop import Trainer
+from cdlm_training.objective import TrainingError
+from cdlm_training.saved_state import STATE_FORMAT
+from cdlm_training.saved_state import load_state as take_up
 from cdlm_training.scores import simulate_gauges
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -327,10 +330,10 @@ def test_no_flipped_bit_of_a_saved_state_goes_in(case, tmp_path):
                     *(whole[:end] for end in ends)):
         path.write_bytes(content)
         with pytest.raises(TrainingError, match=r"state\.pt: .* Train without --resume"):
-            trainer._load_state()
+            take_up(trainer)
     assert all(torch.equal(values, kept[name]) for name, values in trainer.generator.state_dict().items())
     path.write_bytes(whole)
-    trainer._load_state()
+    take_up(trainer)
     assert trainer.epoch == 1
 
 
