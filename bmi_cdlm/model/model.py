@@ -418,6 +418,7 @@ class Model:
         series, angle = self._driving.take(forcing), None
         if self.pet is not None:
             self._driving.correct_demand(series, forcing.day_of_year, np.empty(forcing.precipitation.shape))
+            assert forcing.day_of_year is not None
             angle = season(forcing.day_of_year)
         one_factor = self.pet is None and FACTOR in self.parameters and FACTOR not in forcing.series()
         discharge, self._recording = record(
