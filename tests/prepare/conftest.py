@@ -29,6 +29,14 @@ def toy(tmp_path: Path) -> Path:
     return write_toy(tmp_path)
 
 
+@pytest.fixture
+def daily(tmp_path: Path) -> dict[str, dict]:
+    """Sources of rain, demand and warmth of three days; see `forcing_cases`."""
+    from forcing_cases import daily_weather
+
+    return daily_weather(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Path]]:
     """Prepare a real case, once for all tests."""

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from forcing_cases import daily_weather, killed_after, long_series, make, steps
+from forcing_cases import killed_after, long_series, make, steps
 
 from bmi_cdlm.names.errors import ForcingError
 
 for package in ("rasterio", "scipy", "sklearn", "shapely", "pyproj", "pyet"):
     pytest.importorskip(package, reason=f"{package} is not installed")
-
-
-@pytest.fixture
-def daily(tmp_path):
-    return daily_weather(tmp_path)
 
 
 def test_blocks_of_time_make_no_difference(tmp_path):

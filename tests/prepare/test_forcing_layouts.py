@@ -5,18 +5,13 @@ from __future__ import annotations
 import netCDF4
 import numpy as np
 import pytest
-from forcing_cases import HOUR, LAT, LON, SHAPE, constant, daily_weather, make, steps
+from forcing_cases import HOUR, LAT, LON, SHAPE, constant, make, steps
 from make_drainage import make_drainage, write_grid
 
 from bmi_cdlm.names.errors import ForcingError
 
 for package in ("rasterio", "scipy", "sklearn", "shapely", "pyproj", "pyet"):
     pytest.importorskip(package, reason=f"{package} is not installed")
-
-
-@pytest.fixture
-def daily(tmp_path):
-    return daily_weather(tmp_path)
 
 
 def test_era5_land(tmp_path):

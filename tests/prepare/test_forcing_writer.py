@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from forcing_cases import BASINS, DAY, HOUR, LAT, LON, SHAPE, START, constant, daily_weather, make, steps
+from forcing_cases import BASINS, DAY, HOUR, LAT, LON, SHAPE, START, constant, make, steps
 from make_drainage import make_drainage, write_grid
 
 from bmi_cdlm.files.forcing import ForcingFile
@@ -13,11 +13,6 @@ from bmi_cdlm.prepare.weather.pet import Site, compute
 
 for package in ("rasterio", "scipy", "sklearn", "shapely", "pyproj", "pyet"):
     pytest.importorskip(package, reason=f"{package} is not installed")
-
-
-@pytest.fixture
-def daily(tmp_path):
-    return daily_weather(tmp_path)
 
 
 def test_plain_days(tmp_path, daily):
