@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from bmi_cdlm.kernels.loops.source import arguments_of, returned_count
+from bmi_cdlm.kernels.loops.stages import CellStages
 from bmi_cdlm.names.declaration import Stage
 from bmi_cdlm.names.errors import DeclarationError
-
-if TYPE_CHECKING:
-    from bmi_cdlm.kernels.loops.plan import CellPlan
 
 RESERVED = {
     "block", "cuda", "every", "first", "fluxes", "given_at", "hi", "i", "inputs", "inputs_adj", "j", "last", "lo", "n",
@@ -19,7 +17,7 @@ RESERVED = {
 """Names of the loops' own, which can be no symbols."""
 
 
-def check_plan(plan: CellPlan) -> None:
+def check_stages(plan: CellStages) -> None:
     """Refuse a declaration that does not fit its steps.
 
     Raises
@@ -29,19 +27,19 @@ def check_plan(plan: CellPlan) -> None:
     """
     _check_varying(plan)
     _check_symbols(plan)
-    _check_stages(plan)
+    _check_order(plan)
     _check_given(plan)
     _check_queues(plan)
     _check_stores(plan)
     _check_ledger(plan)
 
 
-def _symbols(plan: CellPlan) -> list[str]:
+def _symbols(plan: CellStages) -> list[str]:
     """Symbols that are there before any stage."""
     return [*plan.stores, *plan.inputs, *plan.fixed, *plan.varying_symbols, *plan.numbers]
 
 
-def _check_symbols(plan: CellPlan) -> None:
+def _check_symbols(plan: CellStages) -> None:
     """Refuse a symbol that stands for two things, or that the loops use."""
     symbols = [*_symbols(plan), *(q.gives for q in plan.process.queues.values())]
     for symbol in symbols:
@@ -51,7 +49,7 @@ def _check_symbols(plan: CellPlan) -> None:
             _refuse(plan, f"'{symbol}' cannot be a symbol: the loops use that name. Choose another")
 
 
-def _check_stages(plan: CellPlan) -> None:
+def _check_order(plan: CellStages) -> None:
     """Refuse a step that takes what is not there yet, or does not return what is declared."""
     known, handed_on = set(_symbols(plan)), set[str]()
     for stage in plan.process.stages:
@@ -74,7 +72,7 @@ def _check_stages(plan: CellPlan) -> None:
         handed_on |= set(stage.returns) - set(plan.stores) - {plan.gives}
 
 
-def _check_given(plan: CellPlan) -> None:
+def _check_given(plan: CellStages) -> None:
     """Refuse what no stage returns: what the process gives, fluxes, stores; and stores that cannot be kept."""
     process = plan.process
     given = [r for stage in process.stages for r in stage.returns]
@@ -103,7 +101,7 @@ def _check_given(plan: CellPlan) -> None:
             )
 
 
-def _check_queues(plan: CellPlan) -> None:
+def _check_queues(plan: CellStages) -> None:
     """Refuse a queue that gives to none or several steps, or is not fully declared."""
     for name, queue in plan.process.queues.items():
         takers = [stage.step.__name__ for stage in plan.process.stages if queue.gives in plan.takes(stage)]
@@ -118,7 +116,7 @@ def _check_queues(plan: CellPlan) -> None:
             _refuse(plan, f"queue '{name}' needs a curve and its adjoint, or a weight. Give it one of the two")
 
 
-def _check_ledger(plan: CellPlan) -> None:
+def _check_ledger(plan: CellStages) -> None:
     """Refuse a total that is added to on both sides of a queue: in another order in blocks than step by step."""
     first: dict[str, tuple[int, str]] = {}
     for k, (_, stages) in enumerate(plan.segments):
@@ -133,7 +131,7 @@ def _check_ledger(plan: CellPlan) -> None:
                     )
 
 
-def _check_stores(plan: CellPlan) -> None:
+def _check_stores(plan: CellStages) -> None:
     """Refuse a store on both sides of a queue, passed by several steps at once, and a kept one that others take."""
     for symbol, name in plan.stores.items():
         takers = [stage for stage in plan.process.stages if symbol in plan.takes(stage)]
@@ -152,7 +150,7 @@ def _check_stores(plan: CellPlan) -> None:
                 )
 
 
-def _check_varying(plan: CellPlan) -> None:
+def _check_varying(plan: CellStages) -> None:
     """Refuse parameters that vary in time, and that something else than steps takes."""
     process = plan.process
     for name in plan.varying:
@@ -170,7 +168,7 @@ def _check_varying(plan: CellPlan) -> None:
             )
 
 
-def _check_returns(plan: CellPlan, stage: Stage) -> None:
+def _check_returns(plan: CellStages, stage: Stage) -> None:
     """Refuse a step that returns another number of values, or keeps or changes what it does not have."""
     count = returned_count(stage.step)
     if count != len(stage.returns):
@@ -188,5 +186,5 @@ def _check_returns(plan: CellPlan, stage: Stage) -> None:
             _refuse(plan, f"step '{stage.step.__name__}' returns the store '{symbol}' without taking it. Correct it")
 
 
-def _refuse(plan: CellPlan, message: str) -> NoReturn:
+def _refuse(plan: CellStages, message: str) -> NoReturn:
     raise DeclarationError(f"process '{plan.process.name}': {message}.")
