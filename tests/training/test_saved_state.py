@@ -15,12 +15,11 @@ from cases import change_config
 from training_cases import assert_same_weights, change_training, here, log_of, train, write_training_case
 
 from bmi_cdlm.names.container import unseal
-from cdlm_training import loop
 from cdlm_training.distributed import Team
 from cdlm_training.log import Log
 from cdlm_training.loop import Trainer
 from cdlm_training.objective import TrainingError
-from cdlm_training.saved_state import STATE_FORMAT, load_state
+from cdlm_training.saved_state import STATE_FORMAT
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -86,10 +85,10 @@ def test_no_flipped_bit_of_a_saved_state_goes_in(case, tmp_path):
                     *(whole[:end] for end in ends)):
         path.write_bytes(content)
         with pytest.raises(TrainingError, match=r"state\.pt: .* Train without --resume"):
-            load_state(trainer)
+            trainer._load_state()
     assert all(torch.equal(values, kept[name]) for name, values in trainer.generator.state_dict().items())
     path.write_bytes(whole)
-    load_state(trainer)
+    trainer._load_state()
     assert trainer.epoch == 1
 
 
@@ -109,7 +108,7 @@ class StopError(Exception):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("broken", "where"), [(loop, "save_state"), (Log, "write")])
+@pytest.mark.parametrize(("broken", "where"), [(Trainer, "_save_state"), (Log, "write")])
 def test_whatever_a_break_leaves_half_done_is_done_again(case, tmp_path, broken, where, monkeypatch):
     unbroken = tmp_path / "unbroken"
     expected, *_ = train(here(case, unbroken, epochs=3, gauges_per_update=2))

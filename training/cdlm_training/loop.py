@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ from cdlm_training.evaluate import copy_written, load_best, write_checkpoint
 from cdlm_training.fields import draw_fields
 from cdlm_training.findings import against_bounds, left_over, spread_of, unlike_starts
 from cdlm_training.fits import Call, Fit, make_optimizer
-from cdlm_training.gradient import Item, gradient_of
+from cdlm_training.generator import Generator
+from cdlm_training.gradient import Gradient, Item
 from cdlm_training.labels.teach import make_lessons
 from cdlm_training.log import Log
 from cdlm_training.making import make_generator, read_generator_inputs, specify
@@ -33,7 +35,7 @@ from cdlm_training.objective import Objective
 from cdlm_training.posterior import check_size, make_posterior
 from cdlm_training.pretraining import Learned, teach
 from cdlm_training.regularisation import Regulariser
-from cdlm_training.saved_state import STATE, load_state, save_state
+from cdlm_training.saved_state import STATE, identity, read_state, write_state
 from cdlm_training.scores import Epoch, GaugeRuns, Scores, score, simulate_gauges
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_beyond, make_parts
@@ -72,7 +74,7 @@ class Trainer:
         domain = read_domain(self.run.domain)
         self.device = choose_device(self.config.device)
         self.data = Dataset(self.run, self.config, domain)
-        self.spec = specify(self)
+        self.spec = specify(self.run, self.config, self.data)
         origin = None
         if self.config.start_from is not None and not self.config.is_field:
             path = self.config.start_from
@@ -80,7 +82,7 @@ class Trainer:
                 begin_from(path, self.spec, self.config.resnet)
             )
             self.spec = adopt(self.spec, origin)
-        self.generator = make_generator(self, self.config.seed, self.config.dropout).to(self.device)
+        self.generator = self._make_generator(self.config.seed, self.config.dropout).to(self.device)
         if origin is not None:
             self.generator.load(origin.tensors)
         self.generator.reach.requires_grad_(self.config.learn_routing)
@@ -89,7 +91,7 @@ class Trainer:
         check_size(self)
         self.chain = Chain(
             self.data, self.generator,
-            read_generator_inputs(self, domain),
+            read_generator_inputs(self.run, self.config, self.spec, domain),
             read_lstm_attributes(self.spec, self.run.domain, domain),
         )
         taught = self.config.pretrain
@@ -106,6 +108,7 @@ class Trainer:
         maps_teach = self.config.loss.of_maps and learned_networks(self.generator) - {"reach"}
         self.beyond = make_beyond(self.data, self.workers, self.parts) if maps_teach else None
         self.objective = Objective(self.chain)
+        self._gradient = Gradient(self.objective, team, self.workers, self.config, self.data.gauges.size)
         self.learned: Learned | None = None
         self.validation = GaugeRuns(self.run, self.config.validation[1])
         self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
@@ -128,7 +131,7 @@ class Trainer:
         if self.lessons is not None:  # before --resume too, whose prior may be what comes of it: it takes seconds
             self.learned = teach(self, self.lessons)
         if resume:
-            load_state(self)
+            self._load_state()
         if self.team.leads:
             if resume:
                 check_writable(self.config.output)
@@ -191,7 +194,7 @@ class Trainer:
             epoch = Epoch(self.epoch, float(np.mean(losses)), scores, time.perf_counter() - began)
             # In this order: whatever a kill leaves without a saved state is done, and logged, again.
             self.log.write(epoch)
-            save_state(self)
+            self._save_state()
             report(epoch)
 
     def _keep(self, scores: Scores, more: Sequence[Path] = ()) -> None:
@@ -214,7 +217,7 @@ class Trainer:
     def _begin_anew(self) -> None:
         """Begin another fit, from drawn parameters, or with another weight; what is not learned stays."""
         seed, weight = self.config.seed + 1000 * len(self.fits), self.fits[-1].weight
-        fresh = make_generator(self, seed)
+        fresh = self._make_generator(seed)
         if self.config.searches_weight and self.config.regularisation is not None:
             weight = next_weight(self.config.regularisation, self.fits)
             self.best = -np.inf  # a fit is not compared with one of another weight
@@ -224,6 +227,9 @@ class Trainer:
         self.generator.load_state_dict({**fresh.state_dict(), **stays})
         self.optimizer, self.schedule = make_optimizer(self.config, self.weights(), self.updates)
         self.fits.append(Fit.new(weight))
+
+    def _make_generator(self, seed: int, dropout: float = 0.0) -> Generator:
+        return make_generator(self.run, self.config, self.spec, self.data, seed, dropout)
 
     @property
     def n_fits(self) -> int:
@@ -302,7 +308,18 @@ class Trainer:
 
     def gradient_of(self, items: list[Item], n_windows: int) -> float:
         """As `gradient`, of runs that are the parts of `n_windows` windows over the domain."""
-        return gradient_of(self, items, n_windows)
+        self.optimizer.zero_grad(set_to_none=True)
+        return self._gradient(items, n_windows, self.weights(), self._held(items))
+
+    def _held(self, items: list[Item]) -> Iterator[torch.Tensor]:
+        """What holds weights by themselves: towards where they began, or smooth."""
+        if self.prior is not None:
+            cells = np.unique(np.concatenate([part.cells for _, part in items]))
+            reaches = np.unique(np.concatenate([part.reach_places for _, part in items]))
+            yield self.config.loss.prior * self.prior(cells, reaches)
+        weight = self.fits[-1].weight
+        if self.regulariser is not None and weight:
+            yield weight * self.regulariser()
 
     def weights(self) -> list[torch.nn.Parameter]:
         """The weights that are learned."""
@@ -344,3 +361,26 @@ class Trainer:
 
     def _selected(self, scores: Scores) -> float:
         return float(getattr(scores, self.config.select_by))
+
+    @property
+    def identity(self) -> str:
+        """What a resumed training must have in common with the one before, wherever it is started from."""
+        return identity(self.run, self.config, self.fingerprints, self.data.ids)
+
+    def _save_state(self) -> None:
+        write_state(self.config.log_folder / STATE, {
+            "generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(), "epoch": self.epoch,
+            "best": self.best, "fits": [fit._asdict() for fit in self.fits],
+            "random": repr(self.random.bit_generator.state), "training": self.identity,
+        })
+
+    def _load_state(self) -> None:
+        state = read_state(self.config.log_folder / STATE, self.identity, self.device)
+        self.generator.load_state_dict(state["generator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        self.epoch, self.best = state["epoch"], state["best"]
+        self.fits = [Fit(**fit) for fit in state["fits"]]
+        self.random.bit_generator.state = ast.literal_eval(state["random"])

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.generator.generator import Inputs, describe_forcing, make_spec, read_inputs
 from bmi_cdlm.generator.specification import GeneratorSpec
+from bmi_cdlm.run.config import Config
+from cdlm_training.config import TrainConfig
+from cdlm_training.dataset import Dataset
 from cdlm_training.errors import GaugeErrors
 from cdlm_training.fields import make_fields, places
 from cdlm_training.generator import Generator
 from cdlm_training.window_file import make_windowed, window_inputs
 
-if TYPE_CHECKING:
-    from cdlm_training.loop import Trainer
 
-
-def specify(trainer: Trainer) -> GeneratorSpec:
+def specify(run: Config, config: TrainConfig, data: Dataset) -> GeneratorSpec:
     """What the generator of a training is made of."""
-    config, run = trainer.config, trainer.run
-    train = trainer.data.steps_of(config.train)
-    features = describe_forcing({name: values[train] for name, values in trainer.data.forcing.items()})
+    train = data.steps_of(config.train)
+    features = describe_forcing({name: values[train] for name, values in data.forcing.items()})
     return make_spec(
         run.domain, cell_attributes=config.cell_attributes,
         reach_attributes=config.reach_attributes if config.learn_routing else (),
@@ -37,24 +34,26 @@ def specify(trainer: Trainer) -> GeneratorSpec:
     )
 
 
-def make_generator(trainer: Trainer, seed: int, dropout: float = 0.0) -> Generator:
+def make_generator(
+    run: Config, config: TrainConfig, spec: GeneratorSpec, data: Dataset, seed: int, dropout: float = 0.0
+) -> Generator:
     """A generator where a fit begins."""
-    dtype = torch.float32 if trainer.config.precision == "float32" else torch.float64
+    dtype = torch.float32 if config.precision == "float32" else torch.float64
     made: Generator
-    if trainer.config.is_field:
-        made = make_fields(trainer.run, trainer.config, trainer.spec, trainer.data.domain, dtype)
-    elif trainer.config.mapping == "resnet":
-        made = make_windowed(trainer.spec, trainer.config.resnet, trainer.run.domain, trainer.data.domain, seed, dtype)
+    if config.is_field:
+        made = make_fields(run, config, spec, data.domain, dtype)
+    elif config.mapping == "resnet":
+        made = make_windowed(spec, config.resnet, run.domain, data.domain, seed, dtype)
     else:
-        made = Generator(trainer.spec, seed, dtype, dropout)
-    if trainer.config.loss.gaussian:
-        made.errors = GaugeErrors(trainer.data.spread)
+        made = Generator(spec, seed, dtype, dropout)
+    if config.loss.gaussian:
+        made.errors = GaugeErrors(data.spread)
     return made
 
 
-def read_generator_inputs(trainer: Trainer, domain: Domain) -> Inputs:
+def read_generator_inputs(run: Config, config: TrainConfig, spec: GeneratorSpec, domain: Domain) -> Inputs:
     """What the generator takes for attributes."""
-    if trainer.config.is_field:
+    if config.is_field:
         return places(domain)
-    read = window_inputs if trainer.config.mapping == "resnet" else read_inputs
-    return read(trainer.spec, trainer.run.domain, domain)
+    read = window_inputs if config.mapping == "resnet" else read_inputs
+    return read(spec, run.domain, domain)

@@ -126,7 +126,7 @@ def teach(trainer: Trainer, lessons: Lessons) -> Learned:
     assert config.pretrain is not None
 
     def fresh(fold: int) -> Generator:
-        made = make_generator(trainer, config.seed)
+        made = make_generator(trainer.run, config, trainer.spec, trainer.data, config.seed)
         made.reach.requires_grad_(config.learn_routing)
         freeze(made, config.frozen)
         return made

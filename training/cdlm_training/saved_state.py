@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from bmi_cdlm.names.container import seal, unseal
 from bmi_cdlm.names.writing import replacing
-from cdlm_training.fits import Fit
+from bmi_cdlm.run.config import Config
+from cdlm_training.config import TrainConfig
 from cdlm_training.objective import TrainingError
-
-if TYPE_CHECKING:
-    from cdlm_training.loop import Trainer
 
 STATE = "state.pt"
 STATE_FORMAT = "bmi_cdlm training 2"
@@ -31,37 +30,30 @@ NO_EFFECT: dict[str, Any] = {
 """Keys of the training on which they do not, or files, which count by their content."""
 
 
-def identity(trainer: Trainer) -> str:
+def identity(run: Config, config: TrainConfig, fingerprints: Mapping[str, str], gauges: Sequence[str]) -> str:
     """What a resumed training must have in common with the one before, wherever it is started from."""
-    run = trainer.run.model_dump(mode="json", include=set(RUN_KEYS))
-    own = trainer.config.model_dump(mode="json", exclude=NO_EFFECT)
-    return json.dumps([own, run, trainer.fingerprints, trainer.data.ids])
+    of_run = run.model_dump(mode="json", include=set(RUN_KEYS))
+    own = config.model_dump(mode="json", exclude=NO_EFFECT)
+    return json.dumps([own, of_run, fingerprints, gauges])
 
 
-def save_state(trainer: Trainer) -> None:
-    """Write what a resumed training needs: weights, optimizer, fits, the state of the random numbers."""
-    state = {
-        "generator": trainer.generator.state_dict(), "optimizer": trainer.optimizer.state_dict(),
-        "schedule": None if trainer.schedule is None else trainer.schedule.state_dict(), "epoch": trainer.epoch,
-        "best": trainer.best, "fits": [fit._asdict() for fit in trainer.fits],
-        "random": repr(trainer.random.bit_generator.state), "training": identity(trainer),
-    }
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state in a container with a digest, whole or not at all."""
     content = io.BytesIO()
     torch.save(state, content)
-    with replacing(trainer.config.log_folder / STATE) as temporary, temporary.open("r+b") as file:
+    with replacing(path) as temporary, temporary.open("r+b") as file:
         for piece in seal(STATE_FORMAT, [content.getbuffer()]):
             file.write(piece)
 
 
-def load_state(trainer: Trainer) -> None:
-    """Take over the state of the training before.
+def read_state(path: Path, training: str, device: torch.device) -> dict[str, Any]:
+    """Read the state of a training; training : its `identity`.
 
     Raises
     ------
     TrainingError
-        There is none, it cannot be read, or belongs to another training.
+        There is none, it cannot be read, or it belongs to another training.
     """
-    path = trainer.config.log_folder / STATE
     if not path.is_file():
         raise TrainingError(f"{path}: there is no state to resume from. Train without --resume.")
     try:
@@ -69,16 +61,10 @@ def load_state(trainer: Trainer) -> None:
     except OSError as cause:
         raise TrainingError(f"{path}: cannot be read ({cause}). {STATE_REMEDY}") from cause
     content = unseal(whole, STATE_FORMAT, str(path), TrainingError, STATE_REMEDY)
-    state = torch.load(io.BytesIO(content), map_location=trainer.device, weights_only=True)
-    if state["training"] != identity(trainer):
+    state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    if state["training"] != training:
         raise TrainingError(
             f"{path}: belongs to another training: its configuration or its files were others. Restore those, or "
             "train without --resume."
         )
-    trainer.generator.load_state_dict(state["generator"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    if trainer.schedule is not None:
-        trainer.schedule.load_state_dict(state["schedule"])
-    trainer.epoch, trainer.best = state["epoch"], state["best"]
-    trainer.fits = [Fit(**fit) for fit in state["fits"]]
-    trainer.random.bit_generator.state = ast.literal_eval(state["random"])
+    return state

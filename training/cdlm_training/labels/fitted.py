@@ -21,7 +21,6 @@ from cdlm_training.labels.store import CAPACITIES, Column, LabelSet, chosen
 from cdlm_training.labels.zones import Zones
 from cdlm_training.loop import Trainer
 from cdlm_training.objective import Objective, TrainingError
-from cdlm_training.saved_state import identity
 from cdlm_training.simulate import Chain, Part, make_parts
 
 FEWEST = 60
@@ -101,7 +100,7 @@ class GaugeFits:
     def _fits(self, place: int, gauge: str, part: Part) -> Tried:
         path = self.folder / f"{place}.npz"
         above = np.concatenate([self.zones.zones[0].held.numpy().ravel(), self.zones.zones[1].held.numpy().ravel()])
-        told = f"{gauge} {self.restarts} {identity(self.trainer)}"
+        told = f"{gauge} {self.restarts} {self.trainer.identity}"
         done = held(path, told)
         if done is not None and np.array_equal(done["above"], above):
             return Tried(done["free"], done["loss"])
