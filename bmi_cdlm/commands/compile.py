@@ -19,12 +19,12 @@ from bmi_cdlm.domain.network import order_reaches
 from bmi_cdlm.kernels.cache import cache_folder
 from bmi_cdlm.kernels.groups import Links
 from bmi_cdlm.kernels.launch import WORTH_COMPILING
+from bmi_cdlm.model.blocks import NARROW
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
-from bmi_cdlm.model.operators import NARROW
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.processes.catalogue import GIVEN, NONE, OF_CHAIN, choose, kind_of, known
+from bmi_cdlm.processes.catalogue import GIVEN, NONE, OF_CHAIN, Names, choose, kind_of, known
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 from bmi_cdlm.run.config import load_config
@@ -96,12 +96,12 @@ def combinations() -> Iterator[tuple[str, tuple[str, str, str, str]]]:
 
 def compile_processes(snow: str, runoff: str, routing: str, precipitation: str = GIVEN) -> None:
     """Compile what a step of these processes calls, of small and of large domains, and what puts reaches in order."""
-    names = {"precipitation": precipitation, "snow": snow, "runoff": runoff, "routing": routing}
+    names = Names(precipitation=precipitation, snow=snow, runoff=runoff, routing=routing)
     for n in (WORTH_COMPILING + 1, max(NARROW, WORTH_COMPILING + 1)):
         _compile_processes(names, catchments(n))
 
 
-def _compile_processes(names: dict[str, str], domain: Domain) -> None:
+def _compile_processes(names: Names, domain: Domain) -> None:
     chain = choose(**names)
     with closing(Model(domain, {}, step=DAY, routing_step=HOUR, **names)) as model:
         one = np.ones((1, domain.n_cells))

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from bmi_cdlm.names.errors import nearest
 from bmi_cdlm.names.parameters import BY_NAME, STARTS, WEIGHT, parameter
-from bmi_cdlm.processes.catalogue import GIVEN, OF_CHAIN, choose
+from bmi_cdlm.processes.catalogue import GIVEN, OF_CHAIN, Names, choose
 
 MappingName = Literal["uniform", "linear", "power", "mlp", "residual_mlp"]
 LAYERED = ("mlp", "residual_mlp")
@@ -281,9 +281,9 @@ class GeneratorSpec:
                     f"'{target.name}' has {target.components} components, expected {self.components} as the others")
 
     @property
-    def processes(self) -> dict[str, str]:
+    def processes(self) -> Names:
         """Names of the processes that it was made for, by the keys of a configuration."""
-        return {key: getattr(self, key) for key in OF_CHAIN}
+        return Names(precipitation=self.precipitation, snow=self.snow, runoff=self.runoff, routing=self.routing)
 
     @property
     def has_start(self) -> bool:

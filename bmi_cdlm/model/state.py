@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.model.operators import Operators, Parameters, copy_group
+from bmi_cdlm.model.blocks import copy_group
+from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.preparation import Parameters
 from bmi_cdlm.names.errors import StateError
 
 
@@ -59,8 +61,8 @@ class State(NamedTuple):
 
     def totals_at(self, place: int) -> Any:
         """Totals that the process of cells at a place adds to; None where it has none."""
-        last = len(self.cells) - 1
-        return self.totals if place == last else (self.earlier_totals or None) if place == last - 1 else None
+        before = len(self.cells) - 1 - place % len(self.cells)
+        return (self.totals, self.earlier_totals or None)[before] if before < 2 else None
 
     def on_reaches(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the reach, by name; views, not copies."""

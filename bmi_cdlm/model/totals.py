@@ -14,8 +14,8 @@ from bmi_cdlm.kernels.loops.routing import add_up_cells, compensated_sum, sum_ba
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.state import State
 from bmi_cdlm.model.sums import add_rows, mean_of_components
+from bmi_cdlm.names.host_variables import MASSES
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.names.variables import MASSES
 
 MM_PER_M = 1000.0
 
@@ -49,7 +49,7 @@ class Totals:
     Attributes
     ----------
     masses : dict of float64[1]
-        By the short names of `variables.MASSES`, as of the last call.
+        By the short names of `host_variables.MASSES`, as of the last call.
     at_start : float
         Water of the domain at the start [m3].
     step_depth : float

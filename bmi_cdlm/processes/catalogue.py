@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 from bmi_cdlm.names.declaration import (
     LIQUID_WATER,
@@ -40,8 +40,6 @@ NONE, GIVEN = "none", "given"
 NOTHING: dict[Kind, list[str]] = {"precipitation": [GIVEN], "snow": [NONE], "pet": [GIVEN]}
 """What a configuration says instead of a process: no snow; precipitation and potential evapotranspiration as they are
 given."""
-OF_CHAIN: tuple[Kind, ...] = ("precipitation", "snow", "runoff", "routing")
-"""Kinds of the processes that water passes, in that order: keys of a configuration, arguments of `choose`."""
 OWN: tuple[CellProcess | ReachProcess, ...] = (
     CEMANEIGE, CEMANEIGE_HYSTERESIS, CEMANEIGE_GRADUAL, GR4J, GR4, GR5, GR6, HBV, HBV_1_0, HBV_1_1P, HBV_2_0,
     GR4J_IMPERVIOUS, HBV_IMPERVIOUS, HBV_UNDERCATCH, UNDERCATCH, CALLER, MUSKINGUM, MUSKINGUM_CUNGE,
@@ -51,6 +49,18 @@ FORMULAS: tuple[PetFormula, ...] = (OUDIN, HARGREAVES, PENMAN_MONTEITH)
 ALL_OWN: tuple[Process, ...] = (*OWN, *FORMULAS)
 for one in ALL_OWN:
     declare(one)
+
+
+class Names(TypedDict):
+    """Names of the processes that water passes, in that order: keys of a configuration, arguments of `choose`."""
+
+    precipitation: str
+    snow: str
+    runoff: str
+    routing: str
+
+
+OF_CHAIN: tuple[Kind, ...] = ("precipitation", "snow", "runoff", "routing")
 
 
 class Chain(NamedTuple):

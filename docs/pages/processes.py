@@ -13,7 +13,7 @@ import numpy as np
 from make_domain import lumped_domain
 
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.model.pet import required, takes_elevation
 from bmi_cdlm.names.declaration import LIQUID_WATER, CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.time_steps import DAY, STEP_NAMES

@@ -10,9 +10,11 @@ from kernels.every_kernel import PLANS, REACH_PLANS
 from process_cases import BESIDE, EVERY, HBV, RESERVOIRS, WINDY, given, store
 
 from bmi_cdlm.kernels.loops.elementwise import elementwise
-from bmi_cdlm.kernels.loops.plan import RESERVED, CellPlan, places_of, returned_count
+from bmi_cdlm.kernels.loops.plan import CellPlan, places_of
 from bmi_cdlm.kernels.loops.reach_plan import RESERVED as RESERVED_OF_REACHES
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
+from bmi_cdlm.kernels.loops.source import returned_count
+from bmi_cdlm.kernels.loops.stage_checks import RESERVED
 from bmi_cdlm.names.declaration import Flux, Input, Prepared, Stage
 from bmi_cdlm.names.errors import DeclarationError
 from bmi_cdlm.names.parameters import INFINITE

@@ -12,8 +12,9 @@ from make_domain import lumped_domain
 from numba import config
 from operator_cases import FORCING, Case, chain_of, group, make_case
 
-from bmi_cdlm.model import operators
-from bmi_cdlm.model.operators import BLOCK_STEPS, LONGEST_ROUTING_BLOCK, ReachOperator, zeros_of
+from bmi_cdlm.model.blocks import zeros_of
+from bmi_cdlm.model.cell_operator import BLOCK_STEPS
+from bmi_cdlm.model.reach_operator import LONGEST_ROUTING_BLOCK, ROUTING_BYTES, ReachOperator
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.gr4j import GR4J
 
@@ -125,5 +126,5 @@ def test_routing_blocks_fit_their_budget():
         operator.n_sub, operator.dtype = DAY // HOUR, dtype
         blocks = operator._blocks(100)
         size = (blocks[0].stop - blocks[0].start) * n_reaches * 24 * np.dtype(dtype).itemsize
-        assert size <= operators.ROUTING_BYTES or blocks[0].stop == 1
+        assert size <= ROUTING_BYTES or blocks[0].stop == 1
         assert [b.start for b in blocks[1:]] == [b.stop for b in blocks[:-1]] and blocks[-1].stop == 100

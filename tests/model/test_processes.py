@@ -206,8 +206,8 @@ def test_steady_reservoirs_stay_as_they_are(domain):
     flow = domain.reaches.upstream_area * 2 / 86.4
     model.state.reach[:] = model.operators.reach.steady(model._given.reach, flow)
     held = model.reach_volume.copy()
-    b = model._buffers(5, model._kept(("discharge",), None))
-    model._route(np.full((5, domain.n_cells), 2.0), b)
+    b = model._workspace.fresh(5, ("discharge",))
+    model._routing.route(np.full((5, domain.n_cells), 2.0), model.reach_parameters, model.state, b)
     np.testing.assert_allclose(b.discharge.values, np.repeat(flow[:, None], 5, axis=1), rtol=1e-11)
     np.testing.assert_allclose(model.reach_volume, held, rtol=1e-11)
     assert held.max() > 1e3

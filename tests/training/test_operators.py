@@ -10,12 +10,11 @@ import pytest
 import torch
 from make_domain import random_domain
 
-import bmi_cdlm.model.model as model_module
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels import launch
 from bmi_cdlm.kernels.loops.plan import places_of
+from bmi_cdlm.model import cell_operator, elementwise, reach_operator
 from bmi_cdlm.model import memory as memory_module
-from bmi_cdlm.model import operators as operators_module
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
@@ -34,9 +33,9 @@ N_STEPS, N_CELLS, N_REACHES, N_SUB = 7, 3, 5, 2
 
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
-    monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 3)
-    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 4)
-    monkeypatch.setattr("bmi_cdlm.model.operators.SHORTEST_ROUTING_BLOCK", 1)
+    monkeypatch.setattr("bmi_cdlm.model.cell_operator.BLOCK_STEPS", 3)
+    monkeypatch.setattr("bmi_cdlm.model.reach_operator.ROUTING_SUB_STEPS", 4)
+    monkeypatch.setattr("bmi_cdlm.model.reach_operator.SHORTEST_ROUTING_BLOCK", 1)
 
 
 class Case(NamedTuple):
@@ -142,7 +141,7 @@ def test_gradcheck_of_runoff(step, components):
 @pytest.mark.parametrize("step", STEPS)
 def test_gradcheck_of_route(step, monkeypatch):
     case = smooth_case(STEPS[step])
-    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_BYTES", 2 * N_REACHES * N_SUB * 8)
+    monkeypatch.setattr("bmi_cdlm.model.reach_operator.ROUTING_BYTES", 2 * N_REACHES * N_SUB * 8)
     reach = case.operators().reach
     assert len(reach._blocks(N_STEPS)) == 4
     runoff = torch.from_numpy(np.random.default_rng(1).exponential(3.0, (N_STEPS, N_CELLS))).requires_grad_()
@@ -279,7 +278,7 @@ def asked(monkeypatch) -> dict[str, object]:
         found[function.__name__] = launch.compiled(function, dtype)
         return found[function.__name__]
 
-    for module in (model_module, operators_module, memory_module):
+    for module in (cell_operator, reach_operator, elementwise, memory_module):
         monkeypatch.setattr(module, "compiled", compiled)
     return found
 

@@ -12,7 +12,8 @@ from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.paths import expand
-from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config, explain
+from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config
+from bmi_cdlm.run.problems import explain
 from cdlm_training.config import Period, TrainConfig, load_train_config, with_paths
 from cdlm_training.dataset import check_whole_steps
 from cdlm_training.uniform import UNIFORM

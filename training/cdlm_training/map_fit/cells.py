@@ -14,7 +14,7 @@ from bmi_cdlm.generator.specification import Target
 from bmi_cdlm.kernels.loops.plan import places_of
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR
-from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.names.declaration import RUNOFF
 from bmi_cdlm.run.config import Config
 from cdlm_training.generator import within
