@@ -197,7 +197,7 @@ def choose(
     last = find("runoff", runoff)
     reach = find("routing", routing)
     assert isinstance(last, CellProcess) and isinstance(reach, ReachProcess) and last.gives[0] == RUNOFF
-    cells = (last,)
+    cells: tuple[CellProcess, ...] = (last,)
     if snow != NONE:
         first = find("snow", snow)
         assert isinstance(first, CellProcess)

@@ -143,7 +143,7 @@ def site_weights(kge: np.ndarray, config: Pretraining) -> np.ndarray:
 
 def _check_structure(labels: ReadLabels, run: Config, spec: GeneratorSpec) -> None:
     for key in KEYS:
-        have, want = ({"precipitation": GIVEN} | labels.record).get(key), str(getattr(run, key))
+        have, want = ({"precipitation": GIVEN} | dict(labels.record)).get(key), str(getattr(run, key))
         if have != want:
             raise LabelError(
                 f"{labels.where}: labels were made with {key}: {have}, the run has {key}: {want}. Expected labels of "
