@@ -13,6 +13,7 @@ from bmi_cdlm.evaluate.summary import column
 from bmi_cdlm.pictures.fields import MapField, score_field
 from bmi_cdlm.pictures.map_data import largest_first, map_data
 from bmi_cdlm.pictures.page import Curve, chart, paragraph, place, section, table, write_page
+from cdlm_training.experiment.left_out import left_out, left_out_headings, title_of
 from cdlm_training.experiment.manifest import FILES
 from cdlm_training.experiment.record import Record
 from cdlm_training.experiment.report_training import curves_of_training, outside_range, season_of_pet
@@ -39,7 +40,7 @@ def write_report(folder: Path) -> Path:
     record, data = Record(folder), Data()
     parts = sorted(make_parts(record.scores), key=lambda one: one.period != "test")
     body = "".join((
-        _about(record), _tables(parts), _distributions(parts, data), _score_maps(record, parts, data),
+        _about(record), _tables(parts, record), _distributions(parts, data), _score_maps(record, parts, data),
         _hydrographs(record, parts, data), _parameter_maps(record, data), season_of_pet(record, data),
         curves_of_training(record, data), outside_range(record), _made_of(record),
     ))
@@ -74,11 +75,15 @@ def _few(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _tables(parts: Sequence[Part]) -> str:
+def _tables(parts: Sequence[Part], record: Record) -> str:
     inside = []
     for part in parts:
         inside.append(table(headings(), part.rows(), part.title))
         inside += [paragraph(text, "quiet") for text in part.spreads()]
+    apart = list(left_out(parts, record.manifest.splits))
+    for period in dict.fromkeys(one.period for one in apart):
+        rows = [one.row() for one in apart if one.period == period]
+        inside.append(table(left_out_headings(), rows, title_of(period)))
     told = (
         "Medians over gauges, with 95 % bootstrap intervals over gauges; the last column is the median of the "
         "difference to the first model, gauge by gauge. Nested gauges are not independent, so that intervals are too "
