@@ -18,6 +18,7 @@ import pytest
 import yaml
 from cases import START, change_config, write_series
 from click.testing import CliRunner
+from page_cases import decode, read_page
 from training_cases import at, weights_of, write_training_case
 
 from bmi_cdlm.domain.basins import basin_means, nested
@@ -140,6 +141,29 @@ def test_an_ensemble_of_variants_is_the_mean_of_all_their_trainings(done):
     assert row["of"] == "ensemble of 4"
     g = ids.index("g0")
     assert float(row["nse"]) == pytest.approx(scores(whole[50:, g], observed[50:, g])["nse"], rel=1e-7)
+
+
+def test_the_report_shows_the_ensemble_as_the_forecast(done):
+    """Its hydrographs are the mean of all members, within their range."""
+    path, _ = done
+    folder, config = path.parent / "lab", load_config(path)
+    ids = read_domain(config.domain).gauges.id
+    data = read_page(folder / "report.html")[1]
+    nse = {r["gauge"]: float(r["nse"]) for r in rows_of(path) if (r["design"], r["period"], r["role"], r["model"]) == (
+        "folds", "test", "unseen", "both"
+    )}
+    best = max(nse, key=lambda gauge: nse[gauge])
+    fold = next(s.name for s in splits_of(path).values() if s.design == "folds" and best in s.held_out)
+    each = np.stack([
+        read_output(folder / "runs" / variant / "folds" / fold / f"seed{seed}" / "discharge.nc", "discharge")[2]
+        for variant in ("base", "one") for seed in (1, 2)
+    ])[:, 50:, ids.index(best)]
+    chart = data["hydrograph_Best"]
+    assert f"({best})" in chart["title"]
+    np.testing.assert_array_equal(decode(chart["curves"][1]["y"]), each.mean(axis=0).astype(np.float32))
+    for edge, expected in zip(chart["band"], (each.min(axis=0), each.max(axis=0)), strict=True):
+        np.testing.assert_array_equal(decode(edge), expected.astype(np.float32))
+    assert "both, ensemble of 4, folds, test period" in (folder / "report.html").read_text()
 
 
 def test_what_is_done_is_not_done_again(done):

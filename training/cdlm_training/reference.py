@@ -196,7 +196,7 @@ Several CONFIG in one command are several samples of basins, one after the other
 
 `cdlm-train compare A B` puts the experiments in two folders side by side, at the gauges that both have: medians of
 each, and of the difference gauge by gauge, with bootstrap intervals, on the screen and as a page. It takes the first
-model of each, or `--model` and `--other` as their tables name them; A and B may be one folder.
+ensemble of each, or its first variant, or `--model` and `--other` as their tables name them; A and B may be one folder.
 
 A map as a constraint (`loss.mean_runoff` with `mean_runoff_attribute: mean_runoff`, and `loss.baseflow_index`
 likewise, laid into the domain by `cdlm signatures --to-domain`) holds all cells, also those that drain to no gauge of

@@ -188,8 +188,8 @@ def narrowed(experiment: Experiment, part: PartOf) -> Experiment:
         unknown = [one for one in asked if one not in known]
         if unknown:
             raise ConfigError(
-                f"{experiment.path}: experiment.{key} has no '{shown(unknown[0])}'.{nearest(str(unknown[0]), known)} "
-                f"Expected of {', '.join(map(str, known))}."
+                f"{experiment.path}: experiment.{key} has no '{shown(unknown[0])}'."
+                f"{nearest(str(unknown[0]), map(str, known))} Expected of {', '.join(map(str, known))}."
             )
         kept = [one for one in known if one in asked or not asked]
         if len(kept) < len(known):

@@ -256,11 +256,19 @@ def _write_series(
             write_discharge(path, experiment.run, ids, series)
 
 
+def _sizes(splits: Sequence[Split]) -> str:
+    """How many gauges the splits of a design fit and hold out, in words."""
+    each = [f"{len(s.fitted)} fitted, {len(s.held_out)} held out" for s in splits]
+    if len(set(each)) == 1:
+        return f"{splits[0].design} {each[0]}" + (f" in each of {len(splits)}" if len(splits) > 1 else "")
+    return f"{splits[0].design} " + ", ".join(f"{s.name} {one}" for s, one in zip(splits, each, strict=True))
+
+
 def _notes(experiment: Experiment, domain: Domain, splits: Sequence[Split], chosen: Sequence[str]) -> list[str]:
     """What saw what."""
     training, config = experiment.training, experiment.config
     chosen_on = "the training period" if training.validate_on is None else told(training.validate_on)
-    sizes = ", ".join(f"{s.design} {s.name} {len(s.fitted)} fitted, {len(s.held_out)} held out" for s in splits)
+    sizes = "; ".join(_sizes([s for s in splits if s.design == one]) for one in dict.fromkeys(s.design for s in splits))
     return [
         f"Trained on {told(training.train)}, epochs chosen on {chosen_on} at fitted gauges, tested on "
         f"{told(config.test)}. {len(domain.gauges.id)} gauges, of which {len(chosen)} can be fitted. "
