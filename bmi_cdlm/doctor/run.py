@@ -20,7 +20,7 @@ from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.continuing import EARLIER, OPTIONS
+from bmi_cdlm.run.continuing import OPTIONS, UNSAID
 from bmi_cdlm.run.ensemble import member_configs
 from bmi_cdlm.run.parameters import read_any_parameters
 from bmi_cdlm.run.screening import screened_out
@@ -165,7 +165,7 @@ def _check_restart(case: Case, path: Path) -> Iterator[Finding]:
     assert case.domain is not None
     restart = read_restart(path, case.domain.cells.id, case.domain.reaches.id)
     wrong = []
-    said = EARLIER | dict(restart.attributes)
+    said = UNSAID | dict(restart.attributes)
     for key in OPTIONS:
         got, expected = said.get(key), str(getattr(config, key))
         if got != expected:

@@ -17,14 +17,14 @@ OPTIONS = ("time_step", *OF_CHAIN, "components")
 """Keys of a configuration that a state was made with, and that are those of whoever goes on from it."""
 WORDS = (*OPTIONS, "inputs_from", "name_profile", "pending_seconds")
 """What a state says beside its arrays."""
-EARLIER = {"precipitation": GIVEN}
-"""What states had before they said so."""
+UNSAID = {"precipitation": GIVEN}
+"""What a state is made with where it does not say: those of earlier versions never do."""
 logger = logging.getLogger(__name__)
 
 
 def check_options(config: Config, restart: Restart, *, hot_start: bool) -> None:
     """Refuse a state of another time step or of other processes."""
-    said = EARLIER | dict(restart.attributes)
+    said = UNSAID | dict(restart.attributes)
     missing = [key for key in WORDS if key not in said]
     if missing:
         raise StateError(f"restart: lacks '{missing[0]}', expected {', '.join(WORDS)}. Take the state again.")
