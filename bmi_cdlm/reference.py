@@ -110,7 +110,7 @@ def describe_processes(name: str | None = None) -> list[str]:
     if name is None:
         width = max(len(p.name) for p in found)
         ordered = sorted(found, key=lambda p: (kind_of(p), p.name))
-        return [f"{kind_of(p):8} {p.name:{width}}  {p.title}" for p in ordered]
+        return [f"{kind_of(p):13} {p.name:{width}}  {p.title}" for p in ordered]
     for p in found:
         if p.name == name:
             return _describe(p)

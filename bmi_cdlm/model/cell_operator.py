@@ -69,7 +69,7 @@ class CellOperator(PreparedCells):
         self._telling = compiled(loops.narrow, dtype) if narrow else self._forward
         self._step_telling = Again(self._telling)
         self._backward: Any = None
-        self._no_totals = self.plan.total_group(None, None, None, None) if self.plan.is_runoff else None
+        self._no_totals = self.plan.total_group(*(None for _ in self.plan.totals)) if self.plan.totals else None
         n, parts = self.n_cells, workers.tasks(self.n_cells)
         self._tasks = [(c * n + lo, c * n + hi, c * n) for c in range(components) for lo, hi in parts]
         self._alone = [(c * n, c * n + n, c * n) for c in range(components) if n]

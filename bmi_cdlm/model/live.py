@@ -44,7 +44,7 @@ class Live:
         self._reach, self._at_gauges = operators.reach, operators.domain.gauges.reach
         self._ledger, self._is_coupled = ledger, bool(coupled)
         self._outputs, self._n_sub = outputs, operators.n_sub
-        stored = state.arrays()
+        stored = {name: a for name, a in state.arrays().items() if name not in state.earlier}
         sizes = {v.short: size_of(operators.domain, v.grid) for v in outputs}
         self.values = {
             v.short: stored[v.short] if v.short in stored and stored[v.short].shape == (sizes[v.short],)

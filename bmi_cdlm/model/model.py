@@ -37,7 +37,7 @@ from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select
-from bmi_cdlm.processes.catalogue import choose
+from bmi_cdlm.processes.catalogue import GIVEN, choose
 
 
 class Model:
@@ -50,8 +50,8 @@ class Model:
         Missing ones take their default; `travel_time` [s] on reaches takes the place of length / celerity.
     step, routing_step : int
         Seconds. step is 86400 or 3600; routing_step divides it.
-    snow, runoff, routing : str
-        Names of processes; snow may be "none".
+    snow, runoff, routing, precipitation : str
+        Names of processes; snow may be "none", and precipitation "given".
     threads : int
     pet : PetNetwork, optional
         Corrects potential evapotranspiration at every step.
@@ -92,10 +92,10 @@ class Model:
         routing_step: int = HOUR, snow: str = "none", runoff: str = "gr4j", routing: str = "muskingum",
         threads: int = 1, pet: PetNetwork | None = None, ledger: bool = False, exchange: Exchange | None = None,
         varying: Sequence[str] = (), components: Mapping[str, int] | None = None, coupled: Sequence[str] = (),
-        sub_steps: Sequence[str] = (), lstm: Lstm | None = None,
+        sub_steps: Sequence[str] = (), lstm: Lstm | None = None, precipitation: str = GIVEN,
     ) -> None:
         self.coupled, self.sub_steps = tuple(coupled), tuple(sub_steps)
-        self.chain = choose(snow, runoff, routing)
+        self.chain = choose(snow, runoff, routing, precipitation)
         check_steps(self.chain, step, routing_step)
         given = dict(parameters or {})
         if EXCHANGE in self.coupled:  # that of another model stands in place of the process's own
@@ -152,7 +152,7 @@ class Model:
             b.factor[:] = series[FACTOR]
 
     def _melt_snow(self, series: dict[str, np.ndarray], b: Buffers) -> None:
-        """Rain and melt [mm d-1] of cells, where there is snow."""
+        """Rain and melt [mm d-1] of cells, where there is snow, of precipitation as it is corrected."""
         for place in range(len(self.operators.cells) - 1):
             self._run_cells(place, series, b)
 
@@ -170,9 +170,9 @@ class Model:
     def _run_cells(self, place: int, series: dict[str, np.ndarray], b: Buffers) -> None:
         """Advance a process of cells; what it gives joins the series."""
         operator = self.operators.cells[place]
-        series[operator.gives] = out = b.given[operator.gives]
-        totals = self.state.totals if operator.gives == RUNOFF else None
+        out, totals = b.given[operator.gives], self.state.totals_at(place)
         operator.advance(series, self._given.cells[place], self.state.cells[place], out, totals, b.fluxes[place])
+        series[operator.gives] = out  # what it takes may have that name too
 
     def _tell(self, b: Buffers) -> None:
         """Bring the last step of a block into the live arrays."""

@@ -17,12 +17,12 @@ from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.parameter_set import ParameterSet
 from bmi_cdlm.model.reach_operator import RouteRecord
 from bmi_cdlm.model.state import State, by_component
-from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
+from bmi_cdlm.names.declaration import LIQUID_WATER, PRECIPITATION, RUNOFF
 from bmi_cdlm.names.errors import StateError
 from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.processes.pet_network_adjoint import fill_factor_adjoint
 
-PRECIPITATION, DEMAND, TEMPERATURE = "precipitation", "potential_evapotranspiration", "air_temperature"
+DEMAND, TEMPERATURE = "potential_evapotranspiration", "air_temperature"
 
 
 class Gradients(NamedTuple):
@@ -97,10 +97,10 @@ def adjoint(recording: Recording | None, discharge_adj: np.ndarray) -> Gradients
     )
     parameters = operators.reach.prepare_adjoint(recording.route.parameters, p_adj)
     state = {operators.chain.reach.state: reach_adj}
-    inputs: dict[str, np.ndarray] = {}
+    inputs, given = {RUNOFF: out_adj}, {operator.gives for operator in operators.cells}
     for operator, one in zip(reversed(operators.cells), reversed(recording.cells), strict=True):
         own_adj = zeros_of(one.starts[0])
-        found, p_adj = operator.reverse(one, out_adj, own_adj)
+        found, p_adj = operator.reverse(one, inputs.pop(operator.gives), own_adj)
         shape = (operator.components, -1) if operator.components > 1 else (-1,)
         own = operator.prepare_adjoint(one.parameters, p_adj)
         own |= {WEIGHT: found.pop(WEIGHT)} if WEIGHT in found else {}
@@ -108,13 +108,10 @@ def adjoint(recording: Recording | None, discharge_adj: np.ndarray) -> Gradients
         state |= {name: by_component(a, operator.components) for name, a in own_adj._asdict().items()}
         for name in operator.plan.varying:
             parameters[name] = found.pop(name)
-        handed_up = found.pop(LIQUID_WATER, None)
-        for name, values in found.items():
+        for own_name, values in found.items():
+            # Without snow, rain plus melt is precipitation.
+            name = PRECIPITATION if own_name == LIQUID_WATER and LIQUID_WATER not in given else own_name
             inputs[name] = inputs[name] + values if name in inputs else values
-        if handed_up is not None:
-            out_adj = handed_up
-    if handed_up is not None:  # without snow, rain plus melt is precipitation
-        inputs[PRECIPITATION] = inputs[PRECIPITATION] + out_adj if PRECIPITATION in inputs else out_adj
     if recording.network is not None:
         _add_factor_adjoint(recording, inputs, parameters.pop(FACTOR))
     if recording.one_factor:

@@ -31,7 +31,7 @@ from bmi_cdlm.names.paths import expand, taken_by
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select, variable
 from bmi_cdlm.names.writing import check_path
-from bmi_cdlm.processes.catalogue import FORMULAS, NOTHING, Chain, Kind, find, find_formula
+from bmi_cdlm.processes.catalogue import FORMULAS, NOTHING, OF_CHAIN, Chain, Kind, Names, find, find_formula
 from bmi_cdlm.processes.catalogue import choose as choose_processes
 from bmi_cdlm.processes.pet import FORMATIONS
 from bmi_cdlm.run import contradictions
@@ -101,6 +101,11 @@ class Config(BaseModel):
     )
     routing_step: Seconds = Field(
         default=HOUR, description="Routing sub-step, an integer divisor of the model step.", examples=["1 h"]
+    )
+    precipitation: str = Field(
+        default="given", description="What corrects precipitation before snow and runoff: `given`, nothing; "
+        "`undercatch`, factors on rain and on snow, which takes air temperature; or another process that `cdlm "
+        "processes` lists."
     )
     snow: str = Field(
         default="none", description="Snow process: `none`, `cemaneige`, or another that `cdlm processes` lists, ours "
@@ -261,7 +266,7 @@ class Config(BaseModel):
             raise ValueError(f"is {str(value).lower()}, as which YAML takes yes, no, on and off; expected a number")
         return value
 
-    @field_validator("snow", "runoff", "routing", "pet")
+    @field_validator(*OF_CHAIN, "pet")
     @classmethod
     def _check_process(cls, name: str, info: ValidationInfo) -> str:
         """Refuse a process that is not there, or is one of another kind."""
@@ -325,9 +330,14 @@ class Config(BaseModel):
         return {other for name in self.coupled_inputs for other in variable(name).of}
 
     @property
+    def processes(self) -> Names:
+        """Names of the processes that water passes, by key: what a model, a checkpoint and a state are made with."""
+        return Names(precipitation=self.precipitation, snow=self.snow, runoff=self.runoff, routing=self.routing)
+
+    @property
     def chain(self) -> Chain:
         """The processes of the run."""
-        return choose_processes(self.snow, self.runoff, self.routing)
+        return choose_processes(**self.processes)
 
     @property
     def pet_formula(self) -> PetFormula | None:

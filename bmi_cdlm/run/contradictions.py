@@ -28,7 +28,7 @@ FORMS = {DAY: "daily", HOUR: "hourly"}
 def check(config: Config) -> None:
     """Refuse what contradicts itself; ValueError says what, and what is expected."""
     try:
-        choose_processes(config.snow, config.runoff, config.routing)
+        choose_processes(**config.processes)
     except ConfigError as cause:
         raise ValueError(str(cause).removesuffix(".")) from cause
     if config.time_step not in (DAY, HOUR):

@@ -39,7 +39,7 @@ from cdlm_training.saved_state import STATE, identity, read_state, write_state
 from cdlm_training.scores import Epoch, GaugeRuns, Scores, score, simulate_gauges
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_beyond, make_parts
-from cdlm_training.transfer import Prior, adopt, check_terms, freeze, learned_networks
+from cdlm_training.transfer import Prior, Pull, adopt, check_terms, freeze, learned_networks
 from cdlm_training.window_file import as_checkpoint, begin_from
 
 FINDINGS, PRETRAINED = "findings.txt", "pretrained"
@@ -112,6 +112,8 @@ class Trainer:
         self.learned: Learned | None = None
         self.validation = GaugeRuns(self.run, self.config.validation[1])
         self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
+        pull = self.config.loss.pull
+        self.pull = Pull(self.generator, self.chain.attributes, pull) if pull else None
         held = self.config.regularisation
         self.regulariser = None if held is None else Regulariser(self.generator, domain, held)
         self.random = np.random.default_rng(self.config.seed)
@@ -313,10 +315,13 @@ class Trainer:
 
     def _held(self, items: list[Item]) -> Iterator[torch.Tensor]:
         """What holds weights by themselves: towards where they began, or smooth."""
-        if self.prior is not None:
+        if self.prior is not None or self.pull is not None:
             cells = np.unique(np.concatenate([part.cells for _, part in items]))
             reaches = np.unique(np.concatenate([part.reach_places for _, part in items]))
-            yield self.config.loss.prior * self.prior(cells, reaches)
+            if self.prior is not None:
+                yield self.config.loss.prior * self.prior(cells, reaches)
+            if self.pull is not None:
+                yield self.pull(cells, reaches)
         weight = self.fits[-1].weight
         if self.regulariser is not None and weight:
             yield weight * self.regulariser()

@@ -24,12 +24,11 @@ def specify(run: Config, config: TrainConfig, data: Dataset) -> GeneratorSpec:
         run.domain, cell_attributes=config.cell_attributes,
         reach_attributes=config.reach_attributes if config.learn_routing else (),
         mapping=config.in_specification, hidden=config.hidden,
-        snow=run.snow, step=run.time_step,
-        routing_step=run.routing_step, learn_weighting=config.learn_weighting,
+        step=run.time_step, routing_step=run.routing_step, learn_weighting=config.learn_weighting,
         learn_component_weights=config.learn_component_weights, pet=config.pet_factor,
         pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
         starts=config.starts, ranges=config.ranges, learn_start=config.learn_start,
-        runoff=run.runoff, routing=run.routing, components=run.components,
+        **run.processes, components=run.components,
         varying=config.varying, lstm_hidden=config.lstm_hidden, adopts=config.start_from is not None,
     )
 

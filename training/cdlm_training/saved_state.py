@@ -12,6 +12,7 @@ import torch
 
 from bmi_cdlm.names.container import seal, unseal
 from bmi_cdlm.names.writing import replacing
+from bmi_cdlm.processes.catalogue import OF_CHAIN
 from bmi_cdlm.run.config import Config
 from cdlm_training.config import TrainConfig
 from cdlm_training.objective import TrainingError
@@ -20,7 +21,7 @@ STATE = "state.pt"
 STATE_FORMAT = "bmi_cdlm training 2"
 STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
 RUN_KEYS = (
-    "start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "components", "pet", "forcing_fill",
+    "start", "end", "time_step", "routing_step", *OF_CHAIN, "components", "pet", "forcing_fill",
     "forcing_fill_limit", "spin_up", "initial_state", "calendar", "member",
 )
 """Keys of the run on which the weights depend."""

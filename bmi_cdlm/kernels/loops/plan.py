@@ -13,7 +13,6 @@ from bmi_cdlm.kernels.loops.stage_checks import check_stages
 from bmi_cdlm.kernels.loops.stages import CellStages
 from bmi_cdlm.names.declaration import CellProcess, Queue, Stage
 
-TOTALS = ("precipitation_total", "evapotranspiration_total", "exchange_total", "runoff_total")
 MOST_ALIAS_CHECKS = 128
 """Beyond so many pairs of arrays that might overlap, LLVM does not vectorise a loop."""
 
@@ -143,7 +142,7 @@ class CellPlan(CellStages):
     @cached_property
     def total_group(self) -> type[Any]:
         """float[cell]: water since the start [mm]."""
-        return group("CellTotals", TOTALS)
+        return group("CellTotals", self.totals)
 
     @cached_property
     def constant_group(self) -> type[Any]:

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from bmi_cdlm.kernels.loops.source import arguments_of, returned_count
 from bmi_cdlm.kernels.loops.stages import CellStages
-from bmi_cdlm.names.declaration import Stage
+from bmi_cdlm.names.declaration import PRECIPITATION, Stage
 from bmi_cdlm.names.errors import DeclarationError
 
 RESERVED = {
@@ -117,7 +117,21 @@ def _check_queues(plan: CellStages) -> None:
 
 
 def _check_ledger(plan: CellStages) -> None:
-    """Refuse a total that is added to on both sides of a queue: in another order in blocks than step by step."""
+    """Refuse a total that is added to on both sides of a queue: in another order in blocks than step by step; and water
+    of a process of precipitation that is neither taken nor given."""
+    process = plan.process
+    if process.gives[0] == PRECIPITATION:
+        held = [f"store '{name}' holds water" for name, s in process.stores.items() if s.holds_water]
+        held += [f"queue '{name}' holds water" for name in process.queues]
+        held += [
+            f"flux '{name}' is '{flux.ledger}' in the ledger" for name, flux in process.fluxes.items()
+            if flux.ledger not in (None, "in")
+        ]
+        if held:
+            _refuse(
+                plan, f"{held[0]}, and what a process of precipitation takes and adds is what it gives. Make it one of "
+                "snow, which gives liquid water"
+            )
     first: dict[str, tuple[int, str]] = {}
     for k, (_, stages) in enumerate(plan.segments):
         for stage in stages:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 
 from bmi_cdlm.kernels.loops.source import arguments_of
-from bmi_cdlm.names.declaration import RUNOFF, CellProcess, Stage
+from bmi_cdlm.names.declaration import PRECIPITATION, RUNOFF, CellProcess, Stage
 
+TOTALS = ("precipitation_total", "evapotranspiration_total", "exchange_total", "runoff_total")
 LEDGER = {"in": "precipitation_total", "out": "evapotranspiration_total", "exchange": "exchange_total"}
 
 
@@ -73,7 +74,7 @@ class CellStages:
 
     @property
     def is_runoff(self) -> bool:
-        """Whether it hands on runoff, and so keeps the totals of the cell."""
+        """Whether it hands on runoff, and so keeps all totals of the cell."""
         return self.process.gives[0] == RUNOFF
 
     def stage_name(self, stage: Stage) -> str:
@@ -157,13 +158,19 @@ class CellStages:
 
     def totals_of(self, stage: Stage) -> list[tuple[str, str]]:
         """Totals that the rows of a stage add to, and the symbol of what is added."""
-        if not self.is_runoff:
+        if self.process.gives[0] == PRECIPITATION:  # what it adds is in what it gives, which runoff counts as rain
             return []
-        found = [("precipitation_total", "rain")] if stage is self.process.stages[0] else []
+        found = [("precipitation_total", "rain")] if self.is_runoff and stage is self.process.stages[0] else []
         found += [
             (LEDGER[self.process.fluxes[name].ledger], symbol)  # type: ignore[index]
             for name, symbol in self.fluxes_of(stage).items() if self.process.fluxes[name].ledger
         ]
-        if self.gives in stage.returns:
+        if self.is_runoff and self.gives in stage.returns:
             found.append(("runoff_total", self.gives))
         return found
+
+    @cached_property
+    def totals(self) -> tuple[str, ...]:
+        """Totals of the cell that it keeps: all of them for runoff, of another process those that it adds to."""
+        added = {total for stage in self.process.stages for total, _ in self.totals_of(stage)}
+        return tuple(total for total in TOTALS if self.is_runoff or total in added)
