@@ -30,7 +30,7 @@ class LeftOut(NamedTuple):
 
     def row(self) -> list[str]:
         """A line of the table, cells as `left_out_headings` calls them: medians, and of the paired difference."""
-        ids, both = list(self.apart), [g for g in self.apart if g in self.beside]
+        ids, both = list(self.apart), [g for g in self.beside if g in self.apart]  # an interval hangs on the order
         cells = [told(bootstrap(column(self.apart, name, ids)), metric(name).style) for name in OF]
         fitted = [told(bootstrap(column(self.beside, name, both)), metric(name).style) for name in OF]
         less = [
