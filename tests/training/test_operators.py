@@ -19,6 +19,7 @@ from bmi_cdlm.model import operators as operators_module
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.route_adjoint import blocks_of
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
 from cdlm_training.operators import Advance, Route
@@ -35,8 +36,7 @@ N_STEPS, N_CELLS, N_REACHES, N_SUB = 7, 3, 5, 2
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
     monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 3)
-    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 4)
-    monkeypatch.setattr("bmi_cdlm.model.operators.SHORTEST_ROUTING_BLOCK", 1)
+    monkeypatch.setattr("bmi_cdlm.model.route_adjoint.block_steps", lambda *_: 2)
 
 
 class Case(NamedTuple):
@@ -140,11 +140,10 @@ def test_gradcheck_of_runoff(step, components):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-def test_gradcheck_of_route(step, monkeypatch):
+def test_gradcheck_of_route(step):
     case = smooth_case(STEPS[step])
-    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_BYTES", 2 * N_REACHES * N_SUB * 8)
     reach = case.operators().reach
-    assert len(reach._blocks(N_STEPS)) == 4
+    assert len(blocks_of(reach, N_STEPS)) == 4
     runoff = torch.from_numpy(np.random.default_rng(1).exponential(3.0, (N_STEPS, N_CELLS))).requires_grad_()
     values = {"runoff": runoff, **case.tensors(*RIVER)}
     check(lambda x: Route.apply(reach, case.at, 0, False, RIVER, *x.values()), values)
