@@ -28,6 +28,7 @@ settings.load_profile("interpreted" if INTERPRETED else "compiled")
 LONGEST = (
     "kernels/test_cuda.py", "kernels/test_launch.py", "model/test_operators.py", "test_digests.py",
     "training/test_distributed.py", "training/experiment/test_jobs.py", "training/test_loop.py",
+    "training/test_saved_state.py", "training/test_demand.py",
     "training/experiment/test_honesty.py", "training/test_lstm.py", "training/test_simulate.py",
     "kernels/test_cache.py", "bmi/test_compilation.py", "run/test_resume.py", "bmi/test_container.py",
 )

@@ -20,6 +20,7 @@ from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.continuing import EARLIER, OPTIONS
 from bmi_cdlm.run.ensemble import member_configs
 from bmi_cdlm.run.parameters import read_any_parameters
 from bmi_cdlm.run.screening import screened_out
@@ -133,7 +134,7 @@ def check_routing(case: Case) -> Iterator[Finding]:
     own = {p.name for p in config.chain.reach.parameters}
     model = Model(
         case.domain, {name: values for name, values in parameters.items() if name in own}, step=config.time_step,
-        routing_step=config.routing_step, snow=config.snow, runoff=config.runoff, routing=config.routing,
+        routing_step=config.routing_step, **config.processes,
     )
     fit = wave_fit(model)
     model.close()
@@ -164,8 +165,9 @@ def _check_restart(case: Case, path: Path) -> Iterator[Finding]:
     assert case.domain is not None
     restart = read_restart(path, case.domain.cells.id, case.domain.reaches.id)
     wrong = []
-    for key in ("time_step", "snow", "runoff", "routing", "components"):
-        got, expected = restart.attributes.get(key), str(getattr(config, key))
+    said = EARLIER | dict(restart.attributes)
+    for key in OPTIONS:
+        got, expected = said.get(key), str(getattr(config, key))
         if got != expected:
             wrong.append(f"its {key} is '{got}', expected '{expected}': use the options of that run")
     if config.restart_mode == "resume" and not config.start <= restart.time < config.end:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from bmi_cdlm.domain.chunks import cut_in_chunks
 from bmi_cdlm.domain.network import NetworkPlan
 from bmi_cdlm.kernels.groups import Chunks, ReachSeries
 from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.model.preparation import Parameters
+from bmi_cdlm.model.blocks import add_to, blocks_of
+from bmi_cdlm.model.preparation import Group, Parameters
 
 if TYPE_CHECKING:
-    from bmi_cdlm.model.operators import Cut, ReachOperator
+    from bmi_cdlm.model.reach_operator import Cut, ReachOperator
 
 CHUNK, SMALLEST_CHUNK, TAPE_BYTES = 512, 64, 6 * 2**20
 """Reaches of a chunk, so many that of a chunk few hydrographs leave, some 27; fewer where the tape of a chunk would not
@@ -31,9 +32,6 @@ SHORTEST_BLOCK, LONGEST_BLOCK = 16, 64
 """Model steps of a block: a reach costs half a step of 24 sub-steps by itself."""
 SUB_STEPS, MOST_ROW_BYTES = 192, 9216
 """Sub-steps of a block that make little of what a reach costs by itself; bytes of them that leave a chunk large."""
-Group = Any
-"""A named tuple of arrays."""
-
 
 class RouteRecord(NamedTuple):
     """What the adjoint of routing needs.
@@ -84,10 +82,9 @@ def block_steps(n_reaches: int, n_sub: int, dtype: type[np.floating]) -> int:
     return max(SHORTEST_BLOCK, min(longest, fitting))
 
 
-def blocks_of(operator: ReachOperator, n_steps: int) -> list[slice]:
+def routing_blocks(operator: ReachOperator, n_steps: int) -> list[slice]:
     """Blocks of model steps."""
-    length = block_steps(operator.domain.n_reaches, operator.n_sub, operator.dtype)
-    return [slice(first, min(first + length, n_steps)) for first in range(0, n_steps, length)]
+    return blocks_of(n_steps, block_steps(operator.domain.n_reaches, operator.n_sub, operator.dtype))
 
 
 def halves_of(operator: ReachOperator) -> int:
@@ -114,7 +111,7 @@ def record_route(
     plan, (kept, at) = cut.network, np.unique(reaches, return_inverse=True)
     row = plan.network.slot.copy()
     row[kept] = plan.n_slots + np.arange(kept.size)
-    for block in blocks_of(operator, runoff.shape[0]):
+    for block in routing_blocks(operator, runoff.shape[0]):
         n_steps = block.stop - block.start
         record.starts.append(state.copy())
         record.handed_on.append(np.empty((chunks_of(operator, cut).leaving.size, n_steps * operator.n_sub), dtype))
@@ -132,7 +129,7 @@ def reverse_route(
     runoff_adj = record.runoff if in_place else np.empty((n_steps, operator.domain.n_cells), dtype)
     group = operator.plan.adjoint_group
     total = group(*(np.zeros(n) for _ in group._fields))
-    blocks = blocks_of(operator, n_steps)
+    blocks = routing_blocks(operator, n_steps)
     # Fresh memory costs as much as the routing: every block has the same.
     longest = max((block.stop - block.start for block in blocks), default=0)
     space, tapes = np.empty(longest * n, dtype), Tapes(
@@ -149,8 +146,7 @@ def reverse_route(
         up = WayUp(asked, state_adj, group(*(np.zeros(n, dtype) for _ in group._fields)),
                    space[: n * count].reshape(n, count))
         _through_chunks(operator, record, k, blocks[k], record.starts[k].copy(), series, up, tapes)
-        for a, b in zip(total, up.p_adj, strict=True):
-            a += b
+        add_to(total, up.p_adj)
         arguments = (*cut.links_by_cell, up.lateral_adj, runoff_adj[blocks[k]])
         operator.workers.run(
             compiled(operator.loops.spread, dtype), arguments, operator.workers.tasks(operator.domain.n_cells),

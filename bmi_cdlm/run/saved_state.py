@@ -43,9 +43,10 @@ def snapshot(simulation: Simulation) -> Restart:
     cell |= coupled[0]
     reach |= coupled[1]
     attributes = {
-        "time_step": str(config.time_step), "snow": config.snow, "runoff": config.runoff, "routing": config.routing,
-        "components": str(config.components), "inputs_from": simulation.inputs_from,
-        "name_profile": config.name_profile, "pending_seconds": str(simulation.inputs.pending_seconds),
+        "time_step": str(config.time_step), **{kind: str(name) for kind, name in config.processes.items()},
+        "components": str(config.components),
+        "inputs_from": simulation.inputs_from, "name_profile": config.name_profile,
+        "pending_seconds": str(simulation.inputs.pending_seconds),
         "release_seconds": str(release.seconds),
     }
     if simulation.inputs.before:

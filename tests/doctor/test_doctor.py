@@ -20,7 +20,7 @@ from bmi_cdlm.generator.checkpoint import load_checkpoint, save_checkpoint
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select
 from bmi_cdlm.prepare.config import PrepareConfig
-from bmi_cdlm.prepare.run import unmet_needs
+from bmi_cdlm.prepare.needs import unmet_needs
 from bmi_cdlm.run.config import Config
 
 

@@ -35,6 +35,16 @@ def river(seed: int) -> np.ndarray:
     return renumbered(below, order_reaches(below, [f"{i:02d}" for i in range(N)]))
 
 
+def cut_both_ways(monkeypatch, seed):
+    """A river, and its plan with eight reaches in step and with one."""
+    downstream, plans = river(seed), []
+    for together in (8, 1):
+        monkeypatch.setattr(network, "IN_STEP", together)
+        plans.append(plan_network(downstream, 2, 80))
+    assert set(plans[0].network.in_step.tolist()) >= {8} and set(plans[1].network.in_step.tolist()) == {1}
+    return downstream, plans
+
+
 def routed(downstream, dtype, n_steps, n_sub, kept, plan):
     """State, volumes, inflows of the tape by reach, last values and discharge of what is kept, after a block."""
     rng, n = np.random.default_rng(1), downstream.size
@@ -80,12 +90,7 @@ def routed(downstream, dtype, n_steps, n_sub, kept, plan):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("n_steps", "n_sub"), [(19, 1), (5, 1), (2, 24), (3, 4)])
 def test_eight_at_once_are_eight_alone(monkeypatch, dtype, n_steps, n_sub):
-    downstream = river(n_steps)
-    plans = []
-    for together in (8, 1):
-        monkeypatch.setattr(network, "IN_STEP", together)
-        plans.append(plan_network(downstream, 2, 80))
-    assert set(plans[0].network.in_step.tolist()) >= {8} and set(plans[1].network.in_step.tolist()) == {1}
+    downstream, plans = cut_both_ways(monkeypatch, n_steps)
     for kept in (True, False):
         for a, b in zip(*(routed(downstream, dtype, n_steps, n_sub, kept, plan) for plan in plans), strict=True):
             assert a.tobytes() == b.tobytes()
@@ -124,12 +129,7 @@ def taken_back(downstream, dtype, n_steps, n_sub, plan, narrow):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("n_steps", "n_sub"), [(19, 1), (5, 1), (3, 24), (2, 8), (3, 4)])
 def test_the_adjoint_of_eight_at_once_is_that_of_eight_alone(monkeypatch, dtype, n_steps, n_sub):
-    downstream = river(n_steps)
-    plans = []
-    for together in (8, 1):
-        monkeypatch.setattr(network, "IN_STEP", together)
-        plans.append(plan_network(downstream, 2, 80))
-    assert set(plans[0].network.in_step.tolist()) >= {8} and set(plans[1].network.in_step.tolist()) == {1}
+    downstream, plans = cut_both_ways(monkeypatch, n_steps)
     cases = [(plan, narrow) for plan in plans for narrow in (False, True)]
     expected, *others = (taken_back(downstream, dtype, n_steps, n_sub, *case) for case in cases)
     assert all(np.isfinite(a).all() and np.count_nonzero(a) > a.size / 2 for a in expected)

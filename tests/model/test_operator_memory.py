@@ -12,7 +12,8 @@ from make_domain import lumped_domain
 from numba import config
 from operator_cases import FORCING, Case, chain_of, group, make_case
 
-from bmi_cdlm.model.operators import BLOCK_STEPS, zeros_of
+from bmi_cdlm.model.blocks import zeros_of
+from bmi_cdlm.model.cell_operator import BLOCK_STEPS
 from bmi_cdlm.model.route_adjoint import BLOCK_BYTES, LONGEST_BLOCK, SHORTEST_BLOCK, block_steps
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.gr4j import GR4J

@@ -29,7 +29,7 @@ from process_cases import BESIDE, CELLS, HBV, REACHES, RESERVOIRS, VARYING
 from bmi_cdlm.domain.network import plan_network
 from bmi_cdlm.kernels import launch, workers
 from bmi_cdlm.kernels.loops import rows
-from bmi_cdlm.model import memory, operators, route_adjoint
+from bmi_cdlm.model import blocks, cell_operator, elementwise, memory, reach_operator, route_adjoint
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
@@ -47,7 +47,7 @@ def small_blocks(request, monkeypatch):
     """Blocks shorter than the period, for snow and runoff of another length than for routing."""
     if "whole_blocks" in request.fixturenames:
         return
-    monkeypatch.setattr(operators, "BLOCK_STEPS", 7)
+    monkeypatch.setattr(cell_operator, "BLOCK_STEPS", 7)
     monkeypatch.setattr(route_adjoint, "block_steps", lambda *_: 3)
 
 
@@ -60,7 +60,7 @@ def whole_blocks():
 def cut_for_threads(monkeypatch):
     """Several threads cut even a small case, down to pieces of one reach."""
     monkeypatch.setattr(workers, "WORTH_A_THREAD", 0)
-    monkeypatch.setattr(operators, "plan_network", partial(plan_network, smallest_piece=1))
+    monkeypatch.setattr(reach_operator, "plan_network", partial(plan_network, smallest_piece=1))
 
 
 @pytest.fixture
@@ -80,9 +80,10 @@ def dual_operators(monkeypatch) -> Callable[[Case], Operators]:
         def places(self, queue, base, least):
             return super().places(queue, values_of(base) if self.dtype is Dual else base, least)
 
-    for module in (operators, route_adjoint, memory):
+    for module in (cell_operator, reach_operator, route_adjoint, elementwise, memory):
         monkeypatch.setattr(module, "compiled", compiled)
-    monkeypatch.setattr(operators, "HostMemory", Memory)
+    for module in (cell_operator, reach_operator):
+        monkeypatch.setattr(module, "HostMemory", Memory)
     return lambda case, threads=1: case.operators(Dual, threads)
 
 
@@ -219,9 +220,9 @@ def test_gradients_have_the_same_bits_on_any_number_of_threads(case, dtype, cut_
     outputs, _ = chain_gradients(case, {})
     v = random_like(outputs, np.random.default_rng(2))
     one = chain_gradients(case, v, dtype)
-    for threads, narrow in ((2, operators.NARROW), (3, operators.NARROW), (1, 0), (3, 0)):
+    for threads, narrow in ((2, blocks.NARROW), (3, blocks.NARROW), (1, 0), (3, 0)):
         # 0: the loops of a large domain
-        monkeypatch.setattr(operators, "NARROW", narrow)
+        monkeypatch.setattr(blocks, "NARROW", narrow)
         several = chain_gradients(case, v, dtype, threads)
         for expected, got in zip(one, several, strict=True):
             for n in expected:
@@ -235,7 +236,7 @@ def test_gradients_do_not_depend_on_blocks(case, monkeypatch):
     v = random_like(chain_gradients(case, {})[0], np.random.default_rng(3))
     outputs, gradients = chain_gradients(case, v)
     for length in (5,) if config.DISABLE_JIT else (1, 5, 1000):
-        monkeypatch.setattr(operators, "BLOCK_STEPS", length)
+        monkeypatch.setattr(cell_operator, "BLOCK_STEPS", length)
         monkeypatch.setattr(route_adjoint, "block_steps", lambda *_, length=length: length)
         again, others = chain_gradients(case, v)
         assert all(outputs[n].tobytes() == again[n].tobytes() for n in outputs)
@@ -346,7 +347,7 @@ def test_tiles_of_any_width_give_the_same_bits(name, widest, monkeypatch):
     case = CASES[name]()
     v = random_like(chain_gradients(case, {})[0], np.random.default_rng(6))
     expected = chain_gradients(case, v)
-    monkeypatch.setattr(operators.Workers, "tasks", lambda self, n: [
+    monkeypatch.setattr(workers.Workers, "tasks", lambda self, n: [
         (lo, min(lo + widest, n)) for lo in range(0, n, widest)])
     for ours, theirs in zip(chain_gradients(case, v), expected, strict=True):
         for n in theirs:

@@ -14,7 +14,7 @@ from process_cases import RESERVOIRS
 
 from bmi_cdlm.domain.network import plan_network
 from bmi_cdlm.kernels import workers
-from bmi_cdlm.model import operators, route_adjoint
+from bmi_cdlm.model import blocks, reach_operator, route_adjoint
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.processes.gr4j import GR4J
@@ -47,9 +47,9 @@ def there_and_back(process, n_sub, dtype, threads):
 def test_no_bit_depends_on_chunks(monkeypatch, name, n_sub, dtype):
     process = PROCESSES[name]
     monkeypatch.setattr(workers, "WORTH_A_THREAD", 0)
-    monkeypatch.setattr(operators, "plan_network", partial(plan_network, smallest_piece=60))
+    monkeypatch.setattr(reach_operator, "plan_network", partial(plan_network, smallest_piece=60))
     monkeypatch.setattr(route_adjoint, "block_steps", lambda *_: 16)
-    monkeypatch.setattr(operators, "NARROW", 0)  # the loops of a large domain
+    monkeypatch.setattr(blocks, "NARROW", 0)  # the loops of a large domain
     monkeypatch.setattr(route_adjoint, "CHUNK", N)
     monkeypatch.setattr(route_adjoint, "SMALLEST_CHUNK", 1)
     expected, whole = there_and_back(process, n_sub, dtype, 1)
@@ -59,7 +59,7 @@ def test_no_bit_depends_on_chunks(monkeypatch, name, n_sub, dtype):
     assert all(np.count_nonzero(a) > a.size / 20 for a in (expected if process.parameters else expected[:1]))
     for most, threads, narrow in ((16, 1, 0), (16, 1, 1024), (50, 1, 0), (16, 3, 0), (16, 3, 1024), (N, 2, 0)):
         monkeypatch.setattr(route_adjoint, "CHUNK", most)
-        monkeypatch.setattr(operators, "NARROW", narrow)
+        monkeypatch.setattr(blocks, "NARROW", narrow)
         found, handed_on = there_and_back(process, n_sub, dtype, threads)
         assert handed_on > 0
         for a, b in zip(expected, found, strict=True):

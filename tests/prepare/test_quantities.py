@@ -17,7 +17,9 @@ from bmi_cdlm.model.pet import Demand, choose, form, make_place
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select, variable
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, chunk_shape, write_forcing
+from bmi_cdlm.prepare.weather.forcing_file import chunk_shape
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.pet import pressure_at, saturation
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig

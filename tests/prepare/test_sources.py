@@ -10,7 +10,8 @@ from make_drainage import make_drainage, write_grid
 from bmi_cdlm.names.errors import DomainError, ForcingError
 from bmi_cdlm.prepare.network.directions import make_flow
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
 

@@ -10,16 +10,15 @@ import pytest
 import torch
 from make_domain import random_domain
 
-import bmi_cdlm.model.model as model_module
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels import launch
 from bmi_cdlm.kernels.loops.plan import places_of
+from bmi_cdlm.model import cell_operator, elementwise, reach_operator, route_adjoint
 from bmi_cdlm.model import memory as memory_module
-from bmi_cdlm.model import operators as operators_module
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
-from bmi_cdlm.model.route_adjoint import blocks_of
+from bmi_cdlm.model.route_adjoint import routing_blocks
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
 from cdlm_training.operators import Advance, Route
@@ -35,7 +34,7 @@ N_STEPS, N_CELLS, N_REACHES, N_SUB = 7, 3, 5, 2
 
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
-    monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 3)
+    monkeypatch.setattr("bmi_cdlm.model.cell_operator.BLOCK_STEPS", 3)
     monkeypatch.setattr("bmi_cdlm.model.route_adjoint.block_steps", lambda *_: 2)
 
 
@@ -143,7 +142,7 @@ def test_gradcheck_of_runoff(step, components):
 def test_gradcheck_of_route(step):
     case = smooth_case(STEPS[step])
     reach = case.operators().reach
-    assert len(blocks_of(reach, N_STEPS)) == 4
+    assert len(routing_blocks(reach, N_STEPS)) == 4
     runoff = torch.from_numpy(np.random.default_rng(1).exponential(3.0, (N_STEPS, N_CELLS))).requires_grad_()
     values = {"runoff": runoff, **case.tensors(*RIVER)}
     check(lambda x: Route.apply(reach, case.at, 0, False, RIVER, *x.values()), values)
@@ -278,7 +277,7 @@ def asked(monkeypatch) -> dict[str, object]:
         found[function.__name__] = launch.compiled(function, dtype)
         return found[function.__name__]
 
-    for module in (model_module, operators_module, memory_module):
+    for module in (cell_operator, reach_operator, route_adjoint, elementwise, memory_module):
         monkeypatch.setattr(module, "compiled", compiled)
     return found
 
