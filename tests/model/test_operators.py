@@ -29,11 +29,10 @@ from process_cases import BESIDE, CELLS, HBV, REACHES, RESERVOIRS, VARYING
 from bmi_cdlm.domain.network import plan_network
 from bmi_cdlm.kernels import launch, workers
 from bmi_cdlm.kernels.loops import rows
-from bmi_cdlm.model import blocks, cell_operator, elementwise, memory, reach_operator
+from bmi_cdlm.model import blocks, cell_operator, elementwise, memory, reach_operator, route_adjoint
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
-from bmi_cdlm.model.reach_operator import ReachOperator
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
 from bmi_cdlm.processes.cemaneige import CEMANEIGE
 from bmi_cdlm.processes.gr4j import GR4J
@@ -49,7 +48,7 @@ def small_blocks(request, monkeypatch):
     if "whole_blocks" in request.fixturenames:
         return
     monkeypatch.setattr(cell_operator, "BLOCK_STEPS", 7)
-    monkeypatch.setattr(ReachOperator, "_blocks", lambda self, n: blocks.blocks_of(n, 3))
+    monkeypatch.setattr(route_adjoint, "block_steps", lambda *_: 3)
 
 
 @pytest.fixture
@@ -81,7 +80,7 @@ def dual_operators(monkeypatch) -> Callable[[Case], Operators]:
         def places(self, queue, base, least):
             return super().places(queue, values_of(base) if self.dtype is Dual else base, least)
 
-    for module in (cell_operator, reach_operator, elementwise, memory):
+    for module in (cell_operator, reach_operator, route_adjoint, elementwise, memory):
         monkeypatch.setattr(module, "compiled", compiled)
     for module in (cell_operator, reach_operator):
         monkeypatch.setattr(module, "HostMemory", Memory)
@@ -238,7 +237,7 @@ def test_gradients_do_not_depend_on_blocks(case, monkeypatch):
     outputs, gradients = chain_gradients(case, v)
     for length in (5,) if config.DISABLE_JIT else (1, 5, 1000):
         monkeypatch.setattr(cell_operator, "BLOCK_STEPS", length)
-        monkeypatch.setattr(ReachOperator, "_blocks", lambda self, n, length=length: blocks.blocks_of(n, length))
+        monkeypatch.setattr(route_adjoint, "block_steps", lambda *_, length=length: length)
         again, others = chain_gradients(case, v)
         assert all(outputs[n].tobytes() == again[n].tobytes() for n in outputs)
         for n in gradients:

@@ -13,11 +13,12 @@ from make_domain import random_domain
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels import launch
 from bmi_cdlm.kernels.loops.plan import places_of
-from bmi_cdlm.model import cell_operator, elementwise, reach_operator
+from bmi_cdlm.model import cell_operator, elementwise, reach_operator, route_adjoint
 from bmi_cdlm.model import memory as memory_module
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.route_adjoint import routing_blocks
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
 from cdlm_training.operators import Advance, Route
@@ -34,8 +35,7 @@ N_STEPS, N_CELLS, N_REACHES, N_SUB = 7, 3, 5, 2
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
     monkeypatch.setattr("bmi_cdlm.model.cell_operator.BLOCK_STEPS", 3)
-    monkeypatch.setattr("bmi_cdlm.model.reach_operator.ROUTING_SUB_STEPS", 4)
-    monkeypatch.setattr("bmi_cdlm.model.reach_operator.SHORTEST_ROUTING_BLOCK", 1)
+    monkeypatch.setattr("bmi_cdlm.model.route_adjoint.block_steps", lambda *_: 2)
 
 
 class Case(NamedTuple):
@@ -139,11 +139,10 @@ def test_gradcheck_of_runoff(step, components):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-def test_gradcheck_of_route(step, monkeypatch):
+def test_gradcheck_of_route(step):
     case = smooth_case(STEPS[step])
-    monkeypatch.setattr("bmi_cdlm.model.reach_operator.ROUTING_BYTES", 2 * N_REACHES * N_SUB * 8)
     reach = case.operators().reach
-    assert len(reach._blocks(N_STEPS)) == 4
+    assert len(routing_blocks(reach, N_STEPS)) == 4
     runoff = torch.from_numpy(np.random.default_rng(1).exponential(3.0, (N_STEPS, N_CELLS))).requires_grad_()
     values = {"runoff": runoff, **case.tensors(*RIVER)}
     check(lambda x: Route.apply(reach, case.at, 0, False, RIVER, *x.values()), values)
@@ -278,7 +277,7 @@ def asked(monkeypatch) -> dict[str, object]:
         found[function.__name__] = launch.compiled(function, dtype)
         return found[function.__name__]
 
-    for module in (cell_operator, reach_operator, elementwise, memory_module):
+    for module in (cell_operator, reach_operator, route_adjoint, elementwise, memory_module):
         monkeypatch.setattr(module, "compiled", compiled)
     return found
 
