@@ -163,7 +163,8 @@ def check_units(units: Collection[str], numbers: Collection[str], path: Path) ->
 
 def as_written(names: Sequence[str], ids: Sequence[str]) -> list[str]:
     """Return names as the ids they mean are written: of a column of whole numbers with gaps, 12 comes as 12.0."""
-    known, plain = set(ids), {}
+    known = set(ids)
+    plain: dict[str, list[str]] = {}
     for one in known:
         plain.setdefault(FRACTION.sub(r"\1", one), []).append(one)
     found = []

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import netCDF4
 import numpy as np
 
+from bmi_cdlm.files.amounts import RAIN, doubt, told
 from bmi_cdlm.files.netcdf import create_time, one_at_a_time, write_time
 from bmi_cdlm.model.pet import MEAN
 from bmi_cdlm.names.calendars import calendar_of, date_text, mean_year
@@ -33,8 +34,6 @@ CHUNK_VALUES = 2**20
 CHUNK_STEPS = 512
 CHUNK_CELLS = 4096
 ROUNDING = 0.001  # mm d-1 or W m-2; a mean further below zero is no rounding
-WETTEST = 6000.0  # mm a year, of a whole basin; a few places on coasts and below the Himalaya have more
-RAIN = "precipitation"
 FILLS = (-9999.0, -999.0, -99.0, -99.9, -32768.0, 1e20, -1e20, 9.96921e36, -3.4028235e38, 9999.0, 99999.0)
 FIELDS, FIELDS_OF_PYET, FIELDS_OF_FORMULA = 3, 20, 7
 # Arrays of a block that exist at once, float64 each, beside the inputs [counted, then measured]: where demand is given,
@@ -229,13 +228,11 @@ class _Plan:
                 total[k] += np.where(there, values[k], 0.0).sum(axis=0, dtype=np.float64)
                 count[k] += there.sum(axis=0)
         parts = []
+        days = self.steps.starts.size * self.steps.step / DAY
         for k, name in enumerate(shown):
             yearly = total[k] / np.maximum(count[k], 1) * mean_year(self.steps.starts)
-            parts.append(f"{name} {yearly.mean():.4g} mm a year (cells {yearly.min():.4g} to {yearly.max():.4g})")
-            if name == RAIN and yearly.mean() > WETTEST:
-                parts[-1] += (
-                    f", more than {WETTEST:g}: check units and `kind` (ERA5-Land's amounts are accumulated, no totals)"
-                )
+            odd = doubt(name, yearly, days, " and `kind` (ERA5-Land's amounts are accumulated, no totals)")
+            parts.append(f"{told(name, yearly)}{', ' if odd else ''}{odd}")
         return [f"means at this rate: {'; '.join(parts)}."]
 
     def make(self, first: int, stop: int) -> np.ndarray:
