@@ -303,5 +303,5 @@ def _raise_fault(series: Series, step: int, kind: str, found: Finding) -> None:
     entry = variable(name)
     low, high = entry.known.limits(step)
     guess = entry.known.guess(found.value, entry.units, entry.units, step)
-    rest = "" if guess or low else " Set what rounding left below 0 to 0."
+    rest = " Set what rounding left below 0 to 0." if not guess and low == 0 and -1.0 < found.value < 0.0 else ""
     raise ForcingError(f"{got} {low:g} to {high:g} {entry.units}.{guess}{rest} Mark missing values with _FillValue.")

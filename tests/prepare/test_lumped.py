@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 DAYS = np.arange("2000-01-01", "2001-01-01", dtype="datetime64[D]")
 FOOT3 = 0.3048**3
+PET = "potential_evapotranspiration"
 
 
 def save(folder, prepare_block, start=DAYS[0], end=DAYS[-1] + 1, **keys):
@@ -360,6 +361,23 @@ def test_rain_and_snow_are_added(tmp_path):
     for one, basin in basins.items():
         i = domain["cell_id"].tolist().index(one)
         np.testing.assert_allclose(forcing["precipitation"][:, i], 1.5 * basin[3], atol=2e-4)
+
+
+def test_a_number_for_missing_is_missing_in_what_is_added_too(tmp_path):
+    """Rain of 1200 and snow of -999 are no rain of 201."""
+    with netCDF4.Dataset(tmp_path / "a.nc", "w") as dataset:
+        dataset.createDimension("time", 3)
+        time = dataset.createVariable("time", "f8", ("time",))
+        time.units, time[:] = "days since 2000-01-01", [0, 1, 2]
+        for name, values in (("rain", [1.0, 1200.0, 3.0]), ("snow", [2.0, -999.0, 4.0]), ("pet", [1.0, 1.0, 1.0])):
+            dataset.createVariable(name, "f8", ("time",))[:] = values
+            dataset[name].units = "mm d-1"
+    (tmp_path / "basins.csv").write_text("id,area,lat,lon\na,1,45,3\n")
+    keys = {"source": "{id}.nc", "layout": "single", "missing_values": [-999]}
+    forcing = {"precipitation": {**keys, "variable": "rain", "add": "snow"}, PET: {**keys, "variable": "pet"}}
+    block = {"network": {"table": "basins.csv"}, "forcing": forcing}
+    with pytest.raises(ForcingError, match=r"'precipitation' is missing at 2000-01-02"):
+        prepare(save(tmp_path, block, end="2000-01-04"))
 
 
 # ---- what is refused ---------------------------------------------------------------------------------------------
