@@ -91,25 +91,6 @@ def give_turned(values, place, t, lanes):
     values[place : place + LANES].reshape(-1, LANES)[t] = lanes
 
 
-@primitive
-def apart(row, first, distance):
-    """The numbers first to first + 7 of a row, and those at seven times the distance further on, as by `across`."""
-    return tuple(np.stack([row[first + k * distance :][:LANES] for k in range(LANES)], axis=1))
-
-
-@primitive
-def give_apart(row, first, distance, steps):
-    """Write what `apart` takes."""
-    for k, numbers in enumerate(np.stack(steps, axis=1)):
-        row[first + k * distance :][:LANES] = numbers
-
-
-@primitive
-def give_eight(row, first, lanes):
-    """Write lanes as eight numbers of a row that follow each other."""
-    row[first : first + LANES] = lanes
-
-
 # ---- compiled ----------------------------------------------------------------------------------------------
 
 I32 = ir.IntType(32)
@@ -354,53 +335,6 @@ def compiled_turn_block(_context, values, t, column, turned_values, row, column_
     return types.none(values, index, index, turned_values, index, index), lower
 
 
-def pointers_apart(context, builder, kind, arguments):
-    """Where eight numbers of a row begin, and those at seven times a distance."""
-    row, first, distance = arguments
-    return [
-        pointer(context, builder, kind, row, builder.add(first, builder.mul(distance, ir.Constant(first.type, k))))
-        for k in range(LANES)
-    ]
-
-
-@intrinsic
-def compiled_apart(_context, row, first, distance):
-    """`apart` of either precision."""
-    result = types.UniTuple(Lanes(row.dtype), LANES)
-
-    def lower(context, builder, sig, arguments):
-        found = [
-            builder.load(vector_at(builder, row, place), align=row.dtype.bitwidth // 8)
-            for place in pointers_apart(context, builder, row, arguments)
-        ]
-        return context.make_tuple(builder, result, turned(builder, found))
-
-    return result(row, types.intp, types.intp), lower
-
-
-@intrinsic
-def compiled_give_apart(_context, row, first, distance, steps):
-    """`give_apart` of either precision."""
-    def lower(context, builder, sig, arguments):
-        vectors = turned(builder, cgutils.unpack_tuple(builder, arguments[3], LANES))
-        for lanes, place in zip(vectors, pointers_apart(context, builder, row, arguments[:3]), strict=True):
-            builder.store(lanes, vector_at(builder, row, place), align=row.dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.none(row, types.intp, types.intp, steps), lower
-
-
-@intrinsic
-def compiled_give_eight(_context, row, first, lanes):
-    """`give_eight` of either precision."""
-    def lower(context, builder, sig, arguments):
-        place = pointer(context, builder, row, arguments[0], arguments[1])
-        builder.store(arguments[2], vector_at(builder, row, place), align=row.dtype.bitwidth // 8)
-        return context.get_dummy_value()
-
-    return types.none(row, types.intp, lanes), lower
-
-
 def turned_at(context, builder, kind, arguments):
     """Where a step of eight rows begins whose steps follow each other."""
     array, place, t = arguments
@@ -432,7 +366,6 @@ COMPILED = {
     eight: compiled_eight, spread: compiled_spread, take: compiled_take, give: compiled_give,
     take_column: compiled_take_column, give_column: compiled_give_column, across: compiled_across,
     along: compiled_along, turn_block: compiled_turn_block, take_turned: compiled_take_turned,
-    give_turned: compiled_give_turned, apart: compiled_apart, give_apart: compiled_give_apart,
-    give_eight: compiled_give_eight,
+    give_turned: compiled_give_turned,
 }
 """What stands in the place of each in compiled kernels."""

@@ -12,7 +12,9 @@ from make_domain import random_domain
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels import launch
+from bmi_cdlm.kernels.graph import callees
 from bmi_cdlm.kernels.loops.plan import places_of
+from bmi_cdlm.kernels.loops.reach_plan import reach_plan
 from bmi_cdlm.model import cell_operator, elementwise, reach_operator, route_adjoint
 from bmi_cdlm.model import memory as memory_module
 from bmi_cdlm.model.forcing import Forcing
@@ -21,6 +23,8 @@ from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.route_adjoint import routing_blocks
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
+from bmi_cdlm.processes.links import LINKS
+from bmi_cdlm.processes.muskingum import MUSKINGUM
 from cdlm_training.operators import Advance, Route
 
 FORCING = ("precipitation", "potential_evapotranspiration", "air_temperature")
@@ -291,7 +295,12 @@ def test_operators_call_the_functions_that_the_model_steps(asked):
     asked.clear()
     tensors = {n: t for n, t in case.tensors(*case.names).items() if n != FACTOR}
     discharge = run_chain(case, case.operators(varying=()), tensors)
-    physics = set(asked)
+    loops = reach_operator.reach_loops(reach_plan(MUSKINGUM), LINKS)
+    chunks = {"chunks_narrow_muskingum"}  # the loop of the model over one chunk after another, down and up again
+    assert {loops.narrow, loops.narrow_reverse} <= set(callees(loops.narrow_chunks))
+    assert by_model["route_narrow_muskingum"] is launch.compiled(loops.narrow, np.float64)
+    assert chunks < set(asked)
+    physics = set(asked) - chunks
     assert physics == {
         "advance_cemaneige_hysteresis", "advance_gr4j", "fill_full_cover", "advance_narrow_cemaneige_hysteresis",
         "fill_inverse_of_capacity",
@@ -300,7 +309,7 @@ def test_operators_call_the_functions_that_the_model_steps(asked):
     }
     assert all(asked[name] is by_model[name] for name in physics)
     discharge.sum().backward()
-    assert asked.keys() - physics == {
-        "reverse_cemaneige_hysteresis", "reverse_gr4j", "spread_runoff", "reverse_narrow_muskingum",
+    assert asked.keys() - physics - chunks == {
+        "reverse_cemaneige_hysteresis", "reverse_gr4j", "spread_runoff",
         "fill_ordinates_adjoint", "fill_muskingum_coefficients_adjoint", "fill_full_cover_adjoint",
     }

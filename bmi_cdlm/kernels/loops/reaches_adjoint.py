@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan, adjoint_call, call
-from bmi_cdlm.kernels.loops.reaches_lanes_adjoint import EIGHT_BACK, reverse_days_text, reverse_eight_text
+from bmi_cdlm.kernels.loops.reaches_lanes_adjoint import EIGHT_BACK, reverse_eight_text
 
 
 def reverse_text(plan: ReachPlan, body: str, narrow: bool = False) -> str:
@@ -61,28 +61,6 @@ def linear_texts(plan: ReachPlan) -> list[str]:
     def given(k: str) -> str:
         return "".join(f", {c}{k}_adj" for c in coefficients)
 
-    def by_days(k: str) -> str:
-        """All but the states of one reach, in lanes of eight model steps."""
-        found = ", ".join(f"{c}{k}_adj" for c in coefficients)
-        taken = "".join(f"{c}{k}, " for c in coefficients)
-        call = f"reverse_days(inflow{k}, flow{k}_adj, lateral{k}_adj, y{k}, after{k}, sums, {taken}seconds, n_sub)"
-        return f"{found} = {call}" if found else call
-
-    def states_back(ks: tuple[str, ...]) -> str:
-        """Adjoints of states alone, and then all else; where the adjoint is arithmetic, and steps come in eights."""
-        if not plan.adjoint_in_lanes:
-            return ""
-        adjoints = [
-            line for k in ks
-            for line in (f"after{k}[back] = state{k}_adj", f"state{k}_adj = {back(k).partition(' = ')[2]}[0]")
-        ]
-        returned = ", ".join([*(f"state{k}_adj" for k in ks), *(f"{c}{k}_adj" for c in coefficients for k in ks)])
-        return "\n".join([
-            "    if n_sub % 8 == 0:", f"        for k in range(inflow{ks[0]}.size):",
-            f"            back = np.uint64(inflow{ks[0]}.size - 1 - k)", *(f"            {line}" for line in adjoints),
-            *(f"        {by_days(k)}" for k in ks), f"        return {returned}",
-        ])
-
     single, two = ("",), ("_1", "_2")
     of_one = f'''        i = network.sequence[place]
         flow_adj = hydrographs_adj[network.slot[i]]
@@ -93,7 +71,7 @@ def linear_texts(plan: ReachPlan) -> list[str]:
             receive(downstream, j, discharge_adj, flow_2_adj, n_sub)
             state_adj[i], state_adj[j]{"".join(f", {c}_1_adj, {c}_2_adj" for c in coefficients)} = reverse_two(
                 inflow[place], inflow[place - 1], flow_adj, flow_2_adj, lateral_adj[place], lateral_adj[place - 1], y_1,
-                y_2, after_1, after_2, sums, start[i], start[j], state_adj[i], state_adj[j], {both}seconds, n_sub,
+                y_2, start[i], start[j], state_adj[i], state_adj[j], {both}seconds, n_sub,
             )
 {lines("p_adj.{c}[i] += {c}_1_adj", 12, single)}
 {lines("p_adj.{c}[j] += {c}_2_adj", 12, single)}
@@ -102,28 +80,26 @@ def linear_texts(plan: ReachPlan) -> list[str]:
             place -= 2
         else:
             state_adj[i]{given("")} = reverse_one(
-                inflow[place], flow_adj, lateral_adj[place], y_1, after_1, sums, start[i], state_adj[i], {own}seconds,
-                n_sub,
+                inflow[place], flow_adj, lateral_adj[place], y_1, start[i], state_adj[i], {own}seconds, n_sub
             )
 {lines("p_adj.{c}[i] += {c}_adj", 12, single)}
             hand_up(network, i, flow_adj, hydrographs_adj)
             place -= 1
 '''
-    space = '''    space = np.empty((5, inflow.shape[1]), state_adj.dtype)
-    y_1, y_2, after_1, after_2, sums = space[0], space[1], space[2], space[3], space[4]
+    space = '''    space = np.empty((2, inflow.shape[1]), state_adj.dtype)
+    y_1, y_2 = space[0], space[1]
     while place >= lo:
 '''
     texts = [f'''
-def reverse_one(inflow, flow_adj, lateral_adj, y, after, sums, state, state_adj, {one}seconds, n_sub):
+def reverse_one(inflow, flow_adj, lateral_adj, y, state, state_adj, {one}seconds, n_sub):
     """Adjoint of `route_reach`: `flow_adj` comes in for the outflow and goes out for the inflow.
 
-    y, after, sums: working space, for the state before each sub-step and the adjoint of that after it. Returns the
-    adjoints of the state at the block's start and of the coefficients.
+    y: working space, for the state before each sub-step. Returns the adjoints of the state at the block's start and of
+    the coefficients.
     """
     for k in range(inflow.size):
         y[k] = state
         _waste, state = {call(plan, "inflow[k]")}
-{states_back(single)}
 {lines("{c}{k}_adj = few_{c}{k} = real(0)", 4, single)}
     n, n_steps = inflow.size, lateral_adj.size
     k = 0
@@ -143,8 +119,8 @@ def reverse_one(inflow, flow_adj, lateral_adj, y, after, sums, state, state_adj,
     return state_adj{given("")}
 ''', f'''
 def reverse_two(
-    inflow_1, inflow_2, flow_1_adj, flow_2_adj, lateral_1_adj, lateral_2_adj, y_1, y_2, after_1, after_2, sums, state_1,
-    state_2, state_1_adj, state_2_adj, {pair}seconds, n_sub,
+    inflow_1, inflow_2, flow_1_adj, flow_2_adj, lateral_1_adj, lateral_2_adj, y_1, y_2, state_1, state_2, state_1_adj,
+    state_2_adj, {pair}seconds, n_sub,
 ):
     """`reverse_one` of two reaches at once, neither upstream of the other."""
     for k in range(inflow_1.size):
@@ -152,7 +128,6 @@ def reverse_two(
         y_2[k] = state_2
         _waste, state_1 = {call(plan, "inflow_1[k]", "_1")}
         _waste, state_2 = {call(plan, "inflow_2[k]", "_2")}
-{states_back(two)}
 {lines("{c}{k}_adj = few_{c}{k} = real(0)", 4, two)}
     n, n_steps = inflow_1.size, lateral_1_adj.size
     k = 0
@@ -178,7 +153,7 @@ def reverse_two(
 ''', reverse_text(plan, space + of_one, narrow=True)]
     if not plan.adjoint_in_lanes:
         return [*texts, reverse_text(plan, space + of_one)]
-    return [reverse_days_text(plan), *texts, reverse_eight_text(plan), reverse_text(plan, space + EIGHT_BACK + of_one)]
+    return [*texts, reverse_eight_text(plan), reverse_text(plan, space + EIGHT_BACK + of_one)]
 
 
 def nonlinear_texts(plan: ReachPlan) -> list[str]:
