@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from bmi_cdlm.files import netcdf
-from bmi_cdlm.files.netcdf import LARGE, UnreadableError, check_memory, read_raw, read_strings, read_time
+from bmi_cdlm.files.netcdf import (
+    LARGE,
+    UnreadableError,
+    align_steps,
+    check_memory,
+    read_raw,
+    read_strings,
+    read_time,
+    select_ids,
+)
 from bmi_cdlm.names.errors import ForcingError
 
 DAY = 86400
@@ -132,3 +141,48 @@ def test_ids_of_letters_and_of_numbers(tmp_path):
     with netCDF4.Dataset(tmp_path / "a.nc") as data:
         assert read_strings(data, "letters", "a.nc", ForcingError) == ["ab", "éc"]
         assert read_strings(data, "numbers", "a.nc", ForcingError) == ["3204040", "7"]
+
+
+# ---- a period among the steps, and ids among others ------------------------------------------------------------
+
+
+STARTS = np.datetime64("2001-01-01", "s") + np.arange(10) * np.timedelta64(DAY, "s")
+
+
+def aligned(first, last, step=DAY, file_step=DAY):
+    period = np.datetime64(first, "s"), np.datetime64(last, "s")
+    return align_steps(STARTS, file_step, *period, step, "a.nc", ForcingError)
+
+
+def test_the_place_of_a_period():
+    assert aligned("2001-01-01", "2001-01-11") == 0
+    assert aligned("2001-01-04", "2001-01-05") == 3
+    assert aligned("2000-12-25", "2001-01-05") == -7, "it begins before the file"
+    assert aligned("2001-02-01", "2001-02-02") == 31, "and after it"
+
+
+@pytest.mark.parametrize(("first", "last", "step", "file_step", "message"), [
+    ("2001-01-01", "2001-01-02", 3600, DAY, "'time' has a step of 86400 s, expected steps of 3600 s. Resample"),
+    ("2001-01-01", "2001-01-02", DAY, 0, "'time' has a single time without bounds, expected steps of 86400 s"),
+    ("2001-01-01", "2001-01-01", DAY, DAY, "0 s, expected one or more whole steps of 86400 s. Change start or end."),
+    ("2001-01-02", "2001-01-01", DAY, DAY, "-86400 s, expected one or more whole steps"),
+    ("2001-01-01", "2001-01-02T12:00", DAY, DAY, "129600 s, expected one or more whole steps"),
+    ("2001-01-02T06:00", "2001-01-03T06:00", DAY, DAY,
+     "steps of 86400 s begin at 2001-01-01T00:00:00, so 2001-01-02T06:00:00 is 21600 s after the begin of one."),
+])
+def test_a_period_that_is_not_of_its_steps(first, last, step, file_step, message):
+    with pytest.raises(ForcingError) as error:
+        aligned(first, last, step, file_step)
+    assert str(error.value).startswith("a.nc: ") and message in str(error.value)
+
+
+def test_places_of_ids():
+    have = ["a", "b", "c", "b"]
+    assert select_ids(["a", "b"], ["a", "b"], "cell_id", "a.nc", ForcingError).tolist() == [0, 1]
+    assert select_ids(have, ["c", "a"], "cell_id", "a.nc", ForcingError).tolist() == [2, 0], "b is nobody's"
+    with pytest.raises(ForcingError, match=r"a\.nc: 'cell_id' holds b more than once\. Expected unique ids"):
+        select_ids(have, ["c", "b"], "cell_id", "a.nc", ForcingError)
+    with pytest.raises(ForcingError, match=r"'cell_id' has no cat-3 \(2 of 3 are missing\)\. Did you mean 'cat-33'\?"):
+        select_ids(["cat-33", "x"], ["x", "cat-3", "y"], "cell_id", "a.nc", ForcingError)
+    with pytest.raises(ForcingError, match="holds a more than once"):  # though both are the same list
+        select_ids(["a", "a"], ["a", "a"], "cell_id", "a.nc", ForcingError)
