@@ -208,15 +208,24 @@ def open_vector(path: Path, layer: str | None, crs: str | None) -> tuple[Any, di
         else:
             frame = geopandas.read_file(path, **({} if layer is None else {"layer": layer}))
     except Exception as cause:  # the engines raise whatever they like
-        raise DomainError(
-            f"{path}: cannot be read by geopandas ({cause}). Expected a vector file; check `layer`."
-        ) from cause
+        layers = _layers(path)
+        what = f"the layer '{layer}'" if layer is not None and layers else "a vector file"
+        has = f"; it has {', '.join(layers[:SHOWN])}. Name the layer, or another file" if layers else "; check the file"
+        raise DomainError(f"{path}: cannot be read by geopandas ({cause}). Expected {what}{has}.") from cause
     if frame.crs is None:
         if crs is None:
             raise DomainError(f"{path}: has no reference system, expected one. Set network.crs, such as EPSG:4326.")
         frame = frame.set_crs(crs)
     shapes = np.asarray(frame.geometry.to_crs("EPSG:4326").values)
     return load("pandas").DataFrame(frame.drop(columns=frame.geometry.name)), {}, shapes
+
+
+def _layers(path: Path) -> list[str]:
+    """Names of the layers of a vector file, none where it cannot be opened."""
+    try:
+        return [str(one) for one in load("geopandas").list_layers(path)["name"]]
+    except Exception:  # the engines raise whatever they like
+        return []
 
 
 def _open_hydrofabric(path: Path, crs: str | None) -> tuple[Any, dict[str, str], Any]:

@@ -192,7 +192,7 @@ class _Plan:
         return found
 
     def report(self, partial: Path) -> list[str]:
-        """What to say of neighbours, from all blocks, and of the distances of stations."""
+        """What to say of neighbours, from all blocks, of stamps, and of the distances of stations."""
         notes, counts = [], dict.fromkeys(self.neighbours(), 0)
         for file in partial.glob("*.json"):
             for name, count in json.loads(file.read_text()).items():
@@ -205,6 +205,8 @@ class _Plan:
                     f"{name}: cells lie {np.median(away):.3g} km (median) and up to {away.max():.3g} km from their "
                     "station."
                 )
+            if source.remark:
+                notes.append(f"{name}: {source.remark}")
             if source.change is not None:
                 notes.append(source.change.told(name))
             if counts[name]:
