@@ -232,22 +232,31 @@ def check_observations(case: Case) -> Iterator[Finding]:
     if len(empty) < len(ids):
         yield Finding(
             "ok", "observations", f"{len(ids) - len(empty)} gauges, {share[share > 0].min():.0%} to {share.max():.0%} "
-            f"of the steps observed{_runoff(case, ids, discharge)}",
+            "of the steps observed",
         )
+        yield from _runoff(case, ids, discharge)
 
 
-def _runoff(case: Case, ids: list[str], discharge: np.ndarray) -> str:
+def _runoff(case: Case, ids: list[str], discharge: np.ndarray) -> Iterator[Finding]:
     """Observed runoff, for the eye: discharge in another unit is many times too much or too little."""
     assert case.domain is not None
     gauges = case.domain.gauges
     area = np.asarray(gauges.area)[[gauges.id.index(one) for one in ids]]
-    known = np.isfinite(discharge).any(axis=0) & (area > 0)
-    if not known.any():
-        return ""
+    known = np.flatnonzero(np.isfinite(discharge).any(axis=0) & (area > 0))
+    if not known.size:
+        return
     depth = np.nanmean(discharge[:, known], axis=0) / area[known] * DAY / 1000.0  # mm d-1
     yearly = depth * mean_year(np.array([case.config.start]))
-    odd = f", more than {WETTEST:g}: check units" if yearly.max() > WETTEST else ""
-    return f"; a runoff of {yearly.min():.4g} to {yearly.max():.4g} mm a year{odd}"
+    odd = yearly > WETTEST
+    if odd.any():
+        named = [f"{ids[k]} {one:.4g}" for k, one in zip(known[odd], yearly[odd], strict=True)]
+        yield Finding(
+            "note", "observations", f"a runoff of more than {WETTEST:g} mm a year at {len(named)} gauges: "
+            f"{listed(named)}. Check units of the records, and the gauges' area.",
+        )
+    if not odd.all():
+        low, high = yearly[~odd].min(), yearly[~odd].max()
+        yield Finding("ok", "observations", f"a runoff of {low:.4g} to {high:.4g} mm a year")
 
 
 def check_outputs(case: Case) -> Iterator[Finding]:
