@@ -18,6 +18,7 @@ from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_time
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.restart import read_restart
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.model.pet import RANGE
 from bmi_cdlm.names.calendars import date_text, mean_year
 from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.names.time_steps import DAY
@@ -84,6 +85,13 @@ def check_forcing(case: Case) -> Iterator[Finding]:
     if not problems:
         amounts = _amounts(config, means) if whole else []
         yield from (Finding("note", "forcing", f"{config.forcing}: {text}, {odd}.") for text, odd in amounts if odd)
+        low, high = (means.get(name) for name in RANGE)
+        if config.time_step == DAY and low is not None and high is not None and np.array_equal(low, high):
+            yield Finding(
+                "note", "forcing", f"{config.forcing}: {' and '.join(RANGE)} are the same in the mean, expected a "
+                "range: both are means of the day, and a formula of the range gives no demand. Take another source or "
+                "formula."
+            )
         part = f"the first and last {SAMPLE_STEPS} steps (of {size_text(len(config.inputs) * size)})"
         extent = "all values" if whole else part
         rates = "".join(f"; {text}" for text, odd in amounts if not odd)

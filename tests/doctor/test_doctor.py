@@ -146,6 +146,19 @@ def test_rain_and_runoff_are_told_by_the_year(tmp_path: Path, factor: float, n_s
     assert ("ok", f"a runoff of {low} to {high} mm a year") in told
 
 
+@pytest.mark.parametrize("same", [False, True])
+def test_extremes_that_are_means_are_noted(tmp_path: Path, same: bool) -> None:
+    config = write_case(tmp_path, pet="hargreaves")
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        for name, value in (("minimum_air_temperature", 4.0), ("maximum_air_temperature", 4.0 if same else 9.0)):
+            if name not in dataset.variables:
+                dataset.createVariable(name, "f8", ("time", "cell")).units = "degC"
+            dataset[name][:] = value
+    findings = examine(config)
+    assert problems(findings) == ""
+    assert any("are the same in the mean, expected a range" in f.text for f in findings if f.level == "note") == same
+
+
 def test_a_runoff_that_no_basin_has_is_noted(tmp_path: Path) -> None:
     config = write_case(tmp_path)
     with netCDF4.Dataset(tmp_path / "observations.nc", "a") as dataset:

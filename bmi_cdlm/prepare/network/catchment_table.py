@@ -111,6 +111,11 @@ def _read(config: NetworkConfig, folder: Path) -> Columns:
         frame, own_units, polygons = _open_hydrofabric(path, config.crs)
     else:
         frame, own_units, polygons = open_table(path, config.layer, config.delimiter, config.crs)
+    if config.only is not None and config.upstream_of is None:  # the others may lack what is asked for below
+        found = [id_text(one).strip() for one in find_column(frame, names.get("id", "id"), path, DomainError).tolist()]
+        if set(config.only) <= set(found):
+            kept = np.flatnonzero(np.isin(found, config.only))
+            frame, polygons = frame.iloc[kept].reset_index(drop=True), None if polygons is None else polygons[kept]
     if config.reaches is not None:
         frame = _joined(frame, names, path, config, folder)
     text: dict[str, list[str]] = {}

@@ -15,7 +15,7 @@ import numpy as np
 
 from bmi_cdlm.files.amounts import RAIN, doubt, told
 from bmi_cdlm.files.netcdf import create_time, one_at_a_time, write_time
-from bmi_cdlm.model.pet import MEAN
+from bmi_cdlm.model.pet import MEAN, RANGE
 from bmi_cdlm.names.calendars import calendar_of, date_text, mean_year
 from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.names.progress import Pace
@@ -33,6 +33,7 @@ CONVENTIONS = "CF-1.10"
 CHUNK_VALUES = 2**20
 CHUNK_STEPS = 512
 CHUNK_CELLS = 4096
+FEW = 10  # days and cells that may have no range of temperature by chance
 ROUNDING = 0.001  # mm d-1 or W m-2; a mean further below zero is no rounding
 FILLS = (-9999.0, -999.0, -99.0, -99.9, -32768.0, 1e20, -1e20, 9.96921e36, -3.4028235e38, 9999.0, 99999.0)
 FIELDS, FIELDS_OF_PYET, FIELDS_OF_FORMULA = 3, 20, 7
@@ -244,6 +245,8 @@ class _Plan:
             values = self._pet_of(first, stop) if name == PET else self._read(self._direct[name], first, stop)
             self._check(name, values, self.steps.starts[first:stop], self.missing[name][first:stop])
             made[k] = values
+        if self.steps.step == DAY:
+            self._check_range(dict(zip(self.names, made, strict=True)))
         self._read_last.clear()
         return made
 
@@ -327,7 +330,23 @@ class _Plan:
         starts = self._days[first:stop]
         for name, one in self._pet.items():
             self._check(name, values[name], starts, one.missing[first:stop], DAY)
+        self._check_range(values)
         return compute(method, int(starts[0].astype("datetime64[s]").astype(np.int64)), values, self._site)
+
+    def _check_range(self, values: Mapping[str, np.ndarray]) -> None:
+        """Refuse extremes of days that are one number: means of the day, whose range of 0 would make no demand."""
+        if not set(RANGE) <= set(values):
+            return
+        low, high = (values[name] for name in RANGE)
+        valid = ~(np.isnan(low) | np.isnan(high))
+        if np.count_nonzero(valid) < FEW or not (low[valid] == high[valid]).all():
+            return
+        sources = self._direct | self._pet
+        raise ForcingError(
+            f"{sources[RANGE[0]].where}: the lowest and the highest temperature of all {np.count_nonzero(valid)} days "
+            "and cells (of this block of time) are the same, expected a range: both are means of the day, as in the "
+            "files of CAMELS (US) by Maurer and NLDAS. Take another source, or a formula of the mean, such as oudin."
+        )
 
     def _check_sign(self, name: str, values: np.ndarray) -> None:
         """Refuse what is below zero in the mean of a block: no rounding, whatever is allowed as such."""
