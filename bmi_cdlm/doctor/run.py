@@ -18,6 +18,7 @@ from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_time
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.restart import read_restart
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.model.pet import RANGE
 from bmi_cdlm.names.calendars import date_text, mean_year
 from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.names.time_steps import DAY
@@ -85,6 +86,13 @@ def check_forcing(case: Case) -> Iterator[Finding]:
     if not problems:
         amounts = _amounts(config, means) if whole else []
         yield from (Finding("note", "forcing", f"{config.forcing}: {text}, {odd}.") for text, odd in amounts if odd)
+        low, high = (means.get(name) for name in RANGE)
+        if config.time_step == DAY and low is not None and high is not None and np.array_equal(low, high):
+            yield Finding(
+                "note", "forcing", f"{config.forcing}: {' and '.join(RANGE)} are the same in the mean, expected a "
+                "range: both are means of the day, and a formula of the range gives no demand. Take another source or "
+                "formula."
+            )
         part = f"the first and last {SAMPLE_STEPS} steps (of {size_text(len(config.inputs) * size)})"
         extent = "all values" if whole else part
         rates = "".join(f"; {text}" for text, odd in amounts if not odd)
@@ -234,22 +242,31 @@ def check_observations(case: Case) -> Iterator[Finding]:
     if len(empty) < len(ids):
         yield Finding(
             "ok", "observations", f"{len(ids) - len(empty)} gauges, {share[share > 0].min():.0%} to {share.max():.0%} "
-            f"of the steps observed{_runoff(case, ids, discharge)}",
+            "of the steps observed",
         )
+        yield from _runoff(case, ids, discharge)
 
 
-def _runoff(case: Case, ids: list[str], discharge: np.ndarray) -> str:
+def _runoff(case: Case, ids: list[str], discharge: np.ndarray) -> Iterator[Finding]:
     """Observed runoff, for the eye: discharge in another unit is many times too much or too little."""
     assert case.domain is not None
     gauges = case.domain.gauges
     area = np.asarray(gauges.area)[[gauges.id.index(one) for one in ids]]
-    known = np.isfinite(discharge).any(axis=0) & (area > 0)
-    if not known.any():
-        return ""
+    known = np.flatnonzero(np.isfinite(discharge).any(axis=0) & (area > 0))
+    if not known.size:
+        return
     depth = np.nanmean(discharge[:, known], axis=0) / area[known] * DAY / 1000.0  # mm d-1
     yearly = depth * mean_year(np.array([case.config.start]))
-    odd = f", more than {WETTEST:g}: check units" if yearly.max() > WETTEST else ""
-    return f"; a runoff of {yearly.min():.4g} to {yearly.max():.4g} mm a year{odd}"
+    odd = yearly > WETTEST
+    if odd.any():
+        named = [f"{ids[k]} {one:.4g}" for k, one in zip(known[odd], yearly[odd], strict=True)]
+        yield Finding(
+            "note", "observations", f"a runoff of more than {WETTEST:g} mm a year at {len(named)} gauges: "
+            f"{listed(named)}. Check units of the records, and the gauges' area.",
+        )
+    if not odd.all():
+        low, high = yearly[~odd].min(), yearly[~odd].max()
+        yield Finding("ok", "observations", f"a runoff of {low:.4g} to {high:.4g} mm a year")
 
 
 def check_outputs(case: Case) -> Iterator[Finding]:

@@ -132,6 +132,36 @@ def test_radiation_of_the_daylight_becomes_that_of_the_day(camels):
     assert other[180, 0] > 1.5 * found[180, 0]
 
 
+@pytest.mark.parametrize(
+    ("pet", "run"), [("hargreaves", "given"), ("oudin", "hargreaves"), ("oudin", "given")],
+)
+def test_extremes_that_are_means_are_no_range(tmp_path, pet, run):
+    """As Maurer's and NLDAS's files of CAMELS (US) have them: Hargreaves' demand would be 0."""
+    days = DAYS[:40]
+    warm = np.linspace(-5.0, 20.0, 40).round(2)
+    weather = [np.full(40, 3.0), warm, warm, np.full(40, 900.0), np.full(40, 300.0)]
+    write_camels_us(tmp_path, ("01013500", 47.2, -68.6, 2252.7, 250.0), days, weather, np.ones(40))
+    config = save(tmp_path, {**CAMELS_US, "attributes": {}, "pet": {"method": pet}}, end=days[-1] + 1, pet=run)
+    if "hargreaves" in (pet, run):
+        with pytest.raises(ForcingError, match=r"leap\.txt: the lowest and the highest .* of all 40 days .* oudin"):
+            prepare(config)
+        return
+    made = prepare(config)
+    np.testing.assert_allclose(read_all(made.files["forcing"])["air_temperature"][:, 0], warm, atol=1e-5)
+    assert read_all(made.files["forcing"])["potential_evapotranspiration"][-1, 0] > 1.0
+
+
+def test_catchments_that_are_chosen_need_nothing_of_the_others(tmp_path):
+    (tmp_path / "basins.csv").write_text("id,area,lat,lon\n0,1,45,3\na,7,45,3\n0,2,45,3\n")
+    (tmp_path / "rivers.csv").write_text("id,length\na,1200\n")
+    network = {"table": "basins.csv", "reaches": "rivers.csv"}
+    with pytest.raises(DomainError, match=r"has no reach of 2 catchments"):
+        prepare(save(tmp_path, {"network": network}, pet="oudin"))
+    domain = read_domain(prepare(save(tmp_path, {"network": {**network, "only": ["a"]}}, pet="oudin")).files["domain"])
+    assert domain.reaches.id == ["a"] and domain.cells.area.tolist() == [7.0]
+    assert domain.reaches.length.tolist() == [1200.0]
+
+
 def test_several_basins_in_one_domain_each_with_its_own_weather(camels):
     folder, (rain, *_), _ = camels
     block = {**CAMELS_US, "network": {"table": "camels_topo.txt", "layout": "camels_us"}}

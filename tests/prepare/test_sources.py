@@ -231,6 +231,27 @@ def test_metres_taken_for_millimetres_are_told(tmp_path, n, said):
     assert notes[-1].startswith(told + said) and (said or notes[-1] == told + ".")
 
 
+@pytest.mark.parametrize(
+    ("given", "told"), [({"kind": "total"}, True), ({"kind": "total", "stamp": "end"}, False),
+                        ({"kind": "total", "stamp": "start"}, False), ({"kind": "accumulated"}, False)],
+)
+def test_stamps_of_grib_in_netcdf_are_told(tmp_path, given, told):
+    """As the CDS hands out ERA5: totals of the hour before the stamp."""
+    hours = np.arange(1.0, 49.0)
+    values = (hours if "stamp" in given else np.ones(48))[:, None, None] * np.ones((1, *SHAPE)) / 1000.0
+    if given["kind"] == "accumulated":
+        values = ((hours - 1) % 24 + 1)[:, None, None] * np.ones((1, *SHAPE)) / 1000.0
+    times = hours - (1.0 if told or given.get("stamp") == "start" else 0.0)
+    write_grid(tmp_path / "p.nc", "tp", values, LON, LAT, units="m", times=times)
+    with netCDF4.Dataset(tmp_path / "p.nc", "a") as dataset:
+        dataset["tp"].GRIB_stepType = "accum"
+    found, notes = make(tmp_path, {"precipitation": {"source": "p.nc", **given}}, n=2)
+    assert any("Set stamp: end unless the file has them moved" in note for note in notes) == told
+    right = [hours[:24].sum(), hours[24:].sum()] if "stamp" in given else [24.0, 24.0]
+    for got, expected in zip(found["precipitation"], right, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
 def test_rounding_below_zero_is_still_zero(tmp_path):
     values = np.full((3, *SHAPE), 1.0)
     values[1] = -0.0005

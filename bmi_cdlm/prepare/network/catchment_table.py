@@ -111,6 +111,11 @@ def _read(config: NetworkConfig, folder: Path) -> Columns:
         frame, own_units, polygons = _open_hydrofabric(path, config.crs)
     else:
         frame, own_units, polygons = open_table(path, config.layer, config.delimiter, config.crs)
+    if config.only is not None and config.upstream_of is None:  # the others may lack what is asked for below
+        found = [id_text(one).strip() for one in find_column(frame, names.get("id", "id"), path, DomainError).tolist()]
+        if set(config.only) <= set(found):
+            kept = np.flatnonzero(np.isin(found, config.only))
+            frame, polygons = frame.iloc[kept].reset_index(drop=True), None if polygons is None else polygons[kept]
     if config.reaches is not None:
         frame = _joined(frame, names, path, config, folder)
     text: dict[str, list[str]] = {}
@@ -208,15 +213,24 @@ def open_vector(path: Path, layer: str | None, crs: str | None) -> tuple[Any, di
         else:
             frame = geopandas.read_file(path, **({} if layer is None else {"layer": layer}))
     except Exception as cause:  # the engines raise whatever they like
-        raise DomainError(
-            f"{path}: cannot be read by geopandas ({cause}). Expected a vector file; check `layer`."
-        ) from cause
+        layers = _layers(path)
+        what = f"the layer '{layer}'" if layer is not None and layers else "a vector file"
+        has = f"; it has {', '.join(layers[:SHOWN])}. Name the layer, or another file" if layers else "; check the file"
+        raise DomainError(f"{path}: cannot be read by geopandas ({cause}). Expected {what}{has}.") from cause
     if frame.crs is None:
         if crs is None:
             raise DomainError(f"{path}: has no reference system, expected one. Set network.crs, such as EPSG:4326.")
         frame = frame.set_crs(crs)
     shapes = np.asarray(frame.geometry.to_crs("EPSG:4326").values)
     return load("pandas").DataFrame(frame.drop(columns=frame.geometry.name)), {}, shapes
+
+
+def _layers(path: Path) -> list[str]:
+    """Names of the layers of a vector file, none where it cannot be opened."""
+    try:
+        return [str(one) for one in load("geopandas").list_layers(path)["name"]]
+    except Exception:  # the engines raise whatever they like
+        return []
 
 
 def _open_hydrofabric(path: Path, crs: str | None) -> tuple[Any, dict[str, str], Any]:

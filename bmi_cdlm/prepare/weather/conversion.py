@@ -12,7 +12,7 @@ WATER_DENSITY = 1000.0  # kg m-3, declared wherever a mass of water becomes a de
 # Spellings of weather services that UDUNITS does not know.
 SPELLINGS = {
     "m of water equivalent": "m", "m of water": "m", "mm of water equivalent": "mm", "(0 - 1)": "1", "~": "1",
-    "deg c": "degC", "degrees celsius": "degC", "c": "degC", "cfs": "ft3 s-1", "cms": "m3 s-1",
+    "deg c": "degC", "oc": "degC", "degrees celsius": "degC", "c": "degC", "cfs": "ft3 s-1", "cms": "m3 s-1",
     "us survey foot": "US_survey_foot", "us survey feet": "US_survey_foot", "ftus": "US_survey_foot",
     "us-ft": "US_survey_foot", "m a.s.l.": "m", "masl": "m", "metre above sea level": "m",
     "meters above sea level": "m", "cumec": "m3 s-1", "cumecs": "m3 s-1", "-": "1", "[-]": "1", "unitless": "1",

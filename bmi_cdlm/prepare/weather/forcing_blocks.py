@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from bmi_cdlm.files.amounts import RAIN, doubt, told
+from bmi_cdlm.model.pet import RANGE
 from bmi_cdlm.names.calendars import mean_year
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.prepare.weather.forcing_checks import check_values
+from bmi_cdlm.prepare.weather.forcing_checks import check_range, check_values
 from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather, needs
 from bmi_cdlm.prepare.weather.inputs import PET, Target
 from bmi_cdlm.prepare.weather.pet import BY_PYET, Site, compute, formula_of, spread_over_day
@@ -62,7 +64,7 @@ class ForcingBlocks:
         return found
 
     def report(self, partial: Path) -> list[str]:
-        """What to say of neighbours, from all blocks, and of the distances of stations."""
+        """What to say of neighbours, from all blocks, of stamps, and of the distances of stations."""
         notes, counts = [], dict.fromkeys(self.neighbours(), 0)
         for file in partial.glob("*.json"):
             for name, count in json.loads(file.read_text()).items():
@@ -75,6 +77,8 @@ class ForcingBlocks:
                     f"{name}: cells lie {np.median(away):.3g} km (median) and up to {away.max():.3g} km from their "
                     "station."
                 )
+            if source.remark:
+                notes.append(f"{name}: {source.remark}")
             if source.change is not None:
                 notes.append(source.change.told(name))
             if counts[name]:
@@ -112,6 +116,8 @@ class ForcingBlocks:
             values = self._pet_of(first, stop) if name == PET else self._read(self._direct[name], first, stop)
             self._check(name, values, self.steps.starts[first:stop], self.missing[name][first:stop], self.steps.step)
             made[k] = values
+        if self.steps.step == DAY:
+            self._check_range(dict(zip(self.names, made, strict=True)))
         self._read_last.clear()
         return made
 
@@ -195,7 +201,12 @@ class ForcingBlocks:
         starts = self._days[first:stop]
         for name, one in self._pet.items():
             self._check(name, values[name], starts, one.missing[first:stop], DAY)
+        self._check_range(values)
         return compute(method, int(starts[0].astype("datetime64[s]").astype(np.int64)), values, self._site)
+
+    def _check_range(self, values: Mapping[str, np.ndarray]) -> None:
+        if set(RANGE) <= set(values):
+            check_range(values, (self._direct | self._pet)[RANGE[0]].where)
 
     def _check(self, name: str, values: np.ndarray, starts: np.ndarray, gone: np.ndarray, seconds: int) -> None:
         """Refuse values without a meaning, of steps [s]; rounding below zero becomes zero, in place."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NoReturn
 
 import numpy as np
 
+from bmi_cdlm.model.pet import RANGE
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.prepare.weather.inputs import Target
 
+FEW = 10  # days and cells that may have no range of temperature by chance
 ROUNDING = 0.001  # mm d-1 or W m-2; a mean further below zero is no rounding
 FILLS = (-9999.0, -999.0, -99.0, -99.9, -32768.0, 1e20, -1e20, 9.96921e36, -3.4028235e38, 9999.0, 99999.0)
 
@@ -51,6 +54,22 @@ def check_values(
     wrong[gone] = False
     if wrong.any():
         _refuse(name, values, wrong, starts, seconds, where, target)
+
+
+def check_range(values: Mapping[str, np.ndarray], where: str) -> None:
+    """Refuse extremes of days that are one number: means of the day, whose range of 0 would make no demand.
+
+    values : float[day, cell] by input; where : what gave the lowest temperature.
+    """
+    low, high = (values[name] for name in RANGE)
+    valid = ~(np.isnan(low) | np.isnan(high))
+    if np.count_nonzero(valid) < FEW or not (low[valid] == high[valid]).all():
+        return
+    raise ForcingError(
+        f"{where}: the lowest and the highest temperature of all {np.count_nonzero(valid)} days "
+        "and cells (of this block of time) are the same, expected a range: both are means of the day, as in the "
+        "files of CAMELS (US) by Maurer and NLDAS. Take another source, or a formula of the mean, such as oudin."
+    )
 
 
 def _check_sign(name: str, values: np.ndarray, where: str) -> None:

@@ -189,6 +189,11 @@ class CellInput(Intervals):
         self.change = None if source.height is None else self._change(target, folder)
 
     @property
+    def remark(self) -> str:
+        """What is to be said of the source's stamps, or nothing."""
+        return str(getattr(self._fields, "remark", ""))
+
+    @property
     def n_used(self) -> int:
         """Values held per step of the model, for the estimate of memory."""
         return (self._fields.n_read + (0 if self.weights.is_steady else self.n_cells)) * self.ratio
