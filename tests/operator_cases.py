@@ -233,7 +233,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "sealed, hbv": lambda: make_case(33, random_domain(35, 9, 6, 15), 13, chain=chain_of(HBV_IMPERVIOUS)),
     "components of hbv": lambda: make_case(
         24, random_domain(27, 9, 4, 15), 9, chain=chain_of(ROUTED_HBV), components={"hbv": 4},
-        varying=VARYING["hbv_2_0"]),
+        varying=("evaporation_shape", "quickflow_rate", "recharge_shape")),
     "components of three stages": lambda: make_case(
         19, random_domain(22, 9, 4, 15), 10, chain=chain_of(HBV, reach=RESERVOIRS), components={"three_stages": 3}),
     "components with weights": lambda: make_case(

@@ -22,11 +22,12 @@ with new digests, made from its own commit, and says so in CHANGELOG.md.
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import digest_cases as d
 import numpy as np
@@ -100,8 +101,8 @@ def test_every_bit_of_a_made_country_is_as_it_was(country, name):
 
 
 @pytest.fixture(scope="module")
-def basins(tmp_path_factory) -> Iterator:
-    """Prepare a basin once: its folder, and the digests of its files."""
+def basins(tmp_path_factory, prepared) -> Callable[[str], tuple[Path, d.Digests]]:
+    """A basin as it was prepared once: its folder, and the digests of its files."""
     folder = tmp_path_factory.mktemp("basins")
     made: dict[str, Digests] = {}
 
@@ -112,11 +113,12 @@ def basins(tmp_path_factory) -> Iterator:
                 if not source.is_file():
                     pytest.skip(f"reference file {source} is not there")
                 made[name] = d.prepare_grand(folder, source)
-            else:
-                for package in ("rasterio", "pyflwdir", "smash"):
-                    if importlib.util.find_spec(package) is None:
-                        pytest.skip(f"{package}, which makes this basin, is not installed")
-                made[name] = d.prepared(folder, name)
+            else:  # `make_digests` prepares with the checkout that it is of; here that has been done
+                made_here = mock.patch.dict(
+                    d.prepared.__globals__, command=lambda *words: shutil.copytree(prepared(name), folder / name)
+                )
+                with made_here:
+                    made[name] = d.prepared(folder, name)
         return folder, made[name]
 
     return make

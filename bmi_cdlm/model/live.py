@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -43,6 +43,7 @@ class Live:
     ) -> None:
         self._reach, self._at_gauges = operators.reach, operators.domain.gauges.reach
         self._ledger, self._is_coupled = ledger, bool(coupled)
+        self._outputs, self._n_sub = outputs, operators.n_sub
         stored = {name: a for name, a in state.arrays().items() if name not in state.earlier}
         sizes = {v.short: size_of(operators.domain, v.grid) for v in outputs}
         self.values = {
@@ -61,6 +62,22 @@ class Live:
         self.totals.refresh(state)
         if self._ledger is not None:
             self._ledger.update(state, live, self.totals.at_start)
+
+    def begin(self, discharge: np.ndarray) -> None:
+        """Let all fluxes be 0, and reaches have their initial discharge [m3 s-1]."""
+        for v in self._outputs:
+            if v.role == "flux":
+                self.values[v.short][:] = 0.0
+        self.values["discharge"][:] = discharge
+
+    def restore(self, cell: Mapping[str, np.ndarray], reach: Mapping[str, np.ndarray]) -> None:
+        """Take over the last fluxes that are saved with a state."""
+        for v in self._outputs:
+            source = {"cell": cell, "reach": reach}.get(v.grid, {})
+            if v.role == "flux" and v.short in source:
+                self.values[v.short][:] = np.ravel(source[v.short])
+            elif v.sub_steps and v.short in reach:  # of gauges, kept at their reaches
+                self.values[v.short].reshape(self._n_sub, -1)[:] = reach[v.short][:, self._at_gauges]
 
 
 def size_of(domain: Domain, grid: str) -> int:

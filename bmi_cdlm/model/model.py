@@ -320,12 +320,7 @@ class Model:
 
     def start_cells(self) -> None:
         """Bring cells into the state of a cold start."""
-        for operator, p, own in zip(self.operators.cells, self._given.cells, self.state.cells, strict=True):
-            for values, start in zip(own, operator.start(p), strict=True):
-                values[...] = 0.0
-                values[: start.shape[0]] = start
-        for memory in (self.state.lstm_hidden, self.state.lstm_memory):
-            memory[...] = 0.0
+        self.state.start_cells(self.operators, self._given.cells)
 
     def symbols(self, process: str) -> Mapping[str, np.ndarray]:
         """Parameters of a process of cells and what is prepared of them, by symbol, float64[component * cell]."""
@@ -343,10 +338,7 @@ class Model:
     def begin(self, discharge: np.ndarray) -> None:
         """Start the clock: the ledger and all fluxes are 0, reaches hold their initial discharge [m3 s-1]."""
         self.state.clear_totals()
-        for v in self.outputs:
-            if v.role == "flux":
-                self.live[v.short][:] = 0.0
-        self.live["discharge"][:] = discharge
+        self._live.begin(discharge)
         self._routing.begin(discharge)
         self._begin_balance()
 
@@ -378,12 +370,7 @@ class Model:
         self._fit_queues({q: max(own[q], saved[q]) for q in queues})  # a base may be shorter here than it was there
         self.state.assign({**cell, **reach, name: state})
         self._routing.empty_boundary(self._given.reach, self.state)
-        for v in self.outputs:
-            source = {"cell": cell, "reach": reach}.get(v.grid, {})
-            if v.role == "flux" and v.short in source:
-                self.live[v.short][:] = np.ravel(source[v.short])
-            elif v.sub_steps and v.short in reach:  # of gauges, kept at their reaches
-                self.live[v.short].reshape(self.n_sub, -1)[:] = reach[v.short][:, self.domain.gauges.reach]
+        self._live.restore(cell, reach)
         self.refresh()
 
     @property

@@ -115,6 +115,15 @@ class State(NamedTuple):
         )
         return self._replace(cells=cells)
 
+    def start_cells(self, operators: Operators, parameters: list[Parameters]) -> None:
+        """Bring cells into the state of a cold start, in place; a network forgets what it remembers."""
+        for operator, p, own in zip(operators.cells, parameters, self.cells, strict=True):
+            for values, start in zip(own, operator.start(p), strict=True):
+                values[...] = 0.0
+                values[: start.shape[0]] = start
+        for memory in (self.lstm_hidden, self.lstm_memory):
+            memory[...] = 0.0
+
     def clear_totals(self) -> None:
         """Set the ledger to zero: the run starts here."""
         totals = (*self.totals, *self.earlier_totals)

@@ -32,7 +32,7 @@ INPUTS: tuple[Variable, ...] = (
             "(Guadeloupe) 1970: World record point precipitation measurements, NOAA HDSC",
             peaks=((3600, 9700.0), (1, 60_000.0)),
             usual=(
-                "tp", "total_precipitation", "pr", "prec", "precip", "prcp", "precipitation", "rainfall",
+                "tp", "total_precipitation", "pr", "pre", "prec", "precip", "prcp", "rr", "precipitation", "rainfall",
                 "lwe_precipitation_rate", "precipitation_flux", "precipitation_amount",
                 "lwe_thickness_of_precipitation_amount",
             ),
@@ -53,16 +53,16 @@ INPUTS: tuple[Variable, ...] = (
     ),
     air_temperature(
         "air_temperature", "temperature", "Mean air temperature near the ground", 8.0,
-        ("t2m", "2m_temperature", "tas", "tmean", "tg", "temperature", "air_temperature"),
+        ("t2m", "2m_temperature", "tas", "tavg", "tmean", "tg", "temperature", "air_temperature"),
     ),
     air_temperature(
         "minimum_air_temperature", "time_min_of_temperature", "Lowest air temperature of the step", 4.0,
-        ("tasmin", "tmin", "mn2t", "tn", "minimum_temperature", "minimum_air_temperature"),
+        ("tasmin", "tmin", "tmmn", "mn2t", "tn", "minimum_temperature", "minimum_air_temperature"),
         within="lowest", key="minimum_temperature",
     ),
     air_temperature(
         "maximum_air_temperature", "time_max_of_temperature", "Highest air temperature of the step", 12.0,
-        ("tasmax", "tmax", "mx2t", "tx", "maximum_temperature", "maximum_air_temperature"),
+        ("tasmax", "tmax", "tmmx", "mx2t", "tx", "maximum_temperature", "maximum_air_temperature"),
         within="highest", key="maximum_temperature",
     ),
     Variable(

@@ -32,8 +32,7 @@ CASES = [(snow, step, pet) for snow in PARAMETERS for step in (DAY, HOUR) for pe
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
     monkeypatch.setattr("bmi_cdlm.model.cell_operator.BLOCK_STEPS", 4)
-    monkeypatch.setattr("bmi_cdlm.model.reach_operator.ROUTING_SUB_STEPS", 8)
-    monkeypatch.setattr("bmi_cdlm.model.reach_operator.SHORTEST_ROUTING_BLOCK", 1)
+    monkeypatch.setattr("bmi_cdlm.model.route_adjoint.block_steps", lambda *_: 3)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
-"""Small rasters made on the spot, and the two real cases, prepared once per session."""
+"""Small rasters made on the spot, and reference files."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from toy_basin import write_raster, write_toy
 
 ROOT = Path(__file__).resolve().parents[2]
-CFG, SHARED = ROOT / "cfg", ROOT.parent / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture(name="write_raster")
@@ -35,24 +34,6 @@ def daily(tmp_path: Path) -> dict[str, dict]:
     from forcing_cases import daily_weather
 
     return daily_weather(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Path]]:
-    """Prepare a real case, once for all tests."""
-    for package in ("smash", "rasterio", "pyproj", "pyflwdir"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"the package '{package}' is not installed")
-    from bmi_cdlm.prepare.run import prepare as make_files
-
-    made: dict[str, dict[str, Path]] = {}
-
-    def prepare(name: str) -> dict[str, Path]:
-        if name not in made:
-            made[name] = make_files(CFG / f"{name}.yaml", to=tmp_path_factory.mktemp(name)).files
-        return made[name]
-
-    return prepare
 
 
 @pytest.fixture

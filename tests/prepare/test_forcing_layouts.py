@@ -85,6 +85,10 @@ def test_no_reference_system(tmp_path, daily):
     write_grid(tmp_path / "map.nc", "pr", ones, LON, LAT, units="mm d-1", times=[0, 24, 48], dims=("y", "x"))
     with pytest.raises(ForcingError, match=r"no reference system.*Set `crs`"):
         make(tmp_path, {**daily, "precipitation": {"source": "map.nc"}})
+    with netCDF4.Dataset(tmp_path / "map.nc", "a") as dataset:
+        dataset["pr"].grid_mapping = "lost"
+    with pytest.raises(ForcingError, match=r"no reference system \(its grid_mapping 'lost' is not in the file"):
+        make(tmp_path, {**daily, "precipitation": {"source": "map.nc"}})
     made = make(tmp_path, {**daily, "precipitation": {"source": "map.nc", "crs": "EPSG:4326"}})
     np.testing.assert_allclose(made["precipitation"], 1.0)
 

@@ -221,6 +221,16 @@ def test_the_sign_of_era5s_evaporation_is_named_and_no_tolerance_makes_it_zero(t
     assert notes[-1].startswith("means at this rate: precipitation 1461 mm a year (cells 1461 to 1461); potential_evap")
 
 
+@pytest.mark.parametrize(("n", "said"), [(366, ", less than 10: check units and `kind`"), (100, "")])
+def test_metres_taken_for_millimetres_are_told(tmp_path, n, said):
+    hours = [24 * k for k in range(n)]
+    write_grid(tmp_path / "p.nc", "tp", np.full((n, *SHAPE), 0.004), LON, LAT, units="m", times=hours)
+    source = {"source": "p.nc", "kind": "total", "units": "mm"}
+    _, notes = make(tmp_path, {"precipitation": source}, n=n)
+    told = "means at this rate: precipitation 1.461 mm a year (cells 1.461 to 1.461)"
+    assert notes[-1].startswith(told + said) and (said or notes[-1] == told + ".")
+
+
 def test_rounding_below_zero_is_still_zero(tmp_path):
     values = np.full((3, *SHAPE), 1.0)
     values[1] = -0.0005

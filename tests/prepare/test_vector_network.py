@@ -158,14 +158,14 @@ def test_grids_are_shared_out_by_the_polygons(tmp_path, shift, size):
     forcing = {"precipitation": {"source": "p.nc"}, "potential_evapotranspiration": {"source": "e.nc"}}
     config = run_of(tmp_path, {"table": "cat.gpkg", "layout": "basinmaker"}, forcing=forcing)
     found = read_all(prepare(config).files["forcing"])
+
     def sines(points):
         return np.column_stack([points[:, 0], np.sin(np.radians(points[:, 1]))])
 
+    edges = np.sin(np.radians([lat - size / 2, lat + size / 2]))[:, :, None]  # areas are true there
+    pixels = shapely.box(lon - size / 2, edges[0], lon + size / 2, edges[1])
     for k, shape in enumerate(boxes(shift)):
-        half, true = size / 2, shapely.transform(shape, sines)  # areas are true there
-        pixels = [[shapely.transform(shapely.box(x - half, y - half, x + half, y + half), sines) for x in lon]
-                  for y in lat]
-        weights = shapely.area(shapely.intersection(true, np.array(pixels)))
+        weights = shapely.area(shapely.intersection(shapely.transform(shape, sines), pixels))
         expected = (weights * values).sum(axis=(1, 2)) / weights.sum()
         column = found["cell_id"].tolist().index(str(ids[k]))
         np.testing.assert_allclose(found["precipitation"][:, column], expected, rtol=2e-5)  # polygons came by EPSG:3035

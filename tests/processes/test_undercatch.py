@@ -31,7 +31,7 @@ def weather(step):
 def run(process, factors, P, E, T, step):
     """Runoff, what was added [mm d-1], the total of precipitation and what left and is stored in the end [mm]."""
     operator = CellOperator(process, lumped_domain(3), step, np.float64, Workers(1))
-    given = {p.name: np.full(3, p.range_at(step).default) for p in process.parameters}
+    given = {p.name: np.full(3, p.range_at(step).default, float) for p in process.parameters}
     p = operator.prepare(given | {n: np.asarray(v, float) for n, v in factors.items()})
     state = operator.start(p)
     fluxes = operator.plan.flux_group(*(np.empty(P.shape) for _ in operator.plan.flux_group._fields))

@@ -367,6 +367,27 @@ def test_outputs_that_cannot_be(load, keys, patterns):
     assert_refused(load, *patterns, **keys)
 
 
+@pytest.mark.parametrize(("keys", "message"), [
+    ({"initial_runoff": 1.0, "initial_state": "state.nc"},
+     "initial_rain or initial_runoff without initial_state: equilibrium, which they describe"),
+    ({"output_variables": ["inflow_total"], "output_at": "reaches"},
+     "output_variables: 'inflow_total' is kept with a ledger_tolerance only; set one"),
+    ({"output_variables": ["exchange_missing"], "output_at": "cells"},
+     "output_variables: 'exchange_missing' is of coupled_inputs, which other models give through BMI"),
+    ({"coupled_inputs": ["reach_inflow", "reach_inflow"]},
+     "coupled_inputs names one input twice: reach_inflow, reach_inflow"),
+    ({"published_inputs": ["reach_inflow"]}, "published_inputs names 'reach_inflow'; expected it under coupled_inputs"),
+])
+def test_keys_that_need_another(load, keys, message):
+    assert_refused(load, message, **keys)
+
+
+def test_the_key_that_they_need(load):
+    kept = {"output_variables": ["inflow_total"], "output_at": "reaches", "ledger_tolerance": 1e-9}
+    assert load(**kept).output_variables == ("inflow_total",)
+    assert load(initial_rain=1.0, initial_state="equilibrium").initial_rain == 1.0
+
+
 def test_ids_may_be_numbers(load):
     assert load(output_at=[101, "b7"]).output_at == ("101", "b7")
     assert_refused(load, "output_at", output_at=[1.5])

@@ -234,8 +234,7 @@ MAPS = {"loss": {"mean_runoff": 0.2, "baseflow_index": 0.6}, "mean_runoff_attrib
 @pytest.mark.parametrize("run", [pytest.param(r, marks=pytest.mark.slow if "hourly" in r else ()) for r in RUNS])
 def test_the_gradient_of_every_weight_is_that_of_the_loss(tmp_path, run, monkeypatch):
     monkeypatch.setattr("bmi_cdlm.model.cell_operator.BLOCK_STEPS", 16)
-    monkeypatch.setattr("bmi_cdlm.model.reach_operator.ROUTING_SUB_STEPS", 96)
-    monkeypatch.setattr("bmi_cdlm.model.reach_operator.SHORTEST_ROUTING_BLOCK", 1)
+    monkeypatch.setattr("bmi_cdlm.model.route_adjoint.block_steps", lambda *_: 4)
     trainer = drawn_trainer(write_training_case(tmp_path, **RUNS[run], **EVERYTHING))
     windows = [trainer.data.window(first, 25) for first in (3, 20)]
     trainer.gradient(windows)

@@ -202,12 +202,18 @@ experiment:
 Of several seeds of a variant the mean discharge is scored too, and of several variants in `ensembles`, which may be of
 unlike processes: such a mean is a file of discharge (`discharge_all_temporal.nc`), and no checkpoint.
 
+Beside `temporal`, whose trainings see all gauges, a design that holds gauges out has a table more: the scores of every
+region, of the same gauges where they were fitted, and the difference gauge by gauge.
+
+`--design`, `--seed` and `--variant` do a part of what the file names, whose tables say that it is one:
+`cdlm-train experiment cfg/mopex.yaml --design temporal --design regions --seed 1`. Its trainings count for the whole.
+
 Several CONFIG in one command are several samples of basins, one after the other; `cfg/camels_fr.yaml`,
 `cfg/camels_us.yaml` and `cfg/camels_gb.yaml` leave out every basin once, or five folds.
 
 `cdlm-train compare A B` puts the experiments in two folders side by side, at the gauges that both have: medians of
 each, and of the difference gauge by gauge, with bootstrap intervals, on the screen and as a page. It takes the first
-model of each, or `--model` and `--other` as their tables name them; A and B may be one folder.
+ensemble of each, or its first variant, or `--model` and `--other` as their tables name them; A and B may be one folder.
 
 A map as a constraint (`loss.mean_runoff` with `mean_runoff_attribute: mean_runoff`, and `loss.baseflow_index`
 likewise, laid into the domain by `cdlm signatures --to-domain`) holds all cells, also those that drain to no gauge of

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from bmi_cdlm.files.amounts import RAIN, doubt, told
 from bmi_cdlm.names.calendars import mean_year
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.weather.forcing_checks import check_values
-from bmi_cdlm.prepare.weather.forcing_needs import RAIN, Steps, Weather, needs
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather, needs
 from bmi_cdlm.prepare.weather.inputs import PET, Target
 from bmi_cdlm.prepare.weather.pet import BY_PYET, Site, compute, formula_of, spread_over_day
 from bmi_cdlm.prepare.weather.quantities import Given, Provider, Quantity, open_quantity
 from bmi_cdlm.version import __version__
 
-WETTEST = 6000.0  # mm a year, of a whole basin; a few places on coasts and below the Himalaya have more
 FIELDS, FIELDS_OF_PYET, FIELDS_OF_FORMULA = 3, 20, 7
 # Arrays of a block that exist at once, float64 each, beside the inputs [counted, then measured]: where demand is given,
 # made by pyet, or by a formula, which reads some more.
@@ -98,13 +98,11 @@ class ForcingBlocks:
                 total[k] += np.where(there, values[k], 0.0).sum(axis=0, dtype=np.float64)
                 count[k] += there.sum(axis=0)
         parts = []
+        days = self.steps.starts.size * self.steps.step / DAY
         for k, name in enumerate(shown):
             yearly = total[k] / np.maximum(count[k], 1) * mean_year(self.steps.starts)
-            parts.append(f"{name} {yearly.mean():.4g} mm a year (cells {yearly.min():.4g} to {yearly.max():.4g})")
-            if name == RAIN and yearly.mean() > WETTEST:
-                parts[-1] += (
-                    f", more than {WETTEST:g}: check units and `kind` (ERA5-Land's amounts are accumulated, no totals)"
-                )
+            odd = doubt(name, yearly, days, " and `kind` (ERA5-Land's amounts are accumulated, no totals)")
+            parts.append(f"{told(name, yearly)}{', ' if odd else ''}{odd}")
         return [f"means at this rate: {'; '.join(parts)}."]
 
     def make(self, first: int, stop: int) -> np.ndarray:

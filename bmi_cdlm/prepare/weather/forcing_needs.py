@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bmi_cdlm.files.amounts import RAIN
 from bmi_cdlm.model.pet import MEAN
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.names.time_steps import DAY
@@ -13,8 +14,6 @@ from bmi_cdlm.prepare.weather.inputs import PET
 from bmi_cdlm.prepare.weather.pet import reads
 from bmi_cdlm.prepare.weather.quantities import check_given, keys_of
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
-
-RAIN = "precipitation"
 
 
 class Weather(NamedTuple):
