@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from make_domain import lumped_domain, random_domain
-from process_cases import BESIDE, HBV, RESERVOIRS, VARYING
+from process_cases import BESIDE, HBV, RESERVOIRS, VARYING, WINDY
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.loops.plan import places_of
@@ -225,6 +225,7 @@ CASES: dict[str, Callable[[], Case]] = {
         34, random_domain(36, 9, 6, 15), 17, chain=chain_of(CEMANEIGE_GRADUAL, GR4J)),
     "gradual snow, one cold step": lambda: make_case(7, lumped_domain(6), 1, chain=chain_of(CEMANEIGE_GRADUAL, GR4J)),
     "undercatch": lambda: make_case(35, random_domain(37, 9, 6, 15), 13, chain=chain_of(HBV_UNDERCATCH)),
+    "a ledger of snow": lambda: make_case(38, random_domain(40, 9, 6, 15), 13, chain=chain_of(WINDY, GR4J)),
     "undercatch before snow": lambda: make_case(
         36, random_domain(38, 9, 6, 15), 13, chain=chain_of(UNDERCATCH, CEMANEIGE_HYSTERESIS, GR4J)),
     "undercatch before components": lambda: make_case(

@@ -33,6 +33,7 @@ RUNS = {
     "daily, CemaNeige": {"snow": "cemaneige", "learn_weighting": True},
     "daily, hysteresis, no PET factor": {"snow": "cemaneige_hysteresis", "pet_factor": False},
     "daily, linear, routing fixed": {"snow": "cemaneige", "mapping": "linear", "learn_routing": False},
+    "daily, corrected rain and snow": {"precipitation": "undercatch", "snow": "cemaneige"},
     "daily, three components": {"snow": "cemaneige", "components": 3},
     "hourly, power": {"snow": "cemaneige_hysteresis", "step": HOUR, "n_steps": 140, "mapping": "power"},
 }
