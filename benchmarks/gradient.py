@@ -25,7 +25,8 @@ from rich.console import Console
 from timing import Case, interleave
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.model.operators import Operators, zeros_of
+from bmi_cdlm.model.blocks import zeros_of
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
 

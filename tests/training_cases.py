@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import netCDF4
@@ -113,3 +114,22 @@ def _write_domain(path: Path) -> None:
     write_domain(path, fields)
     with netCDF4.Dataset(path, "a") as data:
         data["cell_baseflow_index"].hysep_window = 5
+
+
+def here(case: Path, folder: Path, **training) -> Path:
+    """The case, writing below another folder."""
+    return change_training(case, f"{folder.name}.yaml", output=str(folder / "out" / "trained.safetensors"), **training)
+
+
+def log_of(config: Path) -> list[list[str]]:
+    """Rows of a log, without the seconds."""
+    output = Path(yaml.safe_load(config.read_text())["training"]["output"])
+    text = (output.with_name("trained_training") / "log.csv").read_text()
+    return [row[:-1] for row in csv.reader(text.splitlines())]
+
+
+def assert_same_weights(a: Path, b: Path, *, same: bool = True) -> None:
+    one, other = weights_of(a), weights_of(b)
+    assert one.keys() == other.keys()
+    equal = [np.array_equal(one[name], other[name]) for name in one]
+    assert all(equal) if same else not any(equal)

@@ -36,7 +36,7 @@ from simulated_threads import in_turn
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.device.launch import SIMULATED, to_device
-from bmi_cdlm.model import operators, operators_cuda
+from bmi_cdlm.model import cell_operator, operators_cuda
 from bmi_cdlm.model.operators_cuda import CudaOperators
 
 BLOCK = 8
@@ -116,6 +116,6 @@ def compare(case: Case) -> dict[str, dict[str, float]]:
 if __name__ == "__main__":
     if SIMULATED:
         in_turn()
-    operators.BLOCK_STEPS = operators_cuda.BLOCK_STEPS = BLOCK
+    cell_operator.BLOCK_STEPS = operators_cuda.BLOCK_STEPS = BLOCK
     chosen = {n: c for n, c in cases().items() if n in sys.argv[1:] or len(sys.argv) == 1}
     sys.stdout.write(json.dumps({"simulated": SIMULATED, **{n: compare(c) for n, c in chosen.items()}}))

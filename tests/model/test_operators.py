@@ -30,10 +30,10 @@ from process_cases import BESIDE, CELLS, HBV, REACHES, RESERVOIRS, VARYING
 from bmi_cdlm.domain.network import plan_network
 from bmi_cdlm.kernels import launch, workers
 from bmi_cdlm.kernels.loops import rows
-from bmi_cdlm.model import memory, operators
+from bmi_cdlm.model import blocks, cell_operator, elementwise, memory, reach_operator, route_adjoint
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
-from bmi_cdlm.model.operators import Operators, ReachOperator
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
 from bmi_cdlm.processes.cemaneige import CEMANEIGE
 from bmi_cdlm.processes.gr4j import GR4J
@@ -48,8 +48,8 @@ def small_blocks(request, monkeypatch):
     """Blocks shorter than the period, for snow and runoff of another length than for routing."""
     if "whole_blocks" in request.fixturenames:
         return
-    monkeypatch.setattr(operators, "BLOCK_STEPS", 7)
-    monkeypatch.setattr(ReachOperator, "_blocks", lambda self, n: operators._blocks(n, 3))
+    monkeypatch.setattr(cell_operator, "BLOCK_STEPS", 7)
+    monkeypatch.setattr(route_adjoint, "block_steps", lambda *_: 3)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def whole_blocks():
 def several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several threads cut even a small case, down to pieces of one reach."""
     monkeypatch.setattr(workers, "WORTH_A_THREAD", 0)
-    monkeypatch.setattr(operators, "plan_network", partial(plan_network, smallest_piece=1))
+    monkeypatch.setattr(reach_operator, "plan_network", partial(plan_network, smallest_piece=1))
 
 
 @pytest.fixture
@@ -86,9 +86,10 @@ def dual_operators(monkeypatch) -> Callable[[Case], Operators]:
         def places(self, queue, base, least):
             return super().places(queue, values_of(base) if self.dtype is Dual else base, least)
 
-    for module in (operators, memory):
+    for module in (cell_operator, reach_operator, route_adjoint, elementwise, memory):
         monkeypatch.setattr(module, "compiled", compiled)
-    monkeypatch.setattr(operators, "HostMemory", Memory)
+    for module in (cell_operator, reach_operator):
+        monkeypatch.setattr(module, "HostMemory", Memory)
     return lambda case: case.operators(Dual)
 
 
@@ -255,9 +256,9 @@ def test_gradients_have_the_same_bits_on_any_number_of_threads(case, dtype, cut_
     outputs, _ = chain_gradients(case, {})
     v = random_like(outputs, np.random.default_rng(2))
     one = chain_gradients(case, v, dtype)
-    for threads, narrow in ((2, operators.NARROW), (3, operators.NARROW), (1, 0), (3, 0)):
+    for threads, narrow in ((2, blocks.NARROW), (3, blocks.NARROW), (1, 0), (3, 0)):
         # 0: the loops of a large domain
-        monkeypatch.setattr(operators, "NARROW", narrow)
+        monkeypatch.setattr(blocks, "NARROW", narrow)
         several = chain_gradients(case, v, dtype, threads)
         for expected, got in zip(one, several, strict=True):
             for n in expected:
@@ -271,8 +272,8 @@ def test_gradients_do_not_depend_on_blocks(case, monkeypatch):
     v = random_like(chain_gradients(case, {})[0], np.random.default_rng(3))
     outputs, gradients = chain_gradients(case, v)
     for length in (5,) if config.DISABLE_JIT else (1, 5, 1000):
-        monkeypatch.setattr(operators, "BLOCK_STEPS", length)
-        monkeypatch.setattr(ReachOperator, "_blocks", lambda self, n, length=length: operators._blocks(n, length))
+        monkeypatch.setattr(cell_operator, "BLOCK_STEPS", length)
+        monkeypatch.setattr(route_adjoint, "block_steps", lambda *_, length=length: length)
         again, others = chain_gradients(case, v)
         assert all(outputs[n].tobytes() == again[n].tobytes() for n in outputs)
         for n in gradients:
@@ -373,7 +374,7 @@ def test_precision_of_what_operators_return(case, name):
     assert direct >= {n for n in sums if n in ("test_snow_limit", "exchange_coefficient", "melt_factor", "test_leak")}
     kept = [a for a in flatten(record) if isinstance(a, np.ndarray)]
     assert len(kept) > len(case.series(process) if name in [p.name for p in case.chain.cells] else ())
-    assert {a.dtype for a in kept} <= {np.dtype(np.float32), case.at.dtype}, f"{name} keeps double precision"
+    assert np.dtype(np.float64) not in {a.dtype for a in kept}, f"{name} keeps double precision"
 
 
 @pytest.mark.parametrize("name", ["three stages, varying", "beside a queue", "forest, hysteresis", "components of all"])
@@ -383,7 +384,7 @@ def test_tiles_of_any_width_give_the_same_bits(name, widest, monkeypatch):
     case = CASES[name]()
     v = random_like(chain_gradients(case, {})[0], np.random.default_rng(6))
     expected = chain_gradients(case, v)
-    monkeypatch.setattr(operators.Workers, "tasks", lambda self, n: [
+    monkeypatch.setattr(workers.Workers, "tasks", lambda self, n: [
         (lo, min(lo + widest, n)) for lo in range(0, n, widest)])
     for ours, theirs in zip(chain_gradients(case, v), expected, strict=True):
         for n in theirs:

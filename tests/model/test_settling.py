@@ -9,7 +9,8 @@ import pytest
 from make_domain import random_domain
 
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.operators import Operators, ReachOperator
+from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.reach_operator import ReachOperator
 from bmi_cdlm.names.declaration import Prepared
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose

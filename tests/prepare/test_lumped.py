@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 DAYS = np.arange("2000-01-01", "2001-01-01", dtype="datetime64[D]")
 FOOT3 = 0.3048**3
+PET = "potential_evapotranspiration"
 
 
 def save(folder, prepare_block, start=DAYS[0], end=DAYS[-1] + 1, **keys):
@@ -362,6 +363,23 @@ def test_rain_and_snow_are_added(tmp_path):
         np.testing.assert_allclose(forcing["precipitation"][:, i], 1.5 * basin[3], atol=2e-4)
 
 
+def test_a_number_for_missing_is_missing_in_what_is_added_too(tmp_path):
+    """Rain of 1200 and snow of -999 are no rain of 201."""
+    with netCDF4.Dataset(tmp_path / "a.nc", "w") as dataset:
+        dataset.createDimension("time", 3)
+        time = dataset.createVariable("time", "f8", ("time",))
+        time.units, time[:] = "days since 2000-01-01", [0, 1, 2]
+        for name, values in (("rain", [1.0, 1200.0, 3.0]), ("snow", [2.0, -999.0, 4.0]), ("pet", [1.0, 1.0, 1.0])):
+            dataset.createVariable(name, "f8", ("time",))[:] = values
+            dataset[name].units = "mm d-1"
+    (tmp_path / "basins.csv").write_text("id,area,lat,lon\na,1,45,3\n")
+    keys = {"source": "{id}.nc", "layout": "single", "missing_values": [-999]}
+    forcing = {"precipitation": {**keys, "variable": "rain", "add": "snow"}, PET: {**keys, "variable": "pet"}}
+    block = {"network": {"table": "basins.csv"}, "forcing": forcing}
+    with pytest.raises(ForcingError, match=r"'precipitation' is missing at 2000-01-02"):
+        prepare(save(tmp_path, block, end="2000-01-04"))
+
+
 # ---- what is refused ---------------------------------------------------------------------------------------------
 
 
@@ -377,6 +395,12 @@ def test_rain_and_snow_are_added(tmp_path):
         ("id,area,lat,lon,downstream\na,1,45,3,b\nb,1,45,3,\n", {}, r"there is no column 'length'"),
         ("id,area,lat,lon,downstream,length\na,1,45,3,b,-5\nb,1,45,3,,1\n", {}, r"'length' of reach a is -5 m"),
         ("id,area,lat,lon,downstream,length\na,1,45,3,b,5\nb,1,45,3,a,1\n", {}, r"cycle"),
+        ("id,area,lat,lon,downstream,length\na,90,45,3,b,8.2\nb,90,45,3,,12.1\n", {},
+         r"'length' has no units and is 10.15 in the .*expected m\. Is it in km\? Set network\.units: \{length: km\}"),
+        ("id,area,lat,lon\na,3e6,45,3\nb,2e6,45,3\n", {}, r"'area' has no units and is 2.5e\+06 .*Is it in m2\?"),
+        ("id,area,lat,lon,elevation\na,1,45,3,500\n", {"units": {"elevation": "m"}},
+         r"network\.units names 'elevation'.*no such column of numbers, expected one of area, lon, lat.*"
+         r"network\.columns: \{elevation: HEADING\}"),
         ("id,area,lat,lon\na,x,45,3\n", {}, r"'x' \(1 times\) are no numbers"),
         ("id,area,lat,lon,gauge\na,1,45,3,g\nb,1,45,3,g\n", {}, r"the gauge 'g' stands at several catchments"),
     ],
@@ -442,6 +466,39 @@ def test_the_order_of_rivers_and_attributes_of_a_network(tmp_path):
     made = prepare(save(tmp_path, {"network": network}, pet="oudin"), force=True)
     assert read_domain(made.files["domain"]).reaches.id == ["2"]
     assert any("drain to ids that the table does not have and are outlets: 2 -> 3" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("ids", "below", "downstream"),
+    [
+        (("1", "2", "3"), ("2.0", "3.0", ""), {"1": "2", "2": "3"}),  # a column of numbers with a gap
+        (("1.0", "2.0", "3.0"), ("2", "3", "0"), {"1.0": "2.0", "2.0": "3.0"}),
+        (("1", "2", "3"), ("2.0", "3.0", "0.0"), {"1": "2", "2": "3"}),
+        (("1", "1.0", "3"), ("3", "1.00", ""), {"1": "3"}),  # of two that may be meant neither is taken
+    ],
+)
+def test_whole_numbers_with_a_fraction_are_the_ids_they_mean(tmp_path, ids, below, downstream):
+    rows = [
+        f"{one},{to},10,{45 + i / 10},3,1000,{gauge}"
+        for i, (one, to, gauge) in enumerate(zip(ids, below, ("", "", "7.0"), strict=True))
+    ]
+    (tmp_path / "net.csv").write_text("\n".join(["id,downstream,area,lat,lon,length,gauge", *rows]))
+    made = prepare(save(tmp_path, {"network": {"table": "net.csv"}}, pet="oudin"))
+    domain = read_domain(made.files["domain"])
+    names = domain.reaches.id
+    assert {names[i]: names[j] for i, j in enumerate(domain.reaches.downstream.tolist()) if j >= 0} == downstream
+    assert domain.gauges.id == ["7"]
+    assert len(made.notes) == (1 if "1.00" in below else 0)
+
+
+def test_units_that_are_stated_are_believed(tmp_path):
+    (tmp_path / "net.csv").write_text("id,area,lat,lon,downstream,length\na,3e6,45,3,b,2\nb,2e6,45,3,,3\n")
+    network = {"table": "net.csv", "units": {"area": "m2", "length": "km"}}
+    domain = read_domain(prepare(save(tmp_path, {"network": network}, pet="oudin")).files["domain"])
+    assert domain.reaches.length.tolist() == [2000.0, 3000.0] and domain.cells.area.tolist() == [3.0, 2.0]
+    network["units"] = {"area": "km2", "length": "m"}
+    domain = read_domain(prepare(save(tmp_path, {"network": network}, pet="oudin"), force=True).files["domain"])
+    assert domain.reaches.length.tolist() == [2.0, 3.0] and domain.cells.area.tolist() == [3e6, 2e6]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from cases import N_CELLS, add_cell_attribute, change_config, simulated, write_c
 from make_domain import lumped_domain
 
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.names.errors import ParameterError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.gr4j import GR4J

@@ -26,7 +26,7 @@ from training_cases import ALONE, change_training, train, weights_of, write_trai
 from bmi_cdlm.kernels.device.launch import SIMULATED, as_device_array
 from bmi_cdlm.kernels.loops.plan import places_of
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model import memory_cuda, operators, operators_cuda
+from bmi_cdlm.model import cell_operator, memory_cuda, operators_cuda
 from bmi_cdlm.names.time_steps import HOUR
 from bmi_cdlm.processes.catalogue import Chain, choose
 from bmi_cdlm.processes.links import LINKS
@@ -186,7 +186,7 @@ def copied() -> list[str]:
 
 
 if __name__ == "__main__":
-    operators.BLOCK_STEPS = operators_cuda.BLOCK_STEPS = 8
+    cell_operator.BLOCK_STEPS = operators_cuda.BLOCK_STEPS = 8
     if SIMULATED:
         in_turn()
         operators_cuda.CudaOperators.__init__.__kwdefaults__["threads"] = 4  # most of a block has nothing to do

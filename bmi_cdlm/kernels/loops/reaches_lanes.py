@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bmi_cdlm.kernels.loops.reach_plan import SECONDS, ReachPlan
+from bmi_cdlm.kernels.loops.reaches_lanes_adjoint import retrace_eight_text
 
 PAIRS = "        together = 2 if together > 2 else together"
 KEEP_ROWS = '''                if inflow is not None:
@@ -41,7 +42,7 @@ def eight_branch(plan: ReachPlan) -> str:
 
 
 def eight_text(plan: ReachPlan) -> str:
-    """`route_eight`, `route_eight_means`."""
+    """`route_eight`, `route_eight_means`, and what fills a tape."""
     coefficients = list(plan.coefficients)
     taking = "\n".join(f"    {c} = take(p.{c}, network.sequence, place)" for c in coefficients)
     outflows = ", ".join(f"outflow_{k}" for k in range(8))
@@ -57,12 +58,12 @@ def eight_text(plan: ReachPlan) -> str:
         ]
         return "\n".join(indent + line for line in lines)
 
-    def keep_steps(indent: str, inflow: str, step: str, count: int = 8) -> str:
-        """Lines that keep the whole inflow: whether an adjoint may come is known when they are compiled (None)."""
+    def retraced(rest: str) -> str:
+        """Lines that leave it to the adjoint's own loop: whether one may come is known when this is compiled (None)."""
         if not plan.adjoint_in_lanes:
             return ""
-        lines = [f"        give_turned(tape, place, {step} + {k}, {inflow.format(k)})" for k in range(count)]
-        return "\n".join(indent + line for line in ["if tape is not None:", "    if tape.shape[1] > 0:", *lines])
+        lines = ["if tape is not None:", "    if tape.shape[1] > 0:", f"        retrace_{rest}", "        return"]
+        return "\n".join("    " + line for line in lines)
 
     return f'''
 def route_eight(
@@ -70,8 +71,10 @@ def route_eight(
 ):
     """`route_reach` with one sub-step of the reaches sequence[place : place + 8], none upstream of another.
 
-    One in each lane; all that flows in stands in their hydrographs, and is kept in eight rows of the tape.
+    One in each lane; all that flows in stands in their hydrographs. With a tape only that is filled, as by
+    `retrace_eight`.
     """
+{retraced("eight(network, place, p, state, hydrographs, tape, seconds, first, last)")}
     flows = eight(network.slot, network.sequence, place)
     state_, volume = take(state, network.sequence, place), take(outflow_total, network.sequence, place)
 {taking}
@@ -79,12 +82,10 @@ def route_eight(
     whole = first + (last - first) // 8 * 8
     for t in range(first, whole, 8):
         inflow = across(hydrographs, flows, t)
-{keep_steps("        ", "inflow[{}]", "t")}
 {eight_steps("        ", "inflow[{}]", "volume = volume + outflow_{} * step_length")}
         along(hydrographs, flows, t, ({outflows}))
     for t in range(whole, last):
         inflow = take_column(hydrographs, flows, t)
-{keep_steps("        ", "inflow", "t", 1)}
         outflow_0, state_ = {lane_call("inflow")}
         volume = volume + outflow_0 * step_length
         give_column(hydrographs, flows, t, outflow_0)
@@ -106,9 +107,10 @@ def route_eight_means(
 ):
     """`route_reach` of the reaches sequence[place : place + 8], none upstream of another, one in each lane.
 
-    What flows in stands in their hydrographs and `lateral_inflow`, and is kept in eight rows of the tape. n_sub is a
-    multiple of 8.
+    What flows in stands in their hydrographs and `lateral_inflow`; n_sub is a multiple of 8. With a tape only that is
+    filled, as by `retrace_eight`.
     """
+{retraced("eight_parts(network, place, p, state, lateral_inflow, hydrographs, tape, seconds, n_sub, first, last)")}
     flows = eight(network.slot, network.sequence, place)
     laterals = eight(lateral_inflow.row, network.sequence, place)
     means = eight(discharge.row, network.sequence, place)
@@ -121,7 +123,6 @@ def route_eight_means(
         lateral, total = take_column(lateral_inflow.values, laterals, t), nothing
         for k in range(t * n_sub, (t + 1) * n_sub, 8):
             inflow = across(hydrographs, flows, k)
-{keep_steps("            ", "inflow[{}] + lateral", "k")}
 {eight_steps("            ", "inflow[{}] + lateral", "total = total + outflow_{}")}
             along(hydrographs, flows, k, ({outflows}))
         mean = total / count
@@ -130,4 +131,4 @@ def route_eight_means(
     give(state, network.sequence, place, state_)
     give(outflow_total, network.sequence, place, volume)
     give(discharge.last, network.sequence, place, mean)
-'''
+''' + (retrace_eight_text(plan) if plan.adjoint_in_lanes else "")

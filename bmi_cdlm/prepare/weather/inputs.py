@@ -144,8 +144,8 @@ class Intervals:
         )  # raises where the units are none of an amount either
         raise ForcingError(
             f"{self.where}: '{self.name}' is in '{self._fields.units}', an amount; of each interval, or accumulated "
-            "since a reset? The file does not say. Set `kind` to total or accumulated (ERA5: total, ERA5-Land: "
-            "accumulated)."
+            "since a reset? The file does not say. Set `kind` to total or accumulated (ERA5 by the hour: total "
+            "with stamp: end; ERA5-Land: accumulated)."
         )
 
     def _needs_before(self, start: np.datetime64) -> bool:
