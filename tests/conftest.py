@@ -29,11 +29,11 @@ settings.load_profile("interpreted" if INTERPRETED else "compiled")
 
 LONGEST = (
     "model/test_operators.py", "kernels/test_launch.py", "test_digests.py", "test_benchmarks.py",
-    "training/test_distributed.py", "training/experiment/test_jobs.py", "training/test_loop.py",
-    "training/test_saved_state.py", "training/test_demand.py",
-    "training/experiment/test_honesty.py", "training/test_lstm.py", "training/test_simulate.py",
-    "kernels/test_cuda.py", "training/test_device.py", "processes/test_own_process.py", "kernels/test_cache.py",
-    "bmi/test_compilation.py", "run/test_resume.py", "run/test_distributed.py", "bmi/test_container.py",
+    "training/test_distributed.py", "training/experiment/test_jobs.py", "training/test_saved_state.py",
+    "training/test_demand.py", "training/test_loop.py", "training/experiment/test_honesty.py",
+    "training/test_lstm.py", "training/test_simulate.py", "kernels/test_cuda.py", "training/test_device.py",
+    "processes/test_own_process.py", "kernels/test_cache.py", "bmi/test_compilation.py", "run/test_resume.py",
+    "run/test_distributed.py", "bmi/test_container.py",
 )
 """Files that take longest: processes that share files out begin with them, so that none is alone with one at the end.
 The order is all that this changes.

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kernels.cuda_cases import Case, domain_of, drawn, outlets_and_more, series_of
 from process_cases import HBV, RESERVOIRS, VARYING
+from simulated_threads import in_turn
 from training_cases import ALONE, change_training, train, weights_of, write_training_case
 
 from bmi_cdlm.kernels.device.launch import SIMULATED, as_device_array
@@ -187,7 +188,8 @@ def copied() -> list[str]:
 if __name__ == "__main__":
     cell_operator.BLOCK_STEPS = operators_cuda.BLOCK_STEPS = 8
     if SIMULATED:
-        operators_cuda.CudaOperators.__init__.__kwdefaults__["threads"] = 4  # each is a thread of the interpreter
+        in_turn()
+        operators_cuda.CudaOperators.__init__.__kwdefaults__["threads"] = 4  # most of a block has nothing to do
     elif "--side-stream" in sys.argv:
         torch.cuda.set_stream(torch.cuda.Stream())
     with tempfile.TemporaryDirectory() as folder:
