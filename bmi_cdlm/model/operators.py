@@ -4,8 +4,8 @@ Forward keeps the states at the starts of blocks; adjoint goes back block by blo
 kept above the arrays handed in and out, per cell-day in float32 for GR4J with X4 <= 4 and blocks of 64 days:
 (2 + 4 + 8) x 4 / 64 = 0.9 bytes, 0.25 for snow, and the runoff itself, which routing holds on to; per
 reach-day 4 / 64 for the state, with 24 sub-steps a day, and of more reaches than a chunk has 4 x 24 bytes of the few
-whose hydrographs go from one chunk to another (`route_adjoint`). Everything else has the size of one block. The adjoint
-of runoff may take the place of the runoff, for whoever has no other use of that.
+whose hydrographs go from one chunk to another, up to a limit (`route_adjoint`). Everything else has the size of one
+block. The adjoint of runoff may take the place of the runoff, for whoever has no other use of that.
 """
 
 from __future__ import annotations

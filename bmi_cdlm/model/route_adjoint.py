@@ -32,11 +32,15 @@ SHORTEST_BLOCK, LONGEST_BLOCK = 16, 64
 """Model steps of a block: a reach costs half a step of 24 sub-steps by itself."""
 SUB_STEPS, MOST_ROW_BYTES = 192, 9216
 """Sub-steps of a block that make little of what a reach costs by itself; bytes of them that leave a chunk large."""
+HANDED_ON_BYTES = 256 * 2**20
+"""Of hydrographs that go from chunk to chunk, which are kept unless they are more than this and than the runoff: in a
+country with 24 sub-steps a day they would be 5 bytes per reach and day."""
 
 class RouteRecord(NamedTuple):
     """What the adjoint of routing needs.
 
     starts, handed_on : of every block, float[reach], and the hydrographs that go from chunk to chunk.
+    again : whether these are too many to be kept: all blocks have one space, and are routed once more for it.
     """
 
     runoff: np.ndarray
@@ -45,6 +49,7 @@ class RouteRecord(NamedTuple):
     cut: Cut
     starts: list[np.ndarray]
     handed_on: list[np.ndarray]
+    again: bool
 
 
 class WayUp(NamedTuple):
@@ -107,15 +112,21 @@ def record_route(
 ) -> tuple[np.ndarray, RouteRecord]:
     """See `ReachOperator.run`."""
     dtype, cut = operator.dtype, operator.cut_here()
-    discharge, record = np.empty((runoff.shape[0], reaches.size), dtype), RouteRecord(runoff, p, reaches, cut, [], [])
+    blocks, leaving = routing_blocks(operator, runoff.shape[0]), chunks_of(operator, cut).leaving.size
+    widths = [(block.stop - block.start) * operator.n_sub for block in blocks]
+    again = leaving * sum(widths) * np.dtype(dtype).itemsize > max(HANDED_ON_BYTES, runoff.nbytes)
+    space = np.empty(leaving * max(widths, default=0) if again else 0, dtype)
+    discharge = np.empty((runoff.shape[0], reaches.size), dtype)
+    record = RouteRecord(runoff, p, reaches, cut, [], [], again)
     plan, (kept, at) = cut.network, np.unique(reaches, return_inverse=True)
     row = plan.network.slot.copy()
     row[kept] = plan.n_slots + np.arange(kept.size)
-    for block in routing_blocks(operator, runoff.shape[0]):
-        n_steps = block.stop - block.start
+    for block, width in zip(blocks, widths, strict=True):
         record.starts.append(state.copy())
-        record.handed_on.append(np.empty((chunks_of(operator, cut).leaving.size, n_steps * operator.n_sub), dtype))
-        series = _series(plan, n_steps, row, plan.n_slots + kept.size, dtype)
+        record.handed_on.append(
+            space[: leaving * width].reshape(leaving, width) if again else np.empty((leaving, width), dtype)
+        )
+        series = _series(plan, block.stop - block.start, row, plan.n_slots + kept.size, dtype)
         _through_chunks(operator, record, len(record.starts) - 1, block, state, series)
         discharge[block] = series[1].values[plan.n_slots + at].T
     return discharge, record
@@ -145,6 +156,8 @@ def reverse_route(
         np.add.at(asked.values, 1 + at, discharge_adj[blocks[k]].T)
         up = WayUp(asked, state_adj, group(*(np.zeros(n, dtype) for _ in group._fields)),
                    space[: n * count].reshape(n, count))
+        if record.again:
+            _through_chunks(operator, record, k, blocks[k], record.starts[k].copy(), series)
         _through_chunks(operator, record, k, blocks[k], record.starts[k].copy(), series, up, tapes)
         add_to(total, up.p_adj)
         arguments = (*cut.links_by_cell, up.lateral_adj, runoff_adj[blocks[k]])

@@ -26,7 +26,7 @@ PROCESSES = {p.name: p for p in (MUSKINGUM, RESERVOIRS, ROUTING_NONE)}
 
 
 def there_and_back(process, n_sub, dtype, threads):
-    """Discharge, state at the end, and all adjoints of a forest; how many hydrographs went from chunk to chunk."""
+    """Discharge, state at the end, and all adjoints of a forest; the record."""
     chain = chain_of(GR4J, reach=process)
     case = make_case(5, random_domain(5, N, 30, 2 * N), N_STEPS, chain=chain, n_sub=n_sub)
     ops, rng = case.operators(dtype, threads), np.random.default_rng(1)
@@ -38,7 +38,7 @@ def there_and_back(process, n_sub, dtype, threads):
     slope = rng.normal(size=discharge.shape).astype(dtype)
     runoff_adj, p_adj = ops.reach.reverse(record, slope, state_adj)
     ops.close()
-    return (discharge, state, runoff_adj, state_adj, *p_adj), record.handed_on[0].shape[0]
+    return (discharge, state, runoff_adj, state_adj, *p_adj), record
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -53,17 +53,22 @@ def test_no_bit_depends_on_chunks(monkeypatch, name, n_sub, dtype):
     monkeypatch.setattr(route_adjoint, "CHUNK", N)
     monkeypatch.setattr(route_adjoint, "SMALLEST_CHUNK", 1)
     expected, whole = there_and_back(process, n_sub, dtype, 1)
-    assert whole == 0
+    assert whole.handed_on[0].shape[0] == 0
     if process.linear or dtype is np.float64:  # slopes of the reservoirs may be beyond single precision
         assert all(np.isfinite(a).all() for a in expected)
     assert all(np.count_nonzero(a) > a.size / 20 for a in (expected if process.parameters else expected[:1]))
     for most, threads, narrow in ((16, 1, 0), (16, 1, 1024), (50, 1, 0), (16, 3, 0), (16, 3, 1024), (N, 2, 0)):
         monkeypatch.setattr(route_adjoint, "CHUNK", most)
         monkeypatch.setattr(blocks, "NARROW", narrow)
-        found, handed_on = there_and_back(process, n_sub, dtype, threads)
-        assert handed_on > 0
-        for a, b in zip(expected, found, strict=True):
-            assert a.tobytes() == b.tobytes(), (most, threads, narrow)
+        for budget in (route_adjoint.HANDED_ON_BYTES, 0):
+            monkeypatch.setattr(route_adjoint, "HANDED_ON_BYTES", budget)
+            found, record = there_and_back(process, n_sub, dtype, threads)
+            assert record.handed_on[0].shape[0] > 0
+            kept = sum(block.nbytes for block in record.handed_on)
+            assert record.again == (kept > max(budget, record.runoff.nbytes))
+            assert not record.again or len({block.ctypes.data for block in record.handed_on}) == 1
+            for a, b in zip(expected, found, strict=True):
+                assert a.tobytes() == b.tobytes(), (most, threads, narrow, budget)
 
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="too many reaches for the interpreter")
