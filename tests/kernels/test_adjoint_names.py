@@ -7,7 +7,8 @@ import types
 
 import pytest
 
-from bmi_cdlm.kernels.adjoint import RULES, Rule, derive
+from bmi_cdlm.kernels.adjoint import derive
+from bmi_cdlm.kernels.rules import RULES, Rule
 from bmi_cdlm.names.errors import DialectError
 
 

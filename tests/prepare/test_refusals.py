@@ -26,7 +26,8 @@ from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.network.resample import choose, extent_of
 from bmi_cdlm.prepare.nextgen import Options, read_table, write_catchments
 from bmi_cdlm.prepare.text_tables import find_column, read_text, stamps_of
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.raster_series import RasterFiles, stack_name
 from bmi_cdlm.prepare.weather.table_series import TableFiles
