@@ -297,6 +297,8 @@ def test_a_routing_step_that_does_not_divide(load, step, routing):
         ({"routing": "muskingam"}, ["routing: there is no process", "Did you mean 'muskingum'?", "bmi_cdlm.processes"]),
         ({"runoff": "muskingum"}, ["runoff: 'muskingum' is a process of kind routing", "`routing:`"]),
         ({"snow": "gr4j"}, ["snow: 'gr4j' is a process of kind runoff"]),
+        ({"precipitation": "undercach"}, ["there is no process 'undercach'", "Did you mean 'undercatch'?", "given"]),
+        ({"precipitation": "undercatch", "runoff": "hbv_undercatch"}, ["it would count twice"]),
         ({"runoff": 4}, ["runoff is 4", "string"]),
         ({"components": 0}, ["components is 0", "greater than or equal to 1"]),
         ({"components": 4097}, ["components is 4097", "less than or equal to 4096"]),
