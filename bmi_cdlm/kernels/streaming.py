@@ -27,8 +27,8 @@ def stream_row(values, copy):
 
 
 @primitive
-def ask_for(values, t, count, column):
-    """Ask for the lines of the cache in which place `column` of the rows t to t + count - 1 stands, soon to be read."""
+def ask_along(values, t, column):
+    """Ask for 64 numbers of row t from a column on, soon to be read: none of them need be there."""
 
 
 @primitive
@@ -91,19 +91,19 @@ def compiled_stream_row(_context: Any, values: Any, copy: Any) -> tuple[Any, Any
 
 
 @intrinsic
-def compiled_ask_for(_context: Any, values: Any, t: Any, count: Any, column: Any) -> tuple[Any, Any]:
-    """`ask_for` of either precision, into the second cache; there may be no such place."""
+def compiled_ask_along(_context: Any, values: Any, t: Any, column: Any) -> tuple[Any, Any]:
+    """`ask_along` of either precision, into the second cache."""
     def lower(context: Any, builder: Any, _sig: Any, arguments: Any) -> Any:
-        array, first, rows, place = arguments
+        array, row, place = arguments
         whole, byte = ir.IntType(32), ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, whole, whole, whole])
         prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        with cgutils.for_range_slice(builder, first, builder.add(first, rows), first.type(1)) as (k, _count):
-            at = builder.bitcast(lanes.pointer(context, builder, values, array, k, place), byte)
-            builder.call(prefetch, [at, whole(0), whole(2), whole(1)])
+        at = builder.bitcast(lanes.pointer(context, builder, values, array, row, place), byte)
+        for k in range(values.dtype.bitwidth // 8):
+            builder.call(prefetch, [builder.gep(at, [ir.Constant(row.type, 64 * k)]), whole(0), whole(2), whole(1)])
         return context.get_dummy_value()
 
-    return types.none(values, types.intp, types.intp, types.intp), lower
+    return types.none(values, types.intp, types.intp), lower
 
 
 @intrinsic
@@ -149,7 +149,7 @@ def compiled_settle(_context: Any) -> tuple[Any, Any]:
 
 
 COMPILED = {
-    stream_row: compiled_stream_row, ask_for: compiled_ask_for, is_lined: compiled_is_lined,
+    stream_row: compiled_stream_row, ask_along: compiled_ask_along, is_lined: compiled_is_lined,
     stream_steps: compiled_stream_steps, settle: compiled_settle,
 }
 """What stands in the place of each in compiled kernels."""

@@ -173,7 +173,8 @@ def feed_eight(network, links, place, runoff, turned, held, feeds, areas, latera
     left every pass over a row is a tenth.
     """
     shared = 0 if lateral_inflow.values.shape[0] == lateral_inflow.row.size else hydrographs.shape[0]
-    n_steps, nothing, count = last - first, turned.shape[0] - 1, held.size - 2
+    every = shared == lateral_inflow.values.shape[0]  # of which nobody reads any
+    n_steps, nothing, count = last - first, turned.shape[0] - 1, held.size - 4
     whole = first + n_steps // 8 * 8
     before = held[count] if count > 0 else 0
     for k in range(8):
@@ -181,7 +182,8 @@ def feed_eight(network, links, place, runoff, turned, held, feeds, areas, latera
         slot, above, stop = network.slot[i], network.first_child[i], network.first_child[i + 1]
         for c in range(above + 1, stop):
             add_row(hydrographs[slot, first:last], hydrographs[network.slot[network.child[c]], first:last])
-        link, n_links, unread = links.first[i], links.first[i + 1] - links.first[i], lateral_inflow.row[i] < shared
+        link, n_links = links.first[i], links.first[i + 1] - links.first[i]
+        unread = every or lateral_inflow.row[i] < shared
         row = nothing
         if unread and n_links == 1 and count > 0:
             row = turned_row(links.cell[link], runoff, turned, held)
@@ -246,7 +248,7 @@ def route_{name}(
     while 0 < 2 * places <= most:
         places *= 2
     rows = min(128 * places, runoff.shape[1])
-    turned, held = loose_rows(rows + 1, n_steps, state), np.full(places + 2 if places > 0 else 0, -1)
+    turned, held = loose_rows(rows + 1, n_steps, state), np.full(places + 4 if places > 0 else 0, -1)
     held[places:] = 0
     fill_row(turned[rows], 0.0)
     feeds, areas = np.empty(16, np.int64), loose_rows(1, 8, state)

@@ -27,8 +27,8 @@ def eight_branch(plan: ReachPlan) -> str:
                     network, links, place, runoff, turned, held, feeds, areas, lateral_inflow, hydrographs, first, last
                 )
                 route_eight(
-                    network, place, p, state, turned, feeds, areas, hydrographs, discharge, inflow, outflow_total,
-                    seconds, step_seconds, first, last,
+                    network, place, p, state, runoff, held, turned, feeds, areas, hydrographs, discharge, inflow,
+                    outflow_total, seconds, step_seconds, first, last,
                 )
             elif n_sub % 8 == 0:
                 prepare_group(
@@ -82,26 +82,36 @@ def eight_text(plan: ReachPlan) -> str:
 
     return f'''
 def route_eight(
-    network, place, p, state, turned, feeds, areas, hydrographs, discharge, tape, outflow_total, seconds, step_seconds,
-    first, last,
+    network, place, p, state, runoff, held, turned, feeds, areas, hydrographs, discharge, tape, outflow_total, seconds,
+    step_seconds, first, last,
 ):
     """`route_reach` with one sub-step of the reaches sequence[place : place + 8], none upstream of another.
 
     One in each lane; what flows in stands in their hydrographs and in rows of runoff (`feed_eight`), and all of it is
-    kept in eight rows of the tape.
+    kept in eight rows of the tape. Runoff of the next cells (`turned_row`) is asked for by halves of a row meanwhile.
     """
-    flows, means = eight(network.slot, network.sequence, place), eight(discharge.row, network.sequence, place)
+    flows = eight(network.slot, network.sequence, place)
     heads, cells, rows = ({heads}), ({cells}), ({rows})
     {areas} = {each_area}
     area_ = take_turned(areas, 0, 0)
     shared = 0 if discharge.values.shape[0] == discharge.row.size else hydrographs.shape[0]
     far = discharge.values.size > 1048576  # what is kept of every reach is no good in the caches
     at_once = far and shared == 0 and is_lined(discharge.values, first)
+    means = eight(discharge.row, network.sequence, place) if at_once else flows
     state_, volume = take(state, network.sequence, place), take(outflow_total, network.sequence, place)
 {taking}
     sub_step, step_length = spread(seconds), spread(step_seconds)
     whole = first + (last - first) // 8 * 8
+    ask, half, halves = 0, 0, 0
+    if held.size > 0:
+        ask, half = held[held.size - 2], held[held.size - 1]
+        if ask < runoff.shape[1]:
+            halves = 2 * (last - first)
+            held[held.size - 1] = min(halves, half + (whole - first) // 8)
     for t in range(first, whole, 8):
+        if half < halves:
+            ask_along(runoff, half // 2, ask + 64 * (half % 2))
+            half += 1
         above, beside = steps_if(hydrographs, heads, t), steps_of(turned, cells, t - first)
         fed = ({fed})
 {keep_rows("        ", "put_steps(tape, rows, t, fed)")}
@@ -123,6 +133,8 @@ def route_eight(
     give(outflow_total, network.sequence, place, volume)
     give(discharge.last, network.sequence, place, take_column(hydrographs, flows, last - 1))
     done = whole if at_once else first
+    if shared == discharge.values.shape[0]:  # nobody keeps any
+        done = last
     for one in range(place, place + 8 if done < last else place):
         i = network.sequence[one]
         if discharge.row[i] >= shared:
