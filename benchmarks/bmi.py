@@ -72,7 +72,7 @@ def median_us(call: Callable[[], None], repeats: int) -> float:
 
 def kernels_of(component: BmiCdlm) -> Callable[[], None]:
     """The kernel calls of one update, with their arguments, and nothing around them."""
-    workers = component._stepper.simulation.model._workers  # type: ignore[union-attr]
+    workers = component._stepper.simulation.model.workers  # type: ignore[union-attr]
     calls: list[tuple] = []
     run, run_tasks = workers.run, workers.run_tasks
 

@@ -230,8 +230,7 @@ def watch(clock: Clock, training: MadeUp | Configured) -> None:
             clock.watch(one, "reverse", f"{one.process.name}, adjoint")
         reach = part.operators.reach
         clock.watch(reach, "run", "routing, forward")
-        clock.watch(reach, "reverse", "routing, adjoint")
-        clock.watch(reach, "route", "routing, forward and forward again")
+        clock.watch(reach, "reverse", "routing, forward again and adjoint")
     clock.watch(training.chain, "_inputs", "forcing of the window")
     clock.watch(training.generator, "cell_parameters", "networks, forward")
     clock.watch(training.generator, "reach_parameters", "networks, forward")

@@ -22,8 +22,8 @@ from bmi_cdlm.domain.domain import Domain, Links
 from bmi_cdlm.evaluate.metrics import nse
 from bmi_cdlm.evaluate.plot import MUTED, OBSERVED, SIMULATED, new_figure
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.operators import ReachOperator
 from bmi_cdlm.model.parameter_set import flood_waves
+from bmi_cdlm.model.reach_operator import ReachOperator
 from bmi_cdlm.names.declaration import ReachProcess
 from bmi_cdlm.names.time_steps import HOUR
 from bmi_cdlm.processes.links import LINKS

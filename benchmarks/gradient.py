@@ -14,6 +14,7 @@ import io
 import sys
 import time
 import tracemalloc
+from collections.abc import Sequence
 from typing import Any
 
 import basin
@@ -24,11 +25,17 @@ from rich.console import Console
 from timing import Case, interleave
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.model.operators import Operators, zeros_of
+from bmi_cdlm.model.blocks import zeros_of
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
 
 STEPS, REPEATS, BASE = 365, 3, 3.5
+OF_HBV = tuple(
+    (name, process, dtype) for name, process in (("HBV", "hbv"), ("HBV 2.0 (unit hydrograph)", "hbv_2_0"))
+    for dtype in (np.float64, np.float32)
+)
+"""Rows of HBV: what they are called, the process and the precision."""
 SMASH_STEPS = 90
 
 
@@ -180,7 +187,10 @@ def smash_gradient_case(mesh: Any, domain: Domain, n_steps: int) -> tuple[Case, 
     return Case(SMASH, "float32", 1, domain.n_cells * n_steps, lambda: None), np.array(spent)
 
 
-def main(steps: int = STEPS, repeats: int = REPEATS, outlet: basin.Outlet = basin.CHARENTE) -> None:
+def main(
+    steps: int = STEPS, repeats: int = REPEATS, outlet: basin.Outlet = basin.CHARENTE,
+    of_hbv: Sequence[tuple[str, str, Any]] = OF_HBV,
+) -> None:
     """Measure everything and print the table."""
     with_smash = importlib.util.find_spec("smash") is not None
     if with_smash:
@@ -221,11 +231,7 @@ def main(steps: int = STEPS, repeats: int = REPEATS, outlet: basin.Outlet = basi
         Routing(domain, HOUR, max(1, steps // 18), dtype, threads, "muskingum_cunge").case("Muskingum-Cunge, q = 1/3")
         for dtype in (np.float64, np.float32) for threads in (1, 2)
     ]
-    hbv = [
-        Runoff(process, 2048, steps, dtype).case(name)
-        for name, process in (("HBV", "hbv"), ("HBV 2.0 (unit hydrograph)", "hbv_2_0"))
-        for dtype in (np.float64, np.float32)
-    ]
+    hbv = [Runoff(process, 2048, steps, dtype).case(name) for name, process, dtype in of_hbv]
     ours += [Row(c, "cell-days", r) for c, r in zip(hbv, interleave(hbv, repeats), strict=True)]
     routed = [Row(c, "reach-steps", r) for c, r in zip(routing, interleave(routing, repeats), strict=True)]
     console = Console(width=None if sys.stdout.isatty() else 140)

@@ -17,8 +17,9 @@ from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
 from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import on_lines, whole_series
+from bmi_cdlm.model.cell_operator import CellOperator
+from bmi_cdlm.model.elementwise import Elementwise
 from bmi_cdlm.model.memory import HostMemory
-from bmi_cdlm.model.operators import CellOperator, Elementwise
 from bmi_cdlm.model.preparation import Preparation
 from bmi_cdlm.names.declaration import CellProcess, ReachProcess
 from bmi_cdlm.names.time_steps import DAY

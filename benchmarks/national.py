@@ -208,11 +208,12 @@ def describe(domain: Domain, model: Model, length: int) -> str:
     size = accumulate_downstream(domain.reaches.downstream, ones)
     depth = np.ones(domain.n_reaches, np.int64)
     count_depth(domain.reaches.downstream, depth)
-    trunk = sum(hi - lo for lo, hi in model._plan.trunk)
+    plan = model.operators.reach.network
+    trunk = sum(hi - lo for lo, hi in plan.trunk)
     return (
         f"{domain.n_cells:,} cells, {domain.n_reaches:,} reaches, {domain.links.cell.size:,} links, "
         f"{domain.outlets.size:,} basins; largest {size[domain.outlets].max() / domain.n_reaches:.0%} of the reaches; "
-        f"depth {depth.max():,}; trunk {trunk / domain.n_reaches:.2%}, {model._plan.n_slots:,} hydrographs at once; "
+        f"depth {depth.max():,}; trunk {trunk / domain.n_reaches:.2%}, {plan.n_slots:,} hydrographs at once; "
         f"blocks of {length} days"
     )
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from bmi_cdlm.prepare.network.catchments import Catchments, Cells, Drainage, Links, Reaches
 from bmi_cdlm.prepare.network.grid import Grid
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
 

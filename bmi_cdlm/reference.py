@@ -16,12 +16,14 @@ from bmi_cdlm.evaluate.events import BEFORE, LONGEST, RECEDING
 from bmi_cdlm.evaluate.signatures import OF_EVENTS, OF_PERIODS, PASSES, RECESSION
 from bmi_cdlm.maps.config import SignaturesConfig
 from bmi_cdlm.model.pet import required, takes_elevation
+from bmi_cdlm.names.coupling import COUPLING, SUB_STEPS
 from bmi_cdlm.names.declaration import CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.errors import ConfigError, nearest
+from bmi_cdlm.names.host_variables import IDENTITY
 from bmi_cdlm.names.parameters import BY_NAME, STARTS, TRAVEL_TIME, WEIGHT, Parameter
 from bmi_cdlm.names.registry import PROCESSES
 from bmi_cdlm.names.time_steps import STEP_NAMES
-from bmi_cdlm.names.variables import COUPLING, IDENTITY, SUB_STEPS, VARIABLES, variable
+from bmi_cdlm.names.variables import VARIABLES, variable
 from bmi_cdlm.prepare.config import GaugesConfig, LegacyConfig, PrepareConfig
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import (
@@ -108,7 +110,7 @@ def describe_processes(name: str | None = None) -> list[str]:
     if name is None:
         width = max(len(p.name) for p in found)
         ordered = sorted(found, key=lambda p: (kind_of(p), p.name))
-        return [f"{kind_of(p):8} {p.name:{width}}  {p.title}" for p in ordered]
+        return [f"{kind_of(p):13} {p.name:{width}}  {p.title}" for p in ordered]
     for p in found:
         if p.name == name:
             return _describe(p)

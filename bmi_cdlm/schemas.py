@@ -28,7 +28,8 @@ from bmi_cdlm.prepare.network.attributes import Attribute
 from bmi_cdlm.prepare.network.catchments import Catchments, Cells, Drainage, Links, Reaches
 from bmi_cdlm.prepare.network.domain_file import Labels, write_domain
 from bmi_cdlm.prepare.network.grid import Grid
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, define, define_input
+from bmi_cdlm.prepare.weather.forcing_file import define, define_input
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
 from bmi_cdlm.run.parameter_file import COMPONENT, known_parameters
 

@@ -7,6 +7,7 @@ The case is stepped through the Basic Model Interface, and its discharge at the 
 - the evaluation of `cdlm-train`, by which it chose the checkpoint: the runtime in float64, in blocks;
 - the chain that training differentiates: torch, in float64, warmed up as long as the run is spun up.
 
+Of an ensemble it is the mean that `cdlm run` writes, beside the mean of its members by each of these two ways.
 The largest relative difference of each is printed; above the tolerance the script fails.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import numpy as np
@@ -23,11 +25,14 @@ import yaml
 from bmi_cdlm import BmiCdlm
 from bmi_cdlm.commands.common import console
 from bmi_cdlm.domain.domain import read_domain
-from bmi_cdlm.generator.checkpoint import load_checkpoint
+from bmi_cdlm.files.output import read_output
+from bmi_cdlm.generator.checkpoint import load_checkpoint, load_members, save_checkpoint
 from bmi_cdlm.generator.generator import read_inputs
 from bmi_cdlm.generator.lstm import read_lstm_attributes
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.variables import variable
+from bmi_cdlm.run.config import load_config
+from bmi_cdlm.run.ensemble import run_ensemble
 from cdlm_training.config import load_train_config
 from cdlm_training.dataset import Dataset
 from cdlm_training.generator import Generator
@@ -42,12 +47,23 @@ STEPPED = "gauge_discharge"
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--parameters", type=click.Path(path_type=Path, exists=True), required=True, help="Checkpoint.")
 def main(config: Path, parameters: Path) -> None:
-    """Compare BMI, evaluation and training on the case of CONFIG."""
-    stepped = step(config, parameters)
+    """Compare BMI, or the run of an ensemble, with evaluation and training on the case of CONFIG."""
     run, _ = load_train_config(config)
-    ids, evaluated = simulate_gauges(run, parameters)
-    trained = differentiable(config, parameters)
-    console.print(f"{stepped.shape[0]} steps through BMI at {', '.join(ids)}")
+    members = load_members(parameters)
+    with TemporaryDirectory() as folder:
+        paths = [parameters] if len(members) == 1 else [Path(folder) / f"{k}.safetensors" for k in range(len(members))]
+        if len(members) > 1:
+            for path, one in zip(paths, members, strict=True):
+                save_checkpoint(path, one.spec, one.tensors, one.record)
+        each = [simulate_gauges(run, path) for path in paths]
+        ids, evaluated = each[0][0], np.mean([discharge for _, discharge in each], axis=0)
+        trained = np.mean([differentiable(config, path) for path in paths], axis=0)
+        if len(members) == 1:
+            stepped = step(config, parameters)
+        else:
+            stepped = mean_of_run(config, parameters, Path(folder) / "run.nc")
+    way = "through BMI" if len(members) == 1 else f"of the mean that a run of {len(members)} members writes"
+    console.print(f"{stepped.shape[0]} steps {way} at {', '.join(ids)}")
     differences = {
         "the evaluation of cdlm-train": largest_difference(stepped, evaluated),
         "the chain that training differentiates": largest_difference(stepped, trained),
@@ -79,6 +95,13 @@ def step(config: Path, parameters: Path) -> np.ndarray:
     return np.array(rows)
 
 
+def mean_of_run(config: Path, parameters: Path, output: Path) -> np.ndarray:
+    """Discharge at the gauges [m3 s-1] as `cdlm run` writes it of an ensemble, float64[time, gauge]."""
+    settings = load_config(config, {"parameters": parameters, "output": output, "output_at": "gauges"})
+    run_ensemble(settings, lambda steps: None)
+    return read_output(output, "discharge")[2]
+
+
 def differentiable(config: Path, parameters: Path) -> np.ndarray:
     """Discharge at the gauges [m3 s-1] by the operators of training, float64[time, gauge]; NaN where untrained."""
     torch.set_num_threads(1)
@@ -103,8 +126,8 @@ def differentiable(config: Path, parameters: Path) -> np.ndarray:
 
 def largest_difference(a: np.ndarray, b: np.ndarray) -> float:
     """Largest |a - b| relative to |b|, over the gauges where both are defined."""
-    both = np.isfinite(a) & np.isfinite(b)
-    return float(np.max(np.abs(a - b)[both] / np.abs(b)[both]))
+    both = np.isfinite(a) & np.isfinite(b) & (a != b)  # so that two that are dry do not differ
+    return float(np.max(np.abs(a - b)[both] / np.abs(b)[both], initial=0.0))
 
 
 if __name__ == "__main__":

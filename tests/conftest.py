@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
-import importlib
+import importlib.util
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,10 +28,12 @@ settings.load_profile("interpreted" if INTERPRETED else "compiled")
 
 
 LONGEST = (
-    "kernels/test_cuda.py", "kernels/test_launch.py", "model/test_operators.py", "test_digests.py",
-    "training/test_distributed.py", "training/experiment/test_jobs.py", "training/test_loop.py",
-    "training/experiment/test_honesty.py", "training/test_lstm.py", "training/test_simulate.py",
-    "kernels/test_cache.py", "bmi/test_compilation.py", "run/test_resume.py", "bmi/test_container.py",
+    "model/test_operators.py", "kernels/test_launch.py", "test_digests.py", "test_benchmarks.py",
+    "training/test_distributed.py", "training/experiment/test_jobs.py", "training/test_saved_state.py",
+    "training/test_demand.py", "training/test_loop.py", "training/experiment/test_honesty.py",
+    "training/test_lstm.py", "training/test_simulate.py", "kernels/test_cuda.py", "training/test_device.py",
+    "processes/test_own_process.py", "kernels/test_cache.py", "bmi/test_compilation.py", "run/test_resume.py",
+    "run/test_distributed.py", "bmi/test_container.py",
 )
 """Files that take longest: processes that share files out begin with them, so that none is alone with one at the end.
 The order is all that this changes.
@@ -137,6 +141,41 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleTy
     yield importlib.import_module
     for name in names:
         sys.modules.pop(name, None)
+
+
+PREPARE = """
+import json, sys
+from bmi_cdlm.cli import main
+main(["prepare", sys.argv[1], "--to", sys.argv[2]], standalone_mode=False)
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a real basin of cfg/, prepared by the command once for all tests of all processes: to be read, or
+    copied. `modules.json` has the names of what the command had imported.
+    """
+    for package in ("smash", "rasterio", "pyproj", "pyflwdir"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package}, of which the real basins are made, is not installed")
+    filelock = pytest.importorskip("filelock")
+    here = tmp_path_factory.getbasetemp()
+    base = here.parent if os.environ.get("PYTEST_XDIST_WORKER") else here
+
+    def prepare(name: str) -> Path:
+        folder = base / f"prepared_{name}"
+        with filelock.FileLock(f"{folder}.lock"):
+            if not (folder / "modules.json").is_file():
+                run = subprocess.run(
+                    [sys.executable, "-c", PREPARE, name, str(folder)], cwd=TESTS.parent, capture_output=True,
+                    text=True, check=False,
+                )
+                assert run.returncode == 0, run.stdout + run.stderr
+                (folder / "modules.json").write_text(run.stdout.splitlines()[-1], encoding="utf-8")
+        return folder
+
+    return prepare
 
 
 @pytest.fixture(scope="session")

@@ -38,3 +38,12 @@ def every_job_on_threads() -> Iterator[None]:
 
 TRAINING_STATE = ("{stem}_training/state.pt",)
 """Where `cdlm-train` keeps the state of weights and optimiser, beside its output."""
+
+
+def state_format() -> str:
+    """What the container of a training's state is called."""
+    try:
+        from cdlm_training.saved_state import STATE_FORMAT
+    except ImportError:
+        from cdlm_training.loop import STATE_FORMAT
+    return STATE_FORMAT

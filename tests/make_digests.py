@@ -27,6 +27,7 @@ FILES = "digests.json", "gradients.npz"
 def all_cases(folder: Path, shared: Path) -> Iterator[tuple[str, Callable[[], dict]]]:
     """Every case by its name, and what makes its digests; those whose data are absent are left out."""
     import digest_cases as d
+    from digest_gradients import GRADIENTS, gradients
 
     d.write_files(folder / "country")
     for name in d.CASES:
@@ -39,19 +40,19 @@ def all_cases(folder: Path, shared: Path) -> Iterator[tuple[str, Callable[[], di
     for name, (basin, keys, _) in d.BASINS.items():
         if basin != "grand" or source.is_file():
             yield name, lambda basin=basin, keys=keys: d.basin(folder, basin, **keys)
-    for name in d.GRADIENTS:
-        yield f"recorded, {name}", lambda name=name: d.gradients(folder / "gradients", name, 1)[1]
+    for name in GRADIENTS:
+        yield f"recorded, {name}", lambda name=name: gradients(folder / "gradients", name, 1)[1]
 
 
 def all_gradients(folder: Path) -> dict[str, np.ndarray]:
-    import digest_cases as d
+    from digest_gradients import GRADIENTS, TRAININGS, gradients, training_gradients
 
     found = {}
-    for name in d.GRADIENTS:
-        arrays = d.gradients(folder / "gradients", name, 1)[0]
+    for name in GRADIENTS:
+        arrays = gradients(folder / "gradients", name, 1)[0]
         found |= {f"{name}: {key}": value for key, value in arrays.items()}
-    for precision in d.TRAININGS:
-        arrays = d.training_gradients(folder / "training", precision)
+    for precision in TRAININGS:
+        arrays = training_gradients(folder / "training", precision)
         found |= {f"training, {precision}: {key}": value for key, value in arrays.items()}
     return found
 
@@ -66,10 +67,13 @@ def main(checkout: Path, shared: Path, only: str, to: Path | None) -> None:
     """Make the digests of a checkout; compare them with those kept, or write them."""
     checkout = checkout.resolve()
     sys.path[:0] = [str(checkout), str(checkout / "training"), str(HERE)]
-    import digest_cases as d
+    from digest_bits import library_digests, nested
+    from digest_formats import gradients_of_format_3
+    from digest_gradients import GRADIENTS, TRAININGS, largest_differences
+    from digest_runs import package, version
     from test_digests import differences, kept_digests, kept_gradients
 
-    assert Path(d.package().__file__).is_relative_to(checkout), f"bmi_cdlm came from {d.package().__file__}"
+    assert Path(package().__file__).is_relative_to(checkout), f"bmi_cdlm came from {package().__file__}"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         digests = {case: make() for case, make in all_cases(folder, shared) if only in case or case.startswith("prep")}
@@ -78,8 +82,8 @@ def main(checkout: Path, shared: Path, only: str, to: Path | None) -> None:
         to.mkdir(parents=True, exist_ok=True)
         commit = subprocess.run(["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40"],
                                 check=True, capture_output=True, text=True).stdout.strip()
-        content = {"commit": commit, "version": d.version(), "libraries": d.library_digests(), "digests": {}}
-        content["digests"] = {case: d.nested(found) for case, found in digests.items()}
+        content = {"commit": commit, "version": version(), "libraries": library_digests(), "digests": {}}
+        content["digests"] = {case: nested(found) for case, found in digests.items()}
         (to / FILES[0]).write_text(json.dumps(content, indent=0, sort_keys=True) + "\n", encoding="utf-8")
         np.savez_compressed(to / FILES[1], **{key.replace("/", " "): value for key, value in gradients.items()})
         click.echo(f"wrote {to / FILES[0]} and {to / FILES[1]}: {sum(map(len, digests.values()))} digests, "
@@ -88,14 +92,14 @@ def main(checkout: Path, shared: Path, only: str, to: Path | None) -> None:
     problems = []
     for case, found in digests.items():
         problems += [f"{case}: {one}" for one in differences(case, found)]
-    for name in d.GRADIENTS if gradients else ():
-        problems += d.largest_differences(
+    for name in GRADIENTS if gradients else ():
+        problems += largest_differences(
             {k: v for k, v in gradients.items() if k.startswith(f"{name}: ")},
-            d.gradients_of_format_3(name, kept_gradients(name), gradients), 1e-12
+            gradients_of_format_3(name, kept_gradients(name), gradients), 1e-12
         )
-    for precision, (_, tolerance) in d.TRAININGS.items() if gradients else ():
+    for precision, (_, tolerance) in TRAININGS.items() if gradients else ():
         name = f"training, {precision}"
-        problems += d.largest_differences(
+        problems += largest_differences(
             {k: v for k, v in gradients.items() if k.startswith(f"{name}: ")}, kept_gradients(name), tolerance
         )
     for problem in problems:

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from make_domain import lumped_domain, random_domain
-from process_cases import BESIDE, HBV, RESERVOIRS, VARYING
+from process_cases import BESIDE, HBV, RESERVOIRS, VARYING, WINDY
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.loops.plan import places_of
-from bmi_cdlm.model.operators import CellOperator, Operators
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF, CellProcess
 from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.time_steps import DAY, HOUR
@@ -32,7 +32,7 @@ from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 from bmi_cdlm.processes.muskingum_cunge import MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED
 from bmi_cdlm.processes.outside import CALLER, ROUTING_NONE
-from bmi_cdlm.processes.undercatch import HBV_UNDERCATCH
+from bmi_cdlm.processes.undercatch import HBV_UNDERCATCH, UNDERCATCH
 
 Arrays = dict[str, np.ndarray]
 FLAT = ("unit_hydrograph_length",)
@@ -70,8 +70,12 @@ class Case(NamedTuple):
         """What a process of cells takes of each step, by registry name; what passes the snow is precipitation."""
         own = {p.name for p in process.parameters}
         names = [*process.inputs, *(name for name in self.varying if name in own)]
-        first = process is self.chain.cells[0]
-        return tuple("precipitation" if first and name == LIQUID_WATER else name for name in names)
+        return tuple(self.series_name(name) for name in names)
+
+    def series_name(self, name: str) -> str:
+        """The series that an input is: without snow, rain plus melt is precipitation."""
+        melts = any(p.gives[0] == LIQUID_WATER for p in self.chain.cells)
+        return "precipitation" if name == LIQUID_WATER and not melts else name
 
     def parameters(self, process: Any) -> tuple[str, ...]:
         """Parameters of a process with one value per unit or reach, by registry name."""
@@ -221,10 +225,15 @@ CASES: dict[str, Callable[[], Case]] = {
         34, random_domain(36, 9, 6, 15), 17, chain=chain_of(CEMANEIGE_GRADUAL, GR4J)),
     "gradual snow, one cold step": lambda: make_case(7, lumped_domain(6), 1, chain=chain_of(CEMANEIGE_GRADUAL, GR4J)),
     "undercatch": lambda: make_case(35, random_domain(37, 9, 6, 15), 13, chain=chain_of(HBV_UNDERCATCH)),
+    "a ledger of snow": lambda: make_case(38, random_domain(40, 9, 6, 15), 13, chain=chain_of(WINDY, GR4J)),
+    "undercatch before snow": lambda: make_case(
+        36, random_domain(38, 9, 6, 15), 13, chain=chain_of(UNDERCATCH, CEMANEIGE_HYSTERESIS, GR4J)),
+    "undercatch before components": lambda: make_case(
+        37, random_domain(39, 9, 6, 15), 9, chain=chain_of(UNDERCATCH, GR4J), components={"gr4j": 3, "undercatch": 2}),
     "sealed, hbv": lambda: make_case(33, random_domain(35, 9, 6, 15), 13, chain=chain_of(HBV_IMPERVIOUS)),
     "components of hbv": lambda: make_case(
         24, random_domain(27, 9, 4, 15), 9, chain=chain_of(ROUTED_HBV), components={"hbv": 4},
-        varying=VARYING["hbv_2_0"]),
+        varying=("evaporation_shape", "quickflow_rate", "recharge_shape")),
     "components of three stages": lambda: make_case(
         19, random_domain(22, 9, 4, 15), 10, chain=chain_of(HBV, reach=RESERVOIRS), components={"three_stages": 3}),
     "components with weights": lambda: make_case(
@@ -249,14 +258,9 @@ def group(kind: type, values: Arrays):
     return kind(*(values[name].copy() for name in kind._fields))
 
 
-def series_adjoints(operator: CellOperator, first: bool, found: Arrays) -> Arrays:
-    """Adjoints by the names of the series: without snow, rain plus melt is precipitation."""
-    return {"precipitation" if first and name == LIQUID_WATER else name: a for name, a in found.items()}
-
-
 def cell_pair(case: Case, k: int) -> Pair:
     """A process of cells: series, parameters and initial state to what it gives and its final state."""
-    process, first = case.chain.cells[k], k == 0
+    process = case.chain.cells[k]
 
     def forward(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:
         operator = ops.cells[k]
@@ -272,7 +276,7 @@ def cell_pair(case: Case, k: int) -> Pair:
         state_adj = group(operator.plan.state_group, {n: adj[f"end {n}"] for n in case.states(process)})
         found, p_adj = operator.reverse(record, adj[operator.gives], state_adj)
         own = operator.prepare_adjoint(record.parameters, p_adj)
-        return {**series_adjoints(operator, first, found), **own, **state_adj._asdict()}
+        return {**{case.series_name(name): a for name, a in found.items()}, **own, **state_adj._asdict()}
 
     moving = [name for name in case.parameters(process) if name not in FLAT]
     return Pair(forward, adjoint, (*case.series(process), *moving, *case.states(process)))
@@ -306,28 +310,30 @@ def parts(case: Case) -> dict[str, Pair]:
 def chain_pair(case: Case) -> Pair:
     """Forcing, parameters and initial state to discharge and final state."""
     own = parts(case)
-    given = {process.gives[0] for process in case.chain.cells}
+    gives = {process.name: process.gives[0] for process in case.chain.cells}
 
     def forward(ops: Operators, case: Case, values: Arrays) -> tuple[Arrays, object]:
         known, records, outputs = dict(values), [], {}
         for pair in own.values():
             found, record = pair.forward(ops, case, known)
             known |= found
-            outputs |= {name: a for name, a in found.items() if name not in given}
+            outputs |= {name: a for name, a in found.items() if name not in gives.values()}
             records.append(record)
         return outputs, records
 
     def adjoint(ops: Operators, case: Case, record: Any, adj: Arrays) -> Arrays:
-        gradients, known = {}, dict(adj)
-        for pair, one in zip(reversed(own.values()), reversed(record), strict=True):
-            for name, a in pair.adjoint(ops, case, one, known).items():
-                if name in given:
-                    known[name] = a
-                else:
-                    gradients[name] = gradients[name] + a if name in gradients else a
-        return gradients
+        known = dict(adj)
+        for (name, pair), one in zip(reversed(own.items()), reversed(record), strict=True):
+            found = pair.adjoint(ops, case, one, known)
+            known.pop(gives.get(name), None)  # what comes to it is in what it takes from now on
+            for taken, a in found.items():
+                known[taken] = known[taken] + a if taken in known else a
+        return {name: a for name, a in known.items() if name not in adj}
 
-    active = dict.fromkeys(name for pair in own.values() for name in pair.active if name not in given)
+    active, made = {}, set()
+    for name, pair in own.items():
+        active |= dict.fromkeys(a for a in pair.active if a not in made)
+        made.add(gives.get(name))
     return Pair(forward, adjoint, tuple(active))
 
 

@@ -17,6 +17,7 @@ from unittest import mock
 from bmi_cdlm.kernels.transcendental import power
 from bmi_cdlm.names import parameters, registry, variables
 from bmi_cdlm.names.declaration import (
+    LIQUID_WATER,
     RUNOFF,
     CellProcess,
     Flux,
@@ -227,6 +228,39 @@ BESIDE = CellProcess(
 )
 
 
+# ---- snow some of which leaves for the air, and some of which comes from it: before runoff, and in the ledger ----
+
+
+def windy_step(pack, P, T, limit, loss, dew, days):
+    """Snow that sublimates and on which water freezes out of the air. Returns pack, water, what it lost and won."""
+    snow = P if T < limit else 0.0
+    won = dew * days if T < limit else 0.0
+    full = pack + snow + won
+    lost = min(loss * days, full)
+    left = full - lost
+    melt = min(3.0 * days * max(T - limit, 0.0), left)
+    return left - melt, (P - snow) + melt, lost, won
+
+
+WINDY = CellProcess(
+    name="windy_snow",
+    title="Snow that sublimates",
+    source=SOURCE,
+    inputs={"precipitation": Input("P"), "air_temperature": Input("T", "level")},
+    stages=(Stage(windy_step, returns=("pack", "water", "lost", "won")),),
+    stores={"test_drift": store("pack", "drift")},
+    parameters=(
+        given("test_windy_limit", "limit", "degC", -1, 2, 0.5, (-9.0, 9.0)),
+        given("test_sublimation", "loss", "mm d-1", 0.1, 3, 0.5), given("test_rime", "dew", "mm d-1", 0.1, 1, 0.2),
+    ),
+    fluxes={
+        "test_sublimated": flux("lost", "sublimated")._replace(ledger="out"),
+        "test_rimed": flux("won", "rimed")._replace(ledger="in"),
+    },
+    gives=(LIQUID_WATER, "water"),
+)
+
+
 # ---- reaches that are not linear ---------------------------------------------------------------------------
 
 
@@ -235,7 +269,7 @@ RESERVOIRS = replace(
     parameters=(CELERITY, given("test_exponent", "m", "1", 1, 2, 1.25, (1.0, 3.0), grid="reach")),
 )
 
-OTHERS = (HBV, BESIDE, RESERVOIRS)
+OTHERS = (HBV, BESIDE, WINDY, RESERVOIRS)
 EVERY = (*catalogue.OWN, *OTHERS)
 CELLS = tuple(p for p in EVERY if isinstance(p, CellProcess))
 REACHES = tuple(p for p in EVERY if isinstance(p, ReachProcess))

@@ -9,7 +9,7 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import accumulate_downstream, order_reaches
 from bmi_cdlm.kernels.groups import Links
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.operators import ReachOperator
+from bmi_cdlm.model.reach_operator import ReachOperator
 from bmi_cdlm.names.time_steps import HOUR
 from bmi_cdlm.processes.links import LINKS
 

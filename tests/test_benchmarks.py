@@ -11,8 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simulated_threads
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+CANCE = (840_261.0, 6_457_807.0, 381.7e6)
+"""Outlet of a basin of 383 cells, in place of one of ten thousand."""
 
 
 @pytest.fixture
@@ -22,7 +25,8 @@ def forward(script):
 
 @pytest.fixture
 def tiny(forward):
-    return forward.Sizes(cells=60, steps=25, sources=30, days=4, hours=2, repeats=2)
+    outlet = sys.modules["basin"].Outlet(*CANCE)
+    return forward.Sizes(cells=60, steps=25, sources=30, days=4, hours=2, outlet=outlet, repeats=2)
 
 
 @pytest.mark.slow
@@ -48,7 +52,9 @@ def test_forward_without_hydro_smash(forward, tiny):
 
 @pytest.mark.slow
 def test_gradient_prints_its_table(forward, capsys):
-    importlib.import_module("gradient").main(steps=20, repeats=1)
+    outlet = sys.modules["basin"].Outlet(*CANCE)
+    gradient = importlib.import_module("gradient")
+    gradient.main(steps=20, repeats=1, outlet=outlet, of_hbv=gradient.OF_HBV[:1])
     printed = capsys.readouterr().out
     for heading in ("GR4J, forward and adjoint", "HBV, forward and adjoint", "Muskingum-Cunge, q = 1/3, forward and"):
         assert heading in printed
@@ -170,12 +176,14 @@ def test_gpu_scripts_under_the_simulator_and_without_a_device(words):
     pytest.importorskip("torch")
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
     script, *options = words
-    command = [sys.executable, str(FOLDER / "gpu" / script), "--cells", "6", "--reaches", "7", "--days", "3", *options]
-    simulated = environment | {"NUMBA_ENABLE_CUDASIM": "1"}
-    run = subprocess.run([*command, "--simulated"], env=simulated, capture_output=True, text=True, check=False)
+    words = [str(FOLDER / "gpu" / script), "--cells", "6", "--reaches", "7", "--days", "3", *options]
+    run = subprocess.run(
+        simulated_threads.command(*words, "--simulated"), env=simulated_threads.environment(environment),
+        capture_output=True, text=True, check=False,
+    )
     assert run.returncode == 0, run.stderr
     assert ("routing, forward + backward" if script == "measure.py" else "million reach-steps/s") in run.stdout
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 1 and "no CUDA device here" in run.stderr
 
 

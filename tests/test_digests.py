@@ -5,7 +5,7 @@ every output after every step by BMI, all fluxes as `cdlm run` writes them, stat
 and attributes of restart files and of BMI states; in steps, in parts of steps, in blocks and at once, on one thread and
 on two.
 
-States have another format since: what is known of that stands in `digest_cases.as_format_3`, and nothing else may
+States have another format since: what is known of that stands in `digest_formats.as_format_3`, and nothing else may
 differ. Their raw bytes (but for the version, the file's own digest and bytes that netCDF leaves unset) are compared
 among the runs of a case.
 
@@ -22,15 +22,19 @@ with new digests, made from its own commit, and says so in CHANGELOG.md.
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import digest_cases as d
 import numpy as np
 import pytest
+from digest_bits import NEW_ATTRIBUTES, Digests, digest, digest_restart, flat, library_digests
+from digest_formats import OTHER_CALLS, RAW, STATE, as_format_3, gradients_of_format_3, same_bytes
+from digest_gradients import GRADIENTS, TRAININGS, gradients, largest_differences, training_gradients
 
 HERE = Path(__file__).resolve().parent
 MOST_SHOWN = 12
@@ -40,12 +44,12 @@ pytestmark = pytest.mark.slow
 @cache
 def kept_digests() -> dict:
     content = json.loads((HERE / "digests.json").read_text(encoding="utf-8"))
-    return content | {"digests": {case: d.flat(tree) for case, tree in content["digests"].items()}}
+    return content | {"digests": {case: flat(tree) for case, tree in content["digests"].items()}}
 
 
 @cache
 def libraries() -> dict[str, str]:
-    return d.library_digests()
+    return library_digests()
 
 
 def kept_gradients(name: str) -> dict[str, np.ndarray]:
@@ -54,23 +58,23 @@ def kept_gradients(name: str) -> dict[str, np.ndarray]:
         return {key: file[key] for key in file.files if key.startswith(f"{name}: ")}
 
 
-def differences(case: str, found: d.Digests) -> Iterator[str]:
+def differences(case: str, found: Digests) -> Iterator[str]:
     """What is not as it was at the commit whose digests are kept, but for the format of states, see `as_format_3`.
 
     Raw bytes of restarts are then others; those that were alike are alike, on one thread and on two.
     """
     kept = kept_digests()["digests"][case]
     if any("array reach_storage_time" in name for name in kept) and not any("reach_storage_time" in n for n in found):
-        for one in d.same_bytes(kept) ^ d.same_bytes(found):
-            yield f"{', '.join(sorted(one))}: {'other bytes' if one in d.same_bytes(kept) else 'the same bytes'} now"
-        kept = d.as_format_3(case, kept)
-        found = {n: v for n, v in found.items() if not d.RAW.fullmatch(n) and not d.OTHER_CALLS.fullmatch(n)}
+        for one in same_bytes(kept) ^ same_bytes(found):
+            yield f"{', '.join(sorted(one))}: {'other bytes' if one in same_bytes(kept) else 'the same bytes'} now"
+        kept = as_format_3(case, kept)
+        found = {n: v for n, v in found.items() if not RAW.fullmatch(n) and not OTHER_CALLS.fullmatch(n)}
     for name in sorted({*found, *kept}):
         if found.get(name) != kept.get(name):
             yield f"{name}: {found.get(name, 'gone')}, was {kept.get(name, 'not there')}"
 
 
-def check(case: str, found: d.Digests) -> None:
+def check(case: str, found: Digests) -> None:
     problems = list(differences(case, found))
     shown = "\n".join(problems[:MOST_SHOWN])
     assert not problems, f"{case}: {len(problems)} of {len(found)} digests are others:\n{shown}"
@@ -97,23 +101,24 @@ def test_every_bit_of_a_made_country_is_as_it_was(country, name):
 
 
 @pytest.fixture(scope="module")
-def basins(tmp_path_factory) -> Iterator:
-    """Prepare a basin once: its folder, and the digests of its files."""
+def basins(tmp_path_factory, prepared) -> Callable[[str], tuple[Path, d.Digests]]:
+    """A basin as it was prepared once: its folder, and the digests of its files."""
     folder = tmp_path_factory.mktemp("basins")
-    made: dict[str, d.Digests] = {}
+    made: dict[str, Digests] = {}
 
-    def make(name: str) -> tuple[Path, d.Digests]:
+    def make(name: str) -> tuple[Path, Digests]:
         if name not in made:
             if name == "grand":
                 source = d.HERE.parents[1] / "shared" / "data" / "example_grand.nc"
                 if not source.is_file():
                     pytest.skip(f"reference file {source} is not there")
                 made[name] = d.prepare_grand(folder, source)
-            else:
-                for package in ("rasterio", "pyflwdir", "smash"):
-                    if importlib.util.find_spec(package) is None:
-                        pytest.skip(f"{package}, which makes this basin, is not installed")
-                made[name] = d.prepared(folder, name)
+            else:  # `make_digests` prepares with the checkout that it is of; here that has been done
+                made_here = mock.patch.dict(
+                    d.prepared.__globals__, command=lambda *words: shutil.copytree(prepared(name), folder / name)
+                )
+                with made_here:
+                    made[name] = d.prepared(folder, name)
         return folder, made[name]
 
     return make
@@ -144,23 +149,23 @@ def test_every_bit_of_a_real_basin_is_as_it_was(basins, name):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", d.GRADIENTS)
+@pytest.mark.parametrize("name", GRADIENTS)
 def test_gradients_of_a_recording_are_as_they_were(tmp_path, name, threads):
-    arrays, bits = d.gradients(tmp_path, name, threads)
+    arrays, bits = gradients(tmp_path, name, threads)
     found = {f"{name}: {key}": value for key, value in arrays.items()}
-    problems = list(d.largest_differences(found, d.gradients_of_format_3(name, kept_gradients(name), found), 1e-12))
+    problems = list(largest_differences(found, gradients_of_format_3(name, kept_gradients(name), found), 1e-12))
     assert not problems, "\n".join(problems)
-    need(("pow",) if not d.GRADIENTS[name].hidden else ("pow", *d.SEASON))
+    need(("pow",) if not GRADIENTS[name].hidden else ("pow", *d.SEASON))
     check(f"recorded, {name}", bits)
 
 
-@pytest.mark.parametrize("precision", d.TRAININGS)
+@pytest.mark.parametrize("precision", TRAININGS)
 @pytest.mark.filterwarnings("default")
 def test_gradients_of_a_training_step_are_as_they_were(tmp_path, precision):
     pytest.importorskip("torch")
     name = f"training, {precision}"
-    found = {f"{name}: {key}": value for key, value in d.training_gradients(tmp_path, precision).items()}
-    problems = list(d.largest_differences(found, kept_gradients(name), d.TRAININGS[precision][1]))
+    found = {f"{name}: {key}": value for key, value in training_gradients(tmp_path, precision).items()}
+    problems = list(largest_differences(found, kept_gradients(name), TRAININGS[precision][1]))
     assert not problems, "\n".join(problems)
 
 
@@ -168,31 +173,31 @@ def test_a_bit_makes_another_digest():
     values = d.inputs.mixed(1, 5)
     same, other = values.copy(), values.copy()
     other[3] = np.nextafter(other[3], 1.0)
-    assert d.digest(values) == d.digest(same) != d.digest(other)
-    assert d.digest(values) != d.digest(values[None])
-    assert list(d.largest_differences({"a": other}, {"a": values}, 1e-12)) == []
-    assert "a: off by" in next(d.largest_differences({"a": values + 1e-9}, {"a": values}, 1e-12))
-    assert list(d.largest_differences({"b": values}, {"a": values}, 1.0)) == ["a: gone", "b: not kept"]
+    assert digest(values) == digest(same) != digest(other)
+    assert digest(values) != digest(values[None])
+    assert list(largest_differences({"a": other}, {"a": values}, 1e-12)) == []
+    assert "a: off by" in next(largest_differences({"a": values + 1e-9}, {"a": values}, 1e-12))
+    assert list(largest_differences({"b": values}, {"a": values}, 1.0)) == ["a: gone", "b: not kept"]
 
 
 STORED = ("country, short", "country, daily none", "country, daily cemaneige", "grand none")
 
 
-def now(case: str) -> d.Digests:
+def now(case: str) -> Digests:
     """What a run of today gives where every bit is as it was."""
     kept = kept_digests()["digests"][case]
-    raw = {name: value for name, value in kept.items() if d.RAW.fullmatch(name)}
-    return d.as_format_3(case, kept) | {name: f"x{value[1:]}" for name, value in raw.items()}
+    raw = {name: value for name, value in kept.items() if RAW.fullmatch(name)}
+    return as_format_3(case, kept) | {name: f"x{value[1:]}" for name, value in raw.items()}
 
 
 @pytest.mark.parametrize("case", STORED)
 def test_the_known_changes_are_no_difference_and_any_other_is_one(case):
     found = now(case)
     assert list(differences(case, found)) == []
-    states = [n for n in found if d.STATE.fullmatch(n)]
+    states = [n for n in found if STATE.fullmatch(n)]
     assert any(n.endswith("at once: state: array reach_storage") for n in states)
     assert any("production_store" in n for n in states)
-    alone = {name for names in d.same_bytes(found) if len(names) == 1 for name in names}
+    alone = {name for names in same_bytes(found) if len(names) == 1 for name in names}
     assert not any("threads" in name for name in alone)
     for name in found.keys() - alone:
         problems = list(differences(case, found | {name: "0" * 12}))
@@ -210,19 +215,19 @@ def test_an_array_that_was_not_empty_may_not_be_gone():
     kept = dict(kept_digests()["digests"][case])
     kept["stepped: state: array snowpack"] = kept["stepped: state: array production_store"]
     with pytest.raises(AssertionError, match="snowpack: it was no array of zeros"):
-        d.as_format_3(case, kept)
+        as_format_3(case, kept)
 
 
 def test_one_bit_of_a_state_makes_other_digests():
     """Of the array, and of the bytes; attributes are seen as well."""
     from bmi_cdlm.files.restart import Restart, restart_to_bytes  # not where `make_digests` runs an old checkout
 
-    def state(bits: int, **said: str) -> d.Digests:
+    def state(bits: int, **said: str) -> Digests:
         store = np.arange(1.0, 4.0)
         store[1] = np.nextafter(store[1], bits * 9.0) if bits else store[1]
         cell, reach = {"production_store": store}, {"reach_storage": np.ones(2)}
-        return d.digest_restart(restart_to_bytes(
-            Restart(cell, reach, ["a", "b", "c"], ["r", "s"], {**d.NEW_ATTRIBUTES, **said}, np.datetime64("2001-01-01"))
+        return digest_restart(restart_to_bytes(
+            Restart(cell, reach, ["a", "b", "c"], ["r", "s"], {**NEW_ATTRIBUTES, **said}, np.datetime64("2001-01-01"))
         ))
 
     one = state(0)
@@ -234,4 +239,4 @@ def test_one_bit_of_a_state_makes_other_digests():
 
 
 def test_made_numbers_are_the_same_on_every_machine():
-    assert d.digest(d.inputs.mixed(3, 1000)) == "16772410811c"
+    assert digest(d.inputs.mixed(3, 1000)) == "16772410811c"

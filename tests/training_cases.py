@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import netCDF4
@@ -37,7 +38,8 @@ def at(step: int, k: int) -> str:
 
 def write_training_case(
     folder: Path, *, step: int = DAY, n_steps: int = 70, snow: str = "none", missing: float = 0.1, spin_up: int = 0,
-    truth: float = 0.5, components: int = 1, runoff: str = "gr4j", routing: str = "muskingum", **training: object,
+    truth: float = 0.5, components: int = 1, runoff: str = "gr4j", routing: str = "muskingum",
+    precipitation: str = "given", **training: object,
 ) -> Path:
     """Write all files of a training on the first 5/7 of a record; `training` replaces keys, None leaves one out.
 
@@ -53,13 +55,13 @@ def write_training_case(
         "domain": "domain.nc", "forcing": "forcing.nc", "observations": "observations.nc", "start": at(step, 0),
         "end": at(step, n_steps), "time_step": "1 d" if step == DAY else "1 h",
         "routing_step": "4 h" if step == DAY else "15 min", "snow": snow, "spin_up": spin_up,
-        "runoff": runoff, "routing": routing, "components": components,
+        "runoff": runoff, "routing": routing, "components": components, "precipitation": precipitation,
     }
     spec = make_spec(
         domain, cell_attributes=["forest"], reach_attributes=["length"], mapping="linear", snow=snow, step=step,
         routing_step=4 * HOUR if step == DAY else 900, pet=True, pet_hidden=(3,), pet_kind="drawn",
         features=describe_forcing({n: getattr(forcing, n) for n in forcing._fields[: 2 if snow == "none" else 3]}),
-        runoff=runoff, routing=routing, components=components,
+        runoff=runoff, routing=routing, components=components, precipitation=precipitation,
     )
     drawn = {n: v * truth for n, v in drawn_tensors(spec, 3).items()}
     save_checkpoint(folder / "truth.safetensors", spec, drawn, RECORD)
@@ -113,3 +115,22 @@ def _write_domain(path: Path) -> None:
     write_domain(path, fields)
     with netCDF4.Dataset(path, "a") as data:
         data["cell_baseflow_index"].hysep_window = 5
+
+
+def here(case: Path, folder: Path, **training) -> Path:
+    """The case, writing below another folder."""
+    return change_training(case, f"{folder.name}.yaml", output=str(folder / "out" / "trained.safetensors"), **training)
+
+
+def log_of(config: Path) -> list[list[str]]:
+    """Rows of a log, without the seconds."""
+    output = Path(yaml.safe_load(config.read_text())["training"]["output"])
+    text = (output.with_name("trained_training") / "log.csv").read_text()
+    return [row[:-1] for row in csv.reader(text.splitlines())]
+
+
+def assert_same_weights(a: Path, b: Path, *, same: bool = True) -> None:
+    one, other = weights_of(a), weights_of(b)
+    assert one.keys() == other.keys()
+    equal = [np.array_equal(one[name], other[name]) for name in one]
+    assert all(equal) if same else not any(equal)

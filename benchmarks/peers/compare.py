@@ -30,8 +30,10 @@ from timing import Case, interleave
 from bmi_cdlm.domain.domain import Domain, Links
 from bmi_cdlm.domain.network import plan_network
 from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.blocks import zeros_of
+from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.model.forcing import Forcing
-from bmi_cdlm.model.operators import CellOperator, Operators, zeros_of
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.declaration import LIQUID_WATER, CellProcess
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose, find

@@ -17,8 +17,10 @@ from bmi_cdlm.bmi.lattice import Lattice, Spread, make_lattice
 from bmi_cdlm.bmi.serialization import NAMES as SERIALIZED
 from bmi_cdlm.bmi.serialization import Serialization
 from bmi_cdlm.model.adjustment import Bounds, adjust, adjustable_parameters, bounds, is_adjustable
+from bmi_cdlm.names.entry import Variable, plural
 from bmi_cdlm.names.errors import ClockError, ConfigError, LifecycleError, UnknownNameError, nearest
-from bmi_cdlm.names.variables import MASSES, VARIABLES, Variable, plural
+from bmi_cdlm.names.host_variables import MASSES
+from bmi_cdlm.names.variables import VARIABLES
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.coupled import check_values
 from bmi_cdlm.run.rehearsal import announced

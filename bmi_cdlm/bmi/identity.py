@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.names.variables import IDENTITY, Variable
+from bmi_cdlm.names.entry import Variable
+from bmi_cdlm.names.host_variables import IDENTITY
 
 NAMES = {v.name: v for v in IDENTITY}
 

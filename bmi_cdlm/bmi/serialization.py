@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bmi_cdlm.names.errors import StateError
-from bmi_cdlm.names.variables import SERIALIZATION
+from bmi_cdlm.names.host_variables import SERIALIZATION
 
 NAMES = {v.name: v for v in SERIALIZATION}
 SIZE, STATE = SERIALIZATION[2].name, SERIALIZATION[3].name

@@ -19,12 +19,12 @@ from bmi_cdlm.domain.network import order_reaches
 from bmi_cdlm.kernels.cache import cache_folder
 from bmi_cdlm.kernels.groups import Links
 from bmi_cdlm.kernels.launch import WORTH_COMPILING
+from bmi_cdlm.model.blocks import NARROW
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
-from bmi_cdlm.model.operators import NARROW
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.processes.catalogue import NONE, choose, kind_of, known
+from bmi_cdlm.processes.catalogue import GIVEN, NONE, OF_CHAIN, Names, choose, kind_of, known
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 from bmi_cdlm.run.config import load_config
@@ -81,25 +81,29 @@ def compile_for_config(path: Path) -> None:
         pass
 
 
-def combinations() -> Iterator[tuple[str, tuple[str, str, str]]]:
-    """Snow, runoff and routing of models in which every installed process occurs; none of those that another gives."""
-    names = {kind: [p.name for p in known() if kind_of(p) == kind] for kind in ("snow", "runoff", "routing")}
-    found = [(NONE, runoff, MUSKINGUM.name) for runoff in names["runoff"]]
-    found += [(snow, GR4J.name, MUSKINGUM.name) for snow in names["snow"]]
-    found += [(NONE, GR4J.name, routing) for routing in names["routing"] if routing != MUSKINGUM.name]
-    for snow, runoff, routing in found:
-        yield ", ".join(name for name in (snow, runoff, routing) if name != NONE), (snow, runoff, routing)
+def combinations() -> Iterator[tuple[str, tuple[str, str, str, str]]]:
+    """Snow, runoff, routing and precipitation of models in which every installed process occurs; none of those that
+    another gives."""
+    names = {kind: [p.name for p in known() if kind_of(p) == kind] for kind in OF_CHAIN}
+    found = [(NONE, runoff, MUSKINGUM.name, GIVEN) for runoff in names["runoff"]]
+    found += [(snow, GR4J.name, MUSKINGUM.name, GIVEN) for snow in names["snow"]]
+    found += [(NONE, GR4J.name, routing, GIVEN) for routing in names["routing"] if routing != MUSKINGUM.name]
+    found += [(NONE, GR4J.name, MUSKINGUM.name, precipitation) for precipitation in names["precipitation"]]
+    for snow, runoff, routing, precipitation in found:
+        told = (name for name in (precipitation, snow, runoff, routing) if name not in (NONE, GIVEN))
+        yield ", ".join(told), (snow, runoff, routing, precipitation)
 
 
-def compile_processes(snow: str, runoff: str, routing: str) -> None:
+def compile_processes(snow: str, runoff: str, routing: str, precipitation: str = GIVEN) -> None:
     """Compile what a step of these processes calls, of small and of large domains, and what puts reaches in order."""
+    names = Names(precipitation=precipitation, snow=snow, runoff=runoff, routing=routing)
     for n in (WORTH_COMPILING + 1, max(NARROW, WORTH_COMPILING + 1)):
-        _compile_processes(snow, runoff, routing, catchments(n))
+        _compile_processes(names, catchments(n))
 
 
-def _compile_processes(snow: str, runoff: str, routing: str, domain: Domain) -> None:
-    chain = choose(snow, runoff, routing)
-    with closing(Model(domain, {}, step=DAY, routing_step=HOUR, snow=snow, runoff=runoff, routing=routing)) as model:
+def _compile_processes(names: Names, domain: Domain) -> None:
+    chain = choose(**names)
+    with closing(Model(domain, {}, step=DAY, routing_step=HOUR, **names)) as model:
         one = np.ones((1, domain.n_cells))
         given = dict.fromkeys(chain.inputs, one)
         precipitation = given.pop("precipitation", one)

@@ -11,8 +11,9 @@ from bmi_cdlm.commands.common import CleanErrors, console, screen
 from bmi_cdlm.commands.progress import Phases
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.evaluate.plot_map import plot_map
+from bmi_cdlm.names.errors import ConfigError, nearest
 from bmi_cdlm.prepare.gauges.quality import report_table
-from bmi_cdlm.prepare.run import Prepared, find_config
+from bmi_cdlm.prepare.run import Prepared
 from bmi_cdlm.prepare.run import prepare as make_files
 
 
@@ -50,3 +51,24 @@ def _draw_map(made: Prepared, title: str) -> None:
         return
     plot_map(picture, read_domain(made.files["domain"]), title)
     console.print(f"wrote {picture}")
+
+
+def find_config(case: str) -> Path:
+    """Return the configuration that a word on the command line means: a file, or `NAME` for cfg/NAME.yaml.
+
+    Raises
+    ------
+    ConfigError
+        Neither is there.
+    """
+    path = Path(case)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        return path
+    short = Path("cfg") / f"{case}.yaml"
+    if short.is_file():
+        return short
+    known = sorted(p.stem for p in Path("cfg").glob("*.yaml"))
+    raise ConfigError(
+        f"prepare: there is neither a file '{case}' nor '{short}'.{nearest(case, known)} Expected a configuration; "
+        "name its path, or call from the folder that holds cfg/."
+    )

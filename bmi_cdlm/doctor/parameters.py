@@ -92,8 +92,7 @@ def starts_as_learned(case: Case) -> bool:
 def _check_options(checkpoint: Checkpoint, config: Config) -> Iterator[Finding]:
     """Each option by itself: the others are taken as the checkpoint has them."""
     spec = checkpoint.spec
-    own = {"time_step": spec.step, "routing_step": spec.routing_step, "snow": spec.snow, "runoff": spec.runoff,
-           "routing": spec.routing, "components": spec.components}
+    own = {"time_step": spec.step, "routing_step": spec.routing_step, **spec.processes, "components": spec.components}
     for key in own:
         try:
             checkpoint.check_run(**{**own, key: getattr(config, key)})

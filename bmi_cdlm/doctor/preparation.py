@@ -17,6 +17,7 @@ from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.prepare.config import PrepareConfig, parse_prepare
 from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
 from bmi_cdlm.prepare.gauges.records import read_records
+from bmi_cdlm.prepare.needs import steps_of, unmet_needs, weather_of
 from bmi_cdlm.prepare.network.attributes import check_header, check_names, named_rasters
 from bmi_cdlm.prepare.network.directions import check_codes
 from bmi_cdlm.prepare.network.existing import read_existing
@@ -24,8 +25,8 @@ from bmi_cdlm.prepare.network.layers import open_layer
 from bmi_cdlm.prepare.network.mizuroute import read_listed
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.run import rehearse, steps_of, unmet_needs, weather_of
-from bmi_cdlm.prepare.weather.forcing_writer import Needs, Steps, needs
+from bmi_cdlm.prepare.run import rehearse
+from bmi_cdlm.prepare.weather.forcing_needs import Needs, Steps, needs
 from bmi_cdlm.prepare.weather.inputs import CellInput, Intervals, Target
 from bmi_cdlm.prepare.weather.quantities import keys_of
 from bmi_cdlm.prepare.weather.weather_config import ForcingSource

@@ -12,14 +12,18 @@ import numpy as np
 from bmi_cdlm.doctor.findings import Case, Finding, Level, listed, size_text
 from bmi_cdlm.doctor.parameters import starts_as_learned
 from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.files.amounts import PET, RAIN, WETTEST, doubt, told
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_time
 from bmi_cdlm.files.observations import read_observations
 from bmi_cdlm.files.restart import read_restart
 from bmi_cdlm.model.model import Model
-from bmi_cdlm.names.calendars import date_text
+from bmi_cdlm.model.pet import RANGE
+from bmi_cdlm.names.calendars import date_text, mean_year
 from bmi_cdlm.names.errors import CdlmError, ForcingError
+from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import Config
+from bmi_cdlm.run.continuing import OPTIONS, UNSAID
 from bmi_cdlm.run.ensemble import member_configs
 from bmi_cdlm.run.parameters import read_any_parameters
 from bmi_cdlm.run.screening import screened_out
@@ -70,32 +74,56 @@ def check_forcing(case: Case) -> Iterator[Finding]:
     whole = size * len(config.inputs) <= FULL_CHECK_BYTES
     problems: dict[str, None] = {}
     notes: dict[str, None] = {}
+    means: dict[str, np.ndarray] = {}
     for name in config.inputs:
-        found = [_try_forcing(case, name, *period, notes) for period in _periods(config, whole=whole)]
+        found = [_try_forcing(case, name, *period, notes, means) for period in _periods(config, whole=whole)]
         if any(found):
             # A period that is not covered must not hide what else is wrong.
-            found.append(_try_forcing(case, name, *_first_step(Path(config.forcing), config.time_step), {}))
+            found.append(_try_forcing(case, name, *_first_step(Path(config.forcing), config.time_step), {}, {}))
         problems |= dict.fromkeys(text for text in found if text)
     yield from (Finding("note", "forcing", text) for text in notes)
     yield from (Finding("fail", "forcing", text) for text in problems)
     if not problems:
+        amounts = _amounts(config, means) if whole else []
+        yield from (Finding("note", "forcing", f"{config.forcing}: {text}, {odd}.") for text, odd in amounts if odd)
+        low, high = (means.get(name) for name in RANGE)
+        if config.time_step == DAY and low is not None and high is not None and np.array_equal(low, high):
+            yield Finding(
+                "note", "forcing", f"{config.forcing}: {' and '.join(RANGE)} are the same in the mean, expected a "
+                "range: both are means of the day, and a formula of the range gives no demand. Take another source or "
+                "formula."
+            )
         part = f"the first and last {SAMPLE_STEPS} steps (of {size_text(len(config.inputs) * size)})"
         extent = "all values" if whole else part
-        yield Finding("ok", "forcing", f"{', '.join(config.inputs)}: {extent} checked")
+        rates = "".join(f"; {text}" for text, odd in amounts if not odd)
+        yield Finding("ok", "forcing", f"{', '.join(config.inputs)}: {extent} checked{rates}")
+
+
+def _amounts(config: Config, means: dict[str, np.ndarray]) -> list[tuple[str, str]]:
+    """Yearly rain and demand as the file has them, for the eye, and what is odd about each."""
+    days = config.n_steps * config.time_step / DAY
+    found = []
+    for name in (RAIN, PET):
+        if name in means and means[name].size:
+            yearly = means[name] * mean_year(np.array([config.start]))
+            found.append((told(name, yearly), doubt(name, yearly, days)))
+    return found
 
 
 def _try_forcing(
-    case: Case, name: str, start: np.datetime64 | None, end: np.datetime64 | None, notes: dict[str, None]
+    case: Case, name: str, start: np.datetime64 | None, end: np.datetime64 | None, notes: dict[str, None],
+    means: dict[str, np.ndarray],
 ) -> str:
-    """What is wrong with an input in a period, or the empty string; what is filled goes to the notes."""
+    """What is wrong with an input in a period, or the empty string; what is filled goes to notes, the mean to means."""
     config = case.config
     if start is None or end is None or case.domain is None:
         return ""
     try:
         with ForcingFile(
             Path(config.forcing), [name], case.domain.cells.id, start, end, config.time_step, config.forcing_fill,
-            bridges=config.bridges,
+            bridges=config.bridges, means=True,
         ) as file:
+            means |= file.means
             notes |= {
                 f"{filled.told()}, from {date_text(start)} to {date_text(end)}. Complete the file where that "
                 "matters.": None for filled in file.filled.values()
@@ -133,7 +161,7 @@ def check_routing(case: Case) -> Iterator[Finding]:
     own = {p.name for p in config.chain.reach.parameters}
     model = Model(
         case.domain, {name: values for name, values in parameters.items() if name in own}, step=config.time_step,
-        routing_step=config.routing_step, snow=config.snow, runoff=config.runoff, routing=config.routing,
+        routing_step=config.routing_step, **config.processes,
     )
     fit = wave_fit(model)
     model.close()
@@ -164,8 +192,9 @@ def _check_restart(case: Case, path: Path) -> Iterator[Finding]:
     assert case.domain is not None
     restart = read_restart(path, case.domain.cells.id, case.domain.reaches.id)
     wrong = []
-    for key in ("time_step", "snow", "runoff", "routing", "components"):
-        got, expected = restart.attributes.get(key), str(getattr(config, key))
+    said = UNSAID | dict(restart.attributes)
+    for key in OPTIONS:
+        got, expected = said.get(key), str(getattr(config, key))
         if got != expected:
             wrong.append(f"its {key} is '{got}', expected '{expected}': use the options of that run")
     if config.restart_mode == "resume" and not config.start <= restart.time < config.end:
@@ -215,6 +244,29 @@ def check_observations(case: Case) -> Iterator[Finding]:
             "ok", "observations", f"{len(ids) - len(empty)} gauges, {share[share > 0].min():.0%} to {share.max():.0%} "
             "of the steps observed",
         )
+        yield from _runoff(case, ids, discharge)
+
+
+def _runoff(case: Case, ids: list[str], discharge: np.ndarray) -> Iterator[Finding]:
+    """Observed runoff, for the eye: discharge in another unit is many times too much or too little."""
+    assert case.domain is not None
+    gauges = case.domain.gauges
+    area = np.asarray(gauges.area)[[gauges.id.index(one) for one in ids]]
+    known = np.flatnonzero(np.isfinite(discharge).any(axis=0) & (area > 0))
+    if not known.size:
+        return
+    depth = np.nanmean(discharge[:, known], axis=0) / area[known] * DAY / 1000.0  # mm d-1
+    yearly = depth * mean_year(np.array([case.config.start]))
+    odd = yearly > WETTEST
+    if odd.any():
+        named = [f"{ids[k]} {one:.4g}" for k, one in zip(known[odd], yearly[odd], strict=True)]
+        yield Finding(
+            "note", "observations", f"a runoff of more than {WETTEST:g} mm a year at {len(named)} gauges: "
+            f"{listed(named)}. Check units of the records, and the gauges' area.",
+        )
+    if not odd.all():
+        low, high = yearly[~odd].min(), yearly[~odd].max()
+        yield Finding("ok", "observations", f"a runoff of {low:.4g} to {high:.4g} mm a year")
 
 
 def check_outputs(case: Case) -> Iterator[Finding]:

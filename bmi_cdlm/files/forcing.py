@@ -59,9 +59,13 @@ class ForcingFile:
         Places of these cells in a whole domain, and its number of cells: for a file without `cell_id`.
     bridges : mapping of str to int, optional
         The longest gap of every input that `hold` and `interpolate` fill [s]; of any length unless given.
+    means : bool
+        Keep means over the period.
 
     Attributes
     ----------
+    means : dict of str to float64[cell]
+        Means over the period by input, in registry units, where asked for.
     filled : dict of str to Filled
         What was filled in the period, by input.
 
@@ -77,9 +81,11 @@ class ForcingFile:
         self, path: Path, names: Sequence[str], cell_id: Sequence[str], start: np.datetime64,
         end: np.datetime64, step: int, fill: Mapping[str, str], *, cache: int | None = None,
         places: tuple[np.ndarray, int] | None = None, bridges: Mapping[str, int] | None = None,
+        means: bool = False,
     ) -> None:
         self.path = path
         self.filled: dict[str, Filled] = {}
+        self.means: dict[str, np.ndarray] = {}
         _check_fill(fill, str(path))
         with ExitStack() as stack:
             dataset = stack.enter_context(open_input(path, ForcingError))
@@ -93,7 +99,7 @@ class ForcingFile:
             }
             self.n_cells = len(cell_id)
             fits = 8 * self.n_steps * self.n_cells * len(self._series) <= (CACHE_BYTES if cache is None else cache)
-            self._cache = {n: self._check(s, step, keep=fits) for n, s in self._series.items()}
+            self._cache = {n: self._check(s, step, keep=fits, mean=means) for n, s in self._series.items()}
             self._held: dict[str, tuple[int, np.ndarray]] = {}
             self._stack = stack.pop_all()
         if fits:
@@ -150,18 +156,23 @@ class ForcingFile:
             self._held[name] = (number, series.read(a, b)[0])
         return self._held[name][1], a
 
-    def _check(self, series: Series, step: int, *, keep: bool) -> np.ndarray | None:
+    def _check(self, series: Series, step: int, *, keep: bool, mean: bool) -> np.ndarray | None:
         """Go through all values of the period, of steps [s], once; return them if they are to be kept."""
         kept = np.empty((self.n_steps, self.n_cells)) if keep else None
         findings: dict[str, Finding] = {}
+        total = np.zeros(self.n_cells)
         n_filled, limits = 0, variable(series.name).known.limits(step)
         for a, b in blocks(self._first, self._first + self.n_steps, series.block_steps):
             values, count = series.read(a, b)
             n_filled += count
             _find_faults(limits, values, a, findings)
+            if mean:
+                total += values.sum(axis=0)
             if kept is not None:
                 kept[a - self._first : b - self._first] = values
         _raise_faults(series, step, findings)
+        if mean:
+            self.means[series.name] = total / self.n_steps
         if n_filled:
             found = Filled(series.name, n_filled, self.n_steps * self.n_cells, series.longest, series.fill)
             self.filled[series.name] = found
@@ -292,5 +303,5 @@ def _raise_fault(series: Series, step: int, kind: str, found: Finding) -> None:
     entry = variable(name)
     low, high = entry.known.limits(step)
     guess = entry.known.guess(found.value, entry.units, entry.units, step)
-    rest = "" if guess or low else " Set what rounding left below 0 to 0."
+    rest = " Set what rounding left below 0 to 0." if not guess and low == 0 and -1.0 < found.value < 0.0 else ""
     raise ForcingError(f"{got} {low:g} to {high:g} {entry.units}.{guess}{rest} Mark missing values with _FillValue.")

@@ -315,9 +315,11 @@ def read_time(dataset: netCDF4.Dataset, where: str, error: type[CdlmError]) -> t
     gaps = np.flatnonzero(np.diff(starts).astype(np.int64) != step)
     if gaps.size:
         i = int(gaps[0])
+        twice = starts[i + 1] == starts[i]
+        remedy = "Leave out what is there twice." if twice else "Fill the gap or cut the file."
         raise error(
             f"{where}: 'time' goes from {date_text(starts[i])} to {date_text(starts[i + 1])}, expected a step of "
-            f"{step} s ({gaps.size} such places). Fill the gap or cut the file."
+            f"{step} s ({gaps.size} such places). {remedy}"
         )
     return starts, step
 

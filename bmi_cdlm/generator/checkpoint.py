@@ -25,6 +25,7 @@ from bmi_cdlm.kernels.groups import LstmNetwork, PetNetwork
 from bmi_cdlm.names.errors import CheckpointError, DomainError, shown
 from bmi_cdlm.names.time_steps import STEP_NAMES
 from bmi_cdlm.names.writing import replacing
+from bmi_cdlm.processes.catalogue import GIVEN, OF_CHAIN
 from bmi_cdlm.version import __version__
 
 FORMAT, READ = "bmi_cdlm checkpoint 2", ("bmi_cdlm checkpoint 1", "bmi_cdlm checkpoint 2")
@@ -51,7 +52,7 @@ class Checkpoint(NamedTuple):
 
     def check_run(
         self, *, time_step: int, routing_step: int, snow: str, runoff: str = "gr4j", routing: str = "muskingum",
-        components: int = 1,
+        components: int = 1, precipitation: str = GIVEN,
     ) -> None:
         """Refuse a run with another model step, routing step, other processes or another number of components.
 
@@ -64,7 +65,8 @@ class Checkpoint(NamedTuple):
         for key, expected, got in (
             ("time_step", _duration(spec.step), _duration(time_step)),
             ("routing_step", _duration(spec.routing_step), _duration(routing_step)),
-            ("snow", spec.snow, snow), ("runoff", spec.runoff, runoff), ("routing", spec.routing, routing),
+            ("precipitation", spec.precipitation, precipitation), ("snow", spec.snow, snow),
+            ("runoff", spec.runoff, runoff), ("routing", spec.routing, routing),
             ("components", spec.components, components),
         ):
             if got != expected:
@@ -230,7 +232,7 @@ def _check_members(members: Sequence[Checkpoint], where: str) -> None:
         raise CheckpointError(f"{where}: has {len(members)} members, expected two or more. Name more checkpoints.")
     first = members[0].spec
     for one in members[1:]:
-        for key in ("step", "routing_step", "snow", "runoff", "routing", "components"):
+        for key in ("step", "routing_step", *OF_CHAIN, "components"):
             if getattr(one.spec, key) != getattr(first, key):
                 raise CheckpointError(
                     f"{where}: {members[0].where} has {key} {getattr(first, key)}, {one.where} has "

@@ -41,7 +41,7 @@ from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, nearest
 from bmi_cdlm.names.parameters import COMPONENT_WEIGHT, WEIGHT, Grid, Parameter
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable
-from bmi_cdlm.processes.catalogue import choose
+from bmi_cdlm.processes.catalogue import GIVEN, choose
 
 __all__ = [
     "Attribute", "Feature", "GeneratorSpec", "Inputs", "NetworkSpec", "PetSpec", "Target", "describe_forcing",
@@ -85,6 +85,7 @@ def make_spec(
     routing: str = "muskingum", components: int = 1, learn_component_weights: bool = False,
     varying: Sequence[str] = (), lstm_hidden: int = 64,
     ranges: Mapping[str, tuple[float, float]] | None = None, learn_start: bool = False, adopts: bool = False,
+    precipitation: str = GIVEN,
 ) -> GeneratorSpec:
     """Specify a generator for a training domain, whose attributes give means and standard deviations.
 
@@ -103,7 +104,7 @@ def make_spec(
         evapotranspiration it corrects, and its dynamic features, from `describe_forcing`.
     starts : registry name to value
         Where generated parameters start [units of each], within their ranges; others start at their default.
-    snow, runoff, routing, components
+    snow, runoff, routing, precipitation, components
         Processes by name, and parameter sets per cell of the runoff process.
     learn_component_weights : bool
         Generate the weights of those sets too, which start alike; without, each weighs the same.
@@ -126,7 +127,7 @@ def make_spec(
     """
     domain = read_domain(domain_path)
 
-    chain = choose(snow, runoff, routing)
+    chain = choose(snow, runoff, routing, precipitation)
     processes: tuple[CellProcess | ReachProcess, ...] = (*reversed(chain.cells), chain.reach)
     left_out = {name for one in processes for name in one.left_at_default} - set(starts or {})
     left_out |= set() if learn_weighting else {"weighting"}
@@ -175,6 +176,7 @@ def make_spec(
                 tuple(features), _describe_attributes(domain_path, domain, "cell", cell_attributes, adopts),
                 lstm_hidden, by_lstm,
             ) if varying else None,
+            precipitation,
         )
     except ValueError as cause:
         if isinstance(cause, CdlmError):

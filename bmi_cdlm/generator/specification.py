@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from bmi_cdlm.names.errors import nearest
 from bmi_cdlm.names.parameters import BY_NAME, STARTS, WEIGHT, parameter
-from bmi_cdlm.processes.catalogue import choose
+from bmi_cdlm.processes.catalogue import GIVEN, OF_CHAIN, Names, choose
 
 MappingName = Literal["uniform", "linear", "power", "mlp", "residual_mlp"]
 LAYERED = ("mlp", "residual_mlp")
@@ -246,10 +246,11 @@ class GeneratorSpec:
     routing: str = "muskingum"
     versions: dict[str, int] = field(default_factory=dict, hash=False)
     lstm: LstmSpec | None = None
+    precipitation: str = GIVEN
 
     def __post_init__(self) -> None:
         """Refuse processes that are not there or have changed, and parameters on the wrong grid."""
-        chain = choose(self.snow, self.runoff, self.routing)
+        chain = choose(**self.processes)
         for process in chain.processes:
             made = self.versions.get(process.name, process.version)
             _expect(
@@ -280,6 +281,11 @@ class GeneratorSpec:
                     f"'{target.name}' has {target.components} components, expected {self.components} as the others")
 
     @property
+    def processes(self) -> Names:
+        """Names of the processes that it was made for, by the keys of a configuration."""
+        return Names(precipitation=self.precipitation, snow=self.snow, runoff=self.runoff, routing=self.routing)
+
+    @property
     def has_start(self) -> bool:
         """Whether it generates the shares with which stores start a run."""
         return any(target.name in STARTS for target in self.cell.targets)
@@ -299,7 +305,7 @@ class GeneratorSpec:
         """Read and check what `to_json` wrote; ValueError says what is wrong."""
         content = json.loads(text)
         if isinstance(content, dict):  # processes of other packages bring the parameters that targets name
-            names = {key: content[key] for key in ("snow", "runoff", "routing") if isinstance(content.get(key), str)}
+            names = {key: content[key] for key in OF_CHAIN if isinstance(content.get(key), str)}
             choose(**names)
         return ADAPTER.validate_json(text)
 

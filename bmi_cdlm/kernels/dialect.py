@@ -4,11 +4,7 @@ A step is a plain function of numbers: assignments and one return at the end, wi
 `a if condition else b`, math.sqrt, abs, min, max, fma, and calls of other functions of this kind. Such a step has no
 branches, so that a compiler can take it for a row of cells at once, and its adjoint can be derived.
 
-A function outside the dialect (bits, tables, whole numbers) is called rather than read once its adjoint is known:
-
-    @adjoint_of(tanh_ratio, "n", "d = n + 2.0")
-    def tanh_ratio_adjoint(n, n_adj):
-        return 2.0 * (n + 1.0) * n_adj
+A function outside the dialect is called rather than read once its adjoint is known (`rules`).
 """
 
 from __future__ import annotations
@@ -18,15 +14,12 @@ import inspect
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from bmi_cdlm.kernels.assignments import COMPARISONS, SUMS, Lines, Operand, Value, is_condition
+from bmi_cdlm.kernels.rules import Rule, rule_of
 from bmi_cdlm.names.errors import DialectError
 
-COMPARISONS: dict[type[ast.cmpop], str] = {
-    ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!=",
-}
-SUMS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
-CONDITIONS = frozenset((*COMPARISONS.values(), "and", "or", "not"))
 WIDTHS = {"abs": (1, 1), "min": (2, 99), "max": (2, 99), "fma": (3, 3), "math.sqrt": (1, 1)}
 """Fewest and most arguments of what is neither read nor looked up."""
 OWN = "from bmi_cdlm.kernels.transcendental"
@@ -61,203 +54,6 @@ EXPRESSIONS: dict[type[ast.expr], str] = {
     ast.Dict: "a dict: write the numbers as literals", ast.List: "a list: write the numbers as literals",
     ast.JoinedStr: "a string: a step has numbers only",
 }
-
-
-class Value:
-    """A number or condition that is calculated once: an operation on others; `name` is what the source calls it."""
-
-    __slots__ = ("function", "given", "name", "operands", "operation", "place")
-
-    def __init__(self, operation: str, operands: tuple, place: int, name: str = "", function: Callable | None = None):
-        self.operation, self.operands, self.place = operation, operands, place
-        self.name, self.function, self.given = name, function, ""
-
-
-Operand = Value | float
-
-
-class Rule(NamedTuple):
-    """How a function is called and reversed without being read: its results by name, and its adjoint.
-
-    results: "n", or "d = n + 2.0" for one that follows from those before it, the same bits; adjoint: a function in the
-    dialect, or its name in the module of the function. It takes what it needs, by name, of the function's arguments,
-    results and adjoints of results (n_adj), and returns the adjoints of `of`, by default of every argument in order.
-    """
-
-    results: tuple[str, ...]
-    adjoint: Callable | str
-    of: tuple[str, ...] | None = None
-
-
-TRANSCENDENTAL = "bmi_cdlm.kernels.transcendental"
-RULES: dict[str, Rule] = {
-    f"{TRANSCENDENTAL}.exp": Rule(("y",), "exp_adjoint"),
-    f"{TRANSCENDENTAL}.log": Rule(("y",), "log_adjoint"),
-    f"{TRANSCENDENTAL}.tanh": Rule(("y",), "tanh_adjoint"),
-    f"{TRANSCENDENTAL}.power_and_log": Rule(("y", "log_x"), "power_adjoint"),
-}
-"""Functions that are called rather than read, by module and name; `adjoint_of` adds to them."""
-
-
-def rule_of(function: Callable) -> Rule | None:
-    """Return the rule of a function, or None."""
-    return RULES.get(f"{function.__module__}.{function.__qualname__}")
-
-
-def adjoint_of(function: Callable, *results: str, of: tuple[str, ...] | None = None) -> Callable[[Callable], Callable]:
-    """Register what is decorated as the adjoint of a function, which is called rather than read from then on.
-
-    results and of: as in `Rule`.
-    """
-    def register(adjoint: Callable) -> Callable:
-        RULES[f"{function.__module__}.{function.__qualname__}"] = Rule(results, adjoint, of)
-        return adjoint
-
-    return register
-
-
-class Lines:
-    """Single assignments, each written once: what is there already is taken again.
-
-    slopes: of adjoints, where a 0 is exact, so that sums and products with it are left out. guards: conditions that
-    must hold for what is read now to be used; what divides there divides by 1 where it is not.
-    """
-
-    def __init__(self) -> None:
-        self.values: list[Value] = []
-        self.known: dict[tuple, Value] = {}
-        self.guards: list[tuple[Operand, bool]] = []
-        self.slopes = False
-
-    def argument(self, name: str) -> Value:
-        """Return a new number from outside."""
-        return self.append("argument", (), name)
-
-    def append(self, operation: str, operands: tuple, name: str = "", function: Callable | None = None) -> Value:
-        """Return a new value."""
-        value = Value(operation, operands, len(self.values), name, function)
-        self.values.append(value)
-        return value
-
-    def find(self, operation: str, *operands: Operand, function: Callable | None = None) -> Value | None:
-        """Return the value that is there already, or None."""
-        return self.known.get(key_of(operation, operands, function))
-
-    def put(self, operation: str, *operands: Operand, name: str = "", function: Callable | None = None) -> Operand:
-        """Return what an operation comes to, a number where that is known."""
-        if self.slopes and operation in ("*", "/", "if"):
-            bare = [o.operands[0] if isinstance(o, Value) and o.operation == "neg" else o for o in operands]
-            changed = sum(o is not b for o, b in zip(operands, bare, strict=True))
-            if changed and (operation != "if" or changed + operands.count(0.0) == 2):
-                found = self.put(operation, *bare, name=name)
-                return found if changed == 2 and operation != "if" else self.put("neg", found)
-        folded = fold(operation, operands, self.slopes)
-        if folded is not None:
-            return folded if not isinstance(folded, tuple) else self.put(folded[0], *folded[1:], name=name)
-        key = key_of(operation, operands, function)
-        if key not in self.known:
-            self.known[key] = self.append(operation, operands, "", function)
-        value = self.known[key]
-        value.name = value.name or name
-        return value
-
-    def safe(self, operand: Operand) -> Operand:
-        """Return a number that may be divided by or rooted: 1 where the guards say that it will not be used."""
-        for condition, holds in self.guards:
-            if not never_zero(operand):
-                operand = self.put("if", condition, *((operand, 1.0) if holds else (1.0, operand)))
-        return operand
-
-    def finite(self, operand: Operand) -> Operand:
-        """Return a number to reckon with: 1 for what a function returns, such as ln 0, where it will not be used."""
-        return self.safe(operand) if isinstance(operand, Value) and operand.operation == "result" else operand
-
-    def divide(self, a: Operand, b: Operand) -> Operand:
-        """Return a / b."""
-        return self.find("/", a, b) or self.put("/", a, self.safe(b))
-
-    def root(self, a: Operand) -> Operand:
-        """Return the square root of a."""
-        return self.find("math.sqrt", a) or self.put("math.sqrt", self.safe(a))
-
-    def call(self, function: Callable, rule: Rule, operands: Sequence[Operand]) -> list[Operand]:
-        """Return the results of a called function, also those that follow from others: use them by their rule."""
-        there = self.find("call", *operands, function=function)
-        called = there or self.put("call", *map(self.safe, operands), function=function)
-        return [self.put("result", called, float(k)) for k in range(len(rule.results))]
-
-
-def key_of(operation: str, operands: Sequence, function: Callable | None = None) -> tuple:
-    """Return what two equal calculations have in common."""
-    places = [str(o.place) if isinstance(o, Value) else repr(o) + "#" for o in operands]
-    return (operation, function, *(sorted(places) if operation in ("+", "*") else places))
-
-
-def never_zero(operand: Operand) -> bool:
-    """Whether a number is never 0 or below: a constant, or x if x > 0.0 else a constant."""
-    if not isinstance(operand, Value):
-        return operand > 0.0
-    if operand.operation != "if":
-        return False
-    test, chosen, other = operand.operands
-    above = isinstance(test, Value) and test.operation == ">" and test.operands[0] is chosen and (
-        not isinstance(test.operands[1], Value) and test.operands[1] >= 0.0
-    )
-    return (above or never_zero(chosen)) and never_zero(other)
-
-
-def fold(operation: str, operands: Sequence[Any], slopes: bool) -> Any:
-    """Return what an operation with a 0 or 1 or on numbers alone comes to, the same bits, or None.
-
-    A tuple is another operation that comes to the same. slopes: a 0 is exact.
-    """
-    numbers = [o if isinstance(o, float) else None for o in operands]
-    if operation == "neg":
-        (a,) = operands
-        if numbers[0] is not None:
-            return -a
-        return a.operands[0] if a.operation == "neg" else None
-    if operation == "if":
-        _test, a, b = operands
-        return a if a is b or (isinstance(a, float) and a == b) else None
-    if operation == "fma" and slopes:
-        a, b, c = operands
-        return c if 0.0 in numbers[:2] else (("*", a, b) if c == 0.0 else None)
-    if operation not in SUMS.values():
-        return None
-    (a, b), (m, n) = operands, numbers
-    if m is not None and n is not None and not (operation == "/" and n == 0.0):
-        return {"+": m + n, "-": m - n, "*": m * n}[operation] if operation != "/" else m / n
-    if operation in "*/" and n == 1.0:
-        return a
-    if operation == "*":
-        if m == 1.0:
-            return b
-        if -1.0 in (m, n):
-            return ("neg", a if n == -1.0 else b)
-        if slopes and 0.0 in (m, n):
-            return 0.0
-        number, other = (m, b) if m is not None else (n, a)
-        if slopes and number is not None and other.operation == "*":
-            c, d = other.operands
-            c, d = (d, c) if isinstance(d, float) else (c, d)
-            return ("*", number * c, d) if isinstance(c, float) else None
-    if operation == "-" and n == 0.0:
-        return a
-    if slopes and operation == "+" and 0.0 in (m, n):
-        return a if n == 0.0 else b
-    if slopes and m == 0.0:
-        return ("neg", b) if operation == "-" else 0.0
-    return None
-
-
-def is_condition(operand: Operand) -> bool:
-    """Whether it may stand where a condition must."""
-    if not isinstance(operand, Value):
-        return False
-    if operand.operation == "if":
-        return is_condition(operand.operands[1]) and is_condition(operand.operands[2])
-    return operand.operation in CONDITIONS
 
 
 def names_of(function: Callable) -> dict[str, Any]:

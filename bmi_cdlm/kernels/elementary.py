@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy import float64 as real  # launch puts the compiled precision in its place
 
-from bmi_cdlm.kernels.adjoint import adjoint_of
 from bmi_cdlm.kernels.fused import fma
+from bmi_cdlm.kernels.rules import adjoint_of
 from bmi_cdlm.kernels.transcendental import reduced_expm1
 
 

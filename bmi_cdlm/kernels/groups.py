@@ -46,6 +46,22 @@ class ReachSeries(NamedTuple):
     last: np.ndarray
 
 
+class Chunks(NamedTuple):
+    """A network's sequence in chunks, and the hydrographs that go from one to another.
+
+    place : int64[chunk + 1], chunk k is sequence[place[k] : place[k + 1]]; leaving : int64[], reaches that drain into a
+    later chunk, in the order of the sequence, those of chunk k from first_leaving[k] on; arriving, row : int64[],
+    reaches that drain into chunk k, from first_arriving[k] on, and their places among the leaving.
+    """
+
+    place: np.ndarray
+    first_leaving: np.ndarray
+    leaving: np.ndarray
+    first_arriving: np.ndarray
+    arriving: np.ndarray
+    row: np.ndarray
+
+
 class GivenFlows(NamedTuple):
     """Flows that others put into reaches, or take out below 0, over a block of steps [m3 s-1], and what they want.
 

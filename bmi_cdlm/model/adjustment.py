@@ -13,10 +13,10 @@ import numpy as np
 
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.sums import mean_of_components
+from bmi_cdlm.names.entry import Variable, plural
 from bmi_cdlm.names.errors import CdlmError, ParameterError, StateError
 from bmi_cdlm.names.parameters import LONGEST_TRAVEL_TIME, TRAVEL_TIME, WEIGHT, Parameter, parameter
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.names.variables import Variable, plural
 
 
 class Bounds(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,10 +10,13 @@ import numpy as np
 from bmi_cdlm.domain.network import NetworkPlan
 from bmi_cdlm.kernels.groups import ReachSeries
 from bmi_cdlm.kernels.streaming import LINE
-from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.cell_operator import CellOperator
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.declaration import RUNOFF
 
 FACTOR = "pet_factor"
+LONGEST_BLOCK, SHORTEST_BLOCK = 4096, 16
+"""Routing steps and model steps beyond which a longer block only drives hydrographs out of the caches."""
 
 
 class Buffers(NamedTuple):
@@ -67,6 +70,52 @@ class Kept(NamedTuple):
         if name not in self.names:
             return np.unique(own)
         return None if self.reaches is None else np.unique(np.concatenate([own, self.reaches]))
+
+
+class Workspace:
+    """The buffers of a model: those of one step, and those of the block before, which the next one takes again.
+
+    Parameters
+    ----------
+    operators : Operators
+    live : dict of float64[cell | reach]
+        The last step's value of every flux that the model computes.
+
+    Attributes
+    ----------
+    single : Buffers
+        Of one step: the live arrays.
+    """
+
+    def __init__(self, operators: Operators, live: Mapping[str, np.ndarray]) -> None:
+        self._cells, self._live, self._n_sub = operators.cells, live, operators.n_sub
+        self._plan, self._at_gauges = operators.reach.network, operators.domain.gauges.reach
+        self.single = self.fresh(1)
+        self._block: tuple[int, Kept, Buffers] | None = None
+
+    def of(self, n_steps: int, keep: Sequence[str], reaches: np.ndarray | None) -> Buffers:
+        """Buffers of a block, those of the call before where they fit: fresh memory costs as much as the routing."""
+        if n_steps == 1:
+            return self.single
+        held = self._block
+        if held is None or held[0] != n_steps or held[1].names != tuple(keep) or held[1].reaches is not reaches:
+            self._block = held = None
+            self._block = held = n_steps, self._kept(keep, reaches), self.fresh(n_steps, keep, reaches)
+        return held[2]
+
+    def fresh(self, n_steps: int, keep: Sequence[str] = (), reaches: np.ndarray | None = None) -> Buffers:
+        """Buffers that nobody else has."""
+        return make_buffers(self._cells, self._live, n_steps, self._n_sub, self._kept(keep, reaches), self._plan)
+
+    def longest(self, memory: int, keep: Sequence[str], reaches: np.ndarray | None, more: int) -> int:
+        """Steps of a block whose buffers, and `more` bytes per step, fit in `memory` bytes."""
+        kept = self._kept(keep, reaches)
+        per_step = more + step_bytes(self._cells, self._live, self._n_sub, kept, self._plan)
+        longest = max(SHORTEST_BLOCK, LONGEST_BLOCK // self._n_sub)
+        return int(np.clip(memory // per_step, 1, longest))
+
+    def _kept(self, keep: Sequence[str], reaches: np.ndarray | None) -> Kept:
+        return Kept(tuple(keep), reaches, self._at_gauges)
 
 
 def make_buffers(

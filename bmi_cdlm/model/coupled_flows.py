@@ -11,7 +11,7 @@ from bmi_cdlm.domain.network import NONE
 from bmi_cdlm.kernels.groups import GivenFlows
 from bmi_cdlm.model.buffers import Buffers
 from bmi_cdlm.model.state import State
-from bmi_cdlm.names.variables import SUB_STEPS
+from bmi_cdlm.names.coupling import SUB_STEPS
 
 
 class CoupledFlows:

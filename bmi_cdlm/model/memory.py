@@ -35,6 +35,10 @@ class HostMemory:
         """An array of the domain, in this precision."""
         return values.astype(self.dtype)
 
+    def real(self, values: np.ndarray) -> np.ndarray:
+        """Parameters, whole numbers in this precision: a kernel would be compiled once more for their type."""
+        return self.send(values) if values.dtype.kind in "iu" else values
+
     def empty(self, *shape: int) -> np.ndarray:
         """An array that somebody fills."""
         return np.empty(shape, self.dtype)

@@ -9,37 +9,35 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import NONE, plan_network
-from bmi_cdlm.kernels.groups import Links, PetNetwork
-from bmi_cdlm.kernels.launch import compiled, compiled_if_worth
-from bmi_cdlm.kernels.loops.routing import steady_flow
+from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.buffers import FACTOR, Buffers, Kept, make_buffers, step_bytes, whole_series
-from bmi_cdlm.model.checks import check_components, check_steps, check_varying
-from bmi_cdlm.model.coupled_flows import CoupledFlows
+from bmi_cdlm.model.buffers import FACTOR, Buffers, Workspace
+from bmi_cdlm.model.checks import check_components, check_steps
+from bmi_cdlm.model.driving import Driving, all_varying
 from bmi_cdlm.model.equilibrium import settle_cells
 from bmi_cdlm.model.exchange import Exchange
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.ledger import Ledger
+from bmi_cdlm.model.live import Live, size_of
 from bmi_cdlm.model.lstm import Lstm
-from bmi_cdlm.model.operators import Operators, Parameters, ReachOperator
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.outside import EXCHANGE, GivenFluxes
 from bmi_cdlm.model.parameter_set import ParameterSet, flood_waves
-from bmi_cdlm.model.pet import factor_loop
-from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, record
+from bmi_cdlm.model.preparation import Parameters
+from bmi_cdlm.model.routing import Routing
+from bmi_cdlm.model.sensitivity import Gradients, Recording, adjoint, check_recordable, record
 from bmi_cdlm.model.state import State, new_state, occupied_places
 from bmi_cdlm.model.sums import add_rows
-from bmi_cdlm.model.totals import Outstanding, Totals
+from bmi_cdlm.model.totals import Outstanding
+from bmi_cdlm.names.coupling import SUB_STEPS, coupled_outputs
 from bmi_cdlm.names.declaration import RUNOFF
-from bmi_cdlm.names.errors import ForcingError, ParameterError, StateError
-from bmi_cdlm.names.parameters import WEIGHT, check_series
+from bmi_cdlm.names.entry import Variable
+from bmi_cdlm.names.errors import ParameterError
+from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.season import season
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import SUB_STEPS, Variable, coupled_outputs, select
-from bmi_cdlm.processes.catalogue import choose
-from bmi_cdlm.processes.outside import DIRECT
-
-LONGEST_BLOCK, SHORTEST_BLOCK = 4096, 16
-"""Routing steps and model steps beyond which a longer block only drives hydrographs out of the caches."""
+from bmi_cdlm.names.variables import select
+from bmi_cdlm.processes.catalogue import GIVEN, choose
 
 
 class Model:
@@ -52,8 +50,8 @@ class Model:
         Missing ones take their default; `travel_time` [s] on reaches takes the place of length / celerity.
     step, routing_step : int
         Seconds. step is 86400 or 3600; routing_step divides it.
-    snow, runoff, routing : str
-        Names of processes; snow may be "none".
+    snow, runoff, routing, precipitation : str
+        Names of processes; snow may be "none", and precipitation "given".
     threads : int
     pet : PetNetwork, optional
         Corrects potential evapotranspiration at every step.
@@ -70,9 +68,9 @@ class Model:
         Parameter sets per cell of a process, whose mean it hands on; that of the runoff process by the parameter
         `component_weight`, where it is given.
     coupled : names of inputs
-        Which of `variables.COUPLED` may come with the forcing.
+        Which of `coupling.COUPLED` may come with the forcing.
     sub_steps : names of fluxes
-        Of which `live` has every routing sub-step of the last step too, as `variables.SUB_STEPS`.
+        Of which `live` has every routing sub-step of the last step too, as `coupling.SUB_STEPS`.
 
     Attributes
     ----------
@@ -94,64 +92,103 @@ class Model:
         routing_step: int = HOUR, snow: str = "none", runoff: str = "gr4j", routing: str = "muskingum",
         threads: int = 1, pet: PetNetwork | None = None, ledger: bool = False, exchange: Exchange | None = None,
         varying: Sequence[str] = (), components: Mapping[str, int] | None = None, coupled: Sequence[str] = (),
-        sub_steps: Sequence[str] = (), lstm: Lstm | None = None,
+        sub_steps: Sequence[str] = (), lstm: Lstm | None = None, precipitation: str = GIVEN,
     ) -> None:
         self.coupled, self.sub_steps = tuple(coupled), tuple(sub_steps)
-        self.chain = choose(snow, runoff, routing)
+        self.chain = choose(snow, runoff, routing, precipitation)
         check_steps(self.chain, step, routing_step)
         given = dict(parameters or {})
         if EXCHANGE in self.coupled:  # that of another model stands in place of the process's own
             given |= {name: np.asarray(value) for name, value in self.chain.cells[-1].closed.items()}
+        workers = Workers(threads)
+        self.varying = all_varying(self.chain, varying, given, pet, lstm)
+        check_components(self.chain, components or {})
         self.pet, self.exchange, self.lstm = pet, exchange, lstm
         self.domain, self.step, self.routing_step, self.snow = domain, step, routing_step, snow
         self.n_sub = step // routing_step
-        self._workers = Workers(threads)
-        self._boundary = domain.boundary
         boundary, kept = (domain.boundary, NONE) if exchange is None else (exchange.boundary, exchange.outlets)
-        self._plan = plan_network(domain.reaches.downstream, threads, boundary=boundary, kept=kept)
-        self._routes_alone = exchange is None and not (self._boundary.size or self.coupled or self.sub_steps)
-        self._recording: Recording | None = None
-        self._one_factor = False
-        self._cell_tasks = self._workers.tasks(domain.n_cells)
-        self.ledger = Ledger(domain) if ledger else None
-        by_lstm = () if lstm is None else tuple(lstm.components)
-        check_varying(self.chain, (*varying, *by_lstm))
-        check_components(self.chain, components or {})
-        takes_factor = any(p.name == FACTOR for process in self.chain.cells for p in process.parameters)
-        has_factor = pet is not None or (FACTOR in given and takes_factor)
-        self.varying = tuple(dict.fromkeys([*varying, *by_lstm, *([FACTOR] if has_factor else [])]))
         self.operators = Operators(
-            self.chain, domain, step, routing_step, np.float64, self._workers, varying=self.varying,
-            components=components, plan=self._plan,
+            self.chain, domain, step, routing_step, np.float64, workers, varying=self.varying, components=components,
+            plan=plan_network(domain.reaches.downstream, threads, boundary=boundary, kept=kept),
         )
-        made_here = (*by_lstm, *((FACTOR,) if pet is not None else ()))
-        self._direct = self._route_directly() if "given_lateral_inflow" in self.coupled else self.operators.reach
-        self._needed = (*self.chain.inputs, *(name for name in self.varying if name not in made_here))
         self._given = ParameterSet(self.operators, given)
+        weights = self.parameters.get(WEIGHT)
         self.state = new_state(self.operators, self._given.cells, 0 if lstm is None else lstm.n_units)
-        stored = self.state.arrays()
-        self.live = {
-            v.short: stored[v.short] if v.short in stored and stored[v.short].shape == (self.size_of(v.grid),)
-            else np.zeros(self.size_of(v.grid) * (self.n_sub if v.sub_steps else 1)) for v in self.outputs
-        }
-        self._flows = CoupledFlows(
-            domain, self.live, self._plan.network.slot, step, self.n_sub, self.coupled, self.sub_steps
-        )
-        self._single = self._buffers(1)
-        self._block: tuple[int, Kept, Buffers] | None = None
-        weights = self._given.values.get(WEIGHT)
+        self.ledger = Ledger(domain) if ledger else None
+        self._live = Live(self.operators, self.state, self.outputs, self.coupled, weights, self.ledger)
+        self.live = self._live.values
+        self._driving = Driving(self.operators, self.varying, self.parameters, pet, lstm)
         self._given_fluxes = GivenFluxes(self.operators, self.live, self.coupled, weights)
-        self._totals = Totals(self.operators, self.live, step, weights)
+        self._routing = Routing(self.operators, self.live, exchange, self.coupled, self.sub_steps)
+        self._workspace = Workspace(self.operators, self.live)
+        self._recording: Recording | None = None
         self._begin_balance()
 
-    def _route_directly(self) -> ReachOperator:
-        """Routing of lateral inflow that is given for every reach, in place of runoff of cells."""
-        n = self.domain.n_reaches
-        links = Links(np.arange(n + 1), np.arange(n), np.ones(n))
-        return ReachOperator(
-            self.chain.reach, DIRECT, self.domain._replace(links=links), self.step, self.routing_step, np.float64,
-            self._workers, self._plan,
-        )
+    def advance(
+        self, forcing: Forcing, keep: Sequence[str] = (), reaches: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Advance over all steps of the forcing; the bits do not depend on how a run is cut into calls.
+
+        Returns the fluxes named in `keep` as float64[time, cell | reach | gauge], good until the next call; those on
+        reaches at the places `reaches`, int64[], or at all. States and totals are at the end of the call, in `live`
+        and `state`.
+        """
+        n_steps = forcing.precipitation.shape[0]
+        if self._given_fluxes.served and n_steps > 1:
+            return self._advance_singly(forcing, keep, reaches)
+        b, series = self._workspace.of(n_steps, keep, reaches), self._driving.take(forcing)
+        self._driving.vary_parameters(series, self.state)
+        self._correct_demand(series, forcing.day_of_year, b)
+        self._melt_snow(series, b)
+        self._generate_runoff(series, b, forcing.coupled)
+        self._routing.route(series[RUNOFF], self._given.reach, self.state, b, forcing.coupled)
+        self._tell(b)
+        return {name: b.series(name, self.domain.gauges.reach, reaches) for name in keep}
+
+    def _correct_demand(self, series: dict[str, np.ndarray], day_of_year: np.ndarray | None, b: Buffers) -> None:
+        """The factor on potential evapotranspiration, by its network or as it is given; told of every step."""
+        self._driving.correct_demand(series, day_of_year, b.factor)
+        if self.pet is None and FACTOR in self.varying:
+            b.factor[:] = series[FACTOR]
+
+    def _melt_snow(self, series: dict[str, np.ndarray], b: Buffers) -> None:
+        """Rain and melt [mm d-1] of cells, where there is snow, of precipitation as it is corrected."""
+        for place in range(len(self.operators.cells) - 1):
+            self._run_cells(place, series, b)
+
+    def _generate_runoff(
+        self, series: dict[str, np.ndarray], b: Buffers, coupled: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Runoff of cells [mm d-1], with the fluxes that another model makes in them."""
+        given = self._given_fluxes
+        if given.served:
+            given.before(series, coupled or {}, self.state, self.parameters)
+        self._run_cells(-1, series, b)
+        if given.served:
+            given.after(self.state)
+
+    def _run_cells(self, place: int, series: dict[str, np.ndarray], b: Buffers) -> None:
+        """Advance a process of cells; what it gives joins the series."""
+        operator = self.operators.cells[place]
+        out, totals = b.given[operator.gives], self.state.totals_at(place)
+        operator.advance(series, self._given.cells[place], self.state.cells[place], out, totals, b.fluxes[place])
+        series[operator.gives] = out  # what it takes may have that name too
+
+    def _tell(self, b: Buffers) -> None:
+        """Bring the last step of a block into the live arrays."""
+        if b is not self._workspace.single:
+            b.copy_last(self._workspace.single)
+        self._live.derive(self.state, self._given.reach)
+
+    def _advance_singly(
+        self, forcing: Forcing, keep: Sequence[str], reaches: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """As `advance`, one step after the other: a store may change between steps."""
+        rows = []
+        for t in range(forcing.precipitation.shape[0]):
+            one = self.advance(forcing.part(slice(t, t + 1)), keep, reaches)
+            rows.append({name: row.copy() for name, row in one.items()})
+        return {name: np.concatenate([row[name] for row in rows]) for name in keep}
 
     @property
     def outputs(self) -> list[Variable]:
@@ -168,8 +205,8 @@ class Model:
 
     @property
     def masses(self) -> dict[str, np.ndarray]:
-        """Water since the start by the caller's clock, as of `end_call`: float64[1] [m] by `variables.MASSES`."""
-        return self._totals.masses
+        """Water since the start by the caller's clock, as of `end_call`: float64[1] [m] by `host_variables.MASSES`."""
+        return self._live.totals.masses
 
     @property
     def has_start(self) -> bool:
@@ -197,148 +234,16 @@ class Model:
     @property
     def workers(self) -> Workers:
         """The threads, for whoever prepares inputs."""
-        return self._workers
+        return self.operators.workers
 
     def size_of(self, grid: str) -> int:
         """Number of values of a variable on a grid."""
-        sizes = {"cell": self.domain.n_cells, "reach": self.domain.n_reaches,
-                 "gauge": self.domain.gauges.reach.size, "domain": 1, "boundary": self.domain.boundary.size}
-        return sizes[grid]
-
-    def advance(
-        self, forcing: Forcing, keep: Sequence[str] = (), reaches: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]:
-        """Advance over all steps of the forcing; the bits do not depend on how a run is cut into calls.
-
-        Returns the fluxes named in `keep` as float64[time, cell | reach | gauge], good until the next call; those on
-        reaches at the places `reaches`, int64[], or at all. States and totals are at the end of the call, in `live`
-        and `state`.
-        """
-        n_steps = forcing.precipitation.shape[0]
-        if self._given_fluxes.served and n_steps > 1:
-            return self._advance_singly(forcing, keep, reaches)
-        b = self._single if n_steps == 1 else self._block_buffers(n_steps, self._kept(keep, reaches))
-        series = self._take(forcing)
-        self._vary_parameters(series)
-        self._correct_demand(series, forcing.day_of_year, b)
-        if self.pet is None and FACTOR in self.varying:
-            b.factor[:] = series[FACTOR]
-        for place in range(len(self.operators.cells)):  # snow, runoff
-            last = self._given_fluxes.served and place == len(self.operators.cells) - 1
-            if last:
-                self._given_fluxes.before(series, forcing.coupled or {}, self.state, self.parameters)
-            self._run_cells(place, series, b)
-            if last:
-                self._given_fluxes.after(self.state)
-        self._route(series[RUNOFF], b, forcing.coupled)
-        self._keep_last(b)
-        return {name: b.series(name, self.domain.gauges.reach, reaches) for name in keep}
-
-    def _advance_singly(
-        self, forcing: Forcing, keep: Sequence[str], reaches: np.ndarray | None
-    ) -> dict[str, np.ndarray]:
-        """As `advance`, one step after the other: a store may change between steps."""
-        rows = []
-        for t in range(forcing.precipitation.shape[0]):
-            one = self.advance(forcing.part(slice(t, t + 1)), keep, reaches)
-            rows.append({name: row.copy() for name, row in one.items()})
-        return {name: np.concatenate([row[name] for row in rows]) for name in keep}
-
-    def _take(self, forcing: Forcing) -> dict[str, np.ndarray]:
-        """Inputs and varying parameters by registry name, float64[time, cell]."""
-        series = forcing.series()
-        if self.varying and FACTOR in self.parameters and FACTOR not in series:
-            series[FACTOR] = np.repeat(self.parameters[FACTOR][None], forcing.precipitation.shape[0], 0)
-        for name in self._needed:
-            if name not in series:
-                raise ForcingError(
-                    f"forcing lacks '{name}', which {', '.join(self.chain.names)} need. Give float64[time, cell]."
-                )
-        for name, values in (forcing.varying or {}).items():
-            if name in self.varying:
-                check_series(name, values, self.domain.cells.id, "forcing")
-        return series
-
-    def _vary_parameters(self, series: dict[str, np.ndarray]) -> None:
-        """Parameters that a network gives anew at every step, from the demand as it is before any factor."""
-        if self.lstm is not None:
-            state = self.state
-            series |= self.lstm.advance(series, state.lstm_hidden, state.lstm_memory, self._workers, self._cell_tasks)
-
-    def _correct_demand(self, series: dict[str, np.ndarray], day_of_year: np.ndarray | None, b: Buffers) -> None:
-        """The factor on potential evapotranspiration, where there is a network for it."""
-        if self.pet is None:
-            return
-        if day_of_year is None:
-            raise ForcingError("forcing lacks day_of_year, which the PET network takes. Give season.day_of_year.")
-        demand = series["potential_evapotranspiration"]
-        # Where nobody takes temperature there is none, and the network has no weight on it.
-        temperature = series.get("air_temperature", demand)
-        self._workers.run(compiled(factor_loop(self.pet)), (
-            series["precipitation"], demand, temperature, season(day_of_year), self.pet, b.factor,
-        ), self._cell_tasks, demand.size)
-        series[FACTOR] = b.factor
-
-    def _run_cells(self, place: int, series: dict[str, np.ndarray], b: Buffers) -> None:
-        """Advance a process of cells; what it gives joins the series."""
-        operator = self.operators.cells[place]
-        series[operator.gives] = out = b.given[operator.gives]
-        totals = self.state.totals if operator.gives == RUNOFF else None
-        operator.advance(series, self._given.cells[place], self.state.cells[place], out, totals, b.fluxes[place])
-
-    def _route(self, runoff: np.ndarray, b: Buffers, coupled: Mapping[str, np.ndarray] | None = None) -> None:
-        """Collect the runoff of cells in reaches, and route it down the rivers; coupled : see `Forcing`."""
-        if self._routes_alone and not coupled:
-            self.operators.reach.route(
-                runoff, self._given.reach, self.state.reach, b.lateral_inflow, b.hydrographs, b.discharge,
-                self.state.outflow_total, None,
-            )
-            return
-        coupled = coupled or {}
-        exchange, slot = self.exchange, self._plan.network.slot
-        if exchange is not None:
-            b.hydrographs[slot[exchange.boundary]] = exchange.draw(b.hydrographs.shape[1])
-        flows, reach = self._flows.begin(coupled, b.hydrographs.shape[1], self.state), self.operators.reach
-        if self._boundary.size:
-            self._flows.take_in(coupled, b, flows, self.state)
-        lateral = coupled.get("given_lateral_inflow")
-        if lateral is not None:
-            reach, runoff, added = self._direct, lateral, self.state.reach_added_total
-            for row in lateral:  # added step by step, as the kernels add
-                added += row * self.step
-        arguments = (
-            runoff, self._given.reach, self.state.reach, b.lateral_inflow, b.hydrographs, b.discharge,
-            self.state.outflow_total,
-        )
-        if flows is None:
-            reach.route(*arguments, None)
-        else:
-            reach.route_given(*arguments, flows)
-            self._flows.end(flows)
-        if exchange is not None:
-            exchange.hand_on(b.hydrographs[slot[exchange.outlets]])
-
-    def _keep_last(self, b: Buffers) -> None:
-        """Bring the last step of a block into the live arrays."""
-        if b is not self._single:
-            b.copy_last(self._single)
-        self._derive()
+        return size_of(self.domain, grid)
 
     def refresh(self) -> None:
         """Derive the live values from a state that was changed from outside."""
-        self._totals.recount(self.state)
-        self._derive()
-
-    def _derive(self) -> None:
-        """Derive the live values that no kernel writes: at gauges, storages, totals of the domain, residuals."""
-        live = self.live
-        live["discharge"].take(self.domain.gauges.reach, out=live["gauge_discharge"], mode="clip")
-        self.operators.reach.volume(self._given.reach, self.state.reach, live["reach_storage"])
-        if self.coupled:
-            self._totals.recount(self.state)
-        self._totals.refresh(self.state)
-        if self.ledger is not None:
-            self.ledger.update(self.state, live, self._totals.at_start)
+        self._live.totals.recount(self.state)
+        self._live.derive(self.state, self._given.reach)
 
     @property
     def is_finite(self) -> bool:
@@ -348,15 +253,15 @@ class Model:
     @property
     def step_depth(self) -> float:
         """Runoff of the last step as a depth over the drained area [m]."""
-        return self._totals.step_depth
+        return self._live.totals.step_depth
 
     def mean_depth(self, values: np.ndarray) -> float:
         """Depth over the drained area [m] of depths on cells, float64[cell] [mm]."""
-        return self._totals.mean_depth(values)
+        return self._live.totals.mean_depth(values)
 
     def end_call(self, depth: float, outstanding: Outstanding) -> None:
         """Bring up to date what depends on the caller's clock; see `Totals.end_call`."""
-        self._totals.end_call(self.state, depth, outstanding)
+        self._live.totals.end_call(self.state, depth, outstanding)
 
     def change_parameter(self, name: str, places: np.ndarray, values: np.ndarray) -> None:
         """Change a parameter at some places from the next step on; `adjustment` checks it.
@@ -396,11 +301,11 @@ class Model:
     def fill_rivers(self, forcing: Forcing) -> None:
         """Put every reach in a steady state with the mean runoff over the forcing; cells keep their state."""
         kept = self.state.copy()
-        b, series = self._buffers(forcing.precipitation.shape[0]), self._take(forcing)
-        self._vary_parameters(series)
-        self._correct_demand(series, forcing.day_of_year, b)
-        for place in range(len(self.operators.cells)):
-            self._run_cells(place, series, b)
+        b, series = self._workspace.fresh(forcing.precipitation.shape[0]), self._driving.take(forcing)
+        self._driving.vary_parameters(series, self.state)
+        self._driving.correct_demand(series, forcing.day_of_year, b.factor)
+        self._melt_snow(series, b)
+        self._run_cells(-1, series, b)
         self._settle_rivers(kept, add_rows(series[RUNOFF])[None] / series[RUNOFF].shape[0])
 
     def settle(self, rain: float | None = None, runoff: float | None = None) -> None:
@@ -410,17 +315,12 @@ class Model:
 
     def generate_once(self, series: dict[str, np.ndarray]) -> np.ndarray:
         """Advance the runoff process alone by a step of its inputs, float64[1, cell]; the runoff [mm d-1]."""
-        self._run_cells(len(self.operators.cells) - 1, series, self._single)
-        return self._single.given[RUNOFF][0].copy()
+        self._run_cells(-1, series, self._workspace.single)
+        return self._workspace.single.given[RUNOFF][0].copy()
 
     def start_cells(self) -> None:
         """Bring cells into the state of a cold start."""
-        for operator, p, own in zip(self.operators.cells, self._given.cells, self.state.cells, strict=True):
-            for values, start in zip(own, operator.start(p), strict=True):
-                values[...] = 0.0
-                values[: start.shape[0]] = start
-        for memory in (self.state.lstm_hidden, self.state.lstm_memory):
-            memory[...] = 0.0
+        self.state.start_cells(self.operators, self._given.cells)
 
     def symbols(self, process: str) -> Mapping[str, np.ndarray]:
         """Parameters of a process of cells and what is prepared of them, by symbol, float64[component * cell]."""
@@ -429,35 +329,17 @@ class Model:
 
     def _settle_rivers(self, kept: State, runoff: np.ndarray) -> None:
         """Put every reach in a steady state with a runoff, float64[1, cell] [mm d-1], and start with it."""
-        lateral = whole_series(np.empty((self.domain.n_reaches, 1)))
-        self.operators.reach.collect(runoff, lateral)
-        flow, exchange = np.empty(self.domain.n_reaches), self.exchange
-        if exchange is not None:
-            lateral.last[exchange.boundary] = exchange.draw_steady()
-        compiled_if_worth(steady_flow, flow.size)(self._plan.network, lateral.last, flow)
-        if exchange is not None:
-            exchange.hand_on_steady(flow[exchange.outlets])
+        flow = self._routing.steady(runoff)
         kept.reach[:] = self.operators.reach.steady(self._given.reach, flow)
         self.state.assign(kept.arrays())
-        self._empty_boundary()
+        self._routing.empty_boundary(self._given.reach, self.state)
         self.begin(flow)
-
-    def _empty_boundary(self) -> None:
-        """Let reaches that stand for what was cut off hold nothing: what left them came in."""
-        boundary, state = self._boundary, self.state
-        if boundary.size:
-            state.reach[boundary] = self.reach_state(np.zeros(boundary.size), boundary)
-            state.reach_storage_at_start[boundary] = 0.0
-            state.reach_added_total[boundary] = state.outflow_total[boundary]
 
     def begin(self, discharge: np.ndarray) -> None:
         """Start the clock: the ledger and all fluxes are 0, reaches hold their initial discharge [m3 s-1]."""
         self.state.clear_totals()
-        for v in self.outputs:
-            if v.role == "flux":
-                self.live[v.short][:] = 0.0
-        self.live["discharge"][:] = discharge
-        self._flows.tell_steady(discharge)
+        self._live.begin(discharge)
+        self._routing.begin(discharge)
         self._begin_balance()
 
     def _begin_balance(self) -> None:
@@ -487,13 +369,8 @@ class Model:
         own, saved = occupied_places(queues, self.state.arrays()), occupied_places(queues, cell)
         self._fit_queues({q: max(own[q], saved[q]) for q in queues})  # a base may be shorter here than it was there
         self.state.assign({**cell, **reach, name: state})
-        self._empty_boundary()
-        for v in self.outputs:
-            source = {"cell": cell, "reach": reach}.get(v.grid, {})
-            if v.role == "flux" and v.short in source:
-                self.live[v.short][:] = np.ravel(source[v.short])
-            elif v.sub_steps and v.short in reach:  # of gauges, kept at their reaches
-                self.live[v.short].reshape(self.n_sub, -1)[:] = reach[v.short][:, self.domain.gauges.reach]
+        self._routing.empty_boundary(self._given.reach, self.state)
+        self._live.restore(cell, reach)
         self.refresh()
 
     @property
@@ -524,23 +401,16 @@ class Model:
         The same bits as `advance` would give. What `adjoint` needs is kept until the next recording. What other models
         give has no adjoint: with it in the forcing a StateError is raised.
         """
-        if forcing.coupled:
-            raise StateError(
-                f"forcing has {', '.join(forcing.coupled)} of other models, expected none: there is no adjoint of it. "
-                "Record without it."
-            )
-        if self.lstm is not None:
-            raise StateError(
-                f"parameters vary by an LSTM ({', '.join(self.lstm.components)}), expected none to be recorded: it has "
-                "no adjoint here. Give them as series (`varying`), or take gradients in training, by torch."
-            )
-        series, b = self._take(forcing), self._buffers(1)
+        check_recordable(forcing, self.lstm)
+        series, angle = self._driving.take(forcing), None
         if self.pet is not None:
-            b = b._replace(factor=np.empty(forcing.precipitation.shape))
-        self._correct_demand(series, forcing.day_of_year, b)
-        angle = season(forcing.day_of_year) if self.pet is not None and forcing.day_of_year is not None else None
-        discharge, self._recording = record(self.operators, self._given, series, self.state, self.pet, angle)
-        self._one_factor = self.pet is None and FACTOR in self.parameters and FACTOR not in forcing.series()
+            self._driving.correct_demand(series, forcing.day_of_year, np.empty(forcing.precipitation.shape))
+            assert forcing.day_of_year is not None
+            angle = season(forcing.day_of_year)
+        one_factor = self.pet is None and FACTOR in self.parameters and FACTOR not in forcing.series()
+        discharge, self._recording = record(
+            self.operators, self._given, series, self.state, self.pet, angle, one_factor
+        )
         return discharge
 
     def adjoint(self, discharge_adj: np.ndarray) -> Gradients:
@@ -551,40 +421,15 @@ class Model:
         StateError
             Nothing was recorded, or the recording has another shape.
         """
-        if self._recording is None:
-            raise StateError("there is no recording to go back over. Call record(forcing) first.")
-        expected = (self._recording.series["precipitation"].shape[0], self.domain.n_reaches)
-        if np.shape(discharge_adj) != expected:
-            raise StateError(f"discharge_adj has shape {np.shape(discharge_adj)}, expected {expected}: [time, reach].")
-        found = adjoint(self._recording, discharge_adj)
-        if self._one_factor:  # the same at all steps
-            found.parameters[FACTOR] = found.parameters[FACTOR].sum(axis=0)
-        return found
+        return adjoint(self._recording, discharge_adj)
 
     def block_length(
         self, memory: int, keep: Sequence[str] = (), reaches: np.ndarray | None = None, *, more: int = 0
     ) -> int:
         """Steps per call of `advance` with which its arrays, and `more` bytes per step, fit in `memory` bytes."""
         more += 0 if self.lstm is None else self.lstm.step_bytes
-        per_step = more + step_bytes(self.operators.cells, self.live, self.n_sub, self._kept(keep, reaches), self._plan)
-        longest = max(SHORTEST_BLOCK, LONGEST_BLOCK // self.n_sub)
-        return int(np.clip(memory // per_step, 1, longest))
-
-    def _kept(self, keep: Sequence[str], reaches: np.ndarray | None) -> Kept:
-        return Kept(tuple(keep), reaches, self.domain.gauges.reach)
-
-    def _block_buffers(self, n_steps: int, kept: Kept) -> Buffers:
-        """Buffers of a block, those of the call before where they fit: fresh memory costs as much as the routing."""
-        held = self._block
-        if held is None or held[0] != n_steps or held[1].names != kept.names or held[1].reaches is not kept.reaches:
-            self._block = held = None
-            self._block = held = n_steps, kept, self._buffers(n_steps, kept)
-        return held[2]
-
-    def _buffers(self, n_steps: int, kept: Kept | None = None) -> Buffers:
-        wanted = kept or self._kept((), None)
-        return make_buffers(self.operators.cells, self.live, n_steps, self.n_sub, wanted, self._plan)
+        return self._workspace.longest(memory, keep, reaches, more)
 
     def close(self) -> None:
         """End the threads."""
-        self._workers.close()
+        self.operators.close()

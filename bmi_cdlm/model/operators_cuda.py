@@ -25,9 +25,10 @@ from bmi_cdlm.kernels.device.cells import arguments_of, cell_kernels
 from bmi_cdlm.kernels.device.launch import default_stream, empty_device_array, to_device
 from bmi_cdlm.kernels.device.reaches import Places, keep_wave, link_kernels, reach_kernels, restore_wave
 from bmi_cdlm.kernels.loops.reach_plan import reach_plan
+from bmi_cdlm.model.cell_operator import BLOCK_STEPS
 from bmi_cdlm.model.memory_cuda import Array, DeviceMemory, view
-from bmi_cdlm.model.operators import BLOCK_STEPS, sort_by_cell
 from bmi_cdlm.model.preparation import Arrays, Group, Parameters, Preparation, PreparedCells, series_of
+from bmi_cdlm.model.reach_operator import sort_by_cell
 from bmi_cdlm.names.declaration import LIQUID_WATER, CellProcess, LinkProcess, ReachProcess
 from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.processes.catalogue import Chain

@@ -8,7 +8,11 @@ import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.domain.network import accumulate_downstream
-from bmi_cdlm.model.operators import CellOperator, Elementwise, Operators, Parameters, ReachOperator
+from bmi_cdlm.model.cell_operator import CellOperator
+from bmi_cdlm.model.elementwise import Elementwise
+from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.preparation import Parameters
+from bmi_cdlm.model.reach_operator import ReachOperator
 from bmi_cdlm.model.sums import add_rows
 from bmi_cdlm.names import parameters as registry
 from bmi_cdlm.names.errors import DomainError, ParameterError, StateError

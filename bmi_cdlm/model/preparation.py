@@ -66,13 +66,13 @@ class Preparation:
 
         places : least number of places of a queue; what its base needs where it is not named.
         """
-        symbols = {s: values[name] for s, name in self.names.items() if name in values}
+        symbols = {s: self.memory.real(values[name]) for s, name in self.names.items() if name in values}
         symbols |= self.attributes
         given = [one for one, _ in self._fillers if one.given is not None and one.given in values]
         self._given = {symbol for one in given for symbol in one.returns}
         for one, filler in self._fillers:
             if one.given is not None and one.given in values:
-                symbols[one.returns[0]] = values[one.given]
+                symbols[one.returns[0]] = self.memory.real(values[one.given])
                 continue
             size = next((symbols[a].shape[0] for a in filler.takes), 0)
             symbols |= {s: self.memory.empty(size) for s in one.returns}

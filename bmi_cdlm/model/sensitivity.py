@@ -8,15 +8,21 @@ import numpy as np
 
 from bmi_cdlm.kernels.groups import PetNetwork
 from bmi_cdlm.kernels.launch import compiled
+from bmi_cdlm.model.blocks import copy_group, zeros_of
 from bmi_cdlm.model.buffers import FACTOR
-from bmi_cdlm.model.operators import CellRecord, Operators, RouteRecord, copy_group, zeros_of
+from bmi_cdlm.model.cell_operator import CellRecord
+from bmi_cdlm.model.forcing import Forcing
+from bmi_cdlm.model.lstm import Lstm
+from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.parameter_set import ParameterSet
+from bmi_cdlm.model.reach_operator import RouteRecord
 from bmi_cdlm.model.state import State, by_component
-from bmi_cdlm.names.declaration import LIQUID_WATER, RUNOFF
+from bmi_cdlm.names.declaration import LIQUID_WATER, PRECIPITATION, RUNOFF
+from bmi_cdlm.names.errors import StateError
 from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.processes.pet_network_adjoint import fill_factor_adjoint
 
-PRECIPITATION, DEMAND, TEMPERATURE = "precipitation", "potential_evapotranspiration", "air_temperature"
+DEMAND, TEMPERATURE = "potential_evapotranspiration", "air_temperature"
 
 
 class Gradients(NamedTuple):
@@ -37,7 +43,7 @@ class Recording(NamedTuple):
     """What the adjoint needs of a run.
 
     series : inputs and varying parameters by name, float64[time, cell]; season : float64[time, 2], where a network
-    makes the PET factor.
+    makes the PET factor; one_factor : whether that is a parameter, the same at all steps.
     """
 
     operators: Operators
@@ -46,11 +52,26 @@ class Recording(NamedTuple):
     route: RouteRecord
     network: PetNetwork | None
     season: np.ndarray | None
+    one_factor: bool
+
+
+def check_recordable(forcing: Forcing, lstm: Lstm | None) -> None:
+    """Refuse what has no adjoint: StateError."""
+    if forcing.coupled:
+        raise StateError(
+            f"forcing has {', '.join(forcing.coupled)} of other models, expected none: there is no adjoint of it. "
+            "Record without it."
+        )
+    if lstm is not None:
+        raise StateError(
+            f"parameters vary by an LSTM ({', '.join(lstm.components)}), expected none to be recorded: it has "
+            "no adjoint here. Give them as series (`varying`), or take gradients in training, by torch."
+        )
 
 
 def record(
     operators: Operators, parameters: ParameterSet, series: dict[str, np.ndarray], state: State,
-    network: PetNetwork | None, season: np.ndarray | None,
+    network: PetNetwork | None, season: np.ndarray | None, one_factor: bool = False,
 ) -> tuple[np.ndarray, Recording]:
     """Run over the series from a state, which stays as it is; discharge float64[time, reach] and the recording."""
     taken, records = dict(series), []
@@ -59,22 +80,27 @@ def record(
         records.append(one)
     reaches = np.arange(operators.domain.n_reaches)
     discharge, routed = operators.reach.run(taken[RUNOFF], parameters.reach, state.reach.copy(), reaches)
-    return discharge, Recording(operators, series, records, routed, network, season)
+    return discharge, Recording(operators, series, records, routed, network, season, one_factor)
 
 
-def adjoint(recording: Recording, discharge_adj: np.ndarray) -> Gradients:
-    """Gradients of J from dJ / d discharge, float64[time, reach]."""
+def adjoint(recording: Recording | None, discharge_adj: np.ndarray) -> Gradients:
+    """Gradients of J from dJ / d discharge, float64[time, reach]; StateError: see `Model.adjoint`."""
+    if recording is None:
+        raise StateError("there is no recording to go back over. Call record(forcing) first.")
     operators = recording.operators
+    expected = (recording.series[PRECIPITATION].shape[0], operators.domain.n_reaches)
+    if np.shape(discharge_adj) != expected:
+        raise StateError(f"discharge_adj has shape {np.shape(discharge_adj)}, expected {expected}: [time, reach].")
     reach_adj = np.zeros(operators.domain.n_reaches)
     out_adj, p_adj = operators.reach.reverse(
         recording.route, np.ascontiguousarray(discharge_adj, np.float64), reach_adj
     )
     parameters = operators.reach.prepare_adjoint(recording.route.parameters, p_adj)
     state = {operators.chain.reach.state: reach_adj}
-    inputs: dict[str, np.ndarray] = {}
+    inputs, given = {RUNOFF: out_adj}, {operator.gives for operator in operators.cells}
     for operator, one in zip(reversed(operators.cells), reversed(recording.cells), strict=True):
         own_adj = zeros_of(one.starts[0])
-        found, p_adj = operator.reverse(one, out_adj, own_adj)
+        found, p_adj = operator.reverse(one, inputs.pop(operator.gives), own_adj)
         shape = (operator.components, -1) if operator.components > 1 else (-1,)
         own = operator.prepare_adjoint(one.parameters, p_adj)
         own |= {WEIGHT: found.pop(WEIGHT)} if WEIGHT in found else {}
@@ -82,15 +108,14 @@ def adjoint(recording: Recording, discharge_adj: np.ndarray) -> Gradients:
         state |= {name: by_component(a, operator.components) for name, a in own_adj._asdict().items()}
         for name in operator.plan.varying:
             parameters[name] = found.pop(name)
-        handed_up = found.pop(LIQUID_WATER, None)
-        for name, values in found.items():
+        for own_name, values in found.items():
+            # Without snow, rain plus melt is precipitation.
+            name = PRECIPITATION if own_name == LIQUID_WATER and LIQUID_WATER not in given else own_name
             inputs[name] = inputs[name] + values if name in inputs else values
-        if handed_up is not None:
-            out_adj = handed_up
-    if handed_up is not None:  # without snow, rain plus melt is precipitation
-        inputs[PRECIPITATION] = inputs[PRECIPITATION] + out_adj if PRECIPITATION in inputs else out_adj
     if recording.network is not None:
         _add_factor_adjoint(recording, inputs, parameters.pop(FACTOR))
+    if recording.one_factor:
+        parameters[FACTOR] = parameters[FACTOR].sum(axis=0)
     order = [name for name in recording.series if name in inputs]
     return Gradients({name: inputs[name] for name in order}, parameters, state)
 

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.model.operators import Operators, Parameters, copy_group
+from bmi_cdlm.model.blocks import copy_group
+from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.preparation import Parameters
 from bmi_cdlm.names.errors import StateError
 
 
@@ -21,7 +23,8 @@ class State(NamedTuple):
     cell_storage_at_start [mm], reach_storage_at_start [m3] : float64[cell], float64[reach], water at the start;
     added_total : float64[cell] [mm], reach_added_total : float64[reach] [m3], water that callers have put in since the
     start; reach_name : of the state of reaches; components : per process of cells; lstm_hidden, lstm_memory :
-    float64[unit, cell], what the network of varying parameters shows and remembers, float64[0, cell] without one.
+    float64[unit, cell], what the network of varying parameters shows and remembers, float64[0, cell] without one;
+    earlier_totals : of cells as totals, what the process before runoff adds to them, () where it adds nothing.
     """
 
     cells: tuple[Any, ...]
@@ -37,6 +40,7 @@ class State(NamedTuple):
     components: tuple[int, ...]
     lstm_hidden: np.ndarray
     lstm_memory: np.ndarray
+    earlier_totals: Any = ()
 
     def on_cells(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the cell, by name; views, not copies."""
@@ -45,8 +49,20 @@ class State(NamedTuple):
             for name, values in group._asdict().items()
         }
         arrays |= {name: by_component(values, self.components[-1]) for name, values in self.totals._asdict().items()}
+        for name in self.earlier:
+            arrays[f"earlier_{name}"] = by_component(getattr(self.earlier_totals, name), self.components[-2])
         network = ("lstm_hidden", "lstm_memory") if self.lstm_hidden.shape[0] else ()
         return arrays | {name: getattr(self, name) for name in ("cell_storage_at_start", "added_total", *network)}
+
+    @property
+    def earlier(self) -> tuple[str, ...]:
+        """Totals that the process before runoff adds to."""
+        return self.earlier_totals._fields if self.earlier_totals else ()
+
+    def totals_at(self, place: int) -> Any:
+        """Totals that the process of cells at a place adds to; None where it has none."""
+        before = len(self.cells) - 1 - place % len(self.cells)
+        return (self.totals, self.earlier_totals or None)[before] if before < 2 else None
 
     def on_reaches(self) -> dict[str, np.ndarray]:
         """Arrays whose last dimension is the reach, by name; views, not copies."""
@@ -60,7 +76,10 @@ class State(NamedTuple):
     def copy(self) -> State:
         """Return an independent copy."""
         own: dict[str, Any] = {n: value.copy() for n, value in self._asdict().items() if isinstance(value, np.ndarray)}
-        return self._replace(cells=tuple(map(copy_group, self.cells)), totals=copy_group(self.totals), **own)
+        earlier = copy_group(self.earlier_totals) if self.earlier_totals else ()
+        return self._replace(
+            cells=tuple(map(copy_group, self.cells)), totals=copy_group(self.totals), earlier_totals=earlier, **own
+        )
 
     def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take over values in place; queues of unit hydrographs may be shorter or longer, water is kept.
@@ -96,10 +115,19 @@ class State(NamedTuple):
         )
         return self._replace(cells=cells)
 
+    def start_cells(self, operators: Operators, parameters: list[Parameters]) -> None:
+        """Bring cells into the state of a cold start, in place; a network forgets what it remembers."""
+        for operator, p, own in zip(operators.cells, parameters, self.cells, strict=True):
+            for values, start in zip(own, operator.start(p), strict=True):
+                values[...] = 0.0
+                values[: start.shape[0]] = start
+        for memory in (self.lstm_hidden, self.lstm_memory):
+            memory[...] = 0.0
+
     def clear_totals(self) -> None:
         """Set the ledger to zero: the run starts here."""
-        totals = (*self.totals, self.outflow_total, self.unreleased, self.added_total, self.reach_added_total)
-        for total in totals:
+        totals = (*self.totals, *self.earlier_totals)
+        for total in (*totals, self.outflow_total, self.unreleased, self.added_total, self.reach_added_total):
             total[...] = 0.0
 
 
@@ -113,6 +141,10 @@ def new_state(operators: Operators, parameters: list[Parameters], lstm_units: in
     n_cells, n_reaches = operators.domain.n_cells, operators.domain.n_reaches
     last = operators.cells[-1]
     totals = last.plan.total_group
+    earlier: Any = ()
+    if len(operators.cells) > 1 and operators.cells[-2].plan.totals:
+        before = operators.cells[-2]
+        earlier = before.plan.total_group(*(np.zeros(before.n_units) for _ in before.plan.totals))
 
     def cells() -> np.ndarray:
         return np.zeros(n_cells)
@@ -124,7 +156,7 @@ def new_state(operators: Operators, parameters: list[Parameters], lstm_units: in
         tuple(operator.start(p) for operator, p in zip(operators.cells, parameters, strict=True)),
         totals(*(np.zeros(last.n_units) for _ in totals._fields)), reaches(), reaches(), reaches(), cells(), reaches(),
         cells(), reaches(), operators.chain.reach.state, tuple(operator.components for operator in operators.cells),
-        np.zeros((lstm_units, n_cells)), np.zeros((lstm_units, n_cells)),
+        np.zeros((lstm_units, n_cells)), np.zeros((lstm_units, n_cells)), earlier,
     )
 
 

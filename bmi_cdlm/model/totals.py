@@ -14,8 +14,8 @@ from bmi_cdlm.kernels.loops.routing import add_up_cells, compensated_sum, sum_ba
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.model.state import State
 from bmi_cdlm.model.sums import add_rows, mean_of_components
+from bmi_cdlm.names.host_variables import MASSES
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.names.variables import MASSES
 
 MM_PER_M = 1000.0
 
@@ -49,7 +49,7 @@ class Totals:
     Attributes
     ----------
     masses : dict of float64[1]
-        By the short names of `variables.MASSES`, as of the last call.
+        By the short names of `host_variables.MASSES`, as of the last call.
     at_start : float
         Water of the domain at the start [m3].
     step_depth : float
@@ -71,6 +71,8 @@ class Totals:
         cells = [(place, o, o.components) for place, o in enumerate(operators.cells)]
         stores = [(k, name, live[name], n, s) for k, o, n in cells for name, s in o.process.stores.items()]
         self._components = operators.cells[-1].components
+        before = operators.cells[-2:-1]
+        self._earlier = [(name, o.components) for o in before for name in o.plan.totals]
         self._weights: list[np.ndarray | None] = [None for _ in cells]
         self._weights[-1] = weights
         nothing = np.zeros(domain.n_cells)
@@ -142,6 +144,9 @@ class Totals:
             live[:] = self._mean(getattr(state.cells[place], name), components, place)
         for name, values in state.totals._asdict().items() if self._components > 1 else ():
             self._live[name][:] = self._mean(values, self._components, -1)
+        for name, components in self._earlier:
+            whole = self._mean(getattr(state.totals, name), self._components, -1)
+            self._live[name][:] = whole + self._mean(getattr(state.earlier_totals, name), components, -2)
         if self._apart_queues:
             queues = tuple(
                 getattr(state.cells[place], name) if components == 1

@@ -15,8 +15,9 @@ from typing import Literal, NamedTuple
 from bmi_cdlm.names.parameters import INFINITE, Parameter, Range
 from bmi_cdlm.names.time_steps import DAY, HOUR
 
-LIQUID_WATER, RUNOFF = "liquid_water", "runoff"
-"""What cell processes give to each other and to the rivers: rain plus melt, runoff [mm d-1]."""
+PRECIPITATION, LIQUID_WATER, RUNOFF = "precipitation", "liquid_water", "runoff"
+"""What cell processes give to each other and to the rivers: precipitation in place of that of the input, rain plus
+melt, runoff [mm d-1]."""
 Kind = Literal["rate", "level"]
 
 
@@ -60,7 +61,8 @@ class Flux(NamedTuple):
 
     standard_name, meaning : for the registry of variables, empty where the flux stands there for every process;
     ledger : `out` and `in` are water that leaves or enters the cell beside precipitation and runoff, `exchange` is
-    positive into the cell; kind : a rate is published in mm d-1 whatever the step.
+    positive into the cell; what a process of precipitation adds is `in`, a part of what it gives; kind : a rate is
+    published in mm d-1 whatever the step.
     """
 
     symbol: str
@@ -175,7 +177,7 @@ class CellProcess:
     title, source : one line, and where the equations come from
     stages, queues : in the order of the water; a queue is passed when a stage takes what it gives
     inputs, stores, parameters, fluxes : by their registry names
-    gives : name of what it hands on (`LIQUID_WATER` or `RUNOFF`) and its symbol, a rate
+    gives : name of what it hands on (`PRECIPITATION`, `LIQUID_WATER` or `RUNOFF`) and its symbol, a rate
     gives_rate : whether that symbol is in mm d-1 already, not the depth of a step
     enters : name of the input that brings water into the cell, for the ledger
     closed : parameters with which it exchanges nothing with the groundwater, where another model makes that flux

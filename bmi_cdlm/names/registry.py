@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TypeVar
 
 from bmi_cdlm.names.declaration import CellProcess, PetFormula, Process, ReachProcess
+from bmi_cdlm.names.entry import INFINITE, Variable
 from bmi_cdlm.names.errors import DeclarationError
 from bmi_cdlm.names.parameters import BY_NAME, STARTS, Parameter
-from bmi_cdlm.names.variables import BY_SHORT, INFINITE, VARIABLES, Variable
+from bmi_cdlm.names.variables import BY_SHORT, VARIABLES
 
 Declared = TypeVar("Declared", bound=Process)
 PROCESSES: dict[str, Process] = {}

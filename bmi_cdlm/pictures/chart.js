@@ -35,6 +35,7 @@ class Chart {
     this.whole = end > begin ? [begin, end] : [begin - 0.5, begin + 0.5];
     [this.low, this.high] = this.whole;
     this.names.replaceChildren();
+    this.names.style.maxWidth = spec.title ? "" : "100%";
     for (const curve of spec.curves) {
       const label = make(this.names, "span", "", curve.name);
       label.style.setProperty("--colour", curve.colour);
@@ -223,6 +224,11 @@ class Chart {
           v = Y(y[i]);
         open ? pen.lineTo(x, v) : pen.moveTo(x, v);
         if (steps) pen.lineTo(X(this.xAt(i) + this.spec.times.step), v);
+        else if (alone(y, i, this.n, there)) {
+          // a line has no length there
+          pen.rect(x - 1.5, v - 1.5, 3, 3);
+          pen.moveTo(x, v);
+        }
         open = true;
       }
     }
@@ -299,4 +305,9 @@ class Chart {
     if (high - low >= least) [this.low, this.high] = [low, high];
     this.draw();
   }
+}
+
+// Whether a value has no neighbour that is there.
+function alone(y, i, n, there) {
+  return !(i > 0 && there(y[i - 1])) && !(i + 1 < n && there(y[i + 1]));
 }

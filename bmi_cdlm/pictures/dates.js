@@ -96,8 +96,18 @@ function shown(v) {
 function numberTicks(low, high, most, whole) {
   const least = Math.max((high - low) / Math.max(most, 1), whole ? 1 : 0),
     power = 10 ** Math.floor(Math.log10(least));
-  const step = [1, 2, 5, 10].find(n => n * power >= least) * power,
-    ticks = [];
+  let at = [1, 2, 5, 10].find(n => n * power >= least),
+    ticks = ticksOf(low, high, at * power);
+  while (ticks.length < 3 && !whole && high > low) {
+    // one or two tell no scale
+    at *= at === 5 || at === 0.5 ? 0.4 : 0.5;
+    ticks = ticksOf(low, high, at * power);
+  }
+  return ticks;
+}
+
+function ticksOf(low, high, step) {
+  const ticks = [];
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k++)
     ticks.push([k * step, shown(k * step)]);
   return ticks;

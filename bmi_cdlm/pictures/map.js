@@ -56,8 +56,13 @@ class Plan {
       h = this.canvas.clientHeight || 500;
     const wide = Math.max((east - west) * this.squeeze, 1e-3),
       high = Math.max(north - south, 1e-3);
-    this.scale = Math.min((w - 40) / wide, (h - 70) / high);
-    this.middle = [(west + east) / 2, (south + north) / 2 + 15 / this.scale]; // below what stands at the top
+    const top = 50, // below what stands there
+      scale = bottom => Math.min((w - 40) / wide, Math.max(h - top - bottom, 50) / high);
+    let bottom = 20;
+    if ((w - wide * scale(bottom)) / 2 < this.legend.offsetWidth + 20)
+      bottom = Math.max(bottom, this.legend.offsetHeight + 16); // above the legend, where it would lie over the map
+    this.scale = scale(bottom);
+    this.middle = [(west + east) / 2, (south + north) / 2 + (top - bottom) / 2 / this.scale];
     this.touched = false;
     this.draw();
   }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -24,6 +25,8 @@ from bmi_cdlm.names.calendars import calendar_of, seconds_of
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.version import __version__
 
+NUMBER = re.compile(r"[+−-]?\d[\d.,]*(e[+−-]?\d+)?( %)?( \[[^\]]*\])?")
+"""A cell that is a number, with a share or an interval; ids, dates and lists of them are words."""
 SCRIPTS = ("dates.js", "data.js", "tips.js", "chart.js", "colours.js", "pixels.js", "map.js", "page.js")
 TYPES = {"float32": "f4", "float64": "f8", "uint8": "u1", "uint16": "u2", "int32": "i4"}
 """Types of arrays in a page, and what the scripts call them; all little-endian."""
@@ -126,7 +129,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], caption: st
 
 
 def _is_word(text: str) -> bool:
-    return bool(text) and text != "-" and not text.lstrip("+-−").startswith(tuple("0123456789"))
+    return bool(text) and text != "-" and not NUMBER.fullmatch(text)
 
 
 def _cell(text: str) -> str:

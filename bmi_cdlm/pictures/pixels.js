@@ -61,13 +61,16 @@ class Pixels {
     }
   }
 
-  // A convex quadrilateral, row by row; x and y : its four corners.
+  // A convex quadrilateral, row by row; x and y : its four corners. Every pixel that it touches is filled, so that cells
+  // which all but meet have no seam, and none is too small to be seen.
   fill(x, y, word) {
     const r = this.ratio,
-      top = Math.max(0, Math.floor(Math.min(...y) * r)),
-      bottom = Math.min(this.h, Math.ceil(Math.max(...y) * r));
+      north = Math.min(...y),
+      south = Math.max(...y),
+      top = Math.max(0, Math.floor(north * r)),
+      bottom = Math.min(this.h, Math.ceil(south * r));
     for (let row = top; row < bottom; row++) {
-      const at = (row + 0.5) / r;
+      const at = Math.min(Math.max((row + 0.5) / r, north), south - 1e-6 * (south - north));
       let low = Infinity,
         high = -Infinity;
       for (let k = 0, j = 3; k < 4; j = k++) {

@@ -11,7 +11,8 @@ from bmi_cdlm.names.calendars import STANDARD
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.prepare.weather.weather_config import AttributesConfig, ForcingConfig, ObservationsConfig, PetConfig
-from bmi_cdlm.run.config import LONGEST_REASON, MOST_PROBLEMS, Config, load_config
+from bmi_cdlm.run.config import Config, load_config
+from bmi_cdlm.run.problems import LONGEST_REASON, MOST_PROBLEMS
 from bmi_cdlm.run.screening import REGULATED, SHORT, WITHDRAWN
 from bmi_cdlm.run.values import parse_places
 

@@ -23,7 +23,7 @@ from bmi_cdlm.names.progress import Pace
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import replacing
-from bmi_cdlm.prepare.network.catchment_table import read_network
+from bmi_cdlm.prepare.network.catchment_table import VECTORS, read_network
 from bmi_cdlm.prepare.network.domain_file import CONVENTIONS, put
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.processes.catalogue import FORMULAS, GIVEN, Chain, choose, find_formula
@@ -92,6 +92,11 @@ def read_table(path: Path) -> list[Catchment]:
     """
     if path.suffix.lower() == ".gpkg":
         return _read_hydrofabric(path)
+    if path.suffix.lower() in VECTORS:
+        raise DomainError(
+            f"{path}: is a {path.suffix} file, expected CSV or a hydrofabric GeoPackage (.gpkg). Convert it: a line "
+            f"per catchment with {', '.join(NEEDED)}."
+        )
     rows = read_lines(path, DomainError)
     if len(rows) < 2:
         raise DomainError(f"{path}: holds {len(rows)} lines, expected a head and a line per catchment.")

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import shutil
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_strings, read_values
-from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, nearest
-from bmi_cdlm.names.time_steps import DAY
+from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_strings
+from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError
 from bmi_cdlm.names.writing import check_writable, replacing
 from bmi_cdlm.prepare.config import GaugesConfig, PrepareConfig, load_prepare_config
 from bmi_cdlm.prepare.gauges.gauge_table import read_gauge_table
-from bmi_cdlm.prepare.gauges.legacy import Legacy, add_priors, read_legacy, write_legacy
+from bmi_cdlm.prepare.gauges.legacy import import_legacy, keep_legacy, read_legacy
 from bmi_cdlm.prepare.gauges.official_areas import check_is_new, told_of, with_official_areas
 from bmi_cdlm.prepare.gauges.quality import REPORT, GaugeQuality, assess, write_report
 from bmi_cdlm.prepare.gauges.records import write_observations
 from bmi_cdlm.prepare.gauges.snapping import SnappedGauges, snap_gauges
+from bmi_cdlm.prepare.labels import labels_of, titled, words_of
+from bmi_cdlm.prepare.needs import check_climate, steps_of, unmet_needs, weather_of
 from bmi_cdlm.prepare.network.attributes import Attribute, Table, add_climate, cell_and_reach_attributes
 from bmi_cdlm.prepare.network.border import border_notes
 from bmi_cdlm.prepare.network.catchments import Drainage
@@ -32,16 +32,11 @@ from bmi_cdlm.prepare.network.links import check_covered
 from bmi_cdlm.prepare.network.mizuroute import read_listed
 from bmi_cdlm.prepare.network.network import build_drainage
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
-from bmi_cdlm.prepare.packages import PACKAGE
-from bmi_cdlm.prepare.weather.climate import SHORTEST_CLIMATE
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.weather_config import AttributesConfig
 from bmi_cdlm.run.config import Config
 
-SNOWFALL = "mean_annual_snowfall"
-REMEDIES = {SNOWFALL: "{climate: true} (with air_temperature)", "elevation": "{elevation: {source: dem.tif}}"}
-"""How a preparation makes the attributes of cells that processes take."""
 logger = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
@@ -100,13 +95,14 @@ def prepare(
     if to is not None:
         names = {key: getattr(run, key) for key in ("domain", "forcing", "observations")}
         run = run.model_copy(update={k: to / p.name for k, p in names.items() if isinstance(p, Path)})
-    plan = _Plan(run, config, path.parent if source is None else source, _labels(config, path), say, [], there)
+    plan = _Plan(run, config, path.parent if source is None else source, labels_of(config, path), say, [], there)
     if config.network is None:
-        return Prepared(_import_legacy(plan, run.domain.parent), [], {})
+        assert config.legacy is not None
+        return Prepared(import_legacy(config.legacy, run.domain, plan.folder), [], {})
     files = _outputs(plan)
     for file in files.values():
         check_writable(file)
-    _check_climate(plan)
+    check_climate(run, config)
     gauges = _make(plan, files, force)
     report: list[GaugeQuality] = []
     if gauges is not None and gauges.sites:
@@ -133,7 +129,7 @@ def rehearse(run: Config, config: PrepareConfig, folder: Path) -> str:
     """
     plan = _Plan(run, config, folder, Labels("", ""), logger.debug, [], run.domain)
     files = _outputs(plan)
-    _check_climate(plan)
+    check_climate(run, config)
     if config.network is None:
         return ""
     drainage, _, _ = _network(plan)
@@ -193,9 +189,9 @@ def _make(plan: _Plan, files: dict[str, Path], force: bool) -> SnappedGauges | N
             drainage, gauges = with_official_areas(drainage, found)
             plan.notes.append(told_of(found))
         domain = stack.enter_context(replacing(files["domain"]))
-        write_domain(domain, drainage, gauges, table.cell, table.reach, _titled(plan.labels, "domain"))
-        if legacy is not None:
-            files |= _keep_legacy(plan, domain, legacy, run.domain.parent)
+        write_domain(domain, drainage, gauges, table.cell, table.reach, titled(plan.labels, "domain"))
+        if legacy is not None and config.legacy is not None:
+            files |= keep_legacy(config.legacy, domain, legacy, run.domain.parent)
     return gauges
 
 
@@ -270,48 +266,6 @@ def _outputs(plan: _Plan) -> dict[str, Path]:
     return files
 
 
-def unmet_needs(run: Config, config: PrepareConfig, made: Container[str]) -> list[str]:
-    """What the processes of the run take of cells and a new domain will not have; made : attributes that come along."""
-    told = []
-    for process in run.chain.cells:
-        for name in process.attributes.values():
-            if name in made or name not in REMEDIES or (config.attributes.climate and name == SNOWFALL):
-                continue
-            told.append(
-                f"'{process.name}' of the run takes the attribute '{name}', which nothing here makes: the run will be "
-                f"refused. Add prepare.attributes: {REMEDIES[name]}, or a raster called '{name}'."
-            )
-    return told
-
-
-def _check_climate(plan: _Plan) -> None:
-    """Refuse attributes of the forcing without one, climate without a year of it, before any is made."""
-    run, config, *_ = plan
-    wanted = config.attributes.of_forcing
-    if "interception_capacity" in wanted and run.time_step >= DAY:
-        raise ConfigError(
-            "prepare.attributes.interception_capacity is true, but time_step is a day, expected less: in steps of "
-            "a day nothing is left on the leaves to find it by. Set it to false."
-        )
-    if wanted and config.forcing is None:
-        if run.forcing == "caller" or not Path(run.forcing).is_file():
-            raise ConfigError(
-                f"prepare.attributes.{wanted[0]} is true, but there is neither a block prepare.forcing nor the file "
-                f"that 'forcing' names ({run.forcing}). Expected one of both. Add the block, or set it to false."
-            )
-        return
-    if not config.attributes.climate:
-        return
-    assert config.forcing is not None
-    steps = steps_of(run, config.forcing.start, config.forcing.end)
-    days = steps.starts.size * steps.step // DAY
-    if days < SHORTEST_CLIMATE:
-        raise ConfigError(
-            f"prepare.attributes.climate is true, but the forcing has {days} days, expected {SHORTEST_CLIMATE} or "
-            "more. Set prepare.forcing.start and end to a longer period, or climate: false."
-        )
-
-
 def _make_observations(plan: _Plan, path: Path, gauges: SnappedGauges) -> None:
     config = plan.config.observations
     assert config is not None
@@ -320,7 +274,7 @@ def _make_observations(plan: _Plan, path: Path, gauges: SnappedGauges) -> None:
     ids = [site.id for site in gauges.sites]
     steps = steps_of(plan.run, config.start, config.end)
     areas = dict(zip(ids, official, strict=True))
-    notes = _words(_titled(plan.labels, "observed discharge"))
+    notes = words_of(titled(plan.labels, "observed discharge"))
     write_observations(path, config, areas, steps.starts, steps.step, plan.folder, notes)
 
 
@@ -328,19 +282,9 @@ def _make_forcing(plan: _Plan, path: Path, target: Target) -> None:
     config = plan.config.forcing
     assert config is not None
     steps = steps_of(plan.run, config.start, config.end)
-    notes = _words(_titled(plan.labels, "forcing"))
+    notes = words_of(titled(plan.labels, "forcing"))
     made = write_forcing(path, weather_of(plan.run, plan.config), target, steps, plan.folder, notes, plan.say)
     plan.notes.extend(f"forcing: {note}" for note in made)
-
-
-def weather_of(run: Config, config: PrepareConfig) -> Weather:
-    """What the forcing file of a run is made of: climate attributes want demand too, by the run's own formula."""
-    assert config.forcing is not None
-    needed, pet = (*run.needed(),), config.pet
-    weather = Weather(config.forcing, pet, needed)
-    if run.pet != "given" and weather.method is None and config.attributes.of_forcing:
-        weather = weather._replace(pet=pet.model_copy(update={"method": run.pet}))
-    return weather
 
 
 def _target(drainage: Drainage, gauges: SnappedGauges | None, table: Table) -> Target:
@@ -349,87 +293,6 @@ def _target(drainage: Drainage, gauges: SnappedGauges | None, table: Table) -> T
         drainage, [] if gauges is None else [site.id for site in gauges.sites],
         np.zeros(0, np.int64) if gauges is None else gauges.reach, None if elevation is None else elevation.values,
     )
-
-
-def steps_of(run: Config, start: np.datetime64 | None, end: np.datetime64 | None) -> Steps:
-    """Steps of a file that is made for a run, over a period of its own or that of the run."""
-    first, last = run.start if start is None else start, run.end if end is None else end
-    return Steps(np.arange(first, last, np.timedelta64(run.time_step, "s")), run.time_step)
-
-
-# ---- older parameters ----------------------------------------------------------------------------------------
-
-
-def _keep_legacy(plan: _Plan, domain: Path, legacy: Legacy, folder: Path) -> dict[str, Path]:
-    """Write legacy parameters, or add them as priors to a domain file that is being made."""
-    config = plan.config.legacy
-    assert config is not None
-    if config.use == "priors":
-        add_priors(domain, legacy)
-        return {}
-    ids, _ = _reaches_of(domain)
-    path = folder / config.output
-    write_legacy(path, legacy, ids, config.table)
-    return {"parameters": path}
-
-
-def _import_legacy(plan: _Plan, folder: Path) -> dict[str, Path]:
-    """Take legacy parameters over for a domain that is there."""
-    config, domain = plan.config.legacy, plan.run.domain
-    assert config is not None
-    ids, length = _reaches_of(domain)
-    legacy = read_legacy(config, plan.folder, ids, length)
-    if config.use == "parameters":
-        return _keep_legacy(plan, domain, legacy, folder)
-    with replacing(domain) as temporary:
-        shutil.copyfile(domain, temporary)
-        add_priors(temporary, legacy)
-    return {"domain": domain}
-
-
-@one_at_a_time
-def _reaches_of(path: Path) -> tuple[list[str], np.ndarray]:
-    """Ids and lengths [m] of the reaches of a domain file, in its order."""
-    with open_input(path, DomainError) as dataset:
-        where = str(path)
-        ids = read_strings(dataset, "reach_id", where, DomainError)
-        return ids, read_values(dataset, "reach_length", ("reach",), "m", where, DomainError)
-
-
-# ---- words and files -----------------------------------------------------------------------------------------
-
-
-def _labels(config: PrepareConfig, path: Path) -> Labels:
-    used = sorted({text.removeprefix(PACKAGE).partition("/")[0] for text in _texts(config.model_dump()) if
-                   text.startswith(PACKAGE)})
-    packages = importlib.metadata.packages_distributions() if used else {}
-    versions = [
-        f"{name} "
-        f"{importlib.metadata.version(name)}" for module in used for name in sorted(set(packages.get(module, [])))
-    ]
-    return Labels(config.title or path.stem, "; ".join(t for t in (config.origin, *versions) if t), config.license)
-
-
-def _texts(value: object) -> Iterator[str]:
-    """Every text anywhere in nested keys."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, tuple | list):
-        for inner in value:
-            yield from _texts(inner)
-
-
-def _titled(labels: Labels, what: str) -> Labels:
-    return labels._replace(title=f"{labels.title}: {what}")
-
-
-def _words(labels: Labels) -> dict[str, str]:
-    """Global attributes, those that say nothing left out."""
-    words = {"title": labels.title, "source": labels.source, "license": labels.license, **labels.notes}
-    return {key: value for key, value in words.items() if value}
 
 
 @contextmanager
@@ -442,24 +305,3 @@ def _staged(path: Path) -> Iterator[Path]:
         staged.unlink(missing_ok=True)
         raise
     staged.replace(path)
-
-
-def find_config(case: str) -> Path:
-    """Return the configuration that a word on the command line means: a file, or `NAME` for cfg/NAME.yaml.
-
-    Raises
-    ------
-    ConfigError
-        Neither is there.
-    """
-    path = Path(case)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        return path
-    short = Path("cfg") / f"{case}.yaml"
-    if short.is_file():
-        return short
-    known = sorted(p.stem for p in Path("cfg").glob("*.yaml"))
-    raise ConfigError(
-        f"prepare: there is neither a file '{case}' nor '{short}'.{nearest(case, known)} Expected a configuration; "
-        "name its path, or call from the folder that holds cfg/."
-    )

@@ -78,7 +78,8 @@ def read_text(path: Path, keys: TextKeys, error: type[CdlmError]) -> Any:
         ) from cause
     except ValueError as cause:
         raise error(
-            f"{path}: cannot be read as a table ({cause}). Expected delimited text; check `delimiter`."
+            f"{path}: cannot be read as a table ({' '.join(str(cause).split())}). Expected as many fields in every "
+            "line; check `delimiter` and `skip_rows`."
         ) from cause
     frame.columns = [str(c).strip() for c in frame.columns] if keys.headings else list(range(1, frame.shape[1] + 1))
     if keys.headings:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 from bmi_cdlm.names.declaration import (
     LIQUID_WATER,
+    PRECIPITATION,
     RUNOFF,
     CellProcess,
     LinkProcess,
@@ -31,22 +32,35 @@ from bmi_cdlm.processes.muskingum_cunge import MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_
 from bmi_cdlm.processes.oudin import OUDIN
 from bmi_cdlm.processes.outside import CALLER, ROUTING_NONE
 from bmi_cdlm.processes.penman_monteith import PENMAN_MONTEITH
-from bmi_cdlm.processes.undercatch import HBV_UNDERCATCH
+from bmi_cdlm.processes.undercatch import HBV_UNDERCATCH, UNDERCATCH
 
-Kind = Literal["snow", "runoff", "routing", "pet"]
+Kind = Literal["precipitation", "snow", "runoff", "routing", "pet"]
 ENTRY_POINTS = "bmi_cdlm.processes"
 NONE, GIVEN = "none", "given"
-NOTHING: dict[Kind, list[str]] = {"snow": [NONE], "pet": [GIVEN]}
-"""What a configuration says instead of a process: no snow, potential evapotranspiration that comes as an input."""
+NOTHING: dict[Kind, list[str]] = {"precipitation": [GIVEN], "snow": [NONE], "pet": [GIVEN]}
+"""What a configuration says instead of a process: no snow; precipitation and potential evapotranspiration as they are
+given."""
 OWN: tuple[CellProcess | ReachProcess, ...] = (
     CEMANEIGE, CEMANEIGE_HYSTERESIS, CEMANEIGE_GRADUAL, GR4J, GR4, GR5, GR6, HBV, HBV_1_0, HBV_1_1P, HBV_2_0,
-    GR4J_IMPERVIOUS, HBV_IMPERVIOUS, HBV_UNDERCATCH, CALLER, MUSKINGUM, MUSKINGUM_CUNGE, MUSKINGUM_CUNGE_SHAPED,
-    KINEMATIC, ROUTING_NONE,
+    GR4J_IMPERVIOUS, HBV_IMPERVIOUS, HBV_UNDERCATCH, UNDERCATCH, CALLER, MUSKINGUM, MUSKINGUM_CUNGE,
+    MUSKINGUM_CUNGE_SHAPED, KINEMATIC, ROUTING_NONE,
 )
 FORMULAS: tuple[PetFormula, ...] = (OUDIN, HARGREAVES, PENMAN_MONTEITH)
 ALL_OWN: tuple[Process, ...] = (*OWN, *FORMULAS)
 for one in ALL_OWN:
     declare(one)
+
+
+class Names(TypedDict):
+    """Names of the processes that water passes, in that order: keys of a configuration, arguments of `choose`."""
+
+    precipitation: str
+    snow: str
+    runoff: str
+    routing: str
+
+
+OF_CHAIN: tuple[Kind, ...] = ("precipitation", "snow", "runoff", "routing")
 
 
 class Chain(NamedTuple):
@@ -94,7 +108,8 @@ def kind_of(process: Process) -> Kind:
         return "pet"
     if isinstance(process, ReachProcess):
         return "routing"
-    return "snow" if process.gives[0] == LIQUID_WATER else "runoff"
+    kinds: dict[str, Kind] = {PRECIPITATION: "precipitation", LIQUID_WATER: "snow"}
+    return kinds.get(process.gives[0], "runoff")
 
 
 @cache
@@ -168,21 +183,46 @@ def find_formula(name: str) -> PetFormula:
 
 
 @cache
-def choose(snow: str = NONE, runoff: str = GR4J.name, routing: str = MUSKINGUM.name) -> Chain:
+def choose(
+    snow: str = NONE, runoff: str = GR4J.name, routing: str = MUSKINGUM.name, precipitation: str = GIVEN,
+) -> Chain:
     """Return the processes of a model.
 
     Raises
     ------
     ConfigError
-        A process that is not there, or snow before a process that has its own.
+        A process that is not there, snow before a process that has its own, or a correction of precipitation that
+        nothing takes, or that is made twice.
     """
     last = find("runoff", runoff)
     reach = find("routing", routing)
     assert isinstance(last, CellProcess) and isinstance(reach, ReachProcess) and last.gives[0] == RUNOFF
-    if snow == NONE:
-        return Chain((last,), LINKS, reach)
-    first = find("snow", snow)
-    assert isinstance(first, CellProcess)
-    if LIQUID_WATER not in last.inputs:
-        raise ConfigError(f"snow is '{snow}', and runoff '{runoff}' has snow of its own. Set snow: {NONE}.")
-    return Chain((first, last), LINKS, reach)
+    cells: tuple[CellProcess, ...] = (last,)
+    if snow != NONE:
+        first = find("snow", snow)
+        assert isinstance(first, CellProcess)
+        if LIQUID_WATER not in last.inputs:
+            raise ConfigError(f"snow is '{snow}', and runoff '{runoff}' has snow of its own. Set snow: {NONE}.")
+        cells = (first, last)
+    if precipitation != GIVEN:
+        correction = find("precipitation", precipitation)
+        assert isinstance(correction, CellProcess)
+        _check_correction(correction, cells)
+        cells = (correction, *cells)
+    return Chain(cells, LINKS, reach)
+
+
+def _check_correction(correction: CellProcess, others: tuple[CellProcess, ...]) -> None:
+    """Refuse a process of precipitation before processes that take none, or that have its parameters themselves."""
+    said = f"precipitation is '{correction.name}', and"
+    first = others[0]
+    if not {PRECIPITATION, LIQUID_WATER} & set(first.inputs):
+        raise ConfigError(f"{said} {kind_of(first)} '{first.name}' takes none. Set precipitation: {GIVEN}.")
+    own = {p.name for p in correction.parameters}
+    for process in others:
+        twice = [p.name for p in process.parameters if p.name in own]
+        if twice:
+            raise ConfigError(
+                f"{said} '{process.name}' has {twice[0]} too: it would count twice. Set precipitation: {GIVEN}, or "
+                f"another {kind_of(process)}."
+            )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from bmi_cdlm.kernels.adjoint import adjoint_of
+from bmi_cdlm.kernels.rules import adjoint_of
 from bmi_cdlm.kernels.transcendental import exp, log
 from bmi_cdlm.names.declaration import Prepared, ReachProcess, Waves
 from bmi_cdlm.names.parameters import Parameter, Range

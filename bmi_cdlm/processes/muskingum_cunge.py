@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 
-from bmi_cdlm.kernels.adjoint import adjoint_of
 from bmi_cdlm.kernels.bits import nearest, split_exponent, times_two_to
 from bmi_cdlm.kernels.fused import fma
+from bmi_cdlm.kernels.rules import adjoint_of
 from bmi_cdlm.kernels.transcendental import exp, log, power
 from bmi_cdlm.names.declaration import Prepared, ReachProcess, Waves
 from bmi_cdlm.names.parameters import Parameter, Range

@@ -12,11 +12,11 @@ What it gives is declared: the factor is a `Parameter` that may vary in time.
 
 from __future__ import annotations
 
-from bmi_cdlm.kernels.adjoint import adjoint_of
 from bmi_cdlm.kernels.elementary import tanh_ratio
 from bmi_cdlm.kernels.fused import fma
 from bmi_cdlm.kernels.loops.rows import fill_row, take_columns, tile_rows
 from bmi_cdlm.kernels.marks import uncounted
+from bmi_cdlm.kernels.rules import adjoint_of
 
 
 def limited_sigmoid(z, low, high):

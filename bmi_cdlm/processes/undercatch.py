@@ -1,19 +1,28 @@
-"""HBV under precipitation that its product measured wrong: factors on rain and on snow, which cells learn.
+"""Precipitation that its product measured wrong: factors on rain and on snow, which cells learn.
 
 Gauges catch too little of falling snow, and products of weather differ by tenths in their mean. Rain counts RFCF times
 and snow SFCF times what the input says, the two correction factors of HBV [Bergstrom 1992; Seibert 1997]; what that
 adds or takes is a flux of its own and enters the ledger as precipitation does. From attributes of cells a generator
 learns them as it learns any parameter: with elevation among them they change with height, with a number of the
-product among them from product to product. Depths in mm, fluxes in mm per step.
+product among them from product to product. `undercatch` corrects before any snow and runoff process, where snow is
+what is solid by CemaNeige's range of -1 to 3 degC; `hbv_undercatch` corrects within HBV, by its own threshold. Depths
+in mm, fluxes in mm per step.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from bmi_cdlm.names.declaration import Flux, Stage
+from bmi_cdlm.names.declaration import PRECIPITATION, CellProcess, Flux, Stage
 from bmi_cdlm.names.parameters import INFINITE, Range, per_day
+from bmi_cdlm.processes.cemaneige import INPUTS, solid_fraction
 from bmi_cdlm.processes.hbv import HBV, snow_step
+
+
+def correction_step(P, T, RFCF, SFCF):
+    """Rain and snow times their factors. Returns precipitation, and what was added to what the input says."""
+    corrected = (RFCF + solid_fraction(T) * (SFCF - RFCF)) * P
+    return corrected, corrected - P
 
 
 def corrected_step(P, T, TT, RFCF, SFCF):
@@ -41,6 +50,17 @@ ADDED = {"precipitation_correction": Flux(
     "precipitation_total", ledger="in",
 )}
 
+UNDERCATCH = CellProcess(
+    name="undercatch",
+    title="correction factors on rain and on snow, before any snow and runoff",
+    source=SOURCE,
+    inputs=INPUTS,
+    stages=(Stage(correction_step, returns=("corrected", "gained")),),
+    stores={},
+    parameters=FACTORS,
+    fluxes=ADDED,
+    gives=(PRECIPITATION, "corrected"),
+)
 HBV_UNDERCATCH = replace(
     HBV, name="hbv_undercatch", title="hbv with correction factors on rain and on snow",
     source=f"{HBV.source}; {SOURCE}",

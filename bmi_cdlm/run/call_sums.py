@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.entry import Variable, over_call
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.names.variables import Variable, over_call, variable
+from bmi_cdlm.names.variables import variable
 
 
 class CallSums:

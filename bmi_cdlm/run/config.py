@@ -23,20 +23,34 @@ from bmi_cdlm.files.packing import MOST_DIGITS
 from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.model.equilibrium import DEFAULT_RAIN
 from bmi_cdlm.model.pet import RANGE, choose, required
-from bmi_cdlm.names.calendars import NAMES_IN_FILES
+from bmi_cdlm.names.coupling import COUPLED, coupled_outputs
 from bmi_cdlm.names.declaration import PetFormula
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.paths import expand, taken_by
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import COUPLED, COUPLING, SUMMED, coupled_outputs, select, variable
+from bmi_cdlm.names.variables import select, variable
 from bmi_cdlm.names.writing import check_path
-from bmi_cdlm.processes.catalogue import FORMULAS, NOTHING, Chain, Kind, find, find_formula
+from bmi_cdlm.processes.catalogue import FORMULAS, NOTHING, OF_CHAIN, Chain, Kind, Names, find, find_formula
 from bmi_cdlm.processes.catalogue import choose as choose_processes
 from bmi_cdlm.processes.pet import FORMATIONS
 from bmi_cdlm.run import contradictions
+from bmi_cdlm.run.problems import MOST_PROBLEMS, explain
 from bmi_cdlm.run.screening import ScreeningConfig
-from bmi_cdlm.run.values import GRIDS, Date, Memory, Seconds, TimeOfDay, duration_text, parse_duration, parse_places
+from bmi_cdlm.run.values import (
+    GRIDS,
+    Calendar,
+    Date,
+    Fill,
+    Memory,
+    Places,
+    Seconds,
+    TimeOfDay,
+    duration_text,
+    parse_call_sums,
+    parse_duration,
+    parse_fill,
+)
 
 MOST_SPIN_UPS = 1000
 BRIDGES = {v.short: v.known.bridge for v in select(role="input")}
@@ -44,43 +58,6 @@ NUMBERS = (
     "member", "components", "initial_rain", "initial_runoff", "spin_up", "output_precision", "threads",
     "ledger_tolerance",
 )
-Fill = Literal["refuse", "zero", "hold", "interpolate"]
-
-
-def parse_fill(value: object) -> object:
-    """Let one word stand for every input."""
-    return {v.short: value for v in select(role="input")} if isinstance(value, str) else value
-
-
-def parse_calendar(value: object) -> object:
-    """Let the names that files use stand for a calendar."""
-    return NAMES_IN_FILES.get(value, value) if isinstance(value, str) else value
-
-
-def parse_call_sums(value: object) -> object:
-    """Let `all` be every flux that has a sum."""
-    fluxes = (v for v in (*select(role="flux"), *COUPLING) if v.role == "flux" and v.units in SUMMED)
-    return tuple(v.short for v in fluxes) if value == "all" else value
-
-
-def parse_output_places(value: object) -> object:
-    """Let ids of reaches be whole numbers, or lines of a file."""
-    if isinstance(value, str | Path) and str(value) not in GRIDS:
-        try:
-            if not Path(value).is_file():
-                raise FileNotFoundError("there is no such file")
-            lines = Path(value).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, ValueError) as cause:
-            raise ValueError(
-                f"'{value}' cannot be read ({cause}); expected gauges, reaches, cells, a list of reach ids, or a text "
-                "file with one reach id a line"
-            ) from cause
-        return [line.strip() for line in lines if line.strip()]
-    return parse_places(value)
-
-
-Calendar = Annotated[Literal["standard", "noleap", "360_day"], BeforeValidator(parse_calendar)]
-Places = Annotated[Literal["gauges", "reaches", "cells"] | tuple[str, ...], BeforeValidator(parse_output_places)]
 
 
 class Config(BaseModel):
@@ -124,6 +101,11 @@ class Config(BaseModel):
     )
     routing_step: Seconds = Field(
         default=HOUR, description="Routing sub-step, an integer divisor of the model step.", examples=["1 h"]
+    )
+    precipitation: str = Field(
+        default="given", description="What corrects precipitation before snow and runoff: `given`, nothing; "
+        "`undercatch`, factors on rain and on snow, which takes air temperature; or another process that `cdlm "
+        "processes` lists."
     )
     snow: str = Field(
         default="none", description="Snow process: `none`, `cemaneige`, or another that `cdlm processes` lists, ours "
@@ -284,7 +266,7 @@ class Config(BaseModel):
             raise ValueError(f"is {str(value).lower()}, as which YAML takes yes, no, on and off; expected a number")
         return value
 
-    @field_validator("snow", "runoff", "routing", "pet")
+    @field_validator(*OF_CHAIN, "pet")
     @classmethod
     def _check_process(cls, name: str, info: ValidationInfo) -> str:
         """Refuse a process that is not there, or is one of another kind."""
@@ -348,9 +330,14 @@ class Config(BaseModel):
         return {other for name in self.coupled_inputs for other in variable(name).of}
 
     @property
+    def processes(self) -> Names:
+        """Names of the processes that water passes, by key: what a model, a checkpoint and a state are made with."""
+        return Names(precipitation=self.precipitation, snow=self.snow, runoff=self.runoff, routing=self.routing)
+
+    @property
     def chain(self) -> Chain:
         """The processes of the run."""
-        return choose_processes(self.snow, self.runoff, self.routing)
+        return choose_processes(**self.processes)
 
     @property
     def pet_formula(self) -> PetFormula | None:
@@ -432,8 +419,6 @@ def _is_hourly(content: Mapping[str, Any]) -> bool:
         return False
 
 
-MOST_PROBLEMS, LONGEST_REASON = 10, 500
-"""How many problems a message names, and how long each may be."""
 PATH_KEYS = ("domain", "forcing", "parameters", "initial_state", "output", "restart", "observations")
 KEYWORDS = ("caller", "default", "steady", "equilibrium")
 
@@ -474,30 +459,3 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
         if taken is not None:
             raise ConfigError(f"{path}: {key} is {target}, the file of {taken}; expected a path of its own.")
     return config
-
-
-OF_KEYS = {"forcing_fill", "forcing_fill_limit", "loss", "regularisation", "resnet", "pretrain"}
-"""Keys whose values have keys: a problem is one of those."""
-
-
-def explain(cause: ValidationError) -> str:
-    """One sentence per problem: key path, got, expected."""
-    sentences = []
-    for problem in cause.errors():
-        path = problem["loc"][: 2 if OF_KEYS.intersection(problem["loc"][:1]) else 1]
-        key = shown(".".join(str(part) for part in path)) or "configuration"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "missing":
-            sentences.append(f"key '{key}' is missing.")
-        elif problem["type"] == "value_error":
-            sentences.append(f"{key}: {_ended(shown(message, LONGEST_REASON))}")
-        else:
-            sentences.append(f"{key} is {shown(repr(problem['input']))}: {_ended(shown(message, LONGEST_REASON))}")
-    different = list(dict.fromkeys(sentences))
-    more = len(different) - MOST_PROBLEMS
-    return " ".join(different[:MOST_PROBLEMS]) + (f" And {more} more." if more > 0 else "")
-
-
-def _ended(sentence: str) -> str:
-    """A sentence with its full stop; a hint that ends in a question has its mark."""
-    return sentence if sentence.endswith("?") else f"{sentence}."

@@ -10,18 +10,22 @@ from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.files.restart import Restart
 from bmi_cdlm.names.calendars import date_text, differs
 from bmi_cdlm.names.errors import ConfigError, StateError
+from bmi_cdlm.processes.catalogue import GIVEN, OF_CHAIN
 from bmi_cdlm.run.config import Config
 
-OPTIONS = ("time_step", "snow", "runoff", "routing", "components")
+OPTIONS = ("time_step", *OF_CHAIN, "components")
 """Keys of a configuration that a state was made with, and that are those of whoever goes on from it."""
 WORDS = (*OPTIONS, "inputs_from", "name_profile", "pending_seconds")
 """What a state says beside its arrays."""
+UNSAID = {"precipitation": GIVEN}
+"""What a state is made with where it does not say: those of earlier versions never do."""
 logger = logging.getLogger(__name__)
 
 
 def check_options(config: Config, restart: Restart, *, hot_start: bool) -> None:
     """Refuse a state of another time step or of other processes."""
-    missing = [key for key in WORDS if key not in restart.attributes]
+    said = UNSAID | dict(restart.attributes)
+    missing = [key for key in WORDS if key not in said]
     if missing:
         raise StateError(f"restart: lacks '{missing[0]}', expected {', '.join(WORDS)}. Take the state again.")
     holding = config.chain.holds_water
@@ -29,7 +33,7 @@ def check_options(config: Config, restart: Restart, *, hot_start: bool) -> None:
     if holding or not hot_start:  # cells that hold nothing begin with any, but lose water where a run goes on
         keys = OPTIONS
     for key in keys:
-        got, expected = restart.attributes.get(key), str(getattr(config, key))
+        got, expected = said.get(key), str(getattr(config, key))
         if got != expected:
             hint = "" if holding else ", or restart_mode: hot_start, which takes the rivers alone"
             raise StateError(

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from bmi_cdlm.model.outside import serving
 from bmi_cdlm.model.pet import RANGE
 from bmi_cdlm.names.calendars import STANDARD, date_text
+from bmi_cdlm.names.coupling import COUPLED, COUPLING
+from bmi_cdlm.names.entry import SUMMED
 from bmi_cdlm.names.errors import ConfigError, UnknownNameError, nearest
 from bmi_cdlm.names.paths import taken_by
 from bmi_cdlm.names.registry import process as find_declared
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import COUPLED, COUPLING, SUMMED, select, variable
+from bmi_cdlm.names.variables import select, variable
 from bmi_cdlm.processes.catalogue import FORMULAS, kind_of
 from bmi_cdlm.processes.catalogue import choose as choose_processes
 from bmi_cdlm.run.values import GRIDS, duration_text
@@ -26,7 +28,7 @@ FORMS = {DAY: "daily", HOUR: "hourly"}
 def check(config: Config) -> None:
     """Refuse what contradicts itself; ValueError says what, and what is expected."""
     try:
-        choose_processes(config.snow, config.runoff, config.routing)
+        choose_processes(**config.processes)
     except ConfigError as cause:
         raise ValueError(str(cause).removesuffix(".")) from cause
     if config.time_step not in (DAY, HOUR):

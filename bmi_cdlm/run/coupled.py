@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from bmi_cdlm.domain.domain import Domain
+from bmi_cdlm.names.entry import Variable, plural
 from bmi_cdlm.names.errors import ForcingError
-from bmi_cdlm.names.variables import Variable, plural, variable
+from bmi_cdlm.names.variables import variable
 
 HELD, PENDING = "held_", "pending_"
 """Prefixes under which a state keeps what is held, and what has accumulated within a step."""
@@ -19,7 +20,7 @@ class Coupled:
 
     Parameters
     ----------
-    names : short names, of `variables.COUPLED`
+    names : short names, of `coupling.COUPLED`
     domain : Domain
     step : int
         The model step [s].

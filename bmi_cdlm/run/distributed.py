@@ -117,8 +117,8 @@ def run_distributed(
                 write_part(folder / INPUT.format(number), part)
             _run_all(client, config, folder, partitions, progress)
             model = Model(
-                domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
-                runoff=config.runoff, routing=config.routing, threads=config.threads, pet=pet,
+                domain, parameters, step=config.time_step, routing_step=config.routing_step, **config.processes,
+                threads=config.threads, pet=pet,
                 components={config.runoff: config.components}, lstm=lstm,
             )
             restart = _merge_states(folder, domain, partitions)

@@ -9,8 +9,9 @@ import numpy as np
 
 from bmi_cdlm.files.forcing import ForcingFile
 from bmi_cdlm.model.pet import MEAN, RANGE, form, formed_names
+from bmi_cdlm.names.entry import Alias, Variable, alias
 from bmi_cdlm.names.errors import ForcingError, StateError
-from bmi_cdlm.names.variables import Alias, Variable, alias, variable
+from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import Config
 
 HELD, PENDING = "held_", "pending_"

@@ -14,6 +14,7 @@ from bmi_cdlm.files.output import Dimension
 from bmi_cdlm.names.errors import ConfigError, OutputError
 from bmi_cdlm.names.paths import same_file, taken_by
 from bmi_cdlm.names.writing import LONGEST_NAME, check_writable
+from bmi_cdlm.processes.catalogue import OF_CHAIN
 from bmi_cdlm.run.config import Config
 
 PREVIOUS = ".previous"
@@ -48,7 +49,7 @@ def output_places(config: Config, domain: Domain) -> tuple[Dimension, list[str],
 
 def output_attributes(config: Config, made_of: str | None = None) -> dict[str, str]:
     """Global attributes of an output file; `made_of` are the fingerprints of a run that can be gone on with."""
-    keys = ("start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "spin_up")
+    keys = ("start", "end", "time_step", "routing_step", *OF_CHAIN, "spin_up")
     words = {f"configuration_{key}": str(getattr(config, key)) for key in keys}
     return words if made_of is None else {**words, FINGERPRINTS: made_of}
 

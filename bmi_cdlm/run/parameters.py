@@ -91,12 +91,13 @@ def fitting_checkpoint(config: Config) -> Checkpoint:
     checkpoint = load_checkpoint(Path(config.parameters), config.member)
     spec = checkpoint.spec
     run = {
-        "time_step": config.time_step, "routing_step": config.routing_step, "snow": config.snow,
-        "runoff": config.runoff, "routing": config.routing, "components": config.components,
+        "time_step": config.time_step, "routing_step": config.routing_step, **config.processes,
+        "components": config.components,
     }
     cells, reach = any(p.parameters for p in config.chain.cells), bool(config.chain.reach.parameters)
     if not cells:  # of half a model, the other half is nobody's here
-        run |= {"snow": spec.snow, "runoff": spec.runoff, "components": spec.components}
+        run |= {"precipitation": spec.precipitation, "snow": spec.snow, "runoff": spec.runoff}
+        run |= {"components": spec.components}
     if not reach:
         run |= {"routing": spec.routing, "routing_step": spec.routing_step}
     checkpoint.check_run(**run)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from numba.core import event
 
 from bmi_cdlm.kernels.ahead import compile_beside, listed
 from bmi_cdlm.kernels.cache import cache_folder
-from bmi_cdlm.model.operators import NARROW
+from bmi_cdlm.model.blocks import is_narrow
 from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.variables import variable
 
@@ -37,7 +37,7 @@ def rehearse(simulation: Simulation) -> None:
         config.time_step, config.chain.names, config.components, WEIGHT in model.parameters, model.varying, config.pet,
         tuple(config.inputs), network, config.ledger_tolerance is not None, config.coupled_inputs,
         config.sub_step_outputs, None if model.lstm is None else model.lstm.network.gate_weight.shape,
-        model.domain.n_reaches < NARROW, model.domain.n_cells < NARROW,
+        is_narrow(model.domain.n_reaches), is_narrow(model.domain.n_cells),
     )
     if kind in _rehearsed:
         return

@@ -10,7 +10,7 @@ import numpy as np
 from bmi_cdlm.files.restart import Restart, read_restart
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import StateError
-from bmi_cdlm.run.continuing import check_options, elapsed_at
+from bmi_cdlm.run.continuing import UNSAID, check_options, elapsed_at
 from bmi_cdlm.run.inputs import HELD, PENDING
 from bmi_cdlm.run.release import AtStart
 
@@ -42,10 +42,11 @@ def snapshot(simulation: Simulation) -> Restart:
     coupled = simulation.coupled.snapshot()
     cell |= coupled[0]
     reach |= coupled[1]
+    processes = {key: str(name) for key, name in config.processes.items() if name != UNSAID.get(key)}
     attributes = {
-        "time_step": str(config.time_step), "snow": config.snow, "runoff": config.runoff, "routing": config.routing,
-        "components": str(config.components), "inputs_from": simulation.inputs_from,
-        "name_profile": config.name_profile, "pending_seconds": str(simulation.inputs.pending_seconds),
+        "time_step": str(config.time_step), **processes, "components": str(config.components),
+        "inputs_from": simulation.inputs_from, "name_profile": config.name_profile,
+        "pending_seconds": str(simulation.inputs.pending_seconds),
         "release_seconds": str(release.seconds),
     }
     if simulation.inputs.before:

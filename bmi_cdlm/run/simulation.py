@@ -126,9 +126,9 @@ class Simulation:
         check_pet_outputs(config, parameters, pet)
         check_boundary(config, domain)
         self.model = Model(
-            domain, parameters, step=config.time_step, routing_step=config.routing_step, snow=config.snow,
-            runoff=config.runoff, routing=config.routing, components={config.runoff: config.components},
-            threads=config.threads, pet=pet, ledger=config.ledger_tolerance is not None,
+            domain, parameters, step=config.time_step, routing_step=config.routing_step, **config.processes,
+            components={config.runoff: config.components}, threads=config.threads,
+            pet=pet, ledger=config.ledger_tolerance is not None,
             exchange=self._exchange, coupled=config.coupled_inputs, sub_steps=config.sub_step_outputs,
             lstm=self._network,
         )

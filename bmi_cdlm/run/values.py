@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 import re
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
@@ -13,9 +14,12 @@ from pydantic import (
     ValidationInfo,
 )
 
-from bmi_cdlm.names.calendars import STANDARD, calendar_of, date_text, parse
+from bmi_cdlm.names.calendars import NAMES_IN_FILES, STANDARD, calendar_of, date_text, parse
+from bmi_cdlm.names.coupling import COUPLING
+from bmi_cdlm.names.entry import SUMMED
 from bmi_cdlm.names.errors import shown
 from bmi_cdlm.names.time_steps import DAY, HOUR
+from bmi_cdlm.names.variables import select
 
 GRIDS = {"gauges": "reach", "reaches": "reach", "cells": "cell"}
 """Where `output_at` may write, and the grid of what is there."""
@@ -124,7 +128,42 @@ def parse_places(value: object) -> object:
     return value
 
 
+def parse_fill(value: object) -> object:
+    """Let one word stand for every input."""
+    return {v.short: value for v in select(role="input")} if isinstance(value, str) else value
+
+
+def parse_calendar(value: object) -> object:
+    """Let the names that files use stand for a calendar."""
+    return NAMES_IN_FILES.get(value, value) if isinstance(value, str) else value
+
+
+def parse_call_sums(value: object) -> object:
+    """Let `all` be every flux that has a sum."""
+    fluxes = (v for v in (*select(role="flux"), *COUPLING) if v.role == "flux" and v.units in SUMMED)
+    return tuple(v.short for v in fluxes) if value == "all" else value
+
+
+def parse_output_places(value: object) -> object:
+    """Let ids of reaches be whole numbers, or lines of a file."""
+    if isinstance(value, str | Path) and str(value) not in GRIDS:
+        try:
+            if not Path(value).is_file():
+                raise FileNotFoundError("there is no such file")
+            lines = Path(value).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as cause:
+            raise ValueError(
+                f"'{value}' cannot be read ({cause}); expected gauges, reaches, cells, a list of reach ids, or a text "
+                "file with one reach id a line"
+            ) from cause
+        return [line.strip() for line in lines if line.strip()]
+    return parse_places(value)
+
+
 Seconds = Annotated[int, BeforeValidator(parse_duration)]
 TimeOfDay = Annotated[int, BeforeValidator(parse_time_of_day)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
 Date = Annotated[Any, BeforeValidator(_date_in_calendar), PlainSerializer(date_text)]
+Fill = Literal["refuse", "zero", "hold", "interpolate"]
+Calendar = Annotated[Literal["standard", "noleap", "360_day"], BeforeValidator(parse_calendar)]
+Places = Annotated[Literal["gauges", "reaches", "cells"] | tuple[str, ...], BeforeValidator(parse_output_places)]

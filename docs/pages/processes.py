@@ -13,7 +13,7 @@ import numpy as np
 from make_domain import lumped_domain
 
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.model.pet import required, takes_elevation
 from bmi_cdlm.names.declaration import LIQUID_WATER, CellProcess, PetFormula, Process, ReachProcess
 from bmi_cdlm.names.time_steps import DAY, STEP_NAMES
@@ -23,7 +23,10 @@ from bmi_cdlm.processes.links import LINKS
 from pages.equations import equations
 
 TESTS = Path(__file__).resolve().parents[2] / "tests" / "processes"
-KINDS = {"snow": "Snow", "runoff": "Runoff", "routing": "Routing", "pet": "Potential evapotranspiration"}
+KINDS = {
+    "precipitation": "Precipitation", "snow": "Snow", "runoff": "Runoff", "routing": "Routing",
+    "pet": "Potential evapotranspiration",
+}
 T = np.arange(366)
 WEATHER = {
     "precipitation": np.maximum(0, 12 * np.sin(0.37 * T) + 8 * np.sin(0.051 * T + 1)),
@@ -177,7 +180,8 @@ def example(p: CellProcess) -> list[str]:
     series[LIQUID_WATER] = series["precipitation"]
     n = len(T)
     told = operator.plan.flux_group(*(np.empty((n, 1)) for _ in operator.plan.flux_group._fields))
-    given_on, totals = np.empty((n, 1)), operator.plan.total_group(*(np.zeros(1) for _ in range(4)))
+    totals = operator.plan.total_group(*(np.zeros(1) for _ in operator.plan.totals)) if operator.plan.totals else None
+    given_on = np.empty((n, 1))
     operator.advance(series, given, operator.start(given), given_on, totals, told)
     lines = [
         "## Golden numbers", "",

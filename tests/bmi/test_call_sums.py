@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from cases import Q, assert_same, change_config, opened, outputs, write_case
 
+from bmi_cdlm.names.entry import SUMMED, over_call
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import SUMMED, VARIABLES, over_call, variable
+from bmi_cdlm.names.variables import VARIABLES, variable
 from bmi_cdlm.run.config import load_config
 
 NAMES = ("discharge", "gauge_discharge", "runoff", "evapotranspiration", "snowmelt", "outlet_discharge")

@@ -8,8 +8,9 @@ from cases import N_CELLS, START, E, P, Q, T, case_forcing, change_config, opene
 
 from bmi_cdlm.bmi import BmiCdlm
 from bmi_cdlm.names.errors import ConfigError
+from bmi_cdlm.names.host_variables import MASSES
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.names.variables import MASSES, variable
+from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.values import parse_time_of_day
 

@@ -11,7 +11,8 @@ from bmi_cdlm.bmi.identity import as_numbers, as_text
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.files.netcdf import same_units
 from bmi_cdlm.names.errors import UnknownNameError
-from bmi_cdlm.names.variables import IDENTITY, variable
+from bmi_cdlm.names.host_variables import IDENTITY
+from bmi_cdlm.names.variables import variable
 
 NAMES = {v.short: v.name for v in IDENTITY}
 

@@ -22,9 +22,10 @@ from cases import (
     write_case,
 )
 
+from bmi_cdlm.names.entry import alias
 from bmi_cdlm.names.errors import CdlmError, ForcingError
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import alias, select, variable
+from bmi_cdlm.names.variables import select, variable
 from bmi_cdlm.run.config import load_config
 
 NGEN_P = "atmosphere_water__liquid_equivalent_precipitation_rate"

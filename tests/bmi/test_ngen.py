@@ -15,9 +15,10 @@ from bmi_cdlm.generator.checkpoint import load_checkpoint
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.pet import Demand, make_place
+from bmi_cdlm.names.entry import alias
 from bmi_cdlm.names.errors import ClockError, ForcingError, UnknownNameError
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import alias, variable
+from bmi_cdlm.names.variables import variable
 from bmi_cdlm.prepare.nextgen import Options, write_catchments
 from bmi_cdlm.processes.catalogue import find_formula
 from bmi_cdlm.run.config import load_config

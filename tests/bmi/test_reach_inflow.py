@@ -11,9 +11,10 @@ from process_cases import OTHERS, REACHES, installed
 from bmi_cdlm.bmi.arguments import BmiValueError
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
+from bmi_cdlm.names.entry import over_call
 from bmi_cdlm.names.errors import ConfigError, ForcingError, StateError, UnknownNameError
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import over_call, variable
+from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import load_config
 
 FLOW, ASKED, TAKEN, ADDED, STORED = (

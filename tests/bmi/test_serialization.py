@@ -25,8 +25,9 @@ from bmi_cdlm.domain.domain import cut, read_domain
 from bmi_cdlm.files.restart import read_restart
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import StateError
+from bmi_cdlm.names.host_variables import MASSES
 from bmi_cdlm.names.time_steps import DAY
-from bmi_cdlm.names.variables import MASSES, variable
+from bmi_cdlm.names.variables import variable
 
 CREATE, FREE, SIZE, STATE = (f"ngen::serialization_{n}" for n in ("create", "free", "size", "state"))
 MASS_NAMES = [v.name for v in MASSES]

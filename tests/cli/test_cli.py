@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import netCDF4
@@ -89,13 +91,8 @@ def test_the_reference_in_the_repository_is_the_one_the_code_renders() -> None:
 
 @pytest.mark.smash
 @pytest.mark.slow
-def test_the_commands_of_the_readme_run_the_lez(tmp_path: Path) -> None:
-    pytest.importorskip("rasterio")
-    folder = tmp_path / "lez"
-    result = call("prepare", "lez", "--to", folder)
-    if result.exit_code and "hydro-smash" in result.output:
-        pytest.skip("hydro-smash is not installed")
-    assert result.exit_code == 0, result.output
+def test_the_commands_of_the_readme_run_the_lez(tmp_path: Path, prepared: Callable[[str], Path]) -> None:
+    shutil.copytree(prepared("lez"), tmp_path / "lez")
     config = tmp_path / "lez.yaml"
     config.write_text((ROOT / "cfg" / "lez.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     assert call("run", config, "--quiet").exit_code == 0

@@ -11,7 +11,7 @@ from training_cases import write_training_case
 from bmi_cdlm.cli import main
 from bmi_cdlm.commands.compile import catchments, combinations
 from bmi_cdlm.kernels import cache
-from bmi_cdlm.processes.catalogue import OWN, kind_of
+from bmi_cdlm.processes.catalogue import OF_CHAIN, OWN, kind_of
 
 
 @pytest.mark.skipif(config.DISABLE_JIT, reason="needs the compiler")
@@ -30,7 +30,7 @@ def test_what_was_compiled_for_a_configuration_is_not_made_again(tmp_path):
 def test_every_process_is_among_the_combinations(monkeypatch):
     monkeypatch.setattr("bmi_cdlm.commands.compile.known", lambda: OWN)
     made = {name for _, names in combinations() for name in names}
-    assert made - {"none"} == {p.name for p in OWN if kind_of(p) in ("snow", "runoff", "routing")} - {"none"}
+    assert made - {"none", "given"} == {p.name for p in OWN if kind_of(p) in OF_CHAIN} - {"none"}
 
 
 def test_a_domain_for_compilation_is_one_in_routing_order():

@@ -20,7 +20,7 @@ from bmi_cdlm.generator.checkpoint import load_checkpoint, save_checkpoint
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select
 from bmi_cdlm.prepare.config import PrepareConfig
-from bmi_cdlm.prepare.run import unmet_needs
+from bmi_cdlm.prepare.needs import unmet_needs
 from bmi_cdlm.run.config import Config
 
 
@@ -119,6 +119,62 @@ def test_forcing_from_the_caller(tmp_path: Path) -> None:
     findings = examine(write_case(tmp_path, forcing="caller"))
     assert problems(findings) == ""
     assert levels(findings, "time") == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "n_steps", "said"),
+    [
+        (1.0, 400, ""), (1e-3, 400, "less than 10: check units, such as m or mm s-1 taken for mm d-1"),
+        (1e-3, 200, ""), (10.0, 20, "more than 6000: check units"),
+    ],
+)
+def test_rain_and_runoff_are_told_by_the_year(tmp_path: Path, factor: float, n_steps: int, said: str) -> None:
+    config = write_case(tmp_path, n_steps=n_steps)
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        dataset["precipitation"][:] = 3.0 * factor
+    with netCDF4.Dataset(tmp_path / "observations.nc", "a") as dataset:
+        dataset["discharge"][:] = 2.0
+    with netCDF4.Dataset(tmp_path / "domain.nc", "a") as dataset:
+        dataset["gauge_area"][:] = area = np.array([40.0, 80.0, 50.0, np.nan])
+    findings = examine(config)
+    assert problems(findings) == ""
+    told = f"precipitation {3.0 * factor * 365.25:.4g} mm a year (cells"
+    (mine,) = [f for f in findings if f.subject == "forcing" and told in f.text]
+    assert mine.level == ("note" if said else "ok") and said in mine.text
+    low, high = (f"{2.0 * 86.4 * 365.25 / one:.4g}" for one in (np.nanmax(area), np.nanmin(area)))
+    told = [(f.level, f.text) for f in findings if f.subject == "observations"]
+    assert ("ok", f"a runoff of {low} to {high} mm a year") in told
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_extremes_that_are_means_are_noted(tmp_path: Path, same: bool) -> None:
+    config = write_case(tmp_path, pet="hargreaves")
+    with netCDF4.Dataset(tmp_path / "forcing.nc", "a") as dataset:
+        for name, value in (("minimum_air_temperature", 4.0), ("maximum_air_temperature", 4.0 if same else 9.0)):
+            if name not in dataset.variables:
+                dataset.createVariable(name, "f8", ("time", "cell")).units = "degC"
+            dataset[name][:] = value
+    findings = examine(config)
+    assert problems(findings) == ""
+    assert any("are the same in the mean, expected a range" in f.text for f in findings if f.level == "note") == same
+
+
+def test_a_runoff_that_no_basin_has_is_noted(tmp_path: Path) -> None:
+    config = write_case(tmp_path)
+    with netCDF4.Dataset(tmp_path / "observations.nc", "a") as dataset:
+        dataset["discharge"][:], gauges = 2.0, dataset["gauge_id"][:].tolist()
+    with netCDF4.Dataset(tmp_path / "domain.nc", "a") as dataset:
+        dataset["gauge_area"][:] = [2.0, 80.0, 50.0, np.nan]
+    told = [(f.level, f.text) for f in examine(config) if f.subject == "observations"]
+    assert told[1][0] == "note"
+    assert f"more than 6000 mm a year at 1 gauges: {gauges[0]} 3.156e+04. Check units" in told[1][1]
+    assert told[2] == ("ok", "a runoff of 788.9 to 1262 mm a year")
+
+
+def test_an_observed_record_is_told_once(tmp_path: Path) -> None:
+    """One line for the records, one for the runoff; none for the runoff where no area is known."""
+    subjects = [f.subject for f in examine(write_case(tmp_path))]
+    assert subjects.count("observations") == 1
 
 
 def test_a_period_that_no_file_covers_is_told_once(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from classes import CLASSES, make_cases  # noqa: E402
+from classes import CLASSES  # noqa: E402
 from harness import FAULTS, RIGHT, Keeper, Outcome, call, in_child  # noqa: E402
+from whole_cases import make_cases  # noqa: E402
 
 
 def prepare_cases(folder: Path) -> None:

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from bmi_cdlm import BmiCdlm
 from bmi_cdlm.bmi.serialization import SIZE, STATE
 from bmi_cdlm.names.errors import CdlmError
-from bmi_cdlm.names.variables import SERIALIZATION
+from bmi_cdlm.names.host_variables import SERIALIZATION
 
 HERE = Path(__file__).resolve().parent
 BUDGET = 40.0

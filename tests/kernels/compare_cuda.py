@@ -32,10 +32,11 @@ from cuda_cases import (
     series_of,
     state_of,
 )
+from simulated_threads import in_turn
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels.device.launch import SIMULATED, to_device
-from bmi_cdlm.model import operators, operators_cuda
+from bmi_cdlm.model import cell_operator, operators_cuda
 from bmi_cdlm.model.operators_cuda import CudaOperators
 
 BLOCK = 8
@@ -113,6 +114,8 @@ def compare(case: Case) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    operators.BLOCK_STEPS = operators_cuda.BLOCK_STEPS = BLOCK
+    if SIMULATED:
+        in_turn()
+    cell_operator.BLOCK_STEPS = operators_cuda.BLOCK_STEPS = BLOCK
     chosen = {n: c for n, c in cases().items() if n in sys.argv[1:] or len(sys.argv) == 1}
     sys.stdout.write(json.dumps({"simulated": SIMULATED, **{n: compare(c) for n, c in chosen.items()}}))

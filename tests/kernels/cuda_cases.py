@@ -37,7 +37,7 @@ class Case(NamedTuple):
     compared: tuple[str, ...]
     dtype: type = np.float64
     step: int = DAY
-    n_steps: int = 20
+    n_steps: int = 12
     varying: tuple[str, ...] = ()
     components: int = 1
     weighted: bool = False
@@ -58,7 +58,7 @@ def cases() -> dict[str, Case]:
         found[process.name] = Case(alone, own)
         if process.name in VARYING:
             found[f"{process.name}, varying"] = Case(alone, own, varying=VARYING[process.name], n_steps=9)
-        found[f"{process.name}, hourly"] = Case(alone, own, step=HOUR, n_steps=17)
+        found[f"{process.name}, hourly"] = Case(alone, own, step=HOUR, n_steps=10)
         if process.name in IN_BOTH:
             found[f"{process.name}, {SINGLE}"] = Case(alone, own, np.float32)
     for process in REACHES:

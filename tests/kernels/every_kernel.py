@@ -31,7 +31,8 @@ from bmi_cdlm.processes.pet import FORMATIONS
 
 TEMPLATES = {
     "cells", "cells_adjoint", "demand", "elementwise", "groups", "plan", "prepared", "reach_plan", "link_texts",
-    "reaches", "reaches_lanes", "reaches_adjoint", "reaches_lanes_adjoint", "reach_flows", "source", "catalogue",
+    "reaches", "reaches_lanes", "reaches_adjoint", "reaches_lanes_adjoint", "reaches_chunks", "reach_flows", "source",
+    "stage_checks", "stages", "catalogue",
 }
 """Modules beside kernels: what writes loops, and the catalogue. A new module is one of kernels until it stands here."""
 PLANS = [CellPlan(p, varying) for p in CELLS for varying in dict.fromkeys([(), VARYING.get(p.name, ())])]

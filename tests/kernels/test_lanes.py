@@ -36,8 +36,18 @@ def river(seed: int) -> np.ndarray:
     return renumbered(below, order_reaches(below, [f"{i:02d}" for i in range(N)]))
 
 
+def cut_both_ways(monkeypatch, seed):
+    """A river, and its plan with eight reaches in step and with one."""
+    downstream, plans = river(seed), []
+    for together in (8, 1):
+        monkeypatch.setattr(network, "IN_STEP", together)
+        plans.append(plan_network(downstream, 2, 80))
+    assert set(plans[0].network.in_step.tolist()) >= {8} and set(plans[1].network.in_step.tolist()) == {1}
+    return downstream, plans
+
+
 def routed(downstream, dtype, n_steps, n_sub, kept, plan, n_cells=70):
-    """State, last values, volumes, tape by reach, and discharge of what is kept, after a block."""
+    """State, volumes, inflows of the tape by reach, last values and discharge of what is kept, after a block."""
     rng, n = np.random.default_rng(1), downstream.size
     K, x = rng.lognormal(np.log(3600.0), 1.5, n), rng.uniform(0, 0.5, n)
     found = np.array([muskingum_coefficients(k, w, 86400.0 / n_sub) for k, w in zip(K, x, strict=True)])
@@ -57,13 +67,15 @@ def routed(downstream, dtype, n_steps, n_sub, kept, plan, n_cells=70):
         return ReachSeries(np.empty((plan.n_slots + gauges.size, n_steps), dtype), row, np.empty(n, dtype))
 
     lateral, discharge = series(kept), series(kept)
-    volume, tape = np.zeros(n, dtype), np.empty((n, n_steps * n_sub), dtype)
+    volume, tape = np.zeros(n, dtype), np.empty((2 * n, n_steps * n_sub), dtype)
     hydrographs = np.empty((plan.n_slots, n_steps * n_sub), dtype)
-    plan.route(Workers(1), compiled(reach_loops(PLAN, LINKS).route, dtype), (
-        plan.network, links, p, state, runoff, lateral, hydrographs, discharge, tape, volume,
-        dtype(86400 // n_sub), n_sub, dtype(86400),
-    ), n_steps, n_sub)
-    by_reach, place = np.empty_like(tape), 0
+    again = ReachSeries(lateral.values.copy(), lateral.row, lateral.last.copy())
+    for one, own, filled, to in ((state.copy(), volume.copy(), again, tape), (state, volume, lateral, tape[:, :0])):
+        plan.route(Workers(1), compiled(reach_loops(PLAN, LINKS).route, dtype), (
+            plan.network, links, p, one, runoff, filled, hydrographs, discharge, to.reshape(2 * n, -1), own,
+            dtype(86400 // n_sub), n_sub, dtype(86400),
+        ), n_steps, n_sub)
+    by_reach, place = np.empty_like(tape[:n]), 0
     while place < n:  # eight rows together hold step after step of eight reaches
         together = int(plan.network.in_step[place])
         rows = tape[place : place + together]
@@ -80,12 +92,7 @@ def routed(downstream, dtype, n_steps, n_sub, kept, plan, n_cells=70):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("n_steps", "n_sub"), [(19, 1), (5, 1), (2, 24), (3, 4)])
 def test_eight_at_once_are_eight_alone(monkeypatch, dtype, n_steps, n_sub):
-    downstream = river(n_steps)
-    plans = []
-    for together in (8, 1):
-        monkeypatch.setattr(network, "IN_STEP", together)
-        plans.append(plan_network(downstream, 2, 80))
-    assert set(plans[0].network.in_step.tolist()) >= {8} and set(plans[1].network.in_step.tolist()) == {1}
+    downstream, plans = cut_both_ways(monkeypatch, n_steps)
     for kept in (True, False):
         for a, b in zip(*(routed(downstream, dtype, n_steps, n_sub, kept, plan) for plan in plans), strict=True):
             assert a.tobytes() == b.tobytes()
@@ -132,7 +139,7 @@ def taken_back(downstream, dtype, n_steps, n_sub, plan, narrow):
     start, last = rng.random(n).astype(dtype), np.empty(n, dtype)
     series = (ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, last) for _ in range(2))
     lateral, discharge = series
-    tape, volume = np.empty((n, n_steps * n_sub), dtype), np.zeros(n, dtype)
+    tape, volume = np.empty((2 * n, n_steps * n_sub), dtype), np.zeros(n, dtype)
     hydrographs = np.empty((plan.n_slots, n_steps * n_sub), dtype)
     several = Links(np.arange(n + 1), rng.integers(0, 9, n), rng.random(n).astype(dtype))
     plan.route(Workers(1), compiled(loops.narrow if narrow else loops.route, dtype), (
@@ -144,7 +151,7 @@ def taken_back(downstream, dtype, n_steps, n_sub, plan, narrow):
     asked.values[1:] = rng.normal(size=asked.values[1:].shape)
     state_adj = rng.normal(size=n).astype(dtype)
     p_adj = PLAN.adjoint_group(*(np.zeros(n, dtype) for _ in PLAN.adjoint_group._fields))
-    lateral_adj = tape if n_sub == 1 else np.empty((n, n_steps), dtype)
+    lateral_adj = np.empty((n, n_steps), dtype)
     plan.reverse(Workers(1), compiled(loops.narrow_reverse if narrow else loops.reverse, dtype), (
         plan.network, downstream, p, start, tape, asked, state_adj, p_adj, np.full_like(hydrographs, np.nan),
         lateral_adj, dtype(86400 // n_sub), n_sub,
@@ -157,12 +164,7 @@ def taken_back(downstream, dtype, n_steps, n_sub, plan, narrow):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("n_steps", "n_sub"), [(19, 1), (5, 1), (3, 24), (2, 8), (3, 4)])
 def test_the_adjoint_of_eight_at_once_is_that_of_eight_alone(monkeypatch, dtype, n_steps, n_sub):
-    downstream = river(n_steps)
-    plans = []
-    for together in (8, 1):
-        monkeypatch.setattr(network, "IN_STEP", together)
-        plans.append(plan_network(downstream, 2, 80))
-    assert set(plans[0].network.in_step.tolist()) >= {8} and set(plans[1].network.in_step.tolist()) == {1}
+    downstream, plans = cut_both_ways(monkeypatch, n_steps)
     cases = [(plan, narrow) for plan in plans for narrow in (False, True)]
     expected, *others = (taken_back(downstream, dtype, n_steps, n_sub, *case) for case in cases)
     assert all(np.isfinite(a).all() and np.count_nonzero(a) > a.size / 2 for a in expected)

@@ -23,11 +23,12 @@ from bmi_cdlm.kernels.launch import callee, compiled, retyped
 from bmi_cdlm.kernels.loops.cells import is_kept
 from bmi_cdlm.kernels.loops.cells_adjoint import AdjointText
 from bmi_cdlm.kernels.loops.demand import hour_of_day
-from bmi_cdlm.kernels.loops.plan import TOTALS, CellPlan
+from bmi_cdlm.kernels.loops.plan import CellPlan
 from bmi_cdlm.kernels.loops.queues import ring_length
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
 from bmi_cdlm.kernels.loops.rows import in_fours, only_row, tile_width, up_to_four
 from bmi_cdlm.kernels.loops.source import make_functions
+from bmi_cdlm.kernels.loops.stages import TOTALS
 from bmi_cdlm.kernels.loops.topology import gather_children
 from bmi_cdlm.kernels.workers import WORTH_A_THREAD, Workers
 from bmi_cdlm.processes import gr4j

@@ -7,18 +7,21 @@ from dataclasses import replace
 
 import pytest
 from kernels.every_kernel import PLANS, REACH_PLANS
-from process_cases import BESIDE, EVERY, HBV, RESERVOIRS, given, store
+from process_cases import BESIDE, EVERY, HBV, RESERVOIRS, WINDY, given, store
 
 from bmi_cdlm.kernels.loops.elementwise import elementwise
-from bmi_cdlm.kernels.loops.plan import RESERVED, CellPlan, places_of, returned_count
+from bmi_cdlm.kernels.loops.plan import CellPlan, places_of
 from bmi_cdlm.kernels.loops.reach_plan import RESERVED as RESERVED_OF_REACHES
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
+from bmi_cdlm.kernels.loops.source import returned_count
+from bmi_cdlm.kernels.loops.stage_checks import RESERVED
 from bmi_cdlm.names.declaration import Flux, Input, Prepared, Stage
 from bmi_cdlm.names.errors import DeclarationError
 from bmi_cdlm.names.parameters import INFINITE
 from bmi_cdlm.processes.cemaneige import CEMANEIGE
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.muskingum import MUSKINGUM, muskingum_step
+from bmi_cdlm.processes.undercatch import UNDERCATCH
 
 SPLIT, JOIN = BESIDE.stages
 QUEUE = BESIDE.queues["test_queue"]
@@ -138,6 +141,12 @@ REFUSED: dict[str, tuple[Callable, str]] = {
         lambda: replace(BESIDE, fluxes=BESIDE.fluxes | {
             "evapotranspiration": Flux("drawn", ledger="out"), "test_open": Flux("open", "x", ledger="out")}),
         "fluxes 'evapotranspiration' and 'test_open' are both 'out' in the ledger, on both sides of a queue. Hand the"),
+    "a correction of precipitation that holds water": (
+        lambda: replace(WINDY, gives=("precipitation", "water")),
+        "store 'test_drift' holds water, and what a process of precipitation takes and adds is what it gives. Make it"),
+    "a correction of precipitation that evaporates": (
+        lambda: replace(UNDERCATCH, fluxes={"test_gone": Flux("gained", "x", ledger="out")}),
+        "flux 'test_gone' is 'out' in the ledger, and what a process of precipitation"),
     "a base": (
         lambda: replace(BESIDE, queues={"test_queue": QUEUE._replace(base="X4")}),
         r"queue 'test_queue' has the base 'X4', which is no parameter here\. Correct it"),

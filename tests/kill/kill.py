@@ -28,8 +28,8 @@ import netCDF4  # noqa: E402
 import numpy as np  # noqa: E402
 import yaml  # noqa: E402
 from cases import write_case  # noqa: E402
-from classes import _toy  # noqa: E402
 from harness import snapshot  # noqa: E402
+from toy_basin import write_toy  # noqa: E402
 
 from bmi_cdlm.cli import main as cdlm  # noqa: E402
 from bmi_cdlm.names.time_steps import HOUR  # noqa: E402
@@ -184,7 +184,7 @@ class Killer:
             self._time(name, train(unbroken, resume=False))
             self._training = True
         if name == "preparation" and not self._prepared:
-            unbroken = self._case(name, _toy)
+            unbroken = self._case(name, write_toy)
             self._time(name, command(unbroken, "prepare", "toy.yaml", "--no-map", "--quiet"))
             self._prepared = True
         shutil.copytree(self.root / name / "fresh", folder)

@@ -24,9 +24,10 @@ from cases import (
 from bmi_cdlm.bmi.component import BmiValueError
 from bmi_cdlm.files.netcdf import same_units
 from bmi_cdlm.names.errors import LedgerError, ParameterError, StateError
+from bmi_cdlm.names.host_variables import MASSES
 from bmi_cdlm.names.parameters import BY_NAME
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import MASSES, VARIABLES, variable
+from bmi_cdlm.names.variables import VARIABLES, variable
 
 WATER = ("production_store", "routing_store", "queued_routed_flow", "queued_direct_flow", "reach_storage", "snowpack")
 CORE = {"production_capacity", "exchange_coefficient", "routing_capacity", "unit_hydrograph_base", "celerity",

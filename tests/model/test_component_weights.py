@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import component_cases
 import netCDF4
 import numpy as np
 import pytest
 from cases import change_config, opened, write_case
-from make_domain import part_of, random_domain, random_forcing, random_parameters
+from component_cases import KEEP, N_STEPS, OWN, SEED, N, check_bits, make
+from make_domain import part_of, random_domain, random_forcing
 
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.names.errors import ParameterError
@@ -14,10 +16,6 @@ from bmi_cdlm.names.parameters import WEIGHT
 from bmi_cdlm.names.variables import select, variable
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.simulation import Simulation
-
-SEED, N_STEPS, N = 7, 40, 3
-KEEP = ("runoff", "discharge", "evapotranspiration", "groundwater_exchange")
-OWN = ("production_capacity", "exchange_coefficient", "routing_capacity", "unit_hydrograph_base")
 
 
 @pytest.fixture
@@ -33,13 +31,8 @@ def drawn_weights(n_cells, components=N, seed=5):
 
 def drawn(domain, components=N):
     """Parameters of GR4J as [component, cell], others as of the first, and weights."""
-    sets = [random_parameters(seed, domain) for seed in range(1, components + 1)]
-    values = {n: np.stack([s[n] for s in sets]) if n in OWN else sets[0][n] for n in sets[0]}
+    values, sets = component_cases.drawn(domain, range(1, components + 1))
     return values | {WEIGHT: drawn_weights(domain.n_cells, components)}, sets
-
-
-def make(domain, values, components=N, **options):
-    return Model(domain, values, snow="cemaneige", components={"gr4j": components}, ledger=True, **options)
 
 
 def test_a_cell_is_the_weighted_mean_of_its_components(domain):
@@ -92,26 +85,7 @@ def test_water_closes_in_cells_reaches_and_the_domain(domain):
 
 @pytest.mark.parametrize("components", [2, 9])
 def test_blocks_steps_threads_and_restored_states_give_the_same_bits(domain, components):
-    values, _ = drawn(domain, components)
-    forcing = random_forcing(SEED, N_STEPS, domain.n_cells)
-    whole, steps, several = (make(domain, values, components, threads=n) for n in (1, 1, 3))
-    block = {n: v.copy() for n, v in whole.advance(forcing, KEEP).items()}
-    threaded = {n: v.copy() for n, v in several.advance(forcing, KEEP).items()}
-    for t in range(N_STEPS):
-        if t == N_STEPS // 2:
-            saved = steps.state.copy()
-            steps = make(domain, values, components)
-            steps.restore(saved.on_cells(), saved.on_reaches())
-        row = steps.advance(part_of(forcing, t, t + 1), KEEP)
-        for name in KEEP:
-            np.testing.assert_array_equal(row[name][0], block[name][t], err_msg=name)
-    for name in KEEP:
-        np.testing.assert_array_equal(threaded[name], block[name])
-    for model in (steps, several):
-        for name, value in whole.live.items():
-            if variable(name).part != "ledger" or model is several:
-                np.testing.assert_array_equal(model.live[name], value, err_msg=name)
-    several.close()
+    check_bits(domain, drawn(domain, components)[0], components)
 
 
 def test_gradients_of_weights_are_slopes(domain):

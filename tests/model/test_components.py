@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from make_domain import part_of, random_domain, random_forcing, random_parameters
+from component_cases import KEEP, N_STEPS, SEED, N, check_bits, drawn, make
+from make_domain import random_domain, random_forcing
 
 from bmi_cdlm.model.model import Model
-from bmi_cdlm.names.variables import select, variable
-
-SEED, N_STEPS, N = 7, 40, 3
-KEEP = ("runoff", "discharge", "evapotranspiration", "groundwater_exchange")
+from bmi_cdlm.names.variables import select
 
 
 @pytest.fixture
 def domain():
     return random_domain(SEED, 40, 25)
-
-
-def drawn(domain, seeds):
-    """Parameters of GR4J as [component, cell], others as of the first."""
-    sets = [random_parameters(seed, domain) for seed in seeds]
-    own = ("production_capacity", "exchange_coefficient", "routing_capacity", "unit_hydrograph_base")
-    return {n: np.stack([s[n] for s in sets]) if n in own else sets[0][n] for n in sets[0]}, sets
-
-
-def make(domain, values, components=N, **options):
-    return Model(domain, values, snow="cemaneige", components={"gr4j": components}, ledger=True, **options)
 
 
 def test_a_cell_is_the_mean_of_its_components(domain):
@@ -63,27 +50,7 @@ def test_water_closes_in_cells_reaches_and_the_domain(domain):
 @pytest.mark.parametrize("components", [2, 3])
 def test_blocks_steps_threads_and_restored_states_give_the_same_bits(domain, components, monkeypatch):
     monkeypatch.setattr("bmi_cdlm.kernels.workers.WORTH_A_THREAD", 0)
-    values, _ = drawn(domain, range(components))
-    forcing = random_forcing(SEED, N_STEPS, domain.n_cells)
-    whole, steps, several = (make(domain, values, components, threads=n) for n in (1, 1, 3))
-    block = {n: v.copy() for n, v in whole.advance(forcing, KEEP).items()}
-    threaded = {n: v.copy() for n, v in several.advance(forcing, KEEP).items()}
-    for t in range(N_STEPS):
-        if t == N_STEPS // 2:
-            saved = steps.state.copy()
-            steps.close()
-            steps = make(domain, values, components)
-            steps.restore(saved.on_cells(), saved.on_reaches())
-        row = steps.advance(part_of(forcing, t, t + 1), KEEP)
-        for name in KEEP:
-            np.testing.assert_array_equal(row[name][0], block[name][t], err_msg=name)
-    for name in KEEP:
-        np.testing.assert_array_equal(threaded[name], block[name])
-    for model in (steps, several):
-        for name, value in whole.live.items():
-            if variable(name).part != "ledger" or model is several:
-                np.testing.assert_array_equal(model.live[name], value, err_msg=name)
-    several.close()
+    check_bits(domain, drawn(domain, range(components))[0], components)
 
 
 def test_what_is_saved_has_a_row_per_component(domain):

@@ -30,7 +30,7 @@ from bmi_cdlm.kernels import workers
 from bmi_cdlm.kernels.launch import callee, compiled, new_root
 from bmi_cdlm.kernels.loops import queues
 from bmi_cdlm.kernels.loops.routing import steady_flow
-from bmi_cdlm.model import operators
+from bmi_cdlm.model import blocks, cell_operator, reach_operator
 from bmi_cdlm.model.checks import check_steps
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
@@ -118,10 +118,10 @@ def test_threads_and_cuts_give_the_same_bits(domain, forcing, step, snow, monkey
     monkeypatch.setattr(workers, "WORTH_A_THREAD", 0)
     for threads in (2, 3):
         model = make(domain, step, snow, threads)
-        assert len(model._plan.trunk) > 2 and len(model._cell_tasks) > 3
+        assert len(model.operators.reach.network.trunk) > 2 and len(model.workers.tasks(domain.n_cells)) > 3
         for ours, theirs in zip(in_one_batch(model, forcing), expected, strict=True):
             assert_same_bits(ours, theirs)
-        assert model._workers._pool is not None, "no thread was used"
+        assert model.workers._pool is not None, "no thread was used"
         model.close()
 
 
@@ -150,7 +150,8 @@ def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threa
     monkeypatch.setattr(workers, "WORTH_A_THREAD", 0)
     lengths = [min(length, N_STEPS - first) for first in range(0, N_STEPS, length)]
     one, many = make(river, DAY, "none"), make(river, DAY, "none", threads)
-    assert len(many._plan.trunk) > threads and many._plan.n_cuts == (threads if tributary == 1 else 1)
+    plan = many.operators.reach.network
+    assert len(plan.trunk) > threads and plan.n_cuts == (threads if tributary == 1 else 1)
     for ours, theirs in zip(in_chunks(many, forcing, lengths), in_one_batch(one, forcing), strict=True):
         assert_same_bits(ours, theirs)
     many.close()
@@ -160,7 +161,7 @@ def test_a_long_river_on_threads_gives_the_same_bits(forcing, monkeypatch, threa
 @pytest.mark.parametrize("tributary", [1, 8])
 def test_a_long_river_on_threads_has_the_same_gradients(forcing, monkeypatch, threads, tributary):
     river = long_river(tributary)
-    monkeypatch.setattr(operators, "plan_network", partial(plan_network, smallest_piece=8))
+    monkeypatch.setattr(reach_operator, "plan_network", partial(plan_network, smallest_piece=8))
     monkeypatch.setattr(workers, "WORTH_A_THREAD", 0)
     gradients = []
     for model in (make(river, DAY, "none"), make(river, DAY, "none", threads)):
@@ -176,10 +177,9 @@ def test_a_long_river_on_threads_has_the_same_gradients(forcing, monkeypatch, th
 @pytest.mark.parametrize("places", [None, np.array([3, 1, 4, 1])], ids=["all", "some"])
 def test_a_block_takes_the_memory_that_is_stated(domain, snow, names, places):
     model = make(domain, DAY, snow)
-    kept_ones = model._kept(names, places)
 
     def size(n_steps: int) -> int:
-        b = model._buffers(n_steps, kept_ones)
+        b = model._workspace.fresh(n_steps, names, places)
         flat = (*b._on_cells(), b.lateral_inflow.values, b.discharge.values, b.hydrographs)
         return sum(a.nbytes for a in flat)
 
@@ -221,11 +221,11 @@ def test_tiles_of_any_width_give_the_same_bits(domain, forcing, snow, width):
 def test_loops_of_small_and_of_large_domains_give_the_same_bits(domain, forcing, step, snow, monkeypatch):
     found = []
     for least in (0, 10**6):
-        monkeypatch.setattr(operators, "NARROW", least)
+        monkeypatch.setattr(blocks, "NARROW", least)
         for run in (in_one_batch, partial(in_chunks, lengths=[1] * N_STEPS), quietly):
             found.append(run(make(domain, step, snow, routing_step=step), forcing))
             found.append(run(make(domain, step, snow), forcing))
-    assert operators.NARROW != 0
+    assert blocks.NARROW != 0
     for large, small in zip(found[: len(found) // 2], found[len(found) // 2 :], strict=True):
         for ours, theirs in zip(large, small, strict=True):
             assert_same_bits(ours, theirs)
@@ -234,7 +234,7 @@ def test_loops_of_small_and_of_large_domains_give_the_same_bits(domain, forcing,
 @pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
 def test_what_a_queue_calls_is_compiled_for_numbers_alone(domain, forcing, kernel_cache, monkeypatch):
     """Where numba takes the head of a queue for a literal at first, it compiles all of it twice."""
-    monkeypatch.setattr(operators, "compiled", new_root)
+    monkeypatch.setattr(cell_operator, "compiled", new_root)
     for kept in (True, False):
         (in_one_batch if kept else quietly)(make(domain, DAY, "none"), forcing)
     kinds = [kind for f in (queues.advance_queue, queues.unroll_queue) for key in callee(f).overloads for kind in key]
@@ -364,12 +364,12 @@ def test_steady_rivers_stay_as_they_are(domain):
         minlength=domain.n_reaches,
     )
     flow = np.empty(domain.n_reaches)
-    compiled(steady_flow)(model._plan.network, lateral, flow)
+    compiled(steady_flow)(model.operators.reach.network.network, lateral, flow)
     np.testing.assert_allclose(flow, domain.reaches.upstream_area * 2 / 86.4, rtol=1e-12)
     assert flow[domain.outlets].sum() == pytest.approx(area.sum() * 2 / 86.4, rel=1e-12)
     model.state.reach[:] = model.operators.reach.steady(model._given.reach, flow)
-    b = model._buffers(5, model._kept(("discharge",), None))
-    model._route(np.full((5, domain.n_cells), 2.0), b)
+    b = model._workspace.fresh(5, ("discharge",))
+    model._routing.route(np.full((5, domain.n_cells), 2.0), model.reach_parameters, model.state, b)
     np.testing.assert_allclose(b.discharge.values, np.repeat(flow[:, None], 5, axis=1), rtol=1e-13)
 
 
@@ -407,10 +407,10 @@ def test_discharge_of_a_lumped_basin_is_its_runoff():
 def test_runoff_goes_where_the_links_say(domain):
     rng = np.random.default_rng(0)
     model = make(domain, DAY, "none")
-    b = model._buffers(3, model._kept(("runoff", "lateral_inflow"), None))
+    b = model._workspace.fresh(3, ("runoff", "lateral_inflow"))
     runoff = b.given[RUNOFF]
     runoff[:] = rng.exponential(2.0, runoff.shape)
-    model._route(runoff, b)
+    model._routing.route(runoff, model.reach_parameters, model.state, b)
     for i in range(domain.n_reaches):
         links = slice(domain.links.first[i], domain.links.first[i + 1])
         cells, area = domain.links.cell[links], domain.links.area[links]

@@ -12,8 +12,9 @@ from make_domain import lumped_domain
 from numba import config
 from operator_cases import FORCING, Case, chain_of, group, make_case
 
-from bmi_cdlm.model import operators
-from bmi_cdlm.model.operators import BLOCK_STEPS, LONGEST_ROUTING_BLOCK, ReachOperator, zeros_of
+from bmi_cdlm.model.blocks import zeros_of
+from bmi_cdlm.model.cell_operator import BLOCK_STEPS
+from bmi_cdlm.model.route_adjoint import BLOCK_BYTES, LONGEST_BLOCK, SHORTEST_BLOCK, block_steps
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.gr4j import GR4J
 
@@ -106,11 +107,11 @@ def test_memory_law(record_property):
         blocks = n_steps // BLOCK_STEPS
         states = blocks * (2 + 4 + 8) * 4 * N_CELLS
         assert states <= used["runoff kept"] <= states + (blocks + 16) * OBJECTS
-        routing_blocks = n_steps // LONGEST_ROUTING_BLOCK  # of so few reaches
+        routing_blocks = n_steps // LONGEST_BLOCK
         states = routing_blocks * 4 * N_CELLS
         assert states <= used["route kept"] <= states + (routing_blocks + 16) * OBJECTS
     first, last = (found[n] for n in (PERIODS[0], PERIODS[-1]))
-    blocks = (PERIODS[-1] - PERIODS[0]) // LONGEST_ROUTING_BLOCK
+    blocks = (PERIODS[-1] - PERIODS[0]) // LONGEST_BLOCK
     for scratch in ("runoff scratch", "route scratch"):
         assert last[scratch] - first[scratch] <= blocks * OBJECTS, f"{scratch} grows with the period"
     peak = max(last[n] for n in ("forward peak", "route peak", "runoff peak"))
@@ -118,12 +119,13 @@ def test_memory_law(record_property):
 
 
 def test_routing_blocks_fit_their_budget():
-    """A network so large that 64 days would not fit takes shorter blocks; one day at least."""
-    for n_reaches, dtype in ((10, np.float32), (20_000, np.float32), (20_000, np.float64), (2_000_000, np.float64)):
-        operator = object.__new__(ReachOperator)
-        operator.domain = type("Domain", (), {"n_reaches": n_reaches})
-        operator.n_sub, operator.dtype = DAY // HOUR, dtype
-        blocks = operator._blocks(100)
-        size = (blocks[0].stop - blocks[0].start) * n_reaches * 24 * np.dtype(dtype).itemsize
-        assert size <= operators.ROUTING_BYTES or blocks[0].stop == 1
-        assert [b.start for b in blocks[1:]] == [b.stop for b in blocks[:-1]] and blocks[-1].stop == 100
+    """Of many reaches a block is shorter than 64 days, 16 at least; of many sub-steps a day, too."""
+    steps = {}
+    for n_reaches in (0, 10, 200_000, 2_000_000):
+        for dtype in (np.float32, np.float64):
+            steps[n_reaches, dtype] = block_steps(n_reaches, DAY // HOUR, dtype)
+            size = steps[n_reaches, dtype] * n_reaches * np.dtype(dtype).itemsize
+            assert size <= BLOCK_BYTES or steps[n_reaches, dtype] == SHORTEST_BLOCK
+    assert steps[0, np.float32] == steps[10, np.float32] == LONGEST_BLOCK and steps[10, np.float64] == 48
+    assert steps[200_000, np.float64] == 41 and steps[2_000_000, np.float32] == SHORTEST_BLOCK
+    assert block_steps(10, 1, np.float64) == 192 and block_steps(10, 96, np.float64) == SHORTEST_BLOCK

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from make_domain import part_of, random_domain, random_forcing
 from numba import config
-from process_cases import BESIDE, HBV, RESERVOIRS, VARYING, installed
+from process_cases import BESIDE, HBV, RESERVOIRS, VARYING, WINDY, installed
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.files.restart import Restart, read_restart, write_restart
@@ -40,13 +40,20 @@ CHAINS |= {
     "hbv, components": {
         "runoff": "hbv_2_0", "components": {"hbv_2_0": 4}, "routing": "muskingum_cunge_shaped",
     },
+    "undercatch": {"precipitation": "undercatch", "snow": "cemaneige_hysteresis"},
+    "undercatch, components": {"precipitation": "undercatch", "components": {"undercatch": 2, "gr4j": 3}},
+    "undercatch, hbv": {"precipitation": "undercatch", "runoff": "hbv_2_0"},
+    "a ledger of snow": {"precipitation": "undercatch", "snow": "windy_snow"},
+    "a ledger of snow, components": {
+        "snow": "windy_snow", "runoff": "beside_a_queue", "components": {"windy_snow": 2, "beside_a_queue": 3},
+    },
 }
 every_chain = pytest.mark.parametrize("name", CHAINS)
 
 
 @pytest.fixture(autouse=True)
 def processes():
-    with installed(HBV, BESIDE, RESERVOIRS):
+    with installed(HBV, BESIDE, WINDY, RESERVOIRS):
         known()
         yield
 
@@ -100,10 +107,10 @@ def interpreted(tmp_path_factory) -> Path:
     script = f"""
 import numpy as np
 from make_domain import random_domain
-from process_cases import BESIDE, HBV, RESERVOIRS, installed
+from process_cases import BESIDE, HBV, RESERVOIRS, WINDY, installed
 from bmi_cdlm.processes.catalogue import known
 from test_processes import CHAINS, everything, forcing_of, make
-with installed(HBV, BESIDE, RESERVOIRS):
+with installed(HBV, BESIDE, WINDY, RESERVOIRS):
     known()
     domain = random_domain(5, 25, 12)
     for name in CHAINS:
@@ -199,8 +206,8 @@ def test_steady_reservoirs_stay_as_they_are(domain):
     flow = domain.reaches.upstream_area * 2 / 86.4
     model.state.reach[:] = model.operators.reach.steady(model._given.reach, flow)
     held = model.reach_volume.copy()
-    b = model._buffers(5, model._kept(("discharge",), None))
-    model._route(np.full((5, domain.n_cells), 2.0), b)
+    b = model._workspace.fresh(5, ("discharge",))
+    model._routing.route(np.full((5, domain.n_cells), 2.0), model.reach_parameters, model.state, b)
     np.testing.assert_allclose(b.discharge.values, np.repeat(flow[:, None], 5, axis=1), rtol=1e-11)
     np.testing.assert_allclose(model.reach_volume, held, rtol=1e-11)
     assert held.max() > 1e3

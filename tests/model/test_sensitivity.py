@@ -31,9 +31,8 @@ CASES = [(snow, step, pet) for snow in PARAMETERS for step in (DAY, HOUR) for pe
 
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
-    monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 4)
-    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 8)
-    monkeypatch.setattr("bmi_cdlm.model.operators.SHORTEST_ROUTING_BLOCK", 1)
+    monkeypatch.setattr("bmi_cdlm.model.cell_operator.BLOCK_STEPS", 4)
+    monkeypatch.setattr("bmi_cdlm.model.route_adjoint.block_steps", lambda *_: 3)
 
 
 @pytest.fixture(scope="module")

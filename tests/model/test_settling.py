@@ -9,7 +9,8 @@ import pytest
 from make_domain import random_domain
 
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.operators import Operators, ReachOperator
+from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.reach_operator import ReachOperator
 from bmi_cdlm.names.declaration import Prepared
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
@@ -88,5 +89,5 @@ def test_where_nobody_knows_when_rivers_settle_none_ever_do():
     ):
         reach = ReachOperator(process, LINKS, domain, DAY, HOUR, np.float64, Workers(1))
         if values is None:
-            values = {p.name: np.full(9, p.range_at(DAY).default) for p in process.parameters}
+            values = {p.name: np.full(9, p.range_at(DAY).default, float) for p in process.parameters}
         assert reach.settling_steps(reach.prepare(values)) == np.inf

@@ -34,8 +34,8 @@ every_chain = pytest.mark.parametrize("name", CHAINS)
 
 @pytest.fixture(autouse=True)
 def processes(monkeypatch):
-    monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 4)
-    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 8)
+    monkeypatch.setattr("bmi_cdlm.model.cell_operator.BLOCK_STEPS", 4)
+    monkeypatch.setattr("bmi_cdlm.model.route_adjoint.block_steps", lambda *_: 3)
     with installed(HBV, BESIDE, RESERVOIRS):
         known()
         yield

@@ -72,3 +72,35 @@ def test_it_is_no_text():
     assert content.startswith(MAGIC) and content.replace(b"\r\n", b"\n") != content
     with pytest.raises(StateError):
         opened(content.replace(b"\r\n", b"\n"))
+
+
+@pytest.mark.parametrize(("head", "more", "message"), [
+    (b'{"words": {}, "arrays": []}', b"beyond", "6 bytes are left over"),
+    (b'{"words": {}, "arrays": [["x", "<f8", [2]]]}', bytes(8), "'x' ends behind the payload"),
+    (b'{"words": {}, "arrays": [["x", "O", [1]]]}', b"", "'x' is O, expected an array of a known type, once"),
+    (b'{"words": {}, "arrays": [["x", 8, [1]]]}', b"", "'x' is 8, expected an array of a known type, once"),
+    (b'{"words": {}, "arrays": [["x", "<f8", [0]], ["x", "<f8", [0]]]}', b"", "'x' is <f8, expected .* once"),
+    (b'{"words": {}, "arrays": [["x", "<f8", [-1]]]}', b"", r"'x' has the shape \[-1\]"),
+    (b'{"words": {}, "arrays": [["x", "<f8", [true]]]}', b"", r"'x' has the shape \[True\]"),
+    (b'{"words": {}, "arrays": [["x", "<f8", [1,1,1,1,1,1,1,1,1]]]}', bytes(8), r"'x' has the shape \[1, .*\]"),
+    (b'{"words": {}, "arrays": [["x", "<f8", {}]]}', b"", "'x' has the shape {}"),
+    (b'{"words": {"a": 1}}', b"", "'arrays'"),
+])
+def test_what_is_wrong_with_a_table_of_contents_is_said(head, more, message):
+    payload = [len(head).to_bytes(8, "little"), head, more]
+    with pytest.raises(StateError, match=rf"here: its content cannot be read \({message}\).*Take it again"):
+        opened(b"".join(seal(KIND, payload)))
+
+
+def test_a_table_of_contents_longer_than_all_there_is():
+    with pytest.raises(StateError, match="the table of contents has 99 bytes"):
+        opened(b"".join(seal(KIND, [(99).to_bytes(8, "little"), b"{}"])))
+
+
+def test_what_cannot_be_packed():
+    with pytest.raises(ValueError, match="'a' is complex128, expected floats, whole numbers or bytes"):
+        pack({}, {"a": np.ones(2, complex)})
+    with pytest.raises(ValueError, match="'a' is object"):
+        pack({}, {"a": np.array([None])})
+    with pytest.raises(StateError, match=r"here: holds no 'test 1', which begins otherwise\. Take it again"):
+        opened(b"words that are long enough to be the header of a container, were they one: " + bytes(80))

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from process_cases import BESIDE, EVERY, HBV, OTHERS, RESERVOIRS, given, restored, store
 
+from bmi_cdlm.names.coupling import COUPLING, SUB_STEPS
 from bmi_cdlm.names.declaration import Flux
 from bmi_cdlm.names.errors import DeclarationError
 from bmi_cdlm.names.parameters import BY_NAME, STARTS
 from bmi_cdlm.names.registry import OWNERS, PROCESSES, declare, process
-from bmi_cdlm.names.variables import BY_SHORT, COUPLING, SUB_STEPS, VARIABLES
+from bmi_cdlm.names.variables import BY_SHORT, VARIABLES
 from bmi_cdlm.processes.catalogue import OWN, kind_of
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.muskingum import MUSKINGUM

@@ -10,7 +10,8 @@ import pytest
 from bmi_cdlm.files.netcdf import same_units
 from bmi_cdlm.names.declaration import CellProcess
 from bmi_cdlm.names.errors import UnknownNameError
-from bmi_cdlm.names.variables import INGREDIENTS, SOURCES, VARIABLES, select, variable
+from bmi_cdlm.names.inputs import INGREDIENTS
+from bmi_cdlm.names.variables import SOURCES, VARIABLES, select, variable
 from bmi_cdlm.processes.catalogue import OWN
 
 every = pytest.mark.parametrize("entry", VARIABLES, ids=lambda v: v.short)

@@ -38,6 +38,17 @@ def test_what_is_written_stays_text(tmp_path):
     assert '<td>0.5<br><small>[0.1, 0.9]</small></td>' in text and '<th class="word">gauge</th>' in text
 
 
+@pytest.mark.parametrize(("cells", "kind"), [
+    (["0.5 [0.1, 0.9]", "-0.024 [-0.1, +0.1]", "12 %", "−1.2e-7", "-", ""], "<td>"),
+    (["04159900, 04161820", "-"], '<td class="word">'), (["2011-01-01"], '<td class="word">'),
+    (["9204b6e1", "12"], '<td class="word">'), (["3 of 5"], '<td class="word">'),
+])
+def test_a_column_of_numbers_alone_stands_to_the_right(cells, kind):
+    """A list of ids is no number: it is to begin at the left, and may take several lines."""
+    text = table(["x"], [[cell] for cell in cells])
+    assert text.count(kind) == len(cells) and text.count("<th" + kind[3:]) == 1
+
+
 def test_a_chart_is_over_numbers_or_over_time():
     with pytest.raises(ValueError, match="over numbers x, or over steps"):
         chart([])

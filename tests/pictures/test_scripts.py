@@ -49,7 +49,9 @@ def test_numbers_in_words(value: float, text: str):
     ("low", "high", "most", "whole", "expected"),
     [(0.0, 10.0, 5, "false", [0, 2, 4, 6, 8, 10]), (0.0, 1.0, 4, "false", [0, 0.5, 1]),
      (-0.3, 0.3, 6, "false", [-0.3, -0.2, -0.1, 0, 0.1, 0.2, 0.3]), (1.2, 3.9, 10, "true", [2, 3]),
-     (5.0, 5.0, 4, "false", [])],
+     (5.0, 5.0, 4, "false", []), (0.93, 1.07, 3, "false", [0.95, 1.0, 1.05]),
+     (0.61, 0.97, 2, "false", [0.7, 0.8, 0.9]), (1.0, 9.0, 2, "false", [2, 4, 6, 8]),
+     (-0.4, 1.7, 2, "false", [0, 0.5, 1, 1.5])],
 )
 def test_ticks_of_numbers(low: float, high: float, most: int, whole: str, expected: list[float]):
     found = ask(("dates.js",), f"numberTicks({low}, {high}, {most}, {whole}).map(t => t[0])")[0]
@@ -143,6 +145,40 @@ def test_a_quadrilateral_has_its_area():
     rows = np.bincount([y for _, y, _ in triangle], minlength=6)
     assert (np.diff(rows) < 0).all() and abs(rows.sum() - 24) <= 6, "it grows narrower downwards; half of 8 by 6"
     assert drawn('pixels.fill([20, 30, 30, 20], [1, 1, 5, 5], Pixels.word("#ffffff"))') == []
+
+
+def test_cells_that_all_but_meet_have_no_seam_and_small_ones_are_seen():
+    """The gap lies about the middle of a row of pixels; a cell of a tenth of a pixel is one."""
+    above = 'pixels.fill([1, 4, 4, 1], [1, 1, 2.49, 2.49], Pixels.word("#ffffff"))'
+    below = 'pixels.fill([1, 4, 4, 1], [2.51, 2.51, 4, 4], Pixels.word("#ffffff"))'
+    assert {(x, y) for x, y, _ in drawn(f"{above};{below}")} == {(x, y) for x in (1, 2, 3) for y in (1, 2, 3)}
+    assert drawn('pixels.fill([2.1, 2.2, 2.2, 2.1], [3.7, 3.7, 3.8, 3.8], Pixels.word("#ffffff"))') == [[2, 3, 255]]
+
+
+def test_a_value_without_neighbours_is_a_mark_and_others_are_a_line():
+    found = run_scripts(("chart.js",), """
+      const calls = [], pen = new Proxy({}, {get: (_, name) => (...words) => calls.push(name), set: () => true});
+      const chart = Object.create(Chart.prototype);
+      Object.assign(chart, {box: {left: 0, right: 100}, spec: {}, xAt: i => i, n: 3});
+      const marks = y => { calls.length = 0; chart.curve(pen, x => x, v => v, {y, colour: "#000"}, 0, 3);
+        return calls.filter(c => c === "rect" || c === "lineTo"); };
+      console.log(JSON.stringify([marks([1, NaN, NaN]), marks([1, 2, NaN]), marks([NaN, 4, NaN]), marks([1, NaN, 2])]));
+    """)
+    assert found == [["rect"], ["lineTo"], ["rect"], ["rect", "rect"]]
+
+
+@pytest.mark.parametrize(("extent", "below"), [([0.0, 0.0, 20.0, 8.0], 76.0), ([0.0, 0.0, 1.0, 8.0], 20.0)])
+def test_the_legend_lies_beside_the_map_or_below_it(extent: list[float], below: float):
+    """A legend of 300 by 60 on 800 by 500: a wide domain ends above it, a narrow one beside it."""
+    top, bottom = run_scripts(("map.js",), f"""
+      const plan = Object.create(Plan.prototype);
+      Object.assign(plan, {{spec: {{extent: {extent}}}, squeeze: 1, canvas: {{clientWidth: 800, clientHeight: 500}},
+        legend: {{offsetWidth: 300, offsetHeight: 60}}, draw() {{}}}});
+      plan.fit();
+      plan.half = [400, 250];
+      console.log(JSON.stringify([plan.Y({extent[3]}), 500 - plan.Y({extent[1]})]));""")
+    assert top >= 50 - 1e-9 and bottom >= below - 1e-9
+    assert (top - 50) == pytest.approx(bottom - below), "in the middle of what is left"
 
 
 def test_codes_of_flow_stand_for_flows():

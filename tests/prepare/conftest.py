@@ -1,56 +1,39 @@
-"""Small rasters made on the spot, and the two real cases, prepared once per session."""
+"""Small rasters made on the spot, and reference files."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import netCDF4
 import numpy as np
 import pytest
+from toy_basin import write_raster, write_toy
 
 ROOT = Path(__file__).resolve().parents[2]
-CFG, SHARED = ROOT / "cfg", ROOT.parent / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(name="write_raster")
+def raster_writer() -> Callable[..., Path]:
+    """Write a GeoTIFF; see `toy_basin.write_raster`."""
+    pytest.importorskip("rasterio", reason="rasterio is not installed")
+    return write_raster
 
 
 @pytest.fixture
-def write_raster() -> Callable[..., Path]:
-    """Write a GeoTIFF; pixels of 1 km in Lambert-93 unless told otherwise."""
-    rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
-
-    def write(
-        path: Path, values: np.ndarray, *, left: float = 800_000.0, top: float = 6_500_000.0,
-        size: float = 1000.0, crs: str | None = "EPSG:2154", nodata: float | None = -99.0,
-    ) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        transform = rasterio.Affine(size, 0.0, left, 0.0, -size, top)
-        with rasterio.open(
-            path, "w", driver="GTiff", height=values.shape[0], width=values.shape[1], count=1,
-            dtype=values.dtype, crs=crs, transform=transform, nodata=nodata,
-        ) as raster:
-            raster.write(values, 1)
-        return path
-
-    return write
+def toy(tmp_path: Path) -> Path:
+    """The configuration of a small basin, with its inputs in the folder `source` below it."""
+    pytest.importorskip("rasterio", reason="rasterio is not installed")
+    return write_toy(tmp_path)
 
 
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Path]]:
-    """Prepare a real case, once for all tests."""
-    for package in ("smash", "rasterio", "pyproj", "pyflwdir"):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"the package '{package}' is not installed")
-    from bmi_cdlm.prepare.run import prepare as make_files
+@pytest.fixture
+def daily(tmp_path: Path) -> dict[str, dict]:
+    """Sources of rain, demand and warmth of three days; see `forcing_cases`."""
+    from forcing_cases import daily_weather
 
-    made: dict[str, dict[str, Path]] = {}
-
-    def prepare(name: str) -> dict[str, Path]:
-        if name not in made:
-            made[name] = make_files(CFG / f"{name}.yaml", to=tmp_path_factory.mktemp(name)).files
-        return made[name]
-
-    return prepare
+    return daily_weather(tmp_path)
 
 
 @pytest.fixture

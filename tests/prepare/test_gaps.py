@@ -8,12 +8,15 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
+from forcing_cases import killed_after
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from make_drainage import make_drainage, write_grid
 
 from bmi_cdlm.names.errors import ForcingError
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.forcing_blocks import ForcingBlocks
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
 
@@ -220,19 +223,8 @@ def test_what_is_filled_is_counted_over_a_kill(tmp_path, monkeypatch):
     values[:, :, LON > 10.05] = np.nan
     write_grid(tmp_path / "rain.nc", "precipitation", values, LON, LAT, units="mm d-1", times=[0, 24, 48])
     whole = make(tmp_path)[1]
-    from bmi_cdlm.prepare.weather import forcing_writer
-
-    monkeypatch.setattr(forcing_writer._Plan, "_length", lambda self: 1)
-    made, calls = forcing_writer._Plan.make, []
-
-    def once(self, first, stop):
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        calls.append(first)
-        return made(self, first, stop)
-
-    monkeypatch.setattr(forcing_writer._Plan, "make", once)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(ForcingBlocks, "_length", lambda self: 1)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        killed_after(patch, 2)
         make(tmp_path)
-    monkeypatch.setattr(forcing_writer._Plan, "make", made)
     assert make(tmp_path)[1] == whole and "values of cells" in whole[0]

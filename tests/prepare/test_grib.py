@@ -11,7 +11,8 @@ from make_drainage import make_drainage
 
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.prepare.weather import gridded
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
 

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 DAYS = np.arange("2000-01-01", "2001-01-01", dtype="datetime64[D]")
 FOOT3 = 0.3048**3
+PET = "potential_evapotranspiration"
 
 
 def save(folder, prepare_block, start=DAYS[0], end=DAYS[-1] + 1, **keys):
@@ -129,6 +130,36 @@ def test_radiation_of_the_daylight_becomes_that_of_the_day(camels):
     half = read_all(prepare(save(folder, block)).files["forcing"])["potential_evapotranspiration"]
     np.testing.assert_allclose(found, half, rtol=1e-5, atol=1e-6)
     assert other[180, 0] > 1.5 * found[180, 0]
+
+
+@pytest.mark.parametrize(
+    ("pet", "run"), [("hargreaves", "given"), ("oudin", "hargreaves"), ("oudin", "given")],
+)
+def test_extremes_that_are_means_are_no_range(tmp_path, pet, run):
+    """As Maurer's and NLDAS's files of CAMELS (US) have them: Hargreaves' demand would be 0."""
+    days = DAYS[:40]
+    warm = np.linspace(-5.0, 20.0, 40).round(2)
+    weather = [np.full(40, 3.0), warm, warm, np.full(40, 900.0), np.full(40, 300.0)]
+    write_camels_us(tmp_path, ("01013500", 47.2, -68.6, 2252.7, 250.0), days, weather, np.ones(40))
+    config = save(tmp_path, {**CAMELS_US, "attributes": {}, "pet": {"method": pet}}, end=days[-1] + 1, pet=run)
+    if "hargreaves" in (pet, run):
+        with pytest.raises(ForcingError, match=r"leap\.txt: the lowest and the highest .* of all 40 days .* oudin"):
+            prepare(config)
+        return
+    made = prepare(config)
+    np.testing.assert_allclose(read_all(made.files["forcing"])["air_temperature"][:, 0], warm, atol=1e-5)
+    assert read_all(made.files["forcing"])["potential_evapotranspiration"][-1, 0] > 1.0
+
+
+def test_catchments_that_are_chosen_need_nothing_of_the_others(tmp_path):
+    (tmp_path / "basins.csv").write_text("id,area,lat,lon\n0,1,45,3\na,7,45,3\n0,2,45,3\n")
+    (tmp_path / "rivers.csv").write_text("id,length\na,1200\n")
+    network = {"table": "basins.csv", "reaches": "rivers.csv"}
+    with pytest.raises(DomainError, match=r"has no reach of 2 catchments"):
+        prepare(save(tmp_path, {"network": network}, pet="oudin"))
+    domain = read_domain(prepare(save(tmp_path, {"network": {**network, "only": ["a"]}}, pet="oudin")).files["domain"])
+    assert domain.reaches.id == ["a"] and domain.cells.area.tolist() == [7.0]
+    assert domain.reaches.length.tolist() == [1200.0]
 
 
 def test_several_basins_in_one_domain_each_with_its_own_weather(camels):
@@ -362,6 +393,23 @@ def test_rain_and_snow_are_added(tmp_path):
         np.testing.assert_allclose(forcing["precipitation"][:, i], 1.5 * basin[3], atol=2e-4)
 
 
+def test_a_number_for_missing_is_missing_in_what_is_added_too(tmp_path):
+    """Rain of 1200 and snow of -999 are no rain of 201."""
+    with netCDF4.Dataset(tmp_path / "a.nc", "w") as dataset:
+        dataset.createDimension("time", 3)
+        time = dataset.createVariable("time", "f8", ("time",))
+        time.units, time[:] = "days since 2000-01-01", [0, 1, 2]
+        for name, values in (("rain", [1.0, 1200.0, 3.0]), ("snow", [2.0, -999.0, 4.0]), ("pet", [1.0, 1.0, 1.0])):
+            dataset.createVariable(name, "f8", ("time",))[:] = values
+            dataset[name].units = "mm d-1"
+    (tmp_path / "basins.csv").write_text("id,area,lat,lon\na,1,45,3\n")
+    keys = {"source": "{id}.nc", "layout": "single", "missing_values": [-999]}
+    forcing = {"precipitation": {**keys, "variable": "rain", "add": "snow"}, PET: {**keys, "variable": "pet"}}
+    block = {"network": {"table": "basins.csv"}, "forcing": forcing}
+    with pytest.raises(ForcingError, match=r"'precipitation' is missing at 2000-01-02"):
+        prepare(save(tmp_path, block, end="2000-01-04"))
+
+
 # ---- what is refused ---------------------------------------------------------------------------------------------
 
 
@@ -377,6 +425,12 @@ def test_rain_and_snow_are_added(tmp_path):
         ("id,area,lat,lon,downstream\na,1,45,3,b\nb,1,45,3,\n", {}, r"there is no column 'length'"),
         ("id,area,lat,lon,downstream,length\na,1,45,3,b,-5\nb,1,45,3,,1\n", {}, r"'length' of reach a is -5 m"),
         ("id,area,lat,lon,downstream,length\na,1,45,3,b,5\nb,1,45,3,a,1\n", {}, r"cycle"),
+        ("id,area,lat,lon,downstream,length\na,90,45,3,b,8.2\nb,90,45,3,,12.1\n", {},
+         r"'length' has no units and is 10.15 in the .*expected m\. Is it in km\? Set network\.units: \{length: km\}"),
+        ("id,area,lat,lon\na,3e6,45,3\nb,2e6,45,3\n", {}, r"'area' has no units and is 2.5e\+06 .*Is it in m2\?"),
+        ("id,area,lat,lon,elevation\na,1,45,3,500\n", {"units": {"elevation": "m"}},
+         r"network\.units names 'elevation'.*no such column of numbers, expected one of area, lon, lat.*"
+         r"network\.columns: \{elevation: HEADING\}"),
         ("id,area,lat,lon\na,x,45,3\n", {}, r"'x' \(1 times\) are no numbers"),
         ("id,area,lat,lon,gauge\na,1,45,3,g\nb,1,45,3,g\n", {}, r"the gauge 'g' stands at several catchments"),
     ],
@@ -442,6 +496,39 @@ def test_the_order_of_rivers_and_attributes_of_a_network(tmp_path):
     made = prepare(save(tmp_path, {"network": network}, pet="oudin"), force=True)
     assert read_domain(made.files["domain"]).reaches.id == ["2"]
     assert any("drain to ids that the table does not have and are outlets: 2 -> 3" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("ids", "below", "downstream"),
+    [
+        (("1", "2", "3"), ("2.0", "3.0", ""), {"1": "2", "2": "3"}),  # a column of numbers with a gap
+        (("1.0", "2.0", "3.0"), ("2", "3", "0"), {"1.0": "2.0", "2.0": "3.0"}),
+        (("1", "2", "3"), ("2.0", "3.0", "0.0"), {"1": "2", "2": "3"}),
+        (("1", "1.0", "3"), ("3", "1.00", ""), {"1": "3"}),  # of two that may be meant neither is taken
+    ],
+)
+def test_whole_numbers_with_a_fraction_are_the_ids_they_mean(tmp_path, ids, below, downstream):
+    rows = [
+        f"{one},{to},10,{45 + i / 10},3,1000,{gauge}"
+        for i, (one, to, gauge) in enumerate(zip(ids, below, ("", "", "7.0"), strict=True))
+    ]
+    (tmp_path / "net.csv").write_text("\n".join(["id,downstream,area,lat,lon,length,gauge", *rows]))
+    made = prepare(save(tmp_path, {"network": {"table": "net.csv"}}, pet="oudin"))
+    domain = read_domain(made.files["domain"])
+    names = domain.reaches.id
+    assert {names[i]: names[j] for i, j in enumerate(domain.reaches.downstream.tolist()) if j >= 0} == downstream
+    assert domain.gauges.id == ["7"]
+    assert len(made.notes) == (1 if "1.00" in below else 0)
+
+
+def test_units_that_are_stated_are_believed(tmp_path):
+    (tmp_path / "net.csv").write_text("id,area,lat,lon,downstream,length\na,3e6,45,3,b,2\nb,2e6,45,3,,3\n")
+    network = {"table": "net.csv", "units": {"area": "m2", "length": "km"}}
+    domain = read_domain(prepare(save(tmp_path, {"network": network}, pet="oudin")).files["domain"])
+    assert domain.reaches.length.tolist() == [2000.0, 3000.0] and domain.cells.area.tolist() == [3.0, 2.0]
+    network["units"] = {"area": "km2", "length": "m"}
+    domain = read_domain(prepare(save(tmp_path, {"network": network}, pet="oudin"), force=True).files["domain"])
+    assert domain.reaches.length.tolist() == [2.0, 3.0] and domain.cells.area.tolist() == [3e6, 2e6]
 
 
 @pytest.mark.parametrize(

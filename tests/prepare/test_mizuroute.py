@@ -48,6 +48,16 @@ def configure(folder, **network):
     return folder / "case.yaml"
 
 
+@pytest.mark.parametrize("units", ["-", "m/m", "none"])
+def test_a_slope_without_dimension_however_it_says_so(tmp_path, units):
+    with netCDF4.Dataset(write(tmp_path / "topology.nc"), "a") as dataset:
+        dataset["slope"].units = units
+    made = prepare(configure(tmp_path))
+    with netCDF4.Dataset(made.files["domain"]) as domain:
+        slopes = dict(zip(domain["reach_id"][:].tolist(), domain["reach_slope"][:].tolist(), strict=True))
+    assert slopes == {str(one): slope for one, slope in zip(SEGMENTS["segId"], SEGMENTS["slope"], strict=True)}
+
+
 def test_hrus_are_cells_and_segments_reaches(tmp_path):
     write(tmp_path / "topology.nc")
     made = prepare(configure(tmp_path, columns={"clay": "clay"}, units={"clay": "%"}))

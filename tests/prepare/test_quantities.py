@@ -17,7 +17,9 @@ from bmi_cdlm.model.pet import Demand, choose, form, make_place
 from bmi_cdlm.names.errors import ForcingError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import select, variable
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, chunk_shape, write_forcing
+from bmi_cdlm.prepare.weather.forcing_file import chunk_shape
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.pet import pressure_at, saturation
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
@@ -126,6 +128,23 @@ def test_components_on_other_pixels_are_formed_on_the_cells(folder):
                 run=("precipitation", "wind_speed"))
     speed = np.hypot(FIELDS["u10"][0], v)
     np.testing.assert_allclose(made["wind_speed"], days(speed).mean(axis=1)[:, None] * np.ones(16), rtol=1e-5)
+
+
+@pytest.mark.parametrize("step", [DAY, HOUR])
+def test_humidity_as_a_fraction_is_refused_as_per_cent_and_read_as_what_it_is(folder, tmp_path, step):
+    for name in ("pr", "t2m", "ssrd", "si10", "rh"):
+        values, units = FIELDS[name]
+        field = values[:, None, None] * np.ones((1, LAT.size, LON.size)) / (100.0 if name == "rh" else 1.0)
+        write_grid(tmp_path / "w.nc", name, field, LON, LAT, units=units, times=np.arange(N) * 1.0,
+                   time_units="hours since 2020-07-01")
+    run = ("precipitation", "vapour_pressure")
+    given = {**BASE, "wind_speed": PLAIN}
+    with pytest.raises(ForcingError, match=r"'relative_humidity' is at most 0\.95 %.*relative_humidity\.units: '1'"):
+        make(tmp_path, {**given, "relative_humidity": PLAIN}, "fao56", step=step, run=run)
+    asked = {**PLAIN, "units": "1"}
+    mine = make(tmp_path, {**given, "relative_humidity": asked}, "fao56", step=step, run=run)["vapour_pressure"]
+    right = make(folder, {**given, "relative_humidity": PLAIN}, "fao56", step=step, run=run)["vapour_pressure"]
+    np.testing.assert_allclose(mine, right, rtol=1e-6)
 
 
 def test_wind_at_another_height(folder):

@@ -142,6 +142,46 @@ def test_bad_tables(tmp_path, text, match):
         wide(tmp_path, text)
 
 
+def test_lines_of_unlike_length_without_headings(tmp_path):
+    (tmp_path / "A1.csv").write_text("2020-01-01,1\n2020-01-02,,M\n2020-01-03,3\n")
+    keys = {"source": "{id}.csv", "layout": "single", "headings": False, "time_column": 1, "value_column": 2}
+    with pytest.raises(ObservationError, match=r"in line 2, saw 3\)\. Expected as many fields in every line"):
+        read(tmp_path, gauges={"A1": 1.0}, **keys)
+
+
+@pytest.mark.parametrize(
+    ("units", "factor"),
+    [
+        ("m3/s", 1.0), ("m³/s", 1.0), ("m³ s⁻¹", 1.0), ("m³·s⁻¹", 1.0), ("cumecs", 1.0), ("m**3 s**-1", 1.0),
+        ("l s⁻¹", 1e-3), ("ML/d", 1000.0 / 86400.0), ("cfs", 0.3048**3), ("mm d⁻¹", 864.0 * 1000.0 / 86400.0),
+        ("mm d^-1", 864.0 * 1000.0 / 86400.0),
+    ],
+)
+def test_units_as_people_spell_them(tmp_path, units, factor):
+    discharge, _ = wide(tmp_path, "time,A1\n2020-01-01,2\n", units=units, gauges={"A1": 864.0})
+    assert discharge[0, 0] == pytest.approx(2.0 * factor, rel=1e-12)
+
+
+@pytest.mark.parametrize("units", ["barrels per moon", "m3s-1"])
+def test_the_remedy_names_units_of_discharge(tmp_path, units):
+    with pytest.raises(ObservationError, match=r"not known to UDUNITS .*Set `units`, such as 'm3 s-1'"):
+        wide(tmp_path, "time,A1\n2020-01-01,2\n", units=units, gauges={"A1": 864.0})
+
+
+def test_a_file_of_one_gauge_read_as_one_of_many_is_told_of_its_id(tmp_path):
+    with netCDF4.Dataset(tmp_path / "A1.nc", "w") as dataset:
+        dataset.createDimension("time", 4)
+        dataset.createDimension("station", 1)
+        time = dataset.createVariable("time", "f8", ("time",))
+        time.units, time[:] = "days since 2020-01-01", np.arange(4)
+        dataset.createVariable("gauge_id", str, ("station",))[:] = np.array(["A1"], object)
+        dataset.createVariable("discharge", "f8", ("time",))[:] = [1.0, 2.0, 3.0, 4.0]
+    with pytest.raises(ObservationError, match=r"lies on \(time\), expected times and gauges.*write its id as \{id\}"):
+        read(tmp_path, source="A1.nc", layout="netcdf", gauges={"A1": 1.0})
+    discharge, _ = read(tmp_path, source="{id}.nc", layout="netcdf", gauges={"A1": 1.0})
+    assert discharge[:, 0].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
 def test_absent_gauge_may_be_missing(tmp_path):
     discharge, _ = wide(tmp_path, gauges={"A1": 1.0, "Z": 1.0}, allow_absent=True)
     assert np.isnan(discharge[:, 1]).all()

@@ -1,4 +1,4 @@
-"""Whole preparations: a made-up basin for behaviour, the real ones against reference files."""
+"""Whole preparations of a made-up basin, by call and by command, and configurations that are refused."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from make_drainage import attributes_of, in_order, read_all, write_grid
+from make_drainage import attributes_of, in_order, read_all
+from toy_basin import CELLS, change
 
 from bmi_cdlm.cli import main
+from bmi_cdlm.commands.prepare import find_config
 from bmi_cdlm.doctor import examine
-from bmi_cdlm.domain.domain import read_domain
-from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError, ForcingError, ObservationError, OutputError
+from bmi_cdlm.names.errors import CdlmError, ConfigError, DomainError
 from bmi_cdlm.prepare import packages
 from bmi_cdlm.prepare.config import load_prepare_config
-from bmi_cdlm.prepare.run import find_config, prepare, weather_of
+from bmi_cdlm.prepare.run import prepare
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.simulation import Simulation
 
@@ -27,64 +28,6 @@ for package in ("rasterio", "pyproj", "pyflwdir", "sklearn"):
     pytest.importorskip(package, reason=f"{package} is not installed")
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-# ---- a basin of 8 pixels with one gauge, two days of weather, one of them without rain -----------------------
-
-CELLS = ["0000_0000", "0000_0001", "0000_0002", "0001_0000", "0001_0001", "0002_0000", "0002_0001", "0002_0002"]
-
-
-@pytest.fixture
-def toy(tmp_path: Path, write_raster: Callable[..., Path]) -> Path:
-    """The configuration, with its inputs in the folder `source` below it."""
-    source = tmp_path / "source"
-    write_raster(source / "flow.tif", np.array([[5, 5, 7], [3, 5, -99], [3, 5, 7]], np.float32))
-    (source / "gauges.csv").write_text("code,x,y,area,dor\nT1,801400,6497600,8.1,12\n")
-    (source / "qobs").mkdir()
-    (source / "qobs" / "T1.csv").write_text("20191231\n0.5\n-99\n0.05\n0.07\n")
-    field = np.arange(9, dtype=np.float32).reshape(3, 3)
-    write_raster(source / "rain" / "20200101.tif", field)
-    write_raster(source / "pet" / "0101.tif", field + 1)
-    write_raster(source / "pet" / "0102.tif", field + 2)
-    write_raster(source / "clay.tif", field / 10)
-    content = {
-        "domain": "out/domain.nc", "forcing": "out/forcing.nc", "observations": "out/observations.nc",
-        "output": "out/run.nc", "start": "2020-01-01", "end": "2020-01-03", "forcing_fill": "zero",
-        "prepare": {
-            "title": "Toy", "origin": "made up",
-            "network": {"directions": "source/flow.tif", "encoding": "clockwise", "areas": "map"},
-            "gauges": {
-                "table": "source/gauges.csv", "columns": {"id": "code", "degree_of_regulation": "dor"},
-                "units": {"degree_of_regulation": "%"}, "crs": "EPSG:2154", "radius": 1500,
-            },
-            "attributes": {"rasters": {"clay": {"source": "source/clay.tif", "units": "1"}}, "upstream": ["clay"]},
-            "forcing": {
-                "precipitation": {"source": "source/rain/%Y%m%d.tif", "units": "mm d-1", "missing": ["2020-01-02"]},
-                "potential_evapotranspiration": {
-                    "source": "source/pet/%m%d.tif", "units": "mm d-1", "interannual": True,
-                },
-            },
-            "observations": {
-                "source": "source/qobs/{id}.csv", "layout": "values", "step": "1 d", "units": "m3 s-1",
-                "missing_values": [-99],
-            },
-        },
-    }
-    path = tmp_path / "toy.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
-
-
-def change(config: Path, block: str, **keys: object) -> Path:
-    """Change keys of a block of `prepare`; None leaves one out."""
-    content = yaml.safe_load(config.read_text())
-    target = content["prepare"].setdefault(block, {}) if block else content["prepare"]
-    for key, value in keys.items():
-        target[key] = value
-        if value is None:
-            del target[key]
-    config.write_text(yaml.safe_dump(content))
-    return config
 
 
 def test_toy_domain(toy: Path) -> None:
@@ -174,33 +117,6 @@ def test_two_runs_write_the_same_bytes_and_no_path(toy: Path, tmp_path: Path) ->
         assert str(tmp_path).encode() not in path.read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("victim", "error"),
-    [
-        ("rain/20200101.tif", ForcingError), ("clay.tif", DomainError), ("gauges.csv", DomainError),
-        ("qobs/T1.csv", ObservationError), ("flow.tif", DomainError),
-    ],
-)
-def test_nothing_is_written_when_an_input_is_absent(toy: Path, tmp_path: Path, victim: str, error: type) -> None:
-    (tmp_path / "source" / victim).unlink()
-    with pytest.raises(error, match=Path(victim).name):
-        prepare(toy)
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_nothing_is_replaced_when_writing_fails(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(toy)
-    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-
-    def full(*args: object) -> None:
-        raise OutputError("no space left")
-
-    monkeypatch.setattr("bmi_cdlm.prepare.run.write_domain", full)
-    with pytest.raises(OutputError, match="no space left"):
-        prepare(toy)
-    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
-
-
 def test_a_dropped_gauge_leaves_the_domain_as_if_it_had_never_been(toy: Path, tmp_path: Path) -> None:
     expected = read_all(prepare(toy).files["domain"])
     table = tmp_path / "source" / "gauges.csv"
@@ -219,27 +135,6 @@ def test_the_report_takes_missing_rain_that_the_run_would_refuse(toy: Path) -> N
     del content["forcing_fill"]
     toy.write_text(yaml.safe_dump(content))
     assert prepare(toy).report[0].record.precipitation == 0.0  # the only observed day has no rain in the source
-
-
-def test_a_preparation_that_was_killed_goes_on(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("bmi_cdlm.prepare.weather.forcing_writer._assemble", killed)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(toy)
-    (partial,) = (tmp_path / "out").iterdir()
-    assert partial.name == ".forcing.nc.new.partial"
-    made = [p.stat().st_mtime_ns for p in sorted(partial.glob("*.npy"))]
-    with monkeypatch.context() as patch:
-        patch.setattr("bmi_cdlm.prepare.weather.forcing_writer._assemble", killed)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(toy)
-    assert [p.stat().st_mtime_ns for p in sorted(partial.glob("*.npy"))] == made != []
-    prepare(toy)
-    assert not partial.exists()
-    assert read_all(tmp_path / "out" / "forcing.nc")["precipitation"].shape == (2, 8)
 
 
 def test_legacy_parameters_and_priors_come_with_the_domain(toy: Path, tmp_path: Path) -> None:
@@ -319,12 +214,6 @@ def test_words_that_stand_for_configurations(tmp_path: Path, monkeypatch: pytest
         find_config("cancee")
 
 
-def test_unwritable_folder(toy: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
-        prepare(toy, to=tmp_path / "file" / "toy")
-
-
 def test_absent_package_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'hydro-smash.*not installed.*pip install "bmi-cdlm\[examples\]"'):
@@ -344,84 +233,6 @@ def test_the_configurations_of_the_repository_are_valid(name: str) -> None:
         load_prepare_config(path)
 
 
-# ---- a preparation for a run whose demand is a formula -------------------------------------------------------
-
-
-HOURLY = {  # of two days: mean, swing and units, by the usual name
-    "tp": (0.1, 0.0, "mm"), "t2m": (288.0, 6.0, "K"), "d2m": (281.0, 1.0, "K"), "ssrd": (6e5, 6e5, "J m-2"),
-    "u10": (0.0, 4.0, "m s-1"), "v10": (2.0, 1.0, "m s-1"),
-}
-LON, LAT = np.arange(3.5, 5.2, 0.25), np.arange(46.5, 44.7, -0.25)
-
-
-def for_formula(toy: Path, write_raster: Callable[..., Path], pet: str, step: str, **attributes: object) -> Path:
-    """The toy with hourly weather on a grid, and a run whose demand is a formula."""
-    source = toy.parent / "source"
-    write_raster(source / "dem.tif", 200.0 + 10.0 * np.arange(9, dtype=np.float32).reshape(3, 3))
-    clock = np.arange(48)
-    for name, (mean, swing, units) in HOURLY.items():
-        values = mean + swing * np.cos((clock - 14) / 24 * 2 * np.pi)
-        write_grid(source / "hours.nc", name, values[:, None, None] * np.ones((1, LAT.size, LON.size)), LON, LAT,
-                   units=units, times=clock * 1.0)
-    plain, total = {"source": "source/hours.nc"}, {"source": "source/hours.nc", "kind": "total"}
-    extreme = {**plain, "variable": "t2m"}
-    content = yaml.safe_load(toy.read_text())
-    content |= {"pet": pet, "time_step": step, "forcing_fill": {}}
-    content["prepare"] |= {
-        "attributes": {"elevation": {"source": "source/dem.tif", "units": "m"}, **attributes},
-        "forcing": {
-            "precipitation": total, "air_temperature": plain, "minimum_temperature": extreme,
-            "maximum_temperature": extreme, "dewpoint_temperature": plain, "shortwave_radiation": total,
-            "eastward_wind": plain, "northward_wind": plain,
-        },
-    }
-    del content["prepare"]["observations"], content["observations"]
-    toy.write_text(yaml.safe_dump(content))
-    return toy
-
-
-@pytest.mark.parametrize(("pet", "step"), [
-    ("oudin", "1 d"), ("hargreaves", "1 d"), ("penman_monteith", "1 d"), ("oudin", "1 h"), ("penman_monteith", "1 h"),
-])
-def test_a_preparation_writes_what_the_formula_of_the_run_reads(
-    toy: Path, write_raster: Callable[..., Path], pet: str, step: str
-) -> None:
-    path = for_formula(toy, write_raster, pet, step)
-    before = "\n".join(f.text for f in examine(path) if f.subject == "prepare" and f.level == "fail")
-    assert before == ""
-    forcing = read_all(prepare(path).files["forcing"])
-    run = load_config(path)
-    assert {*run.needed()} == {*run.inputs} <= {*forcing}
-    assert "potential_evapotranspiration" not in forcing
-    assert "fail" not in {f.level for f in examine(path)}
-    simulation = Simulation(run)
-    simulation.run()
-    assert simulation.model.live["evapotranspiration_total"].min() > 0.0
-    simulation.close()
-
-
-def test_demand_of_a_preparation_is_that_of_the_run(toy: Path, write_raster: Callable[..., Path]) -> None:
-    """The same weather, once by the run's formula and once by the preparation's method of that name."""
-    path = for_formula(toy, write_raster, "penman_monteith", "1 d")
-    prepare(path)
-    run = load_config(path)
-    simulation = Simulation(run)
-    expected = simulation.read_forcing(0, 2).potential_evapotranspiration
-    simulation.close()
-    content = yaml.safe_load(path.read_text())
-    content["prepare"]["pet"] = {"method": "fao56"}
-    path.write_text(yaml.safe_dump({**content, "pet": "given"}))
-    made = read_all(prepare(path).files["forcing"])["potential_evapotranspiration"]
-    np.testing.assert_allclose(made, expected, rtol=2e-5)  # inputs went through float32
-
-
-def test_climate_attributes_want_demand_too(toy: Path, write_raster: Callable[..., Path]) -> None:
-    run, config = load_prepare_config(for_formula(toy, write_raster, "hargreaves", "1 d"))
-    assert weather_of(run, config).method is None
-    attributes = config.attributes.model_copy(update={"climate": True})
-    assert weather_of(run, config.model_copy(update={"attributes": attributes})).method == "hargreaves"
-
-
 def test_what_a_neighbour_stood_in_for_is_on_the_screen(toy: Path, write_raster: Callable[..., Path]) -> None:
     """Rain without a value in two of the pixels, ever: cells there take the nearest, and that is said."""
     field = np.arange(9, dtype=np.float32).reshape(3, 3)
@@ -431,93 +242,6 @@ def test_what_a_neighbour_stood_in_for_is_on_the_screen(toy: Path, write_raster:
     assert shown.exit_code == 0, shown.output
     text = " ".join(shown.output.split())
     assert "forcing: precipitation: 4 of 16 values of cells (25.00%) come from a neighbour, up to 1 km away" in text
-
-
-def test_files_of_another_domain_are_replaced_only_by_force(toy: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    prepare(toy)
-    before = {path: path.read_bytes() for path in out.iterdir()}
-    change(toy, "forcing", comment="the same domain, made anew")
-    prepare(toy)
-    assert (out / "domain.nc").read_bytes() == before[out / "domain.nc"]
-    before = {path: path.read_bytes() for path in out.iterdir()}
-    change(toy, "network", cell_size="3 km")
-    said = r"domain\.nc: holds another domain, 8 cells of which 1 are among the 1 .* key 'domain', .* --force"
-    with pytest.raises(ConfigError, match=said):
-        prepare(toy)
-    assert {path: path.read_bytes() for path in out.iterdir()} == before
-    result = CliRunner().invoke(main, ["prepare", str(toy), "--quiet", "--no-map"])
-    assert result.exit_code == 1
-    assert CliRunner().invoke(main, ["prepare", str(toy), "--quiet", "--no-map", "--force"]).exit_code == 0
-    assert read_domain(out / "domain.nc").n_cells == 1
-
-
-def test_forcing_of_another_domain_is_not_replaced_either(toy: Path, tmp_path: Path) -> None:
-    prepare(toy)
-    (tmp_path / "out" / "domain.nc").unlink()
-    change(toy, "network", cell_size="3 km")
-    with pytest.raises(ConfigError, match=r"forcing\.nc: holds another domain, 8 cells"):
-        prepare(toy)
-
-
-def test_a_file_that_is_none_of_ours_is_in_nobodys_way(toy: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "domain.nc").write_bytes(b"broken")
-    assert read_domain(prepare(toy).files["domain"]).n_cells == 8
-
-
-# ---- the doctor runs the checks of the next command ------------------------------------------------------------
-
-
-def failing(config: Path) -> str:
-    return "\n".join(f.text for f in examine(config) if f.level == "fail" and f.subject == "prepare")
-
-
-@pytest.mark.parametrize(
-    ("block", "keys", "said"),
-    [
-        ("network", {"resolution": "1 arcmin"}, r"resolution is '1 arcmin', but the grid is in metres"),
-        ("network", {"cell_size": "1500 m"}, r"cell_size is '1500 m', 1\.5 by 1\.5 times a block"),
-        ("network", {"encoding": "esri"}, r"codes that 'esri' does not have: 3 \(2 pixels\), 5"),
-        ("network", {"encoding": "ldd"}, r"T1 drains 2 km2, officially 8.1 km2"),
-        ("network", {"elevation": "source/high.tif"}, r"beyond -500 to 9000 m"),
-        ("network", {"cell_mask": "source/mask.tif"}, r"leaves none of 8 cells"),
-        ("gauges", {"radius": 10, "area_limit": 1e-9}, r"1 find no reach that fits"),
-        ("attributes", {"climate": True}, r"the forcing has 2 days, expected 365"),
-    ],
-)
-def test_what_prepare_refuses_the_doctor_refuses_with_the_same_words(
-    toy: Path, write_raster: Callable[..., Path], block: str, keys: dict, said: str
-) -> None:
-    write_raster(toy.parent / "source" / "high.tif", np.full((3, 3), 20_000.0, np.float32))
-    write_raster(toy.parent / "source" / "mask.tif", np.zeros((3, 3), np.float32))
-    assert failing(toy) == ""
-    change(toy, block, **keys)
-    with pytest.raises(CdlmError, match=said) as caught:
-        prepare(toy)
-    assert str(caught.value) in failing(toy)
-
-
-def test_of_a_large_raster_the_doctor_looks_at_codes_and_sizes(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bmi_cdlm.doctor.preparation.MOST_PIXELS", 8)
-    assert failing(toy) == ""
-    assert "does not have" in failing(change(toy, "network", encoding="esri"))
-    assert "expected an integer" in failing(change(toy, "network", encoding="clockwise", cell_size="1500 m")).lower()
-
-
-def test_sources_of_files_that_are_made_are_a_note(toy: Path, tmp_path: Path) -> None:
-    prepare(toy)
-    (tmp_path / "source").rename(tmp_path / "elsewhere")
-    assert [f for f in examine(toy) if f.level == "fail"] == []
-    assert any("to make them anew" in f.text for f in examine(toy) if f.level == "note")
-    (tmp_path / "out" / "forcing.nc").unlink()
-    assert "network.directions" in failing(toy)
-
-
-def test_the_doctor_says_where_prepare_would_not_replace(toy: Path) -> None:
-    prepare(toy)
-    change(toy, "network", cell_size="3 km")
-    assert any("holds another domain" in f.text for f in examine(toy) if f.level == "note")
 
 
 def test_a_climatology_of_months(toy: Path, write_raster: Callable[..., Path]) -> None:

@@ -10,7 +10,8 @@ from make_drainage import make_drainage, write_grid
 from bmi_cdlm.names.errors import DomainError, ForcingError
 from bmi_cdlm.prepare.network.directions import make_flow
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
-from bmi_cdlm.prepare.weather.forcing_writer import Steps, Weather, write_forcing
+from bmi_cdlm.prepare.weather.forcing_needs import Steps, Weather
+from bmi_cdlm.prepare.weather.forcing_writer import write_forcing
 from bmi_cdlm.prepare.weather.inputs import Target
 from bmi_cdlm.prepare.weather.weather_config import ForcingConfig, PetConfig
 
@@ -218,6 +219,37 @@ def test_the_sign_of_era5s_evaporation_is_named_and_no_tolerance_makes_it_zero(t
     found, notes = make(tmp_path, {**forcing, PET: {**demand, "scale": -1}}, run=("precipitation", PET))
     np.testing.assert_allclose(found[PET], 2.0, rtol=1e-6)
     assert notes[-1].startswith("means at this rate: precipitation 1461 mm a year (cells 1461 to 1461); potential_evap")
+
+
+@pytest.mark.parametrize(("n", "said"), [(366, ", less than 10: check units and `kind`"), (100, "")])
+def test_metres_taken_for_millimetres_are_told(tmp_path, n, said):
+    hours = [24 * k for k in range(n)]
+    write_grid(tmp_path / "p.nc", "tp", np.full((n, *SHAPE), 0.004), LON, LAT, units="m", times=hours)
+    source = {"source": "p.nc", "kind": "total", "units": "mm"}
+    _, notes = make(tmp_path, {"precipitation": source}, n=n)
+    told = "means at this rate: precipitation 1.461 mm a year (cells 1.461 to 1.461)"
+    assert notes[-1].startswith(told + said) and (said or notes[-1] == told + ".")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [({"kind": "total"}, True), ({"kind": "total", "stamp": "end"}, False),
+                        ({"kind": "total", "stamp": "start"}, False), ({"kind": "accumulated"}, False)],
+)
+def test_stamps_of_grib_in_netcdf_are_told(tmp_path, given, told):
+    """As the CDS hands out ERA5: totals of the hour before the stamp."""
+    hours = np.arange(1.0, 49.0)
+    values = (hours if "stamp" in given else np.ones(48))[:, None, None] * np.ones((1, *SHAPE)) / 1000.0
+    if given["kind"] == "accumulated":
+        values = ((hours - 1) % 24 + 1)[:, None, None] * np.ones((1, *SHAPE)) / 1000.0
+    times = hours - (1.0 if told or given.get("stamp") == "start" else 0.0)
+    write_grid(tmp_path / "p.nc", "tp", values, LON, LAT, units="m", times=times)
+    with netCDF4.Dataset(tmp_path / "p.nc", "a") as dataset:
+        dataset["tp"].GRIB_stepType = "accum"
+    found, notes = make(tmp_path, {"precipitation": {"source": "p.nc", **given}}, n=2)
+    assert any("Set stamp: end unless the file has them moved" in note for note in notes) == told
+    right = [hours[:24].sum(), hours[24:].sum()] if "stamp" in given else [24.0, 24.0]
+    for got, expected in zip(found["precipitation"], right, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 def test_rounding_below_zero_is_still_zero(tmp_path):

@@ -21,7 +21,6 @@ from bmi_cdlm.files.output import read_output
 from bmi_cdlm.names.errors import ConfigError, DomainError, UnknownNameError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.names.variables import variable
-from bmi_cdlm.prepare.run import prepare
 from bmi_cdlm.prepare.subset import find_reach, subset
 from bmi_cdlm.run.config import load_config
 
@@ -227,10 +226,8 @@ def test_the_command(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.smash
-def test_a_checkpoint_gives_the_same_in_a_sub_basin_of_the_lez(tmp_path):
-    pytest.importorskip("smash")
-    pytest.importorskip("rasterio")
-    prepare(ROOT / "cfg" / "lez.yaml", to=tmp_path / "lez")
+def test_a_checkpoint_gives_the_same_in_a_sub_basin_of_the_lez(tmp_path, prepared):
+    shutil.copytree(prepared("lez"), tmp_path / "lez")
     content = yaml.safe_load((ROOT / "cfg" / "lez.yaml").read_text())
     content["parameters"] = str(ROOT / "examples" / "lez.safetensors")
     config = tmp_path / "lez.yaml"

@@ -9,6 +9,7 @@ from make_drainage import read_all, write_grid
 
 from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.names.errors import CdlmError
+from bmi_cdlm.prepare.nextgen import read_table
 from bmi_cdlm.prepare.run import prepare
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.simulation import Simulation
@@ -158,14 +159,14 @@ def test_grids_are_shared_out_by_the_polygons(tmp_path, shift, size):
     forcing = {"precipitation": {"source": "p.nc"}, "potential_evapotranspiration": {"source": "e.nc"}}
     config = run_of(tmp_path, {"table": "cat.gpkg", "layout": "basinmaker"}, forcing=forcing)
     found = read_all(prepare(config).files["forcing"])
+
     def sines(points):
         return np.column_stack([points[:, 0], np.sin(np.radians(points[:, 1]))])
 
+    edges = np.sin(np.radians([lat - size / 2, lat + size / 2]))[:, :, None]  # areas are true there
+    pixels = shapely.box(lon - size / 2, edges[0], lon + size / 2, edges[1])
     for k, shape in enumerate(boxes(shift)):
-        half, true = size / 2, shapely.transform(shape, sines)  # areas are true there
-        pixels = [[shapely.transform(shapely.box(x - half, y - half, x + half, y + half), sines) for x in lon]
-                  for y in lat]
-        weights = shapely.area(shapely.intersection(true, np.array(pixels)))
+        weights = shapely.area(shapely.intersection(shapely.transform(shape, sines), pixels))
         expected = (weights * values).sum(axis=(1, 2)) / weights.sum()
         column = found["cell_id"].tolist().index(str(ids[k]))
         np.testing.assert_allclose(found["precipitation"][:, column], expected, rtol=2e-5)  # polygons came by EPSG:3035
@@ -236,6 +237,15 @@ def test_what_cannot_be_read(tmp_path):
         prepare(run_of(tmp_path, {"table": "no_crs.shp"}))
     made = prepare(run_of(tmp_path, {"table": "no_crs.shp", "crs": "EPSG:4326"}))
     assert read_domain(made.files["domain"]).n_cells == 1
+    frame = geopandas.GeoDataFrame({"id": ["a"]}, geometry=boxes()[:1], crs=4326)
+    for layer in ("rivers", "basins"):
+        frame.to_file(tmp_path / "layers.gpkg", layer=layer)
+    for network in ({"layer": "divides"}, {"layout": "nextgen"}):
+        with pytest.raises(CdlmError, match=r"Expected the layer 'divides'; it has rivers, basins\. Name the layer"):
+            prepare(run_of(tmp_path, {"table": "layers.gpkg", **network}), force=True)
+    frame.to_file(tmp_path / "basins.geojson")
+    with pytest.raises(CdlmError, match=r"is a \.geojson file, expected CSV or a hydrofabric GeoPackage"):
+        read_table(tmp_path / "basins.geojson")
     (tmp_path / "broken.gpkg").write_text("no geopackage")
     for name, said in (("broken.gpkg", "cannot be read by geopandas"), ("none.gpkg", "there is no such file"),
                        ("net.yaml", "is no table that is known")):

@@ -16,12 +16,14 @@ from bmi_cdlm.processes.cemaneige import CEMANEIGE
 from bmi_cdlm.processes.gr4j import GR4J
 from bmi_cdlm.processes.muskingum import MUSKINGUM
 from bmi_cdlm.processes.oudin import OUDIN
+from bmi_cdlm.processes.undercatch import UNDERCATCH
 
 
 def test_ours():
     assert known()[: len(ALL_OWN)] == ALL_OWN == (*OWN, *FORMULAS)
     assert {kind_of(one) for one in FORMULAS} == {"pet"} and find_formula("oudin") is OUDIN
-    assert [kind_of(p) for p in OWN] == ["snow"] * 3 + ["runoff"] * 12 + ["routing"] * 5
+    of_cells = ["snow"] * 3 + ["runoff"] * 11 + ["precipitation", "runoff"]
+    assert [kind_of(p) for p in OWN] == of_cells + ["routing"] * 5
     chain = choose("cemaneige")
     assert (chain.cells, chain.reach) == ((CEMANEIGE, GR4J), MUSKINGUM) and choose("cemaneige") is chain
     assert chain.names == ("cemaneige", "gr4j", "muskingum")
@@ -74,6 +76,20 @@ def test_snow_before_a_process_that_has_its_own():
             choose("cemaneige", "three_stages")
         assert choose("none", "three_stages").cells == (HBV,)
         assert choose("cemaneige", "beside_a_queue").cells == (CEMANEIGE, BESIDE)
+
+
+def test_a_correction_of_precipitation_before_what_takes_it():
+    assert choose("cemaneige", precipitation="undercatch").cells == (UNDERCATCH, CEMANEIGE, GR4J)
+    found = choose(precipitation="undercatch")
+    assert found.cells == (UNDERCATCH, GR4J) and found.enters == "precipitation"
+    assert found.inputs == ("precipitation", "air_temperature", "potential_evapotranspiration")
+    assert choose(precipitation="given") == choose()
+    for keys, message in (
+        ({"runoff": "caller"}, r"is 'undercatch', and runoff 'caller' takes none\. Set precipitation: given"),
+        ({"runoff": "hbv_undercatch"}, "'hbv_undercatch' has rainfall_correction_factor too: it would count twice"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            choose(precipitation="undercatch", **keys)
 
 
 def fails() -> None:

@@ -17,8 +17,9 @@ from kernels.every_kernel import PLANS, REACH_PLANS
 from kernels.test_adjoint_steps import TOLERANCE
 
 from bmi_cdlm.kernels.adjoint import derive
-from bmi_cdlm.kernels.loops.plan import CellPlan, Reverse, returned_count
+from bmi_cdlm.kernels.loops.plan import CellPlan, Reverse
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
+from bmi_cdlm.kernels.loops.source import returned_count
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import OWN
 

@@ -12,7 +12,7 @@ from make_domain import lumped_domain
 
 from bmi_cdlm.evaluate.balance import balance
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.names.errors import DomainError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.gr_structures import GR4, GR5, GR6

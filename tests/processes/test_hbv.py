@@ -10,9 +10,9 @@ import pytest
 from make_domain import lumped_domain, random_domain
 
 from bmi_cdlm.kernels.workers import Workers
+from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
-from bmi_cdlm.model.operators import CellOperator
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.hbv import HBV, HBV_1_0, HBV_1_1P, HBV_2_0, regional_exchange
 

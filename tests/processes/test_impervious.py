@@ -8,7 +8,7 @@ from cases import N_CELLS, add_cell_attribute, change_config, simulated, write_c
 from make_domain import lumped_domain
 
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.names.errors import ParameterError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.gr4j import GR4J
@@ -31,7 +31,7 @@ def weather(step, seed=4):
 def run(process, sealed, P, E, T, step):
     """Runoff and what runs off at once [mm per step], water that is gone in all, and water that came in the state."""
     operator, per_day = CellOperator(process, lumped_domain(3), step, np.float64, Workers(1)), DAY // step
-    given = {p.name: np.full(3, p.range_at(step).default) for p in process.parameters}
+    given = {p.name: np.full(3, p.range_at(step).default, float) for p in process.parameters}
     if sealed is not None:
         given["impervious_share"] = np.asarray(sealed, float)
     p = operator.prepare(given)

@@ -7,7 +7,7 @@ import pytest
 from reach_cases import River
 
 from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.model.operators import Elementwise
+from bmi_cdlm.model.elementwise import Elementwise
 from bmi_cdlm.processes.kinematic import KINEMATIC, kinematic_step, steps_of_travel, wet_channel
 
 STEP = 900

@@ -11,7 +11,7 @@ from reach_cases import River
 
 from bmi_cdlm.kernels.adjoint import derive
 from bmi_cdlm.kernels.launch import compiled
-from bmi_cdlm.model.operators import Elementwise
+from bmi_cdlm.model.elementwise import Elementwise
 from bmi_cdlm.names.time_steps import HOUR
 from bmi_cdlm.processes.muskingum import muskingum_coefficients, muskingum_step
 from bmi_cdlm.processes.muskingum_cunge import (

@@ -16,6 +16,7 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
+import simulated_threads
 import yaml
 from cases import write_case
 
@@ -209,17 +210,17 @@ def test_it_trains_and_the_checkpoint_runs(case, installed, device):
     pytest.importorskip("torch")
     if device == "cuda":
         pytest.importorskip("numba.cuda")
-    config = yaml.safe_load(case.read_text())
-    days = [str(np.datetime64(str(config["start"])[:10]) + n) for n in (0, 10, 20)]
+    config = yaml.safe_load(case.read_text()) | {"routing_step": "8 h"}
+    days = [str(np.datetime64(str(config["start"])[:10]) + n) for n in (0, 7)]
     config["training"] = {
-        "output": "own.safetensors", "train": [days[0], days[2]], "warm_up": 3, "epochs": 1, "updates": 2,
+        "output": "own.safetensors", "train": days, "warm_up": 2, "epochs": 1, "updates": 1,
         "mapping": "uniform", "device": device, "licence": "MIT", "pet_kind": "test",
     }
     case.write_text(yaml.safe_dump(config))
-    environment = installed | ({"NUMBA_ENABLE_CUDASIM": "1"} if device == "cuda" else {})
-    done = subprocess.run(
-        [sys.executable, "-m", "cdlm_training", str(case)], capture_output=True, text=True, timeout=600, env=environment
-    )
+    words, environment = [sys.executable, "-m", "cdlm_training", str(case)], installed
+    if device == "cuda":
+        words, environment = simulated_threads.command("cdlm_training", case), simulated_threads.environment(installed)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
     ran = cdlm(installed, "run", case, "--parameters", case.parent / "own.safetensors")
     assert ran.returncode == 0, ran.stderr

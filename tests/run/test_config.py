@@ -61,6 +61,7 @@ EVERY_KEY = {
     "end": ("2012-08-02 06:00:00", np.datetime64("2012-08-02T06:00:00")),
     "calendar": ("gregorian", "standard"),
     "time_step": ("1 h", 3600), "routing_step": ("15 min", 900),
+    "precipitation": ("undercatch", "undercatch"),
     "snow": ("cemaneige_hysteresis", "cemaneige_hysteresis"), "runoff": ("gr4j", "gr4j"),
     "routing": ("muskingum", "muskingum"), "components": (3, 3),
     "initial_state": ("state.nc", "state.nc"), "restart_mode": ("hot_start", "hot_start"), "spin_up": (0, 0),
@@ -296,6 +297,8 @@ def test_a_routing_step_that_does_not_divide(load, step, routing):
         ({"routing": "muskingam"}, ["routing: there is no process", "Did you mean 'muskingum'?", "bmi_cdlm.processes"]),
         ({"runoff": "muskingum"}, ["runoff: 'muskingum' is a process of kind routing", "`routing:`"]),
         ({"snow": "gr4j"}, ["snow: 'gr4j' is a process of kind runoff"]),
+        ({"precipitation": "undercach"}, ["there is no process 'undercach'", "Did you mean 'undercatch'?", "given"]),
+        ({"precipitation": "undercatch", "runoff": "hbv_undercatch"}, ["it would count twice"]),
         ({"runoff": 4}, ["runoff is 4", "string"]),
         ({"components": 0}, ["components is 0", "greater than or equal to 1"]),
         ({"components": 4097}, ["components is 4097", "less than or equal to 4096"]),
@@ -362,6 +365,27 @@ def test_one_fill_for_all_inputs(load):
 )
 def test_outputs_that_cannot_be(load, keys, patterns):
     assert_refused(load, *patterns, **keys)
+
+
+@pytest.mark.parametrize(("keys", "message"), [
+    ({"initial_runoff": 1.0, "initial_state": "state.nc"},
+     "initial_rain or initial_runoff without initial_state: equilibrium, which they describe"),
+    ({"output_variables": ["inflow_total"], "output_at": "reaches"},
+     "output_variables: 'inflow_total' is kept with a ledger_tolerance only; set one"),
+    ({"output_variables": ["exchange_missing"], "output_at": "cells"},
+     "output_variables: 'exchange_missing' is of coupled_inputs, which other models give through BMI"),
+    ({"coupled_inputs": ["reach_inflow", "reach_inflow"]},
+     "coupled_inputs names one input twice: reach_inflow, reach_inflow"),
+    ({"published_inputs": ["reach_inflow"]}, "published_inputs names 'reach_inflow'; expected it under coupled_inputs"),
+])
+def test_keys_that_need_another(load, keys, message):
+    assert_refused(load, message, **keys)
+
+
+def test_the_key_that_they_need(load):
+    kept = {"output_variables": ["inflow_total"], "output_at": "reaches", "ledger_tolerance": 1e-9}
+    assert load(**kept).output_variables == ("inflow_total",)
+    assert load(initial_rain=1.0, initial_state="equilibrium").initial_rain == 1.0
 
 
 def test_ids_may_be_numbers(load):

@@ -178,6 +178,11 @@ def test_a_gap_in_time(config):
     assert_refused(config, ForcingError, "from 2001-03-04T00:00:00 to 2001-03-06T00:00:00", "86400 s")
 
 
+def test_a_time_that_is_there_twice(config):
+    edit(config.parent / "forcing.nc", lambda d: d.variables["time"].__setitem__(5, d.variables["time"][4]))
+    assert_refused(config, ForcingError, "to 2001-03-05T00:00:00", "Leave out what is there twice")
+
+
 def test_times_that_fall(config):
     edit(config.parent / "forcing.nc", lambda d: d.variables["time"].__setitem__(slice(None), np.arange(9)[::-1] * DAY))
     assert_refused(config, ForcingError, "does not rise")

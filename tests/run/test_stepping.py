@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from cases import N_CELLS, N_STEPS, case_forcing, change_config, simulated, write_case
 
+from bmi_cdlm.names.entry import Alias
 from bmi_cdlm.names.errors import ClockError, ForcingError
 from bmi_cdlm.names.time_steps import DAY, HOUR
-from bmi_cdlm.names.variables import Alias, variable
+from bmi_cdlm.names.variables import variable
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.simulation import Simulation
 from bmi_cdlm.run.stepping import Stepper

@@ -20,12 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from kernels.cuda_cases import Case, domain_of, drawn, outlets_and_more, series_of
 from process_cases import HBV, RESERVOIRS, VARYING
+from simulated_threads import in_turn
 from training_cases import ALONE, change_training, train, weights_of, write_training_case
 
 from bmi_cdlm.kernels.device.launch import SIMULATED, as_device_array
 from bmi_cdlm.kernels.loops.plan import places_of
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model import memory_cuda, operators, operators_cuda
+from bmi_cdlm.model import cell_operator, memory_cuda, operators_cuda
 from bmi_cdlm.names.time_steps import HOUR
 from bmi_cdlm.processes.catalogue import Chain, choose
 from bmi_cdlm.processes.links import LINKS
@@ -185,9 +186,10 @@ def copied() -> list[str]:
 
 
 if __name__ == "__main__":
-    operators.BLOCK_STEPS = operators_cuda.BLOCK_STEPS = 8
+    cell_operator.BLOCK_STEPS = operators_cuda.BLOCK_STEPS = 8
     if SIMULATED:
-        operators_cuda.CudaOperators.__init__.__kwdefaults__["threads"] = 4  # each is a thread of the interpreter
+        in_turn()
+        operators_cuda.CudaOperators.__init__.__kwdefaults__["threads"] = 4  # most of a block has nothing to do
     elif "--side-stream" in sys.argv:
         torch.cuda.set_stream(torch.cuda.Stream())
     with tempfile.TemporaryDirectory() as folder:

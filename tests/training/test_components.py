@@ -33,7 +33,7 @@ from bmi_cdlm.processes.catalogue import choose
 from bmi_cdlm.run.config import load_config
 from cdlm_training.evaluate import write_checkpoint
 from cdlm_training.generator import Generator
-from cdlm_training.loop import TrainingError
+from cdlm_training.objective import TrainingError
 
 GR4J = ("production_capacity", "exchange_coefficient", "routing_capacity", "unit_hydrograph_base")
 N = 3

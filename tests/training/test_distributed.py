@@ -99,7 +99,8 @@ def assert_dealt(done, n_items):
 @pytest.mark.slow
 def test_gradients_and_weights_are_those_of_one_process(tmp_path):
     """At both precisions: three windows on two parts, one item for two processes, and LBFGS."""
-    case = write_training_case(tmp_path, snow="cemaneige", loss={"nse": 1.0, "rmse_log": 0.5, "pet_factor": 0.3})
+    loss = {"nse": 1.0, "rmse_log": 0.5, "pet_factor": 0.3}
+    case = write_training_case(tmp_path, snow="cemaneige", epochs=1, loss=loss)
     configs = [
         change_training(case, f"{kind}_{precision}.yaml", precision=precision, output=f"{kind}_{precision}.safetensors",
                         **keys)

@@ -18,7 +18,7 @@ from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.evaluate.metrics import nse
 from bmi_cdlm.files.observations import read_observations
-from bmi_cdlm.generator.checkpoint import load_checkpoint
+from bmi_cdlm.generator.checkpoint import load_checkpoint, save_ensemble
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.run.config import load_config
 from cdlm_training.config import load_train_config
@@ -61,6 +61,24 @@ def test_another_model_is_told_apart(trained, monkeypatch):
     stepped = module.step(config, checkpoint)
     monkeypatch.setattr(module, "step", lambda *words: stepped * (1 + 3e-9))
     assert invoke(module, config, "--parameters", checkpoint).exit_code == 1
+
+
+def test_the_mean_of_an_ensemble_is_that_of_its_members(trained, tmp_path, monkeypatch):
+    """As `cdlm run` writes it, beside evaluation and training of each; a mean of other members is told apart."""
+    config, checkpoint = trained
+    one = load_checkpoint(checkpoint)
+    other = {name: values * 1.25 for name, values in one.tensors.items()}
+    ensemble = tmp_path / "both.safetensors"
+    save_ensemble(ensemble, [one, one._replace(tensors=other)])
+    module = example("compare_bmi")
+    result = invoke(module, config, "--parameters", ensemble)
+    assert result.exit_code == 0 and "a run of 2 members writes" in result.output, result.output
+    mean, first = module.mean_of_run(config, ensemble, tmp_path / "run.nc"), simulate_gauges(
+        load_train_config(config)[0], checkpoint
+    )[1]
+    assert module.largest_difference(mean, first) > 1e-6, "members differ"
+    monkeypatch.setattr(module, "mean_of_run", lambda *words: first)
+    assert invoke(module, config, "--parameters", ensemble).exit_code == 1
 
 
 def write_basins(

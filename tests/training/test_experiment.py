@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from cases import START, change_config, write_series
 from click.testing import CliRunner
+from page_cases import decode, read_page
 from training_cases import at, weights_of, write_training_case
 
 from bmi_cdlm.domain.basins import basin_means, nested
@@ -139,6 +141,29 @@ def test_an_ensemble_of_variants_is_the_mean_of_all_their_trainings(done):
     assert row["of"] == "ensemble of 4"
     g = ids.index("g0")
     assert float(row["nse"]) == pytest.approx(scores(whole[50:, g], observed[50:, g])["nse"], rel=1e-7)
+
+
+def test_the_report_shows_the_ensemble_as_the_forecast(done):
+    """Its hydrographs are the mean of all members, within their range."""
+    path, _ = done
+    folder, config = path.parent / "lab", load_config(path)
+    ids = read_domain(config.domain).gauges.id
+    data = read_page(folder / "report.html")[1]
+    nse = {r["gauge"]: float(r["nse"]) for r in rows_of(path) if (r["design"], r["period"], r["role"], r["model"]) == (
+        "folds", "test", "unseen", "both"
+    )}
+    best = max(nse, key=lambda gauge: nse[gauge])
+    fold = next(s.name for s in splits_of(path).values() if s.design == "folds" and best in s.held_out)
+    each = np.stack([
+        read_output(folder / "runs" / variant / "folds" / fold / f"seed{seed}" / "discharge.nc", "discharge")[2]
+        for variant in ("base", "one") for seed in (1, 2)
+    ])[:, 50:, ids.index(best)]
+    chart = data["hydrograph_Best"]
+    assert f"({best})" in chart["title"]
+    np.testing.assert_array_equal(decode(chart["curves"][1]["y"]), each.mean(axis=0).astype(np.float32))
+    for edge, expected in zip(chart["band"], (each.min(axis=0), each.max(axis=0)), strict=True):
+        np.testing.assert_array_equal(decode(edge), expected.astype(np.float32))
+    assert "both, ensemble of 4, folds, test period" in (folder / "report.html").read_text()
 
 
 def test_what_is_done_is_not_done_again(done):
@@ -346,7 +371,8 @@ def test_what_is_wrong_is_said_before_anything_is_trained(case, tmp_path, keys, 
 def test_several_experiments_are_read_before_the_first_begins(case, tmp_path, monkeypatch):
     begun = []
     monkeypatch.setattr(
-        "cdlm_training.experiment.run.run_experiment", lambda path, tell: begun.append(path) or f"table of {path.stem}"
+        "cdlm_training.experiment.run.run_experiment",
+        lambda path, tell, part: begun.append(path) or f"table of {path.stem}",
     )
     paths = [experiment(case, f"{n}.yaml", output=str(tmp_path / n)) for n in ("first", "second")]
     wrong = experiment(case, "third.yaml", output=str(tmp_path / "third"), unheard=1)
@@ -354,6 +380,50 @@ def test_several_experiments_are_read_before_the_first_begins(case, tmp_path, mo
     assert refused.exit_code == 1 and "unheard" in refused.output and not begun
     said = call("experiment", *paths)
     assert begun == paths and said.index("table of first") < said.index("table of second")
+
+
+def test_a_part_of_an_experiment_is_what_was_asked_for(done, tmp_path):
+    """Nothing is trained again, and table, discharge and report are of the part, which they say."""
+    shutil.copytree(done[0].parent / "lab", tmp_path / "lab")
+    (tmp_path / "lab" / "discharge_base_temporal.nc").unlink()
+    path = change_config(done[0], "part.yaml", experiment={
+        **yaml.safe_load(done[0].read_text())["experiment"], "output": str(tmp_path / "lab"),
+    })
+    said = " ".join(call("experiment", path, "--design", "folds", "--seed", 2, "--variant", "one").split())
+    assert "2 of 2 trainings were done before" in said
+    assert (
+        "A part of the experiment of the file: designs folds of temporal, folds; seeds 2 of 1, 2; variants one of "
+        "base, one; not the ensembles both." in said
+    )
+    rows = list(csv.DictReader((tmp_path / "lab" / "scores.csv").read_text().splitlines()))
+    assert {(r["design"], r["model"]) for r in rows} == {("folds", "one"), ("folds", "climatology")}
+    assert not (tmp_path / "lab" / "discharge_base_temporal.nc").exists()
+    manifest = json.loads((tmp_path / "lab" / "experiment.json").read_text())
+    assert manifest["variants"] == ["one"] and manifest["seeds"] == [2] and "A part" in manifest["notes"][1]
+    assert "A part of the experiment" in (tmp_path / "lab" / "report.html").read_text()
+    whole = call("experiment", path)
+    assert "12 of 12 trainings were done before" in whole and "A part" not in whole and "both, ensemble of 4" in whole
+
+
+def test_held_out_gauges_stand_beside_where_they_were_fitted(done):
+    said = done[1]
+    assert "## held out and fitted, test period, gauge by gauge" in said
+    assert "| folds, all | base, ensemble of 2 | 4 |" in said and "folds, all" in (
+        done[0].parent / "lab" / "report.html"
+    ).read_text()
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--design", "fold"], "experiment.designs has no 'fold'. Did you mean 'folds'? Expected of temporal, folds."),
+    (["--seed", "3"], "experiment.seeds has no '3'. Expected of 1."),
+    (["--variant", "bsae"], "experiment.variants has no 'bsae'. Did you mean 'base'? Expected of base."),
+])
+def test_a_part_that_is_not_there_is_told_before_anything_is_trained(case, tmp_path, words, message):
+    first = experiment(case, "a.yaml", output=str(tmp_path / "lab"), seeds=[1, 3])
+    path = experiment(case, "b.yaml", output=str(tmp_path / "other"))
+    result = CliRunner().invoke(main, ["experiment", str(first), str(path), *words])
+    assert result.exit_code == 1 and message in " ".join(result.output.split())
+    assert not list(tmp_path.rglob("config.yaml"))
 
 
 def test_a_file_without_an_experiment(case):

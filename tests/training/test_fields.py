@@ -114,7 +114,7 @@ def test_the_gradient_where_a_step_ends_is_not_calculated_again(case, monkeypatc
         gradient, calls = trainer.gradient, []
         monkeypatch.setattr(trainer, "gradient", lambda w, made=gradient, calls=calls: calls.append(w) or made(w))
         losses = [trainer._update(lambda _: None) for _ in range(3)]
-        found.append((losses, [w.detach().clone() for w in trainer._weights()]))
+        found.append((losses, [w.detach().clone() for w in trainer.weights()]))
         count.append(len(calls))
     assert found[0][0] == found[1][0] and all(map(torch.equal, found[0][1], found[1][1]))
     assert found[0][0][2] < found[0][0][0] and count[1] - 2 <= count[0] < count[1]

@@ -182,3 +182,67 @@ def test_what_is_refused_is_named(case, capsys):
     (folder / "statistics.json").write_text(json.dumps(STATISTICS))
     alone = CliRunner().invoke(main, [str(case), "--weights", str(weights)])
     assert alone.exit_code == 2 and "--weights goes with --statistics" in alone.output
+
+
+def without(state, *ends):
+    """A state without the weights of these ends of names."""
+    return {name: a for name, a in state.items() if not name.endswith(ends)}
+
+
+OTHERS = {
+    "lstm alone": lambda s: {n: a for n, a in s.items() if n.startswith("lstminv")},
+    "no bias": lambda s: without(s, "Ann.h2h.2.bias"),
+    "no chain": lambda s: s | {  # one is narrower, and the next as wide as it was
+        "Ann.h2h.2.weight": torch.zeros(HIDDEN - 1, HIDDEN), "Ann.h2h.2.bias": torch.zeros(HIDDEN - 1),
+        "Ann.h2h.4.weight": torch.zeros(HIDDEN, HIDDEN - 1),
+    },
+    "no gates": lambda s: without(s, "lstm.bias_hh_l0"),
+    "no output": lambda s: without(s, "linearOut.weight", "linearOut.bias"),
+    "wide input": lambda s: s | {"lstminv.linearIn.weight": torch.zeros(UNITS, 9)},
+    "more static": lambda s: s | {"Ann.h2o.weight": torch.zeros(16 * N + 2, HIDDEN), "Ann.h2o.bias": torch.zeros(
+        16 * N + 2)},
+}
+"""Weights that are not quite those of dHBV 2.0, by what is wrong with them."""
+
+
+@pytest.mark.parametrize(("wrong", "keys", "message"), [
+    ("lstm alone", {}, "has an LSTM, and no static network beside it under another name."),
+    ("no bias", {}, "layer 'Ann.h2h.2' has no fitting bias, expected one per row of its weight."),
+    ("no chain", {}, "do not fit each other, expected a chain."),
+    ("no gates", {}, "its LSTM has b_ih, w_hh, w_ih, expected one layer with w_ih, w_hh, b_ih, b_hh"),
+    ("no output", {}, "one to 6 values (3 parameters of 2 sets); has [5, 5]. Check cell_attributes"),
+    ("wide input", {}, "expected about the LSTM of 5 units a layer from 5 inputs (3 of forcing, 2 attributes)"),
+    ("more static", {"varying": []}, "has an LSTM, and training.varying is empty. Name what it gives"),
+])
+def test_weights_that_are_not_those_of_dhbv(case, wrong, keys, message):
+    file, output = case.parent / "other.safetensors", case.parent / "out" / "other.safetensors"
+    save_file({n: a.contiguous() for n, a in OTHERS[wrong](Original().state_dict()).items()}, file)
+    found = imported(case, file, change_training(case, "other.yaml", output="out/other.safetensors", **keys))
+    said = " ".join(found.output.split())
+    assert found.exit_code == 1 and said.startswith(f"Error: {file}: ") and message in said, said
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    ({**STATISTICS, "forest": [0.4, 0.0]}, "'forest' has mean 0.4 and std 0.0, expected numbers, std above 0."),
+    ({**STATISTICS, "precipitation": [float("nan"), 6.0]}, "'precipitation' has mean nan and std 6.0"),
+    ({**STATISTICS, "elevation": [400.0]}, "'elevation' is [400.0], expected [mean, std] or [p10, p90, mean, std]."),
+    ({n.replace("forest", "forests"): v for n, v in STATISTICS.items()}, "Did you mean 'forests'? Rename or add it"),
+    (list(STATISTICS), "'elevation' is None, expected [mean, std]"), ("{", "cannot be read as JSON"),
+])
+def test_statistics_that_say_nothing(case, tmp_path, content, message):
+    file = tmp_path / "statistics.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    config = change_training(case, "said.yaml", output="out/said.safetensors")
+    words = [str(config), "--weights", str(case.parent / "weights.safetensors"), "--statistics", str(file)]
+    found = CliRunner().invoke(main, words)
+    said = " ".join(found.output.split())
+    assert found.exit_code == 1 and said.startswith(f"Error: {file}: ") and message in said, said
+    assert not (case.parent / "out" / "said.safetensors").exists()
+
+
+def test_weights_make_no_field(case):
+    keys = {"mapping": "distributed", "cell_attributes": None, "reach_attributes": None, "varying": None}
+    config = change_training(case, "field.yaml", output="out/field.nc", **keys)
+    found = imported(case, case.parent / "weights.safetensors", config)
+    assert found.exit_code == 1 and "--weights makes a checkpoint, and training.mapping is distributed" in found.output

@@ -84,7 +84,7 @@ def test_slopes_and_a_known_truth(case: Path) -> None:
     domain, workers = read_domain(fit.run.domain), Workers(1)
     cells = np.array([1, 3, 6])
     prior = {
-        p.name: np.full(cells.size, p.range_at(fit.run.time_step).default)
+        p.name: np.full(cells.size, p.range_at(fit.run.time_step).default, float)
         for process in fit.run.chain.cells for p in process.parameters if not p.optional
     }
     model = CellModel(fit.run, domain, cells, _read_block(fit, domain, cells, workers), prior, fit.free, workers)
@@ -172,7 +172,7 @@ def test_celerity_of_rivers_from_the_timing_of_hydrographs(case: Path, tmp_path:
         lo, hi = upstream_of(domain.reaches.downstream, int(domain.gauges.reach[domain.gauges.id.index(gauge)]))
         truth[lo:hi] = value
     prior = {
-        p.name: np.full(domain.n_cells, p.range_at(DAY).default)
+        p.name: np.full(domain.n_cells, p.range_at(DAY).default, float)
         for process in fit.run.chain.cells for p in process.parameters if not p.optional
     }
     save_parameters(tmp_path / "truth.nc", domain, DAY, {

@@ -63,7 +63,7 @@ def test_only_what_is_learned_is_drawn(case, keys, drawn):
     assert found.places.size == drawn and len(told(trainer, found)) == 1 + drawn
     for name, w in trainer.generator.named_parameters():
         assert bool((w == before[name]).all()) is not w.requires_grad, name
-    place = 1.0 / (1.0 + np.exp(-np.concatenate([w.detach().numpy().ravel() for w in trainer._weights()])))
+    place = 1.0 / (1.0 + np.exp(-np.concatenate([w.detach().numpy().ravel() for w in trainer.weights()])))
     np.testing.assert_allclose(place, found.places, rtol=1e-10)
 
 

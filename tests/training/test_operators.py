@@ -10,17 +10,21 @@ import pytest
 import torch
 from make_domain import random_domain
 
-import bmi_cdlm.model.model as model_module
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.kernels import launch
+from bmi_cdlm.kernels.graph import callees
 from bmi_cdlm.kernels.loops.plan import places_of
+from bmi_cdlm.kernels.loops.reach_plan import reach_plan
+from bmi_cdlm.model import cell_operator, elementwise, reach_operator, route_adjoint
 from bmi_cdlm.model import memory as memory_module
-from bmi_cdlm.model import operators as operators_module
 from bmi_cdlm.model.forcing import Forcing
 from bmi_cdlm.model.model import Model
 from bmi_cdlm.model.operators import Operators
+from bmi_cdlm.model.route_adjoint import routing_blocks
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.processes.catalogue import choose
+from bmi_cdlm.processes.links import LINKS
+from bmi_cdlm.processes.muskingum import MUSKINGUM
 from cdlm_training.operators import Advance, Route
 
 FORCING = ("precipitation", "potential_evapotranspiration", "air_temperature")
@@ -34,9 +38,8 @@ N_STEPS, N_CELLS, N_REACHES, N_SUB = 7, 3, 5, 2
 
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
-    monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 3)
-    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 4)
-    monkeypatch.setattr("bmi_cdlm.model.operators.SHORTEST_ROUTING_BLOCK", 1)
+    monkeypatch.setattr("bmi_cdlm.model.cell_operator.BLOCK_STEPS", 3)
+    monkeypatch.setattr("bmi_cdlm.model.route_adjoint.block_steps", lambda *_: 2)
 
 
 class Case(NamedTuple):
@@ -140,11 +143,10 @@ def test_gradcheck_of_runoff(step, components):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
-def test_gradcheck_of_route(step, monkeypatch):
+def test_gradcheck_of_route(step):
     case = smooth_case(STEPS[step])
-    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_BYTES", 2 * N_REACHES * N_SUB * 8)
     reach = case.operators().reach
-    assert len(reach._blocks(N_STEPS)) == 4
+    assert len(routing_blocks(reach, N_STEPS)) == 4
     runoff = torch.from_numpy(np.random.default_rng(1).exponential(3.0, (N_STEPS, N_CELLS))).requires_grad_()
     values = {"runoff": runoff, **case.tensors(*RIVER)}
     check(lambda x: Route.apply(reach, case.at, 0, False, RIVER, *x.values()), values)
@@ -279,7 +281,7 @@ def asked(monkeypatch) -> dict[str, object]:
         found[function.__name__] = launch.compiled(function, dtype)
         return found[function.__name__]
 
-    for module in (model_module, operators_module, memory_module):
+    for module in (cell_operator, reach_operator, route_adjoint, elementwise, memory_module):
         monkeypatch.setattr(module, "compiled", compiled)
     return found
 
@@ -293,7 +295,12 @@ def test_operators_call_the_functions_that_the_model_steps(asked):
     asked.clear()
     tensors = {n: t for n, t in case.tensors(*case.names).items() if n != FACTOR}
     discharge = run_chain(case, case.operators(varying=()), tensors)
-    physics = set(asked)
+    loops = reach_operator.reach_loops(reach_plan(MUSKINGUM), LINKS)
+    chunks = {"chunks_narrow_muskingum"}  # the loop of the model over one chunk after another, down and up again
+    assert {loops.narrow, loops.narrow_reverse} <= set(callees(loops.narrow_chunks))
+    assert by_model["route_narrow_muskingum"] is launch.compiled(loops.narrow, np.float64)
+    assert chunks < set(asked)
+    physics = set(asked) - chunks
     assert physics == {
         "advance_cemaneige_hysteresis", "advance_gr4j", "fill_full_cover", "advance_narrow_cemaneige_hysteresis",
         "fill_inverse_of_capacity",
@@ -302,7 +309,7 @@ def test_operators_call_the_functions_that_the_model_steps(asked):
     }
     assert all(asked[name] is by_model[name] for name in physics)
     discharge.sum().backward()
-    assert asked.keys() - physics == {
-        "reverse_cemaneige_hysteresis", "reverse_gr4j", "spread_runoff", "reverse_narrow_muskingum",
+    assert asked.keys() - physics - chunks == {
+        "reverse_cemaneige_hysteresis", "reverse_gr4j", "spread_runoff",
         "fill_ordinates_adjoint", "fill_muskingum_coefficients_adjoint", "fill_full_cover_adjoint",
     }

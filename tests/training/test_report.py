@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,8 +25,9 @@ from bmi_cdlm.pictures.map_data import largest_first
 from bmi_cdlm.pictures.page import Curve
 from bmi_cdlm.run.config import load_config
 from cdlm_training.cli import main
+from cdlm_training.experiment.report import _hydrographs, _lines_of, _telling
 from cdlm_training.experiment.report_training import _floor
-from cdlm_training.experiment.table import read_scores
+from cdlm_training.experiment.table import Part, read_scores
 
 N_STEPS, FIRST = 70, 50
 HEADINGS = [
@@ -102,6 +104,49 @@ def test_hydrographs_are_those_of_best_median_and_worst(lab, page):
                                   "n": N_STEPS - FIRST, "calendar": "standard"}
 
 
+@pytest.mark.parametrize(("unseen", "shown"), [
+    (3, {"Best": "g2", "Median": "g1", "Worst": "g0"}), (2, {"Best": "g3", "Median": "g1", "Worst": "g0"}),
+    (1, {"Best": "g3", "Median": "g1", "Worst": "g0"}), (0, {"Best": "g3", "Median": "g1", "Worst": "g0"}),
+])
+def test_hydrographs_are_of_gauges_never_seen_where_there_are_three(unseen, shown):
+    """One gauge without a record in the years of training is no best, median and worst."""
+    data = {}
+    text = _hydrographs(*of_gauges({"unseen": unseen, "fitted": 4}), data)
+    assert {key.removeprefix("hydrograph_"): one["title"].split()[-1] for key, one in data.items()} == shown
+    assert ("gauges that no training saw" in text) == (unseen == 3) and "best, median, worst by NSE" in text
+
+
+def test_maps_and_charts_have_room():
+    """The first map is of the gauges never seen where there are three; many names take lines above a chart."""
+    of = {n: Part("temporal", "test", role, {"m": {str(g): {} for g in range(n)}})
+          for n, role in ((1, "unseen"), (3, "unseen"), (9, "fitted"))}
+    assert [len(one.models["m"]) for one in sorted(of.values(), key=_telling)] == [3, 9, 1]
+    assert _lines_of(["a"]) == 1 and _lines_of([f"hysteresis, mean of {k} seeds" for k in range(9)]) == 5
+
+
+@pytest.mark.parametrize(("fitted", "keys"), [(2, ["Best", "Worst"]), (1, ["Only"]), (0, [])])
+def test_few_gauges_have_a_hydrograph_each(fitted, keys):
+    data = {}
+    text = _hydrographs(*of_gauges({"unseen": 0, "fitted": fitted}), data)
+    assert [key.removeprefix("hydrograph_") for key in data] == keys and bool(text) == bool(keys)
+
+
+def of_gauges(numbers: dict[str, int]):
+    """A record of ten steps and four gauges, and the parts of its test period: NSE rises from g0 on."""
+    ids = [f"g{k}" for k in range(4)]
+    stations = SimpleNamespace(id=ids, name=ids)
+    record = SimpleNamespace(
+        manifest=SimpleNamespace(forecast="m"), domain=SimpleNamespace(gauges=stations), steps=lambda period: slice(10),
+        observed=np.ones((10, 4)), discharge=lambda model, design, gauge: np.ones((1, 10)),
+        starts=np.datetime64("2001-01-01", "s") + np.arange(10) * np.timedelta64(DAY, "s"),
+    )
+    parts = [
+        Part("temporal", "test", role, {"m": {g: {"nse": 0.1 * k} for k, g in enumerate(ids[:n])}})
+        for role, n in numbers.items() if n
+    ]
+    return record, parts
+
+
 def test_parameters_and_the_factor_on_pet_are_those_of_the_checkpoints(lab, page):
     data, config = page[1], load_config(lab)
     domain = read_domain(config.domain)
@@ -137,6 +182,7 @@ def test_trainings_ranges_and_files_are_told(lab, page):
     assert "<td class=\"word\">forest</td>" in text and "folds (4 gauges)" in text
     assert "No training has read discharge of its held-out gauges" in text
     assert _floor([Curve("a", np.array([-4.0, np.nan]))]) is None and _floor([Curve("a", np.array([-9, 0.5]))]) == -1
+    assert _floor([Curve("a", np.array([0.7, 0.8]))]) is None, "an axis from 0 would leave it at the top"
 
 
 def test_a_report_can_be_written_again(lab):

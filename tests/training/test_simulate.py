@@ -33,6 +33,7 @@ RUNS = {
     "daily, CemaNeige": {"snow": "cemaneige", "learn_weighting": True},
     "daily, hysteresis, no PET factor": {"snow": "cemaneige_hysteresis", "pet_factor": False},
     "daily, linear, routing fixed": {"snow": "cemaneige", "mapping": "linear", "learn_routing": False},
+    "daily, corrected rain and snow": {"precipitation": "undercatch", "snow": "cemaneige"},
     "daily, three components": {"snow": "cemaneige", "components": 3},
     "hourly, power": {"snow": "cemaneige_hysteresis", "step": HOUR, "n_steps": 140, "mapping": "power"},
 }
@@ -134,7 +135,7 @@ def test_many_small_parts_are_joined_and_have_the_same_gradient(tmp_path, monkey
         monkeypatch.setattr(simulate, "MANY_PARTS", many)
         trainer = drawn_trainer(config)
         loss = trainer.gradient([trainer.data.window(5, 25)])
-        found.append((loss, [w.grad.clone() for w in trainer._weights()]))
+        found.append((loss, [w.grad.clone() for w in trainer.weights()]))
         assert len(trainer.parts) == many
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-12)
     for apart, together in zip(found[0][1], found[1][1], strict=True):
@@ -197,7 +198,7 @@ def test_the_mean_over_all_draws_is_the_gradient_of_all_gauges(tmp_path, weights
 
     def gradient(parts):
         value = trainer.gradient(windows, parts)
-        return np.r_[value, torch.cat([w.grad.flatten() for w in trainer._weights()]).numpy()]
+        return np.r_[value, torch.cat([w.grad.flatten() for w in trainer.weights()]).numpy()]
 
     draws = [gradient(make_parts(trainer.data, trainer.workers, np.array(d))) for d in combinations(range(4), 2)]
     whole = gradient(None)
@@ -232,9 +233,8 @@ MAPS = {"loss": {"mean_runoff": 0.2, "baseflow_index": 0.6}, "mean_runoff_attrib
 
 @pytest.mark.parametrize("run", [pytest.param(r, marks=pytest.mark.slow if "hourly" in r else ()) for r in RUNS])
 def test_the_gradient_of_every_weight_is_that_of_the_loss(tmp_path, run, monkeypatch):
-    monkeypatch.setattr("bmi_cdlm.model.operators.BLOCK_STEPS", 16)
-    monkeypatch.setattr("bmi_cdlm.model.operators.ROUTING_SUB_STEPS", 96)
-    monkeypatch.setattr("bmi_cdlm.model.operators.SHORTEST_ROUTING_BLOCK", 1)
+    monkeypatch.setattr("bmi_cdlm.model.cell_operator.BLOCK_STEPS", 16)
+    monkeypatch.setattr("bmi_cdlm.model.route_adjoint.block_steps", lambda *_: 4)
     trainer = drawn_trainer(write_training_case(tmp_path, **RUNS[run], **EVERYTHING))
     windows = [trainer.data.window(first, 25) for first in (3, 20)]
     trainer.gradient(windows)

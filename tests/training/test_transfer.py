@@ -113,3 +113,33 @@ def test_a_uniform_mapping_is_pulled_too(case):
     with torch.no_grad():
         trainer.generator.reach.each[-1].bias += 0.5
     assert pull(trainer) == pytest.approx(0.25, rel=1e-12)
+
+
+def test_parameters_that_are_named_are_pulled_to_where_they_start(case):
+    """Of three components the middle one starts at the default, those beside it apart from it."""
+    keys = {"output": "out/held.safetensors", "starts": {"routing_capacity": 50.0}}
+    weights = {"routing_capacity": 3.0, "celerity": 0.5}
+    held = Trainer(change_training(case, **keys, loss={"nse": 1.0, "pull": weights}), ALONE)
+    free = Trainer(change_training(case, **keys, loss={"nse": 1.0}), ALONE)
+    places = np.arange(held.data.domain.n_cells), np.arange(held.data.domain.n_reaches)
+    windows, start = [held.data.window(10, 30)], float(held.pull(*places).detach())
+    at = [t.name for t in held.spec.cell.targets].index("routing_capacity")
+    for trainer in (held, free):
+        with torch.no_grad():
+            trainer.generator.cell.each[-1].weight.zero_()
+            trainer.generator.cell.each[-1].bias[at] += 0.5
+            trainer.generator.reach.each[-1].weight.zero_()
+            trainer.generator.reach.each[-1].bias += 0.2
+    expected = 3.0 * 0.5**2 + 0.5 * 0.2**2
+    assert float(held.pull(*places).detach()) == pytest.approx(expected, rel=1e-6) and start < 0.01 * expected
+    assert held.gradient(windows) - free.gradient(windows) == pytest.approx(expected, rel=1e-6)
+    slopes = [trainer.generator.cell.each[-1].bias.grad[at].item() for trainer in (held, free)]
+    assert slopes[0] - slopes[1] == pytest.approx(3.0 * 2 * 0.5, rel=1e-6)
+
+
+def test_a_pull_of_what_is_not_learned_is_refused(case):
+    loss = {"nse": 1.0, "pull": {"routing_capacty": 1.0}}
+    with pytest.raises(ConfigError, match=r"loss\.pull: 'routing_capacty' is no .*Did you mean 'routing_capacity'"):
+        Trainer(change_training(case, loss=loss), ALONE)
+    with pytest.raises(ConfigError, match="greater than 0"):
+        load_train_config(change_training(case, loss={"nse": 1.0, "pull": {"celerity": 0.0}}))

@@ -85,7 +85,7 @@ def test_a_term_over_all_samples_of_one_gauge_is_that_of_the_gauge(case, term):
         trainer = Trainer(change_training(case, gauges=["g3"], loss={"nse": 0, name: 1.0, "pet_factor": 0}), ALONE)
         parts = make_parts(trainer.data, trainer.workers, np.array([0]))
         loss = trainer.gradient(trainer.all_windows(), parts)
-        found.append((loss, torch.cat([w.grad.ravel() for w in trainer._weights()]).numpy()))
+        found.append((loss, torch.cat([w.grad.ravel() for w in trainer.weights()]).numpy()))
         trainer.workers.close()
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-10)
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-8)

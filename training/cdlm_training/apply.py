@@ -25,8 +25,7 @@ def apply(path: Path, config: Path, output: Path) -> None:
         raise ConfigError(f"{output}: expected a name that ends in .nc.")
     found, run = load_windowed(path), load_config(config)
     as_checkpoint(found).check_run(
-        time_step=run.time_step, routing_step=run.routing_step, snow=run.snow, runoff=run.runoff, routing=run.routing,
-        components=run.components,
+        time_step=run.time_step, routing_step=run.routing_step, **run.processes, components=run.components,
     )
     run.check_target(output, "--to", replaces=("parameters",))
     check_writable(output)

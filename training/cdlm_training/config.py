@@ -11,8 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bmi_cdlm.generator.specification import MappingName
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.paths import expand
-from bmi_cdlm.run.config import Config, explain, load_config
+from bmi_cdlm.run.config import Config, load_config
 from bmi_cdlm.run.parameters import UNKNOWN, same_kind
+from bmi_cdlm.run.problems import explain
 from bmi_cdlm.run.values import Date, parse_places
 from cdlm_training.contradictions import NETWORK, check
 from cdlm_training.terms import LossWeights, Pretraining, Regularisation, WindowShape

@@ -88,6 +88,8 @@ def _check_field(config: TrainConfig) -> None:
             )
     if config.pretrain is not None:
         raise ValueError("pretrain is of generators, and mapping is distributed; expected none")
+    if config.loss.pull:
+        raise ValueError("loss.pull is of generators, and mapping is distributed; expected regularisation.prior")
     if config.loss.prior:
         raise ValueError("loss.prior is of generators, and mapping is distributed; expected regularisation.prior")
     if config.n_starts > 1 and config.searches_weight:

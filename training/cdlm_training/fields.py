@@ -135,8 +135,7 @@ def _generated(
     """Parameters that a checkpoint generates, by registry name; refused where a field cannot take them over."""
     checkpoint = load_checkpoint(path, run.member)
     checkpoint.check_run(
-        time_step=run.time_step, routing_step=run.routing_step, snow=run.snow, runoff=run.runoff, routing=run.routing,
-        components=run.components,
+        time_step=run.time_step, routing_step=run.routing_step, **run.processes, components=run.components,
     )
     spec = checkpoint.spec
     for what, part in (("a factor on PET", spec.pet), ("parameters that vary in time", spec.lstm)):

@@ -95,7 +95,7 @@ def import_weights(path: Path, weights: Path, statistics: Path) -> list[str]:
     spec = GeneratorSpec(
         NetworkSpec("mlp", attributes, tuple(layer.bias.size for layer in layers[:-1]), "relu", targets),
         _reaches(run), None, run.time_step, run.routing_step, run.snow, run.runoff, run.routing,
-        {one.name: one.version for one in run.chain.processes},
+        {one.name: one.version for one in run.chain.processes}, None, run.precipitation,
     )
     made = {
         f"cell.{k}.{name}": a for k, layer in enumerate([*layers[:-1], kept]) for name, a in layer._asdict().items()
@@ -262,8 +262,8 @@ def _attributes(
 def _reaches(run: Config) -> NetworkSpec:
     """Parameters of reaches at their defaults."""
     return make_spec(
-        run.domain, cell_attributes=(), reach_attributes=(), snow=run.snow, step=run.time_step,
-        routing_step=run.routing_step, runoff=run.runoff, routing=run.routing,
+        run.domain, cell_attributes=(), reach_attributes=(), step=run.time_step, routing_step=run.routing_step,
+        **run.processes,
     ).reach
 
 

@@ -2,64 +2,47 @@
 
 from __future__ import annotations
 
-import io
-import json
+import ast
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from bmi_cdlm.domain.domain import Domain, read_domain
+from bmi_cdlm.domain.domain import read_domain
 from bmi_cdlm.files.fingerprints import content_digest
 from bmi_cdlm.generator.checkpoint import load_checkpoint
-from bmi_cdlm.generator.generator import Inputs, describe_forcing, make_spec, read_inputs
 from bmi_cdlm.generator.lstm import read_lstm_attributes
-from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.names.container import seal, unseal
-from bmi_cdlm.names.writing import check_writable, replacing
+from bmi_cdlm.names.writing import check_writable
 from bmi_cdlm.run.config import Config
 from cdlm_training.batches import draw_pairs, make_batch, updates_to_cover
 from cdlm_training.config import TrainConfig, load_train_config
 from cdlm_training.dataset import Dataset, Window
 from cdlm_training.device import choose_device
 from cdlm_training.distributed import Team
-from cdlm_training.errors import GaugeErrors
 from cdlm_training.evaluate import copy_written, load_best, write_checkpoint
-from cdlm_training.fields import draw_fields, make_fields, places
+from cdlm_training.fields import draw_fields
 from cdlm_training.findings import against_bounds, left_over, spread_of, unlike_starts
 from cdlm_training.fits import Call, Fit, make_optimizer
 from cdlm_training.generator import Generator
+from cdlm_training.gradient import Gradient, Item
 from cdlm_training.labels.teach import make_lessons
 from cdlm_training.log import Log
-from cdlm_training.loss import BatchSums, quantile_weights
-from cdlm_training.objective import Objective, TrainingError
+from cdlm_training.making import make_generator, read_generator_inputs, specify
+from cdlm_training.objective import Objective
 from cdlm_training.posterior import check_size, make_posterior
 from cdlm_training.pretraining import Learned, teach
 from cdlm_training.regularisation import Regulariser
+from cdlm_training.saved_state import STATE, identity, read_state, write_state
 from cdlm_training.scores import Epoch, GaugeRuns, Scores, score, simulate_gauges
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_beyond, make_parts
-from cdlm_training.transfer import Prior, adopt, check_terms, freeze, learned_networks
-from cdlm_training.window_file import as_checkpoint, begin_from, make_windowed, window_inputs
+from cdlm_training.transfer import Prior, Pull, adopt, check_terms, freeze, learned_networks
+from cdlm_training.window_file import as_checkpoint, begin_from
 
-Item = tuple[Window, Part]
-Result = TypeVar("Result")
-STATE, FINDINGS, PRETRAINED = "state.pt", "findings.txt", "pretrained"
-STATE_FORMAT = "bmi_cdlm training 2"
-STATE_REMEDY = "Train without --resume; what was trained until the best epoch is in the checkpoint."
-RUN_KEYS = (
-    "start", "end", "time_step", "routing_step", "snow", "runoff", "routing", "components", "pet", "forcing_fill",
-    "forcing_fill_limit", "spin_up", "initial_state", "calendar", "member",
-)
-"""Keys of the run on which the weights depend."""
-NO_EFFECT: dict[str, Any] = {
-    "output": True, "start_from": True, "threads": True, "licence": True, "pretrain": {"labels"},
-}
-"""Keys of the training on which they do not, or files, which count by their content."""
+FINDINGS, PRETRAINED = "findings.txt", "pretrained"
 NO_SCORES = Scores(float("nan"), float("nan"), {})
 
 
@@ -91,7 +74,7 @@ class Trainer:
         domain = read_domain(self.run.domain)
         self.device = choose_device(self.config.device)
         self.data = Dataset(self.run, self.config, domain)
-        self.spec = self._specify()
+        self.spec = specify(self.run, self.config, self.data)
         origin = None
         if self.config.start_from is not None and not self.config.is_field:
             path = self.config.start_from
@@ -108,7 +91,7 @@ class Trainer:
         check_size(self)
         self.chain = Chain(
             self.data, self.generator,
-            self._inputs(domain),
+            read_generator_inputs(self.run, self.config, self.spec, domain),
             read_lstm_attributes(self.spec, self.run.domain, domain),
         )
         taught = self.config.pretrain
@@ -125,13 +108,16 @@ class Trainer:
         maps_teach = self.config.loss.of_maps and learned_networks(self.generator) - {"reach"}
         self.beyond = make_beyond(self.data, self.workers, self.parts) if maps_teach else None
         self.objective = Objective(self.chain)
+        self._gradient = Gradient(self.objective, team, self.workers, self.config, self.data.gauges.size)
         self.learned: Learned | None = None
         self.validation = GaugeRuns(self.run, self.config.validation[1])
         self.prior = Prior(self.generator, self.chain.attributes) if self.config.loss.prior else None
+        pull = self.config.loss.pull
+        self.pull = Pull(self.generator, self.chain.attributes, pull) if pull else None
         held = self.config.regularisation
         self.regulariser = None if held is None else Regulariser(self.generator, domain, held)
         self.random = np.random.default_rng(self.config.seed)
-        self.optimizer, self.schedule = make_optimizer(self.config, self._weights(), self.updates)
+        self.optimizer, self.schedule = make_optimizer(self.config, self.weights(), self.updates)
         self.epoch, self.best = 0, -np.inf
         self._last_call: Call | None = None
         self.fits, self.findings = [Fit.new(0.0 if held is None else next_weight(held, []))], list[str]()
@@ -241,22 +227,11 @@ class Trainer:
             fresh.scatter(seed)
         stays = {name: w.detach() for name, w in self.generator.named_parameters() if not w.requires_grad}
         self.generator.load_state_dict({**fresh.state_dict(), **stays})
-        self.optimizer, self.schedule = make_optimizer(self.config, self._weights(), self.updates)
+        self.optimizer, self.schedule = make_optimizer(self.config, self.weights(), self.updates)
         self.fits.append(Fit.new(weight))
 
     def _make_generator(self, seed: int, dropout: float = 0.0) -> Generator:
-        """A generator where a fit begins."""
-        dtype = torch.float32 if self.config.precision == "float32" else torch.float64
-        made: Generator
-        if self.config.is_field:
-            made = make_fields(self.run, self.config, self.spec, self.data.domain, dtype)
-        elif self.config.mapping == "resnet":
-            made = make_windowed(self.spec, self.config.resnet, self.run.domain, self.data.domain, seed, dtype)
-        else:
-            made = Generator(self.spec, seed, dtype, dropout)
-        if self.config.loss.gaussian:
-            made.errors = GaugeErrors(self.data.spread)
-        return made
+        return make_generator(self.run, self.config, self.spec, self.data, seed, dropout)
 
     @property
     def n_fits(self) -> int:
@@ -264,36 +239,12 @@ class Trainer:
         held = self.config.regularisation
         return count_fits(held) if held is not None and self.config.searches_weight else self.config.n_starts
 
-    def _inputs(self, domain: Domain) -> Inputs:
-        """What the generator takes for attributes."""
-        if self.config.is_field:
-            return places(domain)
-        read = window_inputs if self.config.mapping == "resnet" else read_inputs
-        return read(self.spec, self.run.domain, domain)
-
     def mean_parameters(self) -> dict[str, float]:
         """Mean over cells or reaches of every generated parameter, by registry name."""
         attributes = self.chain.attributes
         with torch.no_grad():
             made = self.generator.cell_parameters(attributes.cell) | self.generator.reach_parameters(attributes.reach)
         return {name: float(values.double().mean()) for name, values in made.items()}
-
-    def _specify(self) -> GeneratorSpec:
-        config, run = self.config, self.run
-        train = self.data.steps_of(config.train)
-        features = describe_forcing({name: values[train] for name, values in self.data.forcing.items()})
-        return make_spec(
-            run.domain, cell_attributes=config.cell_attributes,
-            reach_attributes=config.reach_attributes if config.learn_routing else (),
-            mapping=config.in_specification, hidden=config.hidden,
-            snow=run.snow, step=run.time_step,
-            routing_step=run.routing_step, learn_weighting=config.learn_weighting,
-            learn_component_weights=config.learn_component_weights, pet=config.pet_factor,
-            pet_hidden=config.pet_hidden, pet_limits=config.pet_limits, pet_kind=config.pet_kind, features=features,
-            starts=config.starts, ranges=config.ranges, learn_start=config.learn_start,
-            runoff=run.runoff, routing=run.routing, components=run.components,
-            varying=config.varying, lstm_hidden=config.lstm_hidden, adopts=config.start_from is not None,
-        )
 
     # ---- one update --------------------------------------------------------------------------------------
 
@@ -313,7 +264,7 @@ class Trainer:
                 windows = self.data.windows(self.random, self.config.windows_per_update)
                 loss = self.gradient(windows, self._draw_parts())
             self.generator.draw_dropout(None)
-            torch.nn.utils.clip_grad_norm_(self._weights(), self.config.clip)
+            torch.nn.utils.clip_grad_norm_(self.weights(), self.config.clip)
             self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
@@ -325,7 +276,7 @@ class Trainer:
 
         LBFGS begins a step where its line search ended the last one, and asks for the gradient there once more.
         """
-        weights, fit = self._weights(), (len(self.fits), self.fits[-1].weight)
+        weights, fit = self.weights(), (len(self.fits), self.fits[-1].weight)
         if self._last_call is None or not self._last_call.is_of(fit, weights):
             loss = self.gradient(windows)
             self._last_call = Call(
@@ -357,68 +308,25 @@ class Trainer:
         """Some parts, and the cells that drain to no training gauge where the loss has maps of them."""
         return [*parts, *([] if self.beyond is None else [self.beyond])]
 
-    def gradient_of(self, items: list[tuple[Window, Part]], n_windows: int) -> float:
+    def gradient_of(self, items: list[Item], n_windows: int) -> float:
         """As `gradient`, of runs that are the parts of `n_windows` windows over the domain."""
         self.optimizer.zero_grad(set_to_none=True)
-        n_cells = sum(part.cells.size for _, part in items) / n_windows
-        own, loss = self.team.share(items, [part.work for _, part in items]), 0.0
-        sums = self._batch_sums(items, own)._replace(windows=n_windows) if self.objective.is_over_batch else None
-        ranked = None if self.config.quartile is None else self._ranked(own, self.config.quartile)
-        weights = self._weights()
+        return self._gradient(items, n_windows, self.weights(), self._held(items))
 
-        def differentiate(item: Item) -> tuple[float, tuple[torch.Tensor | None, ...]]:
-            window, part = item
-            share = part.cells.size / n_cells
-            term = self.objective(window, part, share, sums, ranked) / n_windows
-            if not term.requires_grad:  # nothing to compare in this window, such as no flood
-                return float(term.detach()), (None,) * len(weights)
-            return float(term.detach()), torch.autograd.grad(term, weights, allow_unused=True)
-
-        for value, gradients in self._each(differentiate, own):  # in one order, whoever was first
-            loss += value
-            for one, found in zip(weights, gradients, strict=True):
-                if found is not None:
-                    one.grad = found if one.grad is None else one.grad + found
-        if self.prior is not None and self.team.leads:
+    def _held(self, items: list[Item]) -> Iterator[torch.Tensor]:
+        """What holds weights by themselves: towards where they began, or smooth."""
+        if self.prior is not None or self.pull is not None:
             cells = np.unique(np.concatenate([part.cells for _, part in items]))
             reaches = np.unique(np.concatenate([part.reach_places for _, part in items]))
-            term = self.config.loss.prior * self.prior(cells, reaches)
-            term.backward()
-            loss += float(term.detach())
+            if self.prior is not None:
+                yield self.config.loss.prior * self.prior(cells, reaches)
+            if self.pull is not None:
+                yield self.pull(cells, reaches)
         weight = self.fits[-1].weight
-        if self.regulariser is not None and weight and self.team.leads:
-            term = weight * self.regulariser()
-            term.backward()
-            loss += float(term.detach())
-        self.team.add_gradients(self._weights())
-        self.objective.check_gradients([window for window, _ in items])
-        return self.team.total(loss)
+        if self.regulariser is not None and weight:
+            yield weight * self.regulariser()
 
-    def _ranked(self, own: list[tuple[Window, Part]], quartile: float) -> np.ndarray:
-        """Weights of the gauges by the rank of their costs, means over the windows in which they are observed."""
-        sums = np.zeros((2, self.data.gauges.size))
-        for window, part in (item for item in own if item[1].gauges.size):
-            found = self.objective.costs(window, part)
-            sums[:, part.gauges] += np.nan_to_num(found), ~np.isnan(found)
-        cost, count = np.array([[self.team.total(value) for value in row] for row in sums.tolist()])
-        return quantile_weights(np.where(count > 0, cost / np.maximum(count, 1), np.nan), quartile)
-
-    def _batch_sums(self, items: list[tuple[Window, Part]], own: list[tuple[Window, Part]]) -> BatchSums:
-        """Samples of an update and the sums of their squares, over all processes."""
-        count = float(max(1, self.objective.batch_count(items)))
-        if not self.config.loss.rmse_comb:
-            return BatchSums(count)
-        gauged = [item for item in own if item[1].gauges.size]
-        found = np.sum([np.zeros(2), *self._each(lambda one: self.objective.batch_squares(*one), gauged)], axis=0)
-        return BatchSums(count, self.team.total(float(found[0])), self.team.total(float(found[1])))
-
-    def _each(self, function: Callable[[Item], Result], items: list[Item]) -> list[Result]:
-        """Call a function for every window and part, by the threads of the host or in turn on a device."""
-        if self.config.device != "cpu":
-            return [function(item) for item in items]
-        return self.workers.each(function, items, [part.work for _, part in items])
-
-    def _weights(self) -> list[torch.nn.Parameter]:
+    def weights(self) -> list[torch.nn.Parameter]:
         """The weights that are learned."""
         return [w for w in self.generator.parameters() if w.requires_grad]
 
@@ -459,42 +367,21 @@ class Trainer:
     def _selected(self, scores: Scores) -> float:
         return float(getattr(scores, self.config.select_by))
 
-    def _identity(self) -> str:
+    @property
+    def identity(self) -> str:
         """What a resumed training must have in common with the one before, wherever it is started from."""
-        run = self.run.model_dump(mode="json", include=set(RUN_KEYS))
-        own = self.config.model_dump(mode="json", exclude=NO_EFFECT)
-        return json.dumps([own, run, self.fingerprints, self.data.ids])
+        return identity(self.run, self.config, self.fingerprints, self.data.ids)
 
     def _save_state(self) -> None:
-        state = {
+        write_state(self.config.log_folder / STATE, {
             "generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(), "epoch": self.epoch,
             "best": self.best, "fits": [fit._asdict() for fit in self.fits],
-            "random": repr(self.random.bit_generator.state), "training": self._identity(),
-        }
-        content = io.BytesIO()
-        torch.save(state, content)
-        with replacing(self.config.log_folder / STATE) as temporary, temporary.open("r+b") as file:
-            for piece in seal(STATE_FORMAT, [content.getbuffer()]):
-                file.write(piece)
+            "random": repr(self.random.bit_generator.state), "training": self.identity,
+        })
 
     def _load_state(self) -> None:
-        import ast
-
-        path = self.config.log_folder / STATE
-        if not path.is_file():
-            raise TrainingError(f"{path}: there is no state to resume from. Train without --resume.")
-        try:
-            whole = path.read_bytes()
-        except OSError as cause:
-            raise TrainingError(f"{path}: cannot be read ({cause}). {STATE_REMEDY}") from cause
-        content = unseal(whole, STATE_FORMAT, str(path), TrainingError, STATE_REMEDY)
-        state = torch.load(io.BytesIO(content), map_location=self.device, weights_only=True)
-        if state["training"] != self._identity():
-            raise TrainingError(
-                f"{path}: belongs to another training: its configuration or its files were others. Restore those, or "
-                "train without --resume."
-            )
+        state = read_state(self.config.log_folder / STATE, self.identity, self.device)
         self.generator.load_state_dict(state["generator"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:

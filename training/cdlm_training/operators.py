@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
-from bmi_cdlm.model.operators import CellOperator, ReachOperator
+from bmi_cdlm.model.cell_operator import CellOperator
+from bmi_cdlm.model.reach_operator import ReachOperator
 from bmi_cdlm.names.declaration import LIQUID_WATER
 from bmi_cdlm.names.parameters import WEIGHT
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from bmi_cdlm.generator.generator import Inputs
 from cdlm_training.generator import Generator, StaticNetwork
 from cdlm_training.labels.teach import Lesson, Lessons
+from cdlm_training.making import make_generator
 from cdlm_training.regularisation import share
 from cdlm_training.terms import Pretraining
 from cdlm_training.transfer import Prior, freeze
@@ -125,7 +126,7 @@ def teach(trainer: Trainer, lessons: Lessons) -> Learned:
     assert config.pretrain is not None
 
     def fresh(fold: int) -> Generator:
-        made = trainer._make_generator(config.seed)
+        made = make_generator(trainer.run, config, trainer.spec, trainer.data, config.seed)
         made.reach.requires_grad_(config.learn_routing)
         freeze(made, config.frozen)
         return made

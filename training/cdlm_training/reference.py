@@ -60,6 +60,23 @@ output. It is the posterior of independent errors, which those of an hourly flow
 their mean weighted by exp(-2^alpha (J / J_min - 1)^2), J being the loss of a set, with the alpha at the corner of the
 L-curve of what the mean costs and how far it has moved. It tells how far the sets that count lie apart.
 
+## Rain and snow that gauges missed
+
+`precipitation: undercatch` puts factors on rain and on snow before any snow and runoff process, as `runoff:
+hbv_undercatch` does within HBV. They are parameters as others are: what a generator reads makes them differ (with
+elevation among the attributes they change with height, with a number of the weather product from product to product),
+`ranges` bounds them, and `loss.pull` draws them to where they start, which is 1:
+
+```yaml
+precipitation: undercatch
+training:
+  ranges: {rainfall_correction_factor: [0.9, 1.1], snowfall_correction_factor: [0.8, 1.5]}
+  loss: {nse: 1, pull: {rainfall_correction_factor: 0.1, snowfall_correction_factor: 0.02}}
+```
+
+A factor on rain, one on demand and an exchange with the ground all change how much runs off: discharge alone tells
+them apart by their seasons only. What the factors are worth where they were tried is in RESULTS.md.
+
 ## From a region to a few gauges
 
 `start_from: CHECKPOINT` begins where another training ended, with `gauges: [...]` on a few gauges, say; `loss.prior`
@@ -185,12 +202,18 @@ experiment:
 Of several seeds of a variant the mean discharge is scored too, and of several variants in `ensembles`, which may be of
 unlike processes: such a mean is a file of discharge (`discharge_all_temporal.nc`), and no checkpoint.
 
+Beside `temporal`, whose trainings see all gauges, a design that holds gauges out has a table more: the scores of every
+region, of the same gauges where they were fitted, and the difference gauge by gauge.
+
+`--design`, `--seed` and `--variant` do a part of what the file names, whose tables say that it is one:
+`cdlm-train experiment cfg/mopex.yaml --design temporal --design regions --seed 1`. Its trainings count for the whole.
+
 Several CONFIG in one command are several samples of basins, one after the other; `cfg/camels_fr.yaml`,
 `cfg/camels_us.yaml` and `cfg/camels_gb.yaml` leave out every basin once, or five folds.
 
 `cdlm-train compare A B` puts the experiments in two folders side by side, at the gauges that both have: medians of
 each, and of the difference gauge by gauge, with bootstrap intervals, on the screen and as a page. It takes the first
-model of each, or `--model` and `--other` as their tables name them; A and B may be one folder.
+ensemble of each, or its first variant, or `--model` and `--other` as their tables name them; A and B may be one folder.
 
 A map as a constraint (`loss.mean_runoff` with `mean_runoff_attribute: mean_runoff`, and `loss.baseflow_index`
 likewise, laid into the domain by `cdlm signatures --to-domain`) holds all cells, also those that drain to no gauge of

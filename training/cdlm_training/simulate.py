@@ -24,7 +24,7 @@ from cdlm_training.generator import Generator
 from cdlm_training.operators import Advance, Route
 
 if TYPE_CHECKING:
-    from bmi_cdlm.model.operators import CellOperator
+    from bmi_cdlm.model.cell_operator import CellOperator
     from bmi_cdlm.model.operators_cuda import CudaCellOperator, CudaOperators
 
 

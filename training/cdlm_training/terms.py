@@ -16,7 +16,7 @@ LEARNABLE = {
     for key, signatures in (("signatures", OF_PERIODS), ("events", OF_EVENTS))
 }
 """Names of signatures with a slope almost everywhere, of periods and of floods."""
-Signatures = dict[str, Annotated[float, Field(gt=0)]]
+Weighed = dict[str, Annotated[float, Field(gt=0)]]
 OF_GAUGES = (
     "nse", "kge", "rmse_log", "nse_root", "nse_inverse", "nse_log", "nse_box_cox", "kge_root", "kge_inverse",
     "signatures", "events", "gaussian",
@@ -48,12 +48,12 @@ class LossWeights(BaseModel):
         default=0.0, ge=0, description="As kge, of 1 / (q + e). There is none of logarithms, whose KGE depends on the "
         "unit of flow."
     )
-    signatures: Signatures = Field(
+    signatures: Weighed = Field(
         default={}, description="Weights of signatures of the period, by name (`cdlm evaluate --signatures`), such as "
         "`{Crc: 0.1, Cfp10: 0.1}`: (simulated / observed - 1)^2 per gauge and window, over what was observed without a "
         f"gap for 240 h or more. Any of {', '.join(LEARNABLE['signatures'])}."
     )
-    events: Signatures = Field(
+    events: Weighed = Field(
         default={}, description="Weights of signatures of floods, by name (`cdlm evaluate --events`): the same, its "
         f"mean over the floods that lie in the window. Any of {', '.join(LEARNABLE['events'])}."
     )
@@ -87,6 +87,11 @@ class LossWeights(BaseModel):
     )
     prior: float = Field(
         default=0.0, ge=0, description="Squared distance of parameters, before bounds, from those of `start_from`."
+    )
+    pull: Weighed = Field(
+        default={}, description="Weights of parameters by name, each of the squared distance, before bounds, from "
+        "where it starts (`starts`, else its default): what is known of it before, such as "
+        "`{rainfall_correction_factor: 0.1}` for a factor near 1."
     )
     pet_factor: float = Field(default=0.01, ge=0, description="Squared deviation of the mean PET factor from 1.")
     pet_roughness: float = Field(default=0.0, ge=0, description="Squared change of the PET factor from step to step.")

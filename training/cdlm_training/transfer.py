@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,3 +139,47 @@ class Prior:
         cell = self.generator.cell.free(self.attributes.cell[cells]) - self.cell[cells]
         reach = self.generator.reach.free(self.attributes.reach[reaches]) - self.reach[reaches]
         return (cell**2).mean(dim=0).sum() + (reach**2).mean(dim=0).sum()
+
+
+class Pull:
+    """The pull of single parameters towards where they start.
+
+    Parameters
+    ----------
+    generator : Generator
+    attributes : Inputs
+        Of the domain.
+    weights : mapping of registry names to float
+        What each counts.
+
+    Raises
+    ------
+    ConfigError
+        A parameter that no network of cells or reaches gives.
+    """
+
+    def __init__(self, generator: Generator, attributes: Inputs, weights: Mapping[str, float]) -> None:
+        self.networks = (generator.cell, generator.reach)
+        self.attributes = (attributes.cell, attributes.reach)
+        given = [t.name for network in self.networks for t in network.spec.targets if t.scale != "share"]
+        for name in weights:
+            if name not in given:
+                raise ConfigError(
+                    f"loss.pull: '{name}' is no parameter that is learned of attributes.{nearest(name, given)} There "
+                    f"are: {', '.join(given)}."
+                )
+        self._pulled = [
+            [(rows, t.start, weights[t.name]) for t, rows in zip(n.spec.targets, n.spec.rows, strict=True)
+             if t.name in weights] for n in self.networks
+        ]
+
+    def __call__(self, cells: np.ndarray, reaches: np.ndarray) -> Tensor:
+        """Weighted squared distances at some places, means over them and over components, sum over parameters."""
+        total = torch.zeros((), dtype=torch.float64)
+        places = (cells, reaches)
+        for network, attributes, own, pulled in zip(self.networks, self.attributes, places, self._pulled, strict=True):
+            if pulled:
+                z = network.free(attributes[own])
+                for rows, start, weight in pulled:
+                    total = total.to(z.device) + weight * ((z[:, rows] - start) ** 2).mean().double()
+        return total

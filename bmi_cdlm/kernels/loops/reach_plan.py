@@ -9,8 +9,7 @@ from typing import Any
 from bmi_cdlm.kernels.adjoint import derive
 from bmi_cdlm.kernels.dialect import is_arithmetic
 from bmi_cdlm.kernels.loops.groups import group
-from bmi_cdlm.kernels.loops.plan import returned_count
-from bmi_cdlm.kernels.loops.source import arguments_of
+from bmi_cdlm.kernels.loops.source import arguments_of, returned_count
 from bmi_cdlm.names.declaration import ReachProcess
 from bmi_cdlm.names.errors import DeclarationError
 

@@ -12,10 +12,12 @@ from functools import cache
 from typing import Any
 
 from bmi_cdlm.kernels import lanes, space, streaming
+from bmi_cdlm.kernels.groups import Network
 from bmi_cdlm.kernels.loops import routing, rows
 from bmi_cdlm.kernels.loops.link_texts import LINKS
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan, call
 from bmi_cdlm.kernels.loops.reaches_adjoint import linear_texts, nonlinear_texts
+from bmi_cdlm.kernels.loops.reaches_chunks import chunks_text
 from bmi_cdlm.kernels.loops.reaches_lanes import eight_branch, eight_text
 from bmi_cdlm.kernels.loops.source import make_functions
 from bmi_cdlm.kernels.marks import free_sums, uncounted
@@ -27,19 +29,21 @@ KNOWN: dict[str, Any] = {
         routing.keep_inflow, routing.receive, routing.hand_up, routing.sum_sub_steps, routing.sweep_states,
         *lanes.COMPILED, *space.COMPILED, *streaming.COMPILED,
     )
-} | {"real": routing.real, "np": routing.np}
+} | {"real": routing.real, "np": routing.np, "Network": Network}
 
 
 @cache
 def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
-    """Return the loops of a reach process: `route`, `reverse`, and those of the links, `collect` and `spread`.
+    """Return the loops of a reach process: `route`, `reverse`, both in chunks, and those of the links, `collect` and
+    `spread`.
 
-    `narrow` and `narrow_reverse` are `route` and `reverse` for a small network, with the same bits: reaches two at a
+    `narrow`, `narrow_reverse` and `narrow_chunks` are these for a small network, with the same bits: reaches two at a
     time, from columns of runoff. Half of what is compiled for a large one would go to what makes it faster there.
     """
     process, name = plan.process, plan.process.name
     backward = linear_texts(plan) if process.linear else nonlinear_texts(plan)
-    text = "\n\n".join([LINKS, *forward_texts(plan), narrow_text(plan), *backward])
+    both_ways = [chunks_text(plan), chunks_text(plan, narrow=True)]
+    text = "\n\n".join([LINKS, *forward_texts(plan), narrow_text(plan), *backward, *both_ways])
     known = KNOWN | {
         process.step.__name__: process.step, plan.adjoint.__name__: plan.adjoint,
         "link_flow": links.flow, "link_flow_adjoint": links.adjoint,
@@ -56,6 +60,7 @@ def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
     return types.SimpleNamespace(
         **made, route=made[f"route_{name}"], narrow=made[f"route_narrow_{name}"], reverse=made[f"reverse_{name}"],
         narrow_reverse=made.get(f"reverse_narrow_{name}", made[f"reverse_{name}"]),
+        chunks=made[f"chunks_{name}"], narrow_chunks=made[f"chunks_narrow_{name}"],
         collect=made["collect_runoff"], spread=made["spread_runoff"],
     )
 

@@ -16,10 +16,11 @@ def reverse_{"narrow_" if narrow else ""}{plan.process.name}(
     """Adjoint of `route_{"narrow_" if narrow else ""}{plan.process.name}` in the discharge, for one block of steps and
     the reaches sequence[lo:hi].
 
-    start: float[reach], state at the block's start; inflow: float[place, time * n_sub], as the forward loop filled it;
+    start: float[reach], state at the block's start; inflow: float[place, time * n_sub], the tape, as the forward loop
+    filled it, with as many rows again where it goes in lanes;
     discharge_adj: `ReachSeries`, its first row for all whose discharge nobody asked for; state_adj: adjoint of the
     state at the block's end, becomes that at its start; p_adj: added to; hydrographs_adj: float[slot, time * n_sub],
-    working space; lateral_adj: float[place, time], filled; with one sub-step it may be `inflow` itself.
+    working space; lateral_adj: float[place, time], filled.
     """
     place = hi - 1
 {body}'''
@@ -85,7 +86,7 @@ def linear_texts(plan: ReachPlan) -> list[str]:
             hand_up(network, i, flow_adj, hydrographs_adj)
             place -= 1
 '''
-    space = '''    space = np.empty(({}, inflow.shape[1]), state_adj.dtype)
+    space = '''    space = np.empty((2, inflow.shape[1]), state_adj.dtype)
     y_1, y_2 = space[0], space[1]
     while place >= lo:
 '''
@@ -149,10 +150,10 @@ def reverse_two(
 {lines("few_{c}{k} += day_{c}{k}", 8, two)}
 {closing(two)}
     return state_1_adj, state_2_adj{"".join(f", {c}_1_adj, {c}_2_adj" for c in coefficients)}
-''', reverse_text(plan, space.format(2) + of_one, narrow=True)]
+''', reverse_text(plan, space + of_one, narrow=True)]
     if not plan.adjoint_in_lanes:
-        return [*texts, reverse_text(plan, space.format(2) + of_one)]
-    return [*texts, reverse_eight_text(plan), reverse_text(plan, space.format(16) + EIGHT_BACK + of_one)]
+        return [*texts, reverse_text(plan, space + of_one)]
+    return [*texts, reverse_eight_text(plan), reverse_text(plan, space + EIGHT_BACK + of_one)]
 
 
 def nonlinear_texts(plan: ReachPlan) -> list[str]:

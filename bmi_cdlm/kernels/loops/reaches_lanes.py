@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bmi_cdlm.kernels.loops.reach_plan import SECONDS, ReachPlan
+from bmi_cdlm.kernels.loops.reaches_lanes_adjoint import retrace_eight_text
 
 PAIRS = "        together = 2 if together > 2 else together"
 KEEP_ROWS = '''                if inflow is not None:
@@ -45,7 +46,7 @@ def eight_branch(plan: ReachPlan) -> str:
 
 
 def eight_text(plan: ReachPlan) -> str:
-    """`route_eight`, `route_eight_means`."""
+    """`route_eight`, `route_eight_means`, and what fills a tape."""
     coefficients = list(plan.coefficients)
     taking = "\n".join(f"    {c} = take(p.{c}, network.sequence, place)" for c in coefficients)
     outflows = ", ".join(f"outflow_{k}" for k in range(8))
@@ -66,12 +67,12 @@ def eight_text(plan: ReachPlan) -> str:
         ]
         return "\n".join(indent + line for line in lines)
 
-    def keep_steps(indent: str, inflow: str, step: str, count: int = 8) -> str:
-        """Lines that keep the whole inflow: whether an adjoint may come is known when they are compiled (None)."""
+    def retraced(rest: str) -> str:
+        """Lines that leave it to the adjoint's own loop: whether one may come is known when this is compiled (None)."""
         if not plan.adjoint_in_lanes:
             return ""
-        lines = [f"        give_turned(tape, place, {step} + {k}, {inflow.format(k)})" for k in range(count)]
-        return "\n".join(indent + line for line in ["if tape is not None:", "    if tape.shape[1] > 0:", *lines])
+        lines = ["if tape is not None:", "    if tape.shape[1] > 0:", f"        retrace_{rest}", "        return"]
+        return "\n".join("    " + line for line in lines)
 
     def keep_rows(indent: str, line: str) -> str:
         """Lines that do so along rows, for any other adjoint."""
@@ -87,9 +88,11 @@ def route_eight(
 ):
     """`route_reach` with one sub-step of the reaches sequence[place : place + 8], none upstream of another.
 
-    One in each lane; what flows in stands in their hydrographs and in rows of runoff (`feed_eight`), and all of it is
-    kept in eight rows of the tape. Runoff of the next cells (`turned_row`) is asked for by halves of a row meanwhile.
+    One in each lane; what flows in stands in their hydrographs and in rows of runoff (`feed_eight`). Runoff of the next
+    cells (`turned_row`) is asked for by halves of a row meanwhile. With a tape only that is filled, as by
+    `retrace_eight`.
     """
+{retraced("eight(network, place, p, state, turned, feeds, areas, hydrographs, tape, seconds, first, last)")}
     flows = eight(network.slot, network.sequence, place)
     heads, cells, rows = ({heads}), ({cells}), ({rows})
     {areas} = {each_area}
@@ -116,7 +119,6 @@ def route_eight(
         fed = ({fed})
 {keep_rows("        ", "put_steps(tape, rows, t, fed)")}
         inflow = turned_lanes(fed)
-{keep_steps("        ", "inflow[{}]", "t")}
 {eight_steps("        ", "inflow[{}]", "volume = volume + outflow_{} * step_length")}
         outflow = turned_lanes(({outflows}))
         put_steps(hydrographs, flows, t, outflow)
@@ -125,7 +127,6 @@ def route_eight(
     for t in range(whole, last):
         inflow = take_column(hydrographs, flows, t) + link_flow(take_column(turned, cells, t - first), area_)
 {keep_rows("        ", "give_column(tape, rows, t, inflow)")}
-{keep_steps("        ", "inflow", "t", 1)}
         outflow_0, state_ = {lane_call("inflow")}
         volume = volume + outflow_0 * step_length
         give_column(hydrographs, flows, t, outflow_0)
@@ -148,9 +149,10 @@ def route_eight_means(
 ):
     """`route_reach` of the reaches sequence[place : place + 8], none upstream of another, one in each lane.
 
-    What flows in stands in their hydrographs and `lateral_inflow`, and is kept in eight rows of the tape. n_sub is a
-    multiple of 8.
+    What flows in stands in their hydrographs and `lateral_inflow`; n_sub is a multiple of 8. With a tape only that is
+    filled, as by `retrace_eight`.
     """
+{retraced("eight_parts(network, place, p, state, lateral_inflow, hydrographs, tape, seconds, n_sub, first, last)")}
     flows = eight(network.slot, network.sequence, place)
     laterals = eight(lateral_inflow.row, network.sequence, place)
     means = eight(discharge.row, network.sequence, place)
@@ -163,7 +165,6 @@ def route_eight_means(
         lateral, total = take_column(lateral_inflow.values, laterals, t), nothing
         for k in range(t * n_sub, (t + 1) * n_sub, 8):
             inflow = across(hydrographs, flows, k)
-{keep_steps("            ", "inflow[{}] + lateral", "k")}
 {eight_steps("            ", "inflow[{}] + lateral", "total = total + outflow_{}")}
             along(hydrographs, flows, k, ({outflows}))
         mean = total / count
@@ -172,4 +173,4 @@ def route_eight_means(
     give(state, network.sequence, place, state_)
     give(outflow_total, network.sequence, place, volume)
     give(discharge.last, network.sequence, place, mean)
-'''
+''' + (retrace_eight_text(plan) if plan.adjoint_in_lanes else "")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import linecache
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -52,3 +54,10 @@ def signature(items: Iterable[str], indent: int = 4, width: int = 116) -> str:
             line = ""
         line += item + ", "
     return ("\n" + " " * indent).join([*lines, line.rstrip()])
+
+
+def returned_count(step: Callable) -> int:
+    """How many values a scalar step returns."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(step)))
+    *_, last = (node for node in ast.walk(tree) if isinstance(node, ast.Return))
+    return len(last.value.elts) if isinstance(last.value, ast.Tuple) else 1

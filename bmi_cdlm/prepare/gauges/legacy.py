@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +11,8 @@ from typing import NamedTuple
 import netCDF4
 import numpy as np
 
-from bmi_cdlm.files.netcdf import one_at_a_time
-from bmi_cdlm.names.errors import ParameterError, nearest
+from bmi_cdlm.files.netcdf import one_at_a_time, open_input, read_strings, read_values
+from bmi_cdlm.names.errors import DomainError, ParameterError, nearest
 from bmi_cdlm.names.parameters import TRAVEL_TIME, check, parameter
 from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.names.writing import replacing
@@ -147,3 +148,41 @@ def add_priors(path: Path, legacy: Legacy) -> None:
             variable = dataset.variables.get(full) or dataset.createVariable(full, "f8", ("reach",))
             variable.setncatts({"units": units, "long_name": long_name})
             variable[:] = values
+
+
+def keep_legacy(config: LegacyConfig, domain: Path, legacy: Legacy, folder: Path) -> dict[str, Path]:
+    """Write legacy parameters into a folder, or add them as priors to a domain file that is being made.
+
+    Returns the file that came of it, by what it is.
+    """
+    if config.use == "priors":
+        add_priors(domain, legacy)
+        return {}
+    ids, _ = _reaches_of(domain)
+    path = folder / config.output
+    write_legacy(path, legacy, ids, config.table)
+    return {"parameters": path}
+
+
+def import_legacy(config: LegacyConfig, domain: Path, source: Path) -> dict[str, Path]:
+    """Take legacy parameters over for a domain that is there; source : folder in which relative paths begin.
+
+    Returns the file that came of it, by what it is.
+    """
+    ids, length = _reaches_of(domain)
+    legacy = read_legacy(config, source, ids, length)
+    if config.use == "parameters":
+        return keep_legacy(config, domain, legacy, domain.parent)
+    with replacing(domain) as temporary:
+        shutil.copyfile(domain, temporary)
+        add_priors(temporary, legacy)
+    return {"domain": domain}
+
+
+@one_at_a_time
+def _reaches_of(path: Path) -> tuple[list[str], np.ndarray]:
+    """Ids and lengths [m] of the reaches of a domain file, in its order."""
+    with open_input(path, DomainError) as dataset:
+        where = str(path)
+        ids = read_strings(dataset, "reach_id", where, DomainError)
+        return ids, read_values(dataset, "reach_length", ("reach",), "m", where, DomainError)

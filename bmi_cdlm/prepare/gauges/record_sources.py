@@ -165,7 +165,9 @@ def _read_netcdf(path: Path, config: ObservationsConfig, ids: list[str]) -> dict
         axes = (*stamps.dims, *map(str, names.dims))
         if len(axes) != 2 or array.ndim != 2:
             raise ObservationError(
-                f"{path}: '{config.variable}' lies on {array.dims}, expected times and gauges. Transpose."
+                f"{path}: '{config.variable}' lies on ({', '.join(map(str, array.dims))}), expected times and gauges, "
+                f"those of '{config.id_variable}'. Of a file for each gauge write its id as {{id}} in the path of the "
+                "source; else name the variable with key `variable`."
             )
         values = within_range(np.asarray(array.transpose(*axes).values, np.float64), array)
         rejected = np.zeros(values.shape, bool)

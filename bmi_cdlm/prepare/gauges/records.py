@@ -15,7 +15,7 @@ from bmi_cdlm.names.errors import ObservationError, nearest
 from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.prepare.gauges.record_sources import Record, path_of, read_all
 from bmi_cdlm.prepare.packages import resolve
-from bmi_cdlm.prepare.weather.conversion import conversion
+from bmi_cdlm.prepare.weather.conversion import conversion, spelled
 from bmi_cdlm.prepare.weather.timeline import Stamps, interval_starts
 from bmi_cdlm.prepare.weather.weather_config import ObservationsConfig
 
@@ -159,7 +159,7 @@ def _is_depth(units: str) -> bool:
     from cf_units import Unit
 
     try:
-        return bool(Unit(units).is_convertible(Unit("mm d-1")))
+        return bool(Unit(spelled(units)).is_convertible(Unit("mm d-1")))
     except ValueError:
         return False
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,11 @@ EQUAL_AREA = "EPSG:6933"
 SHOWN = 5
 LARGEST = 1e7
 """No river basin has so much [km2]: such an area is in another unit."""
+SHORTEST, WIDEST = 20.0, 2e5
+"""Where nothing states units: what the middle of lengths is not below [m], as km would be, and what the middle of areas
+is not above [km2], as m2 would be."""
+FRACTION = re.compile(r"(-?\d+)\.0+")
+"""A whole number as it comes out of a column of numbers with gaps."""
 
 
 class TableNetwork(NamedTuple):
@@ -49,11 +55,14 @@ class TableNetwork(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Columns by our names: text as list of str, numbers as float64[row] with their units; polygons or None."""
+    """Columns by our names: text as list of str, numbers as float64[row] with their units; polygons or None; names of
+    numbers whose units nobody states.
+    """
 
     text: dict[str, list[str]]
     numbers: dict[str, tuple[np.ndarray, str]]
     polygons: Any
+    unstated: Collection[str] = ()
 
 
 def read_network(config: NetworkConfig, folder: Path) -> TableNetwork:
@@ -83,6 +92,7 @@ def read_network(config: NetworkConfig, folder: Path) -> TableNetwork:
         {name: [values[i] for i in kept] for name, values in columns.text.items()},
         {name: (values[kept], units) for name, (values, units) in columns.numbers.items()},
         None if columns.polygons is None else columns.polygons[kept],
+        columns.unstated,
     )
     return _build(config, columns, where)
 
@@ -101,10 +111,16 @@ def _read(config: NetworkConfig, folder: Path) -> Columns:
         frame, own_units, polygons = _open_hydrofabric(path, config.crs)
     else:
         frame, own_units, polygons = open_table(path, config.layer, config.delimiter, config.crs)
+    if config.only is not None and config.upstream_of is None:  # the others may lack what is asked for below
+        found = [id_text(one).strip() for one in find_column(frame, names.get("id", "id"), path, DomainError).tolist()]
+        if set(config.only) <= set(found):
+            kept = np.flatnonzero(np.isin(found, config.only))
+            frame, polygons = frame.iloc[kept].reset_index(drop=True), None if polygons is None else polygons[kept]
     if config.reaches is not None:
         frame = _joined(frame, names, path, config, folder)
     text: dict[str, list[str]] = {}
     numbers: dict[str, tuple[np.ndarray, str]] = {}
+    unstated = []
     for name in dict.fromkeys(("id", "name", "downstream", "gauge", *OWN, *names)):
         asked = names.get(name, name)
         headings = [asked] if isinstance(asked, str | int) else list(asked)
@@ -118,7 +134,10 @@ def _read(config: NetworkConfig, folder: Path) -> Columns:
         if name in TEXTS:
             text[name] = [id_text(one).strip() for one in column.tolist()]
             continue
-        stated = units.get(name) or own_units.get(str(there)) or OWN.get(name)
+        told = units.get(name) or own_units.get(str(there))
+        if not told and name not in layout["columns"]:
+            unstated.append(name)
+        stated = told or OWN.get(name)
         if stated is None:
             raise DomainError(
                 f"{path}: column '{there}' has no units, expected some for the attribute '{name}'. Set units: "
@@ -128,7 +147,37 @@ def _read(config: NetworkConfig, folder: Path) -> Columns:
         if name in OWN and OWN[name] != "degrees":
             values, stated = conversion(stated, OWN[name], f"{path}, '{name}'", DomainError)(values), OWN[name]
         numbers[name] = values, stated
-    return _with_shapes(Columns(text, numbers, polygons), path)
+    check_units(config.units, numbers, path)
+    if "downstream" in text:
+        text["downstream"] = as_written(text["downstream"], text["id"])
+    if "gauge" in text and all(FRACTION.fullmatch(one) or one in NOWHERE for one in text["gauge"]):
+        text["gauge"] = [FRACTION.sub(r"\1", one) for one in text["gauge"]]
+    return _with_shapes(Columns(text, numbers, polygons, unstated), path)
+
+
+def check_units(units: Collection[str], numbers: Collection[str], path: Path) -> None:
+    """Refuse units of what the table has no column of: they would be passed over."""
+    idle = next((name for name in units if name not in numbers), None)
+    if idle is not None:
+        raise DomainError(
+            f"{path}: network.units names '{idle}', and the network has no such column of numbers, expected one of "
+            f"{', '.join(numbers) or 'none'}.{nearest(idle, numbers)} Name its heading with network.columns: "
+            f"{{{idle}: HEADING}}, or leave the units out."
+        )
+
+
+def as_written(names: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """Return names as the ids they mean are written: of a column of whole numbers with gaps, 12 comes as 12.0."""
+    known = set(ids)
+    plain: dict[str, list[str]] = {}
+    for one in known:
+        plain.setdefault(FRACTION.sub(r"\1", one), []).append(one)
+    found = []
+    for one in names:
+        meant = plain.get(FRACTION.sub(r"\1", one), ())
+        bare = FRACTION.sub(r"\1", one)
+        found.append(one if one in known else meant[0] if len(meant) == 1 else bare if bare in NOWHERE else one)
+    return found
 
 
 def open_table(
@@ -164,15 +213,24 @@ def open_vector(path: Path, layer: str | None, crs: str | None) -> tuple[Any, di
         else:
             frame = geopandas.read_file(path, **({} if layer is None else {"layer": layer}))
     except Exception as cause:  # the engines raise whatever they like
-        raise DomainError(
-            f"{path}: cannot be read by geopandas ({cause}). Expected a vector file; check `layer`."
-        ) from cause
+        layers = _layers(path)
+        what = f"the layer '{layer}'" if layer is not None and layers else "a vector file"
+        has = f"; it has {', '.join(layers[:SHOWN])}. Name the layer, or another file" if layers else "; check the file"
+        raise DomainError(f"{path}: cannot be read by geopandas ({cause}). Expected {what}{has}.") from cause
     if frame.crs is None:
         if crs is None:
             raise DomainError(f"{path}: has no reference system, expected one. Set network.crs, such as EPSG:4326.")
         frame = frame.set_crs(crs)
     shapes = np.asarray(frame.geometry.to_crs("EPSG:4326").values)
     return load("pandas").DataFrame(frame.drop(columns=frame.geometry.name)), {}, shapes
+
+
+def _layers(path: Path) -> list[str]:
+    """Names of the layers of a vector file, none where it cannot be opened."""
+    try:
+        return [str(one) for one in load("geopandas").list_layers(path)["name"]]
+    except Exception:  # the engines raise whatever they like
+        return []
 
 
 def _open_hydrofabric(path: Path, crs: str | None) -> tuple[Any, dict[str, str], Any]:
@@ -301,6 +359,8 @@ def _build(config: NetworkConfig, columns: Columns, where: Path) -> TableNetwork
                 "Expected an area above 0 and below that of any river basin, and degrees. Correct the table, or its "
                 "columns and units."
             )
+    if "area" in columns.unstated and np.median(area) > WIDEST:
+        raise _in_another_unit(where, "area", float(np.median(area)), "km2", "m2")
     downstream, notes = find_downstream(columns, where)
     order = order_reaches(downstream, ids, str(where))
     below = renumbered(downstream, order)
@@ -321,6 +381,13 @@ def _build(config: NetworkConfig, columns: Columns, where: Path) -> TableNetwork
     gauges = gauges_at_ends(config, columns, order, reaches)
     drainage = Drainage(catchments, reaches, cells, links)
     return TableNetwork(drainage, _attributes(columns, order, where, ids), gauges, notes)
+
+
+def _in_another_unit(where: Path, name: str, typical: float, units: str, other: str) -> DomainError:
+    return DomainError(
+        f"{where}: '{name}' has no units and is {typical:g} in the middle of its values, expected {units}. Is it in "
+        f"{other}? Set network.units: {{{name}: {other}}}, or {{{name}: {units}}} where it is right."
+    )
 
 
 def _needed(columns: Columns, name: str, where: Path, ids: list[str]) -> np.ndarray:
@@ -378,6 +445,8 @@ def find_lengths(
     if bad.any():
         i = int(bad.argmax())
         raise DomainError(f"{where}: 'length' of reach {ids[i]} is {length[i]:g} m, expected 0 or more. Correct it.")
+    if "length" in columns.unstated and (length > 0).any() and np.median(length[length > 0]) < SHORTEST:
+        raise _in_another_unit(where, "length", float(np.median(length[length > 0])), "m", "km")
     return length, slope, notes
 
 

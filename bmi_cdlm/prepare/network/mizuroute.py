@@ -22,6 +22,7 @@ from bmi_cdlm.prepare.network.catchment_table import (
     Columns,
     TableNetwork,
     box_corners,
+    check_units,
     chosen_rows,
     find_downstream,
     find_lengths,
@@ -184,6 +185,7 @@ def _read(config: NetworkConfig, where: Path, folder: Path) -> tuple[Columns, _H
         segments = Columns(file.texts("id", "downstream", "gauge", "name"), file.numbers("length", "slope"), None)
         names = file.texts("hru", "hru_reach")
         numbers = {**file.numbers("area", "lon", "lat"), **file.attributes()}
+        check_units(config.units, {**segments.numbers, **numbers}, where)
     hrus = _Hrus(names["hru"], names["hru_reach"], numbers, None)
     return segments, hrus if config.polygons is None else _with_polygons(config, hrus, folder)
 

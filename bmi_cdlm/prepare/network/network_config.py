@@ -55,7 +55,9 @@ class NetworkConfig(BaseModel):
         "mizuroute also hru and hru_reach (its segment); area, lon and lat are those of HRUs then. Areas and centres "
         "may come from polygons."
     )
-    units: dict[str, str] = Field({}, description="Units of columns that have others, and of attributes.")
+    units: dict[str, str] = Field(
+        {}, description="Units of columns that have others, and of attributes; each must be a column."
+    )
     delimiter: str | None = Field(None, description="Between the columns of a text table; none: found.")
     layer: str | None = Field(None, description="Layer of the table's vector file.")
     reaches: str | None = Field(

@@ -11,6 +11,7 @@ import numpy as np
 
 from bmi_cdlm.names.calendars import calendar_of, date_text, differs
 from bmi_cdlm.names.errors import ForcingError
+from bmi_cdlm.names.time_steps import DAY
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import resolve
 from bmi_cdlm.prepare.weather.curved import CurvedGrid
@@ -93,7 +94,8 @@ class DatasetFiles:
         self.cell_methods = str(array.attrs.get("cell_methods", ""))
         # Of files made from GRIB the stamps may have been moved: theirs are as `stamp` says.
         is_grib = self._files[0].suffix.lower() in GRIB
-        self._over_time = is_grib and str(array.attrs.get("GRIB_stepType")) in OVER_TIME
+        of_interval = str(array.attrs.get("GRIB_stepType")) in OVER_TIME
+        self._over_time, self._from_grib = is_grib and of_interval, not is_grib and of_interval
         self.shape: Grid | CurvedGrid | Places = _places(dataset, array, source, self.where) or open_weather(
             dataset, self._name, source.crs, self.where, ForcingError, source.axes
         ).grid
@@ -126,6 +128,12 @@ class DatasetFiles:
         self.step = source.step or (length if source.stamp is None else 0) or spacing(values) or model_step
         at_end = self._over_time or source.kind == "accumulated"
         stamp = source.stamp or ("end" if at_end and bounds is None else None)
+        self.remark = ""
+        if self._from_grib and stamp is None and bounds is None and self.step < DAY:
+            self.remark = (
+                f"'{self._name}' comes from GRIB, where values are of the time before their stamp, and stamps are "
+                "taken as starts of intervals. Set stamp: end unless the file has them moved."
+            )
         starts = np.concatenate([
             interval_starts(one, stamp, self.step, source.utc_offset, str(path), ForcingError)
             for one, path in zip(stamps, self._files, strict=True)

@@ -299,8 +299,9 @@ def _system(
         return check_system(crs)
     if units <= {*EAST, *NORTH} or (plain and units <= {"", "degrees", "degree"}):
         return "EPSG:4326"
+    named = "no grid_mapping" if mapping is None else f"its grid_mapping '{mapping}' is not in the file"
     raise error(
-        f"{where}: '{array.name}' has no reference system (no grid_mapping, and axes in {', '.join(sorted(units))}), "
+        f"{where}: '{array.name}' has no reference system ({named}, and axes in {', '.join(sorted(units))}), "
         "expected one. Set `crs`, such as EPSG:2154."
     )
 

@@ -144,8 +144,8 @@ class Intervals:
         )  # raises where the units are none of an amount either
         raise ForcingError(
             f"{self.where}: '{self.name}' is in '{self._fields.units}', an amount; of each interval, or accumulated "
-            "since a reset? The file does not say. Set `kind` to total or accumulated (ERA5: total, ERA5-Land: "
-            "accumulated)."
+            "since a reset? The file does not say. Set `kind` to total or accumulated (ERA5 by the hour: total "
+            "with stamp: end; ERA5-Land: accumulated)."
         )
 
     def _needs_before(self, start: np.datetime64) -> bool:
@@ -187,6 +187,11 @@ class CellInput(Intervals):
         self._fields.select(self.weights.sources)
         self.sources = [self]
         self.change = None if source.height is None else self._change(target, folder)
+
+    @property
+    def remark(self) -> str:
+        """What is to be said of the source's stamps, or nothing."""
+        return str(getattr(self._fields, "remark", ""))
 
     @property
     def n_used(self) -> int:

@@ -25,6 +25,8 @@ HUMIDITY = tuple(
     sorted(HUMIDITY, key=("vapour_pressure", "dewpoint_temperature", "specific_humidity", "relative_humidity").index)
 )
 """Sources of humidity, the best first."""
+MOST_OF_FRACTION, LEAST = 1.1, 24
+"""What relative humidity as a fraction does not go above [1], and how many values tell it from dry air in per cent."""
 
 
 class Quantity(NamedTuple):
@@ -143,14 +145,26 @@ def _vapour(keys: tuple[str, ...], source: Callable[[str], CellInput], given: Gi
             return Formed([first, source(keys[1])], make)
         pressure = pressure_at(elevation_of(given.site, "air pressure without a source"))
         return Formed([first], lambda humidity: make(humidity, pressure), on_cells=True)
+    where = first.where
     if step == DAY and MEAN in given.sources:
         warmth = source(MEAN)
         if warmth.step < DAY:  # saturation of every interval
-            return Formed([first, warmth], lambda share, t: share / 100.0 * saturation(t))
+            return Formed([first, warmth], lambda share, t: _share(share, where) * saturation(t))
     return Formed(
         [first, *(source(key) for key in keys[1:])],
-        lambda share, *t: share / 100.0 * sum(saturation(one) for one in t) / len(t),
+        lambda share, *t: _share(share, where) * sum(saturation(one) for one in t) / len(t),
     )
+
+
+def _share(percent: np.ndarray, where: str) -> np.ndarray:
+    """Relative humidity [1] of one in per cent, which over a block of time is somewhere above that of a fraction."""
+    valid = percent[~np.isnan(percent)]
+    if valid.size >= LEAST and valid.max() <= MOST_OF_FRACTION:
+        raise ForcingError(
+            f"{where}: 'relative_humidity' is at most {valid.max():.3g} %, expected up to 100: it is a fraction. Set "
+            "forcing.relative_humidity.units: '1'."
+        )
+    return percent / 100.0
 
 
 class Constant:

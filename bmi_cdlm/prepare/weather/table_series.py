@@ -136,11 +136,9 @@ class TableFiles:
             array = dataset[name]
             space = tuple(str(d) for d in array.dims if array.sizes[d] == 1 and not is_time(dataset, str(d)))
             stamps = read_stamps(dataset, array, space, str(path), ForcingError)
-            values = within_range(np.asarray(array.values, np.float64).ravel(), array)
-            values[np.isin(values, self._source.missing_values)] = np.nan
+            values = self._whole(array)
             for more in self._source.add:
-                other = dataset[choose_variable(dataset, more, (), str(path), ForcingError)]
-                values = values + within_range(np.asarray(other.values, np.float64).ravel(), other)
+                values = values + self._whole(dataset[choose_variable(dataset, more, (), str(path), ForcingError)])
             if values.size != stamps.values.size:
                 raise ForcingError(
                     f"{path}: '{name}' lies on {array.dims}, expected times only in a file of one basin. Name another "
@@ -148,6 +146,12 @@ class TableFiles:
                 )
             units = array.attrs.get("units")
         return Series(stamps, values, None if units is None else str(units))
+
+    def _whole(self, array: Any) -> np.ndarray:
+        """All values of a variable, float64[value], those that stand for missing as NaN."""
+        values = within_range(np.asarray(array.values, np.float64).ravel(), array)
+        values[np.isin(values, self._source.missing_values)] = np.nan
+        return values
 
     def _columns(self, ids: Sequence[str] | None) -> dict[str, Series]:
         """Series of one table."""

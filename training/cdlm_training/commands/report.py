@@ -22,7 +22,7 @@ def report_command(folder: Path) -> None:
 @click.command("compare", cls=CleanErrors)
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
 @click.argument("second", metavar="B", type=click.Path(path_type=Path))
-@click.option("--model", help="Model of A, as its tables name it.  [default: the first; its ensemble if there is one]")
+@click.option("--model", help="Model of A, as its tables name it.  [default: first ensemble, else first variant]")
 @click.option("--other", help="Model of B.  [default: likewise]")
 @click.option("--to", "path", type=click.Path(path_type=Path), help="Page to write.  [default: A/compare_B.html]")
 def compare_command(first: Path, second: Path, model: str | None, other: str | None, path: Path | None) -> None:

@@ -67,7 +67,8 @@ class Compared(NamedTuple):
 def compare_experiments(
     first: Record, second: Record, models: tuple[str | None, str | None] = (None, None)
 ) -> Compared:
-    """Compare one model of each; without a name its first model, as an ensemble where there is one.
+    """Compare one model of each; without a name its first ensemble of variants, else its first variant (the ensemble of
+    its seeds).
 
     Raises
     ------
@@ -104,8 +105,8 @@ def _model(record: Record, name: str | None) -> str:
     """The line of a model in the tables of an experiment."""
     known = list(dict.fromkeys(model for part in make_parts(record.scores) for model in part.models))
     if name is None:
-        variant = record.manifest.variants[0]
-        own = [one for one in known if one == variant or one.startswith(f"{variant}, ")]
+        model = record.manifest.forecast
+        own = [one for one in known if one == model or one.startswith(f"{model}, ")]
         return next((one for one in own if "ensemble" in one), own[0] if own else known[0])
     if name not in known:
         raise ConfigError(f"{record.folder}: has no model '{name}'.{nearest(name, known)} It has: {'; '.join(known)}.")

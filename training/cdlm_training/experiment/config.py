@@ -12,7 +12,8 @@ from bmi_cdlm.files.yaml_loader import load_yaml
 from bmi_cdlm.names.calendars import date_text
 from bmi_cdlm.names.errors import ConfigError, nearest, shown
 from bmi_cdlm.names.paths import expand
-from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config, explain
+from bmi_cdlm.run.config import KEYWORDS, PATH_KEYS, Config
+from bmi_cdlm.run.problems import explain
 from cdlm_training.config import Period, TrainConfig, load_train_config, with_paths
 from cdlm_training.dataset import check_whole_steps
 from cdlm_training.uniform import UNIFORM
@@ -112,14 +113,27 @@ class ExperimentConfig(BaseModel):
         return self
 
 
+class PartOf(NamedTuple):
+    """What of an experiment is asked for; empty: all that its file names."""
+
+    designs: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    variants: tuple[str, ...] = ()
+
+
+WHOLE = PartOf()
+
+
 class Experiment(NamedTuple):
-    """An experiment as read: its file, the run and training beside it, the keys of the file with absolute paths."""
+    """An experiment as read: its file, the run and training beside it, the keys of the file with absolute paths; part :
+    in words, what of the file's experiment it is, where it is not all."""
 
     path: Path
     run: Config
     training: TrainConfig
     config: ExperimentConfig
     content: dict[str, Any]
+    part: str = ""
 
     def variant(self, name: str) -> dict[str, Any]:
         """The keys of a variant, or of the baseline `lumped`."""
@@ -159,6 +173,36 @@ def load_experiment(path: Path) -> Experiment:
         raise ConfigError(f"{path}: experiment: {explain(cause)} See training/README.md.") from cause
     _check_test(path, run, training, config)
     return Experiment(path, run, training, config, content_of(path))
+
+
+def narrowed(experiment: Experiment, part: PartOf) -> Experiment:
+    """A part of an experiment, in the order of its file; an ensemble that lacks a variant there is left out.
+
+    Raises
+    ------
+    ConfigError
+        The experiment has not what is asked for.
+    """
+    config, changes, words = experiment.config, dict[str, Any](), []
+    for key, asked in part._asdict().items():
+        known = list(getattr(config, key))
+        unknown = [one for one in asked if one not in known]
+        if unknown:
+            raise ConfigError(
+                f"{experiment.path}: experiment.{key} has no '{shown(unknown[0])}'."
+                f"{nearest(str(unknown[0]), map(str, known))} Expected of {', '.join(map(str, known))}."
+            )
+        kept = [one for one in known if one in asked or not asked]
+        if len(kept) < len(known):
+            changes[key] = {one: config.variants[one] for one in kept} if key == "variants" else tuple(kept)
+            words.append(f"{key} {', '.join(map(str, kept))} of {', '.join(map(str, known))}")
+    if "variants" in changes:
+        left = {n: of for n, of in config.ensembles.items() if all(one in changes["variants"] for one in of)}
+        if len(left) < len(config.ensembles):
+            words.append(f"not the ensembles {', '.join(n for n in config.ensembles if n not in left)}")
+        changes["ensembles"] = left
+    told_of = f"A part of the experiment of the file: {'; '.join(words)}." if words else ""
+    return experiment._replace(config=config.model_copy(update=changes), part=told_of)
 
 
 def _check_test(path: Path, run: Config, training: TrainConfig, config: ExperimentConfig) -> None:

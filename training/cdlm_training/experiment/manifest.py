@@ -25,7 +25,7 @@ class Manifest(NamedTuple):
     """An experiment that was done.
 
     variants : what was trained, in order; seeds; splits; periods : begin and end as texts, by name; files : path and
-    sha256 by key of the configuration; code : version and digest of what computes.
+    sha256 by key of the configuration; code : version and digest of what computes; ensembles : the variants of each.
     """
 
     name: str
@@ -36,6 +36,12 @@ class Manifest(NamedTuple):
     periods: dict[str, list[str]]
     files: dict[str, list[str]]
     code: dict[str, str]
+    ensembles: dict[str, list[str]] = {}  # noqa: RUF012 (of a tuple: never changed)
+
+    @property
+    def forecast(self) -> str:
+        """The model that stands for the experiment: its first ensemble of variants, else its first variant."""
+        return next(iter(self.ensembles), self.variants[0])
 
 
 def write_manifest(experiment: Experiment, jobs: list[Job], splits: list[Split], notes: list[str]) -> None:
@@ -50,6 +56,7 @@ def write_manifest(experiment: Experiment, jobs: list[Job], splits: list[Split],
         "periods": {name: [date_text(t) for t in period] for name, period in periods.items()},
         "files": {key: [str(path), content_digest(path)] for key, path in files},
         "code": {"version": __version__, "processes, kernels and model (sha256)": code_digest()},
+        "ensembles": {name: list(of) for name, of in config.ensembles.items()},
     }
     with replacing(config.output / MANIFEST) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -76,14 +76,15 @@ class Record:
         first, last = (parse_date(text, self.run.calendar) for text in self.manifest.periods[period])
         return slice(*(int((t - self.run.start).astype(int)) // self.run.time_step for t in (first, last)))
 
-    def discharge(self, variant: str, design: str, gauge: str) -> np.ndarray:
-        """Discharge of every seed at a gauge, float64[seed, time], of the split that holds it out, if one does."""
+    def discharge(self, model: str, design: str, gauge: str) -> np.ndarray:
+        """Discharge at a gauge of every seed of a variant, or of the variants of an ensemble, float64[member, time]; of
+        the split that holds it out, if one does."""
         own = [split for split in self.manifest.splits if split.design == design]
         split = next((one for one in own if gauge in one.held_out), own[0])
         place = self.domain.gauges.id.index(gauge)
         return np.stack([
             read_output(self.job(variant, split, seed) / DISCHARGE, "discharge")[2][:, place]
-            for seed in self.manifest.seeds
+            for variant in self.manifest.ensembles.get(model, [model]) for seed in self.manifest.seeds
         ])
 
     def parameters(self, variant: str) -> tuple[list[MapField], list[str]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bmi_cdlm.evaluate.summary import column
 from bmi_cdlm.pictures.fields import MapField, score_field
 from bmi_cdlm.pictures.map_data import largest_first, map_data
 from bmi_cdlm.pictures.page import Curve, chart, paragraph, place, section, table, write_page
+from cdlm_training.experiment.left_out import left_out, left_out_headings, title_of
 from cdlm_training.experiment.manifest import FILES
 from cdlm_training.experiment.record import Record
 from cdlm_training.experiment.report_training import curves_of_training, outside_range, season_of_pet
@@ -23,6 +25,10 @@ OF_CDF = ("nse", "kge")
 ON_MAPS = ("nse", "kge", "pbias")
 LEAST_SHOWN, PLACES = -0.5, 301
 """Of the distributions: the lowest score of their axis, and the number of places on it."""
+NAMES_LINE, NAME_TAKES = 60, 6
+"""Of names above a chart of half a page: characters in a line, and those that the mark of a curve takes."""
+ENOUGH = 3
+"""Gauges of which a best, a median and a worst can be shown."""
 MOST_REACHES, MOST_CELLS = 30_000, 60_000
 """On a map of a report: the largest reaches, and cells; a page of its own, `cdlm view`, has room for more."""
 Data = dict[str, Any]
@@ -39,7 +45,7 @@ def write_report(folder: Path) -> Path:
     record, data = Record(folder), Data()
     parts = sorted(make_parts(record.scores), key=lambda one: one.period != "test")
     body = "".join((
-        _about(record), _tables(parts), _distributions(parts, data), _score_maps(record, parts, data),
+        _about(record), _tables(parts, record), _distributions(parts, data), _score_maps(record, parts, data),
         _hydrographs(record, parts, data), _parameter_maps(record, data), season_of_pet(record, data),
         curves_of_training(record, data), outside_range(record), _made_of(record),
     ))
@@ -74,11 +80,15 @@ def _few(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _tables(parts: Sequence[Part]) -> str:
+def _tables(parts: Sequence[Part], record: Record) -> str:
     inside = []
     for part in parts:
         inside.append(table(headings(), part.rows(), part.title))
         inside += [paragraph(text, "quiet") for text in part.spreads()]
+    apart = list(left_out(parts, record.manifest.splits))
+    for period in dict.fromkeys(one.period for one in apart):
+        rows = [one.row() for one in apart if one.period == period]
+        inside.append(table(left_out_headings(), rows, title_of(period)))
     told = (
         "Medians over gauges, with 95 % bootstrap intervals over gauges; the last column is the median of the "
         "difference to the first model, gauge by gauge. Nested gauges are not independent, so that intervals are too "
@@ -94,10 +104,15 @@ def _distributions(parts: Sequence[Part], data: Data) -> str:
         for name in OF_CDF:
             key = f"cdf{k}_{name}"
             data[key] = _distribution(part, name)
-            charts.append(place("chart", key, 400))
+            charts.append(place("chart", key, 360 + 20 * _lines_of(part.models)))
         inside.append(f'<h3>{part.title}</h3><div class="pair">{"".join(charts)}</div>')
     told = "Share of gauges whose score is not above a value: the further to the right a curve, the better."
     return section("Distributions over gauges", paragraph(told), *inside)
+
+
+def _lines_of(names: Iterable[str]) -> int:
+    """Lines that the names of curves take above a chart of half a page."""
+    return max(1, math.ceil(sum(len(name) + NAME_TAKES for name in names) / NAMES_LINE))
 
 
 def _distribution(part: Part, name: str) -> Data:
@@ -115,9 +130,9 @@ def _distribution(part: Part, name: str) -> Data:
 
 
 def _score_maps(record: Record, parts: Sequence[Part], data: Data) -> str:
-    """Scores of every model in the test period at its gauges, those that were never seen first."""
+    """Scores of every model in the test period at its gauges, those that were never seen first, if there are some."""
     ids = record.domain.gauges.id
-    tested = sorted((one for one in parts if one.period == "test"), key=lambda one: one.role != "unseen")
+    tested = sorted((one for one in parts if one.period == "test"), key=_telling)
     fields = []
     for part in tested:
         for model, gauges in part.models.items():
@@ -129,6 +144,11 @@ def _score_maps(record: Record, parts: Sequence[Part], data: Data) -> str:
     order = largest_first(record.domain)[:MOST_REACHES]
     data["scores"] = map_data(record.domain, fields, order, cells=False)
     return section("Scores on the map", *thinned(record, cells=False), place("map", "scores", 560))
+
+
+def _telling(part: Part) -> tuple[bool, bool]:
+    """The order of parts that are shown: with gauges ENOUGH before those of a few, never seen before fitted."""
+    return max(len(gauges) for gauges in part.models.values()) < ENOUGH, part.role != "unseen"
 
 
 def thinned(record: Record, *, cells: bool = True) -> list[str]:
@@ -167,22 +187,23 @@ def _parameter_maps(record: Record, data: Data) -> str:
 
 
 def _hydrographs(record: Record, parts: Sequence[Part], data: Data) -> str:
-    """Best, median and worst gauge of the first model in the test period, where it never saw them if there are such."""
-    variant = record.manifest.variants[0]
+    """Best, median and worst gauge of the forecast in the test period, where it never saw them if there are such."""
+    forecast = record.manifest.forecast
     tested = [one for one in parts if one.period == "test"]
-    part = next((one for one in tested if one.role == "unseen"), tested[0] if tested else None)
-    if part is None:
+    each_part = [(one, *_line_of(one, forecast)) for one in sorted(tested, key=lambda one: one.role != "unseen")]
+    ranked = [(one, model, gauges, _by_nse(gauges)) for one, model, gauges in each_part]
+    enough = [one for one in ranked if len(one[-1]) >= ENOUGH] or sorted(ranked, key=lambda one: -len(one[-1]))
+    if not enough or not enough[0][-1]:
         return ""
-    model, gauges = _line_of(part, variant)
-    known = sorted((g for g in gauges if np.isfinite(gauges[g].get("nse", np.nan))), key=lambda g: gauges[g]["nse"])
-    if not known:
-        return ""
+    part, model, gauges, known = enough[0]
     wanted = {"Best": known[-1], "Median": known[(len(known) - 1) // 2], "Worst": known[0]}
+    if len(known) < ENOUGH:
+        wanted = {"Best": known[-1], "Worst": known[0]} if len(known) > 1 else {"Only": known[0]}
     rows, charts, stations = record.steps("test"), [], record.domain.gauges
     names = dict(zip(stations.id, stations.name, strict=True))
     for told, gauge in wanted.items():
         key = f"hydrograph_{told}"
-        each = record.discharge(variant, part.design, gauge)[:, rows]
+        each = record.discharge(forecast, part.design, gauge)[:, rows]
         place_of = record.domain.gauges.id.index(gauge)
         title = f"{told}: {gauge}" if names[gauge] == gauge else f"{told}: {names[gauge]} ({gauge})"
         data[key] = chart(
@@ -191,17 +212,22 @@ def _hydrographs(record: Record, parts: Sequence[Part], data: Data) -> str:
             told=score_words(gauges[gauge]), band=(each.min(axis=0), each.max(axis=0)) if len(each) > 1 else None,
         )
         charts.append(place("chart", key, 300))
-    band = f" Shaded: the range of {len(record.manifest.seeds)} seeds." if len(record.manifest.seeds) > 1 else ""
+    band = f" Shaded: the range of the {len(each)} members." if len(each) > 1 else ""
     told = (
-        f"{model}, {part.title}: the gauges with the best, the median and the worst NSE.{band} Drag over a chart to "
-        "zoom, or use the wheel; a double click goes back."
+        f"{model}, {part.title}: {', '.join(wanted).lower()} by NSE.{band} Drag over a chart to zoom, or use the "
+        "wheel; a double click goes back."
     )
     return section("Hydrographs", paragraph(told), *charts)
 
 
-def _line_of(part: Part, variant: str) -> tuple[str, Mapping[str, Mapping[str, float]]]:
-    """The line of a variant in a part: its ensemble where there is one."""
-    own = {name: found for name, found in part.models.items() if name == variant or name.startswith(f"{variant}, ")}
+def _by_nse(gauges: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Gauges that have an NSE, the worst first."""
+    return sorted((g for g in gauges if np.isfinite(gauges[g].get("nse", np.nan))), key=lambda g: gauges[g]["nse"])
+
+
+def _line_of(part: Part, model: str) -> tuple[str, Mapping[str, Mapping[str, float]]]:
+    """The line of a variant or ensemble in a part: of several trainings that of their mean."""
+    own = {name: found for name, found in part.models.items() if name == model or name.startswith(f"{model}, ")}
     name = next((one for one in own if "ensemble" in one), next(iter(own), ""))
     return name, own.get(name, {})
 

@@ -54,12 +54,12 @@ def _middle(values: np.ndarray) -> np.ndarray:
 
 
 def _floor(curves: list[Curve]) -> float | None:
-    """From where an efficiency is shown: not below -1, for first epochs may be far off, unless all are that low."""
+    """From where an efficiency is shown: -1 where first epochs are further off, unless all are that low."""
     values = np.concatenate([curve.values for curve in curves])
     known = values[~np.isnan(values)]
     if not known.size or known.max() < -0.5:
         return None
-    return max(-1.0, min(0.0, float(known.min())))
+    return -1.0 if known.min() < -1 else None
 
 
 def season_of_pet(record: Record, data: Data) -> str:

@@ -15,7 +15,7 @@ from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.names.writing import check_writable, replacing
 from cdlm_training.experiment.alone import alone_in
 from cdlm_training.experiment.baselines import LocalFits, choose_donors, climatology, distances, write_local
-from cdlm_training.experiment.config import Baseline, Experiment, load_experiment, told
+from cdlm_training.experiment.config import WHOLE, Baseline, Experiment, PartOf, load_experiment, narrowed, told
 from cdlm_training.experiment.jobs import (
     Job,
     check_splits,
@@ -25,6 +25,7 @@ from cdlm_training.experiment.jobs import (
     usable_gauges,
     write_discharge,
 )
+from cdlm_training.experiment.left_out import left_out_markdown
 from cdlm_training.experiment.manifest import write_manifest
 from cdlm_training.experiment.record import SCORES
 from cdlm_training.experiment.report import write_report
@@ -37,18 +38,20 @@ VALIDATION_SCORES = "validation.csv"
 DONORS: dict[Baseline, str] = {"nearest": "nearest donors", "similar": "similar donors"}
 
 
-def run_experiment(path: Path, tell: Callable[[str], None], scenarios: Sequence[Scenario] = ()) -> str:
+def run_experiment(
+    path: Path, tell: Callable[[str], None], scenarios: Sequence[Scenario] = (), part: PartOf = WHOLE
+) -> str:
     """Do all of an experiment that is not done yet, write its tables and its report; returns the Markdown.
 
     scenarios : with these, the designs that they need in place of those of the file, and one table of them
-    (VALIDATION).
+    (VALIDATION). part : only these designs, seeds and variants; tables and report are of them alone.
 
     Raises
     ------
     CdlmError
         What is wrong with the configuration or its files, before anything is trained.
     """
-    experiment = load_experiment(path)
+    experiment = narrowed(load_experiment(path), part)
     if scenarios:
         experiment = experiment._replace(
             config=experiment.config.model_copy(update={"designs": designs_of(scenarios)})
@@ -103,7 +106,7 @@ def _carry_out(
         with replacing(config.output / VALIDATION) as temporary:
             temporary.write_text(text, encoding="utf-8")
         return text
-    text = markdown(found, f"Experiment {path.stem}", notes)
+    text = markdown(found, f"Experiment {path.stem}", notes) + left_out_markdown(found, splits)
     with replacing(config.output / TABLE) as temporary:
         temporary.write_text(text, encoding="utf-8")
     write_manifest(experiment, jobs, splits, notes)
@@ -253,14 +256,23 @@ def _write_series(
             write_discharge(path, experiment.run, ids, series)
 
 
+def _sizes(splits: Sequence[Split]) -> str:
+    """How many gauges the splits of a design fit and hold out, in words."""
+    each = [f"{len(s.fitted)} fitted, {len(s.held_out)} held out" for s in splits]
+    if len(set(each)) == 1:
+        return f"{splits[0].design} {each[0]}" + (f" in each of {len(splits)}" if len(splits) > 1 else "")
+    return f"{splits[0].design} " + ", ".join(f"{s.name} {one}" for s, one in zip(splits, each, strict=True))
+
+
 def _notes(experiment: Experiment, domain: Domain, splits: Sequence[Split], chosen: Sequence[str]) -> list[str]:
     """What saw what."""
     training, config = experiment.training, experiment.config
     chosen_on = "the training period" if training.validate_on is None else told(training.validate_on)
-    sizes = ", ".join(f"{s.design} {s.name} {len(s.fitted)} fitted, {len(s.held_out)} held out" for s in splits)
+    sizes = "; ".join(_sizes([s for s in splits if s.design == one]) for one in dict.fromkeys(s.design for s in splits))
     return [
         f"Trained on {told(training.train)}, epochs chosen on {chosen_on} at fitted gauges, tested on "
         f"{told(config.test)}. {len(domain.gauges.id)} gauges, of which {len(chosen)} can be fitted. "
         f"Splits: {sizes}. Medians over gauges with 95 % bootstrap intervals; attributes of climate may be "
         "those of the whole record.",
+        *([experiment.part] if experiment.part else []),
     ]

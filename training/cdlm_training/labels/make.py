@@ -169,9 +169,8 @@ def _fit_cells(
     forcing: dict[str, np.ndarray], rows: slice, restarts: int, tell: Tell,
 ) -> LabelSet:
     spec = make_spec(
-        run.domain, cell_attributes=(), reach_attributes=(), mapping="uniform", snow=run.snow, step=run.time_step,
-        routing_step=run.routing_step, starts=training.starts, ranges=training.ranges, runoff=run.runoff,
-        routing=run.routing,
+        run.domain, cell_attributes=(), reach_attributes=(), mapping="uniform", step=run.time_step,
+        routing_step=run.routing_step, starts=training.starts, ranges=training.ranges, **run.processes,
     )
     config = training.model_copy(update={"precision": "float64", "pet_factor": False, "varying": (), "device": "cpu",
                                          "gauges_per_update": None, "pairs_per_update": None})
@@ -194,8 +193,8 @@ def _record(run: Config, training: TrainConfig, runoff: str | None, restarts: in
     elif run.observations is not None:
         files["observations"] = run.observations
     return {
-        "period": [date_text(t) for t in training.train], "time_step": str(run.time_step), "runoff": run.runoff,
-        "snow": run.snow, "routing": run.routing, "restarts": str(restarts),
+        "period": [date_text(t) for t in training.train], "time_step": str(run.time_step), **run.processes,
+        "restarts": str(restarts),
         "fingerprints": {name: content_digest(file) for name, file in files.items()}, "licence": training.licence,
         **({"loss": loss_of_one_gauge(training.loss.model_dump(mode="json"))} if runoff is None else {}),
     }

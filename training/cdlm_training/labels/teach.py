@@ -15,6 +15,7 @@ from bmi_cdlm.generator.specification import GeneratorSpec, NetworkSpec, Target
 from bmi_cdlm.names.errors import nearest
 from bmi_cdlm.names.parameters import STARTS, WEIGHT
 from bmi_cdlm.prepare.gauges.hierarchy import folds
+from bmi_cdlm.processes.catalogue import GIVEN
 from bmi_cdlm.run.config import Config
 from cdlm_training.fields import unbounded
 from cdlm_training.labels.areas import Areas, own_areas, shares
@@ -27,7 +28,7 @@ BLOCK = 3.0
 """Side of the blocks that are held out together [degrees]."""
 STEEPEST = 1e-6
 """A mean place in a range is no nearer to a bound, where its logit is infinite."""
-KEYS = ("snow", "time_step")
+KEYS = ("precipitation", "snow", "time_step")
 
 
 class Lesson(NamedTuple):
@@ -142,7 +143,7 @@ def site_weights(kge: np.ndarray, config: Pretraining) -> np.ndarray:
 
 def _check_structure(labels: ReadLabels, run: Config, spec: GeneratorSpec) -> None:
     for key in KEYS:
-        have, want = labels.record.get(key), str(getattr(run, key))
+        have, want = ({"precipitation": GIVEN} | dict(labels.record)).get(key), str(getattr(run, key))
         if have != want:
             raise LabelError(
                 f"{labels.where}: labels were made with {key}: {have}, the run has {key}: {want}. Expected labels of "

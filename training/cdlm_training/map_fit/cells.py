@@ -14,7 +14,7 @@ from bmi_cdlm.generator.specification import Target
 from bmi_cdlm.kernels.loops.plan import places_of
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR
-from bmi_cdlm.model.operators import CellOperator
+from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.names.declaration import RUNOFF
 from bmi_cdlm.run.config import Config
 from cdlm_training.generator import within
@@ -68,20 +68,21 @@ class CellModel:
     prior : float64[cell] by registry name
     free : volume and storage
     workers : Workers
+    n_settled : int
+        Processes, of the first, that a larger model has run: what they give is in the forcing.
     """
 
     def __init__(
         self, run: Config, domain: Domain, cells: np.ndarray, forcing: Mapping[str, np.ndarray],
-        prior: Mapping[str, np.ndarray], free: Sequence[Target], workers: Workers,
+        prior: Mapping[str, np.ndarray], free: Sequence[Target], workers: Workers, n_settled: int = 0,
     ) -> None:
-        self.run, self.free = run, tuple(free)
+        self.run, self.free, self._n_settled = run, tuple(free), n_settled
         self._domain, self._workers, self._whole = domain, workers, cells
         self.inputs = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in forcing.items()}
         self.prior = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in prior.items()}
         part, _ = take_reaches(domain, NO_REACHES, more_cells=cells)
         self.operators = [
-            CellOperator(p, part, run.time_step, np.float64, workers) for p in run.chain.cells
-            if p.gives[0] not in forcing  # a larger model has run it
+            CellOperator(p, part, run.time_step, np.float64, workers) for p in run.chain.cells[n_settled:]
         ]
         longest = {t.name: t.high for t in free}
         self.places = {
@@ -96,7 +97,9 @@ class CellModel:
         """The same of some of its cells."""
         inputs = {name: values[:, places].numpy() for name, values in self.inputs.items()}
         prior = {name: values[places].numpy() for name, values in self.prior.items()}
-        return CellModel(self.run, self._domain, self._whole[places], inputs, prior, self.free, self._workers)
+        return CellModel(
+            self.run, self._domain, self._whole[places], inputs, prior, self.free, self._workers, self._n_settled
+        )
 
     def runoff(self, z: Tensor) -> Tensor:
         """Runoff [mm d-1], [time, cell], of z, [2, cell]."""
@@ -121,7 +124,7 @@ class CellModel:
             if read & {t.name for t in self.free} or (DEMAND in read and FACTOR in {t.name for t in self.free}):
                 return
             self.inputs[first.gives] = self._advance(first, self.inputs, self.prior)
-            self.operators = self.operators[1:]
+            self.operators, self._n_settled = self.operators[1:], self._n_settled + 1
 
 
 def residuals(model: CellModel, z: np.ndarray, aim: Aim) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

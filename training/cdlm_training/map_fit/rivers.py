@@ -13,7 +13,7 @@ from bmi_cdlm.domain.network import upstream_of
 from bmi_cdlm.evaluate.metrics import pcc
 from bmi_cdlm.kernels.workers import Workers
 from bmi_cdlm.model.buffers import FACTOR
-from bmi_cdlm.model.operators import ReachOperator
+from bmi_cdlm.model.reach_operator import ReachOperator
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.run.config import Config
 from bmi_cdlm.run.screening import read_records
