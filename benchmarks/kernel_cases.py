@@ -16,7 +16,7 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
 from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.buffers import whole_series
+from bmi_cdlm.model.buffers import on_lines, whole_series
 from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.model.elementwise import Elementwise
 from bmi_cdlm.model.memory import HostMemory
@@ -207,7 +207,7 @@ def routing_arguments(
     lateral_inflow, passing = (
         ReachSeries(np.empty((plan.n_slots, n_steps), dtype), plan.network.slot, np.empty(n, dtype)) for _ in range(2)
     )
-    discharge = whole_series(np.empty((n, n_steps), dtype)) if kept else passing
+    discharge = whole_series(on_lines(n, n_steps, dtype)) if kept else passing
     return compiled(reach_loops(reaches, LINKS).route, dtype), (
         plan.network, links, parameters, start, runoff, lateral_inflow,
         np.empty((plan.n_slots, n_steps * n_sub), dtype), discharge,

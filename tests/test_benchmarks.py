@@ -138,7 +138,9 @@ def compare(forward, monkeypatch):
 @pytest.mark.slow
 def test_peers_are_measured_where_they_are_installed(compare, capsys):
     """The solvers' discharge and gradients are ours, which `compare` asserts."""
-    compare.main(compare.Sizes(smash_steps=20, units=50, unit_days=30, sources=200, river_days=1, repeats=1))
+    compare.main(compare.Sizes(
+        smash_steps=20, units=50, unit_days=30, sources=200, river_days=1, fuse_sources=20, fuse_days=9, repeats=1,
+    ))
     printed = capsys.readouterr().out
     for name, (_, needed) in compare.PEERS.items():
         missing = [package for package in needed if importlib.util.find_spec(package) is None]
@@ -152,11 +154,16 @@ def test_a_peer_that_is_not_installed_is_left_out_with_the_reason(compare, capsy
     def broken(sizes):
         raise ImportError("libpeer.so: no such file")
 
+    peers = compare.PEERS
     monkeypatch.setattr(compare, "PEERS", {"a": (broken, ("no_such_package",)), "b": (broken, ("numpy",))})
     compare.main()
     printed = capsys.readouterr().out
     assert "a: left out, no_such_package not installed (pip install 'bmi-cdlm[peers]')" in printed
     assert "b: left out, it cannot be imported: libpeer.so" in printed
+    measure, _ = peers["jFUSE"]
+    monkeypatch.setattr(compare, "PEERS", {"jFUSE": (measure, ("jax", "no_such_package"))})
+    compare.main()
+    assert "no_such_package not installed (pip install --no-deps jfuse" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """This model beside its peers, on the same units, reaches and days in one run: `make bench-peers`, two minutes.
 
 hydro-smash (gr4-lr), HBV 2.0 of hydrodl2 (beside our HBV on its parameters, and GR4J with snow), routing by sparse
-triangular systems as in DDR and RAPID, and by river-route's kernel; a peer that is not installed is left out, and the
-reason printed. All runs on one core, forward and forward with gradient, in turns; the last column is the ratio of the
-medians.
+triangular systems as in DDR and RAPID, and by river-route's kernel, runoff and routing by jFUSE; a peer that is not
+installed is left out, and the reason printed. All runs on one core, forward and forward with gradient, in turns; the
+last column is the ratio of the medians.
 benchmarks/README.md says what is counted.
 """
 
@@ -40,7 +40,10 @@ from bmi_cdlm.processes.catalogue import choose, find
 from bmi_cdlm.processes.cemaneige import CEMANEIGE
 
 REMEDY = "pip install 'bmi-cdlm[peers]'"
-REMEDIES = {"river-route": "pip install river-route, on Python 3.14 or newer; rr compile"}
+REMEDIES = {
+    "river-route": "pip install river-route, on Python 3.14 or newer; rr compile",
+    "jFUSE": "pip install --no-deps jfuse; pip install jax equinox optax",
+}
 
 
 class Sizes(NamedTuple):
@@ -53,6 +56,8 @@ class Sizes(NamedTuple):
     sources: int = 20_000
     river_days: int = 8
     river_steps: int = 240
+    fuse_sources: int = 500
+    fuse_days: int = 365
     repeats: int = 3
 
 
@@ -277,11 +282,47 @@ def beside_river_route(sizes: Sizes) -> tuple[list[Row], str]:
     )
 
 
+def beside_jfuse(sizes: Sizes) -> tuple[list[Row], str]:
+    """Runoff and routing with one routing step a day, a unit for every reach; the models differ, the work is counted.
+
+    Theirs is another model of runoff on the same rain, with snow, and its Muskingum-Cunge has coefficients anew every
+    day; ours is GR4J with Muskingum.
+    """
+    from fuse import JFuse
+
+    downstream = in_routing_order(random_river(3, sizes.fuse_sources))
+    n, rng = downstream.size, np.random.default_rng(2)
+    length, area = rng.lognormal(np.log(3000.0), 0.5, n), np.full(n, 9.0)
+    domain = basin.one_cell_per_reach(downstream, length, area, [f"{i:08d}" for i in range(n)])
+    downstream, length = domain.reaches.downstream, domain.reaches.length
+    ours = Gradient(domain, DAY, sizes.fuse_days)
+    weather = random_weather(3, sizes.fuse_days, n)
+    theirs = JFuse(downstream, length, np.full(n, 2e-3), area, *weather, np.full_like(weather[0], 10.0))
+
+    def case(name: str, run: Callable[[], None]) -> Case:
+        return Case(name, "float32", 1, n * sizes.fuse_days, run)
+
+    rows = timed([
+        (ours.case("GR4J, routing", ours.forward), case("jFUSE, PRMS", theirs.forward)),
+        (ours.case("GR4J, routing, with gradient", ours.both), case("jFUSE, PRMS, with gradient", theirs.both)),
+    ], "cell-days", sizes.repeats)
+    assert theirs.discharge.shape == (sizes.fuse_days,)
+    assert theirs.gradient.shape == (n,)
+    assert np.isfinite(theirs.discharge).all()
+    assert np.isfinite(theirs.gradient).all()
+    rain = float(weather.precipitation.mean() * area.sum() / 86.4)
+    return rows, (
+        f"{n} units and reaches x {sizes.fuse_days} days in both, of which {theirs.discharge.mean() / rain:.0%} of the "
+        "rain came to the outlet there"
+    )
+
+
 PEERS: dict[str, tuple[Callable[[Sizes], tuple[list[Row], str]], tuple[str, ...]]] = {
     "hydro-smash": (beside_smash, ("smash", "rasterio", "pyflwdir")),
     "hydrodl2": (beside_hbv, ("torch", "hydrodl2")),
     "sparse triangular systems": (beside_solve, ("scipy",)),
     "river-route": (beside_river_route, ("river_route",)),
+    "jFUSE": (beside_jfuse, ("jax", "equinox", "jfuse")),
 }
 
 

@@ -74,6 +74,30 @@ def along(values, rows, t, steps):
 
 
 @primitive
+def steps_of(values, rows, t):
+    """The steps t to t + 7 of eight rows of an array: a tuple of lanes, one for each row."""
+    return tuple(values[list(rows), t : t + LANES])
+
+
+@primitive
+def steps_if(values, rows, t):
+    """`steps_of`, and zeros where there is no row, below 0."""
+    return tuple(np.where(np.array(rows)[:, None] < 0, 0, values[list(rows), t : t + LANES]).astype(values.dtype))
+
+
+@primitive
+def turned_lanes(lanes):
+    """Eight lanes with rows for columns: of steps of each row the rows of each step, or back."""
+    return tuple(np.ascontiguousarray(np.stack(lanes).T))
+
+
+@primitive
+def put_steps(values, rows, t, lanes):
+    """Write the steps t to t + 7 of eight rows from lanes, one for each row."""
+    values[list(rows), t : t + LANES] = np.stack(lanes)
+
+
+@primitive
 def turn_block(values, t, column, turned, row, column_t):
     """Write the columns column to column + 7 of the rows t to t + 7 along eight rows of another array."""
     turned[row : row + LANES, column_t : column_t + LANES] = values[t : t + LANES, column : column + LANES].T
@@ -169,18 +193,28 @@ def fused(builder: Any, kind: Lanes, arguments: Sequence[Any]) -> Any:
 
 
 def turned(builder: Any, rows: Sequence[Any]) -> list[Any]:
-    """Eight vectors with rows for columns: three rounds, in each of which pairs of vectors exchange half of theirs."""
-    found = list(rows)
-    for distance in (4, 2, 1):
-        for i in range(LANES):
-            if not i & distance:
-                a, b = found[i], found[i + distance]
-                low = [k if not k & distance else LANES + k - distance for k in range(LANES)]
-                high = [k + distance if not k & distance else LANES + k for k in range(LANES)]
-                found[i], found[i + distance] = (
-                    builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, LANES), mask)) for mask in (low, high)
-                )
-    return found
+    """Eight vectors with rows for columns: three rounds of eight exchanges between two vectors.
+
+    Each is one instruction that writes to a register of its own: of two neighbours in turn, then in pieces of 16 bytes.
+    """
+    def exchange(a: Any, b: Any, mask: Sequence[int]) -> Any:
+        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, LANES), list(mask)))
+
+    def each(found: Sequence[Any], pairs: Sequence[tuple[int, int]], *masks: Sequence[int]) -> list[Any]:
+        return [exchange(found[i], found[j], mask) for i, j in pairs for mask in masks]
+
+    low, high = (0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15)
+    if isinstance(rows[0].type.element, ir.DoubleType):
+        even, odd = (0, 1, 4, 5, 8, 9, 12, 13), (2, 3, 6, 7, 10, 11, 14, 15)
+        # of the rows 2 k and 2 k + 1 the even columns and the odd ones; of those the first and third piece, or others
+        found = each(rows, [(0, 1), (2, 3), (4, 5), (6, 7)], (0, 8, 2, 10, 4, 12, 6, 14), (1, 9, 3, 11, 5, 13, 7, 15))
+        found = each(found, [(0, 2), (4, 6), (1, 3), (5, 7)], even, odd)
+        found = each(found, [(0, 2), (1, 3), (4, 6), (5, 7)], even, odd)
+        return [found[k] for k in (0, 4, 2, 6, 1, 5, 3, 7)]
+    found = each(rows, [(0, 1), (2, 3), (4, 5), (6, 7)], (0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15))
+    found = each(found, [(0, 2), (1, 3), (4, 6), (5, 7)], (0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))
+    found = each(found, [(0, 4), (1, 5), (2, 6), (3, 7)], low, high)
+    return [found[k] for k in (0, 2, 4, 6, 1, 3, 5, 7)]
 
 
 def pointer(context: Any, builder: Any, kind: Any, array: Any, *index: Any) -> Any:
@@ -319,6 +353,55 @@ def compiled_along(_context, values, rows, t, steps):
 
 
 @intrinsic
+def compiled_steps_of(_context, values, rows, t):
+    """`steps_of` of either precision."""
+    result = types.UniTuple(Lanes(values.dtype), LANES)
+
+    def lower(context, builder, sig, arguments):
+        return context.make_tuple(builder, result, read(context, builder, values, *arguments))
+
+    return result(values, rows, types.intp), lower
+
+
+@intrinsic
+def compiled_steps_if(_context, values, rows, t):
+    """`steps_if` of either precision."""
+    result = types.UniTuple(Lanes(values.dtype), LANES)
+
+    def lower(context, builder, sig, arguments):
+        array, found, step = arguments
+        whole = vector(values.dtype)
+        zeros = cgutils.global_constant(builder.module, "no_steps", ir.Constant(whole, None))
+        lanes = []
+        for row in cgutils.unpack_tuple(builder, found, LANES):
+            place = vector_at(builder, values, pointer(context, builder, values, array, row, step))
+            there = builder.icmp_signed(">=", row, row.type(0))
+            lanes.append(builder.load(builder.select(there, place, zeros), align=values.dtype.bitwidth // 8))
+        return context.make_tuple(builder, result, lanes)
+
+    return result(values, rows, types.intp), lower
+
+
+@intrinsic
+def compiled_turned_lanes(_context, lanes):
+    """`turned_lanes` of either precision."""
+    def lower(context, builder, sig, arguments):
+        return context.make_tuple(builder, lanes, turned(builder, cgutils.unpack_tuple(builder, arguments[0], LANES)))
+
+    return lanes(lanes), lower
+
+
+@intrinsic
+def compiled_put_steps(_context, values, rows, t, lanes):
+    """`put_steps` of either precision."""
+    def lower(context, builder, sig, arguments):
+        write(context, builder, values, *arguments[:3], cgutils.unpack_tuple(builder, arguments[3], LANES))
+        return context.get_dummy_value()
+
+    return types.none(values, rows, types.intp, lanes), lower
+
+
+@intrinsic
 def compiled_turn_block(_context, values, t, column, turned_values, row, column_t):
     """`turn_block` of either precision."""
     def lower(context, builder, sig, arguments):
@@ -365,7 +448,8 @@ def compiled_give_turned(_context, values, place, t, lanes):
 COMPILED = {
     eight: compiled_eight, spread: compiled_spread, take: compiled_take, give: compiled_give,
     take_column: compiled_take_column, give_column: compiled_give_column, across: compiled_across,
-    along: compiled_along, turn_block: compiled_turn_block, take_turned: compiled_take_turned,
-    give_turned: compiled_give_turned,
+    along: compiled_along, steps_of: compiled_steps_of, steps_if: compiled_steps_if,
+    turned_lanes: compiled_turned_lanes, put_steps: compiled_put_steps, turn_block: compiled_turn_block,
+    take_turned: compiled_take_turned, give_turned: compiled_give_turned,
 }
 """What stands in the place of each in compiled kernels."""

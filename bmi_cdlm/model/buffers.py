@@ -9,6 +9,7 @@ import numpy as np
 
 from bmi_cdlm.domain.network import NetworkPlan
 from bmi_cdlm.kernels.groups import ReachSeries
+from bmi_cdlm.kernels.streaming import LINE
 from bmi_cdlm.model.cell_operator import CellOperator
 from bmi_cdlm.model.operators import Operators
 from bmi_cdlm.names.declaration import RUNOFF
@@ -144,7 +145,7 @@ def make_buffers(
     def on_reaches(name: str) -> ReachSeries:
         own = kept.rows(name) if n_steps > 1 else np.zeros(0, np.int64)
         if own is None:
-            return whole_series(np.empty((live[name].size, n_steps)), live[name])
+            return whole_series(on_lines(live[name].size, n_steps), live[name])
         row = plan.network.slot
         if own.size:
             row = row.copy()
@@ -175,6 +176,14 @@ def step_bytes(
         rows += n_reaches if own is None else plan.n_slots + own.size
     units = sum(operator.n_units for operator in cells if operator.components > 1)
     return 8 * (n_cells * on_cells + units + rows + plan.n_slots * n_sub)
+
+
+def on_lines(count: int, width: int, dtype: type = np.float64) -> np.ndarray:
+    """Memory for float[count, width] that begins on a line of the cache, for kernels that write whole lines."""
+    size = count * width
+    space: np.ndarray = np.empty(size + LINE // np.dtype(dtype).itemsize, dtype)
+    first = -space.ctypes.data % LINE // space.itemsize
+    return space[first : first + size].reshape(count, width)
 
 
 def whole_series(values: np.ndarray, last: np.ndarray | None = None) -> ReachSeries:

@@ -40,7 +40,8 @@ ROUTING = {plan.process.name: reach_loops(plan, LINKS) for plan in REACH_PLANS}
 MUSKINGUM, RESERVOIRS = ROUTING["muskingum"], ROUTING["reservoirs"]
 GIVEN = tuple((flow_loops(plan, LINKS).route, "uncounted") for plan in REACH_PLANS)
 ON_ROWS = (
-    "narrow", "route_range", "prepare_group", "keep_rows", "gather_eight", "route_eight", "route_eight_means",
+    "narrow", "route_range", "prepare_group", "keep_rows", "feed_eight", "take_again",
+    "route_eight", "route_eight_means",
 )
 """Loops that go over rows that others have made, of processes that have them."""
 TILES = tuple(

@@ -18,8 +18,9 @@ from bmi_cdlm.kernels.launch import compiled
 from bmi_cdlm.kernels.loops.reach_plan import reach_plan
 from bmi_cdlm.kernels.loops.reaches import reach_loops
 from bmi_cdlm.kernels.loops.rows import tile_rows
+from bmi_cdlm.kernels.streaming import is_lined
 from bmi_cdlm.kernels.workers import Workers
-from bmi_cdlm.model.buffers import whole_series
+from bmi_cdlm.model.buffers import on_lines, whole_series
 from bmi_cdlm.processes.links import LINKS
 from bmi_cdlm.processes.muskingum import MUSKINGUM, muskingum_coefficients, muskingum_step, muskingum_step_adjoint
 
@@ -45,21 +46,22 @@ def cut_both_ways(monkeypatch, seed):
     return downstream, plans
 
 
-def routed(downstream, dtype, n_steps, n_sub, kept, plan):
+def routed(downstream, dtype, n_steps, n_sub, kept, plan, n_cells=70):
     """State, volumes, inflows of the tape by reach, last values and discharge of what is kept, after a block."""
     rng, n = np.random.default_rng(1), downstream.size
     K, x = rng.lognormal(np.log(3600.0), 1.5, n), rng.uniform(0, 0.5, n)
     found = np.array([muskingum_coefficients(k, w, 86400.0 / n_sub) for k, w in zip(K, x, strict=True)])
     p = PLAN.parameter_group(*(found[:, ["direct", "gain", "keep", "storage_time"].index(s)].astype(dtype)
                                for s in PLAN.parameter_group._fields))
-    links = Links(np.r_[0, np.cumsum(np.arange(n) % 3)], rng.integers(0, 70, int((np.arange(n) % 3).sum())),
-                  np.ones(int((np.arange(n) % 3).sum()), dtype))
-    runoff, state = rng.uniform(0, 9, (n_steps, 70)).astype(dtype), rng.random(n).astype(dtype)
+    count = int((np.arange(n) % 3).sum())
+    cells = rng.integers(0, n_cells, count) if n_cells == 70 else np.arange(count) % 3 * 256
+    links = Links(np.r_[0, np.cumsum(np.arange(n) % 3)], cells, np.ones(count, dtype))
+    runoff, state = rng.uniform(0, 9, (n_steps, n_cells)).astype(dtype), rng.random(n).astype(dtype)
     slot, gauges = plan.network.slot, np.arange(0, n, 5)
 
     def series(whole: bool) -> ReachSeries:
         if whole:
-            return whole_series(np.empty((n, n_steps), dtype))
+            return whole_series(on_lines(n, n_steps, dtype))
         row = slot.copy()
         row[gauges] = plan.n_slots + np.arange(gauges.size)
         return ReachSeries(np.empty((plan.n_slots + gauges.size, n_steps), dtype), row, np.empty(n, dtype))
@@ -94,6 +96,39 @@ def test_eight_at_once_are_eight_alone(monkeypatch, dtype, n_steps, n_sub):
     for kept in (True, False):
         for a, b in zip(*(routed(downstream, dtype, n_steps, n_sub, kept, plan) for plan in plans), strict=True):
             assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("n_steps", "n_cells"), [(300, 900), (5248, 70), (5251, 70)])
+def test_eight_at_once_from_cells_in_each_others_place_and_past_the_caches(monkeypatch, dtype, n_steps, n_cells):
+    """Cells 512 apart stand in the same rows, one after the other; what is kept of 5,248 steps is whole lines."""
+    if config.DISABLE_JIT:
+        n_steps = min(n_steps, 301)
+    downstream, plans = river(n_steps), []
+    for together in (8, 1):
+        monkeypatch.setattr(network, "IN_STEP", together)
+        plans.append(plan_network(downstream, 1))
+    for kept in (True, False):
+        found, expected = (routed(downstream, dtype, n_steps, 1, kept, plan, n_cells) for plan in plans)
+        for a, b in zip(found, expected, strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
+def test_lines_of_the_cache():
+    """Whole lines where a row is a number of them, from the beginning of one on."""
+    shifted = on_lines(1, 72)[0, 4:68].reshape(4, 16)
+    for values, t, expected in (
+        (on_lines(3, 16), 0, True), (on_lines(3, 16), 8, True), (on_lines(3, 16), 4, False),
+        (on_lines(3, 12), 0, False), (shifted, 0, False),
+    ):
+        assert compiled(begins_on_lines)(values, t) == begins_on_lines(values, t) == expected
+    for dtype in (np.float64, np.float32):
+        assert all(on_lines(5, width, dtype).ctypes.data % 64 == 0 for width in (1, 7))
+
+
+def begins_on_lines(values, t):
+    """`is_lined`, to be compiled."""
+    return is_lined(values, t)
 
 
 def taken_back(downstream, dtype, n_steps, n_sub, plan, narrow):

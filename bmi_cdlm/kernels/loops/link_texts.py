@@ -20,12 +20,14 @@ def collect_row(links, i, runoff, row):
 
 
 def turn_cells(runoff, first, turned, row):
-    """Put runoff of the cells first to first + 31 along rows of `turned`, whole lines of the cache at a time."""
-    n_steps, stop = runoff.shape[0], min(first + 32, runoff.shape[1])
+    """Put runoff of the cells first to first + 127 along rows of `turned`, whole lines of the cache at a time."""
+    n_steps, stop = runoff.shape[0], min(first + 128, runoff.shape[1])
     whole, right = n_steps // 8 * 8, first + (stop - first) // 8 * 8
-    for t in range(0, whole, 8):
+    for t in range(0, whole, 16):
         for cell in range(first, right, 8):
             turn_block(runoff, t, cell, turned, row + cell - first, t)
+            if t + 8 < whole:
+                turn_block(runoff, t + 8, cell, turned, row + cell - first, t + 8)
     for cell in range(first, stop):
         for t in range(whole if cell < right else 0, n_steps):
             turned[row + cell - first, t] = runoff[t, cell]
@@ -34,20 +36,22 @@ def turn_cells(runoff, first, turned, row):
 def turned_row(cell, runoff, turned, held):
     """The row of `turned` in which the runoff of a cell stands, or -1 where its column is to be read as it is.
 
-    turned: float[32 * place, >= time]; held: int64[place + 2], which 32 cells stand there, -1 for none, then how many
-    cells were turned and how many links asked. Where cells lie so that few are found again, no more than three are
-    turned for two links.
+    turned: float[128 * place, >= time]; held: int64[place + 4], of a power of two of places, which 128 cells stand
+    there, -1 for none, then how many cells were turned, how many links asked, and the cell and half row from which the
+    next are to be fetched (`route_eight`), for these are most often the next to be turned. Where cells lie so that few
+    are found again, no more than three are turned for two links.
     """
-    n_places = held.size - 2
-    place, within = cell // 32 % n_places, cell % 32
+    n_places = held.size - 4
+    place, within = cell // 128 & n_places - 1, cell % 128
     held[n_places + 1] += 1
-    if held[place] != cell // 32:
-        if 2 * (held[n_places] - 64 * n_places) > 3 * held[n_places + 1]:
+    if held[place] != cell // 128:
+        if 2 * (held[n_places] - 128 * n_places) > 3 * held[n_places + 1]:
             return -1
-        turn_cells(runoff, cell - within, turned, 32 * place)
-        held[place] = cell // 32
-        held[n_places] += 32
-    return 32 * place + within
+        turn_cells(runoff, cell - within, turned, 128 * place)
+        held[place] = cell // 128
+        held[n_places] += 128
+        held[n_places + 2], held[n_places + 3] = cell - within + 128, 0
+    return 128 * place + within
 
 
 def collect_turned(links, i, runoff, turned, held, row):

@@ -50,7 +50,7 @@ def reach_loops(plan: ReachPlan, links: LinkProcess) -> types.SimpleNamespace:
     }
     made = make_functions(text, f"loops of {name}", known)
     for one in (
-        f"route_narrow_{name}", "route_range", "prepare_group", "keep_rows", "gather_eight", "route_eight",
+        f"route_narrow_{name}", "route_range", "prepare_group", "keep_rows", "feed_eight", "take_again", "route_eight",
         "route_eight_means",
     ):
         if one in made:
@@ -161,55 +161,78 @@ def prepare_group(
 def keep_rows(network, place, together, lateral_inflow, hydrographs, begin, end, first, last, n_sub, inflow):
     """Keep what flows into the reaches sequence[place : place + together], each along its row.
 
-    It stands in their hydrographs, and in `lateral_inflow` but for n_sub = 0.
+    It stands in their hydrographs and in `lateral_inflow`.
     """
     for one in range(place, place + together):
         i = network.sequence[one]
         flow, row = hydrographs[network.slot[i], begin:end], inflow[one, begin:end]
-        if n_sub == 0:
-            copy_row(flow, row)
-        else:
-            keep_inflow(flow, lateral_inflow.values[lateral_inflow.row[i], first:last], n_sub, row)
+        keep_inflow(flow, lateral_inflow.values[lateral_inflow.row[i], first:last], n_sub, row)
 
 
-def gather_eight(network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last):
-    """All that flows into the reaches sequence[place : place + 8], in the hydrograph of each; with one sub-step.
+def feed_eight(network, links, place, runoff, turned, held, feeds, areas, lateral_inflow, hydrographs, first, last):
+    """What flows into the reaches sequence[place : place + 8], with one sub-step.
 
-    A lateral inflow that nobody reads gets no row: of the time that is left every pass over a row is a tenth.
+    That from above stands in the hydrograph feeds[k] of each, -1 where nothing comes. Where a cell feeds a reach by
+    its only link, and nobody reads the lateral inflow, its runoff is the row feeds[8 + k] of `turned`, to be taken over
+    the area areas[k]. Any other is in the hydrograph already, and the row is the last, of zeros: of the time that is
+    left every pass over a row is a tenth.
     """
     shared = 0 if lateral_inflow.values.shape[0] == lateral_inflow.row.size else hydrographs.shape[0]
-    for one in range(place, place + 8):
-        i = network.sequence[one]
-        flow = hydrographs[network.slot[i], first:last]
-        above, stop = network.first_child[i], network.first_child[i + 1]
+    every = shared == lateral_inflow.values.shape[0]  # of which nobody reads any
+    n_steps, nothing, count = last - first, turned.shape[0] - 1, held.size - 4
+    whole = first + n_steps // 8 * 8
+    before = held[count] if count > 0 else 0
+    for k in range(8):
+        i = network.sequence[place + k]
+        slot, above, stop = network.slot[i], network.first_child[i], network.first_child[i + 1]
         for c in range(above + 1, stop):
-            add_row(flow, hydrographs[network.slot[network.child[c]], first:last])
-        link, n_links, row = links.first[i], links.first[i + 1] - links.first[i], -1
-        unread = lateral_inflow.row[i] < shared
-        if unread and n_links == 1 and held.size > 0:
+            add_row(hydrographs[slot, first:last], hydrographs[network.slot[network.child[c]], first:last])
+        link, n_links = links.first[i], links.first[i + 1] - links.first[i]
+        unread = every or lateral_inflow.row[i] < shared
+        row = nothing
+        if unread and n_links == 1 and count > 0:
             row = turned_row(links.cell[link], runoff, turned, held)
-        if row >= 0:
-            column, area = turned[row, : flow.size], links.area[link]
-            if above == stop:
-                set_link(flow, column, area)
-            else:
-                more_link(flow, column, area)
-            lateral_inflow.last[i] = link_flow(column[flow.size - 1], area)
+        feeds[k], feeds[8 + k], areas[0, k] = slot, nothing, 0.0
+        if row >= 0 and row != nothing:
+            feeds[8 + k], areas[0, k] = row, links.area[link]
+            lateral_inflow.last[i] = link_flow(turned[row, n_steps - 1], links.area[link])
         elif unread and n_links == 0:
-            if above == stop:
-                fill_row(flow, 0.0)
             lateral_inflow.last[i] = 0.0
         else:
             lateral = lateral_inflow.values[lateral_inflow.row[i], first:last]
-            if held.size > 0:
+            if count > 0:
                 collect_turned(links, i, runoff, turned, held, lateral)
             else:
                 collect_row(links, i, runoff, lateral)
-            lateral_inflow.last[i] = lateral[lateral.size - 1]
+            lateral_inflow.last[i] = lateral[n_steps - 1]
             if above == stop:
-                copy_row(lateral, flow)
-            else:
-                add_row(flow, lateral)
+                fill_row(hydrographs[slot, first:last], 0.0)
+            add_row(hydrographs[slot, first:last], lateral)
+            continue
+        if above == stop:
+            feeds[k] = -1
+            for t in range(whole, last):
+                hydrographs[slot, t] = 0.0
+    if count > 0:
+        if held[count] != before:
+            take_again(network, links, place, runoff, turned, held, feeds, areas, hydrographs, first, last)
+
+
+def take_again(network, links, place, runoff, turned, held, feeds, areas, hydrographs, first, last):
+    """Where another cell of the eight has taken the place of one, its runoff from its column."""
+    nothing = turned.shape[0] - 1
+    for k in range(8):
+        i = network.sequence[place + k]
+        if feeds[8 + k] != nothing:
+            cell = links.cell[links.first[i]]
+            if held[feeds[8 + k] // 128] != cell // 128:
+                flow = hydrographs[network.slot[i], first:last]
+                if feeds[k] < 0:
+                    fill_row(flow, 0.0)
+                more_column(flow, runoff, cell, areas[0, k])
+                feeds[k], feeds[8 + k], areas[0, k] = network.slot[i], nothing, 0.0
+
+
 ''', f'''
 def route_{name}(
     network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
@@ -225,19 +248,24 @@ def route_{name}(
     would go to memory and come back.
     """
     n_steps = last - first
-    most = 1 + 786432 // (32 * n_steps * state.itemsize)  # of 32 cells each: they stay in the second cache
-    places = 0 if n_steps < 8 else min(64, most, (runoff.shape[1] + 31) // 32)
-    turned, held = loose_rows(32 * places, n_steps, state), np.full(places + 2 if places > 0 else 0, -1)
+    most = min(16, 1 + 524288 // (128 * n_steps * state.itemsize), (runoff.shape[1] + 127) // 128)
+    places = 0 if n_steps < 8 else 1  # of 128 cells each, a power of two of them: they stay in the second cache
+    while 0 < 2 * places <= most:
+        places *= 2
+    rows = min(128 * places, runoff.shape[1])
+    turned, held = loose_rows(rows + 1, n_steps, state), np.full(places + 4 if places > 0 else 0, -1)
     held[places:] = 0
+    fill_row(turned[rows], 0.0)
+    feeds, areas = np.empty(16, np.int64), loose_rows(1, 8, state)
     route_range(
         network, links, p, state, runoff[first:last], lateral_inflow, hydrographs, discharge, inflow, outflow_total,
-        seconds, n_sub, step_seconds, lo, hi, first, last, turned, held,
+        seconds, n_sub, step_seconds, lo, hi, first, last, turned, held, feeds, areas,
     )
 
 
 def route_range(
     network, links, p, state, runoff, lateral_inflow, hydrographs, discharge, inflow, outflow_total, seconds, n_sub,
-    step_seconds, lo, hi, first, last, turned, held,
+    step_seconds, lo, hi, first, last, turned, held, feeds, areas,
 ):
     """`route_{name}` with working space for runoff along rows."""
     place, begin, end = lo, first * n_sub, last * n_sub

@@ -8,7 +8,9 @@ from bmi_cdlm.kernels.loops.reaches_lanes_adjoint import retrace_eight_text
 PAIRS = "        together = 2 if together > 2 else together"
 KEEP_ROWS = '''                if inflow is not None:
                     if inflow.shape[1] > 0:
-                        keep_rows(network, place, 8, lateral_inflow, hydrographs, begin, end, first, last, {}, inflow)
+                        keep_rows(
+                            network, place, 8, lateral_inflow, hydrographs, begin, end, first, last, n_sub, inflow
+                        )
 '''
 
 
@@ -19,13 +21,15 @@ def eight_branch(plan: ReachPlan) -> str:
     """
     if not plan.in_lanes:
         return PAIRS
-    whole, parts = ("", "") if plan.adjoint_in_lanes else (KEEP_ROWS.format(0), KEEP_ROWS.format("n_sub"))
+    parts = "" if plan.adjoint_in_lanes else KEEP_ROWS
     return f'''        if together == 8:
             if n_sub == 1:
-                gather_eight(network, links, place, runoff, turned, held, lateral_inflow, hydrographs, first, last)
-{whole}                route_eight(
-                    network, place, p, state, hydrographs, discharge, inflow, outflow_total, seconds, step_seconds,
-                    first, last,
+                feed_eight(
+                    network, links, place, runoff, turned, held, feeds, areas, lateral_inflow, hydrographs, first, last
+                )
+                route_eight(
+                    network, place, p, state, runoff, held, turned, feeds, areas, hydrographs, discharge, inflow,
+                    outflow_total, seconds, step_seconds, first, last,
                 )
             elif n_sub % 8 == 0:
                 prepare_group(
@@ -46,6 +50,11 @@ def eight_text(plan: ReachPlan) -> str:
     coefficients = list(plan.coefficients)
     taking = "\n".join(f"    {c} = take(p.{c}, network.sequence, place)" for c in coefficients)
     outflows = ", ".join(f"outflow_{k}" for k in range(8))
+    heads, cells = (", ".join(f"feeds[{k}]" for k in range(first, first + 8)) for first in (0, 8))
+    each_area = ", ".join(f"areas[0, {k}]" for k in range(8))
+    rows = ", ".join(f"place + {k}" for k in range(8))
+    areas = ", ".join(f"area_{k}" for k in range(8))
+    fed = ", ".join(f"above[{k}] + link_flow(beside[{k}], area_{k})" for k in range(8))
 
     def lane_call(inflow: str) -> str:
         values = {plan.process.symbol: "state_", "inflow": inflow, SECONDS: "sub_step"}
@@ -65,39 +74,72 @@ def eight_text(plan: ReachPlan) -> str:
         lines = ["if tape is not None:", "    if tape.shape[1] > 0:", f"        retrace_{rest}", "        return"]
         return "\n".join("    " + line for line in lines)
 
+    def keep_rows(indent: str, line: str) -> str:
+        """Lines that do so along rows, for any other adjoint."""
+        if plan.adjoint_in_lanes:
+            return ""
+        lines = ("if tape is not None:", "    if tape.shape[1] > 0:", f"        {line}")
+        return "\n".join(indent + one for one in lines)
+
     return f'''
 def route_eight(
-    network, place, p, state, hydrographs, discharge, tape, outflow_total, seconds, step_seconds, first, last,
+    network, place, p, state, runoff, held, turned, feeds, areas, hydrographs, discharge, tape, outflow_total, seconds,
+    step_seconds, first, last,
 ):
     """`route_reach` with one sub-step of the reaches sequence[place : place + 8], none upstream of another.
 
-    One in each lane; all that flows in stands in their hydrographs. With a tape only that is filled, as by
+    One in each lane; what flows in stands in their hydrographs and in rows of runoff (`feed_eight`). Runoff of the next
+    cells (`turned_row`) is asked for by halves of a row meanwhile. With a tape only that is filled, as by
     `retrace_eight`.
     """
-{retraced("eight(network, place, p, state, hydrographs, tape, seconds, first, last)")}
+{retraced("eight(network, place, p, state, turned, feeds, areas, hydrographs, tape, seconds, first, last)")}
     flows = eight(network.slot, network.sequence, place)
+    heads, cells, rows = ({heads}), ({cells}), ({rows})
+    {areas} = {each_area}
+    area_ = take_turned(areas, 0, 0)
+    shared = 0 if discharge.values.shape[0] == discharge.row.size else hydrographs.shape[0]
+    far = discharge.values.size > 1048576  # what is kept of every reach is no good in the caches
+    at_once = far and shared == 0 and is_lined(discharge.values, first)
+    means = eight(discharge.row, network.sequence, place) if at_once else flows
     state_, volume = take(state, network.sequence, place), take(outflow_total, network.sequence, place)
 {taking}
     sub_step, step_length = spread(seconds), spread(step_seconds)
     whole = first + (last - first) // 8 * 8
+    ask, half, halves = 0, 0, 0
+    if held.size > 0:
+        ask, half = held[held.size - 2], held[held.size - 1]
+        if ask < runoff.shape[1]:
+            halves = 2 * (last - first)
+            held[held.size - 1] = min(halves, half + (whole - first) // 8)
     for t in range(first, whole, 8):
-        inflow = across(hydrographs, flows, t)
+        if half < halves:
+            ask_along(runoff, half // 2, ask + 64 * (half % 2))
+            half += 1
+        above, beside = steps_if(hydrographs, heads, t), steps_of(turned, cells, t - first)
+        fed = ({fed})
+{keep_rows("        ", "put_steps(tape, rows, t, fed)")}
+        inflow = turned_lanes(fed)
 {eight_steps("        ", "inflow[{}]", "volume = volume + outflow_{} * step_length")}
-        along(hydrographs, flows, t, ({outflows}))
+        outflow = turned_lanes(({outflows}))
+        put_steps(hydrographs, flows, t, outflow)
+        if at_once:
+            stream_steps(discharge.values, means, t, outflow)
     for t in range(whole, last):
-        inflow = take_column(hydrographs, flows, t)
+        inflow = take_column(hydrographs, flows, t) + link_flow(take_column(turned, cells, t - first), area_)
+{keep_rows("        ", "give_column(tape, rows, t, inflow)")}
         outflow_0, state_ = {lane_call("inflow")}
         volume = volume + outflow_0 * step_length
         give_column(hydrographs, flows, t, outflow_0)
     give(state, network.sequence, place, state_)
     give(outflow_total, network.sequence, place, volume)
     give(discharge.last, network.sequence, place, take_column(hydrographs, flows, last - 1))
-    shared = 0 if discharge.values.shape[0] == discharge.row.size else hydrographs.shape[0]
-    far = discharge.values.size > 1048576  # what is kept of every reach is no good in the caches
-    for one in range(place, place + 8):
+    done = whole if at_once else first
+    if shared == discharge.values.shape[0]:  # nobody keeps any
+        done = last
+    for one in range(place, place + 8 if done < last else place):
         i = network.sequence[one]
         if discharge.row[i] >= shared:
-            outflow, mean = hydrographs[network.slot[i], first:last], discharge.values[discharge.row[i], first:last]
+            outflow, mean = hydrographs[network.slot[i], done:last], discharge.values[discharge.row[i], done:last]
             give_row(outflow, mean, far)
 
 

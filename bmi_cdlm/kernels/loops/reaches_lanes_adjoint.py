@@ -25,6 +25,8 @@ def retrace_eight_text(plan: ReachPlan) -> str:
     call = f"{plan.process.step.__name__}({', '.join(values.get(a, a) for a in plan.takes)})"
     taking = "\n".join(f"    {c} = take(p.{c}, network.sequence, place)" for c in plan.coefficients)
     outflows = ", ".join(f"outflow_{k}" for k in range(8))
+    heads, cells = (", ".join(f"feeds[{k}]" for k in range(first, first + 8)) for first in (0, 8))
+    fed = ", ".join(f"above[{k}] + link_flow(beside[{k}], areas[0, {k}])" for k in range(8))
 
     def steps(indent: int, inflow: str, t: str, count: int = 8) -> str:
         """Steps whose inflow, and the state before it, are kept."""
@@ -37,23 +39,25 @@ def retrace_eight_text(plan: ReachPlan) -> str:
         return "\n".join(" " * indent + line for line in lines)
 
     return f'''
-def retrace_eight(network, place, p, state, hydrographs, tape, seconds, first, last):
+def retrace_eight(network, place, p, state, turned, feeds, areas, hydrographs, tape, seconds, first, last):
     """`route_eight` once more, of nothing but the hydrographs and the tape.
 
     What flows in is kept in eight rows from row `place` of the tape on, step after step of all eight reaches, and the
     states before each step in the second half of its rows.
     """
     flows, states = eight(network.slot, network.sequence, place), tape.shape[0] // 2 + place
+    heads, cells, area_ = ({heads}), ({cells}), take_turned(areas, 0, 0)
     state_ = take(state, network.sequence, place)
 {taking}
     sub_step = spread(seconds)
     whole = first + (last - first) // 8 * 8
     for t in range(first, whole, 8):
-        rows = across(hydrographs, flows, t)
+        above, beside = steps_if(hydrographs, heads, t), steps_of(turned, cells, t - first)
+        rows = turned_lanes(({fed}))
 {steps(8, "rows[{}]", "t")}
         along(hydrographs, flows, t, ({outflows}))
     for t in range(whole, last):
-        rows = take_column(hydrographs, flows, t)
+        rows = take_column(hydrographs, flows, t) + link_flow(take_column(turned, cells, t - first), area_)
 {steps(8, "rows", "t", 1)}
         give_column(hydrographs, flows, t, outflow_0)
 
