@@ -133,3 +133,17 @@ def spread_runoff(first_link, link_row, link_area, lateral_adj, runoff_adj, lo, 
             for cell in range(left, right):
                 runoff_adj[t, cell] = tile[cell - left, t]
 '''
+
+TURNED_SPACE = '''    n_steps = last - first
+    most = min(16, 1 + 524288 // (128 * n_steps * state.itemsize), (runoff.shape[1] + 127) // 128)
+    places = 0 if n_steps < 8 else 1  # of 128 cells each, a power of two of them: they stay in the second cache
+    while 0 < 2 * places <= most:
+        places *= 2
+    rows = min(128 * places, runoff.shape[1])
+    turned, held = loose_rows(rows + 1, n_steps, state), np.full(places + 4 if places > 0 else 0, -1)
+    held[places:] = 0
+    fill_row(turned[rows], 0.0)
+    feeds, areas = np.empty(16, np.int64), loose_rows(1, 8, state)
+'''
+"""Lines that make the working space for runoff along rows, which `route_range` and what it calls take as `turned`,
+`held`, `feeds` and `areas`, for a block of model steps first to last of `runoff`."""

@@ -14,7 +14,7 @@ from typing import Any
 from bmi_cdlm.kernels import lanes, space, streaming
 from bmi_cdlm.kernels.groups import Network
 from bmi_cdlm.kernels.loops import routing, rows
-from bmi_cdlm.kernels.loops.link_texts import LINKS
+from bmi_cdlm.kernels.loops.link_texts import LINKS, TURNED_SPACE
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan, call
 from bmi_cdlm.kernels.loops.reaches_adjoint import linear_texts, nonlinear_texts
 from bmi_cdlm.kernels.loops.reaches_chunks import chunks_text
@@ -247,17 +247,7 @@ def route_{name}(
     place; seconds: length of a sub-step. A reach collects its lateral inflow just before it is routed: a country's
     would go to memory and come back.
     """
-    n_steps = last - first
-    most = min(16, 1 + 524288 // (128 * n_steps * state.itemsize), (runoff.shape[1] + 127) // 128)
-    places = 0 if n_steps < 8 else 1  # of 128 cells each, a power of two of them: they stay in the second cache
-    while 0 < 2 * places <= most:
-        places *= 2
-    rows = min(128 * places, runoff.shape[1])
-    turned, held = loose_rows(rows + 1, n_steps, state), np.full(places + 4 if places > 0 else 0, -1)
-    held[places:] = 0
-    fill_row(turned[rows], 0.0)
-    feeds, areas = np.empty(16, np.int64), loose_rows(1, 8, state)
-    route_range(
+{TURNED_SPACE}    route_range(
         network, links, p, state, runoff[first:last], lateral_inflow, hydrographs, discharge, inflow, outflow_total,
         seconds, n_sub, step_seconds, lo, hi, first, last, turned, held, feeds, areas,
     )

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from bmi_cdlm.kernels.loops.link_texts import TURNED_SPACE
 from bmi_cdlm.kernels.loops.reach_plan import ReachPlan
-
-WIDE = '''    n_steps = last - first
-    most = 1 + 786432 // (32 * n_steps * state.itemsize)  # as in `route`
-    places = 0 if n_steps < 8 else min(64, most, (runoff.shape[1] + 31) // 32)
-    turned, held = loose_rows(32 * places, n_steps, state), np.full(places + 2 if places > 0 else 0, -1)
-    held[places:] = 0
-'''
 
 
 def chunks_text(plan: ReachPlan, narrow: bool = False) -> str:
     """The loop over chunks, in either direction; of a small network with its loops."""
     name, word = plan.process.name, "narrow_" if narrow else ""
-    space, route, given = ("", f"route_narrow_{name}", "") if narrow else (WIDE, "route_range", ", turned, held")
+    space, route, given = ("", f"route_narrow_{name}", "") if narrow else (
+        TURNED_SPACE, "route_range", ", turned, held, feeds, areas"
+    )
     runoff = "runoff" if narrow else "runoff[first:last]"
     reverse = f"reverse_{word if plan.process.linear else ''}{name}"
     return f'''
