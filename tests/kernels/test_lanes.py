@@ -176,15 +176,20 @@ def test_the_adjoint_of_eight_at_once_is_that_of_eight_alone(monkeypatch, dtype,
 @pytest.mark.skipif(config.DISABLE_JIT, reason="inspects machine code: needs the compiler")
 def test_lanes_are_vectors(kernel_cache):
     """Compiled anew, in an empty folder: the code of what comes from disk cannot be read."""
+    loops, plan, names = reach_loops(PLAN, LINKS), plan_network(river(0), 1), set()
     for dtype, word in ((np.float64, "f64"), (np.float32, "f32")):
-        plan = plan_network(river(0), 1)
         routed(river(0), dtype, 9, 1, True, plan)
-        route = reach_loops(PLAN, LINKS).route
-        root = launch.new_root(route, dtype)
-        root.compile(compiled(route, dtype).signatures[-1])
-        [code] = root.inspect_llvm().values()
-        assert len(re.findall(rf"call [^\n]*@llvm\.fma\.v8{word}", code)) >= 2 * 2 * 8
-        assert "!nontemporal" in code
+        taken_back(river(0), dtype, 9, 1, plan, narrow=False)
+        for loop in (loops.route, loops.reverse):
+            root = launch.new_root(loop, dtype)
+            root.compile(compiled(loop, dtype).signatures[-1])
+            [code] = root.inspect_llvm().values()
+            assert loop is loops.reverse or "!nontemporal" in code
+            rows = re.findall(r"^define [^\n]*\d((?:route|retrace|reverse)_eight[a-z_]*)B\d(.*?)^}", code, re.S | re.M)
+            for name, body in rows:
+                names.add(name)
+                assert len(re.findall(rf"call [^\n]*@llvm\.fma\.v8{word}", body)) >= 2 * 8, (name, word)
+    assert names == {"route_eight", "route_eight_means", "retrace_eight", "retrace_eight_parts", "reverse_eight"}
 
 
 def test_primitives_are_what_they_stand_for():

@@ -50,7 +50,7 @@ HAND_ON = ("caller", "none")
 """Processes that calculate nothing."""
 WITHOUT_NUMBERS = {"place_family", "part_of", "sort_family"}
 """Not over a row, but leaves of the call graph with subscripts."""
-IN_LANES = {"turn_cells", "route_eight_means", "reverse_eight"}
+IN_LANES = {"turn_cells", "retrace_eight", "retrace_eight_parts", "reverse_eight"}
 """Written in vectors: `test_lanes` watches them."""
 N = 64
 
