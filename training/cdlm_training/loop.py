@@ -35,7 +35,7 @@ from cdlm_training.objective import Objective
 from cdlm_training.posterior import check_size, make_posterior
 from cdlm_training.pretraining import Learned, teach
 from cdlm_training.regularisation import Regulariser
-from cdlm_training.saved_state import STATE, identity, read_state, write_state
+from cdlm_training.saved_state import STATE, Identity, identity, read_state, write_state
 from cdlm_training.scores import Epoch, GaugeRuns, Scores, score, simulate_gauges
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_beyond, make_parts
@@ -368,7 +368,7 @@ class Trainer:
         return float(getattr(scores, self.config.select_by))
 
     @property
-    def identity(self) -> str:
+    def identity(self) -> Identity:
         """What a resumed training must have in common with the one before, wherever it is started from."""
         return identity(self.run, self.config, self.fingerprints, self.data.ids)
 
@@ -377,7 +377,7 @@ class Trainer:
             "generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(), "epoch": self.epoch,
             "best": self.best, "fits": [fit._asdict() for fit in self.fits],
-            "random": repr(self.random.bit_generator.state), "training": self.identity,
+            "random": repr(self.random.bit_generator.state), "training": self.identity.text(),
         })
 
     def _load_state(self) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -31,11 +31,55 @@ NO_EFFECT: dict[str, Any] = {
 """Keys of the training on which they do not, or files, which count by their content."""
 
 
-def identity(run: Config, config: TrainConfig, fingerprints: Mapping[str, str], gauges: Sequence[str]) -> str:
-    """What a resumed training must have in common with the one before, wherever it is started from."""
-    of_run = run.model_dump(mode="json", include=set(RUN_KEYS))
-    own = config.model_dump(mode="json", exclude=NO_EFFECT)
-    return json.dumps([own, of_run, fingerprints, gauges])
+class Identity(NamedTuple):
+    """What a resumed training must have in common with the one before, wherever it is started from.
+
+    content : keys of the training and of the run, digests of the files, gauges; set_apart : of the keys those alone
+    that are not at their defaults.
+    """
+
+    content: dict[str, Any]
+    set_apart: dict[str, Any]
+
+    def text(self) -> str:
+        """As it is saved."""
+        return json.dumps(list(self.content.values()))
+
+    def unlike(self, saved: str) -> list[str]:
+        """Names of what was other in a training whose `text` was saved.
+
+        A key that an earlier version did not have is as it was where it is at its default.
+        """
+        return _unlike(dict(zip(self.content, json.loads(saved), strict=True)), self.content, self.set_apart)
+
+
+def _unlike(
+    saved: Mapping[str, Any], now: Mapping[str, Any], set_apart: Mapping[str, Any], within: str = ""
+) -> list[str]:
+    found = []
+    for key in dict.fromkeys((*now, *saved)):
+        name = f"{within}.{key}" if within else key
+        if key not in saved:
+            found += [name] if key in set_apart else []
+        elif key not in now:
+            found.append(name)
+        elif isinstance(saved[key], dict) and isinstance(now[key], dict):
+            found += _unlike(saved[key], now[key], set_apart.get(key) or {}, name)
+        elif saved[key] != now[key]:
+            found.append(name)
+    return found
+
+
+def identity(run: Config, config: TrainConfig, fingerprints: Mapping[str, str], gauges: Sequence[str]) -> Identity:
+    """The identity of a training."""
+    def keys(*, exclude_defaults: bool) -> dict[str, Any]:
+        of_run = run.model_dump(mode="json", include=set(RUN_KEYS), exclude_defaults=exclude_defaults)
+        own = config.model_dump(mode="json", exclude=NO_EFFECT, exclude_defaults=exclude_defaults)
+        return {"training": own, "run": of_run, "files": dict(fingerprints), "gauges": list(gauges)}
+
+    # As JSON gives them back, to be compared with what was saved.
+    whole, set_apart = (json.loads(json.dumps(keys(exclude_defaults=one))) for one in (False, True))
+    return Identity(whole, set_apart)
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -47,8 +91,8 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
             file.write(piece)
 
 
-def read_state(path: Path, training: str, device: torch.device) -> dict[str, Any]:
-    """Read the state of a training; training : its `identity`.
+def read_state(path: Path, training: Identity, device: torch.device) -> dict[str, Any]:
+    """Read the state of a training.
 
     Raises
     ------
@@ -63,9 +107,10 @@ def read_state(path: Path, training: str, device: torch.device) -> dict[str, Any
         raise TrainingError(f"{path}: cannot be read ({cause}). {STATE_REMEDY}") from cause
     content = unseal(whole, STATE_FORMAT, str(path), TrainingError, STATE_REMEDY)
     state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    if state["training"] != training:
+    unlike = training.unlike(state["training"])
+    if unlike:
         raise TrainingError(
-            f"{path}: belongs to another training: its configuration or its files were others. Restore those, or "
-            "train without --resume."
+            f"{path}: belongs to another training: {', '.join(unlike)} was other. Restore it, or train without "
+            "--resume."
         )
     return state
