@@ -28,6 +28,7 @@ from cdlm_training.findings import against_bounds, left_over, spread_of, unlike_
 from cdlm_training.fits import Call, Fit, make_optimizer
 from cdlm_training.generator import Generator
 from cdlm_training.gradient import Gradient, Item
+from cdlm_training.identity import Identity
 from cdlm_training.labels.teach import make_lessons
 from cdlm_training.log import Log
 from cdlm_training.making import make_generator, read_generator_inputs, specify
@@ -35,7 +36,7 @@ from cdlm_training.objective import Objective
 from cdlm_training.posterior import check_size, make_posterior
 from cdlm_training.pretraining import Learned, teach
 from cdlm_training.regularisation import Regulariser
-from cdlm_training.saved_state import STATE, Identity, identity, read_state, write_state
+from cdlm_training.saved_state import STATE, identity, read_state, write_state
 from cdlm_training.scores import Epoch, GaugeRuns, Scores, score, simulate_gauges
 from cdlm_training.search import choose, cost, count_fits, ended, file_of, next_weight, told
 from cdlm_training.simulate import Chain, Part, make_beyond, make_parts

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -15,6 +14,7 @@ from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.processes.catalogue import OF_CHAIN
 from bmi_cdlm.run.config import Config
 from cdlm_training.config import TrainConfig
+from cdlm_training.identity import Identity, identify, keys_of
 from cdlm_training.objective import TrainingError
 
 STATE = "state.pt"
@@ -31,55 +31,12 @@ NO_EFFECT: dict[str, Any] = {
 """Keys of the training on which they do not, or files, which count by their content."""
 
 
-class Identity(NamedTuple):
-    """What a resumed training must have in common with the one before, wherever it is started from.
-
-    content : keys of the training and of the run, digests of the files, gauges; set_apart : of the keys those alone
-    that are not at their defaults.
-    """
-
-    content: dict[str, Any]
-    set_apart: dict[str, Any]
-
-    def text(self) -> str:
-        """As it is saved."""
-        return json.dumps(list(self.content.values()))
-
-    def unlike(self, saved: str) -> list[str]:
-        """Names of what was other in a training whose `text` was saved.
-
-        A key that an earlier version did not have is as it was where it is at its default.
-        """
-        return _unlike(dict(zip(self.content, json.loads(saved), strict=True)), self.content, self.set_apart)
-
-
-def _unlike(
-    saved: Mapping[str, Any], now: Mapping[str, Any], set_apart: Mapping[str, Any], within: str = ""
-) -> list[str]:
-    found = []
-    for key in dict.fromkeys((*now, *saved)):
-        name = f"{within}.{key}" if within else key
-        if key not in saved:
-            found += [name] if key in set_apart else []
-        elif key not in now:
-            found.append(name)
-        elif isinstance(saved[key], dict) and isinstance(now[key], dict):
-            found += _unlike(saved[key], now[key], set_apart.get(key) or {}, name)
-        elif saved[key] != now[key]:
-            found.append(name)
-    return found
-
-
 def identity(run: Config, config: TrainConfig, fingerprints: Mapping[str, str], gauges: Sequence[str]) -> Identity:
-    """The identity of a training."""
-    def keys(*, exclude_defaults: bool) -> dict[str, Any]:
-        of_run = run.model_dump(mode="json", include=set(RUN_KEYS), exclude_defaults=exclude_defaults)
-        own = config.model_dump(mode="json", exclude=NO_EFFECT, exclude_defaults=exclude_defaults)
-        return {"training": own, "run": of_run, "files": dict(fingerprints), "gauges": list(gauges)}
-
-    # As JSON gives them back, to be compared with what was saved.
-    whole, set_apart = (json.loads(json.dumps(keys(exclude_defaults=one))) for one in (False, True))
-    return Identity(whole, set_apart)
+    """What a resumed training must have in common with the one before, wherever it is started from."""
+    return identify(
+        training=keys_of(config, exclude=NO_EFFECT), run=keys_of(run, include=set(RUN_KEYS)),
+        files=dict(fingerprints), gauges=list(gauges),
+    )
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
