@@ -10,7 +10,7 @@ from bmi_cdlm.commands.common import CleanErrors, CleanGroup, console
 from bmi_cdlm.commands.progress import Phases
 from bmi_cdlm.names.errors import ConfigError
 from bmi_cdlm.prepare.nextgen import RUNOFF, Options, write_catchments
-from bmi_cdlm.processes.catalogue import FORMULAS
+from bmi_cdlm.processes.catalogue import FORMULAS, GIVEN
 from bmi_cdlm.run.config import load_config
 from bmi_cdlm.run.values import parse_date, parse_duration
 
@@ -28,6 +28,8 @@ def nextgen() -> None:
 @click.option("--time-step", type=click.Choice(["1 h", "1 d"]), default="1 h", show_default=True, help="Model step.")
 @click.option("--snow", default="none", show_default=True, help="Snow process, such as cemaneige (`cdlm processes`); "
               "CemaNeige needs a column mean_annual_snowfall.")
+@click.option("--precipitation", default=GIVEN, show_default=True,
+              help="Process that corrects precipitation, such as undercatch (`cdlm processes`).")
 @click.option("--pet", default=FORMULAS[0].name, show_default=True, help="Potential evapotranspiration: "
               f"{', '.join(one.name for one in FORMULAS)}, another formula (`cdlm processes`), or given.")
 @click.option("--runoff", default=RUNOFF, show_default=True, help="Runoff process, such as hbv (`cdlm processes`).")
@@ -39,7 +41,7 @@ def nextgen() -> None:
               "configurations and realization start there.")
 def nextgen_init(
     table: Path, folder: Path, start: str, end: str, time_step: str, snow: str, pet: str, parameters: Path | None,
-    restart: str | None, runoff: str, components: int, member: int | None, quiet: bool,
+    restart: str | None, runoff: str, components: int, member: int | None, quiet: bool, precipitation: str,
 ) -> None:
     """Make a domain and a configuration of every catchment in a TABLE, and a realization for ngen.
 
@@ -51,7 +53,7 @@ def nextgen_init(
     try:
         options = Options(
             parse_date(start), parse_date(end), parse_duration(time_step), snow, pet, parameters or "default",
-            None if restart is None else parse_date(restart), runoff, components, member,
+            None if restart is None else parse_date(restart), runoff, components, member, precipitation,
         )
     except ValueError as cause:
         raise ConfigError(f"cdlm nextgen init: {cause}.") from cause

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from bmi_cdlm.domain.domain import Domain
 from bmi_cdlm.generator.generator import Inputs, pet_network, read_inputs, static_parameters
@@ -127,7 +127,12 @@ def save_checkpoint(
     except (TypeError, ValueError) as cause:
         raise CheckpointError(f"{where}: the record is no JSON ({cause}). Give text, finite numbers, lists.") from cause
     with replacing(path) as temporary:
-        save_file(weights, temporary, {HEADER: _canonical(header)})
+        write_tensors(temporary, weights, {HEADER: _canonical(header)})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Write arrays as safetensors; a full disk is an OSError, as of any file: safetensors has errors of its own."""
+    path.write_bytes(save(dict(tensors), dict(metadata)))
 
 
 def save_ensemble(path: Path, members: Sequence[Checkpoint]) -> None:
@@ -149,7 +154,7 @@ def save_ensemble(path: Path, members: Sequence[Checkpoint]) -> None:
     header: dict[str, Any] = {"format": ENSEMBLE, "members": own}
     header["digest"] = _digest(header, weights)
     with replacing(path) as temporary:
-        save_file(weights, temporary, {HEADER: _canonical(header)})
+        write_tensors(temporary, weights, {HEADER: _canonical(header)})
 
 
 def load_checkpoint(path: Path, member: int | None = None) -> Checkpoint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +38,8 @@ SYNONYMS = {
 RUNOFF = "gr4j"
 """The process that configurations need not name."""
 NEEDED = ("id", "area", "lat", "lon")
+OF_DOMAIN = (*(f"{grid}_{one}" for grid in ("cell", "reach") for one in NEEDED), "reach_length")
+"""What a domain has of its own, and no attribute may be called."""
 REPORTED = ("runoff_depth", "outlet_discharge")
 """What the realization lets ngen write for every catchment, beside the stores of its processes."""
 REALIZATION = "realization.json"
@@ -60,11 +62,12 @@ class Options(NamedTuple):
     runoff: str = RUNOFF
     components: int = 1
     member: int | None = None
+    precipitation: str = GIVEN
 
     @property
     def chain(self) -> Chain:
         """The processes; ngen routes."""
-        return choose(self.snow, self.runoff)
+        return choose(self.snow, self.runoff, precipitation=self.precipitation)
 
     @property
     def begin(self) -> np.datetime64:
@@ -108,12 +111,31 @@ def read_table(path: Path) -> list[Catchment]:
                 f"{path}: there are {names.count(name)} columns '{name}', expected one.{nearest(name, names)} "
                 f"Needed are {', '.join(NEEDED)}; attributes are called 'name [units]'."
             )
+    _check_attributes(path, names)
     found = [_catchment(path, columns, number, row) for number, row in rows[1:]]
     ids = [c.id for c in found]
     if len(set(ids)) < len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise DomainError(f"{path}: catchment '{twice}' occurs more than once. Expected one line each.")
     return found
+
+
+def _variable_of(name: str) -> str:
+    """The variable of the domain file that an attribute of a table becomes."""
+    grid = "reach" if name.startswith("reach_") else "cell"
+    return f"{grid}_{name.removeprefix(f'{grid}_')}"
+
+
+def _check_attributes(path: Path, names: Sequence[str]) -> None:
+    """Refuse attributes that would be one variable of the domain, or one that it has of its own."""
+    own = [name for name in names if name != "id" and name not in KNOWN]
+    made = [*OF_DOMAIN, *(["cell_elevation"] if "elevation" in names else []), *map(_variable_of, own)]
+    for name in own:
+        if made.count(_variable_of(name)) > 1:
+            raise DomainError(
+                f"{path}: column '{name}' would be '{_variable_of(name)}' of the domain, which is there already (a "
+                "reach has no length: ngen routes), expected another name. Rename it, or leave it out."
+            )
 
 
 def _read_hydrofabric(path: Path) -> list[Catchment]:
@@ -260,6 +282,8 @@ def _configuration(domain: str, folder: Path, options: Options) -> str:
         "end": str(options.end + beyond), "time_step": STEP_NAMES[options.time_step],
         "routing_step": "1 h", "snow": options.snow, "pet": options.pet, "name_profile": "ngen",
     }
+    if options.precipitation != GIVEN:
+        content = {**content, "precipitation": options.precipitation}
     if options.runoff != RUNOFF:
         content = {**content, "runoff": options.runoff}
     if options.components > 1:
@@ -297,5 +321,5 @@ def _write_domain(path: Path, catchment: Catchment, table: str) -> None:
         if "elevation" in known:
             put(dataset, "cell_elevation", ("cell",), one * known["elevation"], "mean elevation", "m")
         for name, (value, units) in catchment.attributes.items():
-            grid = "reach" if name.startswith("reach_") else "cell"
-            put(dataset, f"{grid}_{name.removeprefix(f'{grid}_')}", (grid,), one * value, name, units)
+            own = _variable_of(name)
+            put(dataset, own, (own.partition("_")[0],), one * value, name, units)

@@ -83,6 +83,9 @@ def test_the_command(tmp_path):
     assert (config.runoff, config.components) == ("hbv", 4)
     content = (tmp_path / "made" / "deep" / "realization.json").read_text()
     assert "upper-zone_water" in content and "snowpack_ice" in content and "production-store" not in content
+    corrected = CliRunner().invoke(main, [*arguments[:-2], "--precipitation", "undercatch"])
+    assert corrected.exit_code == 0, corrected.output
+    assert load_config(tmp_path / "made" / "deep" / "cat-2.yaml").precipitation == "undercatch"
     double = CliRunner().invoke(main, [*arguments[:-2], "--runoff", "hbv", "--snow", "cemaneige"])
     assert double.exit_code == 1 and "snow" in double.output
     other = write_drawn_checkpoint(tmp_path / "there" / "other.safetensors", spec, seed=1)
@@ -109,6 +112,10 @@ def test_the_command(tmp_path):
     ("id,area,lat,lon\na,1,95,3\n", "latitude 95"),
     ("id,area,lat,lon\n../a,1,2,3\n", r"the id is '../a'"),
     ("id,area,lat,lon\na,1,2,3\nb,1,2,3\na,1,2,3\n", "'a' occurs more than once"),
+    ("id,area,lat,lon,reach_length [m]\na,1,2,3,4\n", "'reach_length' would be 'reach_length' of the domain"),
+    ("id,area,lat,lon,cell_area [km2]\na,1,2,3,4\n", "'cell_area' would be 'cell_area' of the domain"),
+    ("id,area,lat,lon,slope [1],cell_slope [1]\na,1,2,3,4,5\n", "'slope' would be 'cell_slope' of the domain"),
+    ("id,area,lat,lon,elevation [m],cell_elevation [m]\na,1,2,3,4,5\n", "'cell_elevation' would be 'cell_elevation'"),
 ])
 def test_what_is_wrong_is_named_and_nothing_is_written(tmp_path, text, message):
     with pytest.raises(DomainError, match=message):

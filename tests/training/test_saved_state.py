@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from cdlm_training.distributed import Team
 from cdlm_training.log import Log
 from cdlm_training.loop import Trainer
 from cdlm_training.objective import TrainingError
-from cdlm_training.saved_state import STATE_FORMAT
+from cdlm_training.saved_state import STATE_FORMAT, write_state
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -136,15 +137,36 @@ def test_a_configuration_elsewhere_may_go_on_but_no_other_training(case, tmp_pat
     train(config)
     monkeypatch.chdir(case.parent)
     assert train(Path(config.name), resume=True)[2] == []
-    for keys in ({"seed": 5}, {"learning_rate": 0.5}, {"epochs": 3}):
-        with pytest.raises(TrainingError, match=r"state\.pt: belongs to another training"):
-            train(change_training(config, **keys), resume=True)
-    for keys in ({"routing_step": "2 h"}, {"spin_up": 1}):
-        with pytest.raises(TrainingError, match="belongs to another training"):
-            train(change_config(config, **keys), resume=True)
+    for key, value in (("seed", 5), ("learning_rate", 0.5), ("epochs", 3)):
+        told = rf"state\.pt: belongs to another training: training\.{key} was other\."
+        with pytest.raises(TrainingError, match=told):
+            train(change_training(config, **{key: value}), resume=True)
+    for key, value in (("routing_step", "2 h"), ("spin_up", 1)):
+        with pytest.raises(TrainingError, match=rf"belongs to another training: run\.{key} was other\."):
+            train(change_config(config, **{key: value}), resume=True)
     with pytest.raises(TrainingError, match=r"there is no state to resume from\. Train without --resume"):
         train(here(case, tmp_path / "elsewhere"), resume=True)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_keys_that_an_earlier_version_had_not_are_as_they_were_at_their_defaults(case, tmp_path):
+    config = here(case, tmp_path, epochs=1)
+    trainer, *_ = train(config)
+    state = state_of(tmp_path / "out/trained_training/state.pt")
+    own, of_run, files, gauges = json.loads(state["training"])
+    del own["loss"]["pull"], of_run["precipitation"]
+    state["training"] = json.dumps([own, of_run, files, gauges])
+    write_state(tmp_path / "out/trained_training/state.pt", state)
+    resumed, _, epochs = train(config, resume=True)
+    assert resumed.epoch == trainer.epoch == 1 and epochs == []
+    write_state(tmp_path / "out/trained_training/state.pt", state)
+    pulled = change_training(config, loss={"nse": 1.0, "pull": {"celerity": 0.1}})
+    with pytest.raises(TrainingError, match=r"another training: training\.loss\.pull was other\."):
+        train(pulled, resume=True)
+    state["training"] = json.dumps([{**own, "gone": 1}, of_run, {**files, "forcing": ""}, gauges[:-1]])
+    write_state(tmp_path / "out/trained_training/state.pt", state)
+    with pytest.raises(TrainingError, match=r"another training: training\.gone, files\.forcing, gauges was other\."):
+        train(config, resume=True)
 
 
 def test_a_fresh_training_forgets_the_one_before(case, tmp_path):

@@ -143,3 +143,7 @@ def test_a_pull_of_what_is_not_learned_is_refused(case):
         Trainer(change_training(case, loss=loss), ALONE)
     with pytest.raises(ConfigError, match="greater than 0"):
         load_train_config(change_training(case, loss={"nse": 1.0, "pull": {"celerity": 0.0}}))
+    pulled = {"nse": 1.0, "pull": {"routing_capacity": 1.0, "celerity": 1.0}}
+    for keys in ({"learn_routing": False, "reach_attributes": []}, {"frozen": ["reach"]}):
+        with pytest.raises(ConfigError, match=r"loss\.pull: 'celerity' is no .*routing_capacity"):
+            Trainer(change_training(case, **keys, loss=pulled), ALONE)

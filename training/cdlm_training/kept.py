@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ def keep(path: Path, identity: str, **arrays: Any) -> None:
         np.savez(file, **{**arrays, IDENTITY: np.array(identity)})
 
 
-def held(path: Path, identity: str) -> dict[str, np.ndarray] | None:
-    """What was kept under this identity; None where there is nothing, something else, or a damaged file."""
+def held(path: Path, is_same: Callable[[str], bool]) -> dict[str, np.ndarray] | None:
+    """What was kept; None where there is nothing, something else, or a damaged file. is_same : asked of its text."""
     try:
         with path.open("rb") as file, np.load(file) as arrays:  # of a damaged file np.load itself closes nothing
             found = {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
-    return found if str(found.pop(IDENTITY, "")) == identity else None
+    return found if is_same(str(found.pop(IDENTITY, ""))) else None

@@ -28,6 +28,7 @@ from cdlm_training.findings import against_bounds, left_over, spread_of, unlike_
 from cdlm_training.fits import Call, Fit, make_optimizer
 from cdlm_training.generator import Generator
 from cdlm_training.gradient import Gradient, Item
+from cdlm_training.identity import Identity
 from cdlm_training.labels.teach import make_lessons
 from cdlm_training.log import Log
 from cdlm_training.making import make_generator, read_generator_inputs, specify
@@ -368,7 +369,7 @@ class Trainer:
         return float(getattr(scores, self.config.select_by))
 
     @property
-    def identity(self) -> str:
+    def identity(self) -> Identity:
         """What a resumed training must have in common with the one before, wherever it is started from."""
         return identity(self.run, self.config, self.fingerprints, self.data.ids)
 
@@ -377,7 +378,7 @@ class Trainer:
             "generator": self.generator.state_dict(), "optimizer": self.optimizer.state_dict(),
             "schedule": None if self.schedule is None else self.schedule.state_dict(), "epoch": self.epoch,
             "best": self.best, "fits": [fit._asdict() for fit in self.fits],
-            "random": repr(self.random.bit_generator.state), "training": self.identity,
+            "random": repr(self.random.bit_generator.state), "training": self.identity.text(),
         })
 
     def _load_state(self) -> None:

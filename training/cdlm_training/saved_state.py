@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from bmi_cdlm.names.writing import replacing
 from bmi_cdlm.processes.catalogue import OF_CHAIN
 from bmi_cdlm.run.config import Config
 from cdlm_training.config import TrainConfig
+from cdlm_training.identity import Identity, identify, keys_of
 from cdlm_training.objective import TrainingError
 
 STATE = "state.pt"
@@ -31,11 +31,12 @@ NO_EFFECT: dict[str, Any] = {
 """Keys of the training on which they do not, or files, which count by their content."""
 
 
-def identity(run: Config, config: TrainConfig, fingerprints: Mapping[str, str], gauges: Sequence[str]) -> str:
+def identity(run: Config, config: TrainConfig, fingerprints: Mapping[str, str], gauges: Sequence[str]) -> Identity:
     """What a resumed training must have in common with the one before, wherever it is started from."""
-    of_run = run.model_dump(mode="json", include=set(RUN_KEYS))
-    own = config.model_dump(mode="json", exclude=NO_EFFECT)
-    return json.dumps([own, of_run, fingerprints, gauges])
+    return identify(
+        training=keys_of(config, exclude=NO_EFFECT), run=keys_of(run, include=set(RUN_KEYS)),
+        files=dict(fingerprints), gauges=list(gauges),
+    )
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -47,8 +48,8 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
             file.write(piece)
 
 
-def read_state(path: Path, training: str, device: torch.device) -> dict[str, Any]:
-    """Read the state of a training; training : its `identity`.
+def read_state(path: Path, training: Identity, device: torch.device) -> dict[str, Any]:
+    """Read the state of a training.
 
     Raises
     ------
@@ -63,9 +64,10 @@ def read_state(path: Path, training: str, device: torch.device) -> dict[str, Any
         raise TrainingError(f"{path}: cannot be read ({cause}). {STATE_REMEDY}") from cause
     content = unseal(whole, STATE_FORMAT, str(path), TrainingError, STATE_REMEDY)
     state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    if state["training"] != training:
+    unlike = training.unlike(state["training"])
+    if unlike:
         raise TrainingError(
-            f"{path}: belongs to another training: its configuration or its files were others. Restore those, or "
-            "train without --resume."
+            f"{path}: belongs to another training: {', '.join(unlike)} was other. Restore it, or train without "
+            "--resume."
         )
     return state

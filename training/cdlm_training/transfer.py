@@ -155,13 +155,16 @@ class Pull:
     Raises
     ------
     ConfigError
-        A parameter that no network of cells or reaches gives.
+        A parameter that no network of cells or reaches gives, or one whose weights stay as they are.
     """
 
     def __init__(self, generator: Generator, attributes: Inputs, weights: Mapping[str, float]) -> None:
         self.networks = (generator.cell, generator.reach)
         self.attributes = (attributes.cell, attributes.reach)
-        given = [t.name for network in self.networks for t in network.spec.targets if t.scale != "share"]
+        given = [
+            t.name for network in self.networks if any(w.requires_grad for w in network.parameters())
+            for t in network.spec.targets if t.scale != "share"
+        ]
         for name in weights:
             if name not in given:
                 raise ConfigError(

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from bmi_cdlm.domain.domain import Domain
-from bmi_cdlm.generator.checkpoint import HEADER, Checkpoint
+from bmi_cdlm.generator.checkpoint import HEADER, Checkpoint, write_tensors
 from bmi_cdlm.generator.generator import Inputs, read_inputs
 from bmi_cdlm.generator.specification import GeneratorSpec
 from bmi_cdlm.names.errors import CheckpointError, ConfigError, shown
@@ -49,7 +48,7 @@ def save_windowed(path: Path, generator: Windowed, record: Mapping[str, Any]) ->
         "shape": generator.shape.model_dump(), "record": dict(record),
     }
     with replacing(path) as temporary:
-        save_file(generator.tensors(), temporary, {HEADER: json.dumps(header, sort_keys=True, allow_nan=False)})
+        write_tensors(temporary, generator.tensors(), {HEADER: json.dumps(header, sort_keys=True, allow_nan=False)})
 
 
 def load_windowed(path: Path) -> WindowCheckpoint:

@@ -187,6 +187,27 @@ def test_a_killed_training_is_gone_on_with_to_the_same_bits(case, whole, where, 
     assert told[1:] == ["1 of 1 trainings were done before"]
 
 
+def test_a_training_is_not_done_again_for_a_key_that_came_since(case):
+    """What was done by a version without a key counts where the key is at its default; else it is told why not."""
+    path = experiment(case, "updated")
+    job, = jobs_of(path)
+    told: list[str] = []
+    run_jobs([job], 1, told.append)
+    version, files, run, training = json.loads((job.folder / DONE).read_text())
+    del run["precipitation"], training["loss"]["pull"]
+    (job.folder / DONE).write_text(json.dumps([version, files, run, training]))
+    run_jobs([job], 1, told.append)
+    assert told[1:] == ["1 of 1 trainings were done before"]
+    weights = (job.folder / "trained.safetensors").stat().st_mtime_ns
+    job, = jobs_of(experiment(case, "updated", training={"loss": {"nse": 1.0, "pull": {"celerity": 0.1}}}))
+    run_jobs([job], 1, told.append)
+    assert told[2] == "1 of 1 trainings are done anew: training.loss.pull was other"
+    assert (job.folder / "trained.safetensors").stat().st_mtime_ns > weights
+    (job.folder / DONE).write_text("[")
+    run_jobs([job], 1, told.append)
+    assert told[4] == "1 of 1 trainings are done anew: version, files, run, training was other"
+
+
 @pytest.mark.slow
 def test_another_configuration_does_not_go_on_with_the_state_of_the_one_before(case, monkeypatch):
     job, = jobs_of(experiment(case, "other"))

@@ -22,6 +22,7 @@ from cdlm_training.experiment.config import Experiment
 from cdlm_training.experiment.jobs import CONFIG, Identities, Job
 from cdlm_training.experiment.splits import Split
 from cdlm_training.fits import descend
+from cdlm_training.identity import Identity
 from cdlm_training.kept import held, keep
 from cdlm_training.loop import Trainer
 from cdlm_training.simulate import Part, make_parts
@@ -95,12 +96,12 @@ class LocalFits:
         """End the threads."""
         self.trainer.workers.close()
 
-    def _fit_once(self, path: Path, identity: str, place: int) -> np.ndarray:
-        found = held(path, identity)
+    def _fit_once(self, path: Path, identity: Identity, place: int) -> np.ndarray:
+        found = held(path, lambda kept: not identity.unlike(kept))
         if found is not None:
             return found["free"]
         free = self._fit(self._part(place))
-        keep(path, identity, free=free)
+        keep(path, identity.text(), free=free)
         return free
 
     def _part(self, place: int) -> Part:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -31,6 +31,7 @@ from cdlm_training.experiment.alone import alone_in
 from cdlm_training.experiment.config import Experiment, plain, told
 from cdlm_training.experiment.maps import unseen_map
 from cdlm_training.experiment.splits import Split
+from cdlm_training.identity import Identity, identify, keys_of
 from cdlm_training.labels.store import read_labels
 from cdlm_training.labels.teach import check_folds
 from cdlm_training.seen import Seen, what_it_saw
@@ -186,7 +187,7 @@ def _resolved(value: Any) -> Any:
 # ---- one job ---------------------------------------------------------------------------------------------------------
 
 
-def run_job(folder: Path, identity: str) -> float:
+def run_job(folder: Path, identity: Identity) -> float:
     """Train in a folder, run the whole record with the best checkpoint, keep the discharge; returns the NSE.
 
     A training that was killed goes on from its last epoch. One whose experiment was killed, but not its own process, is
@@ -201,22 +202,27 @@ def run_job(folder: Path, identity: str) -> float:
         return _train(folder, identity)
 
 
-def _train(folder: Path, identity: str) -> float:
+def _train(folder: Path, identity: Identity) -> float:
     from cdlm_training.distributed import Team
     from cdlm_training.loop import STATE, Trainer
     from cdlm_training.scores import simulate_gauges
 
     trainer = Trainer(folder / CONFIG, Team(0, 1))
     begun = folder / "begun.json"
-    resume = begun.is_file() and begun.read_text() == identity and (trainer.config.log_folder / STATE).is_file()
+    resume = _is_of(begun, identity) and (trainer.config.log_folder / STATE).is_file()
     if not resume:
         shutil.rmtree(trainer.config.log_folder, ignore_errors=True)
-        begun.write_text(identity)
+        begun.write_text(identity.text())
     scores = trainer.train(resume=resume, report=lambda epoch: None, progress=lambda loss: None)
     ids, discharge = simulate_gauges(trainer.run, trainer.config.output)
     write_discharge(folder / DISCHARGE, trainer.run, ids, discharge)
-    (folder / DONE).write_text(identity)
+    (folder / DONE).write_text(identity.text())
     return scores.nse
+
+
+def _is_of(path: Path, identity: Identity) -> bool:
+    """Whether what a file tells of was done with what counts as it is now."""
+    return path.is_file() and not identity.unlike(path.read_text())
 
 
 def write_discharge(path: Path, run: Config, ids: Sequence[str], discharge: np.ndarray) -> None:
@@ -237,8 +243,8 @@ class Identities:
     def __init__(self) -> None:
         self._files: dict[Path, str] = {}
 
-    def of(self, job: Job) -> str:
-        """As one line of text."""
+    def of(self, job: Job) -> Identity:
+        """What a job depends on now."""
         run, training = load_train_config(job.folder / CONFIG)
         paths = [
             *(getattr(run, key) for key in ("domain", "forcing", "observations", "initial_state")),
@@ -246,12 +252,12 @@ class Identities:
             None if training.pretrain is None else training.pretrain.labels,
         ]
         files = [self._of_file(path) for path in paths if isinstance(path, Path)]
-        own = training.model_dump(mode="json", exclude={"output", "threads"})
-        keys = run.model_dump(mode="json", exclude={
+        keys = keys_of(run, exclude={
             "domain", "forcing", "observations", "training", "signatures", "map_fit", "prepare", "output", "restart",
             "memory", "threads",
         })
-        return json.dumps([__version__, files, keys, own])
+        own = keys_of(training, exclude={"output", "threads"})
+        return identify(version=__version__, files=files, run=keys, training=own)
 
     def _of_file(self, path: Path) -> str:
         if path not in self._files:
@@ -268,15 +274,20 @@ def run_jobs(jobs: Sequence[Job], processes: int, tell: Callable[[str], None]) -
         Of the first job that fails; those that run are waited for, and kept.
     """
     identities = Identities()
-    todo = []
+    todo, others = [], Counter[str]()
     for job in jobs:
         identity, done = identities.of(job), job.folder / DONE
-        if done.is_file() and done.read_text() == identity and (job.folder / DISCHARGE).is_file():
+        if _is_of(done, identity) and (job.folder / DISCHARGE).is_file():
             continue
+        if done.is_file():
+            unlike = ", ".join(identity.unlike(done.read_text()))
+            others[f"{unlike} was other" if unlike else f"{DISCHARGE} is gone"] += 1
         done.unlink(missing_ok=True)
         todo.append((job, identity))
     if len(todo) < len(jobs):
         tell(f"{len(jobs) - len(todo)} of {len(jobs)} trainings were done before")
+    for what, count in others.items():
+        tell(f"{count} of {len(jobs)} trainings are done anew: {what}")
     _try_variants([job for job, _ in todo])
     if processes == 1:
         for k, (job, identity) in enumerate(todo, 1):

@@ -254,7 +254,7 @@ def _identity(fit: MapFit, prior: Mapping[str, np.ndarray], maps: Maps) -> str:
 
 def _held(path: Path, identity: str) -> Found | None:
     """A block that was fitted before a kill."""
-    done = held(path, identity)
+    done = held(path, identity.__eq__)
     return None if done is None else Found(done["z"], done["runoff"], done["baseflow"], int(done["steps"]))
 
 
