@@ -80,7 +80,9 @@ def test_an_epoch_is_told_by_part(script, capsys):
     epoch = script("epoch")
     epoch.main(None, [1, 2], 2, lambda threads: epoch.MadeUp(1200, 150, 4, 40, threads))
     printed = capsys.readouterr().out
-    for part in ("routing, forward again and adjoint", "gr4j, forward", "cemaneige, adjoint", "PET factor, adjoint", "by schedule"):
+    for part in (
+        "routing, forward again and adjoint", "gr4j, forward", "cemaneige, adjoint", "PET factor, adjoint", "by schedule",
+    ):
         assert part in printed
     weights = re.findall(r"weights (\w{16})", printed)
     assert len(weights) == 2 and len(set(weights)) == 1
