@@ -113,10 +113,15 @@ def write_domain(path: Path, fields: Mapping[str, Field]) -> Path:
     return path
 
 
+def read_fields(fields: Mapping[str, Field]) -> Domain:
+    """The domain of a file of these variables."""
+    with tempfile.TemporaryDirectory() as folder:
+        return read_domain(write_domain(Path(folder) / "domain.nc", fields))
+
+
 def random_domain(seed: int, n_reaches: int, n_cells: int, n_links: int | None = None) -> Domain:
     """A random domain, through a file and the reader; its cells lie up to 2500 m high."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = read_domain(write_domain(Path(folder) / "domain.nc", random_fields(seed, n_reaches, n_cells, n_links)))
+    found = read_fields(random_fields(seed, n_reaches, n_cells, n_links))
     return found._replace(cells=found.cells._replace(elevation=np.linspace(0.0, 2500.0, n_cells)))
 
 

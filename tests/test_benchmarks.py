@@ -81,7 +81,8 @@ def test_an_epoch_is_told_by_part(script, capsys):
     epoch.main(None, [1, 2], 2, lambda threads: epoch.MadeUp(1200, 150, 4, 40, threads))
     printed = capsys.readouterr().out
     for part in (
-        "routing, forward again and adjoint", "gr4j, forward", "cemaneige, adjoint", "PET factor, adjoint", "by schedule",
+        "routing, forward again and adjoint", "gr4j, forward", "cemaneige, adjoint", "PET factor, adjoint",
+        "by schedule",
     ):
         assert part in printed
     weights = re.findall(r"weights (\w{16})", printed)
