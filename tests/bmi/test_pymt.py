@@ -85,7 +85,7 @@ SET = {
     "domain": "d.nc", "forcing": "f.nc", "forcing_fill": "hold", "forcing_fill_limit": "6 h",
     "parameters": "p.nc", "calendar": "standard", "member": 2, "start": "2010-01-01T06:00",
     "end": "2010-02-01T06:00", "time_step": "1 h", "day_begins": "", "routing_step": "15 min",
-    "snow": "cemaneige", "runoff": "gr4j", "routing": "muskingum", "components": 3, "pet": "given",
+    "precipitation": "undercatch", "snow": "cemaneige", "runoff": "gr4j", "routing": "muskingum", "components": 3, "pet": "given",
     "pet_kind": "oudin", "initial_state": "equilibrium", "initial_rain": "", "initial_runoff": 1.5,
     "restart_mode": "hot_start", "spin_up": 1, "output": "o.nc", "output_variables": "[runoff]", "output_at": "cells",
     "output_step": "6 h", "output_precision": 4, "restart": "r.nc", "restart_every": "12 h", "memory": "64 MiB",
