@@ -91,3 +91,26 @@ def test_memory_of_a_large_network():
     lateral, sums = n * steps * 4, 12 * n * 8
     parts = (route_adjoint.TAPE_BYTES, hydrographs, lateral, sums, runoff.nbytes)
     assert peak < 1.1 * sum(parts), (peak, parts)
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="too many reaches for the interpreter")
+def test_memory_where_hydrographs_between_chunks_are_too_many(monkeypatch):
+    """One space for those of a block, however long the period: only states at the starts of blocks add up."""
+    monkeypatch.setattr(route_adjoint, "HANDED_ON_BYTES", 0)
+    n, n_sub, kept = 20_000, 24, {}
+    ops = Operators(chain_of(GR4J), random_domain(6, n, 500, n), DAY, DAY // n_sub, np.float32)
+    values = {p.name: np.full(n, p.range_at(DAY).default, np.float32) for p in MUSKINGUM.parameters}
+    p, steps = ops.reach.prepare(values), route_adjoint.block_steps(n, n_sub, np.float32)
+    for count in (2, 8):
+        runoff, state = np.ones((count * steps, 500), np.float32), np.zeros(n, np.float32)
+        ops.reach.run(runoff[:steps], p, state.copy(), np.array([n - 1]))  # what is compiled and made once
+        tracemalloc.start()
+        _, record = ops.reach.run(runoff, p, state, np.array([n - 1]))
+        kept[count] = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert record.again and len({block.ctypes.data for block in record.handed_on}) == 1
+    of_a_block = record.handed_on[0].nbytes
+    assert of_a_block > 6 * n * 4, "what is not kept is large"
+    assert kept[8] - kept[2] < 1.1 * 6 * (n * 4 + steps * 4 + 1000), kept
+    assert of_a_block < kept[2] < 1.1 * (of_a_block + 2 * n * 4) + 2**20, kept
+    ops.close()

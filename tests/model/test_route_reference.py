@@ -118,3 +118,23 @@ def test_values_and_gradients_are_those_of_the_recurrence(monkeypatch, name, n_s
         np.testing.assert_allclose(
             gradients[key], expected, rtol=1e-10, atol=1e-10 * max(1.0, np.abs(expected).max()), err_msg=key
         )
+
+
+def test_reaches_are_asked_for_in_any_order_and_twice():
+    """Their columns are those of the whole; slopes of one that is asked for twice add up."""
+    domain, rng = made_domain(NETWORKS["forest of 60"]), np.random.default_rng(4)
+    n, asked = 60, np.array([41, 7, 59, 7])
+    runoff = rng.uniform(0.5, 9.0, (N_STEPS, N_CELLS))
+    ops = Operators(choose(), domain, DAY, DAY // 2, np.float64)
+    p = ops.reach.prepare({"travel_time": rng.uniform(1e3, 1e5, n), "weighting": np.full(n, 0.2)})
+    every, whole = ops.reach.run(runoff, p, np.zeros(n), np.arange(n))
+    some, record = ops.reach.run(runoff, p, np.zeros(n), asked)
+    assert some.tobytes() == every[:, asked].tobytes()
+    slope, all_slopes = rng.normal(size=some.shape), np.zeros(every.shape)
+    np.add.at(all_slopes.T, asked, slope.T)
+    (runoff_adj, p_adj), (expected, p_expected) = (
+        ops.reach.reverse(one, slopes, np.zeros(n)) for one, slopes in ((record, slope), (whole, all_slopes))
+    )
+    ops.close()
+    assert runoff_adj.tobytes() == expected.tobytes() and np.count_nonzero(runoff_adj) > runoff_adj.size / 2
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(p_adj, p_expected, strict=True))

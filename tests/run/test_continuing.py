@@ -15,7 +15,7 @@ from bmi_cdlm.names.calendars import parse
 from bmi_cdlm.names.errors import ConfigError, StateError
 from bmi_cdlm.names.time_steps import DAY, HOUR
 from bmi_cdlm.run.config import Config
-from bmi_cdlm.run.continuing import WORDS, can_resume, check_boundary, check_options, elapsed_at
+from bmi_cdlm.run.continuing import UNSAID, WORDS, can_resume, check_boundary, check_options, elapsed_at
 
 LEAST = {"domain": "domain.nc", "forcing": "forcing.nc", "start": "2001-03-01", "end": "2001-03-11"}
 
@@ -35,11 +35,20 @@ def state(time: str = "2001-03-04", calendar: str = "standard", **words: object)
 # ---- options -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", [word for word in WORDS if word not in UNSAID])
 def test_a_state_says_what_it_was_made_with(word):
     check_options(config(), state(), hot_start=False)
     with pytest.raises(StateError, match=rf"restart: lacks '{word}', expected {', '.join(WORDS)}\. Take the state"):
         check_options(config(), state(**{word: None}), hot_start=True)
+
+
+@pytest.mark.parametrize(("word", "value"), UNSAID.items())
+def test_a_state_that_leaves_out_what_is_not_there(word, value):
+    """States from before the word was, and of today's that have nothing of it."""
+    check_options(config(), state(**{word: None}), hot_start=False)
+    check_options(config(), state(**{word: value}), hot_start=False)
+    with pytest.raises(StateError, match=rf"restart: {word} is '{value}', expected 'undercatch'"):
+        check_options(config(**{word: "undercatch"}), state(**{word: None}), hot_start=False)
 
 
 @pytest.mark.parametrize(("keys", "named"), [
