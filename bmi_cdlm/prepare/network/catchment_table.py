@@ -228,7 +228,10 @@ def open_vector(path: Path, layer: str | None, crs: str | None) -> tuple[Any, di
 def _layers(path: Path) -> list[str]:
     """Names of the layers of a vector file, none where it cannot be opened."""
     try:
-        return [str(one) for one in load("geopandas").list_layers(path)["name"]]
+        geopandas = load("geopandas")
+        if not hasattr(geopandas, "list_layers"):  # before geopandas 1, which reads by fiona
+            return list(load("fiona").listlayers(path))
+        return [str(one) for one in geopandas.list_layers(path)["name"]]
     except Exception:  # the engines raise whatever they like
         return []
 
