@@ -23,7 +23,8 @@ from bmi_cdlm.names.progress import Pace
 from bmi_cdlm.names.time_steps import DAY, HOUR, STEP_NAMES
 from bmi_cdlm.names.variables import variable
 from bmi_cdlm.names.writing import replacing
-from bmi_cdlm.prepare.network.catchment_table import VECTORS, read_network
+from bmi_cdlm.prepare.network.catchment_files import VECTORS
+from bmi_cdlm.prepare.network.catchment_table import read_network
 from bmi_cdlm.prepare.network.domain_file import CONVENTIONS, put
 from bmi_cdlm.prepare.network.network_config import NetworkConfig
 from bmi_cdlm.processes.catalogue import FORMULAS, GIVEN, Chain, choose, find_formula

@@ -10,7 +10,7 @@ import numpy as np
 
 from bmi_cdlm.names.errors import DomainError, nearest
 from bmi_cdlm.prepare.gauges.record_sources import id_text
-from bmi_cdlm.prepare.network.catchment_table import open_vector
+from bmi_cdlm.prepare.network.catchment_files import open_vector
 from bmi_cdlm.prepare.network.catchments import Catchments, Cells, Drainage
 from bmi_cdlm.prepare.network.grid import Grid
 from bmi_cdlm.prepare.packages import load, resolve

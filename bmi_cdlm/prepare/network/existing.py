@@ -22,7 +22,8 @@ from bmi_cdlm.prepare.network.attributes import (
     check_names,
     over_links,
 )
-from bmi_cdlm.prepare.network.catchment_table import NO_GRID, TableNetwork, open_table
+from bmi_cdlm.prepare.network.catchment_files import open_table
+from bmi_cdlm.prepare.network.catchment_table import NO_GRID, TableNetwork
 from bmi_cdlm.prepare.network.catchments import Catchments, Cells, Drainage, Links, Reaches
 from bmi_cdlm.prepare.network.cell_pixels import PER_SIDE, with_pixels
 from bmi_cdlm.prepare.network.domain_file import OWN_NAMES, SQUARES, put

@@ -16,6 +16,7 @@ from bmi_cdlm.files.netcdf import filled, one_at_a_time, open_input, read_string
 from bmi_cdlm.names.errors import DomainError, nearest
 from bmi_cdlm.prepare.gauges.record_sources import id_text
 from bmi_cdlm.prepare.network.attributes import Attribute, Table, check_name, over_links, without_catchment
+from bmi_cdlm.prepare.network.catchment_files import open_vector
 from bmi_cdlm.prepare.network.catchment_table import (
     LARGEST,
     NO_GRID,
@@ -27,7 +28,6 @@ from bmi_cdlm.prepare.network.catchment_table import (
     find_downstream,
     find_lengths,
     gauges_at_ends,
-    open_vector,
     read_network,
 )
 from bmi_cdlm.prepare.network.catchments import Catchments, Cells, Drainage, Links, Reaches
