@@ -414,9 +414,9 @@ def test_held_out_gauges_stand_beside_where_they_were_fitted(done):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--design", "fold"], "experiment.designs has no 'fold'. Did you mean 'folds'? Expected of temporal, folds."),
-    (["--seed", "3"], "experiment.seeds has no '3'. Expected of 1."),
-    (["--variant", "bsae"], "experiment.variants has no 'bsae'. Did you mean 'base'? Expected of base."),
+    (["--design", "fold"], "experiment.designs has no 'fold'. Did you mean 'folds'? Expected one of: temporal, folds."),
+    (["--seed", "3"], "experiment.seeds has no '3'. Expected one of: 1."),
+    (["--variant", "bsae"], "experiment.variants has no 'bsae'. Did you mean 'base'? Expected one of: base."),
 ])
 def test_a_part_that_is_not_there_is_told_before_anything_is_trained(case, tmp_path, words, message):
     first = experiment(case, "a.yaml", output=str(tmp_path / "lab"), seeds=[1, 3])

@@ -190,7 +190,7 @@ def narrowed(experiment: Experiment, part: PartOf) -> Experiment:
         if unknown:
             raise ConfigError(
                 f"{experiment.path}: experiment.{key} has no '{shown(unknown[0])}'."
-                f"{nearest(str(unknown[0]), map(str, known))} Expected of {', '.join(map(str, known))}."
+                f"{nearest(str(unknown[0]), map(str, known))} Expected one of: {', '.join(map(str, known))}."
             )
         kept = [one for one in known if one in asked or not asked]
         if len(kept) < len(known):
